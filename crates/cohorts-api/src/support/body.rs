@@ -1,0 +1,132 @@
+//! A body that is read by field rules, as JSON or as a form.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, web};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::fields::{Failure, Field, read_form, read_object};
+use super::request::read_bytes;
+use super::{Credentials, Limits, Rejection};
+
+/// The content types that field rules can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    #[allow(dead_code, reason = "constructed where the contract has a form body")]
+    Form,
+}
+
+impl Media {
+    fn of(media_type: &str) -> Option<Self> {
+        let is = |name: &str| media_type.eq_ignore_ascii_case(name);
+        if is("application/json") {
+            Some(Self::Json)
+        } else if is("application/x-www-form-urlencoded") {
+            Some(Self::Form)
+        } else {
+            None
+        }
+    }
+}
+
+/// The bytes of a body and what they are said to be.
+pub(crate) struct Body {
+    bytes: Bytes,
+    /// As sent, with its parameters.
+    content_type: String,
+}
+
+impl Body {
+    /// Reads the whole body of an operation that has one.
+    pub(crate) async fn read(
+        request: &HttpRequest,
+        payload: web::Payload,
+    ) -> Result<Self, Rejection> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        Ok(Self {
+            bytes: read_bytes(payload, Limits::of(request).fields).await?,
+            content_type: content_type
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
+        })
+    }
+
+    /// Reads the body of an operation that has none, which may carry a key all the same.
+    pub(crate) async fn read_for_key(request: &HttpRequest, payload: web::Payload) -> Self {
+        let nothing = Self {
+            bytes: Bytes::new(),
+            content_type: String::new(),
+        };
+        if Credentials::in_header(request) {
+            return nothing;
+        }
+        Self::read(request, payload).await.unwrap_or(nothing)
+    }
+
+    /// A text at the top of the body; none if it is missing, blank or the body cannot be read.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let text = match Media::of(self.media_type())? {
+            Media::Json => serde_json::from_slice::<Value>(&self.bytes)
+                .ok()?
+                .get(name)?
+                .as_str()?
+                .to_owned(),
+            Media::Form => self.pairs().into_iter().rfind(|(key, _)| key == name)?.1,
+        };
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The fields of the body as a request type, after every rule has been met. An absent body has no fields.
+    pub(crate) fn fields<T: DeserializeOwned>(
+        &self,
+        accepted: &[Media],
+        rules: &[Field],
+    ) -> Result<T, Rejection> {
+        let text = if self.bytes.is_empty() {
+            read_form(&[], rules)
+        } else {
+            match Media::of(self.media_type()).filter(|media| accepted.contains(media)) {
+                Some(Media::Json) => read_object(json_text(&self.bytes)?, rules),
+                Some(Media::Form) => read_form(&self.pairs(), rules),
+                None => return Err(self.unsupported()),
+            }
+        };
+        let text = text.map_err(Failure::reject)?;
+        serde_json::from_str(&text).map_err(|error| Rejection::Field {
+            attr: None,
+            code: "invalid_input",
+            detail: format!("Invalid data: {error}"),
+        })
+    }
+
+    fn media_type(&self) -> &str {
+        self.content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+    }
+
+    fn unsupported(&self) -> Rejection {
+        Rejection::MediaType {
+            media_type: self.content_type.clone(),
+        }
+    }
+
+    fn pairs(&self) -> Vec<(String, String)> {
+        serde_urlencoded::from_bytes(&self.bytes).unwrap_or_default()
+    }
+}
+
+/// The text of a body which is JSON through and through: no part of it can fail to parse later.
+fn json_text(bytes: &Bytes) -> Result<&str, Rejection> {
+    let malformed = |why: String| Rejection::Malformed {
+        detail: format!("JSON parse error - {why}"),
+    };
+    let text = std::str::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
+    serde_json::from_str::<Value>(text).map_err(|error| malformed(error.to_string()))?;
+    Ok(text)
+}

@@ -1,0 +1,192 @@
+//! The parts of a request that are not a body's fields.
+
+use std::net::IpAddr;
+
+use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, web};
+use bytes::Bytes;
+
+use super::{Api, Body, Credentials, Limits, Operation, Rejection};
+
+/// What a handler may want to know of the request beside its parameters, to build links or to choose a format.
+#[derive(Debug, Clone)]
+pub struct RequestHead(HttpRequest);
+
+impl RequestHead {
+    pub(crate) fn new(request: HttpRequest) -> Self {
+        Self(request)
+    }
+
+    pub fn method(&self) -> &Method {
+        self.0.method()
+    }
+
+    /// The scheme and host that the caller used, such as `http://localhost:8000`.
+    ///
+    /// Taken from the request itself: headers that a proxy adds are not trusted here.
+    pub fn origin(&self) -> String {
+        let config = self.0.app_config();
+        let scheme = if config.secure() { "https" } else { "http" };
+        let host = self.header(header::HOST).unwrap_or_else(|| config.host());
+        format!("{scheme}://{host}")
+    }
+
+    /// The path as requested, with or without a slash at its end.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// The query as sent, without its question mark.
+    pub fn query(&self) -> &str {
+        self.0.query_string()
+    }
+
+    pub fn accept(&self) -> Option<&str> {
+        self.header(header::ACCEPT)
+    }
+
+    /// The value of a header, unless it is missing or no text.
+    pub fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.0.headers().get(name)?.to_str().ok()
+    }
+
+    /// The address at the other end of the connection.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.0.peer_addr().map(|address| address.ip())
+    }
+
+    pub fn request(&self) -> &HttpRequest {
+        &self.0
+    }
+}
+
+/// A body that is handed on as it came.
+#[derive(Debug, Clone)]
+pub struct RawBody {
+    pub bytes: Bytes,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+}
+
+impl RawBody {
+    pub(crate) async fn read(
+        request: &HttpRequest,
+        payload: web::Payload,
+    ) -> Result<Self, Rejection> {
+        let text = |name: header::HeaderName| {
+            let value = request.headers().get(name)?.to_str().ok()?;
+            Some(value.to_owned())
+        };
+        Ok(Self {
+            bytes: read_bytes(payload, Limits::of(request).raw).await?,
+            content_type: text(header::CONTENT_TYPE),
+            content_encoding: text(header::CONTENT_ENCODING),
+        })
+    }
+}
+
+/// The whole body, if it has at most `limit` bytes.
+pub(super) async fn read_bytes(payload: web::Payload, limit: usize) -> Result<Bytes, Rejection> {
+    match payload.to_bytes_limited(limit).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(broken)) => Err(Rejection::Malformed {
+            detail: format!("The body could not be read: {broken}"),
+        }),
+        Err(_) => Err(Rejection::TooLarge { limit }),
+    }
+}
+
+pub(crate) async fn authorize<A: Api>(
+    api: &A,
+    request: &HttpRequest,
+    operation: &'static Operation,
+    body: &Body,
+) -> Result<A::Caller, A::Error> {
+    let credentials = Credentials::find(request, body);
+    api.authorize(request, operation, credentials).await
+}
+
+/// A part of the path as it is. It is never missing: the route's pattern has it.
+pub(crate) fn path_text(request: &HttpRequest, name: &str) -> String {
+    request
+        .match_info()
+        .get(name)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+pub(crate) fn path_integer(request: &HttpRequest, name: &str) -> Result<i64, Rejection> {
+    path_text(request, name)
+        .parse()
+        .map_err(|_| Rejection::Path)
+}
+
+#[allow(dead_code, reason = "called where the contract has a 406")]
+/// Refuses a request whose `Accept` header has none of the `offered` media types.
+pub(crate) fn accepts(request: &HttpRequest, offered: &[&str]) -> Result<(), Rejection> {
+    let Some(accept) = request.headers().get(header::ACCEPT) else {
+        return Ok(());
+    };
+    let met = accept.to_str().is_ok_and(|accept| {
+        let mut ranges = accept
+            .split(',')
+            .map(str::trim)
+            .filter(|range| !range.is_empty());
+        accept.trim().is_empty()
+            || ranges.any(|range| offered.iter().any(|one| matches(range, one)))
+    });
+    met.then_some(()).ok_or(Rejection::NotAcceptable)
+}
+
+#[allow(dead_code, reason = "called where the contract has a 406")]
+/// Whether a media range such as `text/*;q=0.5` covers a media type.
+fn matches(range: &str, offered: &str) -> bool {
+    let range = range.split(';').next().unwrap_or_default().trim();
+    let family = offered.split('/').next().unwrap_or_default();
+    range == "*/*"
+        || range.eq_ignore_ascii_case(offered)
+        || range
+            .strip_suffix("/*")
+            .is_some_and(|wanted| wanted.eq_ignore_ascii_case(family))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    const OFFERED: &[&str] = &["application/json", "text/csv"];
+
+    fn accepted(accept: &str) -> bool {
+        let request = TestRequest::default().insert_header((header::ACCEPT, accept));
+        accepts(&request.to_http_request(), OFFERED).is_ok()
+    }
+
+    #[test]
+    fn a_range_that_covers_an_offer_is_enough() {
+        for accept in ["*/*", "text/*;q=0.5", "application/xml, Text/CSV", ""] {
+            assert!(accepted(accept), "{accept}");
+        }
+        for accept in ["application/xml", "image/*", "text"] {
+            assert!(!accepted(accept), "{accept}");
+        }
+    }
+
+    #[test]
+    fn without_the_header_anything_is_accepted() {
+        let request = TestRequest::default().to_http_request();
+        assert_eq!(accepts(&request, OFFERED), Ok(()));
+    }
+
+    #[test]
+    fn the_origin_is_the_host_asked_and_no_proxy_is_believed() {
+        let request = TestRequest::with_uri("/a/b?c=d")
+            .insert_header((header::HOST, "cohorts.test:8000"))
+            .insert_header(("X-Forwarded-Host", "evil.test"))
+            .insert_header(("Forwarded", "host=evil.test;proto=https"));
+        let head = RequestHead::new(request.to_http_request());
+        assert_eq!(head.origin(), "http://cohorts.test:8000");
+        assert_eq!((head.path(), head.query()), ("/a/b", "c=d"));
+    }
+}

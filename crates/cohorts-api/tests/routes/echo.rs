@@ -1,0 +1,128 @@
+//! A service that answers with what it was asked.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, ResponseError};
+use cohorts_api::*;
+
+/// Says which operation was called and with what; knows one key.
+pub struct Echo;
+
+/// The rejection, or a key that is refused.
+#[derive(Debug)]
+pub enum Refused {
+    Key,
+    Request(Rejection),
+    /// Stands for an answer: the operations' own are too large to make here.
+    Called(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Called(call) => f.write_str(call),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl ResponseError for Refused {
+    fn status_code(&self) -> StatusCode {
+        use Rejection::*;
+        match self {
+            Self::Called(_) => StatusCode::OK,
+            Self::Key => StatusCode::UNAUTHORIZED,
+            Self::Request(why) => match why {
+                UnknownPath | Path => StatusCode::NOT_FOUND,
+                Query { .. } | Malformed { .. } | Field { .. } => StatusCode::BAD_REQUEST,
+                TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+                MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            },
+        }
+    }
+}
+
+impl Api for Echo {
+    type Caller = CredentialSource;
+    type Error = Refused;
+
+    fn reject(&self, why: Rejection) -> Refused {
+        Refused::Request(why)
+    }
+
+    async fn authorize(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        credentials: Option<Credentials>,
+    ) -> Result<CredentialSource, Refused> {
+        let credentials = credentials.ok_or(Refused::Key)?;
+        if request.match_info().get("project_id") == Some("99") {
+            return Err(Refused::Called(format!(
+                "{} {:?}",
+                operation.id, operation.scopes
+            )));
+        }
+        (credentials.key == "phx_good")
+            .then_some(credentials.source)
+            .ok_or(Refused::Key)
+    }
+}
+
+macro_rules! echo {
+    ($($operation:ident($request:ident) -> $response:ident,)*) => {
+        $(async fn $operation(&self, caller: CredentialSource, request: $request) -> Result<$response, Refused> {
+            Err(Refused::Called(format!("{} by {caller:?}: {request:?}", stringify!($operation))))
+        })*
+    };
+}
+
+impl CohortsApi for Echo {
+    echo! {
+        cohorts_list(CohortsListRequest) -> CohortsListResponse,
+        cohorts_create(CohortsCreateRequest) -> CohortsCreateResponse,
+        cohorts_preview(CohortsPreviewRequest) -> CohortsPreviewResponse,
+        cohorts_retrieve(CohortsRetrieveRequest) -> CohortsRetrieveResponse,
+        cohorts_partial_update(CohortsPartialUpdateRequest) -> CohortsPartialUpdateResponse,
+        cohorts_duplicate_as_static_cohort(CohortsDuplicateAsStaticCohortRequest) -> CohortsDuplicateAsStaticCohortResponse,
+        cohorts_persons(CohortsPersonsRequest) -> CohortsPersonsResponse,
+    }
+
+    async fn cohorts_destroy(
+        &self,
+        _: CredentialSource,
+        _: CohortsDestroyRequest,
+    ) -> Result<CohortsDestroyResponse, Refused> {
+        Ok(CohortsDestroyResponse::Status405)
+    }
+}
+
+impl ActivityApi for Echo {
+    echo! {
+        cohorts_all_activity(CohortsAllActivityRequest) -> CohortsAllActivityResponse,
+        cohorts_activity(CohortsActivityRequest) -> CohortsActivityResponse,
+    }
+}
+
+impl CaptureApi for Echo {
+    async fn capture_batch(
+        &self,
+        request: CaptureBatchRequest,
+    ) -> Result<CaptureBatchResponse, Refused> {
+        let RawBody {
+            bytes,
+            content_encoding,
+            ..
+        } = request.raw;
+        if bytes.is_empty() {
+            return Err(Refused::Called(format!("{content_encoding:?}")));
+        }
+        let status = types::CaptureAnswerStatus::Ok;
+        Ok(CaptureBatchResponse::Status200(types::CaptureAnswer {
+            status,
+        }))
+    }
+}

@@ -1,0 +1,164 @@
+//! The generated calls, against a listener that gives prepared answers.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+
+use cohorts_client::{Client, Error, Nullable, types};
+use futures::TryStreamExt;
+
+const KEY: &str = "phx_0123";
+
+/// Gives the answers in turn, one per connection; ends with the requests as they came.
+fn listen(answers: Vec<String>) -> (Client, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let requests = std::thread::spawn(move || {
+        let answer = |answer: String| {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let request = read(&stream);
+            stream
+                .write_all(answer.as_bytes())
+                .expect("an open connection");
+            request
+        };
+        answers.into_iter().map(answer).collect()
+    });
+    let client = Client::with_key(&format!("http://{address}/"), KEY).expect("a plain key");
+    (client, requests)
+}
+
+/// The head of a request in small letters, and its body.
+fn read(stream: &TcpStream) -> String {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        reader.read_line(&mut head).expect("a head");
+    }
+    let head = head.to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |text| text.parse().expect("a number"))];
+    reader.read_exact(&mut body).expect("a body");
+    head + &String::from_utf8(body).expect("a text")
+}
+
+fn answer(status: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+fn page(names: &[&str], next: Option<&str>) -> String {
+    let row = |name: &&str| {
+        format!(
+            r#"{{"type":"person","id":"0190a1b2-c3d4-7e8f-9012-a3b4c5d6e7f8",
+            "uuid":"0190a1b2-c3d4-7e8f-9012-a3b4c5d6e7f8","name":"{name}","distinct_ids":[],
+            "properties":{{}},"created_at":"2026-03-01T12:00:00Z","last_seen_at":null,
+            "is_identified":null,"matched_recordings":[],"value_at_data_point":null}}"#
+        )
+    };
+    let rows: Vec<_> = names.iter().map(row).collect();
+    let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
+    let rows = rows.join(",");
+    let body = format!(r#"{{"results":[{rows}],"next":{next},"previous":null}}"#);
+    answer("200 OK", &body)
+}
+
+#[tokio::test]
+async fn a_stream_follows_the_pages_until_there_is_no_next() {
+    let answers = vec![
+        page(&["a", "b"], Some("http://host/?offset=7")),
+        page(&["c", "d"], Some("http://host/?offset=9")),
+        page(&[], None),
+    ];
+    let (client, requests) = listen(answers);
+    let call = client.cohorts_persons().project_id("@current").id(3);
+    let people: Vec<types::Person> = call
+        .limit(2)
+        .offset(5)
+        .stream()
+        .try_collect()
+        .await
+        .expect("three pages");
+    let names: Vec<_> = people.into_iter().map(|person| person.name).collect();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+    let requests = requests.join().expect("three requests");
+    for (request, offset) in requests.iter().zip([5, 7, 9]) {
+        let line =
+            format!("get /api/projects/@current/cohorts/3/persons/?limit=2&offset={offset} ");
+        assert!(request.starts_with(&line), "{request}");
+        assert!(
+            request.contains("authorization: bearer phx_0123"),
+            "{request}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_after_an_error() {
+    let body = r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#;
+    let (client, requests) = listen(vec![answer("404 Not Found", body)]);
+    let call = client.cohorts_persons().project_id("1").id(3).stream();
+    let error = call
+        .try_collect::<Vec<_>>()
+        .await
+        .expect_err("no such cohort");
+    let Error::ErrorResponse(error) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(
+        (error.status().as_u16(), error.code.as_str()),
+        (404, "not_found")
+    );
+    requests.join().expect("one request");
+}
+
+#[tokio::test]
+async fn a_partial_update_sends_null_and_leaves_out_what_is_absent() {
+    let (client, requests) = listen(vec![answer("500 Oops", "")]);
+    let change = types::PatchedCohort::builder()
+        .name(Nullable::Null)
+        .description("a".to_owned());
+    let call = client.cohorts_partial_update().project_id("1").id(3);
+    call.body(change)
+        .send()
+        .await
+        .expect_err("the listener answers 500");
+    let requests = requests.join().expect("one request");
+    assert!(
+        requests[0].ends_with(r#"{"description":"a","name":null}"#),
+        "{}",
+        requests[0]
+    );
+}
+
+#[tokio::test]
+async fn an_error_without_a_body_keeps_its_status() {
+    let (client, requests) = listen(vec![answer("405 Method Not Allowed", "")]);
+    let call = client.cohorts_destroy().project_id("1").id(3);
+    let error = call.send().await.expect_err("deleting is not allowed");
+    assert!(matches!(error, Error::UnexpectedResponse(_)), "{error:?}");
+    assert_eq!(error.status().map(|status| status.as_u16()), Some(405));
+    requests.join().expect("one request");
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_is_refused() {
+    let error = Client::with_key("http://localhost", "a\nb").err();
+    let text = error.map(|error| error.to_string());
+    assert_eq!(
+        text.as_deref(),
+        Some("the key has a character that no header can carry")
+    );
+}
+
+#[test]
+fn a_criterion_of_an_unknown_kind_is_still_read() {
+    let text = r#"{"properties":{"type":"OR","values":[{"type":"moon","phase":1}]}}"#;
+    let filters: types::CohortFilters = serde_json::from_str(text).expect("an open choice");
+    assert_eq!(serde_json::to_string(&filters).expect("JSON"), text);
+}

@@ -1,0 +1,100 @@
+//! From `openapi.yaml` to the generated files.
+//!
+//! The document is read and linted as a whole; only if nothing is found wrong are the files made.
+//! Their text depends on the document alone, and what cannot be expressed is refused, never left out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+mod answers;
+mod client;
+mod contract;
+mod findings;
+mod operations;
+mod parameters;
+mod print;
+mod projection;
+mod routes;
+mod rules;
+mod schemas;
+mod server;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use contract::Contract;
+
+const DOCUMENT: &str = "openapi.yaml";
+const COMMAND: &str = "cargo xtask codegen";
+
+/// A generated file: where it lies under the root, and its whole text.
+struct Output {
+    path: &'static str,
+    text: String,
+}
+
+/// Writes the generated files, or with `check` only compares them.
+pub fn run(root: &Path, check: bool) -> Result<()> {
+    let document = root.join(DOCUMENT);
+    let text = fs::read_to_string(&document)
+        .with_context(|| format!("{} cannot be read", document.display()))?;
+    let outputs = generate(&text)?;
+    if check {
+        compare(root, &outputs)
+    } else {
+        write(root, &outputs)
+    }
+}
+
+fn generate(text: &str) -> Result<Vec<Output>> {
+    let contract = Contract::read(text)?;
+    Ok(vec![
+        Output {
+            path: "crates/cohorts-api/src/generated/types.rs",
+            text: types::generate(&contract)?,
+        },
+        Output {
+            path: "crates/cohorts-api/src/generated/server.rs",
+            text: server::generate(&contract)?,
+        },
+        Output {
+            path: "crates/cohorts-client/src/generated.rs",
+            text: client::generate(&contract)?,
+        },
+    ])
+}
+
+fn write(root: &Path, outputs: &[Output]) -> Result<()> {
+    for Output { path, text } in outputs {
+        let path: PathBuf = root.join(path);
+        let folder = path.parent().context("a generated file lies in a folder")?;
+        fs::create_dir_all(folder)?;
+        // An unchanged file keeps its time, so that cargo need not build what depends on it.
+        if fs::read_to_string(&path).is_ok_and(|old| old == *text) {
+            continue;
+        }
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+fn compare(root: &Path, outputs: &[Output]) -> Result<()> {
+    let stale: Vec<_> = outputs
+        .iter()
+        .filter(|output| {
+            let old = fs::read_to_string(root.join(output.path));
+            !old.is_ok_and(|old| old == output.text)
+        })
+        .map(|output| format!("  {}", output.path))
+        .collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "not what {DOCUMENT} gives:\n{}\nrun `{COMMAND}` and commit the result",
+        stale.join("\n")
+    );
+}

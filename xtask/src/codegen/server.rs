@@ -1,0 +1,340 @@
+//! The traits that the service implements, with what goes into each operation and what comes out.
+
+use anyhow::Result;
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{format_ident, quote};
+
+use super::answers::{Answer, JSON};
+use super::contract::Contract;
+use super::operations::{Media, Operation};
+use super::parameters::{Kind, Parameter};
+use super::print::{case, docs, file};
+use super::{routes, rules, types};
+
+pub fn generate(contract: &Contract) -> Result<String> {
+    let table = operations(contract);
+    let traits = contract
+        .by_tag()
+        .into_iter()
+        .map(|(tag, members)| tag_trait(contract, tag, &members));
+    let parts = contract.operations.iter().map(operation);
+    let tables = rules::tables(contract);
+    let routes = routes::generate(contract);
+    let lines = ["The operations of the contract: traits, requests, answers and routes."];
+    let tokens = quote! {
+        use std::future::Future;
+
+        use actix_web::{HttpRequest, HttpResponse, web};
+
+        use super::types;
+        use crate::support::*;
+
+        #table
+        #(#traits)*
+        #(#parts)*
+        #(#tables)*
+        #routes
+    };
+    file(&lines, tokens)
+}
+
+pub fn trait_name(tag: &str) -> Ident {
+    format_ident!("{}Api", case::pascal(tag))
+}
+
+/// The name of a type that belongs to one operation.
+pub fn type_name(operation: &Operation, suffix: &str) -> Ident {
+    format_ident!("{}{suffix}", case::pascal(&operation.id))
+}
+
+/// A name as Rust takes it, also where it is a keyword.
+pub fn ident(name: &str) -> Ident {
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    syn::parse_str(&plain).unwrap_or_else(|_| format_ident!("{plain}_"))
+}
+
+fn operations(contract: &Contract) -> TokenStream {
+    let rows = contract.operations.iter().map(|operation| {
+        let Operation { id, tag, path, .. } = operation;
+        let method = operation.method.to_uppercase();
+        let scopes = operation.scopes.iter().flatten();
+        quote! {
+            Operation {
+                id: #id,
+                tag: #tag,
+                method: #method,
+                path: #path,
+                scopes: &[#(#scopes),*],
+            }
+        }
+    });
+    quote! {
+        /// All operations, in the order of the contract.
+        pub const OPERATIONS: &[Operation] = &[#(#rows),*];
+    }
+}
+
+fn tag_trait(contract: &Contract, tag: &str, members: &[&Operation]) -> TokenStream {
+    let name = trait_name(tag);
+    let described = contract.document["tags"].as_array().into_iter().flatten();
+    let text = described
+        .filter(|one| one["name"] == tag)
+        .find_map(|one| one["description"].as_str());
+    let docs = docs(text.unwrap_or(tag));
+    let methods = members.iter().map(|operation| method(operation));
+    quote! {
+        #docs
+        pub trait #name: Api {
+            #(#methods)*
+        }
+    }
+}
+
+fn method(operation: &Operation) -> TokenStream {
+    let name = ident(&operation.id);
+    let Operation {
+        summary,
+        description,
+        path,
+        ..
+    } = operation;
+    let line = format!("`{} {path}`", operation.method.to_uppercase());
+    let docs = docs(&format!("{summary}\n\n{description}\n\n{line}"));
+    let caller = operation
+        .scopes
+        .is_some()
+        .then(|| quote! { caller: Self::Caller, });
+    let (request, response) = (
+        type_name(operation, "Request"),
+        type_name(operation, "Response"),
+    );
+    quote! {
+        #docs
+        fn #name(&self, #caller request: #request)
+            -> impl Future<Output = Result<#response, Self::Error>>;
+    }
+}
+
+fn operation(operation: &Operation) -> TokenStream {
+    let path = parameters(operation, "Path", true);
+    let query = parameters(operation, "Query", false);
+    let request = request(operation);
+    let response = response(operation);
+    quote! { #path #query #request #response }
+}
+
+fn of_kind(operation: &Operation, in_path: bool) -> Vec<&Parameter> {
+    let all = operation.parameters.iter();
+    all.filter(|one| one.in_path == in_path).collect()
+}
+
+/// The struct of the parameters in the path or in the query, if there are any.
+fn parameters(operation: &Operation, suffix: &str, in_path: bool) -> Option<TokenStream> {
+    let members = of_kind(operation, in_path);
+    if members.is_empty() {
+        return None;
+    }
+    let name = type_name(operation, suffix);
+    let text = format!(
+        "What `{}` takes from the {}.",
+        operation.id,
+        suffix.to_lowercase()
+    );
+    let (name_docs, fields) = (
+        docs(&text),
+        members.iter().map(|one| {
+            let (field, docs) = (ident(&one.name), docs(&one.description));
+            let r#type = parameter_type(operation, one);
+            quote! { #docs pub #field: #r#type }
+        }),
+    );
+    let reads = members.iter().map(|one| {
+        let (field, value) = (ident(&one.name), read_parameter(one));
+        quote! { #field: #value }
+    });
+    let source = (!in_path).then(|| quote! { let query = Query::of(request); });
+    Some(quote! {
+        #name_docs
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct #name { #(#fields),* }
+
+        impl #name {
+            fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+                #source
+                Ok(Self { #(#reads),* })
+            }
+        }
+    })
+}
+
+/// Whether a field is there in any case, so that it is no `Option`.
+fn always(parameter: &Parameter) -> bool {
+    let switch = matches!(parameter.kind, Kind::Boolean(_)) && parameter.lenient;
+    parameter.in_path
+        || parameter.default.is_some()
+        || parameter.required
+        || switch
+        || matches!(parameter.kind, Kind::Texts)
+}
+
+fn parameter_type(operation: &Operation, parameter: &Parameter) -> TokenStream {
+    let plain = match &parameter.kind {
+        Kind::Text => quote! { String },
+        Kind::Texts => quote! { Vec<String> },
+        Kind::Integer { .. } => quote! { i64 },
+        Kind::Boolean(_) => quote! { bool },
+        Kind::Instant => quote! { ::chrono::DateTime<::chrono::Utc> },
+        Kind::Choice(_) => {
+            let name = ident(&types::choice_name(&operation.id, &parameter.name));
+            quote! { types::#name }
+        }
+    };
+    if always(parameter) {
+        plain
+    } else {
+        quote! { Option<#plain> }
+    }
+}
+
+fn read_parameter(parameter: &Parameter) -> TokenStream {
+    let name = &parameter.name;
+    if parameter.in_path {
+        return match parameter.kind {
+            Kind::Integer { .. } => quote! { path_integer(request, #name)? },
+            _ => quote! { path_text(request, #name) },
+        };
+    }
+    let read = match &parameter.kind {
+        Kind::Boolean(words) if parameter.lenient => {
+            return quote! { query.switch(#name, &[#(#words),*]) };
+        }
+        Kind::Texts => return quote! { query.texts(#name) },
+        Kind::Text => quote! { query.text(#name) },
+        Kind::Integer { minimum, maximum } => {
+            let [minimum, maximum] =
+                [minimum, maximum].map(|bound| rules::option(bound.map(Literal::i64_unsuffixed)));
+            quote! { query.integer(#name, #minimum, #maximum) }
+        }
+        Kind::Boolean(_) => quote! { query.boolean(#name) },
+        Kind::Instant => quote! { query.instant(#name) },
+        Kind::Choice(_) => quote! { query.choice(#name) },
+    };
+    let read = if parameter.lenient {
+        quote! { #read.unwrap_or_default() }
+    } else {
+        quote! { #read? }
+    };
+    match &parameter.default {
+        Some(default) => {
+            let default = Literal::i64_unsuffixed(default.as_i64().unwrap_or_default());
+            quote! { #read.unwrap_or(#default) }
+        }
+        None if parameter.required => quote! { required(#name, #read)? },
+        None => read,
+    }
+}
+
+fn request(operation: &Operation) -> TokenStream {
+    let name = type_name(operation, "Request");
+    let mut fields = Vec::new();
+    let mut reads = Vec::new();
+    for (field, suffix, in_path) in [("path", "Path", true), ("query", "Query", false)] {
+        if !of_kind(operation, in_path).is_empty() {
+            let (field, r#type) = (ident(field), type_name(operation, suffix));
+            fields.push(quote! { pub #field: #r#type });
+            reads.push(quote! { #field: #r#type::read(&request)? });
+        }
+    }
+    let raw = operation.body.as_ref().is_some_and(|body| body.raw);
+    if let Some(body) = operation.body.as_ref().filter(|_| !raw) {
+        let r#type = ident(&body.schema);
+        let table = rules::table_name(&body.schema);
+        let media = body.media.iter().map(|media| match media {
+            Media::Json => quote! { Media::Json },
+            Media::Form => quote! { Media::Form },
+        });
+        fields.push(quote! { pub body: types::#r#type });
+        reads.push(quote! { body: body.fields(&[#(#media),*], #table)? });
+    }
+    if raw {
+        fields.push(quote! { #[doc = " The body as it came."] pub raw: RawBody });
+        reads.push(quote! { raw });
+    }
+    let text = docs(&format!("What `{}` is asked.", operation.id));
+    let body = match (raw, routes::reads_body(operation)) {
+        (true, _) => quote! { raw: RawBody },
+        (false, true) => quote! { body: Body },
+        (false, false) => quote! {},
+    };
+    quote! {
+        #text
+        #[derive(Debug, Clone)]
+        pub struct #name { #(#fields,)* pub http: RequestHead }
+
+        impl #name {
+            fn read(request: HttpRequest, #body) -> Result<Self, Rejection> {
+                Ok(Self { #(#reads,)* http: RequestHead::new(request) })
+            }
+        }
+    }
+}
+
+fn response(operation: &Operation) -> TokenStream {
+    let name = type_name(operation, "Response");
+    let mut variants = Vec::new();
+    let mut arms = Vec::new();
+    for answer in operation
+        .answers
+        .iter()
+        .filter(|answer| !answer.is_envelope())
+    {
+        variant(answer, &mut variants, &mut arms);
+    }
+    let text = docs(&format!(
+        "What `{}` answers, other than an error with a body.",
+        operation.id
+    ));
+    quote! {
+        #text
+        #[derive(Debug)]
+        pub enum #name { #(#variants),* }
+
+        impl #name {
+            fn into_http(self) -> HttpResponse {
+                match self { #(#arms),* }
+            }
+        }
+    }
+}
+
+fn variant(answer: &Answer, variants: &mut Vec<TokenStream>, arms: &mut Vec<TokenStream>) {
+    let docs = docs(&answer.description);
+    let status = Literal::u16_unsuffixed(answer.status);
+    if answer.content.is_empty() {
+        let name = format_ident!("Status{}", answer.status);
+        variants.push(quote! { #docs #name });
+        arms.push(quote! { Self::#name => empty_answer(#status) });
+    }
+    for content in &answer.content {
+        let suffix = match content.media_type.as_str() {
+            JSON => "",
+            "text/csv" => "Csv",
+            _ => "Ndjson",
+        };
+        let name = format_ident!("Status{}{suffix}", answer.status);
+        match &content.schema {
+            Some(schema) => {
+                let schema = ident(schema);
+                variants.push(quote! { #docs #name(types::#schema) });
+                arms.push(quote! { Self::#name(body) => json_answer(#status, &body) });
+            }
+            None => {
+                variants.push(quote! { #docs #name(HttpResponse) });
+                arms.push(quote! { Self::#name(response) => response });
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Tasks of the workspace, run as `cargo xtask <task>`.
+//!
+//! This program depends on no crate of the workspace, so it works when nothing else compiles.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod codegen;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Write the generated code of cohorts-api and cohorts-client from openapi.yaml
+    Codegen {
+        /// Write nothing; fail if a generated file is not what openapi.yaml gives
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the root of the workspace");
+    let Cli {
+        task: Task::Codegen { check },
+    } = Cli::parse();
+    match codegen::run(root, check) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
