@@ -1,0 +1,253 @@
+//! The shared cases and a project in memory for them; used by the tests alone.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use roaring::RoaringBitmap;
+use serde_json::{Value, json};
+
+use crate::{
+    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, FilterError, Moment, PropertyBlock,
+    PropertyBlockBuilder, Reference, Source, TimesBlock, plan,
+};
+
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/filters");
+
+/// An event as a test writes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub name: String,
+    pub person: u32,
+    pub time: i64,
+    pub properties: Value,
+}
+
+/// A person as a test writes it; its number is its place in the list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Person {
+    pub distinct_ids: Vec<String>,
+    pub properties: Value,
+    pub created_at: i64,
+}
+
+/// A whole project in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Project {
+    pub persons: Vec<Person>,
+    pub events: Vec<Event>,
+    pub cohorts: HashMap<i64, Reference>,
+    pub actions: HashMap<i64, Action>,
+}
+
+impl Source for Project {
+    type Error = Infallible;
+
+    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
+        Ok(Arc::new((0..self.persons.len() as u32).collect()))
+    }
+
+    fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Infallible> {
+        let mut block = PropertyBlockBuilder::new();
+        for (number, person) in self.persons.iter().enumerate().rev() {
+            if let Some(value) = person.properties.get(key) {
+                block.push_raw(number as u32, &value.to_string());
+            }
+        }
+        Ok(Arc::new(block.finish()))
+    }
+
+    fn created_at(&self) -> Result<Arc<TimesBlock>, Infallible> {
+        let persons = self.persons.iter().enumerate();
+        let rows = persons.map(|(number, person)| (number as u32, person.created_at));
+        Ok(Arc::new(TimesBlock::new(rows)))
+    }
+
+    fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Infallible> {
+        let mut block = PropertyBlockBuilder::new();
+        for (number, person) in self.persons.iter().enumerate() {
+            for id in &person.distinct_ids {
+                block.push(number as u32, &json!(id));
+            }
+        }
+        Ok(Arc::new(block.finish()))
+    }
+
+    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Infallible> {
+        let mut block = EventBlockBuilder::new(query);
+        for event in &self.events {
+            let wanted = query.event.as_ref().is_none_or(|name| *name == event.name);
+            if wanted {
+                block.push(event.person, event.time, &event.name, &event.properties);
+            }
+        }
+        Ok(Arc::new(block.finish()))
+    }
+
+    fn cohort(&self, id: i64) -> Result<Option<Reference>, Infallible> {
+        Ok(self.cohorts.get(&id).cloned())
+    }
+
+    fn action(&self, id: i64) -> Result<Option<Action>, Infallible> {
+        Ok(self.actions.get(&id).cloned())
+    }
+}
+
+impl Project {
+    fn number_of(&self, distinct_id: &str) -> Option<u32> {
+        let bears = |person: &Person| person.distinct_ids.iter().any(|id| id == distinct_id);
+        self.persons
+            .iter()
+            .position(bears)
+            .map(|number| number as u32)
+    }
+
+    /// Reads persons, events and actions as the case files write them.
+    pub(crate) fn read(case: &Value) -> Project {
+        let mut project = Project::default();
+        for person in list(&case["persons"]) {
+            project.persons.push(Person {
+                distinct_ids: serde_json::from_value(person["distinct_ids"].clone()).unwrap(),
+                properties: person["properties"].clone(),
+                created_at: 0,
+            });
+        }
+        for event in list(&case["events"]) {
+            if let Some(person) = project.number_of(event["distinct_id"].as_str().unwrap()) {
+                project.events.push(Event {
+                    name: event["event"].as_str().unwrap().to_owned(),
+                    person,
+                    time: micros(event["timestamp"].as_str().unwrap()),
+                    properties: event["properties"].clone(),
+                });
+            }
+        }
+        for action in list(&case["actions"]) {
+            let steps = serde_json::from_value(action.clone()).unwrap();
+            project
+                .actions
+                .insert(action["id"].as_i64().unwrap(), steps);
+        }
+        project
+    }
+
+    /// Adds the cohorts of a case and gives their ids by name.
+    fn add_cohorts(&mut self, case: &Value, ids: &mut HashMap<String, i64>) {
+        for cohort in list(&case["cohorts"]) {
+            let id = 1_000 + ids.len() as i64;
+            let reference = match cohort["is_static"].as_bool() {
+                Some(true) => {
+                    let members = list(&cohort["members"]).iter();
+                    let members = members.filter_map(|id| self.number_of(id.as_str().unwrap()));
+                    Reference::Members(Arc::new(members.collect()))
+                }
+                _ => {
+                    let filters = with_ids(&cohort["filters"], ids);
+                    Reference::Filter(Filter::parse(&filters).unwrap())
+                }
+            };
+            ids.insert(format!("@{}", cohort["ref"].as_str().unwrap()), id);
+            self.cohorts.insert(id, reference);
+        }
+    }
+
+    /// The members of a filter at a moment, by number.
+    pub(crate) fn members(&self, filters: &Value, at: &Moment) -> Result<Vec<u32>, FilterError> {
+        let plan = plan(&Filter::parse(filters)?, at)?;
+        let Ok(members) = plan.evaluate(self);
+        Ok(members.iter().collect())
+    }
+}
+
+pub(crate) fn micros(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap().as_microsecond()
+}
+
+/// A moment in a zone, as tests write it.
+pub(crate) fn at(now: &str, zone: &str) -> Moment {
+    Moment {
+        now: micros(now),
+        time_zone: TimeZone::get(zone).unwrap(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn with_ids(filters: &Value, ids: &HashMap<String, i64>) -> Value {
+    let mut text = filters.to_string();
+    for (name, id) in ids {
+        text = text.replace(&json!(name).to_string(), &id.to_string());
+    }
+    serde_json::from_str(&text).unwrap()
+}
+
+/// All cases, each with the name of its file in front of its own.
+pub(crate) fn all() -> Vec<(String, Value)> {
+    let mut cases = Vec::new();
+    for file in std::fs::read_dir(CASES).unwrap() {
+        let path = file.unwrap().path();
+        let topic: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for case in list(&topic["cases"]) {
+            let name = format!("{}/{}", topic["topic"], case["name"]).replace('"', "");
+            cases.push((name, case.clone()));
+        }
+    }
+    cases
+}
+
+/// What a case gives: first distinct ids in order, or the step that refused it.
+fn outcome(case: &Value) -> Result<Vec<String>, String> {
+    let mut project = Project::read(case);
+    let mut ids = HashMap::new();
+    project.add_cohorts(case, &mut ids);
+    let filters = with_ids(&case["filters"], &ids);
+    let moment = at(
+        case["now"].as_str().unwrap(),
+        case["timezone"].as_str().unwrap(),
+    );
+    let filter = Filter::parse(&filters).map_err(|error| format!("write: {error}"))?;
+    let plan = plan(&filter, &moment).map_err(|error| format!("plan: {error}"))?;
+    let Ok(members) = plan.evaluate(&project);
+    let first = |number: u32| project.persons[number as usize].distinct_ids[0].clone();
+    Ok(members.iter().map(first).collect())
+}
+
+fn complaint(case: &Value) -> Option<String> {
+    let outcome = outcome(case);
+    let right = match (&outcome, case["expect_error"].as_str()) {
+        (Ok(members), None) => {
+            let mut expected: Vec<&str> = list(&case["expect"])
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            let mut members: Vec<&str> = members.iter().map(String::as_str).collect();
+            expected.sort_unstable();
+            members.sort_unstable();
+            expected == members
+        }
+        (Err(error), Some("write")) => error.starts_with("write: "),
+        (Err(_), Some("any")) => true,
+        _ => false,
+    };
+    (!right).then(|| {
+        format!(
+            "{outcome:?}, expected {} {}",
+            case["expect"], case["expect_error"]
+        )
+    })
+}
+
+#[test]
+fn every_shared_case_gives_what_it_expects() {
+    let cases = all();
+    assert!(cases.len() >= 128, "only {} cases were found", cases.len());
+    let failed: Vec<String> = cases
+        .iter()
+        .filter_map(|(name, case)| Some(format!("{name}: {}", complaint(case)?)))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}

@@ -1,0 +1,95 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cases;
+
+fn tree(values: Value) -> Value {
+    json!({"properties": {"type": "OR", "values": values}})
+}
+
+fn person(key: &str, operator: &str, value: &str) -> Value {
+    json!({"type": "person", "key": key, "operator": operator, "value": value})
+}
+
+#[test]
+fn stored_filters_are_read_leniently() {
+    let stored = tree(json!([
+        {"type": "person", "key": "x", "value": 1, "label": "old"},
+        {"type": "cohort", "key": "id", "value": 4, "operator": "not_in"},
+        {"type": "cohort", "key": "id", "value": 5, "operator": "in"},
+    ]));
+    assert!(Filter::parse(&stored).is_err());
+    let filter = Filter::parse_stored(&stored).unwrap();
+    let negated: Vec<bool> = filter
+        .leaves()
+        .into_iter()
+        .map(|leaf| leaf.negated())
+        .collect();
+    assert_eq!(negated, [false, true, false]);
+    assert!(
+        Filter::parse_stored(&json!({"properties": {}}))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_filter_tells_what_it_reads() {
+    let filters = tree(json!([
+        person("a", "exact", "1"),
+        {"type": "AND", "values": [
+            {"type": "behavioral", "key": "e", "value": "performed_event", "event_type": "events",
+                "seq_event": 5, "seq_event_type": "actions"},
+            {"type": "cohort", "key": "id", "value": 9},
+            {"type": "cohort", "key": "id", "value": 4},
+            {"type": "cohort", "key": "id", "value": "9"},
+        ]},
+    ]));
+    let filter = Filter::parse(&filters).unwrap();
+    assert_eq!(filter.cohort_references(), [9, 4]);
+    assert_eq!(Vec::from_iter(filter.event_names()), ["e"]);
+    assert_eq!(Vec::from_iter(filter.action_ids()), [5]);
+    assert_eq!(Vec::from_iter(filter.person_keys()), ["a"]);
+    assert!(filter.has_behavioral() && filter.depends_on_time());
+}
+
+#[test]
+fn only_dates_and_behaviour_depend_on_time() {
+    let depends = |leaf| {
+        Filter::parse(&tree(json!([leaf])))
+            .unwrap()
+            .depends_on_time()
+    };
+    assert!(!depends(person("a", "exact", "1")));
+    assert!(depends(person("a", "is_date_after", "-7d")));
+    assert!(!depends(json!({"type": "cohort", "key": "id", "value": 1})));
+}
+
+#[test]
+fn criteria_are_told_from_their_absence() {
+    for empty in [
+        json!(null),
+        json!({}),
+        json!({"properties": {}}),
+        tree(json!([])),
+    ] {
+        assert!(!has_criteria(&empty), "{empty}");
+    }
+    assert!(has_criteria(&tree(json!([1]))));
+}
+
+#[test]
+fn normalised_cases_meet_the_derived_schema() {
+    let schema = serde_json::to_value(schemars::schema_for!(Filter)).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let mut valid = 0;
+    for (name, case) in cases::all() {
+        if let Ok(wire) = Filter::normalised(&case["filters"]) {
+            assert!(validator.is_valid(&wire), "{name}");
+            valid += 1;
+        }
+    }
+    assert!(valid > 100, "only {valid} were checked");
+    let lower_case = json!({"properties": {"type": "and", "values": []}});
+    assert!(!validator.is_valid(&lower_case));
+}

@@ -1,0 +1,235 @@
+//! The type of a cohort, as far as its definition decides it.
+
+use std::collections::HashMap;
+
+use crate::filter::{Filter, Leaf};
+
+/// Kinds of cohorts, the later ones the harder to calculate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Members are listed by hand.
+    Static,
+    /// Only properties of persons matter.
+    PersonProperty,
+    /// Whether and how often events occurred matters.
+    Behavioral,
+    /// The order or regularity of events matters, or a query decides.
+    Analytical,
+}
+
+impl Kind {
+    /// The kind as it is written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Static => "static",
+            Kind::PersonProperty => "person_property",
+            Kind::Behavioral => "behavioral",
+            Kind::Analytical => "analytical",
+        }
+    }
+}
+
+/// What is known of a cohort that a filter names.
+#[derive(Clone, Debug)]
+pub enum Referenced {
+    /// Its kind, known without looking at a filter.
+    Kind(Kind),
+    /// Its filter, whose kind is to be found.
+    Filter(Filter),
+}
+
+/// Longer chains of references are taken for loops, so that the stack stays small.
+const MAX_REFERENCES: usize = 64;
+
+/// The kind a definition has: the highest among its leaves. Nothing for a definition without
+/// criteria, with an unknown reference, or with one that leads back to itself.
+pub fn required_kind(
+    filter: &Filter,
+    resolve: impl FnMut(i64) -> Option<Referenced>,
+) -> Option<Kind> {
+    let mut search = Search {
+        resolve,
+        known: HashMap::new(),
+    };
+    search.filter(filter, 0)
+}
+
+struct Search<F> {
+    resolve: F,
+    /// Nothing for a cohort that is still being looked at: to meet it again is a loop.
+    known: HashMap<i64, Option<Kind>>,
+}
+
+impl<F: FnMut(i64) -> Option<Referenced>> Search<F> {
+    fn filter(&mut self, filter: &Filter, depth: usize) -> Option<Kind> {
+        let mut highest = None;
+        for leaf in filter.leaves() {
+            let kind = match leaf {
+                Leaf::Person(_) | Leaf::PersonMetadata(_) => Kind::PersonProperty,
+                Leaf::Behavioral(leaf) => behavioral_kind(&leaf.value),
+                Leaf::Cohort(leaf) => self.cohort(leaf.value, depth)?,
+            };
+            highest = highest.max(Some(kind));
+        }
+        highest
+    }
+
+    fn cohort(&mut self, id: i64, depth: usize) -> Option<Kind> {
+        if let Some(known) = self.known.get(&id) {
+            return *known;
+        }
+        self.known.insert(id, None);
+        let kind = match (self.resolve)(id)? {
+            Referenced::Kind(kind) => kind,
+            Referenced::Filter(_) if depth >= MAX_REFERENCES => return None,
+            Referenced::Filter(filter) => self.filter(&filter, depth + 1)?,
+        };
+        self.known.insert(id, Some(kind));
+        Some(kind)
+    }
+}
+
+fn behavioral_kind(value: &str) -> Kind {
+    match value {
+        "performed_event_first_time"
+        | "performed_event_regularly"
+        | "performed_event_sequence"
+        | "stopped_performing_event"
+        | "restarted_performing_event" => Kind::Analytical,
+        _ => Kind::Behavioral,
+    }
+}
+
+/// Whether every leaf is of a sort that can be kept up to date event by event. A filter
+/// without criteria is not.
+pub fn is_realtime_capable(
+    filter: &Filter,
+    cohort_is_realtime: impl Fn(i64) -> bool,
+    action_is_known: impl Fn(i64) -> bool,
+) -> bool {
+    let capable = |leaf: &Leaf| match leaf {
+        Leaf::Person(_) => true,
+        Leaf::PersonMetadata(_) => false,
+        Leaf::Cohort(leaf) => cohort_is_realtime(leaf.value),
+        Leaf::Behavioral(leaf) => {
+            let simple =
+                leaf.value == "performed_event" || leaf.value == "performed_event_multiple";
+            let known = match leaf.event_type.as_str() {
+                "events" => true,
+                "actions" => leaf.key.id().is_some_and(&action_is_known),
+                _ => false,
+            };
+            simple && known
+        }
+    };
+    !filter.is_empty() && filter.leaves().into_iter().all(capable)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn filter(leaves: Value) -> Filter {
+        let tree = json!({"properties": {"type": "OR", "values": leaves}});
+        Filter::parse(&tree).unwrap()
+    }
+
+    fn person() -> Value {
+        json!({"type": "person", "key": "x", "operator": "exact", "value": 1})
+    }
+
+    fn event(value: &str) -> Value {
+        json!({"type": "behavioral", "key": "e", "value": value, "event_type": "events"})
+    }
+
+    fn cohort(id: i64) -> Value {
+        json!({"type": "cohort", "key": "id", "value": id})
+    }
+
+    #[test]
+    fn the_highest_leaf_decides() {
+        let kind = |leaves| required_kind(&filter(leaves), |_| None);
+        assert_eq!(kind(json!([person()])), Some(Kind::PersonProperty));
+        let mixed = json!([event("performed_event"), person()]);
+        assert_eq!(kind(mixed), Some(Kind::Behavioral));
+        let stopped = json!([event("stopped_performing_event"), event("performed_event")]);
+        assert_eq!(kind(stopped), Some(Kind::Analytical));
+    }
+
+    #[test]
+    fn referenced_cohorts_count_through_any_number_of_steps() {
+        let resolve = |id| match id {
+            1 => Some(Referenced::Kind(Kind::Static)),
+            2 => Some(Referenced::Filter(filter(json!([cohort(3)])))),
+            3 => Some(Referenced::Filter(filter(json!([event(
+                "performed_event"
+            )])))),
+            _ => None,
+        };
+        let kind = |leaves| required_kind(&filter(leaves), resolve);
+        assert_eq!(kind(json!([cohort(1)])), Some(Kind::Static));
+        assert_eq!(kind(json!([cohort(2), person()])), Some(Kind::Behavioral));
+        // The same cohort twice is no loop.
+        assert_eq!(kind(json!([cohort(2), cohort(3)])), Some(Kind::Behavioral));
+    }
+
+    #[test]
+    fn nothing_is_required_of_empty_unknown_or_circular_definitions() {
+        assert_eq!(required_kind(&filter(json!([])), |_| None), None);
+        assert_eq!(
+            required_kind(&filter(json!([person(), cohort(9)])), |_| None),
+            None
+        );
+        let own = filter(json!([cohort(1)]));
+        let looped = |_| Some(Referenced::Filter(own.clone()));
+        assert_eq!(required_kind(&own, looped), None);
+    }
+
+    #[test]
+    fn each_referenced_cohort_is_resolved_once() {
+        let mut asked = Vec::new();
+        let resolve = |id| {
+            asked.push(id);
+            let next = json!([cohort(id + 1), cohort(id + 1)]);
+            let last = json!([person()]);
+            Some(Referenced::Filter(filter(if id < 40 {
+                next
+            } else {
+                last
+            })))
+        };
+        let kind = required_kind(&filter(json!([cohort(1)])), resolve);
+        assert_eq!(kind, Some(Kind::PersonProperty));
+        assert_eq!(asked, Vec::from_iter(1..=40));
+    }
+
+    #[test]
+    fn endless_references_require_nothing() {
+        let resolve = |id| Some(Referenced::Filter(filter(json!([cohort(id + 1)]))));
+        assert_eq!(required_kind(&filter(json!([cohort(1)])), resolve), None);
+    }
+
+    #[test]
+    fn only_simple_leaves_are_realtime_capable() {
+        let capable = |leaves| is_realtime_capable(&filter(leaves), |id| id == 7, |id| id == 5);
+        assert!(capable(json!([
+            person(),
+            event("performed_event_multiple"),
+            cohort(7)
+        ])));
+        assert!(!capable(json!([])));
+        assert!(!capable(json!([person(), cohort(8)])));
+        assert!(!capable(json!([event("performed_event_sequence")])));
+        let created = json!({"type": "person_metadata", "key": "created_at",
+            "operator": "is_date_after", "value": "-7d"});
+        assert!(!capable(json!([created])));
+        let action = |id| {
+            json!({"type": "behavioral", "key": id, "value": "performed_event",
+                "event_type": "actions"})
+        };
+        assert!(capable(json!([action("5")])));
+        assert!(!capable(json!([action("6")])));
+    }
+}

@@ -1,0 +1,250 @@
+//! The older way to define a cohort: a list of `groups`, any of which suffices.
+
+use serde_json::{Map, Value, json};
+
+use crate::FilterError;
+use crate::parse::kind_of;
+
+const KEYS: [&str; 9] = [
+    "properties",
+    "action_id",
+    "event_id",
+    "label",
+    "days",
+    "count",
+    "count_operator",
+    "start_date",
+    "end_date",
+];
+
+/// The window of an entry that names no days.
+const DEFAULT_DAYS: i64 = 365;
+
+/// Groups as they are stored on creation: each with all nine keys, null where it was not sent.
+/// Unknown keys and entries without any criterion are refused.
+pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
+    let mut complete = Vec::new();
+    for (index, group) in list(groups)?.iter().enumerate() {
+        let path = format!("groups[{index}]");
+        let object = entry(&path, group)?;
+        if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(FilterError::input(&path, format!("unknown key '{key}'")));
+        }
+        criterion(&path, object)?;
+        let member = |key: &str| {
+            let value = object.get(key).cloned().unwrap_or(Value::Null);
+            (key.to_owned(), value)
+        };
+        complete.push(Value::Object(KEYS.into_iter().map(member).collect()));
+    }
+    Ok(Value::Array(complete))
+}
+
+/// Groups as they are shown: properties are a list of person criteria, whichever form they
+/// were sent in. What is of another shape is left as it is.
+pub fn rewrite_groups(groups: &Value) -> Value {
+    let mut groups = groups.clone();
+    for group in groups.as_array_mut().into_iter().flatten() {
+        if let Some(properties) = group.get_mut("properties") {
+            rewrite_properties(properties);
+        }
+    }
+    groups
+}
+
+fn rewrite_properties(properties: &mut Value) {
+    match properties {
+        Value::Array(items) => {
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                let kind = item.get("type").and_then(Value::as_str);
+                if matches!(kind, None | Some("event")) {
+                    item.insert("type".to_owned(), "person".into());
+                }
+            }
+        }
+        Value::Object(map) if !is_group(map) => {
+            let leaf = |(key, value): (&String, &Value)| json!({"key": key, "value": value, "type": "person"});
+            *properties = Value::Array(map.iter().map(leaf).collect());
+        }
+        _ => {}
+    }
+}
+
+fn is_group(map: &Map<String, Value>) -> bool {
+    map.contains_key("type") || map.contains_key("values")
+}
+
+/// The filter that groups stand for. It is to be read with `Filter::parse_stored`, since its
+/// leaves may lack an operator.
+pub fn filters_from_groups(groups: &Value) -> Result<Value, FilterError> {
+    let mut values = Vec::new();
+    for (index, group) in list(&rewrite_groups(groups))?.iter().enumerate() {
+        let path = format!("groups[{index}]");
+        values.push(match criterion(&path, entry(&path, group)?)? {
+            Criterion::Properties(Value::Array(leaves)) => {
+                let leaves = leaves.iter().map(without_nulls);
+                json!({"type": "AND", "values": leaves.collect::<Vec<_>>()})
+            }
+            Criterion::Properties(tree) => tree.clone(),
+            Criterion::Behavior(leaf) => json!({"type": "AND", "values": [leaf]}),
+        });
+    }
+    Ok(json!({"properties": {"type": "OR", "values": values}}))
+}
+
+fn list(groups: &Value) -> Result<&Vec<Value>, FilterError> {
+    let expected = || {
+        let sentence = format!("expected a list, got {}", kind_of(groups));
+        FilterError::input("groups", sentence)
+    };
+    groups.as_array().ok_or_else(expected)
+}
+
+fn entry<'a>(path: &str, group: &'a Value) -> Result<&'a Map<String, Value>, FilterError> {
+    let expected =
+        || FilterError::input(path, format!("expected an object, got {}", kind_of(group)));
+    group.as_object().ok_or_else(expected)
+}
+
+enum Criterion<'a> {
+    Properties(&'a Value),
+    Behavior(Value),
+}
+
+fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<Criterion<'a>, FilterError> {
+    let set = |key: &str| group.get(key).filter(|value| is_set(value));
+    if let Some(properties) = set("properties") {
+        return Ok(Criterion::Properties(properties));
+    }
+    let (key, event_type) = match (set("action_id"), set("event_id")) {
+        (Some(id), _) => (id, "actions"),
+        (None, Some(name)) => (name, "events"),
+        (None, None) => {
+            let sentence = "expected one of properties, action_id, event_id";
+            return Err(FilterError::input(path, sentence));
+        }
+    };
+    let count = set("count").and_then(whole_number).unwrap_or(0).max(0);
+    let value = match count {
+        0 => "performed_event",
+        _ => "performed_event_multiple",
+    };
+    let days = set("days").and_then(whole_number).unwrap_or(DEFAULT_DAYS);
+    let mut leaf = json!({"key": key, "type": "behavioral", "value": value,
+        "event_type": event_type, "time_interval": "day", "time_value": days});
+    if let Some(operator) = set("count_operator") {
+        leaf["operator"] = operator.clone();
+    }
+    leaf["operator_value"] = count.into();
+    Ok(Criterion::Behavior(leaf))
+}
+
+/// Empty text, zero, empty lists and empty objects count as not set.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+fn whole_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_i64(),
+    }
+}
+
+fn without_nulls(leaf: &Value) -> Value {
+    let mut leaf = leaf.clone();
+    if let Some(members) = leaf.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    leaf
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::Filter;
+
+    #[test]
+    fn creation_completes_every_group_to_nine_keys() {
+        let complete = complete_groups(&json!([{"properties": {"plan": "pro"}}])).unwrap();
+        assert_eq!(
+            complete.to_string(),
+            r#"[{"properties":{"plan":"pro"},"action_id":null,"event_id":null,"label":null,"days":null,"count":null,"count_operator":null,"start_date":null,"end_date":null}]"#
+        );
+    }
+
+    #[test]
+    fn properties_are_shown_as_person_criteria() {
+        let groups = json!([
+            {"properties": {"plan": "pro", "seats": 3}},
+            {"properties": [{"key": "a", "value": 1, "type": "event"}, {"key": "b", "value": 2},
+                {"key": "id", "value": 4, "type": "cohort"}]},
+            {"event_id": "x"},
+        ]);
+        let shown = json!([
+            {"properties": [{"key": "plan", "value": "pro", "type": "person"},
+                {"key": "seats", "value": 3, "type": "person"}]},
+            {"properties": [{"key": "a", "value": 1, "type": "person"},
+                {"key": "b", "value": 2, "type": "person"},
+                {"key": "id", "value": 4, "type": "cohort"}]},
+            {"event_id": "x"},
+        ]);
+        assert_eq!(rewrite_groups(&groups), shown);
+        assert_eq!(rewrite_groups(&shown), shown);
+    }
+
+    #[test]
+    fn each_group_becomes_an_and_group_of_one_or() {
+        let filters = filters_from_groups(&json!([{"properties": {"plan": "pro"}}])).unwrap();
+        assert_eq!(
+            filters["properties"].to_string(),
+            r#"{"type":"OR","values":[{"type":"AND","values":[{"key":"plan","value":"pro","type":"person"}]}]}"#
+        );
+        assert!(Filter::parse_stored(&filters).is_ok());
+    }
+
+    #[test]
+    fn events_and_actions_become_behavioral_leaves() {
+        let leaf = |group: Value| {
+            let filters = filters_from_groups(&json!([group])).unwrap();
+            assert!(Filter::parse_stored(&filters).is_ok());
+            filters["properties"]["values"][0]["values"][0].clone()
+        };
+        let counted =
+            json!({"event_id": "visit", "days": "7", "count": 2, "count_operator": "gte"});
+        assert_eq!(
+            leaf(counted).to_string(),
+            r#"{"key":"visit","type":"behavioral","value":"performed_event_multiple","event_type":"events","time_interval":"day","time_value":7,"operator":"gte","operator_value":2}"#
+        );
+        assert_eq!(
+            leaf(json!({"action_id": 12, "properties": null, "count": null})).to_string(),
+            r#"{"key":12,"type":"behavioral","value":"performed_event","event_type":"actions","time_interval":"day","time_value":365,"operator_value":0}"#
+        );
+    }
+
+    #[test]
+    fn entries_that_say_nothing_are_refused() {
+        let refused = |groups: Value| complete_groups(&groups).unwrap_err().detail;
+        assert_eq!(refused(json!({})), "groups: expected a list, got an object");
+        assert_eq!(
+            refused(json!(["x"])),
+            "groups[0]: expected an object, got text"
+        );
+        assert_eq!(
+            refused(json!([{"event_id": "x"}, {"properties": []}])),
+            "groups[1]: expected one of properties, action_id, event_id"
+        );
+        assert_eq!(
+            refused(json!([{"event": "x"}])),
+            "groups[0]: unknown key 'event'"
+        );
+        assert!(filters_from_groups(&json!([{"days": 3}])).is_err());
+    }
+}

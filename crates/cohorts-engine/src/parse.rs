@@ -1,0 +1,237 @@
+//! From JSON to the filter tree, and to the normalised JSON that is stored.
+//! Depth, number of leaves and length of lists are bounded, so no input can exhaust the stack.
+
+mod fields;
+mod leaf;
+
+use serde_json::{Map, Value};
+
+use crate::FilterError;
+use crate::filter::{Filter, Group, Join, Node};
+
+pub(crate) const MAX_DEPTH: usize = 64;
+/// JSON levels of a filter: two for each group, and room for the values of leaves.
+const MAX_LEVELS: usize = 2 * MAX_DEPTH + 32;
+pub(crate) const MAX_NODES: usize = 10_000;
+pub(crate) const MAX_ITEMS: usize = 10_000;
+
+const NO_PROPERTIES: &str = "Must contain a 'properties' key with type and values";
+const EXPECTED: &str = "expected one of behavioral, cohort, person, person_metadata, AND, OR";
+
+/// By whose rules a tree is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A caller sent it: anything unknown is refused.
+    Write,
+    /// It is stored already: be lenient.
+    Stored,
+}
+
+/// Reads a whole filter and gives its normalised form beside it.
+pub(crate) fn filter(filters: &Value, mode: Mode) -> Result<(Filter, Value), FilterError> {
+    let missing = || FilterError::new("", "missing_properties", NO_PROPERTIES);
+    let object = filters.as_object().ok_or_else(missing)?;
+    let tree = object.get("properties").ok_or_else(missing)?;
+    if tree.is_null() {
+        return Err(missing());
+    }
+    if is_deeper(filters, MAX_LEVELS) {
+        return Err(too_deep());
+    }
+    if mode == Mode::Write {
+        refuse_unknown("filters", object, &["properties"])?;
+    }
+    let (root, wire) = root(tree, mode)?;
+    let wire = Map::from_iter([("properties".to_owned(), wire)]);
+    Ok((Filter { root }, Value::Object(wire)))
+}
+
+fn too_deep() -> FilterError {
+    let sentence = format!("groups or values nest deeper than {MAX_DEPTH} levels");
+    FilterError::input("properties", sentence)
+}
+
+/// Whether a value has more levels than that; found without recursion, so that whatever comes
+/// after it may recurse.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let mut rest = vec![(value, 0)];
+    while let Some((value, level)) = rest.pop() {
+        if level > levels {
+            return true;
+        }
+        match value {
+            Value::Array(list) => rest.extend(list.iter().map(|inner| (inner, level + 1))),
+            Value::Object(map) => rest.extend(map.values().map(|inner| (inner, level + 1))),
+            _ => {}
+        }
+    }
+    false
+}
+
+fn root(tree: &Value, mode: Mode) -> Result<(Group, Value), FilterError> {
+    if mode == Mode::Stored && tree.as_object().is_some_and(Map::is_empty) {
+        let empty = Group {
+            join: Join::Or,
+            values: Vec::new(),
+        };
+        return Ok((empty, tree.clone()));
+    }
+    let mut parser = Parser {
+        mode,
+        path: Vec::new(),
+        nodes: 0,
+    };
+    let object = parser.object(tree)?;
+    match parser.kind(object, "expected one of AND, OR")? {
+        "AND" => parser.group(object, Join::And),
+        "OR" => parser.group(object, Join::Or),
+        other => Err(parser.fail(format!(
+            "unknown group type '{other}'; expected one of AND, OR"
+        ))),
+    }
+}
+
+fn refuse_unknown(
+    path: &str,
+    object: &Map<String, Value>,
+    known: &[&str],
+) -> Result<(), FilterError> {
+    match object.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(FilterError::input(
+            path,
+            format!("unknown key '{key}'; allowed are {}", known.join(", ")),
+        )),
+    }
+}
+
+struct Parser {
+    mode: Mode,
+    /// Indexes into `values`, from the root down to the node being read.
+    path: Vec<usize>,
+    nodes: usize,
+}
+
+impl Parser {
+    fn at(&self) -> String {
+        let mut text = "properties".to_owned();
+        for index in &self.path {
+            text.push_str(&format!(".values[{index}]"));
+        }
+        text
+    }
+
+    fn fail(&self, sentence: String) -> FilterError {
+        FilterError::input(&self.at(), sentence)
+    }
+
+    fn object<'a>(&self, value: &'a Value) -> Result<&'a Map<String, Value>, FilterError> {
+        let found = value.as_object();
+        found.ok_or_else(|| self.fail(format!("expected an object, got {}", kind_of(value))))
+    }
+
+    fn kind<'a>(
+        &self,
+        object: &'a Map<String, Value>,
+        expected: &str,
+    ) -> Result<&'a str, FilterError> {
+        match object.get("type") {
+            Some(Value::String(kind)) => Ok(kind),
+            None | Some(Value::Null) => {
+                Err(self.fail(format!("the key 'type' is missing; {expected}")))
+            }
+            Some(other) => Err(self.fail(format!(
+                "'type' must be text, got {}; {expected}",
+                kind_of(other)
+            ))),
+        }
+    }
+
+    fn group(
+        &mut self,
+        object: &Map<String, Value>,
+        join: Join,
+    ) -> Result<(Group, Value), FilterError> {
+        if self.path.len() >= MAX_DEPTH {
+            return Err(too_deep());
+        }
+        if self.mode == Mode::Write {
+            refuse_unknown(&self.at(), object, &["type", "values"])?;
+        }
+        let values = match object.get("values") {
+            Some(Value::Array(values)) => values,
+            None | Some(Value::Null) => {
+                return Err(self.fail("a group must have 'values'".to_owned()));
+            }
+            Some(other) => {
+                let sentence = format!("'values' must be a list, got {}", kind_of(other));
+                return Err(self.fail(sentence));
+            }
+        };
+        let mut nodes = Vec::new();
+        let mut wires = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            self.path.push(index);
+            let (node, wire) = self.node(value)?;
+            self.path.pop();
+            nodes.push(node);
+            wires.push(wire);
+        }
+        let group = Group {
+            join,
+            values: nodes,
+        };
+        Ok((group, group_wire(object, wires)))
+    }
+
+    fn node(&mut self, value: &Value) -> Result<(Node, Value), FilterError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let sentence = format!("a filter may hold {MAX_NODES} groups and leaves at most");
+            return Err(FilterError::input("properties", sentence));
+        }
+        let object = self.object(value)?;
+        match self.kind(object, EXPECTED)? {
+            "AND" => self.nested(object, Join::And),
+            "OR" => self.nested(object, Join::Or),
+            kind => {
+                let (leaf, wire) = leaf::leaf(&self.at(), self.mode, kind, object)?;
+                Ok((Node::Leaf(leaf), wire))
+            }
+        }
+    }
+
+    fn nested(
+        &mut self,
+        object: &Map<String, Value>,
+        join: Join,
+    ) -> Result<(Node, Value), FilterError> {
+        let (group, wire) = self.group(object, join)?;
+        Ok((Node::Group(group), wire))
+    }
+}
+
+fn group_wire(object: &Map<String, Value>, values: Vec<Value>) -> Value {
+    let mut values = Some(values);
+    let members = object.iter().filter(|(_, value)| !value.is_null());
+    let wire = members.map(|(key, value)| match key.as_str() {
+        "values" => (key.clone(), values.take().unwrap_or_default().into()),
+        _ => (key.clone(), value.clone()),
+    });
+    Value::Object(wire.collect())
+}
+
+/// What a JSON value is, in a word with its article.
+pub(crate) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Reading the members of one leaf: which keys are known, what type each has, and what its
+//! normalised form is.
+
+use serde_json::{Map, Value};
+
+use super::{MAX_ITEMS, Mode, kind_of, refuse_unknown};
+use crate::FilterError;
+use crate::filter::Name;
+
+/// Keys that other servers add to leaves; accepted and dropped.
+const MACHINE: [&str; 3] = ["bytecode", "bytecode_error", "conditionHash"];
+
+/// The members of one leaf. A null member counts as absent.
+pub(super) struct Fields<'a> {
+    pub path: &'a str,
+    kind: &'a str,
+    sent: &'a Map<String, Value>,
+    coerced: Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    pub fn new(path: &'a str, kind: &'a str, sent: &'a Map<String, Value>) -> Fields<'a> {
+        Fields {
+            path,
+            kind,
+            sent,
+            coerced: Map::new(),
+        }
+    }
+
+    pub fn fail(&self, sentence: String) -> FilterError {
+        FilterError::input(self.path, sentence)
+    }
+
+    /// Fails when any of the keys is absent, naming those which are.
+    pub fn require(&self, keys: &[&str]) -> Result<(), FilterError> {
+        let absent = keys.iter().filter(|key| self.get(key).is_none());
+        let absent: Vec<&str> = absent.copied().collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let detail = format!(
+            "Missing required keys for {} filter: {}",
+            self.kind,
+            absent.join(", ")
+        );
+        Err(FilterError::new(self.path, "invalid_input", detail))
+    }
+
+    pub fn refuse_unknown(&self, mode: Mode, known: &[&str]) -> Result<(), FilterError> {
+        if mode == Mode::Stored {
+            return Ok(());
+        }
+        let mut rest = self.sent.clone();
+        rest.retain(|key, _| !MACHINE.contains(&key.as_str()));
+        refuse_unknown(self.path, &rest, known)
+    }
+
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.sent.get(key).filter(|value| !value.is_null())
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<String>, FilterError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(self.fail(format!("'{key}' must be text, got {}", kind_of(other)))),
+        }
+    }
+
+    pub fn integer(&mut self, key: &str) -> Result<Option<i64>, FilterError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let Some(number) = whole_number(value) else {
+            let sentence = format!("'{key}' must be a whole number, got {}", shown(value));
+            return Err(self.fail(sentence));
+        };
+        self.coerced.insert(key.to_owned(), number.into());
+        Ok(Some(number))
+    }
+
+    pub fn boolean(&mut self, key: &str) -> Result<bool, FilterError> {
+        let found = match self.get(key) {
+            None => Some(false),
+            Some(Value::Bool(value)) => Some(*value),
+            Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            Some(_) => None,
+        };
+        let Some(found) = found else {
+            return Err(self.fail(format!("'{key}' must be true or false")));
+        };
+        self.coerced.insert(key.to_owned(), found.into());
+        Ok(found)
+    }
+
+    pub fn name(&self, key: &str) -> Result<Option<Name>, FilterError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(Name::Text(text.clone()))),
+            Some(value) => match value.as_i64() {
+                Some(number) => Ok(Some(Name::Number(number))),
+                None => Err(self.fail(format!("'{key}' must be text or a whole number"))),
+            },
+        }
+    }
+
+    /// Any value, as long as no list in it is too long to be tested.
+    pub fn any(&self, key: &str) -> Result<Option<Value>, FilterError> {
+        let value = self.get(key);
+        match value.and_then(Value::as_array) {
+            Some(list) if list.len() > MAX_ITEMS => Err(self.fail(format!(
+                "'{key}' lists {} items; at most {MAX_ITEMS} are allowed",
+                list.len()
+            ))),
+            _ => Ok(value.cloned()),
+        }
+    }
+
+    pub fn list(&self, key: &str) -> Result<Option<&'a Vec<Value>>, FilterError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(list)) if list.len() > MAX_ITEMS => Err(self.fail(format!(
+                "'{key}' lists {} items; at most {MAX_ITEMS} are allowed",
+                list.len()
+            ))),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(other) => {
+                Err(self.fail(format!("'{key}' must be a list, got {}", kind_of(other))))
+            }
+        }
+    }
+
+    pub fn put(&mut self, key: &str, value: Value) {
+        self.coerced.insert(key.to_owned(), value);
+    }
+
+    /// The normalised leaf: members as sent, with what was read put in their place.
+    pub fn wire(mut self) -> Value {
+        let mut wire = Map::new();
+        for (key, value) in self.sent {
+            if value.is_null() || MACHINE.contains(&key.as_str()) {
+                continue;
+            }
+            let value = self.coerced.shift_remove(key);
+            wire.insert(key.clone(), value.unwrap_or_else(|| self.sent[key].clone()));
+        }
+        wire.extend(self.coerced);
+        Value::Object(wire)
+    }
+}
+
+/// A whole number written as one, as an integral float or as text.
+fn whole_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64().or_else(|| {
+            let float = number.as_f64()?;
+            let exact = float.fract() == 0.0 && float.abs() < 9e15;
+            exact.then_some(float as i64)
+        }),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// A value cut to a length that suits a sentence.
+pub(super) fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

@@ -1,0 +1,280 @@
+//! From a filter to what is asked of a source: windows become instants, operators become
+//! predicates, leaves that recur are found once, and cheap leaves come first.
+//! Everything that can be wrong with a stored filter is found here.
+
+mod behavioral;
+
+use std::collections::HashMap;
+
+use crate::FilterError;
+use crate::filter::{Filter, Group, Join, Leaf, Node, PersonLeaf};
+use crate::predicate::Predicate;
+use crate::window::{Moment, Range};
+
+pub(crate) use behavioral::Count;
+
+/// A filter made ready for evaluation at one moment.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) moment: Moment,
+    pub(crate) leaves: Vec<Criterion>,
+    pub(crate) root: Tree,
+    criteria: Vec<Placed>,
+}
+
+/// Where a leaf stands in the filter, and which criterion it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Such as `properties.values[0].values[2]`.
+    pub path: String,
+    /// Whether the complement is meant.
+    pub negated: bool,
+    pub(crate) leaf: usize,
+}
+
+/// The joins of a plan over its leaves, cheap ones first.
+#[derive(Clone, Debug)]
+pub(crate) enum Tree {
+    Leaf {
+        leaf: usize,
+        negated: bool,
+    },
+    And(Vec<Tree>),
+    /// Of nothing: nobody.
+    Or(Vec<Tree>),
+}
+
+/// The positive meaning of one leaf.
+#[derive(Clone, Debug)]
+pub(crate) enum Criterion {
+    Property { key: String, predicate: Predicate },
+    DistinctId(Predicate),
+    CreatedAt(Predicate),
+    Cohort(i64),
+    Behavior { target: Target, rule: Behavior },
+}
+
+/// Which events a behaviour is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub what: What,
+    /// Tests of properties, all of which must hold for the same event.
+    pub filters: Vec<(String, Predicate)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Event(String),
+    Action(i64),
+}
+
+/// What a person must have done with the events of a target.
+#[derive(Clone, Debug)]
+pub(crate) enum Behavior {
+    Performed(Range),
+    Counted(Range, Count),
+    FirstTime(Range),
+    Sequence {
+        range: Range,
+        second: Target,
+        /// The longest way between the two events, in microseconds.
+        within: i64,
+    },
+    Regularly {
+        /// Latest first; period k runs from `starts[k + 1]` until just before `starts[k]`.
+        starts: Vec<i64>,
+        count: Count,
+        min_periods: usize,
+    },
+    Stopped {
+        outer: Range,
+        inner: Range,
+    },
+    Restarted {
+        recent: Range,
+        pause: Range,
+    },
+}
+
+impl Criterion {
+    /// A rank, the dearest last.
+    fn cost(&self) -> u8 {
+        match self {
+            Criterion::Cohort(_) => 0,
+            Criterion::CreatedAt(_) => 1,
+            Criterion::Property { .. } => 2,
+            Criterion::DistinctId(_) => 3,
+            Criterion::Behavior { rule, .. } => match rule {
+                Behavior::Performed(_) | Behavior::Counted(..) => 4,
+                Behavior::Sequence { .. } | Behavior::Regularly { .. } => 5,
+                Behavior::Stopped { .. } => 5,
+                // These read the log from its start.
+                Behavior::FirstTime(_) | Behavior::Restarted { .. } => 6,
+            },
+        }
+    }
+}
+
+impl Plan {
+    /// Every leaf of the filter in the order written, each with its place.
+    pub fn criteria(&self) -> &[Placed] {
+        &self.criteria
+    }
+
+    /// The moment the plan was made for.
+    pub fn moment(&self) -> &Moment {
+        &self.moment
+    }
+}
+
+/// Makes a plan, or says why the filter cannot be calculated. A filter without criteria plans
+/// to nobody.
+pub fn plan(filter: &Filter, at: &Moment) -> Result<Plan, FilterError> {
+    if at.local().is_none() || at.today_end().is_none() {
+        let sentence = "the moment of the calculation lies outside the calendar";
+        return Err(FilterError::new("", "validation_error", sentence));
+    }
+    let mut planner = Planner {
+        moment: at,
+        leaves: Vec::new(),
+        known: HashMap::new(),
+        criteria: Vec::new(),
+    };
+    let root = match filter.is_empty() {
+        true => Tree::Or(Vec::new()),
+        false => planner.group(&filter.root, "properties")?,
+    };
+    if !filter.is_empty() && negative_group(&filter.root) {
+        return Err(FilterError::calculation(
+            "properties",
+            "the top level condition cannot be negated; every way to become a member needs a \
+             positive criterion",
+        ));
+    }
+    Ok(Plan {
+        moment: at.clone(),
+        leaves: planner.leaves,
+        root,
+        criteria: planner.criteria,
+    })
+}
+
+fn negative_group(group: &Group) -> bool {
+    let mut values = group.values.iter();
+    match group.join {
+        Join::And => values.all(negative),
+        Join::Or => values.any(negative),
+    }
+}
+
+fn negative(node: &Node) -> bool {
+    match node {
+        Node::Group(group) => negative_group(group),
+        Node::Leaf(leaf) => leaf.negated(),
+    }
+}
+
+struct Planner<'a> {
+    moment: &'a Moment,
+    leaves: Vec<Criterion>,
+    /// Leaves by their own JSON text, negation aside.
+    known: HashMap<String, usize>,
+    criteria: Vec<Placed>,
+}
+
+impl Planner<'_> {
+    fn group(&mut self, group: &Group, path: &str) -> Result<Tree, FilterError> {
+        if group.values.is_empty() {
+            let detail = format!("{path}: a group has no criteria in it");
+            return Err(FilterError::new(path, "no_properties", detail));
+        }
+        let mut trees = Vec::new();
+        for (index, node) in group.values.iter().enumerate() {
+            let path = format!("{path}.values[{index}]");
+            trees.push(match node {
+                Node::Group(inner) => self.group(inner, &path)?,
+                Node::Leaf(leaf) => self.leaf(leaf, path)?,
+            });
+        }
+        trees.sort_by_key(|tree| self.cost(tree));
+        Ok(match group.join {
+            Join::And => Tree::And(trees),
+            Join::Or => Tree::Or(trees),
+        })
+    }
+
+    fn cost(&self, tree: &Tree) -> u8 {
+        match tree {
+            Tree::Leaf { leaf, .. } => self.leaves[*leaf].cost(),
+            Tree::And(trees) | Tree::Or(trees) => {
+                trees.last().map_or(0, |dearest| self.cost(dearest))
+            }
+        }
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, path: String) -> Result<Tree, FilterError> {
+        let negated = leaf.negated();
+        let key = identity(leaf);
+        let leaf = match self.known.get(&key) {
+            Some(known) => *known,
+            None => {
+                let criterion = criterion(leaf, &path, self.moment)?;
+                self.leaves.push(criterion);
+                self.known.insert(key, self.leaves.len() - 1);
+                self.leaves.len() - 1
+            }
+        };
+        self.criteria.push(Placed {
+            path,
+            negated,
+            leaf,
+        });
+        Ok(Tree::Leaf { leaf, negated })
+    }
+}
+
+fn identity(leaf: &Leaf) -> String {
+    let mut leaf = leaf.clone();
+    match &mut leaf {
+        Leaf::Person(leaf) | Leaf::PersonMetadata(leaf) => leaf.negation = false,
+        Leaf::Cohort(leaf) => leaf.negation = false,
+        Leaf::Behavioral(leaf) => leaf.negation = false,
+    }
+    serde_json::to_string(&leaf).unwrap_or_default()
+}
+
+fn criterion(leaf: &Leaf, path: &str, at: &Moment) -> Result<Criterion, FilterError> {
+    match leaf {
+        Leaf::Person(leaf) => {
+            let predicate = person(leaf, path, at)?;
+            Ok(match leaf.key.as_str() {
+                "distinct_id" => Criterion::DistinctId(predicate),
+                key => Criterion::Property {
+                    key: key.to_owned(),
+                    predicate,
+                },
+            })
+        }
+        Leaf::PersonMetadata(leaf) => {
+            let operator = leaf.operator.as_deref().unwrap_or("exact");
+            let dated = operator.starts_with("is_date_");
+            if !dated && !matches!(operator, "is_set" | "is_not_set") {
+                let sentence = format!(
+                    "operator '{operator}' cannot be used with created_at; expected one of \
+                     is_date_exact, is_date_before, is_date_after"
+                );
+                return Err(FilterError::calculation(path, sentence));
+            }
+            Ok(Criterion::CreatedAt(person(leaf, path, at)?))
+        }
+        Leaf::Cohort(leaf) => Ok(Criterion::Cohort(leaf.value)),
+        Leaf::Behavioral(leaf) => behavioral::criterion(leaf, path, at),
+    }
+}
+
+fn person(leaf: &PersonLeaf, path: &str, at: &Moment) -> Result<Predicate, FilterError> {
+    Predicate::compile(path, leaf.operator.as_deref(), leaf.value.as_ref(), at)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What an operator means for one stored value, written once for properties of persons and of
+//! events alike. JSON null counts as missing throughout.
+
+mod compile;
+
+use std::collections::HashSet;
+
+use jiff::tz::TimeZone;
+use regex::Regex;
+use serde_json::Value;
+
+use crate::date;
+use crate::semver::{Version, VersionRange};
+use crate::value::{Number, text};
+
+/// An operator together with what it compares with.
+#[derive(Clone, Debug)]
+pub(crate) struct Predicate {
+    /// The answer for a missing value.
+    missing: bool,
+    rule: Rule,
+    time_zone: TimeZone,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
+    Constant(bool),
+    Any(Vec<Test>),
+    NoneOf(Vec<Test>),
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    /// Equal to one of many, by text or, for stored numbers, by number.
+    OneOf {
+        texts: HashSet<String>,
+        /// Sorted, for binary search.
+        numbers: Vec<Number>,
+    },
+    /// A part in the very same letters; the others below ignore case.
+    Holds(String),
+    Contains(String),
+    StartsWith(String),
+    EndsWith(String),
+    Matches(Regex),
+    Compares(Comparison, Number),
+    Within(Number, Number),
+    Outside(Number, Number),
+    Dated(Comparison, i64),
+    Version(Comparison, Version),
+    NoVersionOf(Vec<Version>),
+    InVersions(VersionRange),
+}
+
+/// How two ordered things are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+impl Comparison {
+    pub fn holds(self, order: std::cmp::Ordering) -> bool {
+        match self {
+            Comparison::Equal => order.is_eq(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+        }
+    }
+}
+
+impl Predicate {
+    pub fn matches_missing(&self) -> bool {
+        self.missing
+    }
+
+    pub fn matches(&self, stored: &Value) -> bool {
+        if stored.is_null() {
+            return self.missing;
+        }
+        let holds = |test: &Test| test.holds(stored, &self.time_zone);
+        match &self.rule {
+            Rule::Constant(answer) => *answer,
+            Rule::Any(tests) => tests.iter().any(holds),
+            Rule::NoneOf(tests) => !tests.iter().any(holds),
+        }
+    }
+
+    /// The answer for a value that is an instant by nature, such as the creation of a person.
+    pub fn matches_instant(&self, instant: i64) -> bool {
+        let holds = |test: &Test| match test {
+            Test::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),
+            _ => false,
+        };
+        match &self.rule {
+            Rule::Constant(answer) => *answer,
+            Rule::Any(tests) => tests.iter().any(holds),
+            Rule::NoneOf(tests) => !tests.iter().any(holds),
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, stored: &Value, time_zone: &TimeZone) -> bool {
+        match self {
+            Test::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
+            Test::Holds(part) => text(stored).contains(part),
+            Test::Contains(part) => text(stored).to_lowercase().contains(part),
+            Test::StartsWith(part) => text(stored).to_lowercase().starts_with(part),
+            Test::EndsWith(part) => text(stored).to_lowercase().ends_with(part),
+            Test::Matches(pattern) => pattern.is_match(&text(stored)),
+            Test::Compares(comparison, bound) => {
+                let number = Number::of(stored);
+                number.is_some_and(|number| comparison.holds(number.compare(*bound)))
+            }
+            Test::Within(low, high) => {
+                Number::of(stored).is_some_and(|number| within(number, *low, *high))
+            }
+            Test::Outside(low, high) => {
+                Number::of(stored).is_some_and(|number| !within(number, *low, *high))
+            }
+            Test::Dated(comparison, bound) => {
+                let instant = date::stored_instant(stored, time_zone);
+                instant.is_some_and(|instant| comparison.holds(instant.cmp(bound)))
+            }
+            Test::Version(comparison, bound) => {
+                with_version(stored, |version| comparison.holds(version.compare(bound)))
+            }
+            Test::NoVersionOf(bounds) => with_version(stored, |version| {
+                bounds.iter().all(|bound| version.compare(bound).is_ne())
+            }),
+            Test::InVersions(range) => with_version(stored, |version| range.contains(version)),
+        }
+    }
+}
+
+fn is_one_of(stored: &Value, texts: &HashSet<String>, numbers: &[Number]) -> bool {
+    if texts.contains(text(stored).as_ref()) {
+        return true;
+    }
+    if !stored.is_number() {
+        return false;
+    }
+    let same = |number: Number| {
+        let found = numbers.binary_search_by(|candidate| candidate.compare(number));
+        found.is_ok()
+    };
+    Number::of(stored).is_some_and(same)
+}
+
+fn within(number: Number, low: Number, high: Number) -> bool {
+    number.compare(low).is_ge() && number.compare(high).is_le()
+}
+
+fn with_version(stored: &Value, test: impl FnOnce(&Version) -> bool) -> bool {
+    Version::parse(&text(stored)).is_some_and(|version| test(&version))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! From an operator and its value to a predicate.
+
+use jiff::tz::TimeZone;
+use regex::{Regex, RegexBuilder};
+use serde_json::Value;
+
+use super::{Comparison, Predicate, Rule, Test};
+use crate::FilterError;
+use crate::date;
+use crate::semver::{Version, VersionRange};
+use crate::value::{Number, text};
+use crate::window::Moment;
+
+/// The memory one compiled pattern may take.
+const PATTERN_LIMIT: usize = 1 << 20;
+
+impl Predicate {
+    /// A missing operator means `exact`. A pattern, version or date that cannot be read is no
+    /// error: it matches nothing.
+    pub fn compile(
+        path: &str,
+        operator: Option<&str>,
+        value: Option<&Value>,
+        at: &Moment,
+    ) -> Result<Predicate, FilterError> {
+        let operator = operator.unwrap_or("exact");
+        let fail = |sentence: String| FilterError::calculation(path, sentence);
+        let build = Build {
+            zone: &at.time_zone,
+        };
+        match operator {
+            "is_set" => return Ok(build.rule(false, Rule::Constant(true))),
+            "is_not_set" => return Ok(build.rule(true, Rule::Constant(false))),
+            "between" | "not_between" => {
+                return build.range(operator, value).ok_or_else(|| {
+                    fail(format!(
+                        "operator '{operator}' needs a list of two numbers, the lower one first"
+                    ))
+                });
+            }
+            _ => {}
+        }
+        let values = match value {
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(value) => std::slice::from_ref(value),
+            None => &[],
+        };
+        let listed = build.listed(operator, values, at);
+        let predicate = listed.ok_or_else(|| fail(format!("unknown operator '{operator}'")))?;
+        match value {
+            None => Err(fail(format!("operator '{operator}' needs a value"))),
+            // An empty list drops the condition, so it holds for everyone.
+            Some(_) if values.is_empty() => Ok(build.rule(true, Rule::Constant(true))),
+            Some(_) => Ok(predicate),
+        }
+    }
+
+    /// The test of an address in a step of an action.
+    pub fn address(url: &str, matching: Option<&str>) -> Predicate {
+        let build = Build {
+            zone: &TimeZone::UTC,
+        };
+        let value = [Value::from(url)];
+        build.any(match matching {
+            Some("exact") => vec![one_of(&value)],
+            Some("regex") => patterns(&value).map(Test::Matches).collect(),
+            _ => vec![Test::Holds(url.to_owned())],
+        })
+    }
+}
+
+fn pair(value: &Value) -> Option<(Number, Number)> {
+    let [low, high] = value.as_array()?.as_slice() else {
+        return None;
+    };
+    let (low, high) = (Number::of(low)?, Number::of(high)?);
+    low.compare(high).is_le().then_some((low, high))
+}
+
+struct Build<'a> {
+    zone: &'a TimeZone,
+}
+
+impl Build<'_> {
+    fn rule(&self, missing: bool, rule: Rule) -> Predicate {
+        Predicate {
+            missing,
+            rule,
+            time_zone: self.zone.clone(),
+        }
+    }
+
+    fn any(&self, tests: Vec<Test>) -> Predicate {
+        self.rule(false, Rule::Any(tests))
+    }
+
+    fn none_of(&self, tests: Vec<Test>) -> Predicate {
+        self.rule(true, Rule::NoneOf(tests))
+    }
+
+    /// The operators that take a pair of numbers.
+    fn range(&self, operator: &str, value: Option<&Value>) -> Option<Predicate> {
+        let (low, high) = pair(value?)?;
+        Some(match operator {
+            "between" => self.any(vec![Test::Within(low, high)]),
+            _ => self.rule(true, Rule::Any(vec![Test::Outside(low, high)])),
+        })
+    }
+
+    /// The operators that take one value or a list, or nothing where the operator is unknown.
+    fn listed(&self, operator: &str, values: &[Value], at: &Moment) -> Option<Predicate> {
+        use Comparison::*;
+        Some(match operator {
+            "exact" | "in" => self.any(vec![one_of(values)]),
+            "is_not" | "not_in" => self.none_of(vec![one_of(values)]),
+            "icontains" | "icontains_multi" => self.any(parts(values, Test::Contains)),
+            "not_icontains" | "not_icontains_multi" => self.none_of(parts(values, Test::Contains)),
+            "starts_with" => self.any(parts(values, Test::StartsWith)),
+            "not_starts_with" => self.none_of(parts(values, Test::StartsWith)),
+            "ends_with" => self.any(parts(values, Test::EndsWith)),
+            "not_ends_with" => self.none_of(parts(values, Test::EndsWith)),
+            "regex" => self.any(patterns(values).map(Test::Matches).collect()),
+            "not_regex" => self.not_regex(values),
+            "gt" => self.any(bounds(values, Greater)),
+            "gte" | "min" => self.any(bounds(values, GreaterOrEqual)),
+            "lt" => self.any(bounds(values, Less)),
+            "lte" | "max" => self.any(bounds(values, LessOrEqual)),
+            "is_date_exact" => self.any(dates(values, Equal, at)),
+            "is_date_before" => self.any(dates(values, Less, at)),
+            "is_date_after" => self.any(dates(values, Greater, at)),
+            "semver_neq" => self.semver_neq(values),
+            other => self.any(versions(other, values)?),
+        })
+    }
+
+    /// A pattern that cannot be compiled makes the whole list match nobody.
+    fn not_regex(&self, values: &[Value]) -> Predicate {
+        let compiled: Vec<Regex> = patterns(values).collect();
+        match compiled.len() == values.len() {
+            true => self.none_of(compiled.into_iter().map(Test::Matches).collect()),
+            false => self.rule(false, Rule::Constant(false)),
+        }
+    }
+
+    /// As with patterns, an unreadable version makes the whole list match nobody.
+    fn semver_neq(&self, values: &[Value]) -> Predicate {
+        let parsed = values.iter().map(|value| Version::parse(&text(value)));
+        match parsed.collect::<Option<Vec<Version>>>() {
+            Some(versions) => self.any(vec![Test::NoVersionOf(versions)]),
+            None => self.rule(false, Rule::Constant(false)),
+        }
+    }
+}
+
+/// Null elements equal nothing, since null is no value.
+fn one_of(values: &[Value]) -> Test {
+    let values = || values.iter().filter(|value| !value.is_null());
+    let mut numbers: Vec<Number> = values().filter_map(Number::of).collect();
+    numbers.sort_by(|a, b| a.compare(*b));
+    Test::OneOf {
+        texts: values().map(|value| text(value).into_owned()).collect(),
+        numbers,
+    }
+}
+
+fn parts(values: &[Value], test: fn(String) -> Test) -> Vec<Test> {
+    let values = values.iter().filter(|value| !value.is_null());
+    values
+        .map(|value| test(text(value).to_lowercase()))
+        .collect()
+}
+
+fn patterns(values: &[Value]) -> impl Iterator<Item = Regex> {
+    let compile = |value: &Value| {
+        let mut builder = RegexBuilder::new(&text(value));
+        builder
+            .size_limit(PATTERN_LIMIT)
+            .dfa_size_limit(PATTERN_LIMIT);
+        builder.build().ok()
+    };
+    values.iter().filter_map(compile)
+}
+
+fn bounds(values: &[Value], comparison: Comparison) -> Vec<Test> {
+    let numbers = values.iter().filter_map(Number::of);
+    numbers
+        .map(|number| Test::Compares(comparison, number))
+        .collect()
+}
+
+fn dates(values: &[Value], comparison: Comparison, at: &Moment) -> Vec<Test> {
+    let instants = values
+        .iter()
+        .filter_map(|value| date::filter_instant(value, at));
+    instants
+        .map(|instant| Test::Dated(comparison, instant))
+        .collect()
+}
+
+fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
+    let comparison =
+        |comparison| move |text: &str| Some(Test::Version(comparison, Version::parse(text)?));
+    let texts = values.iter().map(text);
+    Some(match operator {
+        "semver_eq" => each(texts, comparison(Comparison::Equal)),
+        "semver_gt" => each(texts, comparison(Comparison::Greater)),
+        "semver_gte" => each(texts, comparison(Comparison::GreaterOrEqual)),
+        "semver_lt" => each(texts, comparison(Comparison::Less)),
+        "semver_lte" => each(texts, comparison(Comparison::LessOrEqual)),
+        "semver_tilde" => each(texts, |text| {
+            VersionRange::tilde(text).map(Test::InVersions)
+        }),
+        "semver_caret" => each(texts, |text| {
+            VersionRange::caret(text).map(Test::InVersions)
+        }),
+        "semver_wildcard" => each(texts, |text| {
+            VersionRange::wildcard(text).map(Test::InVersions)
+        }),
+        _ => return None,
+    })
+}
+
+fn each<T: AsRef<str>>(
+    texts: impl Iterator<Item = T>,
+    test: impl Fn(&str) -> Option<Test>,
+) -> Vec<Test> {
+    texts.filter_map(|text| test(text.as_ref())).collect()
+}
