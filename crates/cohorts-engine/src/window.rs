@@ -99,6 +99,12 @@ impl Range {
 }
 
 impl Moment {
+    /// A moment in the zone of that IANA name, or nothing where there is no such zone.
+    pub fn new(now: i64, time_zone: &str) -> Option<Moment> {
+        let time_zone = TimeZone::get(time_zone).ok()?;
+        Some(Moment { now, time_zone })
+    }
+
     /// The wall clock of the project now.
     pub(crate) fn local(&self) -> Option<DateTime> {
         let now = Timestamp::from_microsecond(self.now).ok()?;

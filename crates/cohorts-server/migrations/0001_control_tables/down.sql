@@ -1,0 +1,1 @@
+drop table calculations, cohorts, key_projects, keys, teammates, projects;

@@ -1,0 +1,1 @@
+alter table member_chunks alter column members set storage extended;

@@ -1,0 +1,1 @@
+drop index persons_by_uuid;

@@ -1,0 +1,1 @@
+create unique index persons_by_uuid on persons (place, uuid);

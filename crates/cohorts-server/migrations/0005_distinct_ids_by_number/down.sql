@@ -1,0 +1,1 @@
+drop index distinct_ids_by_number;

@@ -1,0 +1,1 @@
+create index events_by_name on events (place, event, timestamp);

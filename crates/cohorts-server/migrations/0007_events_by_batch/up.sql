@@ -1,0 +1,1 @@
+create index events_by_batch on events (place, batch);

@@ -1,0 +1,1 @@
+drop index cohorts_newest_first;

@@ -1,0 +1,1 @@
+drop index cohorts_waiting;

@@ -1,0 +1,209 @@
+//! Who calls: from a key to a teammate, a project and scopes.
+//!
+//! Keys are long random texts, so a plain SHA-256 is enough to store: there is no dictionary of them to try.
+//! They are found by their hash, and neither keys nor hashes are ever logged.
+
+use actix_web::HttpRequest;
+use cohorts_api::{CredentialSource, Credentials, Operation};
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::store::keys::{self, Teammate};
+use crate::store::projects::{self, Project};
+use crate::store::{Conn, ProjectId, Store};
+
+/// The scope that includes all others.
+pub const EVERY_SCOPE: &str = "*";
+
+/// Who calls an operation, and in which project.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub teammate: Teammate,
+    pub project: Project,
+    scopes: Vec<String>,
+}
+
+impl Caller {
+    /// Refuses a caller whose key lacks the scope.
+    pub fn require(&self, scope: &str) -> Result<(), Error> {
+        if allows(&self.scopes, scope) {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied {
+            detail: format!("API key missing required scope '{scope}'"),
+        })
+    }
+}
+
+/// A new personal key.
+pub fn new_key() -> String {
+    format!("phx_{}", random_text::<32>())
+}
+
+/// A new project token.
+pub fn new_token() -> String {
+    format!("phc_{}", random_text::<24>())
+}
+
+fn random_text<const BYTES: usize>() -> String {
+    hex::encode(rand::rng().random::<[u8; BYTES]>())
+}
+
+/// What is stored of a key.
+pub fn hash(key: &str) -> Vec<u8> {
+    Sha256::digest(key.as_bytes()).to_vec()
+}
+
+/// Whether a text can be a scope: `*`, or a kind of thing and what may be done with it.
+pub fn is_scope(text: &str) -> bool {
+    let word = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    text == EVERY_SCOPE
+        || text
+            .split_once(':')
+            .is_some_and(|(thing, right)| word(thing) && matches!(right, "read" | "write"))
+}
+
+/// `X:write` includes `X:read`.
+fn allows(scopes: &[String], wanted: &str) -> bool {
+    let including = wanted
+        .strip_suffix(":read")
+        .map(|thing| format!("{thing}:write"));
+    scopes
+        .iter()
+        .any(|scope| scope == EVERY_SCOPE || scope == wanted || including.as_deref() == Some(scope))
+}
+
+/// Finds out who calls, or why they may not.
+pub async fn authorize(
+    store: &Store,
+    request: &HttpRequest,
+    operation: &'static Operation,
+    credentials: Option<Credentials>,
+) -> Result<Caller, Error> {
+    let credentials = credentials.ok_or(Error::NotAuthenticated)?;
+    let project = request.match_info().get("project_id").map(str::to_owned);
+    store
+        .read(move |conn| {
+            let caller = find(conn, &credentials, project.as_deref())?;
+            operation
+                .scopes
+                .iter()
+                .try_for_each(|scope| caller.require(scope))?;
+            Ok(caller)
+        })
+        .await
+}
+
+/// The project is looked up before scopes are compared, so an unknown one is a 404 whatever the key may do.
+fn find(
+    conn: &mut Conn,
+    credentials: &Credentials,
+    project: Option<&str>,
+) -> Result<Caller, Error> {
+    let found = keys::find_by_hash(conn, &hash(&credentials.key))?;
+    let (key, teammate) = found.ok_or_else(|| unknown_key(credentials.source))?;
+    let reached = match key.every_project {
+        true => None,
+        false => Some(keys::projects_of(conn, key.id)?),
+    };
+    let project = match project {
+        None | Some("@current") => current(conn, reached.as_deref())?,
+        Some(id) => named(conn, id, reached.as_deref())?,
+    };
+    Ok(Caller {
+        teammate,
+        project,
+        scopes: key.scopes,
+    })
+}
+
+fn unknown_key(source: CredentialSource) -> Error {
+    let place = match source {
+        CredentialSource::Header => "request Authorization header",
+        CredentialSource::Body => "body",
+        CredentialSource::Query => "query string",
+    };
+    Error::AuthenticationFailed {
+        code: "authentication_failed",
+        detail: format!("Personal API key found in {place} is invalid."),
+    }
+}
+
+/// The first project that the key reaches.
+fn current(conn: &mut Conn, reached: Option<&[ProjectId]>) -> Result<Project, Error> {
+    let project = match reached {
+        None => projects::first(conn)?,
+        Some(reached) => match reached.first() {
+            Some(id) => projects::find(conn, *id)?,
+            None => None,
+        },
+    };
+    project.ok_or(Error::ProjectNotFound)
+}
+
+fn named(conn: &mut Conn, id: &str, reached: Option<&[ProjectId]>) -> Result<Project, Error> {
+    let id = id
+        .parse()
+        .map(ProjectId)
+        .map_err(|_| Error::ProjectNotFound)?;
+    let project = projects::find(conn, id)?.ok_or(Error::ProjectNotFound)?;
+    if reached.is_some_and(|reached| !reached.contains(&id)) {
+        return Err(Error::PermissionDenied {
+            detail: format!(
+                "API key does not have access to the requested project: ID {}.",
+                id.0
+            ),
+        });
+    }
+    Ok(project)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_includes_reading_and_the_star_includes_all() {
+        let has = |scopes: &[&str], wanted| {
+            let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            allows(&scopes, wanted)
+        };
+        assert!(has(&["cohort:write"], "cohort:read"));
+        assert!(has(&["person:read", "cohort:read"], "cohort:read"));
+        assert!(has(&["*"], "cohort:write"));
+        assert!(!has(&["cohort:read"], "cohort:write"));
+        assert!(!has(&["cohort:write"], "person:read"));
+        assert!(!has(&[], "cohort:read"));
+    }
+
+    #[test]
+    fn scopes_are_told_from_typing_errors() {
+        for scope in ["*", "cohort:read", "activity_log:write"] {
+            assert!(is_scope(scope), "{scope}");
+        }
+        for scope in [
+            "",
+            "cohort",
+            "cohort:",
+            ":read",
+            "cohort:delete",
+            "Cohort:read",
+        ] {
+            assert!(!is_scope(scope), "{scope}");
+        }
+    }
+
+    #[test]
+    fn no_two_keys_are_alike_and_a_key_is_not_its_hash() {
+        let (one, other) = (new_key(), new_key());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), "phx_".len() + 64);
+        assert_ne!(hash(&one), one.as_bytes());
+    }
+}

@@ -1,0 +1,240 @@
+//! Background calculation: claim a cohort, evaluate its criteria, publish its members.
+//!
+//! A claim is a lease that a heartbeat keeps while the work goes on. A worker that dies loses it and another takes
+//! over; one that only seemed dead can no longer write. No transaction is open while a set is computed, but for the
+//! snapshot that the data is read under, and nothing here runs inside a request.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use chrono::{TimeDelta, Utc};
+use cohorts_engine::{FilterError, Moment, chunks, plan};
+use roaring::RoaringBitmap;
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::store::blocks::Snapshot;
+use crate::store::cohorts::{self, Cohort};
+use crate::store::projects::{self, Project};
+use crate::store::{ProjectId, Store, events, members};
+
+const LEASE: TimeDelta = TimeDelta::seconds(15);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long one calculation may read data.
+const LIMIT: Duration = Duration::from_secs(300);
+/// How often cohorts are looked for that nobody woke the worker for.
+const TICK: Duration = Duration::from_secs(1);
+/// A cohort is calculated again after so long if its project has new data, and otherwise after `OLD`,
+/// since time alone changes who meets some criteria.
+const FRESH: TimeDelta = TimeDelta::seconds(60);
+const OLD: TimeDelta = TimeDelta::minutes(15);
+/// After a failure a cohort waits so long before it is calculated again, doubled with each failure in a row.
+const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
+const MOST_ERRORS: i64 = 20;
+
+/// Why a calculation failed.
+struct Failure {
+    code: &'static str,
+    detail: String,
+}
+
+impl From<FilterError> for Failure {
+    fn from(error: FilterError) -> Self {
+        let code = match error.code {
+            "no_properties" => "no_properties",
+            _ => "validation_error",
+        };
+        Self {
+            code,
+            detail: error.detail,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::TimedOut => "timeout",
+            Error::Unavailable => "capacity",
+            _ => "unknown",
+        };
+        let detail = error.to_string();
+        Self { code, detail }
+    }
+}
+
+/// The moment that stands for "now" in a project.
+pub fn moment(project: &Project, micros: i64) -> Result<Moment, Error> {
+    Moment::new(micros, &project.time_zone).ok_or_else(|| {
+        let zone = &project.time_zone;
+        Error::Internal(anyhow::anyhow!(
+            "project {} is in an unknown time zone, {zone}",
+            project.id
+        ))
+    })
+}
+
+/// Calculates one cohort that waits. False if none does. `only` restricts the search to one project.
+pub fn run_once(store: &Store, metrics: &Metrics, only: Option<ProjectId>) -> Result<bool, Error> {
+    let claimed = cohorts::claim(&mut *store.connection()?, only, LEASE)?;
+    let Some(cohort) = claimed else {
+        return Ok(false);
+    };
+    let begun = Instant::now();
+    let result = with_heartbeat(store, &cohort, || {
+        catch_unwind(AssertUnwindSafe(|| calculate(store, &cohort))).unwrap_or_else(|_| {
+            let detail = "the calculation ended in an internal error".to_owned();
+            Err(Failure {
+                code: "unknown",
+                detail,
+            })
+        })
+    });
+    metrics.calculated(result.is_ok(), begun.elapsed());
+    if let Err(failure) = result {
+        log::warn!(
+            "cohort {} could not be calculated ({}): {}",
+            cohort.id,
+            failure.code,
+            failure.detail
+        );
+        let doublings = cohort.errors_calculating.clamp(0, MOST_ERRORS + 1);
+        let retry_at = Utc::now() + BACK_OFF * (1 << doublings);
+        let conn = &mut *store.connection()?;
+        cohorts::fail(conn, &cohort, retry_at, failure.code, &failure.detail)?;
+    }
+    Ok(true)
+}
+
+/// Keeps the lease of a claimed cohort while `work` goes on.
+fn with_heartbeat<T>(store: &Store, cohort: &Cohort, work: impl FnOnce() -> T) -> T {
+    let (done, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while waiting.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+                let kept = store
+                    .connection()
+                    .and_then(|mut conn| Ok(cohorts::keep(&mut conn, cohort, LEASE)?));
+                match kept {
+                    Ok(true) => {}
+                    Ok(false) => log::warn!("the claim on cohort {} is lost", cohort.id),
+                    Err(cause) => log::warn!(
+                        "the claim on cohort {} could not be kept: {cause}",
+                        cohort.id
+                    ),
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
+    let filter = cohort.definition.filter()?;
+    let mut conn = store.connection()?;
+    let project = projects::find(&mut conn, cohort.project()).map_err(Error::from)?;
+    let project = project.ok_or(Error::ProjectNotFound)?;
+    let plan = plan(&filter, &moment(&project, Utc::now().timestamp_micros())?)?;
+    let (members, seen) = Snapshot::read(&mut conn, project.id(), LIMIT, |snapshot| {
+        let seen = snapshot.head()?;
+        Ok((plan.evaluate(snapshot)?, seen))
+    })?;
+    publish(store, cohort, &members, seen)?;
+    log::info!("cohort {}: {} people", cohort.id, members.len());
+    Ok(())
+}
+
+/// Writes the chunks that differ, then, in a commit of its own, lets readers see them.
+fn publish(
+    store: &Store,
+    cohort: &Cohort,
+    members: &RoaringBitmap,
+    seen: i64,
+) -> Result<(), Error> {
+    let conn = &mut *store.connection()?;
+    let place = cohort.project().place();
+    let base = cohort.member_version;
+    let held = conn.build_transaction().run(|conn| {
+        if !cohorts::lock_claimed(conn, cohort)? {
+            return Ok(false);
+        }
+        let former = members::read(conn, place, cohort.id(), base)?;
+        let changed = chunks::changed(&former, members);
+        members::write(conn, place, cohort.id(), base, cohort.attempt, &changed)?;
+        Ok::<_, Error>(true)
+    })?;
+    if held {
+        cohorts::publish(conn, cohort, members.len() as i64, seen)?;
+        members::prune(conn, place, cohort.id(), base)?;
+    }
+    Ok(())
+}
+
+/// Asks for the calculation of cohorts that may have gone stale.
+pub fn request_stale(store: &Store) -> Result<(), Error> {
+    let conn = &mut *store.connection()?;
+    let now = Utc::now();
+    for candidate in cohorts::candidates(conn, now - FRESH, MOST_ERRORS)? {
+        let is_old = candidate
+            .last_calculation
+            .is_none_or(|last| last < now - OLD);
+        let project = ProjectId(candidate.project_id);
+        if is_old || events::head(conn, project.place())? > candidate.seen_batch {
+            cohorts::request_calculation(conn, candidate.id())?;
+        }
+    }
+    Ok(())
+}
+
+/// Wakes the worker, if there is one.
+#[derive(Clone, Default)]
+pub struct Waker(Option<SyncSender<()>>);
+
+impl Waker {
+    /// Has the worker look for cohorts that wait. Never blocks: a worker that is awake already looks once more.
+    pub fn wake(&self) {
+        if let Some(sender) = &self.0 {
+            // A full channel means that the worker is told already.
+            let _ = sender.try_send(());
+        }
+    }
+}
+
+/// The thread that calculates in the background. It ends when all its wakers are gone.
+pub struct Worker {
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    pub fn start(store: Store, metrics: Metrics) -> std::io::Result<(Self, Waker)> {
+        let (sender, woken) = mpsc::sync_channel(1);
+        let work = move || {
+            while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+                if let Err(cause) = work_off(&store, &metrics) {
+                    log::warn!("calculation has to wait: {cause}");
+                }
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("calculation".to_owned())
+            .spawn(work)?;
+        Ok((Self { thread }, Waker(Some(sender))))
+    }
+
+    /// Waits until the calculation under way has ended. All wakers must be gone, or are about to go.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            log::error!("the calculating thread had ended in a panic");
+        }
+    }
+}
+
+fn work_off(store: &Store, metrics: &Metrics) -> Result<(), Error> {
+    request_stale(store)?;
+    while run_once(store, metrics, None)? {}
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What a command is told by its flags and by the environment. Nothing else reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::postgres::{self, Options};
+
+/// Where a service listens and where it keeps its data.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub database: Database,
+    /// Whether a thread calculates in the background. Without it only `Server::calculate_now` does.
+    pub calculate: bool,
+    /// Whether SIGINT and SIGTERM end the service.
+    pub handle_signals: bool,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A Postgres that somebody else runs, by its libpq URL.
+    Url(String),
+    /// A Postgres of our own.
+    Private(Options),
+}
+
+/// The flags that say where the data is; every command has them.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArgs {
+    /// The Postgres to use, as a URL; without one the program runs a private Postgres
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Where the private Postgres keeps its data [default: /var/lib/cohorts for root, else in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "COHORTS_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// The directory of the PostgreSQL server's programs, where they are not found by themselves
+    #[arg(long, value_name = "DIR", env = "COHORTS_PG_BIN")]
+    pg_bin: Option<PathBuf>,
+}
+
+impl DatabaseArgs {
+    pub fn database(&self) -> anyhow::Result<Database> {
+        if let Some(url) = self.database_url.as_ref().filter(|url| !url.is_empty()) {
+            return Ok(Database::Url(url.clone()));
+        }
+        let given = self
+            .data_dir
+            .clone()
+            .filter(|dir| !dir.as_os_str().is_empty());
+        let data_dir = given.or_else(default_data_dir).ok_or_else(|| {
+            anyhow::anyhow!(
+                "there is no home directory to keep data in; name a directory with --data-dir"
+            )
+        })?;
+        Ok(Database::Private(Options {
+            data_dir,
+            durable: true,
+            pg_bin: self.pg_bin.clone(),
+        }))
+    }
+}
+
+fn default_data_dir() -> Option<PathBuf> {
+    let directory = |name| std::env::var_os(name).map(PathBuf::from);
+    postgres::default_data_dir(
+        postgres::is_root(),
+        directory("XDG_DATA_HOME").as_deref(),
+        directory("HOME").as_deref(),
+    )
+}
+
+/// The address that a service listens on.
+#[derive(Args, Clone, Debug)]
+pub struct ListenArgs {
+    /// The address and port to listen on; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "COHORTS_LISTEN",
+        default_value = "127.0.0.1:8000"
+    )]
+    pub listen: SocketAddr,
+}

@@ -1,0 +1,179 @@
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+
+fn now() -> DateTime<Utc> {
+    "2026-03-04T11:22:33Z".parse().unwrap()
+}
+
+fn time_of(item: &Value) -> DateTime<Utc> {
+    item["timestamp"].as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_population() {
+    let items = |seed| {
+        Population::new(50, 400, seed, now())
+            .items()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(items(7), items(7));
+    assert_ne!(items(7), items(8));
+}
+
+#[test]
+fn ids_hang_on_the_seed_and_not_on_the_day() {
+    let ids = |now| {
+        let population = Population::new(50, 400, 7, now);
+        population
+            .items()
+            .map(|item| item["uuid"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(now()), ids(now() + Duration::days(3)));
+}
+
+#[test]
+fn as_many_items_come_as_were_asked_for_each_with_its_own_id() {
+    let population = Population::new(200, 3_000, 1, now());
+    let ids: HashSet<String> = population
+        .items()
+        .map(|item| item["uuid"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 3_200);
+    assert_eq!(population.len(), 3_200);
+    assert_eq!(Population::new(0, 100, 1, now()).items().count(), 0);
+}
+
+#[test]
+fn everything_happens_within_the_window_and_after_the_sign_up() {
+    let population = Population::new(500, 5_000, 3, now());
+    let opens = now() - Duration::days(i64::from(DAYS));
+    let mut signed_up = HashMap::new();
+    let mut last = opens;
+    for item in population.items() {
+        let at = time_of(&item);
+        assert!((opens..=now()).contains(&at), "{item}");
+        let person = item["distinct_id"].as_str().unwrap().to_owned();
+        if item["properties"]["$set"].is_object() {
+            signed_up.insert(person, at);
+        } else {
+            assert!(at >= signed_up[&person] && at >= last, "{item}");
+            last = at;
+        }
+    }
+    assert_eq!(signed_up.len(), 500);
+}
+
+#[test]
+fn a_few_people_do_much_and_some_do_nothing() {
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for item in Population::new(1_000, 20_000, 3, now()).items().skip(1_000) {
+        *counts.entry(item["distinct_id"].to_string()).or_default() += 1;
+    }
+    assert!(counts.len() < 950, "{}", counts.len());
+    assert!(counts.values().max().unwrap() > &400);
+}
+
+#[test]
+fn every_cohort_takes_in_some_people_and_leaves_out_others() {
+    let definitions = cohorts();
+    for (people, events) in [(300, 3_000), (2_000, 40_000)] {
+        let everyone = everyone(people, events);
+        for definition in &definitions {
+            let members = everyone
+                .values()
+                .filter(|one| one.is_in(&definition.filters["properties"]))
+                .count();
+            let share = members as f64 / f64::from(people);
+            assert!(
+                (0.002..0.9).contains(&share),
+                "{}: {members} of {people}",
+                definition.name
+            );
+        }
+    }
+}
+
+#[test]
+fn names_of_cohorts_become_their_ids() {
+    let mut filters = cohorts().pop().unwrap().filters;
+    resolve(&mut filters, &|name| (name == "Gone quiet").then_some(12));
+    let values = &filters["properties"]["values"][0]["values"];
+    assert_eq!(
+        (&values[0]["value"], &values[1]["value"]),
+        (&json!("Paying customers"), &json!(12))
+    );
+}
+
+#[derive(Default)]
+struct Someone {
+    properties: Value,
+    deeds: Vec<(String, DateTime<Utc>)>,
+}
+
+fn everyone(people: u32, events: u64) -> HashMap<String, Someone> {
+    let mut everyone: HashMap<String, Someone> = HashMap::new();
+    for item in Population::new(people, events, 5, now()).items() {
+        let one = everyone.entry(item["distinct_id"].to_string()).or_default();
+        if item["properties"]["$set"].is_object() {
+            one.properties = item["properties"]["$set"].clone();
+        }
+        one.deeds
+            .push((item["event"].as_str().unwrap().to_owned(), time_of(&item)));
+    }
+    everyone
+}
+
+impl Someone {
+    /// As much of the filter language as the demo's cohorts speak.
+    fn is_in(&self, node: &Value) -> bool {
+        let positive = match node["type"].as_str().unwrap() {
+            "AND" => node["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|below| self.is_in(below)),
+            "OR" => node["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|below| self.is_in(below)),
+            "person" => self.has(&self.properties[node["key"].as_str().unwrap()], node),
+            "cohort" => {
+                let mut referred = cohorts()
+                    .into_iter()
+                    .filter(|one| node["value"] == one.name);
+                self.is_in(&referred.next().unwrap().filters["properties"])
+            }
+            _ => self.times(node) >= node["operator_value"].as_u64().unwrap_or(1),
+        };
+        positive != node["negation"].as_bool().unwrap_or(false)
+    }
+
+    fn has(&self, stored: &Value, leaf: &Value) -> bool {
+        let wanted = &leaf["value"];
+        match leaf["operator"].as_str().unwrap() {
+            "exact" => {
+                wanted == stored || wanted.as_array().is_some_and(|list| list.contains(stored))
+            }
+            "icontains" => {
+                let text = stored.as_str().unwrap_or_default().to_lowercase();
+                text.contains(wanted.as_str().unwrap())
+            }
+            "lt" => stored
+                .as_f64()
+                .is_some_and(|number| number < wanted.as_f64().unwrap()),
+            "is_set" => !stored.is_null(),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn times(&self, leaf: &Value) -> u64 {
+        let since = now() - Duration::days(leaf["time_value"].as_i64().unwrap());
+        self.deeds
+            .iter()
+            .filter(|(event, at)| leaf["key"] == **event && *at >= since)
+            .count() as u64
+    }
+}

@@ -1,0 +1,278 @@
+//! Everything that can go wrong with a request, and the one table that turns it into an answer.
+//!
+//! Nothing else sets the status of an error. The cause of an internal error is logged once, here, and never shown.
+
+use actix_web::body::BoxBody;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use cohorts_api::Rejection;
+use cohorts_api::types::{self, ErrorType};
+use cohorts_engine::FilterError;
+
+/// Why a request is not answered as asked.
+#[derive(Debug)]
+pub enum Error {
+    /// A field, or the body as a whole, breaks a rule.
+    Validation {
+        attr: Option<String>,
+        code: &'static str,
+        detail: String,
+    },
+    /// The body is not what its content type says.
+    Malformed {
+        detail: String,
+    },
+    /// There is no key.
+    NotAuthenticated,
+    /// There is a key, and it is none of ours.
+    AuthenticationFailed {
+        code: &'static str,
+        detail: String,
+    },
+    /// The key is good and does not reach this far.
+    PermissionDenied {
+        detail: String,
+    },
+    /// There is no such thing in the project.
+    NotFound,
+    /// There is no such project.
+    ProjectNotFound,
+    MethodNotAllowed {
+        method: String,
+        allow: &'static str,
+    },
+    NotAcceptable,
+    TooLarge {
+        limit: usize,
+    },
+    UnsupportedMediaType {
+        media_type: String,
+    },
+    /// The operation belongs to the contract and is not offered yet.
+    NotImplemented,
+    /// What was asked for takes longer than it may.
+    TimedOut,
+    /// The database cannot be reached or is busy; trying again may help.
+    Unavailable,
+    Internal(anyhow::Error),
+}
+
+impl Error {
+    /// A rule broken by one field.
+    pub fn field(attr: &str, detail: impl Into<String>) -> Self {
+        Self::Validation {
+            attr: Some(attr.to_owned()),
+            code: "invalid_input",
+            detail: detail.into(),
+        }
+    }
+
+    /// What is wrong with a filter that was sent as `attr`.
+    pub fn filter(attr: &str, error: FilterError) -> Self {
+        if error.code == "missing_properties" {
+            return Self::field(&format!("{attr}__detail"), error.detail);
+        }
+        Self::field(attr, error.detail)
+    }
+
+    fn row(&self) -> (u16, ErrorType, &'static str, String) {
+        use ErrorType::*;
+        let text = str::to_owned;
+        match self {
+            Self::Validation { code, detail, .. } => (400, ValidationError, code, detail.clone()),
+            Self::Malformed { detail } => (400, InvalidRequest, "parse_error", detail.clone()),
+            Self::NotAuthenticated => {
+                let detail = text("Authentication credentials were not provided.");
+                (401, AuthenticationError, "not_authenticated", detail)
+            }
+            Self::AuthenticationFailed { code, detail } => {
+                (401, AuthenticationError, code, detail.clone())
+            }
+            Self::PermissionDenied { detail } => (
+                403,
+                AuthenticationError,
+                "permission_denied",
+                detail.clone(),
+            ),
+            Self::NotFound => (404, InvalidRequest, "not_found", text("Not found.")),
+            Self::ProjectNotFound => (404, InvalidRequest, "not_found", text("Project not found.")),
+            Self::MethodNotAllowed { method, .. } => {
+                let detail = format!("Method \"{method}\" not allowed.");
+                (405, InvalidRequest, "method_not_allowed", detail)
+            }
+            Self::NotAcceptable => {
+                let detail = text("Could not satisfy the request Accept header.");
+                (406, InvalidRequest, "not_acceptable", detail)
+            }
+            Self::TooLarge { limit } => {
+                let detail = format!("The request body is larger than {limit} bytes.");
+                (413, InvalidRequest, "request_too_large", detail)
+            }
+            Self::UnsupportedMediaType { media_type } => {
+                let detail = format!("Unsupported media type \"{media_type}\" in request.");
+                (415, InvalidRequest, "unsupported_media_type", detail)
+            }
+            Self::NotImplemented => {
+                let detail = text("This operation is not available yet.");
+                (501, ServerError, "not_implemented", detail)
+            }
+            Self::TimedOut => {
+                let detail = text("The calculation is taking too long; ask for less.");
+                (503, ServerError, "timeout", detail)
+            }
+            Self::Unavailable => {
+                let detail = text("The database is not available; try again in a moment.");
+                (503, ServerError, "unavailable", detail)
+            }
+            Self::Internal(_) => (500, ServerError, "error", text("A server error occurred.")),
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Internal(cause) => write!(f, "{cause:#}"),
+            known => f.write_str(&known.row().3),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        if let Self::Internal(cause) = self {
+            log::error!("{cause:#}");
+        }
+        let (_, type_, code, detail) = self.row();
+        let attr = match self {
+            Self::Validation { attr, .. } => attr.clone(),
+            _ => None,
+        };
+        let mut answer = HttpResponse::build(self.status_code());
+        match self {
+            Self::MethodNotAllowed { allow, .. } => {
+                answer.insert_header((header::ALLOW, *allow));
+            }
+            Self::TimedOut | Self::Unavailable => {
+                answer.insert_header((header::RETRY_AFTER, "1"));
+            }
+            _ => {}
+        }
+        answer.json(types::Error {
+            type_,
+            code: code.to_owned(),
+            detail,
+            attr,
+        })
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(why: Rejection) -> Self {
+        match why {
+            Rejection::UnknownPath | Rejection::Path => Self::NotFound,
+            Rejection::Query { attr, detail } => Self::field(attr, detail),
+            Rejection::Malformed { detail } => Self::Malformed { detail },
+            Rejection::Field { attr, code, detail } => Self::Validation { attr, code, detail },
+            Rejection::TooLarge { limit } => Self::TooLarge { limit },
+            Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
+            Rejection::NotAcceptable => Self::NotAcceptable,
+            Rejection::MethodNotAllowed { method, allow } => {
+                Self::MethodNotAllowed { method, allow }
+            }
+        }
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(cause: anyhow::Error) -> Self {
+        Self::Internal(cause)
+    }
+}
+
+impl From<diesel::result::Error> for Error {
+    /// What a repetition may cure is `Unavailable`; everything else is our own fault.
+    fn from(cause: diesel::result::Error) -> Self {
+        use diesel::result::DatabaseErrorKind::{
+            ClosedConnection, SerializationFailure, UnableToSendCommand,
+        };
+        use diesel::result::Error::{BrokenTransactionManager, DatabaseError};
+        let passing = match &cause {
+            DatabaseError(ClosedConnection | SerializationFailure | UnableToSendCommand, _) => true,
+            // Diesel passes on the server's words, but not its codes.
+            DatabaseError(_, said) => {
+                if said.message().contains("statement timeout") {
+                    return Self::TimedOut;
+                }
+                [
+                    "deadlock detected",
+                    "terminating connection",
+                    "server closed the connection",
+                ]
+                .iter()
+                .any(|words| said.message().contains(words))
+            }
+            BrokenTransactionManager => true,
+            _ => false,
+        };
+        if !passing {
+            return Self::Internal(cause.into());
+        }
+        log::warn!("the database is not available: {cause}");
+        Self::Unavailable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(error: &Error) -> (u16, String) {
+        let answer = error.error_response();
+        let status = answer.status().as_u16();
+        let bytes = actix_web::body::MessageBody::try_into_bytes(answer.into_body());
+        (status, String::from_utf8(bytes.unwrap().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn an_error_is_the_four_keys_of_the_envelope() {
+        let (status, text) = body(&Error::field("name", "Not a valid string."));
+        assert_eq!(status, 400);
+        assert_eq!(
+            text,
+            r#"{"type":"validation_error","code":"invalid_input","detail":"Not a valid string.","attr":"name"}"#
+        );
+    }
+
+    #[test]
+    fn the_cause_of_an_internal_error_is_not_shown() {
+        let cause = anyhow::anyhow!("the password is 1234");
+        let (status, text) = body(&Error::Internal(cause));
+        assert_eq!(status, 500);
+        assert!(text.contains("A server error occurred."), "{text}");
+        assert!(!text.contains("1234"), "{text}");
+    }
+
+    #[test]
+    fn a_statement_that_timed_out_is_told_from_a_lost_connection() {
+        use diesel::result::{DatabaseErrorKind, Error as Diesel};
+        let said = |kind, words: &str| {
+            Error::from(Diesel::DatabaseError(kind, Box::new(words.to_owned())))
+        };
+        let timeout = said(
+            DatabaseErrorKind::Unknown,
+            "canceling statement due to statement timeout",
+        );
+        assert!(matches!(timeout, Error::TimedOut));
+        let closed = said(DatabaseErrorKind::ClosedConnection, "gone");
+        assert!(matches!(closed, Error::Unavailable));
+        let ours = said(DatabaseErrorKind::NotNullViolation, "null value");
+        assert!(matches!(ours, Error::Internal(_)));
+    }
+}

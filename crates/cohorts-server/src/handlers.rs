@@ -1,0 +1,43 @@
+//! The operations of the contract, one file per resource. Each takes a request type and gives a response type;
+//! paths, scopes and statuses are not decided here.
+
+use actix_web::HttpRequest;
+use cohorts_api::{Api, Credentials, Operation, Rejection};
+
+use crate::auth::{self, Caller};
+use crate::calculation::Waker;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+mod activity;
+mod capture;
+mod cohorts;
+mod links;
+mod persons;
+
+/// What every handler works with.
+#[derive(Clone)]
+pub struct Service {
+    pub store: Store,
+    pub waker: Waker,
+    pub metrics: Metrics,
+}
+
+impl Api for Service {
+    type Caller = Caller;
+    type Error = Error;
+
+    fn reject(&self, why: Rejection) -> Error {
+        why.into()
+    }
+
+    async fn authorize(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        credentials: Option<Credentials>,
+    ) -> Result<Caller, Error> {
+        auth::authorize(&self.store, request, operation, credentials).await
+    }
+}

@@ -1,0 +1,23 @@
+//! Why a calculation failed, in sentences for people.
+
+use crate::store::cohorts::Failure;
+
+/// The sentence of a failure. Where the criteria are at fault, it says what is wrong with them.
+pub fn of_failure(failure: &Failure) -> Option<String> {
+    let detail = failure.error.as_deref().unwrap_or_default();
+    let text = match failure.code.as_deref()? {
+        "capacity" => "The system was busy. The calculation is tried again by itself.",
+        "interrupted" => "The calculation was interrupted. It is tried again by itself.",
+        "timeout" => {
+            "The calculation is taking too long. Narrow the criteria, such as by a shorter window."
+        }
+        "memory_limit" => "The calculation needs too much memory. Narrow the criteria.",
+        "validation_error" | "no_properties" => {
+            return Some(format!(
+                "The criteria cannot be calculated. Please review them: {detail}"
+            ));
+        }
+        _ => "The calculation failed. Please review the criteria.",
+    };
+    Some(text.to_owned())
+}

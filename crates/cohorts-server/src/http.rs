@@ -1,0 +1,123 @@
+//! The HTTP application: the contract's routes, the service's own endpoints, and what surrounds every request.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error as ActixError, HttpResponse, web};
+use cohorts_api::{Limits, configure, unknown_path};
+use utoipa::OpenApi;
+
+use crate::handlers::Service;
+use crate::request_id::RequestId;
+use crate::store;
+use crate::swagger;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that the service answers.
+pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    let service = service.clone();
+    move |config| {
+        config
+            .app_data(web::Data::new(service.clone()))
+            .app_data(web::Data::new(Limits::default()))
+            .service(web::resource("/_livez").get(livez))
+            .service(web::resource("/_readyz").get(readyz))
+            .service(web::resource("/metrics").get(metrics))
+            .configure(swagger::configure)
+            .configure(configure::<Service>)
+            .configure(unknown_path::<Service>);
+    }
+}
+
+/// The service's own endpoints, which belong to no contract.
+#[derive(OpenApi)]
+#[openapi(
+    paths(livez, readyz, metrics),
+    info(
+        title = "Cohorts: the service's own endpoints",
+        description = "For whoever operates the service. None of them wants a key."
+    )
+)]
+pub struct OwnEndpoints;
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/_livez", tag = "operation", responses((status = 200, description = "It does.", body = String)))]
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// Whether the service can answer: its database does.
+#[utoipa::path(
+    get, path = "/_readyz", tag = "operation",
+    responses(
+        (status = 200, description = "It can.", body = String),
+        (status = 503, description = "It cannot, and why.", body = String),
+    )
+)]
+async fn readyz(service: web::Data<Service>) -> HttpResponse {
+    match service.store.read(store::ping).await {
+        Ok(()) => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
+        Err(cause) => HttpResponse::ServiceUnavailable()
+            .content_type("text/plain")
+            .body(format!("{cause}\n")),
+    }
+}
+
+/// What the service counts, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The counters.", body = String)))]
+async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
+    let text = service.metrics.text(service.store.connections())?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(text))
+}
+
+/// Gives the request an id, counts it, and logs it. The query is left out of the log, as it may hold a key.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
+    let id = RequestId::new();
+    id.clone().accompany(observed(id, request, next)).await
+}
+
+async fn observed(
+    id: RequestId,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
+    let begun = Instant::now();
+    let service = request.app_data::<web::Data<Service>>().cloned();
+    let mut answer = next.call(request).await?;
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        answer.headers_mut().insert(REQUEST_ID, value);
+    }
+    let took = begun.elapsed();
+    let method = answer.request().method().as_str();
+    let status = answer.status().as_u16();
+    let pattern = answer.request().match_pattern();
+    if let Some(service) = service {
+        let pattern = pattern.as_deref().unwrap_or("unknown");
+        service
+            .metrics
+            .requested(known(method), pattern, status, took);
+    }
+    log::info!(
+        "{method} {} {status} {:.1} ms",
+        answer.request().path(),
+        took.as_secs_f64() * 1e3
+    );
+    Ok(answer)
+}
+
+/// Callers choose the method's name; no more than these make a series.
+fn known(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+        _ => "other",
+    }
+}

@@ -1,0 +1,304 @@
+//! From items of a batch, in the wire format, to events and people in the store.
+//!
+//! Capture, import and the demo all come this way. An item is either read whole or refused with its reason;
+//! what a batch holds is committed together.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::store::events::{self, NewEvent};
+use crate::store::persons::{self, Person};
+use crate::store::{Conn, JsonText, Place, ProjectId, Store};
+
+/// The longest item, as JSON text.
+pub const LONGEST_ITEM: usize = 1 << 20;
+/// Longer event names and distinct ids are cut, as PostHog does.
+const LONGEST_NAME: usize = 200;
+/// A lost connection or a conflict is tried again that often.
+const TRIES: u32 = 3;
+
+/// Why an item is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NotJson(String),
+    NotAnObject,
+    TooLarge,
+    NoEvent,
+    NoDistinctId,
+    PropertiesNotAnObject,
+}
+
+impl Refusal {
+    /// A word for the metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::TooLarge => "too_large",
+            Self::NoEvent => "no_event",
+            Self::NoDistinctId => "no_distinct_id",
+            Self::PropertiesNotAnObject => "properties_not_an_object",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson(why) => write!(f, "it is no JSON: {why}"),
+            Self::NotAnObject => f.write_str("it is no JSON object"),
+            Self::TooLarge => write!(f, "it is longer than {LONGEST_ITEM} bytes"),
+            Self::NoEvent => f.write_str("`event` is missing, or is no text"),
+            Self::NoDistinctId => {
+                f.write_str("`distinct_id` is missing, or is neither text nor a number")
+            }
+            Self::PropertiesNotAnObject => {
+                f.write_str("`properties`, `$set` or `$set_once` is no object")
+            }
+        }
+    }
+}
+
+/// An item that can be kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    pub event: String,
+    pub distinct_id: String,
+    pub timestamp: DateTime<Utc>,
+    pub uuid: Uuid,
+    pub properties: Map<String, Value>,
+    set: Map<String, Value>,
+    set_once: Map<String, Value>,
+}
+
+impl Item {
+    /// Reads the JSON text of an item. `now` is the time of one that has none, or none that can be read;
+    /// `uuid` is the identity of one that has none.
+    pub fn read(
+        text: &str,
+        now: DateTime<Utc>,
+        uuid: impl FnOnce() -> Uuid,
+    ) -> Result<Self, Refusal> {
+        if text.len() > LONGEST_ITEM {
+            return Err(Refusal::TooLarge);
+        }
+        let value =
+            serde_json::from_str(text).map_err(|error| Refusal::NotJson(error.to_string()))?;
+        let Value::Object(mut item) = storable(value) else {
+            return Err(Refusal::NotAnObject);
+        };
+        let event = name(item.get("event")).ok_or(Refusal::NoEvent)?;
+        let mut properties = object(item.remove("properties"))?;
+        let id = item
+            .get("distinct_id")
+            .or_else(|| properties.get("distinct_id"));
+        let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
+        let sets = |name: &str, properties: &Map<String, Value>| {
+            let mut sets = object(properties.get(name).cloned())?;
+            sets.extend(object(item.get(name).cloned())?);
+            Ok(sets)
+        };
+        let set = sets("$set", &properties)?;
+        let set_once = sets("$set_once", &properties)?;
+        for (name, sets) in [("$set", &set), ("$set_once", &set_once)] {
+            if !sets.is_empty() {
+                properties.insert(name.to_owned(), sets.clone().into());
+            }
+        }
+        let sent = item.get("uuid").and_then(Value::as_str);
+        Ok(Self {
+            event,
+            distinct_id,
+            timestamp: item.get("timestamp").and_then(instant).unwrap_or(now),
+            uuid: sent.and_then(|text| text.parse().ok()).unwrap_or_else(uuid),
+            properties,
+            set,
+            set_once,
+        })
+    }
+
+    /// Whether the item says something of the person, beside what they did.
+    fn tells_of_person(&self) -> bool {
+        !self.set.is_empty() || !self.set_once.is_empty() || self.event == "$identify"
+    }
+}
+
+/// A name of at most 200 characters that is not blank; numbers count as text.
+fn name(value: Option<&Value>) -> Option<String> {
+    let text = match value? {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let text: String = text.trim().chars().take(LONGEST_NAME).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+fn object(value: Option<Value>) -> Result<Map<String, Value>, Refusal> {
+    match value {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(map)) => Ok(map),
+        Some(_) => Err(Refusal::PropertiesNotAnObject),
+    }
+}
+
+/// The value with what Postgres cannot store in a text, the character NUL, replaced.
+fn storable(value: Value) -> Value {
+    let text = |text: String| match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}"),
+        false => text,
+    };
+    match value {
+        Value::String(value) => text(value).into(),
+        Value::Array(list) => list.into_iter().map(storable).collect(),
+        Value::Object(map) => {
+            let members = map
+                .into_iter()
+                .map(|(key, value)| (text(key), storable(value)));
+            Value::Object(members.collect())
+        }
+        other => other,
+    }
+}
+
+/// An instant in ISO 8601, with a space or a `T` between date and time; without an offset it is in UTC.
+fn instant(value: &Value) -> Option<DateTime<Utc>> {
+    let text = value.as_str()?.trim();
+    let zoned = DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
+        .map(|time| time.to_utc());
+    let local = || {
+        let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
+        let times = formats
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+        let midnight = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
+        Some(times.or_else(midnight)?.and_utc())
+    };
+    let time = zoned.ok().or_else(local)?;
+    // Postgres counts microseconds.
+    let time = DateTime::from_timestamp_micros(time.timestamp_micros())?;
+    (1..=9999).contains(&time.year()).then_some(time)
+}
+
+/// Keeps a batch: people are made and changed, and the events stand in the log. What was kept before counts once.
+/// Returns how many events are new. May be repeated, and repeats itself where the database was not available.
+pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<usize, Error> {
+    let mut tries = 1;
+    loop {
+        match keep_once(store, project.place(), items) {
+            Err(Error::Unavailable) if tries < TRIES => {
+                thread::sleep(Duration::from_millis(50) * tries);
+                tries += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error> {
+    let mut pooled = store.connection()?;
+    let conn = &mut *pooled;
+    let mut ids: Vec<&str> = items.iter().map(|item| item.distinct_id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let known = persons::numbers_of(conn, place, &ids)?;
+    let unknown: Vec<&str> = ids
+        .into_iter()
+        .filter(|id| !known.contains_key(*id))
+        .collect();
+    let numbers = store.numbers.take(conn, place, unknown.len())?;
+    let wanted: BTreeMap<&str, i64> = unknown.into_iter().zip(numbers).collect();
+    conn.build_transaction().run(|conn| {
+        let mut numbers = known;
+        let claimed = persons::claim_ids(conn, place, &wanted)?;
+        let made = claimed
+            .iter()
+            .filter(|(id, number)| wanted.get(id.as_str()) == Some(*number));
+        let made: HashSet<i64> = made.map(|(_, number)| *number).collect();
+        numbers.extend(claimed);
+        keep_people(conn, place, items, &numbers, &made)?;
+        let mut batch: Vec<NewEvent> = items.iter().map(|item| row(item, &numbers)).collect();
+        Ok(events::append(conn, place, &mut batch)?)
+    })
+}
+
+fn row(item: &Item, numbers: &HashMap<String, i64>) -> NewEvent {
+    NewEvent {
+        uuid: item.uuid,
+        number: numbers[&item.distinct_id],
+        event: item.event.clone(),
+        distinct_id: item.distinct_id.clone(),
+        timestamp: item.timestamp,
+        properties: JsonText(Value::Object(item.properties.clone()).to_string()),
+    }
+}
+
+/// Makes the people who are new, and changes those of whom the items tell something.
+fn keep_people(
+    conn: &mut Conn,
+    place: Place,
+    items: &[Item],
+    numbers: &HashMap<String, i64>,
+    made: &HashSet<i64>,
+) -> Result<(), Error> {
+    let mut told: BTreeMap<i64, Vec<&Item>> = BTreeMap::new();
+    for item in items {
+        let number = numbers[&item.distinct_id];
+        if item.tells_of_person() || made.contains(&number) {
+            told.entry(number).or_default().push(item);
+        }
+    }
+    let known: Vec<i64> = told
+        .keys()
+        .copied()
+        .filter(|number| !made.contains(number))
+        .collect();
+    let mut people = persons::lock(conn, place, &known)?;
+    let before = people.clone();
+    people.extend(made.iter().map(|number| new_person(*number, &told[number])));
+    people.sort_by_key(|person| person.number);
+    for person in &mut people {
+        tell(person, &told[&person.number]);
+    }
+    people.retain(|person| !before.contains(person));
+    Ok(persons::upsert(conn, place, &people)?)
+}
+
+fn new_person(number: i64, items: &[&Item]) -> Person {
+    let first = items.iter().map(|item| item.timestamp).min();
+    Person {
+        number,
+        uuid: Uuid::now_v7(),
+        properties: JsonText("{}".to_owned()),
+        is_identified: false,
+        created_at: first.unwrap_or_else(Utc::now),
+    }
+}
+
+/// `$set` replaces and `$set_once` only adds, in the order of the items.
+fn tell(person: &mut Person, items: &[&Item]) {
+    let Value::Object(before) = person.properties.parse() else {
+        return;
+    };
+    let mut properties = before.clone();
+    for item in items {
+        properties.extend(item.set.clone());
+        for (key, value) in &item.set_once {
+            properties
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+        person.is_identified |= item.event == "$identify";
+    }
+    if properties != before {
+        person.properties = JsonText(Value::Object(properties).to_string());
+    }
+}

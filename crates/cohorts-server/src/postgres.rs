@@ -1,0 +1,201 @@
+//! A private Postgres for whoever names no database: found on the machine, started as a child, reached over a
+//! Unix socket only, and shared by every command that names the same data directory.
+//!
+//! Whoever holds the lock file beside the cluster owns its server, starts it and stops it; all others join.
+//! The lock dies with its process, so a `kill -9` leaves nothing that the next start cannot put right: it adopts
+//! a server that lives on, waits for one that is on its way down, and clears away what a dead one left.
+//! Nothing here reads the environment, and SQL is spoken only to create the one database.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+
+mod account;
+mod binaries;
+mod error;
+mod home;
+mod pid_file;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use account::is_root;
+pub use binaries::fetch_binaries;
+pub use error::PostgresError;
+
+use account::Account;
+use binaries::Binaries;
+use home::Home;
+use pid_file::PidFile;
+use server::Server;
+
+/// The database that the service keeps everything in, and the role that owns it.
+const NAME: &str = "cohorts";
+/// How long a server may take to answer; crash recovery of a large cluster counts too.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a private Postgres is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Made when missing. The cluster lives in its subdirectory `postgres`; nothing else in it is touched.
+    pub data_dir: PathBuf,
+    /// Whether a commit survives a power failure. Tests do without.
+    pub durable: bool,
+    /// The directory of `initdb`, `postgres` and `pg_ctl`; none means to look where they are usually installed.
+    pub pg_bin: Option<PathBuf>,
+}
+
+/// A running Postgres, started by this process or joined. Dropping it stops it, unless it was joined.
+pub struct Postgres {
+    home: Home,
+    // The fields are dropped in this order: the lock is let go when the server is down.
+    server: Option<Server>,
+    _lock: Option<File>,
+}
+
+impl Postgres {
+    /// Starts the Postgres of the data directory, or joins the one that runs there already.
+    /// On return the database `cohorts` exists and takes connections.
+    pub fn start(options: &Options) -> Result<Self, PostgresError> {
+        let account = Account::choose(&options.data_dir)?;
+        let home = Home::prepare(&options.data_dir, &account)?;
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(lock) = take_lock(&home)? {
+                let server = own(&home, account, options, deadline)?;
+                return Ok(Self {
+                    home,
+                    server: Some(server),
+                    _lock: Some(lock),
+                });
+            }
+            if PgConnection::establish(&home.url(NAME)).is_ok() {
+                return Ok(Self {
+                    home,
+                    server: None,
+                    _lock: None,
+                });
+            }
+            if Instant::now() > deadline {
+                return Err(
+                    home.not_started("another process holds its lock but got no server ready")
+                );
+            }
+            thread::sleep(PAUSE * 4);
+        }
+    }
+
+    /// Where to connect, as a libpq URL.
+    pub fn url(&self) -> String {
+        self.url_for(NAME)
+    }
+
+    /// Where to connect for another database of the same cluster, as a libpq URL.
+    pub fn url_for(&self, database: &str) -> String {
+        self.home.url(database)
+    }
+
+    /// Whether another process owns the server, so that it may go away before this one does.
+    pub fn is_joined(&self) -> bool {
+        self.server.is_none()
+    }
+
+    /// Ends all connections, writes everything to disk and waits for the server to be gone. A joined one is left alone.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+/// Whether server programs that fit are on this machine, those fetched earlier included.
+pub fn is_installed(options: &Options) -> Result<bool, PostgresError> {
+    let account = Account::choose(&options.data_dir)?;
+    let home = Home::prepare(&options.data_dir, &account)?;
+    match Binaries::find(options.pg_bin.as_deref(), &home, &account) {
+        Ok(_) => Ok(true),
+        Err(PostgresError::NotInstalled) => Ok(false),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Where the data goes when nobody says: `/var/lib` for root, because the account that root lends to Postgres
+/// cannot enter root's home, and the user's own data directory otherwise. `None` where the user has no home.
+pub fn default_data_dir(
+    root: bool,
+    xdg_data_home: Option<&Path>,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    if root {
+        return Some(PathBuf::from("/var/lib/cohorts"));
+    }
+    let given = xdg_data_home
+        .filter(|path| path.is_absolute())
+        .map(Path::to_owned);
+    let base = given.or_else(|| home.map(|home| home.join(".local/share")))?;
+    Some(base.join("cohorts"))
+}
+
+/// The lock of the server's owner, or `None` while another process holds it.
+fn take_lock(home: &Home) -> Result<Option<File>, PostgresError> {
+    let path = home.lock_file();
+    let unusable = |cause| PostgresError::DirectoryNotUsable {
+        path: path.clone(),
+        cause,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+/// Brings up the server whose lock we hold: one that outlived its owner, or a new one.
+fn own(
+    home: &Home,
+    account: Account,
+    options: &Options,
+    deadline: Instant,
+) -> Result<Server, PostgresError> {
+    let binaries = Binaries::find(options.pg_bin.as_deref(), home, &account)?;
+    while let Some(left) = PidFile::read(&home.cluster) {
+        if !left.is_alive(&home.cluster) {
+            home.clear_after_the_dead();
+        } else if left.ready && ensure_database(home).is_ok() {
+            log::info!("took over the Postgres that an earlier process left running");
+            return Ok(Server::adopt(left.pid, home, account, binaries));
+        } else if Instant::now() > deadline {
+            return Err(home.not_started(&format!(
+                "its earlier process {} neither serves nor ends",
+                left.pid
+            )));
+        }
+        thread::sleep(PAUSE);
+    }
+    if !home.cluster.exists() {
+        binaries.make_cluster(home, &account, options.durable)?;
+    }
+    let server = Server::launch(home, account, binaries, options.durable, deadline)?;
+    ensure_database(home).map_err(|cause| home.not_started(&cause.to_string()))?;
+    Ok(server)
+}
+
+fn ensure_database(home: &Home) -> anyhow::Result<()> {
+    let mut conn = PgConnection::establish(&home.url("postgres"))?;
+    let found = diesel::sql_query("select 1 from pg_database where datname = $1")
+        .bind::<diesel::sql_types::Text, _>(NAME)
+        .execute(&mut conn)?;
+    if found == 0 {
+        diesel::sql_query(format!("create database {NAME}")).execute(&mut conn)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The id of the request that is being answered, which stands on every line that is logged meanwhile.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::Write;
+
+use env_logger::fmt::Formatter;
+use log::Record;
+use uuid::Uuid;
+
+tokio::task_local! {
+    static CURRENT: String;
+}
+
+thread_local! {
+    /// For threads that may block, which have no task.
+    static ON_THREAD: RefCell<RequestId> = const { RefCell::new(RequestId(None)) };
+}
+
+/// The id of a request, or of none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestId(Option<String>);
+
+impl RequestId {
+    pub fn new() -> Self {
+        Self(Some(Uuid::new_v4().simple().to_string()[..16].to_owned()))
+    }
+
+    /// The id of the request that this code runs for.
+    pub fn current() -> Self {
+        match CURRENT.try_with(String::clone) {
+            Ok(id) => Self(Some(id)),
+            Err(_) => ON_THREAD.with(|id| id.borrow().clone()),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or("-")
+    }
+
+    /// Runs a task for this request.
+    pub async fn accompany<T>(self, task: impl Future<Output = T>) -> T {
+        CURRENT.scope(self.as_str().to_owned(), task).await
+    }
+
+    /// Runs work for this request on a thread that may block.
+    pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
+        let former = ON_THREAD.replace(self);
+        let result = work();
+        ON_THREAD.set(former);
+        result
+    }
+}
+
+/// Sends log lines to standard error: time, level, request, module, text.
+pub fn log_to_stderr() {
+    let wanted = env_logger::Env::default().default_filter_or("info");
+    let line = |out: &mut Formatter, record: &Record<'_>| {
+        writeln!(
+            out,
+            "{} {:<5} {} {} {}",
+            out.timestamp_millis(),
+            record.level(),
+            RequestId::current().as_str(),
+            record.target(),
+            record.args()
+        )
+    };
+    // A second call, as from a test, leaves the first logger in place.
+    let _ = env_logger::Builder::from_env(wanted)
+        .format(line)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn the_id_follows_the_work_to_another_thread() {
+        let id = RequestId::new();
+        let found = id
+            .clone()
+            .accompany(async {
+                let current = RequestId::current();
+                let work = move || current.scope(RequestId::current);
+                actix_web::web::block(work).await.unwrap()
+            })
+            .await;
+        assert_eq!(found, id);
+        assert_eq!(RequestId::current().as_str(), "-");
+    }
+}

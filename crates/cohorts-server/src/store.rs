@@ -1,0 +1,175 @@
+//! Everything that knows SQL: the pool, transactions, and one file per table family.
+//!
+//! Functions here take a connection first and return rows of their own; absence is `Option`, never an error.
+//! Nothing here knows the contract's types. Filters never become SQL text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, Pool, PooledConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use crate::error::Error;
+use crate::request_id::RequestId;
+
+pub mod blocks;
+pub mod cohorts;
+pub mod events;
+pub mod json;
+pub mod keys;
+pub mod members;
+pub mod persons;
+pub mod projects;
+mod schema;
+#[cfg(test)]
+mod schema_rules;
+
+pub use json::JsonText;
+
+/// The connection that every function of the store works on.
+pub type Conn = PgConnection;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+/// Names the advisory lock under which migrations run, so that two services that start together do not both run them.
+const MIGRATION_LOCK: i64 = 0x636f_686f_7274_7301;
+/// The oldest server whose SQL this service speaks, as `server_version_num` counts.
+const OLDEST_SERVER: i32 = 140_000;
+const POOL_SIZE: u32 = 16;
+const POOL_WAIT: Duration = Duration::from_secs(5);
+
+/// The number of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProjectId(pub i64);
+
+/// The number of a cohort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CohortId(pub i64);
+
+/// What leads every key of the person tables; a project's only one while projects have one stripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place(pub i64);
+
+impl ProjectId {
+    /// The one place where a place is made.
+    pub fn place(self) -> Place {
+        Place(self.0 * 65_536)
+    }
+}
+
+/// The pool of connections, and the person numbers taken ahead.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool<ConnectionManager<PgConnection>>,
+    pub numbers: Arc<persons::Numbers>,
+}
+
+impl Store {
+    /// Connects, checks the server's version and brings its tables up to date.
+    pub fn open(url: &str) -> anyhow::Result<Self> {
+        migrate(url)?;
+        let pool = Pool::builder()
+            .max_size(POOL_SIZE)
+            .min_idle(Some(1))
+            .connection_timeout(POOL_WAIT)
+            .build(ConnectionManager::<PgConnection>::new(url))?;
+        Ok(Self {
+            pool,
+            numbers: Arc::default(),
+        })
+    }
+
+    /// Runs `work` on a connection, on a thread that may block.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.clone();
+        let request = RequestId::current();
+        let work = move || request.scope(|| work(&mut *store.connection()?));
+        web::block(work).await.map_err(|_| Error::Unavailable)?
+    }
+
+    /// Runs `work` in one transaction, on a thread that may block; an error rolls everything back.
+    pub async fn transaction<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read(|conn| conn.transaction(work)).await
+    }
+
+    /// As `read`, with all statements seeing the data of one instant.
+    pub async fn snapshot<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read(|conn| {
+            conn.build_transaction()
+                .read_only()
+                .repeatable_read()
+                .run(work)
+        })
+        .await
+    }
+
+    /// A connection for code that runs on a thread of its own. Waits for a free one for a bounded time.
+    pub fn connection(&self) -> Result<PooledConnection<ConnectionManager<PgConnection>>, Error> {
+        self.pool.get().map_err(|cause| {
+            log::warn!("no connection to the database: {cause}");
+            Error::Unavailable
+        })
+    }
+
+    /// Connections in use and open, for the metrics.
+    pub fn connections(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (
+            state.connections - state.idle_connections,
+            state.connections,
+        )
+    }
+}
+
+fn migrate(url: &str) -> anyhow::Result<()> {
+    let mut conn = PgConnection::establish(url)
+        .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
+    check_version(&mut conn)?;
+    // The lock belongs to the session, so it goes with the connection at the end of this function.
+    diesel::sql_query("select pg_advisory_lock($1)")
+        .bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK)
+        .execute(&mut conn)?;
+    let done = conn.run_pending_migrations(MIGRATIONS).map_err(|cause| {
+        anyhow::anyhow!("cannot bring the database's tables up to date: {cause}")
+    })?;
+    if !done.is_empty() {
+        log::info!("ran {} migrations", done.len());
+    }
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct ServerVersion {
+    #[diesel(sql_type = diesel::sql_types::Integer)]
+    version: i32,
+}
+
+fn check_version(conn: &mut PgConnection) -> anyhow::Result<()> {
+    let ServerVersion { version } =
+        diesel::sql_query("select current_setting('server_version_num')::int as version")
+            .get_result(conn)?;
+    anyhow::ensure!(
+        version >= OLDEST_SERVER,
+        "the database is PostgreSQL {}, which is too old: {} or newer is needed",
+        version / 10_000,
+        OLDEST_SERVER / 10_000
+    );
+    Ok(())
+}
+
+/// Whether the database answers, for the readiness endpoint.
+pub fn ping(conn: &mut Conn) -> Result<(), Error> {
+    diesel::sql_query("select 1").execute(conn)?;
+    Ok(())
+}

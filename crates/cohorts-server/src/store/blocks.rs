@@ -1,0 +1,251 @@
+//! The engine's `Source`, answered straight from rows under one snapshot.
+//!
+//! A calculation sees what was committed before it began and nothing later, whatever it asks for and when.
+//! Blocks that were asked for once are kept until it ends.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use cohorts_engine::{
+    Action, EventBlock, EventBlockBuilder, EventQuery, PropertyBlock, PropertyBlockBuilder,
+    Reference, Source, TimesBlock,
+};
+use diesel::pg::PgRowByRowLoadingMode;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use roaring::RoaringBitmap;
+
+use super::schema::{distinct_ids, persons};
+use super::{CohortId, Conn, ProjectId, cohorts, events, members};
+use crate::error::Error;
+
+const PROPERTY: &str = "\
+    select number, (properties -> $2)::text as value from persons where place = $1 and properties ? $2";
+/// The properties come as JSON text, in the order asked for.
+const EVENTS: &str = "\
+    select number, timestamp, event, \
+        array(select (properties -> key)::text from unnest($5) with ordinality as wanted(key, nth) order by nth) \
+            as properties \
+    from events \
+    where place = $1 and ($2 is null or event = $2) and ($3 is null or timestamp >= $3) and timestamp <= $4";
+
+#[derive(QueryableByName)]
+struct PropertyRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+#[derive(QueryableByName)]
+struct EventRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Timestamptz)]
+    timestamp: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    event: String,
+    #[diesel(sql_type = Array<Nullable<Text>>)]
+    properties: Vec<Option<String>>,
+}
+
+/// The data of one project as of one instant.
+///
+/// Dynamic cohorts that a filter refers to are given by their definitions, so that they are evaluated at the
+/// same moment; static ones by their members.
+pub struct Snapshot<'a> {
+    conn: RefCell<&'a mut Conn>,
+    project: ProjectId,
+    deadline: Instant,
+    everyone: RefCell<Option<Arc<RoaringBitmap>>>,
+    properties: RefCell<HashMap<String, Arc<PropertyBlock>>>,
+    events: RefCell<HashMap<EventQuery, Arc<EventBlock>>>,
+}
+
+impl Snapshot<'_> {
+    /// Runs `work` on the data as it is now. Reading that takes longer than `limit` ends in `Error::TimedOut`.
+    pub fn read<T>(
+        conn: &mut Conn,
+        project: ProjectId,
+        limit: Duration,
+        work: impl FnOnce(&Snapshot<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        conn.build_transaction()
+            .read_only()
+            .repeatable_read()
+            .run(|conn| {
+                work(&Snapshot {
+                    conn: RefCell::new(conn),
+                    project,
+                    deadline: Instant::now() + limit,
+                    everyone: RefCell::default(),
+                    properties: RefCell::default(),
+                    events: RefCell::default(),
+                })
+            })
+    }
+
+    /// The last batch of the log that the snapshot holds.
+    pub fn head(&self) -> Result<i64, Error> {
+        self.ask(|conn| Ok(events::head(conn, self.project.place())?))
+    }
+
+    /// Reads something else of the same instant, with what is left of the time.
+    pub fn ask<T>(&self, read: impl FnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, Error> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::TimedOut);
+        }
+        let mut conn = self.conn.borrow_mut();
+        diesel::sql_query("select set_config('statement_timeout', $1, true)")
+            .bind::<Text, _>(left.as_millis().max(1).to_string())
+            .execute(*conn)?;
+        read(&mut conn)
+    }
+
+    fn place(&self) -> i64 {
+        self.project.place().0
+    }
+
+    fn read_property(&self, key: &str) -> Result<PropertyBlock, Error> {
+        let mut block = PropertyBlockBuilder::new();
+        self.ask(|conn| {
+            let rows = diesel::sql_query(PROPERTY)
+                .bind::<BigInt, _>(self.place())
+                .bind::<Text, _>(key)
+                .load_iter::<PropertyRow, PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let row = row?;
+                block.push_raw(person(row.number)?, &row.value);
+            }
+            Ok(())
+        })?;
+        Ok(block.finish())
+    }
+
+    fn read_events(&self, query: &EventQuery) -> Result<EventBlock, Error> {
+        let mut block = EventBlockBuilder::new(query);
+        let from = query.from.map(instant);
+        self.ask(|conn| {
+            let rows = diesel::sql_query(EVENTS)
+                .bind::<BigInt, _>(self.place())
+                .bind::<Nullable<Text>, _>(&query.event)
+                .bind::<Nullable<Timestamptz>, _>(from)
+                .bind::<Timestamptz, _>(instant(query.to))
+                .bind::<Array<Text>, _>(&query.properties)
+                .load_iter::<EventRow, PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let row = row?;
+                let time = row.timestamp.timestamp_micros();
+                let properties = row.properties.iter().map(Option::as_deref);
+                block.push_raw(person(row.number)?, time, &row.event, properties);
+            }
+            Ok(())
+        })?;
+        Ok(block.finish())
+    }
+}
+
+impl Source for Snapshot<'_> {
+    type Error = Error;
+
+    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Error> {
+        if let Some(everyone) = &*self.everyone.borrow() {
+            return Ok(Arc::clone(everyone));
+        }
+        let numbers: Vec<i64> = self.ask(|conn| {
+            let own = persons::table.filter(persons::place.eq(self.place()));
+            Ok(own.select(persons::number).load(conn)?)
+        })?;
+        let everyone = numbers.into_iter().map(person);
+        let everyone = Arc::new(everyone.collect::<Result<RoaringBitmap, _>>()?);
+        *self.everyone.borrow_mut() = Some(Arc::clone(&everyone));
+        Ok(everyone)
+    }
+
+    fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Error> {
+        kept(&self.properties, key.to_owned(), || self.read_property(key))
+    }
+
+    fn created_at(&self) -> Result<Arc<TimesBlock>, Error> {
+        let rows: Vec<(i64, DateTime<Utc>)> = self.ask(|conn| {
+            let own = persons::table.filter(persons::place.eq(self.place()));
+            Ok(own
+                .select((persons::number, persons::created_at))
+                .load(conn)?)
+        })?;
+        let rows = rows
+            .into_iter()
+            .map(|(number, time)| Ok((person(number)?, time.timestamp_micros())));
+        Ok(Arc::new(TimesBlock::new(
+            rows.collect::<Result<Vec<_>, Error>>()?,
+        )))
+    }
+
+    fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Error> {
+        let rows: Vec<(i64, String)> = self.ask(|conn| {
+            let own = distinct_ids::table.filter(distinct_ids::place.eq(self.place()));
+            Ok(own
+                .select((distinct_ids::number, distinct_ids::distinct_id))
+                .load(conn)?)
+        })?;
+        let mut block = PropertyBlockBuilder::new();
+        for (number, id) in rows {
+            block.push(person(number)?, &id.into());
+        }
+        Ok(Arc::new(block.finish()))
+    }
+
+    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Error> {
+        kept(&self.events, query.clone(), || self.read_events(query))
+    }
+
+    fn cohort(&self, id: i64) -> Result<Option<Reference>, Error> {
+        self.ask(|conn| {
+            let Some((cohort, _)) = cohorts::find(conn, self.project, CohortId(id))? else {
+                return Ok(None);
+            };
+            if cohort.definition.is_static {
+                let place = self.project.place();
+                let members = members::read(conn, place, cohort.id(), cohort.member_version)?;
+                return Ok(Some(Reference::Members(Arc::new(members))));
+            }
+            // What cannot be read cannot be calculated, and has no members to refer to.
+            Ok(cohort.definition.filter().ok().map(Reference::Filter))
+        })
+    }
+
+    fn action(&self, _id: i64) -> Result<Option<Action>, Error> {
+        // There are no actions yet, so nothing has the events of one.
+        Ok(None)
+    }
+}
+
+/// A block that is read once and kept.
+fn kept<K: Eq + Hash, B>(
+    blocks: &RefCell<HashMap<K, Arc<B>>>,
+    key: K,
+    read: impl FnOnce() -> Result<B, Error>,
+) -> Result<Arc<B>, Error> {
+    if let Some(block) = blocks.borrow().get(&key) {
+        return Ok(Arc::clone(block));
+    }
+    let block = Arc::new(read()?);
+    blocks.borrow_mut().insert(key, Arc::clone(&block));
+    Ok(block)
+}
+
+fn person(number: i64) -> Result<u32, Error> {
+    let number = u32::try_from(number).map_err(anyhow::Error::from)?;
+    Ok(number)
+}
+
+/// An instant of the engine's; beyond what a database can compare, its nearest end.
+fn instant(micros: i64) -> DateTime<Utc> {
+    const YEAR_ONE: i64 = -62_135_596_800_000_000;
+    DateTime::from_timestamp_micros(micros.max(YEAR_ONE)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

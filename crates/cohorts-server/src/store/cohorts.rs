@@ -1,0 +1,438 @@
+//! Cohorts: what they are, and how far their calculation has come.
+//!
+//! `pending_version` counts what was asked for and `version` what was answered; a cohort is calculating while
+//! the first is ahead. A worker claims a cohort for a lease; whatever it writes later must still bear its attempt.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use cohorts_engine::legacy::filters_from_groups;
+use cohorts_engine::{Filter, FilterError};
+use diesel::dsl::now;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::keys::Teammate;
+use super::schema::{calculations, cohorts, teammates};
+use super::{CohortId, Conn, JsonText, ProjectId};
+
+/// Stale cohorts that are looked at in one go.
+const MOST_CANDIDATES: i64 = 1_000;
+
+/// What a caller decides about a cohort.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = cohorts, treat_none_as_null = true)]
+pub struct Definition {
+    pub name: Option<String>,
+    pub description: String,
+    pub groups: JsonText,
+    pub filters: Option<JsonText>,
+    pub query: Option<JsonText>,
+    pub deleted: bool,
+    pub is_static: bool,
+    pub cohort_type: Option<String>,
+}
+
+impl Definition {
+    /// The criteria as callers see them: the filters, else the tree that the legacy groups stand for,
+    /// else a tree without criteria.
+    pub fn criteria(&self) -> Result<JsonText, FilterError> {
+        match &self.filters {
+            Some(filters) if !matches!(filters.0.as_str(), "{}" | "null") => Ok(filters.clone()),
+            _ if self.groups.0 == "[]" => Ok(JsonText(r#"{"properties":{}}"#.to_owned())),
+            _ => filters_from_groups(&self.groups.parse()).map(|tree| JsonText::of(&tree)),
+        }
+    }
+
+    /// The criteria, read.
+    pub fn filter(&self) -> Result<Filter, FilterError> {
+        Filter::parse_stored(&self.criteria()?.parse())
+    }
+}
+
+/// A row of `cohorts`.
+#[derive(Clone, Debug, Queryable, Selectable)]
+pub struct Cohort {
+    pub id: i64,
+    pub project_id: i64,
+    #[diesel(embed)]
+    pub definition: Definition,
+    pub created_at: DateTime<Utc>,
+    pub version: Option<i64>,
+    pub pending_version: Option<i64>,
+    pub member_version: i64,
+    pub count: Option<i64>,
+    pub is_calculating: bool,
+    pub last_calculation: Option<DateTime<Utc>>,
+    pub errors_calculating: i64,
+    pub attempt: i64,
+}
+
+impl Cohort {
+    pub fn id(&self) -> CohortId {
+        CohortId(self.id)
+    }
+
+    pub fn project(&self) -> ProjectId {
+        ProjectId(self.project_id)
+    }
+}
+
+/// A cohort and who made it.
+pub type WithCreator = (Cohort, Option<Teammate>);
+
+/// Makes a cohort with nobody in it.
+pub fn create(
+    conn: &mut Conn,
+    project: ProjectId,
+    creator: &Teammate,
+    definition: &Definition,
+) -> QueryResult<Cohort> {
+    diesel::insert_into(cohorts::table)
+        .values((
+            definition,
+            cohorts::project_id.eq(project.0),
+            cohorts::created_by.eq(creator.id),
+            cohorts::created_at.eq(now),
+            cohorts::is_calculating.eq(false),
+        ))
+        .returning(Cohort::as_returning())
+        .get_result(conn)
+}
+
+/// A cohort of the project, deleted or not.
+pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> QueryResult<Option<WithCreator>> {
+    cohorts::table
+        .left_join(teammates::table)
+        .filter(cohorts::project_id.eq(project.0).and(cohorts::id.eq(id.0)))
+        .select((Cohort::as_select(), Option::<Teammate>::as_select()))
+        .first(conn)
+        .optional()
+}
+
+/// The oldest live cohort of the project with this name.
+pub fn find_by_name(
+    conn: &mut Conn,
+    project: ProjectId,
+    name: &str,
+) -> QueryResult<Option<Cohort>> {
+    cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::name.eq(name))
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .order(cohorts::id)
+        .select(Cohort::as_select())
+        .first(conn)
+        .optional()
+}
+
+/// Reads a cohort and keeps others from changing it until the transaction ends.
+pub fn lock(conn: &mut Conn, project: ProjectId, id: CohortId) -> QueryResult<Option<Cohort>> {
+    cohorts::table
+        .filter(cohorts::project_id.eq(project.0).and(cohorts::id.eq(id.0)))
+        .select(Cohort::as_select())
+        .for_update()
+        .first(conn)
+        .optional()
+}
+
+/// One page of the cohorts that are not deleted, newest first.
+pub fn list(
+    conn: &mut Conn,
+    project: ProjectId,
+    limit: i64,
+    offset: i64,
+) -> QueryResult<Vec<WithCreator>> {
+    cohorts::table
+        .left_join(teammates::table)
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .order((cohorts::created_at.desc(), cohorts::id.desc()))
+        .limit(limit)
+        .offset(offset)
+        .select((Cohort::as_select(), Option::<Teammate>::as_select()))
+        .load(conn)
+}
+
+/// How many cohorts of the project are not deleted.
+pub fn count(conn: &mut Conn, project: ProjectId) -> QueryResult<i64> {
+    cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .count()
+        .get_result(conn)
+}
+
+pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set(definition)
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Asks for a calculation; the worker finds it after the commit.
+pub fn request_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::is_calculating.eq(true),
+            cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Asks for the one calculation of a static cohort, which counts no versions.
+pub fn request_snapshot(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set(cohorts::is_calculating.eq(true))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A static cohort without criteria is complete as soon as it is made.
+pub fn settle_empty(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::count.eq(0),
+            cohorts::last_calculation.eq(Utc::now()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+diesel::define_sql_function! {
+    fn coalesce(value: Nullable<BigInt>, otherwise: Nullable<BigInt>) -> Nullable<BigInt>;
+}
+
+/// A live dynamic cohort that may have gone stale.
+#[derive(Clone, Copy, Debug, Queryable)]
+pub struct Candidate {
+    pub id: i64,
+    pub project_id: i64,
+    pub seen_batch: i64,
+    pub last_calculation: Option<DateTime<Utc>>,
+}
+
+impl Candidate {
+    pub fn id(&self) -> CohortId {
+        CohortId(self.id)
+    }
+}
+
+/// Cohorts last calculated before `fresh`, the oldest first. One that failed is left out until its time comes,
+/// and for good after too many failures.
+pub fn candidates(
+    conn: &mut Conn,
+    fresh: DateTime<Utc>,
+    most_errors: i64,
+) -> QueryResult<Vec<Candidate>> {
+    let last = cohorts::last_calculation;
+    cohorts::table
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .filter(diesel::dsl::not(cohorts::is_calculating))
+        .filter(last.is_null().or(last.lt(fresh)))
+        .filter(cohorts::errors_calculating.le(most_errors))
+        .filter(
+            cohorts::retry_at
+                .is_null()
+                .or(cohorts::retry_at.le(Utc::now())),
+        )
+        .order((last.asc().nulls_first(), cohorts::id))
+        .limit(MOST_CANDIDATES)
+        .select((
+            cohorts::id,
+            cohorts::project_id,
+            cohorts::seen_batch,
+            cohorts::last_calculation,
+        ))
+        .load(conn)
+}
+
+/// Claims a cohort that waits for its calculation, for the length of a lease, and opens its history entry.
+/// Those that were never calculated come first. `only` restricts the search to one project.
+pub fn claim(
+    conn: &mut Conn,
+    only: Option<ProjectId>,
+    lease: TimeDelta,
+) -> QueryResult<Option<Cohort>> {
+    conn.transaction(|conn| {
+        let projects = only.map_or((0, i64::MAX), |project| (project.0, project.0));
+        let waiting = cohorts::table
+            .filter(cohorts::project_id.between(projects.0, projects.1))
+            .filter(cohorts::is_calculating)
+            .filter(diesel::dsl::not(cohorts::deleted))
+            .filter(
+                cohorts::lease_until
+                    .is_null()
+                    .or(cohorts::lease_until.lt(Utc::now())),
+            );
+        let found: Option<i64> = waiting
+            .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
+            .select(cohorts::id)
+            .limit(1)
+            .for_update()
+            .skip_locked()
+            .first(conn)
+            .optional()?;
+        found.map(|id| begin(conn, id, lease)).transpose()
+    })
+}
+
+fn begin(conn: &mut Conn, id: i64, lease: TimeDelta) -> QueryResult<Cohort> {
+    let cohort: Cohort = diesel::update(cohorts::table.find(id))
+        .set((
+            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::lease_until.eq(Utc::now() + lease),
+        ))
+        .returning(Cohort::as_returning())
+        .get_result(conn)?;
+    diesel::insert_into(calculations::table)
+        .values((
+            calculations::cohort_id.eq(id),
+            calculations::version.eq(cohort.pending_version.unwrap_or(0)),
+            calculations::attempt.eq(cohort.attempt),
+            calculations::filters.eq(&cohort.definition.filters),
+            calculations::started_at.eq(Utc::now()),
+        ))
+        .execute(conn)?;
+    Ok(cohort)
+}
+
+/// The row of a claimed cohort, for as long as the claim holds.
+macro_rules! claimed {
+    ($cohort:expr) => {
+        cohorts::table
+            .filter(cohorts::id.eq($cohort.id))
+            .filter(cohorts::attempt.eq($cohort.attempt))
+    };
+}
+
+/// Makes the lease of a claimed cohort last longer. False if the claim is lost.
+pub fn keep(conn: &mut Conn, claimed: &Cohort, lease: TimeDelta) -> QueryResult<bool> {
+    let kept = diesel::update(claimed!(claimed))
+        .set(cohorts::lease_until.eq(Utc::now() + lease))
+        .execute(conn)?;
+    Ok(kept == 1)
+}
+
+/// Whether the claim still holds. It then holds until the transaction ends.
+pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> QueryResult<bool> {
+    let found = claimed!(claimed)
+        .select(cohorts::id)
+        .for_update()
+        .first::<i64>(conn)
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// Ends a calculation well: from now on readers see the members that its attempt wrote.
+/// Does nothing if the claim is lost.
+pub fn publish(conn: &mut Conn, claimed: &Cohort, count: i64, seen_batch: i64) -> QueryResult<()> {
+    conn.transaction(|conn| {
+        let published = diesel::update(claimed!(claimed))
+            .set((
+                cohorts::version.eq(claimed.pending_version),
+                cohorts::member_version.eq(claimed.attempt),
+                cohorts::seen_batch.eq(seen_batch),
+                cohorts::count.eq(count),
+                cohorts::last_calculation.eq(Utc::now()),
+                cohorts::errors_calculating.eq(0),
+                cohorts::retry_at.eq(None::<DateTime<Utc>>),
+                cohorts::lease_until.eq(None::<DateTime<Utc>>),
+                cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
+            ))
+            .execute(conn)?;
+        if published == 1 {
+            finish(conn, claimed, Some(count), None)?;
+        }
+        Ok(())
+    })
+}
+
+/// Ends a calculation that failed: the former members stay, and the history says why.
+/// Does nothing if the claim is lost.
+pub fn fail(
+    conn: &mut Conn,
+    claimed: &Cohort,
+    retry_at: DateTime<Utc>,
+    code: &str,
+    error: &str,
+) -> QueryResult<()> {
+    conn.transaction(|conn| {
+        let failed = diesel::update(claimed!(claimed))
+            .set((
+                cohorts::errors_calculating.eq(cohorts::errors_calculating + 1),
+                cohorts::retry_at.eq(retry_at),
+                cohorts::lease_until.eq(None::<DateTime<Utc>>),
+                cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
+            ))
+            .execute(conn)?;
+        if failed == 1 {
+            finish(conn, claimed, None, Some((code, error)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a newer calculation was asked for in the meantime.
+#[diesel::dsl::auto_type]
+fn is_ahead_of(version: Option<i64>) -> _ {
+    cohorts::pending_version.is_distinct_from(version)
+}
+
+fn finish(
+    conn: &mut Conn,
+    claimed: &Cohort,
+    count: Option<i64>,
+    failure: Option<(&str, &str)>,
+) -> QueryResult<()> {
+    let own = calculations::table
+        .filter(calculations::cohort_id.eq(claimed.id))
+        .filter(calculations::attempt.eq(claimed.attempt));
+    diesel::update(own)
+        .set((
+            calculations::finished_at.eq(Utc::now()),
+            calculations::count.eq(count),
+            calculations::error_code.eq(failure.map(|(code, _)| code)),
+            calculations::error.eq(failure.map(|(_, error)| error)),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Why a calculation failed.
+#[derive(Clone, Debug, Queryable)]
+pub struct Failure {
+    pub cohort_id: i64,
+    pub code: Option<String>,
+    pub error: Option<String>,
+}
+
+/// The last failure of each of these cohorts that ever had one, also if later calculations ended well.
+pub fn last_failures(conn: &mut Conn, ids: &[i64]) -> QueryResult<HashMap<i64, Failure>> {
+    let rows: Vec<Failure> = calculations::table
+        .filter(calculations::cohort_id.eq_any(ids))
+        .filter(calculations::error.is_not_null())
+        .distinct_on(calculations::cohort_id)
+        .order((calculations::cohort_id, calculations::started_at.desc()))
+        .select((
+            calculations::cohort_id,
+            calculations::error_code,
+            calculations::error,
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.cohort_id, row)).collect())
+}
+
+/// How long the last calculation of a cohort took that ended well.
+pub fn last_duration(conn: &mut Conn, id: CohortId) -> QueryResult<Option<TimeDelta>> {
+    let times: Option<(DateTime<Utc>, Option<DateTime<Utc>>)> = calculations::table
+        .filter(calculations::cohort_id.eq(id.0))
+        .filter(calculations::count.is_not_null())
+        .order(calculations::started_at.desc())
+        .select((calculations::started_at, calculations::finished_at))
+        .first(conn)
+        .optional()?;
+    Ok(times.and_then(|(started, finished)| Some(finished? - started)))
+}

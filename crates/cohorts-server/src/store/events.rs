@@ -1,0 +1,80 @@
+//! The append-only log of events. Batches are numbered in the order in which they commit.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::schema::{events, log_heads};
+use super::{Conn, JsonText, Place};
+
+/// Rows of one statement.
+const ROWS: usize = 1_000;
+
+/// An event that is to be kept.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its identity within its UTC day.
+    pub uuid: Uuid,
+    /// The person who did it.
+    pub number: i64,
+    pub event: String,
+    pub distinct_id: String,
+    pub timestamp: DateTime<Utc>,
+    pub properties: JsonText,
+}
+
+/// Appends one batch, and tells how many of its events were not in the log before.
+///
+/// Raising the head locks its row until the transaction ends, so numbers rise in the order of commits:
+/// call it last.
+pub fn append(conn: &mut Conn, place: Place, batch: &mut [NewEvent]) -> QueryResult<usize> {
+    if batch.is_empty() {
+        return Ok(0);
+    }
+    batch.sort_by_key(|event| (event.timestamp.date_naive(), event.uuid));
+    let number = raise_head(conn, place)?;
+    let mut added = 0;
+    for some in batch.chunks(ROWS) {
+        let rows: Vec<_> = some
+            .iter()
+            .map(|event| {
+                (
+                    events::place.eq(place.0),
+                    events::day.eq(event.timestamp.date_naive()),
+                    events::uuid.eq(event.uuid),
+                    events::batch.eq(number),
+                    events::number.eq(event.number),
+                    events::event.eq(&event.event),
+                    events::distinct_id.eq(&event.distinct_id),
+                    events::timestamp.eq(event.timestamp),
+                    events::properties.eq(&event.properties),
+                )
+            })
+            .collect();
+        added += diesel::insert_into(events::table)
+            .values(rows)
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+    }
+    Ok(added)
+}
+
+fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
+    diesel::insert_into(log_heads::table)
+        .values((log_heads::place.eq(place.0), log_heads::batch.eq(1)))
+        .on_conflict(log_heads::place)
+        .do_update()
+        .set(log_heads::batch.eq(log_heads::batch + 1))
+        .returning(log_heads::batch)
+        .get_result(conn)
+}
+
+/// The number of the last batch; 0 before the first.
+pub fn head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
+    let batch = log_heads::table
+        .find(place.0)
+        .select(log_heads::batch)
+        .first(conn)
+        .optional()?;
+    Ok(batch.unwrap_or(0))
+}

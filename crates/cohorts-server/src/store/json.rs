@@ -1,0 +1,57 @@
+//! JSON as the text it is: read and written without being parsed.
+
+use std::io::Write;
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types;
+
+/// The text of a JSON value, for columns of type `json` and `jsonb`.
+#[derive(Clone, Debug, PartialEq, Eq, FromSqlRow, AsExpression)]
+#[diesel(sql_type = sql_types::Json)]
+#[diesel(sql_type = sql_types::Jsonb)]
+pub struct JsonText(pub String);
+
+impl JsonText {
+    /// The text of a parsed value.
+    pub fn of(value: &serde_json::Value) -> Self {
+        Self(value.to_string())
+    }
+
+    /// The value, parsed. What Postgres takes for JSON and we do not, such as a number out of range, is null.
+    pub fn parse(&self) -> serde_json::Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromSql<sql_types::Json, Pg> for JsonText {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(std::str::from_utf8(value.as_bytes())?.to_owned()))
+    }
+}
+
+impl FromSql<sql_types::Jsonb, Pg> for JsonText {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        match value.as_bytes().split_first() {
+            Some((1, text)) => Ok(Self(std::str::from_utf8(text)?.to_owned())),
+            _ => Err("a jsonb value of an unknown version".into()),
+        }
+    }
+}
+
+impl ToSql<sql_types::Json, Pg> for JsonText {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(self.0.as_bytes())?;
+        Ok(IsNull::No)
+    }
+}
+
+impl ToSql<sql_types::Jsonb, Pg> for JsonText {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(&[1])?;
+        out.write_all(self.0.as_bytes())?;
+        Ok(IsNull::No)
+    }
+}

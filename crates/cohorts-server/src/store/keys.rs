@@ -1,0 +1,126 @@
+//! Personal keys and the members of the team for whom they act. Keys are stored as hashes only.
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::now;
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::schema::{key_projects, keys, teammates};
+use super::{Conn, ProjectId};
+
+/// A row of `keys`, without its hash.
+#[derive(Clone, Debug, Queryable, Selectable)]
+pub struct Key {
+    pub id: i64,
+    pub label: String,
+    pub scopes: Vec<String>,
+    pub every_project: bool,
+    pub created_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A row of `teammates`: somebody for whom keys act.
+#[derive(Clone, Debug, Queryable, Selectable)]
+pub struct Teammate {
+    pub id: i64,
+    pub uuid: Uuid,
+    pub email: String,
+    pub first_name: String,
+}
+
+/// What a new key is given.
+pub struct NewKey<'a> {
+    pub hash: &'a [u8],
+    pub label: &'a str,
+    pub scopes: &'a [String],
+    /// None is every project.
+    pub projects: Option<&'a [ProjectId]>,
+}
+
+/// The teammate with this e-mail address, made on first use. A first name that is given replaces an empty one.
+pub fn teammate(conn: &mut Conn, email: &str, first_name: &str) -> QueryResult<Teammate> {
+    diesel::insert_into(teammates::table)
+        .values((
+            teammates::uuid.eq(Uuid::now_v7()),
+            teammates::email.eq(email),
+            teammates::first_name.eq(first_name),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    if !first_name.is_empty() {
+        diesel::update(teammates::table)
+            .filter(teammates::email.eq(email).and(teammates::first_name.eq("")))
+            .set(teammates::first_name.eq(first_name))
+            .execute(conn)?;
+    }
+    teammates::table
+        .filter(teammates::email.eq(email))
+        .select(Teammate::as_select())
+        .first(conn)
+}
+
+pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> QueryResult<Key> {
+    let key = diesel::insert_into(keys::table)
+        .values((
+            keys::hash.eq(new.hash),
+            keys::label.eq(new.label),
+            keys::teammate_id.eq(owner.id),
+            keys::scopes.eq(new.scopes),
+            keys::every_project.eq(new.projects.is_none()),
+        ))
+        .returning(Key::as_returning())
+        .get_result(conn)?;
+    let reached: Vec<_> = new
+        .projects
+        .unwrap_or_default()
+        .iter()
+        .map(|project| {
+            (
+                key_projects::key_id.eq(key.id),
+                key_projects::project_id.eq(project.0),
+            )
+        })
+        .collect();
+    diesel::insert_into(key_projects::table)
+        .values(&reached)
+        .execute(conn)?;
+    Ok(key)
+}
+
+/// The live key with this hash, and whom it acts for.
+pub fn find_by_hash(conn: &mut Conn, hash: &[u8]) -> QueryResult<Option<(Key, Teammate)>> {
+    keys::table
+        .inner_join(teammates::table)
+        .filter(keys::hash.eq(hash).and(keys::revoked_at.is_null()))
+        .select((Key::as_select(), Teammate::as_select()))
+        .first(conn)
+        .optional()
+}
+
+/// The projects that a key is restricted to, lowest number first; empty for a key that reaches every project.
+pub fn projects_of(conn: &mut Conn, key: i64) -> QueryResult<Vec<ProjectId>> {
+    let ids = key_projects::table
+        .filter(key_projects::key_id.eq(key))
+        .order(key_projects::project_id)
+        .select(key_projects::project_id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(ProjectId).collect())
+}
+
+/// All keys, oldest first, with whom they act for.
+pub fn list(conn: &mut Conn) -> QueryResult<Vec<(Key, Teammate)>> {
+    keys::table
+        .inner_join(teammates::table)
+        .order(keys::id)
+        .select((Key::as_select(), Teammate::as_select()))
+        .load(conn)
+}
+
+/// Revokes a key at once. False where there is no such live key.
+pub fn revoke(conn: &mut Conn, id: i64) -> QueryResult<bool> {
+    let changed = diesel::update(keys::table)
+        .filter(keys::id.eq(id).and(keys::revoked_at.is_null()))
+        .set(keys::revoked_at.eq(now))
+        .execute(conn)?;
+    Ok(changed == 1)
+}
