@@ -1,1 +1,16 @@
+//! Contract and behaviour tests. They speak only HTTP, to a real server on a real Postgres.
 
+mod access;
+mod browser;
+mod calculation;
+mod capture;
+mod client;
+mod cohorts;
+mod conformance;
+mod filters;
+mod harness;
+mod persons;
+mod sdk;
+mod service;
+mod spec;
+mod tidy;

@@ -528,7 +528,7 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty; kept for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        pub filters: CohortFilters,
+        pub filters: StoredFilters,
         pub groups: CohortGroups,
         pub id: i64,
         /// Whether a calculation waits or runs.
@@ -736,7 +736,6 @@ pub mod types {
     /// The criteria: a tree of groups (`AND`, `OR`) whose leaves are criteria on a person's properties,
     /// on what the person did, or on another cohort.
     /// An unknown key anywhere is an error.
-    /// In an answer, a cohort without criteria has an empty object under `properties`.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
         pub properties: CohortFiltersProperties,
@@ -1776,6 +1775,17 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    /// The criteria of a cohort, in the form of `CohortFilters`, with an empty object under `properties` where there are none.
+    /// Leaves that stand for the deprecated `groups` may lack an operator.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct StoredFilters {
+        pub properties: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+    }
+    impl StoredFilters {
+        pub fn builder() -> builder::StoredFilters {
+            Default::default()
         }
     }
     /// A member of the team.
@@ -3148,7 +3158,7 @@ pub mod types {
                 ::std::vec::Vec<i64>,
                 ::std::string::String,
             >,
-            filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
+            filters: ::std::result::Result<super::StoredFilters, ::std::string::String>,
             groups: ::std::result::Result<super::CohortGroups, ::std::string::String>,
             id: ::std::result::Result<i64, ::std::string::String>,
             is_calculating: ::std::result::Result<bool, ::std::string::String>,
@@ -3330,7 +3340,7 @@ pub mod types {
             }
             pub fn filters<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::CohortFilters>,
+                T: ::std::convert::TryInto<super::StoredFilters>,
                 T::Error: ::std::fmt::Display,
             {
                 self.filters = value
@@ -5346,6 +5356,53 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct StoredFilters {
+            properties: ::std::result::Result<
+                ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for StoredFilters {
+            fn default() -> Self {
+                Self {
+                    properties: Err("no value supplied for properties".to_string()),
+                }
+            }
+        }
+        impl StoredFilters {
+            pub fn properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for properties: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<StoredFilters> for super::StoredFilters {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: StoredFilters,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    properties: value.properties?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::StoredFilters> for StoredFilters {
+            fn from(value: super::StoredFilters) -> Self {
+                Self {
+                    properties: Ok(value.properties),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct UserBasic {
             distinct_id: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
@@ -5863,18 +5920,25 @@ impl Client {
     ///
     /// `next` is present whenever the page is full, so a full last page is followed by an empty one.
     ///
+    /// As CSV (`format=csv`, or an `Accept` header that asks for `text/csv`) there is a row per person,
+    /// and without a `limit` all of them: `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and on,
+    /// and the properties as `properties.<name>`, with dots between the names of nested ones.
+    /// Columns come in the order of their names. A cohort without members has an empty body.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
     /// - `id`: The number of the cohort.
-    /// - `limit`: People on a page, at most 10,000. Zero counts as absent, which is 100.
+    /// - `format`: `json` or `csv`; any other is answered by 404. Absent, the `Accept` header decides.
+    /// - `limit`: People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV.
     /// - `offset`: People to skip.
     /// ```text
     /// let response = client.cohorts_persons()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .format(format)
     ///     .limit(limit)
     ///     .offset(offset)
     ///     .send()
@@ -6903,6 +6967,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        format: Result<Option<::std::string::String>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
     }
@@ -6912,6 +6977,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                format: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
             }
@@ -6935,6 +7001,19 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn format<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.format = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for format failed"
+                        .to_string()
+                });
             self
         }
         pub fn limit<V>(mut self, value: V) -> Self
@@ -6961,9 +7040,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::PersonPage>, Error<types::Error>> {
-            let Self { client, project_id, id, limit, offset } = self;
+            let Self { client, project_id, id, format, limit, offset } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let format = format.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
             let url = format!(
@@ -6986,6 +7066,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
                 .query(&progenitor_client::QueryParam::new("offset", &offset))
                 .headers(header_map)
@@ -7164,4 +7245,24 @@ pub mod builder {
 /// Items consumers will typically use such as the Client.
 pub mod prelude {
     pub use self::super::Client;
+}
+
+/// Answers that are not JSON.
+impl Client {
+    /// List the members of a cohort, as text/csv.
+    ///
+    /// `query` holds further parameters of `cohorts_persons` by name.
+    pub async fn cohorts_persons_csv(
+        &self,
+        project_id: &str,
+        id: i64,
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::Response, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
+            project_id.to_string()), encode_path(& id.to_string())
+        );
+        let request = self.client.get(url).query(query);
+        crate::download::send(request, "text/csv").await
+    }
 }

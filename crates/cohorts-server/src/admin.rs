@@ -3,7 +3,6 @@
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
 use cohorts_engine::Moment;
-use diesel::Connection;
 use serde::Serialize;
 
 use crate::auth;
@@ -102,7 +101,9 @@ impl Admin {
         );
         let key = auth::new_key();
         let conn = &mut *self.store.connection()?;
-        let id = conn.transaction::<_, Error, _>(|conn| insert_key(conn, grant, &key))?;
+        let id = conn
+            .build_transaction()
+            .run(|conn| insert_key(conn, grant, &key))?;
         Ok(CreatedKey {
             id: id.to_string(),
             key,

@@ -178,6 +178,11 @@ pub trait CohortsApi: Api {
     ///
     /// `next` is present whenever the page is full, so a full last page is followed by an empty one.
     ///
+    /// As CSV (`format=csv`, or an `Accept` header that asks for `text/csv`) there is a row per person,
+    /// and without a `limit` all of them: `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and on,
+    /// and the properties as `properties.<name>`, with dots between the names of nested ones.
+    /// Columns come in the order of their names. A cohort without members has an empty body.
+    ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/persons/`
     fn cohorts_persons(
         &self,
@@ -747,18 +752,21 @@ impl CohortsPersonsPath {
 /// What `cohorts_persons` takes from the query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsQuery {
-    /// People on a page, at most 10,000. Zero counts as absent, which is 100.
-    pub limit: i64,
+    /// People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV.
+    pub limit: Option<i64>,
     /// People to skip.
     pub offset: i64,
+    /// `json` or `csv`; any other is answered by 404. Absent, the `Accept` header decides.
+    pub format: Option<String>,
 }
 
 impl CohortsPersonsQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::of(request);
         Ok(Self {
-            limit: query.integer("limit", Some(0), None)?.unwrap_or(100),
+            limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            format: query.text("format")?,
         })
     }
 }
@@ -786,12 +794,15 @@ impl CohortsPersonsRequest {
 pub enum CohortsPersonsResponse {
     /// One page of people.
     Status200(types::PersonPage),
+    /// One page of people.
+    Status200Csv(HttpResponse),
 }
 
 impl CohortsPersonsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_answer(200, &body),
+            Self::Status200Csv(response) => response,
         }
     }
 }
@@ -1191,6 +1202,7 @@ async fn cohorts_persons<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json", "text/csv"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[9], &body).await?;
     let request = CohortsPersonsRequest::read(request).map_err(reject)?;

@@ -156,7 +156,7 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPersonsRequest,
     ) -> Result<CohortsPersonsResponse, Error> {
-        self.members_page(caller, request).await
+        self.members(caller, request).await
     }
 }
 
@@ -207,9 +207,10 @@ fn change(
 
 fn new_definition(body: CohortCreate) -> Result<Definition, Error> {
     let is_static = body.is_static.unwrap_or(false);
-    let filters = body
-        .filters
-        .map(|filters| read_filters(&filters, is_static));
+    let filters = match body.filters {
+        None => None,
+        Some(filters) => read_filters(&filters, is_static)?,
+    };
     if let Some(query) = body.query {
         return Err(refuse_query(&query));
     }
@@ -224,7 +225,7 @@ fn new_definition(body: CohortCreate) -> Result<Definition, Error> {
         name: body.name,
         description: body.description.unwrap_or_default(),
         groups,
-        filters: filters.transpose()?,
+        filters,
         query: None,
         deleted: body.deleted.unwrap_or(false),
         is_static,
@@ -258,7 +259,7 @@ fn changed_definition(before: &Definition, body: PatchedCohort) -> Result<Defini
             Filter::parse(&serde_json::Value::Null)
                 .map_err(|error| Error::filter("filters", error))?;
         }
-        Patch::Value(filters) => after.filters = Some(read_filters(&filters, after.is_static)?),
+        Patch::Value(filters) => after.filters = read_filters(&filters, after.is_static)?,
     }
     if let Patch::Value(query) = body.query {
         return Err(refuse_query(&query));
@@ -269,14 +270,14 @@ fn changed_definition(before: &Definition, body: PatchedCohort) -> Result<Defini
     Ok(after)
 }
 
-/// The filters to store. Those of a static cohort are checked only if there are criteria in them.
-fn read_filters(filters: &RawJson, is_static: bool) -> Result<JsonText, Error> {
+/// The filters to store. A static cohort may have none: then whatever was sent in their place is not looked at.
+fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, Error> {
     let value = filters.parse();
     if is_static && !has_criteria(&value) {
-        return Ok(JsonText(filters.as_str().to_owned()));
+        return Ok(None);
     }
     let normalised = Filter::normalised(&value).map_err(|error| Error::filter("filters", error))?;
-    Ok(JsonText::of(&normalised))
+    Ok(Some(JsonText::of(&normalised)))
 }
 
 fn refuse_query(query: &RawJson) -> Error {

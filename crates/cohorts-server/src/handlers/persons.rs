@@ -1,50 +1,187 @@
 //! People, as callers see them.
 
 use std::collections::HashMap;
+use std::iter;
 
+use actix_web::HttpResponse;
+use actix_web::web::Bytes;
 use cohorts_api::types::{Person, PersonPage, PersonType};
-use cohorts_api::{CohortsPersonsRequest, CohortsPersonsResponse};
+use cohorts_api::{CohortsPersonsRequest, CohortsPersonsResponse, RequestHead};
+use futures::stream::{self, StreamExt};
 use roaring::RoaringBitmap;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::mpsc::{self, Sender};
 use uuid::Uuid;
 
 use super::cohorts::raw;
 use super::{Service, links};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::store::{CohortId, Conn, Place, cohorts, members, persons};
+use crate::store::{CohortId, Conn, Place, ProjectId, cohorts, members, persons};
+
+mod table;
 
 const DEFAULT_LIMIT: i64 = 100;
 const MOST: i64 = 10_000;
+/// Rows of CSV that are made at a time.
+const ROWS: usize = 1_000;
+/// Pieces of CSV that may wait for a slow reader.
+const PIECES: usize = 4;
 
 impl Service {
-    pub(super) async fn members_page(
+    pub(super) async fn members(
         &self,
         caller: Caller,
         request: CohortsPersonsRequest,
     ) -> Result<CohortsPersonsResponse, Error> {
-        let id = CohortId(request.path.id);
-        let limit = match request.query.limit {
-            0 => DEFAULT_LIMIT,
-            limit => limit.min(MOST),
+        let asked = Asked {
+            project: caller.project.id(),
+            cohort: CohortId(request.path.id),
+            limit: request
+                .query
+                .limit
+                .filter(|limit| *limit > 0)
+                .map(|limit| limit.min(MOST)),
+            offset: request.query.offset,
         };
-        let offset = request.query.offset;
-        let project = caller.project.id();
+        let as_csv = match request.query.format.as_deref() {
+            Some("csv") => true,
+            Some("json") => false,
+            Some(_) => return Err(Error::NotFound),
+            None => wants_csv(request.http.accept().unwrap_or_default()),
+        };
+        match as_csv {
+            true => self.members_csv(asked).await,
+            false => self.members_page(asked, &request.http).await,
+        }
+    }
+
+    async fn members_page(
+        &self,
+        asked: Asked,
+        head: &RequestHead,
+    ) -> Result<CohortsPersonsResponse, Error> {
+        let (limit, offset) = (asked.limit.unwrap_or(DEFAULT_LIMIT), asked.offset);
         let read = move |conn: &mut Conn| {
-            let (cohort, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            let members = members::read(conn, project.place(), id, cohort.member_version)?;
-            page(conn, project.place(), &members, limit, offset)
+            let members = asked.members(conn)?;
+            page(conn, asked.project.place(), &members, limit, offset)
         };
         let results = self.store.snapshot(read).await?;
         let full = results.len() as i64 >= limit;
-        let head = &request.http;
         Ok(CohortsPersonsResponse::Status200(PersonPage {
-            next: full.then(|| links::same_but_offset(head, offset + limit)),
+            next: full.then(|| links::same_but_offset(head, offset.saturating_add(limit))),
             previous: (offset >= limit).then(|| links::same_but_offset(head, offset - limit)),
             results,
         }))
     }
+
+    /// The answer begins when the columns are known, and is sent as it is made.
+    async fn members_csv(&self, asked: Asked) -> Result<CohortsPersonsResponse, Error> {
+        let (pieces, mut sent) = mpsc::channel(PIECES);
+        let store = self.store.clone();
+        actix_web::rt::spawn(async move {
+            let failed = pieces.clone();
+            let written = store
+                .snapshot(move |conn| write_csv(conn, asked, &pieces))
+                .await;
+            if let Err(cause) = written {
+                // Nobody reads on where the reader is gone.
+                let _ = failed.send(Err(cause)).await;
+            }
+        });
+        // What fails before the first piece is still an answer of its own.
+        let first = sent.recv().await.transpose()?;
+        let rest = stream::unfold(sent, |mut sent| async { Some((sent.recv().await?, sent)) });
+        let all = stream::iter(first.map(Ok)).chain(rest);
+        let answer = HttpResponse::Ok()
+            .content_type("text/csv; charset=utf-8")
+            .streaming(all);
+        Ok(CohortsPersonsResponse::Status200Csv(answer))
+    }
+}
+
+/// Which members are asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    project: ProjectId,
+    cohort: CohortId,
+    limit: Option<i64>,
+    offset: i64,
+}
+
+impl Asked {
+    fn members(&self, conn: &mut Conn) -> Result<RoaringBitmap, Error> {
+        let found = cohorts::find(conn, self.project, self.cohort)?;
+        let (cohort, _) = found.ok_or(Error::NotFound)?;
+        members::read(
+            conn,
+            self.project.place(),
+            self.cohort,
+            cohort.member_version,
+        )
+    }
+}
+
+/// Whether CSV comes before JSON among what is accepted.
+fn wants_csv(accept: &str) -> bool {
+    let types = accept
+        .split(',')
+        .map(|range| range.split(';').next().unwrap_or_default().trim());
+    let known = |range: &&str| {
+        matches!(
+            *range,
+            "text/csv" | "text/*" | "application/json" | "application/*" | "*/*"
+        )
+    };
+    types
+        .into_iter()
+        .find(known)
+        .is_some_and(|range| range.starts_with("text/"))
+}
+
+/// Two passes over the people: one for the columns, one for the rows.
+fn write_csv(
+    conn: &mut Conn,
+    asked: Asked,
+    pieces: &Sender<Result<Bytes, Error>>,
+) -> Result<(), Error> {
+    let place = asked.project.place();
+    let members: Vec<i64> = asked.members(conn)?.iter().map(i64::from).collect();
+    let ordered = persons::in_order(conn, place, &members)?;
+    let skipped = ordered
+        .get(usize::try_from(asked.offset).unwrap_or(usize::MAX)..)
+        .unwrap_or_default();
+    let length = asked
+        .limit
+        .map_or(skipped.len(), |limit| skipped.len().min(limit as usize));
+    let wanted = &skipped[..length];
+
+    let mut columns = table::Columns::new();
+    for numbers in wanted.chunks(ROWS) {
+        let people = people(conn, place, numbers, ROWS as i64, 0)?;
+        columns.extend(
+            people
+                .iter()
+                .flat_map(|person| table::cells(person).into_keys()),
+        );
+    }
+    let header = columns.iter().map(String::as_str).collect();
+    let mut text = table::lines(iter::once(header).filter(|header: &Vec<_>| !header.is_empty()))
+        .map_err(anyhow::Error::from)?;
+    for numbers in wanted.chunks(ROWS) {
+        let people = people(conn, place, numbers, ROWS as i64, 0)?;
+        let cells: Vec<_> = people.iter().map(table::cells).collect();
+        let rows = cells.iter().map(|cells| table::row(&columns, cells));
+        text.extend(table::lines(rows).map_err(anyhow::Error::from)?);
+        if pieces
+            .blocking_send(Ok(Bytes::from(std::mem::take(&mut text))))
+            .is_err()
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Some of the people of a set, the one created last first.
@@ -59,7 +196,17 @@ pub(super) fn page(
         return Ok(Vec::new());
     }
     let numbers: Vec<i64> = people.iter().map(i64::from).collect();
-    let rows = persons::page(conn, place, &numbers, limit, offset)?;
+    self::people(conn, place, &numbers, limit, offset)
+}
+
+fn people(
+    conn: &mut Conn,
+    place: Place,
+    numbers: &[i64],
+    limit: i64,
+    offset: i64,
+) -> Result<Vec<Person>, Error> {
+    let rows = persons::page(conn, place, numbers, limit, offset)?;
     let shown: Vec<i64> = rows.iter().map(|person| person.number).collect();
     let mut ids = persons::shown_ids(conn, place, &shown)?;
     Ok(rows

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text};
 use diesel::upsert::excluded;
 use uuid::Uuid;
 
@@ -21,8 +22,29 @@ const ROWS: usize = 1_000;
 /// Distinct ids that are shown of one person.
 const SHOWN_IDS: usize = 10;
 
+/// Long lists come in as rows to join: Postgres compares each row with each item of an array, once it has made
+/// a plan that serves any array.
+const PEOPLE: &str = "\
+    select p.number, p.uuid, p.properties, p.is_identified, p.created_at \
+    from unnest($2) as wanted(number) join persons p on p.place = $1 and p.number = wanted.number";
+const LAST_FIRST: &str = "order by p.created_at desc, p.number desc";
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = Text)]
+    distinct_id: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct NumberRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
 /// A row of `persons`.
-#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, PartialEq, QueryableByName, Insertable)]
 #[diesel(table_name = persons)]
 pub struct Person {
     /// Dense, given out in the order in which people are first seen, never given out again.
@@ -88,12 +110,15 @@ pub fn numbers_of(
     place: Place,
     ids: &[&str],
 ) -> QueryResult<HashMap<String, i64>> {
-    let rows: Vec<(String, i64)> = distinct_ids::table
-        .filter(distinct_ids::place.eq(place.0))
-        .filter(distinct_ids::distinct_id.eq_any(ids))
-        .select((distinct_ids::distinct_id, distinct_ids::number))
-        .load(conn)?;
-    Ok(rows.into_iter().collect())
+    let rows: Vec<IdRow> = diesel::sql_query(
+        "select d.distinct_id, d.number from unnest($2) as wanted(id) \
+         join distinct_ids d on d.place = $1 and d.distinct_id = wanted.id",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<Text>, _>(ids)
+    .load(conn)?;
+    let rows = rows.into_iter().map(|row| (row.distinct_id, row.number));
+    Ok(rows.collect())
 }
 
 /// Gives each distinct id to the number beside it, unless it is somebody's by now.
@@ -125,12 +150,9 @@ pub fn claim_ids(
 
 /// Reads people, by rising number, and keeps others from changing them until the transaction ends.
 pub fn lock(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
-    persons::table
-        .filter(persons::place.eq(place.0))
-        .filter(persons::number.eq_any(numbers))
-        .order(persons::number)
-        .select(Person::as_select())
-        .for_update()
+    diesel::sql_query(format!("{PEOPLE} order by p.number for update of p"))
+        .bind::<BigInt, _>(place.0)
+        .bind::<Array<BigInt>, _>(numbers)
         .load(conn)
 }
 
@@ -162,14 +184,24 @@ pub fn page(
     limit: i64,
     offset: i64,
 ) -> QueryResult<Vec<Person>> {
-    persons::table
-        .filter(persons::place.eq(place.0))
-        .filter(persons::number.eq_any(numbers))
-        .order((persons::created_at.desc(), persons::number.desc()))
-        .limit(limit)
-        .offset(offset)
-        .select(Person::as_select())
+    diesel::sql_query(format!("{PEOPLE} {LAST_FIRST} limit $3 offset $4"))
+        .bind::<BigInt, _>(place.0)
+        .bind::<Array<BigInt>, _>(numbers)
+        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(offset)
         .load(conn)
+}
+
+/// The same numbers in the order of `page`.
+pub fn in_order(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<i64>> {
+    let rows: Vec<NumberRow> = diesel::sql_query(format!(
+        "select p.number from unnest($2) as wanted(number) \
+         join persons p on p.place = $1 and p.number = wanted.number {LAST_FIRST}"
+    ))
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<BigInt>, _>(numbers)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.number).collect())
 }
 
 /// The first distinct ids of each person, those given earliest by name first.
@@ -178,17 +210,18 @@ pub fn shown_ids(
     place: Place,
     numbers: &[i64],
 ) -> QueryResult<HashMap<i64, Vec<String>>> {
-    let rows: Vec<(i64, String)> = distinct_ids::table
-        .filter(distinct_ids::place.eq(place.0))
-        .filter(distinct_ids::number.eq_any(numbers))
-        .order((distinct_ids::number, distinct_ids::distinct_id))
-        .select((distinct_ids::number, distinct_ids::distinct_id))
-        .load(conn)?;
+    let rows: Vec<IdRow> = diesel::sql_query(
+        "select d.distinct_id, d.number from unnest($2) as wanted(number) \
+         join distinct_ids d on d.place = $1 and d.number = wanted.number order by d.number, d.distinct_id",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<BigInt>, _>(numbers)
+    .load(conn)?;
     let mut shown: HashMap<i64, Vec<String>> = HashMap::new();
-    for (number, id) in rows {
-        let ids = shown.entry(number).or_default();
+    for row in rows {
+        let ids = shown.entry(row.number).or_default();
         if ids.len() < SHOWN_IDS {
-            ids.push(id);
+            ids.push(row.distinct_id);
         }
     }
     Ok(shown)

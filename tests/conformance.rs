@@ -1,0 +1,273 @@
+//! Each operation of the contract with each of its statuses, provoked once. The harness checks the bodies.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::json;
+
+use crate::harness::{Answer, Project, any_of, key, person, request, send};
+use crate::spec;
+
+type Provocation = fn(&Project) -> Answer;
+
+/// The operation, the status, and a request that gets it.
+const ROWS: &[(&str, u16, Provocation)] = &[
+    ("cohorts_list", 200, |p| p.get("cohorts/")),
+    ("cohorts_list", 401, |p| {
+        without_key(p, Method::GET, "cohorts/")
+    }),
+    ("cohorts_list", 403, |p| {
+        without_scope(p, Method::GET, "cohorts/")
+    }),
+    ("cohorts_list", 404, |p| {
+        elsewhere(p, Method::GET, "cohorts/")
+    }),
+    ("cohorts_create", 201, |p| p.post("cohorts/", json!({}))),
+    ("cohorts_create", 400, |p| {
+        p.post("cohorts/", json!({"deleted": "banana"}))
+    }),
+    ("cohorts_create", 401, |p| {
+        without_key(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_create", 403, |p| {
+        without_scope(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_create", 404, |p| {
+        elsewhere(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_create", 413, |p| {
+        too_large(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_create", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_preview", 200, |p| {
+        p.post(
+            "cohorts/preview/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)]))}),
+        )
+    }),
+    ("cohorts_preview", 400, |p| {
+        p.post("cohorts/preview/", json!({}))
+    }),
+    ("cohorts_preview", 401, |p| {
+        without_key(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_preview", 403, |p| {
+        without_scope(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_preview", 404, |p| {
+        elsewhere(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_preview", 413, |p| {
+        too_large(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_preview", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_all_activity", 400, |p| {
+        p.get("cohorts/activity/?limit=0")
+    }),
+    ("cohorts_all_activity", 401, |p| {
+        without_key(p, Method::GET, "cohorts/activity/")
+    }),
+    ("cohorts_all_activity", 403, |p| {
+        without_scope(p, Method::GET, "cohorts/activity/")
+    }),
+    ("cohorts_all_activity", 404, |p| {
+        elsewhere(p, Method::GET, "cohorts/activity/")
+    }),
+    ("cohorts_all_activity", 501, |p| p.get("cohorts/activity/")),
+    ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
+    ("cohorts_retrieve", 401, |p| {
+        without_key(p, Method::GET, "cohorts/1/")
+    }),
+    ("cohorts_retrieve", 403, |p| {
+        without_scope(p, Method::GET, "cohorts/1/")
+    }),
+    ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),
+    ("cohorts_partial_update", 200, |p| {
+        p.patch(&of_cohort(p, ""), json!({"name": "b"}))
+    }),
+    ("cohorts_partial_update", 400, |p| {
+        p.patch(&of_cohort(p, ""), json!({"description": null}))
+    }),
+    ("cohorts_partial_update", 401, |p| {
+        without_key(p, Method::PATCH, "cohorts/1/")
+    }),
+    ("cohorts_partial_update", 403, |p| {
+        without_scope(p, Method::PATCH, "cohorts/1/")
+    }),
+    ("cohorts_partial_update", 404, |p| {
+        p.patch("cohorts/999999/", json!({}))
+    }),
+    ("cohorts_partial_update", 413, |p| {
+        too_large(p, Method::PATCH, "cohorts/1/")
+    }),
+    ("cohorts_partial_update", 415, |p| {
+        as_xml(p, Method::PATCH, "cohorts/1/")
+    }),
+    ("cohorts_destroy", 401, |p| {
+        without_key(p, Method::DELETE, "cohorts/1/")
+    }),
+    ("cohorts_destroy", 403, |p| {
+        without_scope(p, Method::DELETE, "cohorts/1/")
+    }),
+    ("cohorts_destroy", 404, |p| {
+        elsewhere(p, Method::DELETE, "cohorts/1/")
+    }),
+    ("cohorts_destroy", 405, |p| {
+        p.ask(Method::DELETE, "cohorts/1/", None)
+    }),
+    ("cohorts_activity", 400, |p| {
+        p.get("cohorts/1/activity/?page=x")
+    }),
+    ("cohorts_activity", 401, |p| {
+        without_key(p, Method::GET, "cohorts/1/activity/")
+    }),
+    ("cohorts_activity", 403, |p| {
+        without_scope(p, Method::GET, "cohorts/1/activity/")
+    }),
+    ("cohorts_activity", 404, |p| {
+        elsewhere(p, Method::GET, "cohorts/1/activity/")
+    }),
+    ("cohorts_activity", 501, |p| {
+        p.get(&of_cohort(p, "activity/"))
+    }),
+    ("cohorts_duplicate_as_static_cohort", 401, |p| {
+        without_key(p, Method::GET, DUPLICATE)
+    }),
+    ("cohorts_duplicate_as_static_cohort", 403, |p| {
+        without_scope(p, Method::GET, DUPLICATE)
+    }),
+    ("cohorts_duplicate_as_static_cohort", 404, |p| {
+        elsewhere(p, Method::GET, DUPLICATE)
+    }),
+    ("cohorts_duplicate_as_static_cohort", 501, |p| {
+        p.get(&of_cohort(p, "duplicate_as_static_cohort/"))
+    }),
+    ("cohorts_persons", 200, |p| p.get(&of_cohort(p, "persons/"))),
+    ("cohorts_persons", 400, |p| {
+        p.get(&of_cohort(p, "persons/?limit=many"))
+    }),
+    ("cohorts_persons", 401, |p| {
+        without_key(p, Method::GET, "cohorts/1/persons/")
+    }),
+    ("cohorts_persons", 403, |p| {
+        without_scope(p, Method::GET, "cohorts/1/persons/")
+    }),
+    ("cohorts_persons", 404, |p| p.get("cohorts/999999/persons/")),
+    ("cohorts_persons", 406, |p| {
+        let path = p.path("cohorts/1/persons/");
+        let asked = request(Method::GET, &path)
+            .bearer_auth(&p.key)
+            .header(ACCEPT, "image/png");
+        send(&Method::GET, asked)
+    }),
+    ("capture_batch", 200, |p| {
+        capture(&json!({"api_key": p.token, "batch": []}).to_string())
+    }),
+    ("capture_batch", 400, |_| capture("{")),
+    ("capture_batch", 401, |_| {
+        capture(r#"{"api_key": "phc_nobody", "batch": []}"#)
+    }),
+    ("capture_batch", 413, |_| {
+        capture(&" ".repeat((20 << 20) + 1))
+    }),
+];
+
+const DUPLICATE: &str = "cohorts/1/duplicate_as_static_cohort/";
+
+fn of_cohort(project: &Project, rest: &str) -> String {
+    format!("cohorts/{}/{rest}", project.cohort(json!({"name": "a"})))
+}
+
+fn without_key(project: &Project, method: Method, rest: &str) -> Answer {
+    send(&method, request(method.clone(), &project.path(rest)))
+}
+
+fn without_scope(project: &Project, method: Method, rest: &str) -> Answer {
+    let key = project.key_with(&["survey:read"]);
+    send(
+        &method,
+        request(method.clone(), &project.path(rest)).bearer_auth(key),
+    )
+}
+
+/// In a project that does not exist.
+fn elsewhere(project: &Project, method: Method, rest: &str) -> Answer {
+    let path = format!("/api/projects/999999999/{rest}");
+    send(
+        &method,
+        request(method.clone(), &path).bearer_auth(&project.key),
+    )
+}
+
+fn too_large(project: &Project, method: Method, rest: &str) -> Answer {
+    let body = json!({"name": "a".repeat(5 << 20)});
+    project.ask(method, rest, Some(body))
+}
+
+fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {
+    let asked = request(method.clone(), &project.path(rest)).bearer_auth(&project.key);
+    send(
+        &method,
+        asked.header(CONTENT_TYPE, "application/xml").body("<a/>"),
+    )
+}
+
+fn capture(body: &str) -> Answer {
+    let asked = request(Method::POST, "/batch/").header(CONTENT_TYPE, "application/json");
+    send(&Method::POST, asked.body(body.to_owned()))
+}
+
+#[test]
+fn every_documented_status_is_provoked() {
+    let project = Project::new();
+    for (operation, status, provoke) in ROWS {
+        let answer = provoke(&project);
+        assert_eq!(answer.status, *status, "{operation}: {}", answer.text);
+    }
+}
+
+/// An operation that documents a 501 is not offered yet, so its success cannot be had.
+#[test]
+fn the_rows_are_the_operations_and_statuses_of_the_contract() {
+    let documented = spec::operations().into_iter().flat_map(|operation| {
+        let statuses = operation.statuses();
+        let offered = !statuses.contains(&501);
+        let provoked = statuses
+            .into_iter()
+            .filter(move |status| offered || *status >= 400);
+        provoked.map(move |status| (operation.id, status))
+    });
+    let documented: BTreeSet<(&str, u16)> = documented.collect();
+    let rows: BTreeSet<(&str, u16)> = ROWS.iter().map(|(id, status, _)| (*id, *status)).collect();
+    assert_eq!(rows, documented);
+    assert_eq!(rows.len(), ROWS.len(), "a row is there twice");
+}
+
+#[test]
+fn no_other_operation_answers_501_than_those_that_say_so() {
+    let unfinished = spec::operations()
+        .into_iter()
+        .filter(|one| one.statuses().contains(&501));
+    let unfinished: Vec<&str> = unfinished.map(|one| one.id).collect();
+    assert_eq!(
+        unfinished,
+        [
+            "cohorts_all_activity",
+            "cohorts_activity",
+            "cohorts_duplicate_as_static_cohort"
+        ]
+    );
+}
+
+#[test]
+fn a_key_for_every_project_reaches_a_new_one() {
+    let project = Project::new();
+    let everywhere = key(project.server, &[], &["cohort:read"]);
+    let asked = request(Method::GET, &project.path("cohorts/")).bearer_auth(everywhere);
+    assert_eq!(send(&Method::GET, asked).status, 200);
+}

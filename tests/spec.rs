@@ -1,0 +1,236 @@
+//! The contract as data: its operations, and whether an answer is one that it describes.
+
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::harness::Answer;
+
+pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
+    let text = std::fs::read_to_string(path).expect("the contract");
+    serde_yaml_ng::from_str(&text).expect("YAML")
+});
+
+/// The components, as JSON Schema has them.
+static COMPONENTS: LazyLock<Value> = LazyLock::new(|| json_schema(&DOCUMENT["components"]));
+
+/// One operation of the contract.
+#[derive(Clone, Copy)]
+pub struct Operation {
+    pub id: &'static str,
+    pub method: &'static str,
+    /// With `{…}` where a parameter stands.
+    pub path: &'static str,
+    about: &'static Value,
+}
+
+impl Operation {
+    /// The scopes that a key needs; `None` if no key is wanted.
+    pub fn scopes(&self) -> Option<Vec<&'static str>> {
+        let scopes = self.about["x-required-scopes"].as_array()?;
+        Some(scopes.iter().filter_map(Value::as_str).collect())
+    }
+
+    /// The documented statuses, in order.
+    pub fn statuses(&self) -> Vec<u16> {
+        let responses = self.about["responses"].as_object().expect("answers");
+        responses
+            .keys()
+            .map(|status| status.parse().expect("a number"))
+            .collect()
+    }
+
+    fn response(&self, status: u16) -> Option<&'static Value> {
+        let response = self.about["responses"].get(status.to_string())?;
+        match response["$ref"].as_str() {
+            None => Some(response),
+            Some(reference) => DOCUMENT.pointer(&reference[1..]),
+        }
+    }
+
+    fn has_path(&self, path: &str) -> bool {
+        let parts = |path: &'_ str| {
+            path.trim_end_matches('/')
+                .split('/')
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let (pattern, path) = (parts(self.path), parts(path));
+        let same =
+            |(pattern, part): (&String, &String)| pattern.starts_with('{') || pattern == part;
+        pattern.len() == path.len() && pattern.iter().zip(&path).all(same)
+    }
+
+    fn parameters(&self) -> usize {
+        self.path.matches('{').count()
+    }
+}
+
+/// All operations, in the order of the contract.
+pub fn operations() -> Vec<Operation> {
+    let paths = DOCUMENT["paths"].as_object().expect("paths");
+    let mut operations = Vec::new();
+    for (path, item) in paths {
+        for method in ["get", "post", "put", "patch", "delete"] {
+            if let Some(about) = item.get(method) {
+                let id = about["operationId"].as_str().expect("an operationId");
+                operations.push(Operation {
+                    id,
+                    method,
+                    path,
+                    about,
+                });
+            }
+        }
+    }
+    operations
+}
+
+/// The operation with that name.
+pub fn operation(id: &str) -> Operation {
+    let found = operations()
+        .into_iter()
+        .find(|operation| operation.id == id);
+    found.unwrap_or_else(|| panic!("the contract has no operation {id}"))
+}
+
+/// Fails unless the contract describes this answer: status, content type and body. Paths that it does not
+/// know, and methods that a path has not, are answered by the error envelope at least.
+pub fn check(method: &Method, path: &str, answer: &Answer) {
+    let name = method.as_str().to_ascii_lowercase();
+    let fitting = operations()
+        .into_iter()
+        .filter(|one| one.has_path(path) && one.method == name);
+    // A fixed part of a path wins over a parameter.
+    let Some(operation) = fitting.min_by_key(Operation::parameters) else {
+        if path.starts_with("/api/projects/") {
+            validate("#/components/schemas/Error", answer);
+        }
+        return;
+    };
+    let place = format!(
+        "{} ({method} {path}) answered {}",
+        operation.id, answer.status
+    );
+    let response = operation.response(answer.status);
+    let response =
+        response.unwrap_or_else(|| panic!("{place}, which is not documented: {}", answer.text));
+    let Some(content) = response["content"].as_object() else {
+        assert_eq!(answer.text, "", "{place}, which has no body");
+        assert_eq!(
+            answer.header("content-type"),
+            None,
+            "{place}, which has no body"
+        );
+        return;
+    };
+    let sent = answer.header("content-type").unwrap_or_default();
+    let sent = sent.split(';').next().unwrap_or_default();
+    let media = content
+        .get(sent)
+        .unwrap_or_else(|| panic!("{place} with the content type `{sent}`"));
+    if sent == "application/json" {
+        validate(
+            media["schema"]["$ref"].as_str().expect("a component"),
+            answer,
+        );
+    }
+}
+
+fn validate(reference: &str, answer: &Answer) {
+    let body = answer.json();
+    let errors = complaints(reference, &body);
+    assert!(
+        errors.is_empty(),
+        "{} does not fit {reference}: {}",
+        answer.text,
+        errors.join("; ")
+    );
+}
+
+/// What is wrong with a value, by a schema of the contract.
+pub fn complaints(reference: &str, value: &Value) -> Vec<String> {
+    let errors = validator(reference);
+    let errors = errors.iter_errors(value);
+    errors
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect()
+}
+
+fn validator(reference: &str) -> Validator {
+    let schema = json!({"$ref": reference, "components": *COMPONENTS});
+    jsonschema::draft4::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .expect("a schema")
+}
+
+/// OpenAPI 3.0's `nullable`, said as JSON Schema says it.
+fn json_schema(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => list.iter().map(json_schema).collect(),
+        Value::Object(map) => {
+            let inner: Map<String, Value> = map
+                .iter()
+                .filter(|(key, _)| *key != "nullable" && *key != "example")
+                .map(|(key, value)| (key.clone(), json_schema(value)))
+                .collect();
+            match map.get("nullable") {
+                Some(Value::Bool(true)) => json!({"anyOf": [{"type": "null"}, inner]}),
+                _ => Value::Object(inner),
+            }
+        }
+        other => other.clone(),
+    }
+}
+
+/// What is checked here must be able to fail.
+#[test]
+fn answers_that_the_contract_does_not_describe_are_found() {
+    let error = "#/components/schemas/Error";
+    let good = json!({"type": "server_error", "code": "x", "detail": "y", "attr": null});
+    assert_eq!(complaints(error, &good), Vec::<String>::new());
+    for (key, value) in [
+        ("type", json!("nope")),
+        ("attr", json!(5)),
+        ("code", Value::Null),
+    ] {
+        let mut bad = good.clone();
+        bad[key] = value;
+        assert_ne!(complaints(error, &bad), Vec::<String>::new(), "{bad}");
+    }
+    let mut short = good;
+    short.as_object_mut().expect("an object").remove("attr");
+    assert_ne!(complaints(error, &short), Vec::<String>::new());
+}
+
+/// Every example in the contract is one of what it stands beside.
+#[test]
+fn examples_fit_their_schemas() {
+    let mut checked = 0;
+    for (path, media) in media_types(&DOCUMENT, String::new()) {
+        if let (Some(example), Some(reference)) =
+            (media.get("example"), media["schema"]["$ref"].as_str())
+        {
+            let errors = complaints(reference, example);
+            assert!(errors.is_empty(), "{path}: {}", errors.join("; "));
+            checked += 1;
+        }
+    }
+    assert!(checked >= 10, "only {checked} examples were found");
+}
+
+fn media_types(value: &'static Value, path: String) -> Vec<(String, &'static Value)> {
+    let Some(map) = value.as_object() else {
+        return Vec::new();
+    };
+    let below = map.iter().flat_map(|(key, value)| {
+        let path = format!("{path}.{key}");
+        let own = (key == "application/json").then(|| (path.clone(), value));
+        own.into_iter().chain(media_types(value, path))
+    });
+    below.collect()
+}
