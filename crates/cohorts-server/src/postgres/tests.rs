@@ -1,6 +1,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use diesel::sql_types::Integer;
 use tempfile::TempDir;
@@ -13,11 +14,25 @@ struct Number {
     number: i32,
 }
 
-fn hasty(data_dir: &Path) -> Options {
+/// Where PostgreSQL's programs were fetched to, if the machine has none.
+static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let directory = TempDir::new().unwrap();
+    let mut options = Options {
+        data_dir: directory.path().to_owned(),
+        durable: false,
+        pg_bin: None,
+    };
+    let into = std::env::temp_dir().join("cohorts-tests-programs");
+    ensure_programs(&mut options, &into).unwrap();
+    options.pg_bin
+});
+
+/// Options for a cluster that need not survive a power failure.
+pub fn hasty(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
         durable: false,
-        pg_bin: None,
+        pg_bin: PROGRAMS.clone(),
     }
 }
 

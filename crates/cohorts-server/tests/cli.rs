@@ -1,0 +1,376 @@
+//! The program as it is called from a shell: what it prints, what it ends with, and what survives it.
+
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use cohorts_server::postgres::{Options, ensure_programs};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Where PostgreSQL's programs were fetched to, if the machine has none.
+static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let directory = TempDir::new().unwrap();
+    let mut options = Options {
+        data_dir: directory.path().to_owned(),
+        durable: false,
+        pg_bin: std::env::var_os("COHORTS_PG_BIN").map(PathBuf::from),
+    };
+    let into = std::env::temp_dir().join("cohorts-tests-programs");
+    ensure_programs(&mut options, &into).unwrap();
+    options.pg_bin
+});
+
+fn cohorts(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cohorts"));
+    for name in ["DATABASE_URL", "COHORTS_DATA_DIR", "COHORTS_LISTEN"] {
+        command.env_remove(name);
+    }
+    command
+        .env("RUST_LOG", "warn")
+        .env("COHORTS_DATA_DIR", data_dir);
+    if let Some(programs) = &*PROGRAMS {
+        command.env("COHORTS_PG_BIN", programs);
+    }
+    command
+}
+
+fn run(data_dir: &Path, arguments: &[&str]) -> Output {
+    cohorts(data_dir).args(arguments).output().unwrap()
+}
+
+/// What a command prints that ends well.
+fn said(data_dir: &Path, arguments: &[&str]) -> String {
+    let output = run(data_dir, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_of(data_dir: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(data_dir, arguments)).unwrap()
+}
+
+/// The one sentence of a command that ends badly.
+fn complaint(data_dir: &Path, arguments: &[&str]) -> String {
+    let output = run(data_dir, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+    assert_eq!(output.stdout, b"", "{arguments:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !text.contains("panicked") && !text.contains("backtrace"),
+        "{text}"
+    );
+    let line = text.lines().rfind(|line| line.starts_with("error: "));
+    line.unwrap_or_else(|| panic!("no sentence in {text}"))
+        .to_owned()
+}
+
+/// A service on a free port.
+struct Served {
+    child: Child,
+    // Kept open, as the program may print more.
+    _stdout: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Served {
+    fn start(data_dir: &Path) -> Self {
+        let mut serve = cohorts(data_dir);
+        serve.args(["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = serve.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("Cohorts is ready at ");
+        let url = url.unwrap_or_else(|| panic!("it said {line:?}")).to_owned();
+        Self {
+            child,
+            _stdout: stdout,
+            url,
+        }
+    }
+
+    /// Sends a signal, and tells what the program ended with.
+    fn end(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+
+    fn post(&self, path: &str, key: &str, body: &Value) -> Value {
+        let client = reqwest::blocking::Client::new();
+        let asked = client.post(format!("{}{path}", self.url)).bearer_auth(key);
+        let answer = asked.json(body).send().unwrap();
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+        serde_json::from_str(&answer.text().unwrap()).unwrap()
+    }
+
+    fn count(&self, key: &str, event: &str) -> Value {
+        let leaf = json!({"type": "behavioral", "key": event, "value": "performed_event",
+            "event_type": "events", "time_value": 1, "time_interval": "day"});
+        let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
+        let path = "/api/projects/@current/cohorts/preview/";
+        self.post(path, key, &json!({"filters": filters}))["count"].clone()
+    }
+}
+
+#[test]
+fn a_wrong_command_is_explained_and_ends_with_2() {
+    let directory = TempDir::new().unwrap();
+    for arguments in [
+        &["serv"][..],
+        &[],
+        &["serve", "--listen", "nowhere"],
+        &["key", "create", "--project", "1"],
+        &["import", "--project", "1"],
+    ] {
+        let output = run(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("Usage:") || text.contains("--help"), "{text}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_before_anything_is_started() {
+    let directory = TempDir::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let text = complaint(directory.path(), &["serve", "--listen", &address]);
+    assert!(
+        text.contains(&format!("cannot listen on {address}")),
+        "{text}"
+    );
+    assert!(text.contains("in use"), "{text}");
+    assert!(!directory.path().join("postgres").exists());
+}
+
+#[test]
+fn an_unreachable_database_is_named_and_its_password_is_not() {
+    let directory = TempDir::new().unwrap();
+    let url = "postgresql://someone:secret@127.0.0.1:1/nothing";
+    let create = ["project", "create", "--name", "N", "--database-url", url];
+    let output = run(directory.path(), &create);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot connect to the database"), "{text}");
+    assert!(text.contains("127.0.0.1"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let inside = file.join("data").display().to_string();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &inside];
+    let text = complaint(directory.path(), &serve);
+    assert!(
+        text.contains("the data directory cannot be used") && text.contains(&inside),
+        "{text}"
+    );
+}
+
+#[test]
+fn projects_and_keys_are_made_listed_and_revoked() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path();
+    let zone = "Europe/Berlin";
+    let create = [
+        "project",
+        "create",
+        "--name",
+        "N",
+        "--timezone",
+        zone,
+        "--json",
+    ];
+    let project = json_of(data, &create);
+    assert_eq!((&project["id"], &project["name"]), (&json!(1), &json!("N")));
+    assert_eq!(project["timezone"], zone);
+    assert!(project["token"].as_str().unwrap().starts_with("phc_"));
+
+    let mut create = vec!["key", "create", "--project", "1", "--label", "CI", "--json"];
+    create.extend(["--scope", "cohort:read", "--scope", "person:read"]);
+    create.extend(["--email", "ana@x.io"]);
+    let key = json_of(data, &create);
+    assert_eq!(key["scopes"], json!(["cohort:read", "person:read"]));
+    let secret = key["key"].as_str().unwrap();
+    assert!(secret.starts_with("phx_"));
+    let id = key["id"].as_str().unwrap();
+
+    let listed = said(data, &["key", "list"]);
+    assert!(
+        listed.contains("CI  ana@x.io  projects 1  cohort:read person:read"),
+        "{listed}"
+    );
+    assert!(
+        !listed.contains(secret) && !listed.contains("revoked"),
+        "{listed}"
+    );
+    said(data, &["key", "revoke", id]);
+    assert!(said(data, &["key", "list"]).contains("revoked"));
+
+    let mars = ["project", "create", "--name", "N", "--timezone", "Mars"];
+    let no_project = ["key", "create", "--project", "7", "--all-scopes"];
+    for (arguments, part) in [
+        (
+            &["key", "revoke", id][..],
+            "there is no key 1 that could be revoked",
+        ),
+        (&no_project, "there is no project 7"),
+        (
+            &["key", "create", "--scope", "cohorts"],
+            "`cohorts` is no scope",
+        ),
+        (&mars, "`Mars` is no time zone"),
+        (
+            &["import", "--project", "7", "/dev/null"],
+            "there is no project 7",
+        ),
+        (
+            &["import", "--project", "1", "/no/such/file"],
+            "cannot open /no/such/file",
+        ),
+    ] {
+        let text = complaint(data, arguments);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+fn item(id: u32) -> String {
+    let time = "2026-01-01T00:00:00Z";
+    json!({"event": "x", "distinct_id": id.to_string(), "timestamp": time}).to_string()
+}
+
+fn items(ids: std::ops::Range<u32>) -> String {
+    ids.map(|id| item(id) + "\n").collect()
+}
+
+#[test]
+fn files_are_imported_whatever_their_form_and_only_once() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("data");
+    said(&data, &["project", "create", "--name", "N"]);
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let plain = file("a.ndjson", items(0..10).as_bytes());
+    let level = flate2::Compression::fast();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+    encoder.write_all(items(10..30).as_bytes()).unwrap();
+    let packed = file("b.ndjson.gz", &encoder.finish().unwrap());
+    let text = items(25..40);
+    let zstd = file(
+        "c.ndjson.zst",
+        &zstd::encode_all(text.as_bytes(), 1).unwrap(),
+    );
+
+    let all = ["import", "--project", "1", &plain, &packed, &zstd];
+    assert_eq!(
+        said(&data, &all),
+        "40 events imported, 5 were there already\n"
+    );
+    assert_eq!(
+        said(&data, &all),
+        "0 events imported, 45 were there already\n"
+    );
+}
+
+#[test]
+fn lines_that_cannot_be_read_are_named_and_the_others_imported() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("data");
+    said(&data, &["project", "create", "--name", "N"]);
+    let text = format!("{}\n{{\n\n{{\"event\": \"x\"}}\n", item(99));
+    let mut import = cohorts(&data);
+    import.args(["import", "--project", "1", "-"]);
+    import
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = import.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"1 events imported, 0 were there already\n");
+    let text = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "standard input, line 2: it is no JSON",
+        "standard input, line 4: `distinct_id` is missing",
+        "error: 2 lines could not be read and were left out",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_command_joins_the_postgres_of_a_running_service() {
+    let directory = TempDir::new().unwrap();
+    let served = Served::start(directory.path());
+    let create = ["project", "create", "--name", "N", "--json"];
+    let project = json_of(directory.path(), &create);
+    let key = json_of(
+        directory.path(),
+        &["key", "create", "--all-scopes", "--json"],
+    );
+    let event = json!({"event": "x", "distinct_id": "a"});
+    let batch = json!({"api_key": project["token"], "batch": [event]});
+    served.post("/batch/", "", &batch);
+    assert_eq!(served.count(key["key"].as_str().unwrap(), "x"), 1);
+    assert_eq!(served.end("-TERM"), Some(0));
+}
+
+#[test]
+fn what_was_acknowledged_survives_being_killed() {
+    let directory = TempDir::new().unwrap();
+    let create = ["project", "create", "--name", "N", "--json"];
+    let project = json_of(directory.path(), &create);
+    let key = json_of(
+        directory.path(),
+        &["key", "create", "--all-scopes", "--json"],
+    );
+    let key = key["key"].as_str().unwrap();
+    for round in 1..=3 {
+        let served = Served::start(directory.path());
+        let event = json!({"event": "x", "distinct_id": format!("p{round}")});
+        let batch = json!({"api_key": project["token"], "batch": [event]});
+        served.post("/batch/", "", &batch);
+        assert_eq!(served.end("-KILL"), None);
+    }
+    let served = Served::start(directory.path());
+    assert_eq!(served.count(key, "x"), 3);
+    assert_eq!(served.end("-INT"), Some(0));
+}
+
+#[test]
+fn the_demo_shows_cohorts_and_may_be_repeated() {
+    let directory = TempDir::new().unwrap();
+    let demo = ["demo", "--once", "--people", "300", "--events", "3000"];
+    let people = |table: &str| -> Vec<(String, u64)> {
+        let rows = table.lines().skip(1).filter(|line| !line.is_empty());
+        let cell = |line: &str, from: usize, to: usize| line[from..to].trim().to_owned();
+        rows.map(|line| (cell(line, 0, 36), cell(line, 60, 68).parse().unwrap()))
+            .collect()
+    };
+    let first = said(directory.path(), &demo);
+    assert!(first.starts_with("cohort "), "{first}");
+    let rows = people(&first);
+    assert!(rows.len() >= 5, "{first}");
+    assert!(
+        rows.iter().all(|(_, people)| (1..300).contains(people)),
+        "{first}"
+    );
+    assert_eq!(people(&said(directory.path(), &demo)), rows);
+}
