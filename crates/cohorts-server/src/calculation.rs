@@ -4,6 +4,7 @@
 //! over; one that only seemed dead can no longer write. No transaction is open while a set is computed, but for the
 //! snapshot that the data is read under, and nothing here runs inside a request.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -18,14 +19,15 @@ use crate::metrics::Metrics;
 use crate::store::blocks::Snapshot;
 use crate::store::cohorts::{self, Cohort};
 use crate::store::projects::{self, Project};
-use crate::store::{ProjectId, Store, events, members};
+use crate::store::{Place, ProjectId, Store, events, members};
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long one calculation may read data.
 const LIMIT: Duration = Duration::from_secs(300);
-/// How often cohorts are looked for that nobody woke the worker for.
+/// How often cohorts are looked for that nobody woke the worker for, and how often ones that have gone stale.
 const TICK: Duration = Duration::from_secs(1);
+const STALE_TICK: Duration = Duration::from_secs(10);
 /// A cohort is calculated again after so long if its project has new data, and otherwise after `OLD`,
 /// since time alone changes who meets some criteria.
 const FRESH: TimeDelta = TimeDelta::seconds(60);
@@ -143,6 +145,7 @@ fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
         let seen = snapshot.head()?;
         Ok((plan.evaluate(snapshot)?, seen))
     })?;
+    drop(conn);
     publish(store, cohort, &members, seen)?;
     log::info!("cohort {}: {} people", cohort.id, members.len());
     Ok(())
@@ -175,15 +178,18 @@ fn publish(
 }
 
 /// Asks for the calculation of cohorts that may have gone stale.
-pub fn request_stale(store: &Store) -> Result<(), Error> {
+fn request_stale(store: &Store) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
     let now = Utc::now();
-    for candidate in cohorts::candidates(conn, now - FRESH, MOST_ERRORS)? {
+    let candidates = cohorts::candidates(conn, now - FRESH, MOST_ERRORS)?;
+    let places: HashSet<Place> = candidates.iter().map(|one| one.project().place()).collect();
+    let heads = events::heads(conn, &places)?;
+    for candidate in candidates {
         let is_old = candidate
             .last_calculation
             .is_none_or(|last| last < now - OLD);
-        let project = ProjectId(candidate.project_id);
-        if is_old || events::head(conn, project.place())? > candidate.seen_batch {
+        let head = heads.get(&candidate.project().place());
+        if is_old || head.is_some_and(|head| *head > candidate.seen_batch) {
             cohorts::request_calculation(conn, candidate.id())?;
         }
     }
@@ -213,8 +219,9 @@ impl Worker {
     pub fn start(store: Store, metrics: Metrics) -> std::io::Result<(Self, Waker)> {
         let (sender, woken) = mpsc::sync_channel(1);
         let work = move || {
+            let mut looked = Instant::now();
             while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-                if let Err(cause) = work_off(&store, &metrics) {
+                if let Err(cause) = work_off(&store, &metrics, &mut looked) {
                     log::warn!("calculation has to wait: {cause}");
                 }
             }
@@ -233,8 +240,11 @@ impl Worker {
     }
 }
 
-fn work_off(store: &Store, metrics: &Metrics) -> Result<(), Error> {
-    request_stale(store)?;
+fn work_off(store: &Store, metrics: &Metrics, looked: &mut Instant) -> Result<(), Error> {
+    if looked.elapsed() >= STALE_TICK {
+        request_stale(store)?;
+        *looked = Instant::now();
+    }
     while run_once(store, metrics, None)? {}
     Ok(())
 }

@@ -29,7 +29,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         Url::with_primary("Cohorts", CONTRACT, true),
         Url::new("The service's own endpoints", OWN),
     ];
-    let page = Config::new(documents).persist_authorization(true);
+    let page = Config::new(documents);
     let to_page = || async {
         HttpResponse::PermanentRedirect()
             .insert_header(("Location", "/docs/"))

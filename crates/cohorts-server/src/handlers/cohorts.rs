@@ -165,6 +165,9 @@ fn create(conn: &mut Conn, caller: &Caller, mut definition: Definition) -> Resul
     types::check(conn, project, &definition)?;
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    if definition.deleted {
+        return find(conn, project, cohort.id());
+    }
     if !definition.is_static {
         cohorts::request_calculation(conn, cohort.id())?;
     } else if definition
@@ -199,7 +202,9 @@ fn change(
     if definition != row.definition {
         cohorts::update(conn, id, &definition)?;
     }
-    if !definition.is_static && !definition.deleted {
+    if definition.deleted {
+        cohorts::cancel_calculation(conn, id)?;
+    } else if !definition.is_static {
         cohorts::request_calculation(conn, id)?;
     }
     find(conn, project, id)

@@ -16,9 +16,6 @@ use super::keys::Teammate;
 use super::schema::{calculations, cohorts, teammates};
 use super::{CohortId, Conn, JsonText, ProjectId};
 
-/// Stale cohorts that are looked at in one go.
-const MOST_CANDIDATES: i64 = 1_000;
-
 /// What a caller decides about a cohort.
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = cohorts, treat_none_as_null = true)]
@@ -181,6 +178,14 @@ pub fn request_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     Ok(())
 }
 
+/// Takes back what was asked for. A calculation under way ends without another after it.
+pub fn cancel_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set(cohorts::is_calculating.eq(false))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// Asks for the one calculation of a static cohort, which counts no versions.
 pub fn request_snapshot(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     diesel::update(cohorts::table.find(id.0))
@@ -217,6 +222,10 @@ impl Candidate {
     pub fn id(&self) -> CohortId {
         CohortId(self.id)
     }
+
+    pub fn project(&self) -> ProjectId {
+        ProjectId(self.project_id)
+    }
 }
 
 /// Cohorts last calculated before `fresh`, the oldest first. One that failed is left out until its time comes,
@@ -239,7 +248,6 @@ pub fn candidates(
                 .or(cohorts::retry_at.le(Utc::now())),
         )
         .order((last.asc().nulls_first(), cohorts::id))
-        .limit(MOST_CANDIDATES)
         .select((
             cohorts::id,
             cohorts::project_id,

@@ -1,5 +1,7 @@
 //! The append-only log of events. Batches are numbered in the order in which they commit.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use uuid::Uuid;
@@ -67,6 +69,17 @@ fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
         .set(log_heads::batch.eq(log_heads::batch + 1))
         .returning(log_heads::batch)
         .get_result(conn)
+}
+
+/// The numbers of the last batches of some places; those without any are missing.
+pub fn heads(conn: &mut Conn, places: &HashSet<Place>) -> QueryResult<HashMap<Place, i64>> {
+    let places: Vec<i64> = places.iter().map(|place| place.0).collect();
+    let rows: Vec<(i64, i64)> = log_heads::table
+        .filter(log_heads::place.eq_any(places))
+        .select((log_heads::place, log_heads::batch))
+        .load(conn)?;
+    let rows = rows.into_iter().map(|(place, batch)| (Place(place), batch));
+    Ok(rows.collect())
 }
 
 /// The number of the last batch; 0 before the first.
