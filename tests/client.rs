@@ -156,13 +156,6 @@ async fn errors_come_as_the_envelope() {
         (404, "Not found.")
     );
 
-    let unfinished = client
-        .cohorts_all_activity()
-        .project_id(&id)
-        .send()
-        .await
-        .expect_err("not offered");
-    assert_eq!(unfinished.status().map(|status| status.as_u16()), Some(501));
     let refused = client
         .cohorts_destroy()
         .project_id(&id)

@@ -5782,8 +5782,7 @@ impl Client {
     }
     /// Changes to all cohorts of a project
     ///
-    /// Newest first.
-    /// Not available yet: answers 501 until the activity log is written.
+    /// Newest first. A page past the end is empty.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/activity/`
@@ -5869,8 +5868,8 @@ impl Client {
     }
     /// Changes to one cohort
     ///
-    /// Newest first.
-    /// Not available yet: answers 501 until the activity log is written.
+    /// Newest first. A page past the end is empty.
+    /// Where there is no such cohort, the 404 has no body.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/activity/`

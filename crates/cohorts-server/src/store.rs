@@ -15,6 +15,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use crate::error::Error;
 use crate::request_id::RequestId;
 
+pub mod activity;
 pub mod blocks;
 pub mod cohorts;
 pub mod events;

@@ -15,6 +15,8 @@ pub struct Answer {
     pub description: String,
     /// Empty if the answer has no body.
     pub content: Vec<Content>,
+    /// Whether the answer may have no body although `content` says what one looks like.
+    pub or_empty: bool,
 }
 
 pub struct Content {
@@ -28,7 +30,7 @@ impl Answer {
         self.status >= 400
     }
 
-    /// Whether the handler gives it as an error, rather than as one of its answers.
+    /// Whether the handler gives it as an error, rather than as one of its answers; never so for its empty form.
     pub fn is_envelope(&self) -> bool {
         self.is_error() && !self.content.is_empty()
     }
@@ -72,7 +74,15 @@ pub fn read(document: Document, operation: &Value, place: &str) -> Vec<Answer> {
 
 fn read_one(document: Document, status: &str, answer: &Value, place: &str) -> Option<Answer> {
     let answer = document.resolve(answer, "responses", place)?;
-    document.only(answer, &["description", "content", "headers"], place);
+    document.only(
+        answer,
+        &["description", "content", "headers", "x-or-empty"],
+        place,
+    );
+    let or_empty = document.flag(answer, "x-or-empty", place);
+    if or_empty && answer.get("content").is_none() {
+        document.add(place, "`x-or-empty` says nothing without `content`");
+    }
     let Some(number) = status
         .parse()
         .ok()
@@ -99,6 +109,7 @@ fn read_one(document: Document, status: &str, answer: &Value, place: &str) -> Op
             .trim()
             .to_owned(),
         content: content.collect(),
+        or_empty,
     })
 }
 

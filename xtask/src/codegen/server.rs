@@ -289,7 +289,7 @@ fn response(operation: &Operation) -> TokenStream {
     for answer in operation
         .answers
         .iter()
-        .filter(|answer| !answer.is_envelope())
+        .filter(|answer| !answer.is_envelope() || answer.or_empty)
     {
         variant(answer, &mut variants, &mut arms);
     }
@@ -313,12 +313,13 @@ fn response(operation: &Operation) -> TokenStream {
 fn variant(answer: &Answer, variants: &mut Vec<TokenStream>, arms: &mut Vec<TokenStream>) {
     let docs = docs(&answer.description);
     let status = Literal::u16_unsuffixed(answer.status);
-    if answer.content.is_empty() {
+    if answer.content.is_empty() || answer.or_empty {
         let name = format_ident!("Status{}", answer.status);
         variants.push(quote! { #docs #name });
         arms.push(quote! { Self::#name => empty_answer(#status) });
     }
-    for content in &answer.content {
+    let bodies = answer.content.iter().filter(|_| !answer.is_envelope());
+    for content in bodies {
         let suffix = match content.media_type.as_str() {
             JSON => "",
             "text/csv" => "Csv",

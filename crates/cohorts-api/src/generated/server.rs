@@ -195,8 +195,7 @@ pub trait CohortsApi: Api {
 pub trait ActivityApi: Api {
     /// Changes to all cohorts of a project
     ///
-    /// Newest first.
-    /// Not available yet: answers 501 until the activity log is written.
+    /// Newest first. A page past the end is empty.
     ///
     /// `GET /api/projects/{project_id}/cohorts/activity/`
     fn cohorts_all_activity(
@@ -206,8 +205,8 @@ pub trait ActivityApi: Api {
     ) -> impl Future<Output = Result<CohortsAllActivityResponse, Self::Error>>;
     /// Changes to one cohort
     ///
-    /// Newest first.
-    /// Not available yet: answers 501 until the activity log is written.
+    /// Newest first. A page past the end is empty.
+    /// Where there is no such cohort, the 404 has no body.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/activity/`
     fn cohorts_activity(
@@ -672,12 +671,15 @@ impl CohortsActivityRequest {
 pub enum CohortsActivityResponse {
     /// One page of changes.
     Status200(types::ActivityPage),
+    /// There is no such project; or, without a body, no such cohort in it.
+    Status404,
 }
 
 impl CohortsActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_answer(200, &body),
+            Self::Status404 => empty_answer(404),
         }
     }
 }

@@ -1,28 +1,210 @@
-//! Who changed what. The log itself is not written yet.
+//! Who changed what: reading the log, and what is written into it.
 
+use cohorts_api::types::{
+    ActivityChange, ActivityChangeAction, ActivityChangeType, ActivityDetail, ActivityEntry,
+    ActivityEntryScope, ActivityPage, ActivityUser,
+};
 use cohorts_api::{
     ActivityApi, CohortsActivityRequest, CohortsActivityResponse, CohortsAllActivityRequest,
-    CohortsAllActivityResponse,
+    CohortsAllActivityResponse, RequestHead,
 };
+use serde_json::Value;
 
-use super::Service;
+use super::{Service, links};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::store::activity::{self, Entry, NewEntry};
+use crate::store::cohorts::{self, Definition};
+use crate::store::keys::Teammate;
+use crate::store::{CohortId, Conn, JsonText};
 
 impl ActivityApi for Service {
     async fn cohorts_all_activity(
         &self,
-        _caller: Caller,
-        _request: CohortsAllActivityRequest,
+        caller: Caller,
+        request: CohortsAllActivityRequest,
     ) -> Result<CohortsAllActivityResponse, Error> {
-        Err(Error::NotImplemented)
+        let (limit, page) = (request.query.limit, request.query.page);
+        let found = self.activity_page(caller, None, limit, page, &request.http);
+        let found = found.await?.ok_or(Error::NotFound)?;
+        Ok(CohortsAllActivityResponse::Status200(found))
     }
 
     async fn cohorts_activity(
         &self,
-        _caller: Caller,
-        _request: CohortsActivityRequest,
+        caller: Caller,
+        request: CohortsActivityRequest,
     ) -> Result<CohortsActivityResponse, Error> {
-        Err(Error::NotImplemented)
+        let (limit, page) = (request.query.limit, request.query.page);
+        let cohort = Some(CohortId(request.path.id));
+        let found = self.activity_page(caller, cohort, limit, page, &request.http);
+        Ok(match found.await? {
+            Some(found) => CohortsActivityResponse::Status200(found),
+            None => CohortsActivityResponse::Status404,
+        })
     }
+}
+
+impl Service {
+    /// A page of one cohort's entries, or of all; nothing where there is no such cohort.
+    async fn activity_page(
+        &self,
+        caller: Caller,
+        cohort: Option<CohortId>,
+        limit: i64,
+        page: i64,
+        head: &RequestHead,
+    ) -> Result<Option<ActivityPage>, Error> {
+        let project = caller.project.id();
+        let offset = limit.saturating_mul(page - 1);
+        let read = move |conn: &mut Conn| {
+            if let Some(cohort) = cohort
+                && cohorts::find(conn, project, cohort)?.is_none()
+            {
+                return Ok(None);
+            }
+            Ok(Some(activity::page(conn, project, cohort, limit, offset)?))
+        };
+        let Some((rows, total_count)) = self.store.snapshot(read).await? else {
+            return Ok(None);
+        };
+        let link = |page: i64| {
+            let values = [("page", page), ("limit", limit)];
+            links::with(head, &values)
+        };
+        Ok(Some(ActivityPage {
+            next: (offset.saturating_add(limit) < total_count).then(|| link(page + 1)),
+            previous: (page > 1).then(|| link(page - 1)),
+            total_count,
+            results: rows.into_iter().map(shown).collect(),
+        }))
+    }
+}
+
+fn shown((entry, teammate): (Entry, Option<Teammate>)) -> ActivityEntry {
+    let user = match teammate {
+        Some(teammate) => ActivityUser {
+            first_name: teammate.first_name,
+            email: Some(teammate.email),
+            is_system: None,
+        },
+        None => ActivityUser {
+            first_name: "System".to_owned(),
+            email: None,
+            is_system: Some(true),
+        },
+    };
+    let changes = entry.changes.map(|changes| changes.parse());
+    ActivityEntry {
+        user,
+        activity: entry.activity,
+        scope: ActivityEntryScope::Cohort,
+        item_id: entry.cohort_id.to_string(),
+        detail: ActivityDetail {
+            changes: changes.and_then(|changes| serde_json::from_value(changes).ok()),
+            trigger: None,
+            name: entry.name,
+            short_id: None,
+            type_: None,
+        },
+        created_at: entry.created_at,
+    }
+}
+
+/// Writes down that a cohort was made.
+pub(super) fn created(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohort: CohortId,
+    definition: &Definition,
+) -> Result<(), Error> {
+    let entry = NewEntry {
+        cohort,
+        activity: "created",
+        name: definition.name.as_deref(),
+        changes: None,
+    };
+    Ok(activity::record(
+        conn,
+        caller.project.id(),
+        &caller.teammate,
+        &entry,
+    )?)
+}
+
+/// Writes down what differs, if anything does.
+pub(super) fn changed(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohort: CohortId,
+    before: &Definition,
+    after: &Definition,
+) -> Result<(), Error> {
+    let changes = differences(before, after);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let entry = NewEntry {
+        cohort,
+        activity: match (before.deleted, after.deleted) {
+            (false, true) => "deleted",
+            (true, false) => "restored",
+            _ => "updated",
+        },
+        name: after.name.as_deref(),
+        changes: Some(json_of(&changes)?),
+    };
+    Ok(activity::record(
+        conn,
+        caller.project.id(),
+        &caller.teammate,
+        &entry,
+    )?)
+}
+
+fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
+    let (before, after) = (fields(before), fields(after));
+    let pairs = before.into_iter().zip(after);
+    let differing = pairs.filter(|((_, before), (_, after))| before != after);
+    differing
+        .map(|((field, before), (_, after))| change(Some(field), before, after))
+        .collect()
+}
+
+fn fields(definition: &Definition) -> [(&'static str, Value); 8] {
+    let json = |text: &Option<JsonText>| text.as_ref().map_or(Value::Null, JsonText::parse);
+    [
+        ("name", definition.name.clone().into()),
+        ("description", definition.description.clone().into()),
+        ("groups", definition.groups.parse()),
+        ("deleted", definition.deleted.into()),
+        ("filters", json(&definition.filters)),
+        ("query", json(&definition.query)),
+        ("is_static", definition.is_static.into()),
+        ("cohort_type", definition.cohort_type.clone().into()),
+    ]
+}
+
+fn change(field: Option<&str>, before: Value, after: Value) -> ActivityChange {
+    let action = if field.is_none() {
+        ActivityChangeAction::Changed
+    } else if before.is_null() {
+        ActivityChangeAction::Created
+    } else if after.is_null() {
+        ActivityChangeAction::Deleted
+    } else {
+        ActivityChangeAction::Changed
+    };
+    ActivityChange {
+        type_: ActivityChangeType::Cohort,
+        action,
+        field: field.map(str::to_owned),
+        before,
+        after,
+    }
+}
+
+fn json_of(changes: &[ActivityChange]) -> Result<JsonText, Error> {
+    let text = serde_json::to_string(changes).map_err(anyhow::Error::from)?;
+    Ok(JsonText(text))
 }

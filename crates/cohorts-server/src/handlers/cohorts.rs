@@ -18,7 +18,7 @@ use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::{complete_groups, rewrite_groups};
 use cohorts_engine::{Filter, plan};
 
-use super::{Service, links, persons};
+use super::{Service, activity, links, persons};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
@@ -165,6 +165,7 @@ fn create(conn: &mut Conn, caller: &Caller, mut definition: Definition) -> Resul
     types::check(conn, project, &definition)?;
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    activity::created(conn, caller, cohort.id(), &definition)?;
     if definition.deleted {
         return find(conn, project, cohort.id());
     }
@@ -201,6 +202,7 @@ fn change(
     }
     if definition != row.definition {
         cohorts::update(conn, id, &definition)?;
+        activity::changed(conn, caller, id, &row.definition, &definition)?;
     }
     if definition.deleted {
         cohorts::cancel_calculation(conn, id)?;

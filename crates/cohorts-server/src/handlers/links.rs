@@ -20,23 +20,21 @@ pub fn page(head: &RequestHead, limit: i64, offset: i64) -> String {
     )
 }
 
-/// A page whose link is the request's own, with `offset` replaced or added.
-pub fn same_but_offset(head: &RequestHead, offset: i64) -> String {
-    let new = format!("offset={offset}");
-    let mut found = false;
-    let mut parts: Vec<&str> = Vec::new();
+/// The request's own link with some parameters replaced where they stand, or else added.
+pub fn with(head: &RequestHead, values: &[(&str, i64)]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut left = values.to_vec();
     for part in head.query().split('&').filter(|part| !part.is_empty()) {
-        let is_offset = part == "offset" || part.starts_with("offset=");
-        if !is_offset {
-            parts.push(part);
-        } else if !found {
-            found = true;
-            parts.push(&new);
+        let name = part.split('=').next().unwrap_or_default();
+        if !values.iter().any(|(key, _)| *key == name) {
+            parts.push(part.to_owned());
+        } else if let Some(at) = left.iter().position(|(key, _)| *key == name) {
+            let (key, value) = left.remove(at);
+            parts.push(format!("{key}={value}"));
         }
     }
-    if !found {
-        parts.push(&new);
-    }
+    let added = left.iter().map(|(key, value)| format!("{key}={value}"));
+    parts.extend(added);
     with_query(head, &parts.join("&"))
 }
 

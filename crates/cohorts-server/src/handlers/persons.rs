@@ -70,8 +70,8 @@ impl Service {
         let results = self.store.snapshot(read).await?;
         let full = results.len() as i64 >= limit;
         Ok(CohortsPersonsResponse::Status200(PersonPage {
-            next: full.then(|| links::same_but_offset(head, offset.saturating_add(limit))),
-            previous: (offset >= limit).then(|| links::same_but_offset(head, offset - limit)),
+            next: full.then(|| links::with(head, &[("offset", offset.saturating_add(limit))])),
+            previous: (offset >= limit).then(|| links::with(head, &[("offset", offset - limit)])),
             results,
         }))
     }

@@ -1,6 +1,19 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
+    activities (id) {
+        id -> Int8,
+        project_id -> Int8,
+        cohort_id -> Int8,
+        teammate_id -> Nullable<Int8>,
+        activity -> Text,
+        name -> Nullable<Text>,
+        changes -> Nullable<Json>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     calculations (id) {
         id -> Int8,
         cohort_id -> Int8,
@@ -140,6 +153,9 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(activities -> cohorts (cohort_id));
+diesel::joinable!(activities -> projects (project_id));
+diesel::joinable!(activities -> teammates (teammate_id));
 diesel::joinable!(calculations -> cohorts (cohort_id));
 diesel::joinable!(cohorts -> projects (project_id));
 diesel::joinable!(cohorts -> teammates (created_by));
@@ -148,6 +164,7 @@ diesel::joinable!(key_projects -> projects (project_id));
 diesel::joinable!(keys -> teammates (teammate_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    activities,
     calculations,
     cohorts,
     distinct_ids,

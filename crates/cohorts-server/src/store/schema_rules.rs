@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use super::{Conn, Store};
 use crate::postgres::{Postgres, hasty};
 
-const CONTROL: [&str; 7] = [
+const CONTROL: [&str; 8] = [
     "__diesel_schema_migrations",
+    "activities",
     "calculations",
     "cohorts",
     "key_projects",

@@ -247,3 +247,12 @@ fn an_answer_is_a_component_in_a_known_content_type() {
     );
     refuses("text/csv", "text/html", &finding);
 }
+
+#[test]
+fn an_answer_that_may_be_empty_says_what_else_it_is() {
+    refuses(
+        "'204': { description: Taken. }",
+        "'204': { description: Taken., x-or-empty: true }",
+        "paths./intake/.post.responses.204: `x-or-empty` says nothing without `content`",
+    );
+}

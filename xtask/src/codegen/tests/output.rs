@@ -65,6 +65,8 @@ fn an_answer_is_a_variant_per_status_and_content_type() {
          /// One page. Status200Csv(HttpResponse), /// One page. Status200Ndjson(HttpResponse), }",
     );
     holds(&server(), "Status405, }");
+    // An error that may come without its body has a variant for that alone.
+    holds(&server(), "/// Perhaps without a body. Status409, }");
 }
 
 #[test]

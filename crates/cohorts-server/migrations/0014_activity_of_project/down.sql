@@ -1,0 +1,1 @@
+drop index activity_of_project;
