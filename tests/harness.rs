@@ -146,6 +146,19 @@ impl Project {
         self.capture(people.into_iter().map(set).collect());
     }
 
+    /// The `id` of the person with that distinct id.
+    pub fn person(&self, distinct_id: &str) -> String {
+        let filters = any_of(json!([person("distinct_id", "exact", distinct_id)]));
+        let preview = self.post("cohorts/preview/", json!({"filters": filters, "sample": 1}));
+        let id = preview.json()["sample"][0]["id"].clone();
+        id.as_str().expect("a person").to_owned()
+    }
+
+    /// The `id` of somebody in the project.
+    pub fn someone(&self) -> String {
+        self.person("d1")
+    }
+
     /// Calculates what waits, and shows the cohort.
     pub fn settle(&self, cohort: i64) -> Value {
         self.server.calculate_now(self.id).expect("a calculation");

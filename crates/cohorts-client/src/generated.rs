@@ -403,6 +403,64 @@ pub mod types {
             value.parse()
         }
     }
+    /// One calculation. What is always null is kept for PostHog's clients.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CalculationHistoryItem {
+        /// The members after it; null if it failed or has not ended.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub count: ::std::option::Option<i64>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub duration_seconds: ::std::option::Option<f64>,
+        /// Why it failed.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub error: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub filters: ::std::option::Option<StoredFilters>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub finished_at: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        pub id: i64,
+        pub is_completed: bool,
+        pub is_successful: bool,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub main_query: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub main_query_id: ::std::option::Option<::std::string::String>,
+        /// Always empty.
+        pub queries: ::std::vec::Vec<
+            ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        >,
+        pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub total_memory_mb: ::std::option::Option<i64>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub total_query_ms: ::std::option::Option<i64>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub total_read_rows: ::std::option::Option<i64>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub total_written_rows: ::std::option::Option<i64>,
+    }
+    impl CalculationHistoryItem {
+        pub fn builder() -> builder::CalculationHistoryItem {
+            Default::default()
+        }
+    }
+    /// One page of calculations.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CalculationHistoryPage {
+        pub count: i64,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        pub results: ::std::vec::Vec<CalculationHistoryItem>,
+    }
+    impl CalculationHistoryPage {
+        pub fn builder() -> builder::CalculationHistoryPage {
+            Default::default()
+        }
+    }
     /// The batch was taken.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureAnswer {
@@ -644,6 +702,13 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// The first members of a static cohort, by the `id` of each person; ids that nobody has are passed over.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
         /// Deletes (true) or restores (false) the cohort.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub deleted: ::std::option::Option<bool>,
@@ -1006,6 +1071,16 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    /// It is done.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Done {
+        pub success: bool,
+    }
+    impl Done {
+        pub fn builder() -> builder::Done {
+            Default::default()
         }
     }
     /// No criteria.
@@ -1700,6 +1775,17 @@ pub mod types {
             Default::default()
         }
     }
+    /// A person by `id`.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PersonToRemove {
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_id: ::std::option::Option<::std::string::String>,
+    }
+    impl PersonToRemove {
+        pub fn builder() -> builder::PersonToRemove {
+            Default::default()
+        }
+    }
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -1750,6 +1836,17 @@ pub mod types {
             value.parse()
         }
     }
+    /// People by the `id` of each, a thousand at most.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PersonsToAdd {
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub person_ids: ::std::vec::Vec<::std::string::String>,
+    }
+    impl PersonsToAdd {
+        pub fn builder() -> builder::PersonsToAdd {
+            Default::default()
+        }
+    }
     /// Names and values of any kind.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(transparent)]
@@ -1787,6 +1884,57 @@ pub mod types {
     }
     impl StoredFilters {
         pub fn builder() -> builder::StoredFilters {
+            Default::default()
+        }
+    }
+    /// What builds on a cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UsedIn {
+        pub cohorts: UsedInCohorts,
+        pub feature_flags: UsedInNothing,
+        pub insights: UsedInNothing,
+    }
+    impl UsedIn {
+        pub fn builder() -> builder::UsedIn {
+            Default::default()
+        }
+    }
+    /// A cohort that names this one.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UsedInCohort {
+        pub id: i64,
+        /// Its name, or "Unnamed".
+        pub name: ::std::string::String,
+    }
+    impl UsedInCohort {
+        pub fn builder() -> builder::UsedInCohort {
+            Default::default()
+        }
+    }
+    /// Cohorts that name this one in their criteria.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UsedInCohorts {
+        pub has_more: bool,
+        pub results: ::std::vec::Vec<UsedInCohort>,
+        /// All of them, also those not listed.
+        pub total: i64,
+    }
+    impl UsedInCohorts {
+        pub fn builder() -> builder::UsedInCohorts {
+            Default::default()
+        }
+    }
+    /// Always empty; kept for PostHog's clients.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UsedInNothing {
+        pub has_more: bool,
+        pub results: ::std::vec::Vec<
+            ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        >,
+        pub total: i64,
+    }
+    impl UsedInNothing {
+        pub fn builder() -> builder::UsedInNothing {
             Default::default()
         }
     }
@@ -2809,6 +2957,462 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct CalculationHistoryItem {
+            count: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            duration_seconds: ::std::result::Result<
+                ::std::option::Option<f64>,
+                ::std::string::String,
+            >,
+            error: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<
+                ::std::option::Option<super::StoredFilters>,
+                ::std::string::String,
+            >,
+            finished_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            is_completed: ::std::result::Result<bool, ::std::string::String>,
+            is_successful: ::std::result::Result<bool, ::std::string::String>,
+            main_query: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            main_query_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            queries: ::std::result::Result<
+                ::std::vec::Vec<
+                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+                >,
+                ::std::string::String,
+            >,
+            started_at: ::std::result::Result<
+                ::chrono::DateTime<::chrono::offset::Utc>,
+                ::std::string::String,
+            >,
+            total_memory_mb: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            total_query_ms: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            total_read_rows: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            total_written_rows: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CalculationHistoryItem {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    duration_seconds: Err(
+                        "no value supplied for duration_seconds".to_string(),
+                    ),
+                    error: Err("no value supplied for error".to_string()),
+                    filters: Err("no value supplied for filters".to_string()),
+                    finished_at: Err("no value supplied for finished_at".to_string()),
+                    id: Err("no value supplied for id".to_string()),
+                    is_completed: Err("no value supplied for is_completed".to_string()),
+                    is_successful: Err(
+                        "no value supplied for is_successful".to_string(),
+                    ),
+                    main_query: Err("no value supplied for main_query".to_string()),
+                    main_query_id: Err(
+                        "no value supplied for main_query_id".to_string(),
+                    ),
+                    queries: Err("no value supplied for queries".to_string()),
+                    started_at: Err("no value supplied for started_at".to_string()),
+                    total_memory_mb: Err(
+                        "no value supplied for total_memory_mb".to_string(),
+                    ),
+                    total_query_ms: Err(
+                        "no value supplied for total_query_ms".to_string(),
+                    ),
+                    total_read_rows: Err(
+                        "no value supplied for total_read_rows".to_string(),
+                    ),
+                    total_written_rows: Err(
+                        "no value supplied for total_written_rows".to_string(),
+                    ),
+                }
+            }
+        }
+        impl CalculationHistoryItem {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn duration_seconds<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<f64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.duration_seconds = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for duration_seconds: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for error: {e}")
+                    });
+                self
+            }
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            pub fn finished_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.finished_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for finished_at: {e}")
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn is_completed<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_completed = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_completed: {e}")
+                    });
+                self
+            }
+            pub fn is_successful<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_successful = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_successful: {e}")
+                    });
+                self
+            }
+            pub fn main_query<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.main_query = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for main_query: {e}")
+                    });
+                self
+            }
+            pub fn main_query_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.main_query_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for main_query_id: {e}")
+                    });
+                self
+            }
+            pub fn queries<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::vec::Vec<
+                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+                    >,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.queries = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for queries: {e}")
+                    });
+                self
+            }
+            pub fn started_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.started_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for started_at: {e}")
+                    });
+                self
+            }
+            pub fn total_memory_mb<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.total_memory_mb = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for total_memory_mb: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn total_query_ms<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.total_query_ms = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for total_query_ms: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn total_read_rows<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.total_read_rows = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for total_read_rows: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn total_written_rows<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.total_written_rows = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for total_written_rows: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CalculationHistoryItem>
+        for super::CalculationHistoryItem {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CalculationHistoryItem,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    duration_seconds: value.duration_seconds?,
+                    error: value.error?,
+                    filters: value.filters?,
+                    finished_at: value.finished_at?,
+                    id: value.id?,
+                    is_completed: value.is_completed?,
+                    is_successful: value.is_successful?,
+                    main_query: value.main_query?,
+                    main_query_id: value.main_query_id?,
+                    queries: value.queries?,
+                    started_at: value.started_at?,
+                    total_memory_mb: value.total_memory_mb?,
+                    total_query_ms: value.total_query_ms?,
+                    total_read_rows: value.total_read_rows?,
+                    total_written_rows: value.total_written_rows?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CalculationHistoryItem>
+        for CalculationHistoryItem {
+            fn from(value: super::CalculationHistoryItem) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    duration_seconds: Ok(value.duration_seconds),
+                    error: Ok(value.error),
+                    filters: Ok(value.filters),
+                    finished_at: Ok(value.finished_at),
+                    id: Ok(value.id),
+                    is_completed: Ok(value.is_completed),
+                    is_successful: Ok(value.is_successful),
+                    main_query: Ok(value.main_query),
+                    main_query_id: Ok(value.main_query_id),
+                    queries: Ok(value.queries),
+                    started_at: Ok(value.started_at),
+                    total_memory_mb: Ok(value.total_memory_mb),
+                    total_query_ms: Ok(value.total_query_ms),
+                    total_read_rows: Ok(value.total_read_rows),
+                    total_written_rows: Ok(value.total_written_rows),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct CalculationHistoryPage {
+            count: ::std::result::Result<i64, ::std::string::String>,
+            next: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            previous: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            results: ::std::result::Result<
+                ::std::vec::Vec<super::CalculationHistoryItem>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CalculationHistoryPage {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    next: Err("no value supplied for next".to_string()),
+                    previous: Err("no value supplied for previous".to_string()),
+                    results: Err("no value supplied for results".to_string()),
+                }
+            }
+        }
+        impl CalculationHistoryPage {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn next<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.next = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for next: {e}")
+                    });
+                self
+            }
+            pub fn previous<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.previous = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for previous: {e}")
+                    });
+                self
+            }
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::vec::Vec<super::CalculationHistoryItem>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CalculationHistoryPage>
+        for super::CalculationHistoryPage {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CalculationHistoryPage,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    next: value.next?,
+                    previous: value.previous?,
+                    results: value.results?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CalculationHistoryPage>
+        for CalculationHistoryPage {
+            fn from(value: super::CalculationHistoryPage) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    next: Ok(value.next),
+                    previous: Ok(value.previous),
+                    results: Ok(value.results),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct CaptureAnswer {
             status: ::std::result::Result<
                 super::CaptureAnswerStatus,
@@ -3565,6 +4169,10 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            create_static_person_ids: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
             deleted: ::std::result::Result<
                 ::std::option::Option<bool>,
                 ::std::string::String,
@@ -3599,6 +4207,7 @@ pub mod types {
                 Self {
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
+                    create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
                     filters: Ok(Default::default()),
@@ -3634,6 +4243,20 @@ pub mod types {
                     .map_err(|e| {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn create_static_person_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_static_person_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_static_person_ids: {e}"
                         )
                     });
                 self
@@ -3731,6 +4354,7 @@ pub mod types {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
+                    create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
                     filters: value.filters?,
@@ -3746,6 +4370,7 @@ pub mod types {
                 Self {
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
+                    create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
                     filters: Ok(value.filters),
@@ -4126,6 +4751,44 @@ pub mod types {
                     filters: Ok(value.filters),
                     sample: Ok(value.sample),
                 }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct Done {
+            success: ::std::result::Result<bool, ::std::string::String>,
+        }
+        impl ::std::default::Default for Done {
+            fn default() -> Self {
+                Self {
+                    success: Err("no value supplied for success".to_string()),
+                }
+            }
+        }
+        impl Done {
+            pub fn success<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.success = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for success: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<Done> for super::Done {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: Done,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { success: value.success? })
+            }
+        }
+        impl ::std::convert::From<super::Done> for Done {
+            fn from(value: super::Done) -> Self {
+                Self { success: Ok(value.success) }
             }
         }
         #[derive(Clone, Debug)]
@@ -5358,6 +6021,96 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct PersonToRemove {
+            person_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonToRemove {
+            fn default() -> Self {
+                Self {
+                    person_id: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonToRemove {
+            pub fn person_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_id: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonToRemove> for super::PersonToRemove {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonToRemove,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    person_id: value.person_id?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonToRemove> for PersonToRemove {
+            fn from(value: super::PersonToRemove) -> Self {
+                Self {
+                    person_id: Ok(value.person_id),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonsToAdd {
+            person_ids: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonsToAdd {
+            fn default() -> Self {
+                Self {
+                    person_ids: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonsToAdd {
+            pub fn person_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_ids: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonsToAdd> for super::PersonsToAdd {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonsToAdd,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    person_ids: value.person_ids?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonsToAdd> for PersonsToAdd {
+            fn from(value: super::PersonsToAdd) -> Self {
+                Self {
+                    person_ids: Ok(value.person_ids),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct StoredFilters {
             properties: ::std::result::Result<
                 ::serde_json::Map<::std::string::String, ::serde_json::Value>,
@@ -5401,6 +6154,301 @@ pub mod types {
             fn from(value: super::StoredFilters) -> Self {
                 Self {
                     properties: Ok(value.properties),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct UsedIn {
+            cohorts: ::std::result::Result<super::UsedInCohorts, ::std::string::String>,
+            feature_flags: ::std::result::Result<
+                super::UsedInNothing,
+                ::std::string::String,
+            >,
+            insights: ::std::result::Result<super::UsedInNothing, ::std::string::String>,
+        }
+        impl ::std::default::Default for UsedIn {
+            fn default() -> Self {
+                Self {
+                    cohorts: Err("no value supplied for cohorts".to_string()),
+                    feature_flags: Err(
+                        "no value supplied for feature_flags".to_string(),
+                    ),
+                    insights: Err("no value supplied for insights".to_string()),
+                }
+            }
+        }
+        impl UsedIn {
+            pub fn cohorts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::UsedInCohorts>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohorts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohorts: {e}")
+                    });
+                self
+            }
+            pub fn feature_flags<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::UsedInNothing>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.feature_flags = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for feature_flags: {e}")
+                    });
+                self
+            }
+            pub fn insights<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::UsedInNothing>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.insights = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for insights: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UsedIn> for super::UsedIn {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UsedIn,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohorts: value.cohorts?,
+                    feature_flags: value.feature_flags?,
+                    insights: value.insights?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UsedIn> for UsedIn {
+            fn from(value: super::UsedIn) -> Self {
+                Self {
+                    cohorts: Ok(value.cohorts),
+                    feature_flags: Ok(value.feature_flags),
+                    insights: Ok(value.insights),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct UsedInCohort {
+            id: ::std::result::Result<i64, ::std::string::String>,
+            name: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for UsedInCohort {
+            fn default() -> Self {
+                Self {
+                    id: Err("no value supplied for id".to_string()),
+                    name: Err("no value supplied for name".to_string()),
+                }
+            }
+        }
+        impl UsedInCohort {
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UsedInCohort> for super::UsedInCohort {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UsedInCohort,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    id: value.id?,
+                    name: value.name?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UsedInCohort> for UsedInCohort {
+            fn from(value: super::UsedInCohort) -> Self {
+                Self {
+                    id: Ok(value.id),
+                    name: Ok(value.name),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct UsedInCohorts {
+            has_more: ::std::result::Result<bool, ::std::string::String>,
+            results: ::std::result::Result<
+                ::std::vec::Vec<super::UsedInCohort>,
+                ::std::string::String,
+            >,
+            total: ::std::result::Result<i64, ::std::string::String>,
+        }
+        impl ::std::default::Default for UsedInCohorts {
+            fn default() -> Self {
+                Self {
+                    has_more: Err("no value supplied for has_more".to_string()),
+                    results: Err("no value supplied for results".to_string()),
+                    total: Err("no value supplied for total".to_string()),
+                }
+            }
+        }
+        impl UsedInCohorts {
+            pub fn has_more<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.has_more = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for has_more: {e}")
+                    });
+                self
+            }
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::UsedInCohort>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+            pub fn total<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.total = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for total: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UsedInCohorts> for super::UsedInCohorts {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UsedInCohorts,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    has_more: value.has_more?,
+                    results: value.results?,
+                    total: value.total?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UsedInCohorts> for UsedInCohorts {
+            fn from(value: super::UsedInCohorts) -> Self {
+                Self {
+                    has_more: Ok(value.has_more),
+                    results: Ok(value.results),
+                    total: Ok(value.total),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct UsedInNothing {
+            has_more: ::std::result::Result<bool, ::std::string::String>,
+            results: ::std::result::Result<
+                ::std::vec::Vec<
+                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+                >,
+                ::std::string::String,
+            >,
+            total: ::std::result::Result<i64, ::std::string::String>,
+        }
+        impl ::std::default::Default for UsedInNothing {
+            fn default() -> Self {
+                Self {
+                    has_more: Err("no value supplied for has_more".to_string()),
+                    results: Err("no value supplied for results".to_string()),
+                    total: Err("no value supplied for total".to_string()),
+                }
+            }
+        }
+        impl UsedInNothing {
+            pub fn has_more<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.has_more = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for has_more: {e}")
+                    });
+                self
+            }
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::vec::Vec<
+                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+                    >,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+            pub fn total<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.total = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for total: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UsedInNothing> for super::UsedInNothing {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UsedInNothing,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    has_more: value.has_more?,
+                    results: value.results?,
+                    total: value.total?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UsedInNothing> for UsedInNothing {
+            fn from(value: super::UsedInNothing) -> Self {
+                Self {
+                    has_more: Ok(value.has_more),
+                    results: Ok(value.results),
+                    total: Ok(value.total),
                 }
             }
         }
@@ -5821,6 +6869,28 @@ impl Client {
     pub fn cohorts_retrieve(&self) -> builder::CohortsRetrieve<'_> {
         builder::CohortsRetrieve::new(self)
     }
+    /// Change a cohort
+    ///
+    /// The same as PATCH, kept for clients that use PUT: a field that is absent stays as it is.
+    ///
+    ///
+    /// Sends a `PUT` request to `/api/projects/{project_id}/cohorts/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_update()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_update(&self) -> builder::CohortsUpdate<'_> {
+        builder::CohortsUpdate::new(self)
+    }
     /// Not allowed
     ///
     /// A cohort is deleted by `PATCH {"deleted": true}`.
@@ -5894,7 +6964,7 @@ impl Client {
     /// Copy the members of a dynamic cohort into a new static one
     ///
     /// A GET with a side effect, as in PostHog's API: never cache or prefetch it.
-    /// Not available yet: answers 501 until static cohorts can be filled.
+    /// The copy has the members of the last calculation and nothing else of the cohort but its name.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`
@@ -5913,6 +6983,98 @@ impl Client {
         &self,
     ) -> builder::CohortsDuplicateAsStaticCohort<'_> {
         builder::CohortsDuplicateAsStaticCohort::new(self)
+    }
+    /// Add people to a static cohort
+    ///
+    /// People who are members already and ids that nobody has are passed over.
+    /// The count is right in the same moment.
+    ///
+    ///
+    /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_add_persons_to_static_cohort()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_add_persons_to_static_cohort(
+        &self,
+    ) -> builder::CohortsAddPersonsToStaticCohort<'_> {
+        builder::CohortsAddPersonsToStaticCohort::new(self)
+    }
+    /// Remove a person from a static cohort
+    ///
+    /// Removing somebody who is no member is no error.
+    ///
+    /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_remove_person_from_static_cohort()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_remove_person_from_static_cohort(
+        &self,
+    ) -> builder::CohortsRemovePersonFromStaticCohort<'_> {
+        builder::CohortsRemovePersonFromStaticCohort::new(self)
+    }
+    /// How the calculations of a cohort went
+    ///
+    /// Newest first. The links are queries alone, such as `?limit=100&offset=100`.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/calculation_history/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// - `limit`: Calculations on a page.
+    /// - `offset`: Calculations to skip.
+    /// ```text
+    /// let response = client.cohorts_calculation_history()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_calculation_history(&self) -> builder::CohortsCalculationHistory<'_> {
+        builder::CohortsCalculationHistory::new(self)
+    }
+    /// What builds on a cohort
+    ///
+    /// Cohorts that name it in their criteria, a hundred at most.
+    /// There are no feature flags and no insights here, so nothing of these is listed.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/used_in/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// ```text
+    /// let response = client.cohorts_used_in()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_used_in(&self) -> builder::CohortsUsedIn<'_> {
+        builder::CohortsUsedIn::new(self)
     }
     /// List the members of a cohort
     ///
@@ -6520,6 +7682,130 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_update`]
+    ///
+    /// [`Client::cohorts_update`]: super::Client::cohorts_update
+    #[derive(Debug, Clone)]
+    pub struct CohortsUpdate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::PatchedCohort, String>,
+    }
+    impl<'a> CohortsUpdate<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PatchedCohort>,
+            <V as std::convert::TryInto<types::PatchedCohort>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PatchedCohort` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PatchedCohort,
+            ) -> types::builder::PatchedCohort,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `PUT` request to `/api/projects/{project_id}/cohorts/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .put(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_destroy`]
     ///
     /// [`Client::cohorts_destroy`]: super::Client::cohorts_destroy
@@ -6960,6 +8246,474 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_add_persons_to_static_cohort`]
+    ///
+    /// [`Client::cohorts_add_persons_to_static_cohort`]: super::Client::cohorts_add_persons_to_static_cohort
+    #[derive(Debug, Clone)]
+    pub struct CohortsAddPersonsToStaticCohort<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::PersonsToAdd, String>,
+    }
+    impl<'a> CohortsAddPersonsToStaticCohort<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PersonsToAdd>,
+            <V as std::convert::TryInto<types::PersonsToAdd>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PersonsToAdd` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PersonsToAdd,
+            ) -> types::builder::PersonsToAdd,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Done>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PersonsToAdd::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/add_persons_to_static_cohort/", client
+                .baseurl, encode_path(& project_id.to_string()), encode_path(& id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .patch(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_add_persons_to_static_cohort",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_remove_person_from_static_cohort`]
+    ///
+    /// [`Client::cohorts_remove_person_from_static_cohort`]: super::Client::cohorts_remove_person_from_static_cohort
+    #[derive(Debug, Clone)]
+    pub struct CohortsRemovePersonFromStaticCohort<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::PersonToRemove, String>,
+    }
+    impl<'a> CohortsRemovePersonFromStaticCohort<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PersonToRemove>,
+            <V as std::convert::TryInto<
+                types::PersonToRemove,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PersonToRemove` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PersonToRemove,
+            ) -> types::builder::PersonToRemove,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Done>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PersonToRemove::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/remove_person_from_static_cohort/", client
+                .baseurl, encode_path(& project_id.to_string()), encode_path(& id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .patch(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_remove_person_from_static_cohort",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_calculation_history`]
+    ///
+    /// [`Client::cohorts_calculation_history`]: super::Client::cohorts_calculation_history
+    #[derive(Debug, Clone)]
+    pub struct CohortsCalculationHistory<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsCalculationHistory<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/calculation_history/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CalculationHistoryPage>, Error<types::Error>> {
+            let Self { client, project_id, id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/calculation_history/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_calculation_history",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_used_in`]
+    ///
+    /// [`Client::cohorts_used_in`]: super::Client::cohorts_used_in
+    #[derive(Debug, Clone)]
+    pub struct CohortsUsedIn<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> CohortsUsedIn<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/used_in/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::UsedIn>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/used_in/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_used_in",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_persons`]
     ///
     /// [`Client::cohorts_persons`]: super::Client::cohorts_persons
@@ -7203,6 +8957,30 @@ pub mod builder {
             self,
         ) -> impl futures::Stream<
             Item = Result<types::Cohort, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> CohortsCalculationHistory<'a> {
+        /// The rows of this page and of all that follow, fetched page by page.
+        ///
+        /// Starts at `offset`; `limit` is the size of a page. Ends after the first error.
+        ///
+        /// How the calculations of a cohort went
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::CalculationHistoryItem, Error<types::Error>>,
         > + 'a {
             let start = self.offset.clone().ok().flatten().unwrap_or(0);
             crate::paging::rows(

@@ -146,33 +146,33 @@ fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
         Ok((plan.evaluate(snapshot)?, seen))
     })?;
     drop(conn);
-    publish(store, cohort, &members, seen)?;
-    log::info!("cohort {}: {} people", cohort.id, members.len());
+    publish(store, cohort, members, seen)?;
     Ok(())
 }
 
 /// Writes the chunks that differ, then, in a commit of its own, lets readers see them.
-fn publish(
-    store: &Store,
-    cohort: &Cohort,
-    members: &RoaringBitmap,
-    seen: i64,
-) -> Result<(), Error> {
+/// To a static cohort people are only added.
+fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
     let place = cohort.project().place();
     let base = cohort.member_version;
-    let held = conn.build_transaction().run(|conn| {
+    let written = conn.build_transaction().run(|conn| {
         if !cohorts::lock_claimed(conn, cohort)? {
-            return Ok(false);
+            return Ok(None);
         }
         let former = members::read(conn, place, cohort.id(), base)?;
-        let changed = chunks::changed(&former, members);
+        let members = match cohort.definition.is_static {
+            true => found | &former,
+            false => found,
+        };
+        let changed = chunks::changed(&former, &members);
         members::write(conn, place, cohort.id(), base, cohort.attempt, &changed)?;
-        Ok::<_, Error>(true)
+        Ok::<_, Error>(Some(members.len() as i64))
     })?;
-    if held {
-        cohorts::publish(conn, cohort, members.len() as i64, seen)?;
+    if let Some(count) = written {
+        cohorts::publish(conn, cohort, count, seen)?;
         members::prune(conn, place, cohort.id(), base)?;
+        log::info!("cohort {}: {count} people", cohort.id);
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ pub enum Error {
     NotFound,
     /// There is no such project.
     ProjectNotFound,
+    /// The person that the body names is not in the project.
+    NoSuchPerson,
     MethodNotAllowed {
         method: String,
         allow: &'static str,
@@ -48,8 +50,6 @@ pub enum Error {
     UnsupportedMediaType {
         media_type: String,
     },
-    /// The operation belongs to the contract and is not offered yet.
-    NotImplemented,
     /// What was asked for takes longer than it may.
     TimedOut,
     /// The database cannot be reached or is busy; trying again may help.
@@ -62,6 +62,15 @@ impl Error {
     pub fn field(attr: &str, detail: impl Into<String>) -> Self {
         Self::Validation {
             attr: Some(attr.to_owned()),
+            code: "invalid_input",
+            detail: detail.into(),
+        }
+    }
+
+    /// A rule broken by the request as a whole.
+    pub fn whole(detail: impl Into<String>) -> Self {
+        Self::Validation {
+            attr: None,
             code: "invalid_input",
             detail: detail.into(),
         }
@@ -96,6 +105,10 @@ impl Error {
             ),
             Self::NotFound => (404, InvalidRequest, "not_found", text("Not found.")),
             Self::ProjectNotFound => (404, InvalidRequest, "not_found", text("Project not found.")),
+            Self::NoSuchPerson => {
+                let detail = text("Person with this UUID does not exist in the cohort's team");
+                (404, InvalidRequest, "not_found", detail)
+            }
             Self::MethodNotAllowed { method, .. } => {
                 let detail = format!("Method \"{method}\" not allowed.");
                 (405, InvalidRequest, "method_not_allowed", detail)
@@ -111,10 +124,6 @@ impl Error {
             Self::UnsupportedMediaType { media_type } => {
                 let detail = format!("Unsupported media type \"{media_type}\" in request.");
                 (415, InvalidRequest, "unsupported_media_type", detail)
-            }
-            Self::NotImplemented => {
-                let detail = text("This operation is not available yet.");
-                (501, ServerError, "not_implemented", detail)
             }
             Self::TimedOut => {
                 let detail = text("The calculation is taking too long; ask for less.");

@@ -14,6 +14,7 @@ mod activity;
 mod capture;
 mod cohorts;
 mod links;
+mod members;
 mod persons;
 
 /// What every handler works with.

@@ -45,6 +45,13 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:read"],
     },
     Operation {
+        id: "cohorts_update",
+        tag: "cohorts",
+        method: "PUT",
+        path: "/api/projects/{project_id}/cohorts/{id}/",
+        scopes: &["cohort:write"],
+    },
+    Operation {
         id: "cohorts_partial_update",
         tag: "cohorts",
         method: "PATCH",
@@ -71,6 +78,34 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
+    },
+    Operation {
+        id: "cohorts_add_persons_to_static_cohort",
+        tag: "members",
+        method: "PATCH",
+        path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
+        scopes: &["cohort:write"],
+    },
+    Operation {
+        id: "cohorts_remove_person_from_static_cohort",
+        tag: "members",
+        method: "PATCH",
+        path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
+        scopes: &["cohort:write"],
+    },
+    Operation {
+        id: "cohorts_calculation_history",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
+        scopes: &["cohort:read"],
+    },
+    Operation {
+        id: "cohorts_used_in",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
+        scopes: &["cohort:read"],
     },
     Operation {
         id: "cohorts_persons",
@@ -135,6 +170,16 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsRetrieveResponse, Self::Error>>;
+    /// Change a cohort
+    ///
+    /// The same as PATCH, kept for clients that use PUT: a field that is absent stays as it is.
+    ///
+    /// `PUT /api/projects/{project_id}/cohorts/{id}/`
+    fn cohorts_update(
+        &self,
+        caller: Self::Caller,
+        request: CohortsUpdateRequest,
+    ) -> impl Future<Output = Result<CohortsUpdateResponse, Self::Error>>;
     /// Change some fields of a cohort
     ///
     /// Only the fields that are sent change.
@@ -161,7 +206,7 @@ pub trait CohortsApi: Api {
     /// Copy the members of a dynamic cohort into a new static one
     ///
     /// A GET with a side effect, as in PostHog's API: never cache or prefetch it.
-    /// Not available yet: answers 501 until static cohorts can be filled.
+    /// The copy has the members of the last calculation and nothing else of the cohort but its name.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`
     fn cohorts_duplicate_as_static_cohort(
@@ -171,6 +216,27 @@ pub trait CohortsApi: Api {
     ) -> impl Future<
         Output = Result<CohortsDuplicateAsStaticCohortResponse, Self::Error>,
     >;
+    /// How the calculations of a cohort went
+    ///
+    /// Newest first. The links are queries alone, such as `?limit=100&offset=100`.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/calculation_history/`
+    fn cohorts_calculation_history(
+        &self,
+        caller: Self::Caller,
+        request: CohortsCalculationHistoryRequest,
+    ) -> impl Future<Output = Result<CohortsCalculationHistoryResponse, Self::Error>>;
+    /// What builds on a cohort
+    ///
+    /// Cohorts that name it in their criteria, a hundred at most.
+    /// There are no feature flags and no insights here, so nothing of these is listed.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/used_in/`
+    fn cohorts_used_in(
+        &self,
+        caller: Self::Caller,
+        request: CohortsUsedInRequest,
+    ) -> impl Future<Output = Result<CohortsUsedInResponse, Self::Error>>;
     /// List the members of a cohort
     ///
     /// The members after the last calculation, the person created last first.
@@ -214,6 +280,35 @@ pub trait ActivityApi: Api {
         caller: Self::Caller,
         request: CohortsActivityRequest,
     ) -> impl Future<Output = Result<CohortsActivityResponse, Self::Error>>;
+}
+
+/// Who is in a static cohort, by hand.
+pub trait MembersApi: Api {
+    /// Add people to a static cohort
+    ///
+    /// People who are members already and ids that nobody has are passed over.
+    /// The count is right in the same moment.
+    ///
+    /// `PATCH /api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/`
+    fn cohorts_add_persons_to_static_cohort(
+        &self,
+        caller: Self::Caller,
+        request: CohortsAddPersonsToStaticCohortRequest,
+    ) -> impl Future<
+        Output = Result<CohortsAddPersonsToStaticCohortResponse, Self::Error>,
+    >;
+    /// Remove a person from a static cohort
+    ///
+    /// Removing somebody who is no member is no error.
+    ///
+    /// `PATCH /api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/`
+    fn cohorts_remove_person_from_static_cohort(
+        &self,
+        caller: Self::Caller,
+        request: CohortsRemovePersonFromStaticCohortRequest,
+    ) -> impl Future<
+        Output = Result<CohortsRemovePersonFromStaticCohortResponse, Self::Error>,
+    >;
 }
 
 /// How people and events come in, with a project token instead of a personal key.
@@ -511,6 +606,57 @@ impl CohortsRetrieveResponse {
     }
 }
 
+/// What `cohorts_update` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUpdatePath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+}
+
+impl CohortsUpdatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `cohorts_update` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsUpdateRequest {
+    pub path: CohortsUpdatePath,
+    pub body: types::PatchedCohort,
+    pub http: RequestHead,
+}
+
+impl CohortsUpdateRequest {
+    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsUpdatePath::read(&request)?,
+            body: body.fields(&[Media::Json], PATCHED_COHORT_FIELDS)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_update` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsUpdateResponse {
+    /// The cohort as it is now.
+    Status200(types::Cohort),
+}
+
+impl CohortsUpdateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
 /// What `cohorts_partial_update` takes from the path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPartialUpdatePath {
@@ -733,6 +879,227 @@ impl CohortsDuplicateAsStaticCohortResponse {
     }
 }
 
+/// What `cohorts_add_persons_to_static_cohort` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAddPersonsToStaticCohortPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+}
+
+impl CohortsAddPersonsToStaticCohortPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `cohorts_add_persons_to_static_cohort` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsAddPersonsToStaticCohortRequest {
+    pub path: CohortsAddPersonsToStaticCohortPath,
+    pub body: types::PersonsToAdd,
+    pub http: RequestHead,
+}
+
+impl CohortsAddPersonsToStaticCohortRequest {
+    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
+            body: body.fields(&[Media::Json], PERSONS_TO_ADD_FIELDS)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_add_persons_to_static_cohort` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsAddPersonsToStaticCohortResponse {
+    /// It is done.
+    Status200(types::Done),
+}
+
+impl CohortsAddPersonsToStaticCohortResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `cohorts_remove_person_from_static_cohort` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsRemovePersonFromStaticCohortPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+}
+
+impl CohortsRemovePersonFromStaticCohortPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `cohorts_remove_person_from_static_cohort` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsRemovePersonFromStaticCohortRequest {
+    pub path: CohortsRemovePersonFromStaticCohortPath,
+    pub body: types::PersonToRemove,
+    pub http: RequestHead,
+}
+
+impl CohortsRemovePersonFromStaticCohortRequest {
+    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
+            body: body.fields(&[Media::Json], PERSON_TO_REMOVE_FIELDS)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_remove_person_from_static_cohort` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsRemovePersonFromStaticCohortResponse {
+    /// It is done.
+    Status200(types::Done),
+}
+
+impl CohortsRemovePersonFromStaticCohortResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `cohorts_calculation_history` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsCalculationHistoryPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+}
+
+impl CohortsCalculationHistoryPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `cohorts_calculation_history` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsCalculationHistoryQuery {
+    /// Calculations on a page.
+    pub limit: i64,
+    /// Calculations to skip.
+    pub offset: i64,
+}
+
+impl CohortsCalculationHistoryQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+        })
+    }
+}
+
+/// What `cohorts_calculation_history` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsCalculationHistoryRequest {
+    pub path: CohortsCalculationHistoryPath,
+    pub query: CohortsCalculationHistoryQuery,
+    pub http: RequestHead,
+}
+
+impl CohortsCalculationHistoryRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsCalculationHistoryPath::read(&request)?,
+            query: CohortsCalculationHistoryQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_calculation_history` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsCalculationHistoryResponse {
+    /// One page of calculations.
+    Status200(types::CalculationHistoryPage),
+}
+
+impl CohortsCalculationHistoryResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `cohorts_used_in` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUsedInPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+}
+
+impl CohortsUsedInPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `cohorts_used_in` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsUsedInRequest {
+    pub path: CohortsUsedInPath,
+    pub http: RequestHead,
+}
+
+impl CohortsUsedInRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsUsedInPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_used_in` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsUsedInResponse {
+    /// What builds on it.
+    Status200(types::UsedIn),
+}
+
+impl CohortsUsedInResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
 /// What `cohorts_persons` takes from the path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsPath {
@@ -910,6 +1277,20 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
             max_length: None,
         },
     },
+    Field {
+        name: "_create_static_person_ids",
+        required: false,
+        nullable: false,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
@@ -1007,10 +1388,28 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
     },
 ];
 
+static PERSONS_TO_ADD_FIELDS: &[Field] = &[
+    Field {
+        name: "person_ids",
+        required: false,
+        nullable: false,
+        kind: Kind::Json,
+    },
+];
+
+static PERSON_TO_REMOVE_FIELDS: &[Field] = &[
+    Field {
+        name: "person_id",
+        required: false,
+        nullable: false,
+        kind: Kind::Json,
+    },
+];
+
 /// Adds the routes of all operations. Each path is served with and without the slash at its end.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
-    A: CohortsApi + ActivityApi + CaptureApi,
+    A: CohortsApi + ActivityApi + MembersApi + CaptureApi,
 {
     let paths = [
         "/api/projects/{project_id}/cohorts/",
@@ -1044,10 +1443,12 @@ where
     let routes = [
         web::get().to(cohorts_retrieve::<A>),
         web::head().to(cohorts_retrieve::<A>),
+        web::put().to(cohorts_update::<A>),
         web::patch().to(cohorts_partial_update::<A>),
         web::delete().to(cohorts_destroy::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, PATCH, DELETE, HEAD, OPTIONS", routes));
+    config
+        .service(resource::<A>(paths, "GET, PUT, PATCH, DELETE, HEAD, OPTIONS", routes));
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/activity/",
         "/api/projects/{project_id}/cohorts/{id}/activity",
@@ -1055,6 +1456,21 @@ where
     let routes = [
         web::get().to(cohorts_activity::<A>),
         web::head().to(cohorts_activity::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
+        "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
+    ];
+    let routes = [web::patch().to(cohorts_add_persons_to_static_cohort::<A>)];
+    config.service(resource::<A>(paths, "PATCH, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
+        "/api/projects/{project_id}/cohorts/{id}/calculation_history",
+    ];
+    let routes = [
+        web::get().to(cohorts_calculation_history::<A>),
+        web::head().to(cohorts_calculation_history::<A>),
     ];
     config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
     let paths = [
@@ -1073,6 +1489,21 @@ where
     let routes = [
         web::get().to(cohorts_persons::<A>),
         web::head().to(cohorts_persons::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
+        "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
+    ];
+    let routes = [web::patch().to(cohorts_remove_person_from_static_cohort::<A>)];
+    config.service(resource::<A>(paths, "PATCH, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/used_in/",
+        "/api/projects/{project_id}/cohorts/{id}/used_in",
+    ];
+    let routes = [
+        web::get().to(cohorts_used_in::<A>),
+        web::head().to(cohorts_used_in::<A>),
     ];
     config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
     let paths = ["/batch/", "/batch"];
@@ -1145,7 +1576,7 @@ async fn cohorts_retrieve<A: CohortsApi>(
     Ok(api.cohorts_retrieve(caller, request).await?.into_http())
 }
 
-async fn cohorts_partial_update<A: CohortsApi>(
+async fn cohorts_update<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -1154,6 +1585,19 @@ async fn cohorts_partial_update<A: CohortsApi>(
     let reject = |why| api.reject(why);
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[5], &body).await?;
+    let request = CohortsUpdateRequest::read(request, body).map_err(reject)?;
+    Ok(api.cohorts_update(caller, request).await?.into_http())
+}
+
+async fn cohorts_partial_update<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read(&request, payload).await.map_err(reject)?;
+    let caller = authorize(api, &request, &OPERATIONS[6], &body).await?;
     let request = CohortsPartialUpdateRequest::read(request, body).map_err(reject)?;
     Ok(api.cohorts_partial_update(caller, request).await?.into_http())
 }
@@ -1166,7 +1610,7 @@ async fn cohorts_destroy<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[6], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[7], &body).await?;
     let request = CohortsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_destroy(caller, request).await?.into_http())
 }
@@ -1179,7 +1623,7 @@ async fn cohorts_activity<A: ActivityApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[7], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[8], &body).await?;
     let request = CohortsActivityRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_activity(caller, request).await?.into_http())
 }
@@ -1192,9 +1636,63 @@ async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[8], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[9], &body).await?;
     let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_duplicate_as_static_cohort(caller, request).await?.into_http())
+}
+
+async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read(&request, payload).await.map_err(reject)?;
+    let caller = authorize(api, &request, &OPERATIONS[10], &body).await?;
+    let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
+        .map_err(reject)?;
+    Ok(api.cohorts_add_persons_to_static_cohort(caller, request).await?.into_http())
+}
+
+async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read(&request, payload).await.map_err(reject)?;
+    let caller = authorize(api, &request, &OPERATIONS[11], &body).await?;
+    let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
+        .map_err(reject)?;
+    Ok(api.cohorts_remove_person_from_static_cohort(caller, request).await?.into_http())
+}
+
+async fn cohorts_calculation_history<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[12], &body).await?;
+    let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_calculation_history(caller, request).await?.into_http())
+}
+
+async fn cohorts_used_in<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[13], &body).await?;
+    let request = CohortsUsedInRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_used_in(caller, request).await?.into_http())
 }
 
 async fn cohorts_persons<A: CohortsApi>(
@@ -1206,7 +1704,7 @@ async fn cohorts_persons<A: CohortsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json", "text/csv"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[9], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[14], &body).await?;
     let request = CohortsPersonsRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_persons(caller, request).await?.into_http())
 }

@@ -238,6 +238,54 @@ pub struct ActivityUser {
     pub is_system: ::std::option::Option<bool>,
 }
 
+/// One calculation. What is always null is kept for PostHog's clients.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CalculationHistoryItem {
+    pub id: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub filters: ::std::option::Option<crate::RawJson>,
+    /// The members after it; null if it failed or has not ended.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub count: ::std::option::Option<i64>,
+    pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub finished_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Always empty.
+    pub queries: ::std::vec::Vec<
+        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+    >,
+    /// Why it failed.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub error: ::std::option::Option<::std::string::String>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub duration_seconds: ::std::option::Option<f64>,
+    pub is_completed: bool,
+    pub is_successful: bool,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub total_query_ms: ::std::option::Option<i64>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub total_memory_mb: ::std::option::Option<i64>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub total_read_rows: ::std::option::Option<i64>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub total_written_rows: ::std::option::Option<i64>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub main_query: ::std::option::Option<::std::string::String>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub main_query_id: ::std::option::Option<::std::string::String>,
+}
+
+/// One page of calculations.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CalculationHistoryPage {
+    pub count: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    pub results: ::std::vec::Vec<CalculationHistoryItem>,
+}
+
 /// The batch was taken.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CaptureAnswer {
@@ -450,6 +498,13 @@ pub struct CohortCreate {
         skip_serializing_if = "::std::option::Option::is_none"
     )]
     pub create_in_folder: ::std::option::Option<::std::string::String>,
+    /// The first members of a static cohort, by the `id` of each person; ids that nobody has are passed over.
+    #[serde(
+        rename = "_create_static_person_ids",
+        default,
+        skip_serializing_if = "::std::vec::Vec::is_empty"
+    )]
+    pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
 }
 
 /// The answer to criteria.
@@ -475,6 +530,12 @@ pub struct CohortPreviewRequest {
     /// How many of the people to show.
     #[serde(default)]
     pub sample: i64,
+}
+
+/// It is done.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Done {
+    pub success: bool,
 }
 
 /// What every error looks like.
@@ -646,6 +707,13 @@ pub struct PersonPage {
     pub previous: ::std::option::Option<::std::string::String>,
 }
 
+/// A person by `id`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PersonToRemove {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub person_id: ::std::option::Option<crate::RawJson>,
+}
+
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -699,6 +767,48 @@ impl ::std::convert::TryFrom<::std::string::String> for PersonType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// People by the `id` of each, a thousand at most.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PersonsToAdd {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub person_ids: ::std::option::Option<crate::RawJson>,
+}
+
+/// What builds on a cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UsedIn {
+    pub feature_flags: UsedInNothing,
+    pub insights: UsedInNothing,
+    pub cohorts: UsedInCohorts,
+}
+
+/// A cohort that names this one.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UsedInCohort {
+    pub id: i64,
+    /// Its name, or "Unnamed".
+    pub name: ::std::string::String,
+}
+
+/// Cohorts that name this one in their criteria.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UsedInCohorts {
+    pub results: ::std::vec::Vec<UsedInCohort>,
+    /// All of them, also those not listed.
+    pub total: i64,
+    pub has_more: bool,
+}
+
+/// Always empty; kept for PostHog's clients.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UsedInNothing {
+    pub results: ::std::vec::Vec<
+        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+    >,
+    pub total: i64,
+    pub has_more: bool,
 }
 
 /// A member of the team.

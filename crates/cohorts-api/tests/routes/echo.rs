@@ -87,6 +87,9 @@ impl CohortsApi for Echo {
         cohorts_preview(CohortsPreviewRequest) -> CohortsPreviewResponse,
         cohorts_retrieve(CohortsRetrieveRequest) -> CohortsRetrieveResponse,
         cohorts_partial_update(CohortsPartialUpdateRequest) -> CohortsPartialUpdateResponse,
+        cohorts_update(CohortsUpdateRequest) -> CohortsUpdateResponse,
+        cohorts_calculation_history(CohortsCalculationHistoryRequest) -> CohortsCalculationHistoryResponse,
+        cohorts_used_in(CohortsUsedInRequest) -> CohortsUsedInResponse,
         cohorts_duplicate_as_static_cohort(CohortsDuplicateAsStaticCohortRequest) -> CohortsDuplicateAsStaticCohortResponse,
         cohorts_persons(CohortsPersonsRequest) -> CohortsPersonsResponse,
     }
@@ -97,6 +100,13 @@ impl CohortsApi for Echo {
         _: CohortsDestroyRequest,
     ) -> Result<CohortsDestroyResponse, Refused> {
         Ok(CohortsDestroyResponse::Status405)
+    }
+}
+
+impl MembersApi for Echo {
+    echo! {
+        cohorts_add_persons_to_static_cohort(CohortsAddPersonsToStaticCohortRequest) -> CohortsAddPersonsToStaticCohortResponse,
+        cohorts_remove_person_from_static_cohort(CohortsRemovePersonFromStaticCohortRequest) -> CohortsRemovePersonFromStaticCohortResponse,
     }
 }
 

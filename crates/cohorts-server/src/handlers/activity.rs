@@ -162,6 +162,27 @@ pub(super) fn changed(
     )?)
 }
 
+/// Writes down that people were added or removed by hand.
+pub(super) fn persons_edited(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohort: CohortId,
+    activity: &str,
+) -> Result<(), Error> {
+    let entry = NewEntry {
+        cohort,
+        activity,
+        name: None,
+        changes: Some(json_of(&[change(None, Value::Null, Value::Null)])?),
+    };
+    Ok(activity::record(
+        conn,
+        caller.project.id(),
+        &caller.teammate,
+        &entry,
+    )?)
+}
+
 fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
     let (before, after) = (fields(before), fields(after));
     let pairs = before.into_iter().zip(after);

@@ -7,27 +7,32 @@ use cohorts_api::types::{
     Cohort, CohortCreate, CohortPreview, PaginatedCohortList, PatchedCohort, UserBasic,
 };
 use cohorts_api::{
-    CohortsApi, CohortsCreateRequest, CohortsCreateResponse, CohortsDestroyRequest,
-    CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRequest,
-    CohortsDuplicateAsStaticCohortResponse, CohortsListRequest, CohortsListResponse,
-    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsRequest,
-    CohortsPersonsResponse, CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest,
-    CohortsRetrieveResponse, Patch, RawJson,
+    CohortsApi, CohortsCalculationHistoryRequest, CohortsCalculationHistoryResponse,
+    CohortsCreateRequest, CohortsCreateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
+    CohortsDuplicateAsStaticCohortRequest, CohortsDuplicateAsStaticCohortResponse,
+    CohortsListRequest, CohortsListResponse, CohortsPartialUpdateRequest,
+    CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
+    CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
+    CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
+    Patch, RawJson,
 };
 use cohorts_engine::filter::has_criteria;
-use cohorts_engine::legacy::{complete_groups, rewrite_groups};
+use cohorts_engine::legacy::rewrite_groups;
 use cohorts_engine::{Filter, plan};
 
-use super::{Service, activity, links, persons};
+use super::{Service, activity, links, members, persons};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
 use crate::store::blocks::Snapshot;
 use crate::store::cohorts::{self, Definition, WithCreator};
 use crate::store::keys::Teammate;
-use crate::store::{CohortId, Conn, JsonText, ProjectId};
+use crate::store::{self, CohortId, Conn, JsonText, ProjectId};
 
+mod definition;
+mod history;
 mod messages;
+mod references;
 mod types;
 
 const DEFAULT_LIMIT: i64 = 100;
@@ -69,11 +74,10 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsCreateRequest,
     ) -> Result<CohortsCreateResponse, Error> {
-        let definition = new_definition(request.body)?;
-        let created = self
-            .store
-            .transaction(move |conn| create(conn, &caller, definition))
-            .await?;
+        let person_ids = request.body.create_static_person_ids.clone();
+        let definition = definition::new(request.body)?;
+        let create = move |conn: &mut Conn| create(conn, &caller, definition, &person_ids);
+        let created = self.store.transaction(create).await?;
         self.waker.wake();
         Ok(CohortsCreateResponse::Status201(created))
     }
@@ -129,10 +133,8 @@ impl CohortsApi for Service {
         request: CohortsPartialUpdateRequest,
     ) -> Result<CohortsPartialUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let change = move |conn: &mut Conn| change(conn, &caller, id, request.body);
-        let cohort = self.store.transaction(change).await?;
-        self.waker.wake();
-        Ok(CohortsPartialUpdateResponse::Status200(cohort))
+        let changed = self.change_cohort(caller, id, request.body).await?;
+        Ok(CohortsPartialUpdateResponse::Status200(changed))
     }
 
     async fn cohorts_destroy(
@@ -143,12 +145,54 @@ impl CohortsApi for Service {
         Ok(CohortsDestroyResponse::Status405)
     }
 
+    async fn cohorts_update(
+        &self,
+        caller: Caller,
+        request: CohortsUpdateRequest,
+    ) -> Result<CohortsUpdateResponse, Error> {
+        let id = CohortId(request.path.id);
+        let changed = self.change_cohort(caller, id, request.body).await?;
+        Ok(CohortsUpdateResponse::Status200(changed))
+    }
+
     async fn cohorts_duplicate_as_static_cohort(
         &self,
-        _caller: Caller,
-        _request: CohortsDuplicateAsStaticCohortRequest,
+        caller: Caller,
+        request: CohortsDuplicateAsStaticCohortRequest,
     ) -> Result<CohortsDuplicateAsStaticCohortResponse, Error> {
-        Err(Error::NotImplemented)
+        let id = CohortId(request.path.id);
+        let copy = move |conn: &mut Conn| copy(conn, &caller, id);
+        let copied = self.store.transaction(copy).await?;
+        Ok(CohortsDuplicateAsStaticCohortResponse::Status200(copied))
+    }
+
+    async fn cohorts_calculation_history(
+        &self,
+        caller: Caller,
+        request: CohortsCalculationHistoryRequest,
+    ) -> Result<CohortsCalculationHistoryResponse, Error> {
+        let (id, query) = (CohortId(request.path.id), request.query);
+        let read = move |conn: &mut Conn| {
+            cohorts::find(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
+            Ok(cohorts::history(conn, id, query.limit, query.offset)?)
+        };
+        let (rows, count) = self.store.snapshot(read).await?;
+        let page = history::page(rows, count, query.limit, query.offset);
+        Ok(CohortsCalculationHistoryResponse::Status200(page))
+    }
+
+    async fn cohorts_used_in(
+        &self,
+        caller: Caller,
+        request: CohortsUsedInRequest,
+    ) -> Result<CohortsUsedInResponse, Error> {
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
+        let read = move |conn: &mut Conn| {
+            cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+            references::users(conn, project, id)
+        };
+        let users = self.store.snapshot(read).await?;
+        Ok(CohortsUsedInResponse::Status200(history::usage(users)))
     }
 
     async fn cohorts_persons(
@@ -160,7 +204,51 @@ impl CohortsApi for Service {
     }
 }
 
-fn create(conn: &mut Conn, caller: &Caller, mut definition: Definition) -> Result<Cohort, Error> {
+impl Service {
+    async fn change_cohort(
+        &self,
+        caller: Caller,
+        id: CohortId,
+        body: PatchedCohort,
+    ) -> Result<Cohort, Error> {
+        let change = move |conn: &mut Conn| change(conn, &caller, id, body);
+        let changed = self.store.transaction(change).await?;
+        self.waker.wake();
+        Ok(changed)
+    }
+}
+
+/// Makes a static cohort of the members that a dynamic one has now.
+fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error> {
+    let project = caller.project.id();
+    let (source, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+    if source.definition.is_static {
+        return Err(Error::whole(
+            "Cannot duplicate a static cohort as a static cohort.",
+        ));
+    }
+    let name = source
+        .definition
+        .name
+        .unwrap_or("Untitled cohort".to_owned());
+    let definition = definition::new(CohortCreate {
+        name: Some(format!("{name} (static copy)")),
+        is_static: Some(true),
+        ..CohortCreate::default()
+    })?;
+    let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    activity::created(conn, caller, made.id(), &definition)?;
+    let found = store::members::read(conn, project.place(), id, source.member_version)?;
+    members::edit(conn, &made, |_| found)?;
+    find(conn, project, made.id())
+}
+
+fn create(
+    conn: &mut Conn,
+    caller: &Caller,
+    mut definition: Definition,
+    person_ids: &[String],
+) -> Result<Cohort, Error> {
     let project = caller.project.id();
     types::check(conn, project, &definition)?;
     definition.cohort_type = types::stored(conn, project, &definition)?;
@@ -169,16 +257,18 @@ fn create(conn: &mut Conn, caller: &Caller, mut definition: Definition) -> Resul
     if definition.deleted {
         return find(conn, project, cohort.id());
     }
-    if !definition.is_static {
-        cohorts::request_calculation(conn, cohort.id())?;
-    } else if definition
+    let has_criteria = definition
         .filters
         .as_ref()
-        .is_some_and(|filters| has_criteria(&filters.parse()))
-    {
-        cohorts::request_snapshot(conn, cohort.id())?;
+        .is_some_and(|filters| has_criteria(&filters.parse()));
+    if !definition.is_static {
+        cohorts::request_calculation(conn, cohort.id())?;
+    } else if !person_ids.is_empty() || !has_criteria {
+        let ids = person_ids.iter().map(String::as_str);
+        let found = members::known(conn, project.place(), ids)?;
+        members::edit(conn, &cohort, |_| found)?;
     } else {
-        cohorts::settle_empty(conn, cohort.id())?;
+        cohorts::request_snapshot(conn, cohort.id())?;
     }
     find(conn, project, cohort.id())
 }
@@ -193,10 +283,17 @@ fn change(
     let row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     let retyped = !matches!(body.cohort_type, Patch::Absent);
     let refiltered = matches!(body.filters, Patch::Value(_));
-    let mut definition = changed_definition(&row.definition, body)?;
+    let mut definition = definition::changed(&row.definition, body)?;
     if retyped {
         types::check(conn, project, &definition)?;
     }
+    if refiltered && definition.is_static {
+        definition::check_frozen(&row.definition, &definition)?;
+    }
+    if definition.deleted && !row.definition.deleted {
+        references::check_unused(conn, project, id)?;
+    }
+    references::check(conn, project, id, &definition)?;
     if refiltered {
         definition.cohort_type = types::stored(conn, project, &definition)?;
     }
@@ -210,97 +307,6 @@ fn change(
         cohorts::request_calculation(conn, id)?;
     }
     find(conn, project, id)
-}
-
-fn new_definition(body: CohortCreate) -> Result<Definition, Error> {
-    let is_static = body.is_static.unwrap_or(false);
-    let filters = match body.filters {
-        None => None,
-        Some(filters) => read_filters(&filters, is_static)?,
-    };
-    if let Some(query) = body.query {
-        return Err(refuse_query(&query));
-    }
-    let groups = match body.groups {
-        None => JsonText("[]".to_owned()),
-        Some(groups) => {
-            let complete = complete_groups(&groups.parse());
-            JsonText::of(&complete.map_err(|error| Error::field("groups", error.detail))?)
-        }
-    };
-    Ok(Definition {
-        name: body.name,
-        description: body.description.unwrap_or_default(),
-        groups,
-        filters,
-        query: None,
-        deleted: body.deleted.unwrap_or(false),
-        is_static,
-        cohort_type: body.cohort_type.filter(|text| !text.is_empty()),
-    })
-}
-
-fn changed_definition(before: &Definition, body: PatchedCohort) -> Result<Definition, Error> {
-    let mut after = before.clone();
-    if let Some(name) = body.name.change() {
-        after.name = name;
-    }
-    if let Some(description) = body.description.value() {
-        after.description = description;
-    }
-    if let Some(groups) = body.groups.value() {
-        let groups = rewrite_groups(&groups.parse());
-        complete_groups(&groups).map_err(|error| Error::field("groups", error.detail))?;
-        after.groups = JsonText::of(&groups);
-    }
-    if let Some(deleted) = body.deleted.value() {
-        after.deleted = deleted;
-    }
-    if let Some(is_static) = body.is_static.value() {
-        after.is_static = is_static;
-    }
-    match body.filters {
-        Patch::Absent => {}
-        Patch::Null if after.is_static => after.filters = None,
-        Patch::Null => {
-            Filter::parse(&serde_json::Value::Null)
-                .map_err(|error| Error::filter("filters", error))?;
-        }
-        Patch::Value(filters) => after.filters = read_filters(&filters, after.is_static)?,
-    }
-    if let Patch::Value(query) = body.query {
-        return Err(refuse_query(&query));
-    }
-    if let Some(cohort_type) = body.cohort_type.change() {
-        after.cohort_type = cohort_type.filter(|text| !text.is_empty());
-    }
-    Ok(after)
-}
-
-/// The filters to store. A static cohort may have none: then whatever was sent in their place is not looked at.
-fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, Error> {
-    let value = filters.parse();
-    if is_static && !has_criteria(&value) {
-        return Ok(None);
-    }
-    let normalised = Filter::normalised(&value).map_err(|error| Error::filter("filters", error))?;
-    Ok(Some(JsonText::of(&normalised)))
-}
-
-fn refuse_query(query: &RawJson) -> Error {
-    let kind = query.parse()["kind"].clone();
-    Error::field(
-        "query",
-        match kind.as_str() {
-            Some("ActorsQuery" | "HogQLQuery") => {
-                "Queries are not offered by this version; use filters.".to_owned()
-            }
-            other => format!(
-                "Query must be an ActorsQuery or HogQLQuery. Got: {}",
-                other.unwrap_or("None")
-            ),
-        },
-    )
 }
 
 /// A cohort of the project as callers see it.

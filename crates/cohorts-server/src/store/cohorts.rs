@@ -10,7 +10,7 @@ use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
 use diesel::dsl::now;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::keys::Teammate;
 use super::schema::{calculations, cohorts, teammates};
@@ -123,6 +123,42 @@ pub fn find_by_name(
         .optional()
 }
 
+/// The definitions of those of these cohorts that are in the project, deleted or not.
+pub fn definitions(
+    conn: &mut Conn,
+    project: ProjectId,
+    ids: &[i64],
+) -> QueryResult<HashMap<i64, Definition>> {
+    let rows: Vec<(i64, Definition)> = cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::id.eq_any(ids))
+        .select((cohorts::id, Definition::as_select()))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The live cohorts of the project whose filters may name other cohorts: number, name and filters.
+pub fn naming_others(
+    conn: &mut Conn,
+    project: ProjectId,
+) -> QueryResult<Vec<(i64, Option<String>, JsonText)>> {
+    cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(
+            cohorts::filters
+                .cast::<Nullable<Text>>()
+                .like("%\"cohort\"%"),
+        )
+        .order(cohorts::id)
+        .select((
+            cohorts::id,
+            cohorts::name,
+            cohorts::filters.assume_not_null(),
+        ))
+        .load(conn)
+}
+
 /// Reads a cohort and keeps others from changing it until the transaction ends.
 pub fn lock(conn: &mut Conn, project: ProjectId, id: CohortId) -> QueryResult<Option<Cohort>> {
     cohorts::table
@@ -190,17 +226,6 @@ pub fn cancel_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
 pub fn request_snapshot(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     diesel::update(cohorts::table.find(id.0))
         .set(cohorts::is_calculating.eq(true))
-        .execute(conn)?;
-    Ok(())
-}
-
-/// A static cohort without criteria is complete as soon as it is made.
-pub fn settle_empty(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
-    diesel::update(cohorts::table.find(id.0))
-        .set((
-            cohorts::count.eq(0),
-            cohorts::last_calculation.eq(Utc::now()),
-        ))
         .execute(conn)?;
     Ok(())
 }
@@ -334,6 +359,29 @@ pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> QueryResult<bool> {
     Ok(found.is_some())
 }
 
+/// A new attempt at the members of a cohort, by which a worker's claim on it is lost.
+pub fn next_attempt(conn: &mut Conn, id: CohortId) -> QueryResult<i64> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::lease_until.eq(None::<DateTime<Utc>>),
+        ))
+        .returning(cohorts::attempt)
+        .get_result(conn)
+}
+
+/// Lets readers see the members that were written by hand as of a version.
+pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::member_version.eq(version),
+            cohorts::count.eq(count),
+            cohorts::last_calculation.eq(Utc::now()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// Ends a calculation well: from now on readers see the members that its attempt wrote.
 /// Does nothing if the claim is lost.
 pub fn publish(conn: &mut Conn, claimed: &Cohort, count: i64, seen_batch: i64) -> QueryResult<()> {
@@ -431,6 +479,35 @@ pub fn last_failures(conn: &mut Conn, ids: &[i64]) -> QueryResult<HashMap<i64, F
         ))
         .load(conn)?;
     Ok(rows.into_iter().map(|row| (row.cohort_id, row)).collect())
+}
+
+/// A calculation that was begun.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = calculations)]
+pub struct Calculation {
+    pub id: i64,
+    pub filters: Option<JsonText>,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub count: Option<i64>,
+    pub error: Option<String>,
+}
+
+/// Some calculations of a cohort, newest first, and how many there are.
+pub fn history(
+    conn: &mut Conn,
+    id: CohortId,
+    limit: i64,
+    offset: i64,
+) -> QueryResult<(Vec<Calculation>, i64)> {
+    let own = calculations::table.filter(calculations::cohort_id.eq(id.0));
+    let rows = own
+        .order((calculations::started_at.desc(), calculations::id.desc()))
+        .limit(limit)
+        .offset(offset)
+        .select(Calculation::as_select())
+        .load(conn)?;
+    Ok((rows, own.count().get_result(conn)?))
 }
 
 /// How long the last calculation of a cohort took that ended well.

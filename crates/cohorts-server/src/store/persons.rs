@@ -121,6 +121,18 @@ pub fn numbers_of(
     Ok(rows.collect())
 }
 
+/// The numbers of those of these people who are in the project.
+pub fn numbers_of_uuids(conn: &mut Conn, place: Place, uuids: &[Uuid]) -> QueryResult<Vec<i64>> {
+    let rows: Vec<NumberRow> = diesel::sql_query(
+        "select p.number from unnest($2) as wanted(uuid) \
+         join persons p on p.place = $1 and p.uuid = wanted.uuid",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<diesel::sql_types::Uuid>, _>(uuids)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.number).collect())
+}
+
 /// Gives each distinct id to the number beside it, unless it is somebody's by now.
 /// `wanted` comes sorted, so that two writers never wait for each other.
 pub fn claim_ids(

@@ -1,0 +1,117 @@
+//! From what callers send to the definition of a cohort.
+
+use cohorts_api::types::{CohortCreate, PatchedCohort};
+use cohorts_api::{Patch, RawJson};
+use cohorts_engine::Filter;
+use cohorts_engine::filter::has_criteria;
+use cohorts_engine::legacy::{complete_groups, rewrite_groups};
+
+use crate::error::Error;
+use crate::store::JsonText;
+use crate::store::cohorts::Definition;
+
+/// The criteria of a static cohort were used once, when it was filled.
+pub fn check_frozen(before: &Definition, after: &Definition) -> Result<(), Error> {
+    let value = |definition: &Definition| definition.filters.as_ref().map(JsonText::parse);
+    let (before, after) = (value(before), value(after));
+    let criteria = |filters: &Option<serde_json::Value>| filters.as_ref().is_some_and(has_criteria);
+    if before == after || !(criteria(&before) || criteria(&after)) {
+        return Ok(());
+    }
+    Err(Error::whole(
+        "Editing the criteria of a static cohort is not supported yet. Create a new cohort instead.",
+    ))
+}
+
+/// What a new cohort is given.
+pub fn new(body: CohortCreate) -> Result<Definition, Error> {
+    let is_static = body.is_static.unwrap_or(false);
+    let filters = match body.filters {
+        None => None,
+        Some(filters) => read_filters(&filters, is_static)?,
+    };
+    if let Some(query) = body.query {
+        return Err(refuse_query(&query));
+    }
+    let groups = match body.groups {
+        None => JsonText("[]".to_owned()),
+        Some(groups) => {
+            let complete = complete_groups(&groups.parse());
+            JsonText::of(&complete.map_err(|error| Error::field("groups", error.detail))?)
+        }
+    };
+    Ok(Definition {
+        name: body.name,
+        description: body.description.unwrap_or_default(),
+        groups,
+        filters,
+        query: None,
+        deleted: body.deleted.unwrap_or(false),
+        is_static,
+        cohort_type: body.cohort_type.filter(|text| !text.is_empty()),
+    })
+}
+
+/// What a cohort is after a change: what was not sent stays.
+pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, Error> {
+    let mut after = before.clone();
+    if let Some(name) = body.name.change() {
+        after.name = name;
+    }
+    if let Some(description) = body.description.value() {
+        after.description = description;
+    }
+    if let Some(groups) = body.groups.value() {
+        let groups = rewrite_groups(&groups.parse());
+        complete_groups(&groups).map_err(|error| Error::field("groups", error.detail))?;
+        after.groups = JsonText::of(&groups);
+    }
+    if let Some(deleted) = body.deleted.value() {
+        after.deleted = deleted;
+    }
+    if let Some(is_static) = body.is_static.value() {
+        after.is_static = is_static;
+    }
+    match body.filters {
+        Patch::Absent => {}
+        Patch::Null if after.is_static => after.filters = None,
+        Patch::Null => {
+            Filter::parse(&serde_json::Value::Null)
+                .map_err(|error| Error::filter("filters", error))?;
+        }
+        Patch::Value(filters) => after.filters = read_filters(&filters, after.is_static)?,
+    }
+    if let Patch::Value(query) = body.query {
+        return Err(refuse_query(&query));
+    }
+    if let Some(cohort_type) = body.cohort_type.change() {
+        after.cohort_type = cohort_type.filter(|text| !text.is_empty());
+    }
+    Ok(after)
+}
+
+/// The filters to store. A static cohort may have none: then whatever was sent in their place is not looked at.
+fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, Error> {
+    let value = filters.parse();
+    if is_static && !has_criteria(&value) {
+        return Ok(None);
+    }
+    let normalised = Filter::normalised(&value).map_err(|error| Error::filter("filters", error))?;
+    Ok(Some(JsonText::of(&normalised)))
+}
+
+fn refuse_query(query: &RawJson) -> Error {
+    let kind = query.parse()["kind"].clone();
+    Error::field(
+        "query",
+        match kind.as_str() {
+            Some("ActorsQuery" | "HogQLQuery") => {
+                "Queries are not offered by this version; use filters.".to_owned()
+            }
+            other => format!(
+                "Query must be an ActorsQuery or HogQLQuery. Got: {}",
+                other.unwrap_or("None")
+            ),
+        },
+    )
+}

@@ -1,0 +1,130 @@
+//! Cohorts that name one another in their criteria.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Error;
+use crate::store::cohorts::{self, Definition};
+use crate::store::{CohortId, Conn, ProjectId};
+
+/// Names that are listed in a refusal; the others are counted.
+const NAMED: usize = 5;
+
+/// Refuses criteria that lead to a cohort which is not there, or back to where they started.
+pub fn check(
+    conn: &mut Conn,
+    project: ProjectId,
+    id: CohortId,
+    definition: &Definition,
+) -> Result<(), Error> {
+    let mut graph = BTreeMap::from([(id.0, named(definition))]);
+    loop {
+        let known: BTreeSet<i64> = graph.keys().copied().collect();
+        let next = graph.values().flatten().copied();
+        let next: Vec<i64> = next.filter(|id| !known.contains(id)).collect();
+        if next.is_empty() {
+            break;
+        }
+        let found = cohorts::definitions(conn, project, &next)?;
+        if next.iter().any(|id| !found.contains_key(id)) {
+            return Err(whole("Invalid Cohort ID in filter"));
+        }
+        graph.extend(
+            found
+                .iter()
+                .map(|(id, definition)| (*id, named(definition))),
+        );
+    }
+    match has_loop(graph) {
+        true => Err(whole("Cohorts cannot reference other cohorts in a loop.")),
+        false => Ok(()),
+    }
+}
+
+/// The cohorts that a definition names. The criteria of a static cohort no longer count.
+fn named(definition: &Definition) -> BTreeSet<i64> {
+    if definition.is_static {
+        return BTreeSet::new();
+    }
+    let filter = definition.filter();
+    filter.map_or_else(
+        |_| BTreeSet::new(),
+        |filter| filter.cohort_references().into_iter().collect(),
+    )
+}
+
+/// Takes away, again and again, what names nothing that is left.
+fn has_loop(mut graph: BTreeMap<i64, BTreeSet<i64>>) -> bool {
+    while !graph.is_empty() {
+        let left: BTreeSet<i64> = graph.keys().copied().collect();
+        graph.retain(|_, named| named.iter().any(|id| left.contains(id)));
+        if graph.len() == left.len() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The live cohorts of the project that name this one in their filters, by number.
+pub fn users(
+    conn: &mut Conn,
+    project: ProjectId,
+    id: CohortId,
+) -> Result<Vec<(i64, String)>, Error> {
+    let candidates = cohorts::naming_others(conn, project)?;
+    let names = candidates.into_iter().filter(|(own, _, filters)| {
+        let filter = cohorts_engine::Filter::parse_stored(&filters.parse());
+        *own != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
+    });
+    let shown = |name: Option<String>| {
+        name.filter(|name| !name.is_empty())
+            .unwrap_or("Unnamed".to_owned())
+    };
+    Ok(names.map(|(id, name, _)| (id, shown(name))).collect())
+}
+
+/// Refuses to delete a cohort that others build on.
+pub fn check_unused(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<(), Error> {
+    let users = users(conn, project, id)?;
+    if users.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = users
+        .iter()
+        .take(NAMED)
+        .map(|(_, name)| name.as_str())
+        .collect();
+    let more = match users.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Err(whole(&format!(
+        "This cohort is used as criteria in {} other cohort(s): {}{more}. Remove it from their criteria first.",
+        users.len(),
+        names.join(", ")
+    )))
+}
+
+fn whole(detail: &str) -> Error {
+    Error::whole(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(edges: &[(i64, &[i64])]) -> BTreeMap<i64, BTreeSet<i64>> {
+        edges
+            .iter()
+            .map(|(id, named)| (*id, named.iter().copied().collect()))
+            .collect()
+    }
+
+    #[test]
+    fn a_diamond_is_no_loop_and_a_self_reference_is() {
+        let diamond = graph(&[(1, &[2, 3]), (2, &[4]), (3, &[4]), (4, &[])]);
+        assert!(!has_loop(diamond));
+        assert!(has_loop(graph(&[(1, &[1])])));
+        assert!(has_loop(graph(&[(1, &[2]), (2, &[3]), (3, &[2])])));
+        assert!(!has_loop(graph(&[])));
+    }
+}

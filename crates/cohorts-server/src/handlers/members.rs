@@ -1,0 +1,158 @@
+//! Who is in a static cohort: people added, removed and copied, each in one transaction with the count.
+
+use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd};
+use cohorts_api::{
+    CohortsAddPersonsToStaticCohortRequest, CohortsAddPersonsToStaticCohortResponse,
+    CohortsRemovePersonFromStaticCohortRequest, CohortsRemovePersonFromStaticCohortResponse,
+    MembersApi,
+};
+use roaring::RoaringBitmap;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Service, activity};
+use crate::auth::Caller;
+use crate::error::Error;
+use crate::store::cohorts::{self, Cohort};
+use crate::store::{CohortId, Conn, Place, members, persons};
+
+/// People that one request may add.
+const MOST: usize = 1_000;
+
+impl MembersApi for Service {
+    async fn cohorts_add_persons_to_static_cohort(
+        &self,
+        caller: Caller,
+        request: CohortsAddPersonsToStaticCohortRequest,
+    ) -> Result<CohortsAddPersonsToStaticCohortResponse, Error> {
+        let id = CohortId(request.path.id);
+        let add = move |conn: &mut Conn| add(conn, &caller, id, &request.body);
+        self.store.transaction(add).await?;
+        Ok(CohortsAddPersonsToStaticCohortResponse::Status200(Done {
+            success: true,
+        }))
+    }
+
+    async fn cohorts_remove_person_from_static_cohort(
+        &self,
+        caller: Caller,
+        request: CohortsRemovePersonFromStaticCohortRequest,
+    ) -> Result<CohortsRemovePersonFromStaticCohortResponse, Error> {
+        let id = CohortId(request.path.id);
+        let remove = move |conn: &mut Conn| remove(conn, &caller, id, &request.body);
+        self.store.transaction(remove).await?;
+        Ok(CohortsRemovePersonFromStaticCohortResponse::Status200(
+            Done { success: true },
+        ))
+    }
+}
+
+fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> Result<(), Error> {
+    let refuse = |detail: &str| Err(Error::whole(detail));
+    let cohort = cohorts::lock(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
+    if !cohort.definition.is_static {
+        return refuse("Can only add users to static cohorts");
+    }
+    let sent = body
+        .person_ids
+        .as_ref()
+        .map_or(Value::Null, |ids| ids.parse());
+    let Value::Array(ids) = sent else {
+        return refuse("person_ids must be a list");
+    };
+    if ids.is_empty() {
+        return refuse("person_ids cannot be empty");
+    }
+    if ids.len() > MOST {
+        return refuse("List size exceeds limit");
+    }
+    let found = known(
+        conn,
+        caller.project.id().place(),
+        ids.iter().filter_map(Value::as_str),
+    )?;
+    if found.is_empty() {
+        return refuse("No valid users to add to cohort");
+    }
+    edit(conn, &cohort, |members| members | found)?;
+    activity::persons_edited(conn, caller, id, "persons_added_manually")
+}
+
+fn remove(
+    conn: &mut Conn,
+    caller: &Caller,
+    id: CohortId,
+    body: &PersonToRemove,
+) -> Result<(), Error> {
+    let refuse = |detail: &str| Err(Error::whole(detail));
+    let cohort = cohorts::lock(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
+    if !cohort.definition.is_static {
+        return refuse("Can only remove users from static cohorts");
+    }
+    let sent = body.person_id.as_ref().map_or(Value::Null, |id| id.parse());
+    let text = match &sent {
+        Value::Null => return refuse("person_id is required"),
+        Value::String(text) if text.is_empty() => return refuse("person_id is required"),
+        Value::String(text) => text,
+        _ => return refuse("person_id must be a string"),
+    };
+    if text.parse::<Uuid>().is_err() {
+        return refuse("person_id must be a valid UUID");
+    }
+    let found = known(
+        conn,
+        caller.project.id().place(),
+        [text.as_str()].into_iter(),
+    )?;
+    if found.is_empty() {
+        return Err(Error::NoSuchPerson);
+    }
+    let before = members::read(conn, cohort.project().place(), id, cohort.member_version)?;
+    if before.is_disjoint(&found) {
+        return Ok(());
+    }
+    edit(conn, &cohort, |members| members - found)?;
+    activity::persons_edited(conn, caller, id, "person_removed_manually")
+}
+
+/// The numbers of those people who are in the project. What is no uuid is nobody's.
+pub(super) fn known<'a>(
+    conn: &mut Conn,
+    place: Place,
+    ids: impl Iterator<Item = &'a str>,
+) -> Result<RoaringBitmap, Error> {
+    let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
+    let numbers = persons::numbers_of_uuids(conn, place, &uuids)?;
+    let numbers = numbers
+        .into_iter()
+        .map(|number| u32::try_from(number).map_err(anyhow::Error::from));
+    Ok(numbers.collect::<Result<RoaringBitmap, _>>()?)
+}
+
+/// Changes the members of a static cohort whose row is locked, and its count with them.
+pub(super) fn edit(
+    conn: &mut Conn,
+    cohort: &Cohort,
+    change: impl FnOnce(RoaringBitmap) -> RoaringBitmap,
+) -> Result<(), Error> {
+    let place = cohort.project().place();
+    let before = members::read(conn, place, cohort.id(), cohort.member_version)?;
+    let after = change(before.clone());
+    // A calculation under way loses its claim by this, and is made again on top of what is written here.
+    let version = cohorts::next_attempt(conn, cohort.id())?;
+    let changed = cohorts_engine::chunks::changed(&before, &after);
+    members::write(
+        conn,
+        place,
+        cohort.id(),
+        cohort.member_version,
+        version,
+        &changed,
+    )?;
+    Ok(cohorts::publish_edit(
+        conn,
+        cohort.id(),
+        version,
+        after.len() as i64,
+    )?)
+}
