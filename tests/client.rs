@@ -76,7 +76,7 @@ async fn a_cohort_is_created_settled_and_listed_with_its_people() {
     assert_eq!(names, ["ann", "cid", "dee"]);
 
     let listed = client.cohorts_list().project_id(&id).stream();
-    let listed: Vec<types::Cohort> = listed.try_collect().await.expect("cohorts");
+    let listed: Vec<types::CohortListItem> = listed.try_collect().await.expect("cohorts");
     assert_eq!(
         listed.iter().map(|cohort| cohort.id).collect::<Vec<_>>(),
         [made.id]

@@ -392,3 +392,119 @@ fn an_id_that_is_no_number_is_not_found() {
         );
     }
 }
+
+/// The names in a list.
+fn names(project: &Project, query: &str) -> Vec<String> {
+    let page = project.get(&format!("cohorts/?{query}"));
+    assert_eq!(page.status, 200, "{}", page.text);
+    let rows = page.json()["results"].as_array().expect("rows").clone();
+    rows.iter()
+        .map(|row| row["name"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_list_is_of_the_type_and_the_maker_asked_for() {
+    let project = Project::new();
+    let made = project
+        .post("cohorts/", json!({"name": "listed", "is_static": true}))
+        .json();
+    project.cohort(json!({"name": "moving"}));
+    assert_eq!(names(&project, "type=static"), ["listed"]);
+    assert_eq!(names(&project, "type=dynamic"), ["moving"]);
+    assert_eq!(names(&project, "type=banana"), ["moving", "listed"]);
+    let ana = &made["created_by"]["id"];
+    assert_eq!(
+        names(&project, &format!("created_by_id={ana}&type=static")),
+        ["listed"]
+    );
+    assert_eq!(names(&project, "created_by_id=999999999").len(), 0);
+    project
+        .get("cohorts/?created_by_id=ana")
+        .is_error(400, "invalid_input", Some("created_by_id"));
+}
+
+#[test]
+fn a_search_finds_parts_of_names_and_names_with_typing_errors() {
+    let project = Project::new();
+    for name in ["Loyal buyers", "Something else", "100%_sure"] {
+        project.cohort(json!({"name": name}));
+    }
+    project.cohort(json!({}));
+    for term in [
+        "Loyal+buyers",
+        "Loyal",
+        "loyal+buyers",
+        "LOYAL",
+        "%20yal%20buy".trim_start_matches("%20"),
+    ] {
+        assert_eq!(
+            names(&project, &format!("search={term}")),
+            ["Loyal buyers"],
+            "{term}"
+        );
+    }
+    assert_eq!(names(&project, "search=100%25_"), ["100%_sure"]);
+    assert_eq!(names(&project, "search=%25").len(), 1);
+    assert_eq!(names(&project, "search=qqqqnothing").len(), 0);
+    let rows = project.get("cohorts/?search=loyal").json();
+    assert_eq!(rows["results"][0]["search_match_type"], "exact");
+    for query in ["", "search=", "search=%20%20"] {
+        let rows = project.get(&format!("cohorts/?{query}")).json();
+        assert_eq!(
+            (&rows["count"], rows["results"][0].get("search_match_type")),
+            (&json!(4), None)
+        );
+    }
+    if project.server.data().tells_similar_names() {
+        let rows = project.get("cohorts/?search=Loyl+buyres").json();
+        assert_eq!(rows["results"][0]["name"], "Loyal buyers");
+        assert_eq!(rows["results"][0]["search_match_type"], "similar");
+    }
+    let long = project.get(&format!("cohorts/?search={}", "a".repeat(201)));
+    let detail = long.is_error(400, "invalid_input", Some("search")).detail();
+    assert_eq!(detail, "Search query must be 200 characters or fewer.");
+    assert_eq!(
+        project
+            .get(&format!("cohorts/?search={}", "a".repeat(200)))
+            .status,
+        200
+    );
+}
+
+#[test]
+fn behavioral_cohorts_and_what_builds_on_them_can_be_hidden() {
+    let project = Project::new();
+    let on = |id: i64| any_of(json!([{"type": "cohort", "key": "id", "value": id}]));
+    let nested =
+        json!({"properties": {"type": "OR", "values": [{"type": "AND", "values": [did("x", 1)]}]}});
+    let one = project.cohort(json!({"name": "1", "filters": nested}));
+    let two = project.cohort(json!({"name": "2", "filters": on(one)}));
+    project.cohort(json!({"name": "3", "filters": on(two)}));
+    project.cohort(json!({"name": "4", "filters": any_of(json!([person("a", "exact", 1)]))}));
+    project
+        .cohort(json!({"name": "5", "is_static": true, "filters": any_of(json!([did("x", 1)]))}));
+    assert_eq!(names(&project, "hide_behavioral_cohorts=TRUE"), ["5", "4"]);
+    assert_eq!(
+        names(&project, "hide_behavioral_cohorts=1"),
+        ["5", "4", "3", "2", "1"]
+    );
+}
+
+#[test]
+fn basic_rows_have_no_definition() {
+    let project = Project::new();
+    project.cohort(json!({"name": "A"}));
+    for (query, there) in [
+        ("basic=true", false),
+        ("basic=ON", false),
+        ("basic=no", true),
+        ("", true),
+    ] {
+        let row = project.get(&format!("cohorts/?{query}")).json()["results"][0].clone();
+        for key in ["filters", "query", "groups"] {
+            assert_eq!(row.get(key).is_some(), there, "{query} {key}");
+        }
+        assert_eq!((&row["name"], &row["count"]), (&json!("A"), &Value::Null));
+    }
+}

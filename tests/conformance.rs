@@ -14,6 +14,7 @@ type Provocation = fn(&Project) -> Answer;
 /// The operation, the status, and a request that gets it.
 const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_list", 200, |p| p.get("cohorts/")),
+    ("cohorts_list", 400, |p| p.get("cohorts/?created_by_id=ana")),
     ("cohorts_list", 401, |p| {
         without_key(p, Method::GET, "cohorts/")
     }),

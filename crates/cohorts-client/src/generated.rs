@@ -1011,6 +1011,188 @@ pub mod types {
             Self::Int64(value)
         }
     }
+    /// A named set of people, in a list.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortListItem {
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
+        /// The number of members after the last calculation.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub count: ::std::option::Option<i64>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub created_by: ::std::option::Option<UserBasic>,
+        /// Whether it was deleted; it can be restored.
+        pub deleted: bool,
+        pub description: ::std::string::String,
+        /// How many calculations failed since the last that ended well.
+        pub errors_calculating: i64,
+        /// Always empty; kept for PostHog's clients.
+        pub experiment_set: ::std::vec::Vec<i64>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub filters: ::std::option::Option<StoredFilters>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub groups: ::std::option::Option<CohortGroups>,
+        pub id: i64,
+        /// Whether a calculation waits or runs.
+        pub is_calculating: bool,
+        /// Whether its members are a list, rather than those who meet criteria.
+        pub is_static: bool,
+        /// Always null; kept for PostHog's clients.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub last_backfill_person_properties_at: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// The end of the last calculation that ended well.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub last_calculation: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// Why the last failed calculation failed.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub last_error_message: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub name: ::std::option::Option<::std::string::String>,
+        /// The number of the last calculation that was asked for.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub pending_version: ::std::option::Option<i64>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub query: ::std::option::Option<CohortQuery>,
+        /// Whether the name holds what was searched for, or is like it; absent without a search.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
+        /// The number of the last calculation that ended well.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub version: ::std::option::Option<i64>,
+    }
+    impl CohortListItem {
+        pub fn builder() -> builder::CohortListItem {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortListItemCohortType {
+        #[serde(rename = "static")]
+        Static,
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        #[serde(rename = "realtime")]
+        Realtime,
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortListItemCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortListItemCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Whether the name holds what was searched for, or is like it; absent without a search.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortListItemSearchMatchType {
+        #[serde(rename = "exact")]
+        Exact,
+        #[serde(rename = "similar")]
+        Similar,
+    }
+    impl ::std::fmt::Display for CohortListItemSearchMatchType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::Similar => f.write_str("similar"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortListItemSearchMatchType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "similar" => Ok(Self::Similar),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortListItemSearchMatchType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for CohortListItemSearchMatchType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// The answer to criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortPreview {
@@ -1071,6 +1253,60 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortsListType {
+        #[serde(rename = "static")]
+        Static,
+        #[serde(rename = "dynamic")]
+        Dynamic,
+    }
+    impl ::std::fmt::Display for CohortsListType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::Dynamic => f.write_str("dynamic"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortsListType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "dynamic" => Ok(Self::Dynamic),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortsListType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortsListType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// It is done.
@@ -1403,7 +1639,7 @@ pub mod types {
         pub next: ::std::option::Option<::std::string::String>,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub previous: ::std::option::Option<::std::string::String>,
-        pub results: ::std::vec::Vec<Cohort>,
+        pub results: ::std::vec::Vec<CohortListItem>,
     }
     impl PaginatedCohortList {
         pub fn builder() -> builder::PaginatedCohortList {
@@ -4578,6 +4814,458 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct CohortListItem {
+            cohort_type: ::std::result::Result<
+                ::std::option::Option<super::CohortListItemCohortType>,
+                ::std::string::String,
+            >,
+            count: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            created_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            created_by: ::std::result::Result<
+                ::std::option::Option<super::UserBasic>,
+                ::std::string::String,
+            >,
+            deleted: ::std::result::Result<bool, ::std::string::String>,
+            description: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            errors_calculating: ::std::result::Result<i64, ::std::string::String>,
+            experiment_set: ::std::result::Result<
+                ::std::vec::Vec<i64>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<
+                ::std::option::Option<super::StoredFilters>,
+                ::std::string::String,
+            >,
+            groups: ::std::result::Result<
+                ::std::option::Option<super::CohortGroups>,
+                ::std::string::String,
+            >,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            is_calculating: ::std::result::Result<bool, ::std::string::String>,
+            is_static: ::std::result::Result<bool, ::std::string::String>,
+            last_backfill_person_properties_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            last_calculation: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            last_error_message: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            pending_version: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            query: ::std::result::Result<
+                ::std::option::Option<super::CohortQuery>,
+                ::std::string::String,
+            >,
+            search_match_type: ::std::result::Result<
+                ::std::option::Option<super::CohortListItemSearchMatchType>,
+                ::std::string::String,
+            >,
+            version: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortListItem {
+            fn default() -> Self {
+                Self {
+                    cohort_type: Err("no value supplied for cohort_type".to_string()),
+                    count: Err("no value supplied for count".to_string()),
+                    created_at: Err("no value supplied for created_at".to_string()),
+                    created_by: Err("no value supplied for created_by".to_string()),
+                    deleted: Err("no value supplied for deleted".to_string()),
+                    description: Err("no value supplied for description".to_string()),
+                    errors_calculating: Err(
+                        "no value supplied for errors_calculating".to_string(),
+                    ),
+                    experiment_set: Err(
+                        "no value supplied for experiment_set".to_string(),
+                    ),
+                    filters: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    id: Err("no value supplied for id".to_string()),
+                    is_calculating: Err(
+                        "no value supplied for is_calculating".to_string(),
+                    ),
+                    is_static: Err("no value supplied for is_static".to_string()),
+                    last_backfill_person_properties_at: Err(
+                        "no value supplied for last_backfill_person_properties_at"
+                            .to_string(),
+                    ),
+                    last_calculation: Err(
+                        "no value supplied for last_calculation".to_string(),
+                    ),
+                    last_error_message: Err(
+                        "no value supplied for last_error_message".to_string(),
+                    ),
+                    name: Err("no value supplied for name".to_string()),
+                    pending_version: Err(
+                        "no value supplied for pending_version".to_string(),
+                    ),
+                    query: Ok(Default::default()),
+                    search_match_type: Ok(Default::default()),
+                    version: Err("no value supplied for version".to_string()),
+                }
+            }
+        }
+        impl CohortListItem {
+            pub fn cohort_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortListItemCohortType>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn created_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_at: {e}")
+                    });
+                self
+            }
+            pub fn created_by<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_by = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_by: {e}")
+                    });
+                self
+            }
+            pub fn deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for deleted: {e}")
+                    });
+                self
+            }
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            pub fn errors_calculating<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.errors_calculating = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for errors_calculating: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn experiment_set<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.experiment_set = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for experiment_set: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn is_calculating<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_calculating = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for is_calculating: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn is_static<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_static = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_static: {e}")
+                    });
+                self
+            }
+            pub fn last_backfill_person_properties_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_backfill_person_properties_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for last_backfill_person_properties_at: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn last_calculation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_calculation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for last_calculation: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn last_error_message<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_error_message = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for last_error_message: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            pub fn pending_version<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.pending_version = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for pending_version: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn query<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.query = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for query: {e}")
+                    });
+                self
+            }
+            pub fn search_match_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortListItemSearchMatchType>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.search_match_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for search_match_type: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn version<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.version = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for version: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortListItem> for super::CohortListItem {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortListItem,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_type: value.cohort_type?,
+                    count: value.count?,
+                    created_at: value.created_at?,
+                    created_by: value.created_by?,
+                    deleted: value.deleted?,
+                    description: value.description?,
+                    errors_calculating: value.errors_calculating?,
+                    experiment_set: value.experiment_set?,
+                    filters: value.filters?,
+                    groups: value.groups?,
+                    id: value.id?,
+                    is_calculating: value.is_calculating?,
+                    is_static: value.is_static?,
+                    last_backfill_person_properties_at: value
+                        .last_backfill_person_properties_at?,
+                    last_calculation: value.last_calculation?,
+                    last_error_message: value.last_error_message?,
+                    name: value.name?,
+                    pending_version: value.pending_version?,
+                    query: value.query?,
+                    search_match_type: value.search_match_type?,
+                    version: value.version?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortListItem> for CohortListItem {
+            fn from(value: super::CohortListItem) -> Self {
+                Self {
+                    cohort_type: Ok(value.cohort_type),
+                    count: Ok(value.count),
+                    created_at: Ok(value.created_at),
+                    created_by: Ok(value.created_by),
+                    deleted: Ok(value.deleted),
+                    description: Ok(value.description),
+                    errors_calculating: Ok(value.errors_calculating),
+                    experiment_set: Ok(value.experiment_set),
+                    filters: Ok(value.filters),
+                    groups: Ok(value.groups),
+                    id: Ok(value.id),
+                    is_calculating: Ok(value.is_calculating),
+                    is_static: Ok(value.is_static),
+                    last_backfill_person_properties_at: Ok(
+                        value.last_backfill_person_properties_at,
+                    ),
+                    last_calculation: Ok(value.last_calculation),
+                    last_error_message: Ok(value.last_error_message),
+                    name: Ok(value.name),
+                    pending_version: Ok(value.pending_version),
+                    query: Ok(value.query),
+                    search_match_type: Ok(value.search_match_type),
+                    version: Ok(value.version),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct CohortPreview {
             as_of: ::std::result::Result<
                 ::chrono::DateTime<::chrono::offset::Utc>,
@@ -5050,7 +5738,7 @@ pub mod types {
                 ::std::string::String,
             >,
             results: ::std::result::Result<
-                ::std::vec::Vec<super::Cohort>,
+                ::std::vec::Vec<super::CohortListItem>,
                 ::std::string::String,
             >,
         }
@@ -5103,7 +5791,7 @@ pub mod types {
             }
             pub fn results<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Cohort>>,
+                T: ::std::convert::TryInto<::std::vec::Vec<super::CohortListItem>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.results = value
@@ -6764,19 +7452,31 @@ impl ClientHooks<()> for &Client {}
 impl Client {
     /// List the cohorts of a project
     ///
-    /// Cohorts that are not deleted, newest first.
+    /// Cohorts that are not deleted, newest first. All conditions must hold.
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
     ///
     /// Arguments:
     /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `basic`: Whether rows come without `filters`, `query` and `groups`.
+    /// - `created_by_id`: The number of the member of the team who made the cohort.
+    /// - `hide_behavioral_cohorts`: Whether to leave out dynamic cohorts with a criterion on events, and dynamic ones that build on such.
     /// - `limit`: Rows on a page. Zero, negative or not a number counts as absent, which is 100.
     /// - `offset`: Rows to skip. Negative or not a number counts as absent, which is 0.
+    /// - `search`: Part of the name, in any letters, or something like it: names with typing errors are found too where the
+    /// database has the extension pg_trgm, if a word begins alike. At most 200 characters. Names that hold it come before similar ones.
+    ///
+    /// - `type_`: `static` or `dynamic`; anything else counts as absent, which is both.
     /// ```text
     /// let response = client.cohorts_list()
     ///     .project_id(project_id)
+    ///     .basic(basic)
+    ///     .created_by_id(created_by_id)
+    ///     .hide_behavioral_cohorts(hide_behavioral_cohorts)
     ///     .limit(limit)
     ///     .offset(offset)
+    ///     .search(search)
+    ///     .type_(type_)
     ///     .send()
     ///     .await;
     /// ```
@@ -7147,16 +7847,26 @@ pub mod builder {
     pub struct CohortsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        basic: Result<Option<bool>, String>,
+        created_by_id: Result<Option<i64>, String>,
+        hide_behavioral_cohorts: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
+        search: Result<Option<::std::string::String>, String>,
+        type_: Result<Option<types::CohortsListType>, String>,
     }
     impl<'a> CohortsList<'a> {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                basic: Ok(None),
+                created_by_id: Ok(None),
+                hide_behavioral_cohorts: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
+                search: Ok(None),
+                type_: Ok(None),
             }
         }
         pub fn project_id<V>(mut self, value: V) -> Self
@@ -7168,6 +7878,38 @@ pub mod builder {
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
+                });
+            self
+        }
+        pub fn basic<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.basic = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for basic failed".to_string());
+            self
+        }
+        pub fn created_by_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.created_by_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for created_by_id failed".to_string());
+            self
+        }
+        pub fn hide_behavioral_cohorts<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.hide_behavioral_cohorts = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `bool` for hide_behavioral_cohorts failed".to_string()
                 });
             self
         }
@@ -7191,14 +7933,55 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for offset failed".to_string());
             self
         }
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn type_<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortsListType>,
+        {
+            self.type_ = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `CohortsListType` for type_ failed".to_string()
+                });
+            self
+        }
         /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::PaginatedCohortList>, Error<types::Error>> {
-            let Self { client, project_id, limit, offset } = self;
+            let Self {
+                client,
+                project_id,
+                basic,
+                created_by_id,
+                hide_behavioral_cohorts,
+                limit,
+                offset,
+                search,
+                type_,
+            } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let basic = basic.map_err(Error::InvalidRequest)?;
+            let created_by_id = created_by_id.map_err(Error::InvalidRequest)?;
+            let hide_behavioral_cohorts = hide_behavioral_cohorts
+                .map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let type_ = type_.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/cohorts/", client.baseurl, encode_path(& project_id
                 .to_string()),
@@ -7219,8 +8002,20 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("basic", &basic))
+                .query(
+                    &progenitor_client::QueryParam::new("created_by_id", &created_by_id),
+                )
+                .query(
+                    &progenitor_client::QueryParam::new(
+                        "hide_behavioral_cohorts",
+                        &hide_behavioral_cohorts,
+                    ),
+                )
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
                 .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .query(&progenitor_client::QueryParam::new("type", &type_))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
@@ -8956,7 +9751,7 @@ pub mod builder {
         pub fn stream(
             self,
         ) -> impl futures::Stream<
-            Item = Result<types::Cohort, Error<types::Error>>,
+            Item = Result<types::CohortListItem, Error<types::Error>>,
         > + 'a {
             let start = self.offset.clone().ok().flatten().unwrap_or(0);
             crate::paging::rows(

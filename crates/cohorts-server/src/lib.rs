@@ -66,6 +66,11 @@ impl Data {
         })
     }
 
+    /// Whether searches find names with typing errors.
+    pub fn tells_similar_names(&self) -> bool {
+        self.store.similar
+    }
+
     /// What is done to projects and keys outside of the contract.
     pub fn admin(&self) -> Admin {
         Admin::new(self.store.clone())

@@ -65,12 +65,14 @@ impl ProjectId {
 pub struct Store {
     pool: Pool<ConnectionManager<PgConnection>>,
     pub numbers: Arc<persons::Numbers>,
+    /// Whether the database can tell how much texts are like each other.
+    pub similar: bool,
 }
 
 impl Store {
     /// Connects, checks the server's version and brings its tables up to date.
     pub fn open(url: &str) -> anyhow::Result<Self> {
-        migrate(url)?;
+        let similar = migrate(url)?;
         let pool = Pool::builder()
             .max_size(POOL_SIZE)
             .min_idle(Some(1))
@@ -79,6 +81,7 @@ impl Store {
         Ok(Self {
             pool,
             numbers: Arc::default(),
+            similar,
         })
     }
 
@@ -133,7 +136,8 @@ impl Store {
     }
 }
 
-fn migrate(url: &str) -> anyhow::Result<()> {
+/// Brings the tables up to date, and tells whether the database has pg_trgm.
+fn migrate(url: &str) -> anyhow::Result<bool> {
     let mut conn = PgConnection::establish(url)
         .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
     check_version(&mut conn)?;
@@ -147,7 +151,11 @@ fn migrate(url: &str) -> anyhow::Result<()> {
     if !done.is_empty() {
         log::info!("ran {} migrations", done.len());
     }
-    Ok(())
+    let made = diesel::sql_query("create extension if not exists pg_trgm").execute(&mut conn);
+    if let Err(cause) = &made {
+        log::warn!("without pg_trgm, searches find no names with typing errors: {cause}");
+    }
+    Ok(made.is_ok())
 }
 
 #[derive(QueryableByName)]

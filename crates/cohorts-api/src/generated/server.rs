@@ -127,7 +127,7 @@ pub const OPERATIONS: &[Operation] = &[
 pub trait CohortsApi: Api {
     /// List the cohorts of a project
     ///
-    /// Cohorts that are not deleted, newest first.
+    /// Cohorts that are not deleted, newest first. All conditions must hold.
     ///
     /// `GET /api/projects/{project_id}/cohorts/`
     fn cohorts_list(
@@ -349,6 +349,17 @@ pub struct CohortsListQuery {
     pub limit: i64,
     /// Rows to skip. Negative or not a number counts as absent, which is 0.
     pub offset: i64,
+    /// `static` or `dynamic`; anything else counts as absent, which is both.
+    pub type_: Option<types::CohortsListType>,
+    /// Part of the name, in any letters, or something like it: names with typing errors are found too where the
+    /// database has the extension pg_trgm, if a word begins alike. At most 200 characters. Names that hold it come before similar ones.
+    pub search: Option<String>,
+    /// The number of the member of the team who made the cohort.
+    pub created_by_id: Option<i64>,
+    /// Whether to leave out dynamic cohorts with a criterion on events, and dynamic ones that build on such.
+    pub hide_behavioral_cohorts: bool,
+    /// Whether rows come without `filters`, `query` and `groups`.
+    pub basic: bool,
 }
 
 impl CohortsListQuery {
@@ -357,6 +368,11 @@ impl CohortsListQuery {
         Ok(Self {
             limit: query.integer("limit", None, None).unwrap_or_default().unwrap_or(100),
             offset: query.integer("offset", None, None).unwrap_or_default().unwrap_or(0),
+            type_: query.choice("type").unwrap_or_default(),
+            search: query.text("search")?,
+            created_by_id: query.integer("created_by_id", None, None)?,
+            hide_behavioral_cohorts: query.switch("hide_behavioral_cohorts", &["true"]),
+            basic: query.switch("basic", &["y", "yes", "t", "true", "on", "1"]),
         })
     }
 }

@@ -507,6 +507,193 @@ pub struct CohortCreate {
     pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
 }
 
+/// A named set of people, in a list.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortListItem {
+    pub id: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub name: ::std::option::Option<::std::string::String>,
+    pub description: ::std::string::String,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub groups: ::std::option::Option<crate::RawJson>,
+    /// Whether it was deleted; it can be restored.
+    pub deleted: bool,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub filters: ::std::option::Option<crate::RawJson>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub query: ::std::option::Option<crate::RawJson>,
+    /// The number of the last calculation that ended well.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub version: ::std::option::Option<i64>,
+    /// The number of the last calculation that was asked for.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub pending_version: ::std::option::Option<i64>,
+    /// Whether a calculation waits or runs.
+    pub is_calculating: bool,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub created_by: ::std::option::Option<UserBasic>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// The end of the last calculation that ended well.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub last_calculation: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// Always null; kept for PostHog's clients.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub last_backfill_person_properties_at: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// How many calculations failed since the last that ended well.
+    pub errors_calculating: i64,
+    /// Why the last failed calculation failed.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub last_error_message: ::std::option::Option<::std::string::String>,
+    /// The number of members after the last calculation.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub count: ::std::option::Option<i64>,
+    /// Whether its members are a list, rather than those who meet criteria.
+    pub is_static: bool,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
+    /// Whether the name holds what was searched for, or is like it; absent without a search.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
+    /// Always empty; kept for PostHog's clients.
+    pub experiment_set: ::std::vec::Vec<i64>,
+}
+
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortListItemCohortType {
+    #[serde(rename = "static")]
+    Static,
+    #[serde(rename = "person_property")]
+    PersonProperty,
+    #[serde(rename = "behavioral")]
+    Behavioral,
+    #[serde(rename = "realtime")]
+    Realtime,
+    #[serde(rename = "analytical")]
+    Analytical,
+}
+
+impl ::std::fmt::Display for CohortListItemCohortType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Static => f.write_str("static"),
+            Self::PersonProperty => f.write_str("person_property"),
+            Self::Behavioral => f.write_str("behavioral"),
+            Self::Realtime => f.write_str("realtime"),
+            Self::Analytical => f.write_str("analytical"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortListItemCohortType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "static" => Ok(Self::Static),
+            "person_property" => Ok(Self::PersonProperty),
+            "behavioral" => Ok(Self::Behavioral),
+            "realtime" => Ok(Self::Realtime),
+            "analytical" => Ok(Self::Analytical),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// Whether the name holds what was searched for, or is like it; absent without a search.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortListItemSearchMatchType {
+    #[serde(rename = "exact")]
+    Exact,
+    #[serde(rename = "similar")]
+    Similar,
+}
+
+impl ::std::fmt::Display for CohortListItemSearchMatchType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Exact => f.write_str("exact"),
+            Self::Similar => f.write_str("similar"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortListItemSearchMatchType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "exact" => Ok(Self::Exact),
+            "similar" => Ok(Self::Similar),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortListItemSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortListItemSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
 /// The answer to criteria.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreview {
@@ -530,6 +717,65 @@ pub struct CohortPreviewRequest {
     /// How many of the people to show.
     #[serde(default)]
     pub sample: i64,
+}
+
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortsListType {
+    #[serde(rename = "static")]
+    Static,
+    #[serde(rename = "dynamic")]
+    Dynamic,
+}
+
+impl ::std::fmt::Display for CohortsListType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Static => f.write_str("static"),
+            Self::Dynamic => f.write_str("dynamic"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortsListType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "static" => Ok(Self::Static),
+            "dynamic" => Ok(Self::Dynamic),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortsListType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortsListType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// It is done.
@@ -634,7 +880,7 @@ pub struct PaginatedCohortList {
     pub next: ::std::option::Option<::std::string::String>,
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub previous: ::std::option::Option<::std::string::String>,
-    pub results: ::std::vec::Vec<Cohort>,
+    pub results: ::std::vec::Vec<CohortListItem>,
 }
 
 /// The fields of a cohort to change; what is absent stays. Unknown fields are ignored.

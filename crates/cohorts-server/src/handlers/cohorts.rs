@@ -31,6 +31,7 @@ use crate::store::{self, CohortId, Conn, JsonText, ProjectId};
 
 mod definition;
 mod history;
+mod list;
 mod messages;
 mod references;
 mod types;
@@ -45,27 +46,34 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsListRequest,
     ) -> Result<CohortsListResponse, Error> {
-        let limit = match request.query.limit {
+        let query = request.query;
+        let limit = match query.limit {
             limit if limit > 0 => limit,
             _ => DEFAULT_LIMIT,
         };
-        let offset = request.query.offset.max(0);
+        let offset = query.offset.max(0);
+        let mut wanted = list::wanted(&query)?;
+        let search = wanted.search.clone();
         let project = caller.project.id();
+        let similar = self.store.similar;
         let read = move |conn: &mut Conn| {
-            let count = cohorts::count(conn, project)?;
-            let rows = cohorts::list(conn, project, limit, offset)?;
+            if query.hide_behavioral_cohorts {
+                wanted.hidden = list::behavioral(cohorts::dynamic_definitions(conn, project)?);
+            }
+            let (rows, count) = cohorts::list(conn, project, &wanted, similar, limit, offset)?;
             Ok((count, shown_all(conn, rows)?))
         };
-        let (count, results) = self.store.snapshot(read).await?;
+        let (count, rows) = self.store.snapshot(read).await?;
         let head = &request.http;
         let next = (offset.saturating_add(limit) < count)
             .then(|| links::page(head, limit, offset + limit));
         let previous = (offset > 0).then(|| links::page(head, limit, (offset - limit).max(0)));
+        let item = |cohort| list::item(cohort, query.basic, search.as_deref());
         Ok(CohortsListResponse::Status200(PaginatedCohortList {
             count,
             next,
             previous,
-            results,
+            results: rows.into_iter().map(item).collect(),
         }))
     }
 

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
 use diesel::dsl::now;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
@@ -54,6 +55,7 @@ pub struct Cohort {
     pub project_id: i64,
     #[diesel(embed)]
     pub definition: Definition,
+    pub created_by: Option<i64>,
     pub created_at: DateTime<Utc>,
     pub version: Option<i64>,
     pub pending_version: Option<i64>,
@@ -169,31 +171,136 @@ pub fn lock(conn: &mut Conn, project: ProjectId, id: CohortId) -> QueryResult<Op
         .optional()
 }
 
-/// One page of the cohorts that are not deleted, newest first.
+/// Which of a project's live cohorts are wanted; all conditions must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub is_static: Option<bool>,
+    pub created_by: Option<i64>,
+    /// A part of the name, or something like it if the database can tell.
+    pub search: Option<String>,
+    pub hidden: Vec<i64>,
+}
+
+/// How much like each other a word and a name must be, by pg_trgm.
+const SIMILAR: f32 = 0.3;
+
+diesel::define_sql_function! {
+    fn word_similarity(word: Text, text: Nullable<Text>) -> Nullable<Float>;
+}
+diesel::define_sql_function! {
+    fn similarity(word: Text, text: Nullable<Text>) -> Nullable<Float>;
+}
+
+diesel::define_sql_function! {
+    /// What the operator `~*` stands for.
+    fn texticregexeq(text: Nullable<Text>, pattern: Text) -> Nullable<Bool>;
+}
+
+type Rows<'a> = cohorts::BoxedQuery<'a, Pg>;
+
+/// One page of the cohorts that are wanted, newest first, or best match first; and how many there are.
 pub fn list(
     conn: &mut Conn,
     project: ProjectId,
+    wanted: &Wanted,
+    similar: bool,
     limit: i64,
     offset: i64,
-) -> QueryResult<Vec<WithCreator>> {
-    cohorts::table
-        .left_join(teammates::table)
+) -> QueryResult<(Vec<WithCreator>, i64)> {
+    let mut page = found(project, wanted, similar).limit(limit).offset(offset);
+    if let Some(term) = &wanted.search {
+        page = page.order(cohorts::name.ilike(pattern(term)).desc());
+        if similar {
+            let likeness = word_similarity(term, cohorts::name) + similarity(term, cohorts::name);
+            page = page.then_order_by(likeness.desc());
+        }
+    }
+    let rows: Vec<Cohort> = page
+        .then_order_by((cohorts::created_at.desc(), cohorts::id.desc()))
+        .select(Cohort::as_select())
+        .load(conn)?;
+    let count = found(project, wanted, similar).count().get_result(conn)?;
+    Ok((with_creators(conn, rows)?, count))
+}
+
+fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> {
+    let mut rows = cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))
-        .order((cohorts::created_at.desc(), cohorts::id.desc()))
-        .limit(limit)
-        .offset(offset)
-        .select((Cohort::as_select(), Option::<Teammate>::as_select()))
-        .load(conn)
+        .into_boxed();
+    if let Some(is_static) = wanted.is_static {
+        rows = rows.filter(cohorts::is_static.eq(is_static));
+    }
+    if let Some(creator) = wanted.created_by {
+        rows = rows.filter(cohorts::created_by.eq(creator));
+    }
+    if !wanted.hidden.is_empty() {
+        rows = rows.filter(cohorts::id.ne_all(&wanted.hidden));
+    }
+    match &wanted.search {
+        None => rows,
+        Some(term) => {
+            let exact = cohorts::name.ilike(pattern(term));
+            match word_beginnings(term).filter(|_| similar) {
+                Some(beginnings) => {
+                    let alike = word_similarity(term, cohorts::name).gt(SIMILAR);
+                    let begun = texticregexeq(cohorts::name, beginnings);
+                    rows.filter(exact.or(alike.and(begun)))
+                }
+                None => rows.filter(exact),
+            }
+        }
+    }
+}
+
+/// What holds the term, in any letters.
+fn pattern(term: &str) -> String {
+    let escaped = term
+        .replace('\\', r"\\")
+        .replace('%', r"\%")
+        .replace('_', r"\_");
+    format!("%{escaped}%")
+}
+
+/// A pattern for texts of which a word begins as one of the term's does. Trigrams alone would find `something`
+/// for `qqqqnothing`.
+fn word_beginnings(term: &str) -> Option<String> {
+    let words = term.split(|c: char| !c.is_alphanumeric());
+    let letters: String = words.filter_map(|word| word.chars().next()).collect();
+    (!letters.is_empty()).then(|| format!(r"\m[{letters}]"))
+}
+
+fn with_creators(conn: &mut Conn, rows: Vec<Cohort>) -> QueryResult<Vec<WithCreator>> {
+    let ids: Vec<i64> = rows.iter().filter_map(|row| row.created_by).collect();
+    let creators: Vec<Teammate> = teammates::table
+        .filter(teammates::id.eq_any(ids))
+        .select(Teammate::as_select())
+        .load(conn)?;
+    let creators: HashMap<i64, Teammate> = creators.into_iter().map(|one| (one.id, one)).collect();
+    let of = |row: &Cohort| creators.get(&row.created_by?).cloned();
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.clone(), of(&row)))
+        .collect())
 }
 
 /// How many cohorts of the project are not deleted.
 pub fn count(conn: &mut Conn, project: ProjectId) -> QueryResult<i64> {
+    let everything = Wanted::default();
+    found(project, &everything, false).count().get_result(conn)
+}
+
+/// The definitions of all live dynamic cohorts of the project.
+pub fn dynamic_definitions(
+    conn: &mut Conn,
+    project: ProjectId,
+) -> QueryResult<Vec<(i64, Definition)>> {
     cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))
-        .count()
-        .get_result(conn)
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .select((cohorts::id, Definition::as_select()))
+        .load(conn)
 }
 
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> QueryResult<()> {

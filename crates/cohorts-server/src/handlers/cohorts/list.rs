@@ -1,0 +1,91 @@
+//! The conditions and the rows of the list.
+
+use std::collections::HashSet;
+
+use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, CohortsListType};
+use cohorts_api::{CohortsListQuery, RawJson};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::store::cohorts::{Definition, Wanted};
+
+const LONGEST_SEARCH: usize = 200;
+
+/// What the query asks for.
+pub fn wanted(query: &CohortsListQuery) -> Result<Wanted, Error> {
+    let search = query.search.as_deref().unwrap_or_default();
+    if search.chars().count() > LONGEST_SEARCH {
+        let detail = format!("Search query must be {LONGEST_SEARCH} characters or fewer.");
+        return Err(Error::field("search", detail));
+    }
+    let search = search.replace('\0', "");
+    let search = search.trim();
+    Ok(Wanted {
+        is_static: query
+            .type_
+            .as_ref()
+            .map(|kind| *kind == CohortsListType::Static),
+        created_by: query.created_by_id,
+        search: (!search.is_empty()).then(|| search.to_owned()),
+        hidden: Vec::new(),
+    })
+}
+
+/// Those dynamic cohorts that have a criterion on events, and those that build on one of these.
+pub fn behavioral(definitions: Vec<(i64, Definition)>) -> Vec<i64> {
+    let filters = definitions
+        .into_iter()
+        .filter_map(|(id, definition)| Some((id, definition.filter().ok()?)));
+    let (with_events, mut others): (Vec<_>, Vec<_>) =
+        filters.partition(|(_, filter)| filter.has_behavioral());
+    let mut hidden: HashSet<i64> = with_events.into_iter().map(|(id, _)| id).collect();
+    loop {
+        let before = hidden.len();
+        others.retain(|(id, filter)| {
+            let builds = filter
+                .cohort_references()
+                .iter()
+                .any(|other| hidden.contains(other));
+            !(builds && hidden.insert(*id))
+        });
+        if hidden.len() == before {
+            return hidden.into_iter().collect();
+        }
+    }
+}
+
+/// A row; a basic one has no definition. With a search it says how it was found.
+pub fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
+    let name = cohort.name.as_deref().unwrap_or_default().to_lowercase();
+    let search_match_type = search.map(|term| match name.contains(&term.to_lowercase()) {
+        true => CohortListItemSearchMatchType::Exact,
+        false => CohortListItemSearchMatchType::Similar,
+    });
+    // A field that may be missing is left out when it is none, so null has to be said.
+    let query = cohort.query.unwrap_or_else(|| RawJson::from(&Value::Null));
+    CohortListItem {
+        id: cohort.id,
+        name: cohort.name,
+        description: cohort.description,
+        groups: (!basic).then_some(cohort.groups),
+        deleted: cohort.deleted,
+        filters: (!basic).then_some(cohort.filters),
+        query: (!basic).then_some(query),
+        version: cohort.version,
+        pending_version: cohort.pending_version,
+        is_calculating: cohort.is_calculating,
+        created_by: cohort.created_by,
+        created_at: cohort.created_at,
+        last_calculation: cohort.last_calculation,
+        last_backfill_person_properties_at: cohort.last_backfill_person_properties_at,
+        errors_calculating: cohort.errors_calculating,
+        last_error_message: cohort.last_error_message,
+        count: cohort.count,
+        is_static: cohort.is_static,
+        cohort_type: cohort
+            .cohort_type
+            .and_then(|kind| kind.to_string().parse().ok()),
+        search_match_type,
+        experiment_set: cohort.experiment_set,
+    }
+}
