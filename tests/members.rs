@@ -1,8 +1,10 @@
 //! Static cohorts: who is in them is said by hand.
 
+use reqwest::Method;
+use reqwest::blocking::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, person};
+use crate::harness::{Answer, Project, any_of, person, request, send};
 
 fn with_people() -> Project {
     let project = Project::new();
@@ -291,4 +293,177 @@ fn a_static_cohort_can_become_dynamic_and_back() {
         (&json!(false), &json!(2))
     );
     assert_eq!(project.members(id), ["d1", "d2"]);
+}
+
+/// Uploads a file to a new static cohort, or to one that exists.
+fn upload(project: &Project, cohort: Option<i64>, content: &[u8]) -> Answer {
+    let file = Part::bytes(content.to_vec()).file_name("people.csv");
+    let form = Form::new()
+        .text("name", "Uploaded")
+        .text("is_static", "true")
+        .part("csv", file);
+    let (method, path) = match cohort {
+        None => (Method::POST, "cohorts/".to_owned()),
+        Some(id) => (Method::PATCH, format!("cohorts/{id}/")),
+    };
+    let asked = request(method.clone(), &project.path(&path)).bearer_auth(&project.key);
+    send(&method, asked.multipart(form))
+}
+
+#[test]
+fn a_file_of_ids_fills_a_cohort_and_another_adds_to_it() {
+    let project = with_people();
+    project.people([("e1", json!({"email": "e@x.io"}))]);
+    let made = upload(&project, None, b"User ID\ne@x.io\nd1\n");
+    assert_eq!(made.status, 201, "{}", made.text);
+    let made = made.json();
+    assert_eq!(
+        (&made["name"], &made["count"], &made["is_calculating"]),
+        (&json!("Uploaded"), &json!(1), &json!(false))
+    );
+    let id = made["id"].as_i64().expect("an id");
+    assert_eq!(project.members(id), ["d1"]);
+    for _ in 0..2 {
+        let added = upload(&project, Some(id), b"d2\nd1\nnobody\n").json();
+        assert_eq!(
+            (&added["count"], &added["is_calculating"]),
+            (&json!(2), &json!(false))
+        );
+    }
+    assert_eq!(project.members(id), ["d1", "d2"]);
+    // Without a file nothing happens to the members.
+    let form = Form::new().text("name", "Renamed");
+    let asked =
+        request(Method::PATCH, &project.path(&format!("cohorts/{id}/"))).bearer_auth(&project.key);
+    let renamed = send(&Method::PATCH, asked.multipart(form)).json();
+    assert_eq!(
+        (&renamed["name"], &renamed["count"]),
+        (&json!("Renamed"), &json!(2))
+    );
+}
+
+#[test]
+fn the_columns_of_a_file_are_told_by_their_names() {
+    let project = with_people();
+    project.people([("e1", json!({"email": "e@x.io"}))]);
+    let (one, two) = (project.person("d1"), project.person("d2"));
+    let cases = [
+        (
+            "name,distinct_id,email\nA,d1,e@x.io\nB,d2,\n".to_owned(),
+            vec!["d1", "d2"],
+        ),
+        ("name,distinct-id\nA, d1\t\n".to_owned(), vec!["d1"]),
+        (
+            format!("name,person_id,email\nA,{one},x\nB,{two},y\n"),
+            vec!["d1", "d2"],
+        ),
+        (format!("distinct_id,person-id\nd3,{one}\n"), vec!["d1"]),
+        (format!("person_id\n{two}\nno uuid\n"), vec!["d2"]),
+        ("name,email\nA,e@x.io\n".to_owned(), vec!["e1"]),
+        ("email\ne@x.io\n".to_owned(), vec!["e1"]),
+    ];
+    for (content, expected) in cases {
+        let made = upload(&project, None, content.as_bytes());
+        assert_eq!(made.status, 201, "{}", made.text);
+        let made = made.json();
+        assert_eq!(made["count"], expected.len(), "{content}");
+        assert_eq!(
+            project.members(made["id"].as_i64().expect("an id")),
+            expected,
+            "{content}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused_and_makes_no_cohort() {
+    let project = with_people();
+    for (content, parts) in [
+        (&b""[..], &["empty"][..]),
+        (
+            b"name,age\nA,1\n",
+            &[
+                "at least one column with a supported ID header",
+                "person_id",
+                "distinct_id",
+                "name, age",
+            ],
+        ),
+        (
+            b"name,distinct_id\nA,\n",
+            &["no valid person IDs, distinct IDs, or email addresses"],
+        ),
+        (b"d1\nJos\xe9\n", &["encoding is not supported"]),
+    ] {
+        let detail = upload(&project, None, content)
+            .is_error(400, "invalid_input", Some("csv"))
+            .detail();
+        for part in parts {
+            assert!(detail.contains(part), "{detail}");
+        }
+    }
+    let dynamic = project.cohort(json!({}));
+    let form = Form::new().part("csv", Part::bytes(b"d1\n".to_vec()).file_name("a.csv"));
+    let asked = request(Method::PATCH, &project.path(&format!("cohorts/{dynamic}/")))
+        .bearer_auth(&project.key);
+    send(&Method::PATCH, asked.multipart(form)).is_error(400, "invalid_input", Some("csv"));
+    assert_eq!(project.get("cohorts/").json()["count"], 1);
+}
+
+#[test]
+fn our_own_export_can_be_uploaded_again() {
+    let project = with_people();
+    let id = project.cohort(json!({"filters": any_of(json!([person("plan", "exact", "pro")]))}));
+    project.settle(id);
+    let shared = json!({"email": "shared@x.io"});
+    project.people([("d1", shared.clone()), ("d3", shared)]);
+    let export = project
+        .get(&format!("cohorts/{id}/persons/?format=csv"))
+        .text;
+    let made = upload(&project, None, export.as_bytes()).json();
+    assert_eq!(
+        project.members(made["id"].as_i64().expect("an id")),
+        ["d1", "d2"]
+    );
+}
+
+#[test]
+fn an_upload_is_not_received_from_who_may_not_send_it() {
+    let project = with_people();
+    let form = || Form::new().part("csv", Part::bytes(vec![b'a'; 1 << 20]).file_name("a.csv"));
+    let path = project.path("cohorts/");
+    send(
+        &Method::POST,
+        request(Method::POST, &path).multipart(form()),
+    )
+    .is_error(401, "not_authenticated", None);
+    let reader = project.key_with(&["cohort:read"]);
+    let asked = request(Method::POST, &path)
+        .bearer_auth(reader)
+        .multipart(form());
+    send(&Method::POST, asked).is_error(403, "permission_denied", None);
+}
+
+#[test]
+fn a_form_is_read_as_its_fields() {
+    let project = with_people();
+    let filters = any_of(json!([person("plan", "exact", "pro")])).to_string();
+    let asked = request(Method::POST, &project.path("cohorts/")).bearer_auth(&project.key);
+    let made = send(
+        &Method::POST,
+        asked.form(&[
+            ("name", "By form"),
+            ("filters", &filters),
+            ("is_static", "no"),
+        ]),
+    );
+    assert_eq!(made.status, 201, "{}", made.text);
+    let id = made.json()["id"].as_i64().expect("an id");
+    assert_eq!(project.settle(id)["count"], 2);
+    let asked = request(Method::POST, &project.path("cohorts/")).bearer_auth(&project.key);
+    let wrong = send(&Method::POST, asked.form(&[("filters", "{")]));
+    let detail = wrong
+        .is_error(400, "invalid_input", Some("filters"))
+        .detail();
+    assert_eq!(detail, "Value must be valid JSON.");
 }

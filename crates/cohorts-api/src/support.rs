@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod credentials;
 mod fields;
+mod multipart;
 mod patch;
 mod query;
 mod raw_json;
@@ -19,6 +20,7 @@ pub(crate) use answer::{empty_answer, json_answer, resource};
 pub(crate) use body::{Body, Media};
 pub use credentials::{CredentialSource, Credentials};
 pub(crate) use fields::{Field, Kind};
+pub use multipart::Upload;
 pub use patch::Patch;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use query::{Query, required};
@@ -60,6 +62,8 @@ pub enum Rejection {
         code: &'static str,
         detail: String,
     },
+    /// A file in the body cannot be kept here for now.
+    NotStored { detail: String },
     /// The body is larger than `limit` bytes.
     TooLarge { limit: usize },
     /// The body has a content type that is not read here; empty if it has none.
@@ -98,6 +102,8 @@ pub struct Limits {
     pub fields: usize,
     /// Bodies that are handed on as they are.
     pub raw: usize,
+    /// Each file that comes with a body.
+    pub upload: usize,
 }
 
 impl Default for Limits {
@@ -105,6 +111,7 @@ impl Default for Limits {
         Self {
             fields: 4 << 20,
             raw: 20 << 20,
+            upload: 4 << 30,
         }
     }
 }

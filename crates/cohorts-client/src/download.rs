@@ -15,16 +15,21 @@ where
     if response.status().is_success() {
         return Ok(response);
     }
+    Err(refusal(response).await)
+}
+
+/// The error that an answer without success is: with its envelope, if it has one.
+pub(crate) async fn refusal<E: DeserializeOwned>(response: Response) -> Error<E> {
     let json = response.headers().get(CONTENT_TYPE).is_some_and(|value| {
         value
             .to_str()
             .is_ok_and(|value| value.starts_with("application/json"))
     });
-    if json {
-        Err(Error::ErrorResponse(
-            ResponseValue::from_response(response).await?,
-        ))
-    } else {
-        Err(Error::UnexpectedResponse(response))
+    if !json {
+        return Error::UnexpectedResponse(response);
+    }
+    match ResponseValue::from_response(response).await {
+        Ok(envelope) => Error::ErrorResponse(envelope),
+        Err(error) => error,
     }
 }

@@ -1255,6 +1255,35 @@ pub mod types {
             Self(value)
         }
     }
+    /// Fields of a cohort as texts, `filters`, `groups` and `query` as JSON, and a file with people.
+    /// To a static cohort that exists they are added.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CohortUpload {
+        /// CSV in UTF-8.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub csv: ::std::option::Option<::std::string::String>,
+        /// `true` or `false`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// JSON.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub filters: ::std::option::Option<::std::string::String>,
+        /// JSON.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub groups: ::std::option::Option<::std::string::String>,
+        /// `true` or `false`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub is_static: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub name: ::std::option::Option<::std::string::String>,
+    }
+    impl CohortUpload {
+        pub fn builder() -> builder::CohortUpload {
+            Default::default()
+        }
+    }
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -5442,6 +5471,165 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct CohortUpload {
+            csv: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            deleted: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            groups: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            is_static: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortUpload {
+            fn default() -> Self {
+                Self {
+                    csv: Ok(Default::default()),
+                    deleted: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    filters: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    is_static: Ok(Default::default()),
+                    name: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortUpload {
+            pub fn csv<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.csv = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for csv: {e}")
+                    });
+                self
+            }
+            pub fn deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for deleted: {e}")
+                    });
+                self
+            }
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            pub fn is_static<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_static = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_static: {e}")
+                    });
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortUpload> for super::CohortUpload {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortUpload,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    csv: value.csv?,
+                    deleted: value.deleted?,
+                    description: value.description?,
+                    filters: value.filters?,
+                    groups: value.groups?,
+                    is_static: value.is_static?,
+                    name: value.name?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortUpload> for CohortUpload {
+            fn from(value: super::CohortUpload) -> Self {
+                Self {
+                    csv: Ok(value.csv),
+                    deleted: Ok(value.deleted),
+                    description: Ok(value.description),
+                    filters: Ok(value.filters),
+                    groups: Ok(value.groups),
+                    is_static: Ok(value.is_static),
+                    name: Ok(value.name),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct Done {
             success: ::std::result::Result<bool, ::std::string::String>,
         }
@@ -7489,6 +7677,12 @@ impl Client {
     /// the answer comes at once, with `is_calculating` true, and `count` follows when the calculation has ended.
     ///
     /// An absent body is an empty one, which makes an unnamed cohort without criteria.
+    ///
+    /// A static cohort may be filled from a CSV file, as the part `csv` of a multipart body; the key then stands in the header or the query.
+    /// Of a file with one column every row is a distinct id, unless the first is `person_id` or `email` and says what the others are.
+    /// Of a file with several columns the first row names them, and the people are found by `person_id`, else by `distinct_id`, else by `email`;
+    /// the CSV of a cohort's members may be uploaded as it is.
+    /// Ids that nobody has are passed over. The answer comes when all are members.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/`
@@ -9838,5 +10032,53 @@ impl Client {
         );
         let request = self.client.get(url).query(query);
         crate::download::send(request, "text/csv").await
+    }
+}
+
+/// Bodies that hold files.
+impl Client {
+    /// Create a cohort, by a form that may hold files: csv.
+    ///
+    /// Its other parts are the fields of `cohorts_create`, as texts.
+    pub async fn cohorts_create_multipart(
+        &self,
+        project_id: &str,
+        form: reqwest::multipart::Form,
+    ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/cohorts/", self.baseurl, encode_path(& project_id
+            .to_string())
+        );
+        crate::upload::send(self.client.post(url).multipart(form)).await
+    }
+    /// Change a cohort, by a form that may hold files: csv.
+    ///
+    /// Its other parts are the fields of `cohorts_update`, as texts.
+    pub async fn cohorts_update_multipart(
+        &self,
+        project_id: &str,
+        id: i64,
+        form: reqwest::multipart::Form,
+    ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/cohorts/{}/", self.baseurl, encode_path(& project_id
+            .to_string()), encode_path(& id.to_string())
+        );
+        crate::upload::send(self.client.put(url).multipart(form)).await
+    }
+    /// Change some fields of a cohort, by a form that may hold files: csv.
+    ///
+    /// Its other parts are the fields of `cohorts_partial_update`, as texts.
+    pub async fn cohorts_partial_update_multipart(
+        &self,
+        project_id: &str,
+        id: i64,
+        form: reqwest::multipart::Form,
+    ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/cohorts/{}/", self.baseurl, encode_path(& project_id
+            .to_string()), encode_path(& id.to_string())
+        );
+        crate::upload::send(self.client.patch(url).multipart(form)).await
     }
 }

@@ -22,6 +22,7 @@
 mod download;
 mod nullable;
 mod paging;
+mod upload;
 
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::unwrap_used, reason = "generated; its style is the generator's")]

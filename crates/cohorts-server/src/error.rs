@@ -50,6 +50,10 @@ pub enum Error {
     UnsupportedMediaType {
         media_type: String,
     },
+    /// What was sent cannot be kept for now.
+    NotStored {
+        detail: String,
+    },
     /// What was asked for takes longer than it may.
     TimedOut,
     /// The database cannot be reached or is busy; trying again may help.
@@ -125,6 +129,7 @@ impl Error {
                 let detail = format!("Unsupported media type \"{media_type}\" in request.");
                 (415, InvalidRequest, "unsupported_media_type", detail)
             }
+            Self::NotStored { detail } => (507, ServerError, "not_stored", detail.clone()),
             Self::TimedOut => {
                 let detail = text("The calculation is taking too long; ask for less.");
                 (503, ServerError, "timeout", detail)
@@ -189,6 +194,7 @@ impl From<Rejection> for Error {
             Rejection::Query { attr, detail } => Self::field(attr, detail),
             Rejection::Malformed { detail } => Self::Malformed { detail },
             Rejection::Field { attr, code, detail } => Self::Validation { attr, code, detail },
+            Rejection::NotStored { detail } => Self::NotStored { detail },
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,

@@ -16,6 +16,7 @@ mod cohorts;
 mod links;
 mod members;
 mod persons;
+mod sheet;
 
 /// What every handler works with.
 #[derive(Clone)]

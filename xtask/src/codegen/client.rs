@@ -38,11 +38,19 @@ pub fn generate(contract: &Contract) -> Result<String> {
             impl Client { #(#downloads)* }
         }
     });
+    let uploads: Vec<_> = contract.operations.iter().filter_map(upload).collect();
+    let uploads = (!uploads.is_empty()).then(|| {
+        quote! {
+            /// Bodies that hold files.
+            impl Client { #(#uploads)* }
+        }
+    });
     let code = code.into_token_stream();
     let lines = ["The operations of the contract as calls."];
     let tokens = quote! {
         #code
         #downloads
+        #uploads
     };
     file(&lines, tokens)
 }
@@ -153,6 +161,35 @@ fn download(operation: &Operation, content: &Content) -> TokenStream {
             crate::download::send(request, #media_type).await
         }
     }
+}
+
+/// The call with a multipart body, which the caller makes up.
+fn upload(operation: &Operation) -> Option<TokenStream> {
+    let files = &operation.body.as_ref()?.uploads;
+    let mut answers = operation.answers.iter().filter(|answer| !answer.is_error());
+    let answer = ident(answers.next()?.json().filter(|_| !files.is_empty())?);
+    let name = ident(&format!("{}_multipart", operation.id));
+    let envelope = ident(ENVELOPE);
+    let method = ident(&operation.method);
+    let (arguments, url) = url(operation);
+    let text = format!(
+        "{}, by a form that may hold files: {}.\n\nIts other parts are the fields of `{}`, as texts.",
+        operation.summary,
+        files.join(", "),
+        operation.id
+    );
+    let docs = docs(&text);
+    Some(quote! {
+        #docs
+        pub async fn #name(
+            &self,
+            #(#arguments,)*
+            form: reqwest::multipart::Form,
+        ) -> Result<ResponseValue<types::#answer>, Error<types::#envelope>> {
+            let url = #url;
+            crate::upload::send(self.client.#method(url).multipart(form)).await
+        }
+    })
 }
 
 /// The arguments that fill the path, and the expression of the whole address.

@@ -48,12 +48,15 @@ pub struct Body {
     pub media: Vec<Media>,
     /// Whether the handler gets the bytes as they came.
     pub raw: bool,
+    /// The files that a multipart body may hold, by their names. The rest of it has the fields of `schema`.
+    pub uploads: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Media {
     Json,
     Form,
+    Multipart,
 }
 
 impl Operation {
@@ -212,11 +215,14 @@ fn body(document: Document, operation: &Value, place: &str) -> Option<Body> {
     document.only(body, &["description", "required", "content"], &place);
     let mut media = Vec::new();
     let mut names = Vec::new();
+    let mut multipart = None;
     for (media_type, content) in object(&body["content"]) {
         let place = format!("{place}.content.{media_type}");
         document.only(content, &["schema", "example", "examples"], &place);
-        media.extend(body_media(document, media_type, &place));
+        let kind = body_media(document, media_type, &place);
+        media.extend(kind);
         match reference(&content["schema"]) {
+            Some(name) if kind == Some(Media::Multipart) => multipart = Some((name, place.clone())),
             Some(name) => names.push(name),
             None => document.add(&place, "the schema of a body must be a component"),
         }
@@ -224,26 +230,57 @@ fn body(document: Document, operation: &Value, place: &str) -> Option<Body> {
     }
     names.dedup();
     if names.len() > 1 {
-        document.add(&place, "all content types of a body must have one schema");
+        document.add(
+            &place,
+            "all content types of a body but multipart must have one schema",
+        );
     }
     if !media.contains(&Media::Json) {
         document.add(&place, "application/json is missing");
     }
+    let schema = *names.first()?;
+    let uploads = multipart.map(|(name, place)| uploads(document, name, schema, &place));
     Some(Body {
-        schema: (*names.first()?).to_owned(),
+        schema: schema.to_owned(),
         media,
         raw,
+        uploads: uploads.unwrap_or_default(),
     })
+}
+
+/// The files of a multipart body. What is no file must be a field of the JSON body too.
+fn uploads(document: Document, multipart: &str, json: &str, place: &str) -> Vec<String> {
+    let properties =
+        |name: &str| object(&document.root["components"]["schemas"][name]["properties"]);
+    let fields = properties(json);
+    let is_file = |property: &Value| property["format"] == "binary";
+    let (files, others): (Vec<_>, Vec<_>) = properties(multipart)
+        .iter()
+        .partition(|(_, property)| is_file(property));
+    if files.is_empty() {
+        document.add(
+            place,
+            "a multipart body has a property of the format `binary`",
+        );
+    }
+    for (name, _) in others {
+        if !fields.contains_key(name) {
+            let what = format!("`{name}` is neither a file nor a field of {json}");
+            document.add(place, what);
+        }
+    }
+    files.into_iter().map(|(name, _)| name.clone()).collect()
 }
 
 fn body_media(document: Document, media_type: &str, place: &str) -> Option<Media> {
     match media_type {
         "application/json" => Some(Media::Json),
         "application/x-www-form-urlencoded" => Some(Media::Form),
+        "multipart/form-data" => Some(Media::Multipart),
         other => {
             let what = format!(
                 "a body of `{other}` is not supported; \
-                 application/json and application/x-www-form-urlencoded are"
+                 application/json, application/x-www-form-urlencoded and multipart/form-data are"
             );
             document.add(place, what);
             None

@@ -78,6 +78,7 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
     let raw = operation.body.as_ref().is_some_and(|body| body.raw);
     let accepts = accepts(operation);
     let body = body(operation, raw);
+    let receive = receive(operation);
     let authorize = operation.scopes.is_some().then(|| {
         let index = Literal::usize_unsuffixed(index);
         quote! {
@@ -106,6 +107,7 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
             #accepts
             #body
             #authorize
+            #receive
             let request = #request_type::read(request, #argument).map_err(reject)?;
             Ok(api.#name(#caller request).await?.into_http())
         }
@@ -120,6 +122,14 @@ fn accepts(operation: &Operation) -> Option<TokenStream> {
             .flat_map(|answer| &answer.content)
             .map(|content| &content.media_type);
         quote! { accepts(&request, &[#(#offered),*]).map_err(reject)?; }
+    })
+}
+
+/// A multipart body may be of any size, so it is only received from who may send it.
+fn receive(operation: &Operation) -> Option<TokenStream> {
+    let uploads = &operation.body.as_ref()?.uploads;
+    (!uploads.is_empty()).then(|| {
+        quote! { let body = body.receive(&request, &[#(#uploads),*]).await.map_err(reject)?; }
     })
 }
 

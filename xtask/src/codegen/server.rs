@@ -255,9 +255,15 @@ fn request(operation: &Operation) -> TokenStream {
         let media = body.media.iter().map(|media| match media {
             Media::Json => quote! { Media::Json },
             Media::Form => quote! { Media::Form },
+            Media::Multipart => quote! { Media::Multipart },
         });
         fields.push(quote! { pub body: types::#r#type });
         reads.push(quote! { body: body.fields(&[#(#media),*], #table)? });
+        if !body.uploads.is_empty() {
+            let text = docs("The files that came with the fields.");
+            fields.push(quote! { #text pub uploads: Vec<Upload> });
+            reads.push(quote! { uploads: body.uploads() });
+        }
     }
     if raw {
         fields.push(quote! { #[doc = " The body as it came."] pub raw: RawBody });

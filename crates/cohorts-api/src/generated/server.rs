@@ -142,6 +142,12 @@ pub trait CohortsApi: Api {
     ///
     /// An absent body is an empty one, which makes an unnamed cohort without criteria.
     ///
+    /// A static cohort may be filled from a CSV file, as the part `csv` of a multipart body; the key then stands in the header or the query.
+    /// Of a file with one column every row is a distinct id, unless the first is `person_id` or `email` and says what the others are.
+    /// Of a file with several columns the first row names them, and the people are found by `person_id`, else by `distinct_id`, else by `email`;
+    /// the CSV of a cohort's members may be uploaded as it is.
+    /// Ids that nobody has are passed over. The answer comes when all are members.
+    ///
     /// `POST /api/projects/{project_id}/cohorts/`
     fn cohorts_create(
         &self,
@@ -430,6 +436,8 @@ impl CohortsCreatePath {
 pub struct CohortsCreateRequest {
     pub path: CohortsCreatePath,
     pub body: types::CohortCreate,
+    /// The files that came with the fields.
+    pub uploads: Vec<Upload>,
     pub http: RequestHead,
 }
 
@@ -437,7 +445,12 @@ impl CohortsCreateRequest {
     fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsCreatePath::read(&request)?,
-            body: body.fields(&[Media::Json], COHORT_CREATE_FIELDS)?,
+            body: body
+                .fields(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_CREATE_FIELDS,
+                )?,
+            uploads: body.uploads(),
             http: RequestHead::new(request),
         })
     }
@@ -645,6 +658,8 @@ impl CohortsUpdatePath {
 pub struct CohortsUpdateRequest {
     pub path: CohortsUpdatePath,
     pub body: types::PatchedCohort,
+    /// The files that came with the fields.
+    pub uploads: Vec<Upload>,
     pub http: RequestHead,
 }
 
@@ -652,7 +667,12 @@ impl CohortsUpdateRequest {
     fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsUpdatePath::read(&request)?,
-            body: body.fields(&[Media::Json], PATCHED_COHORT_FIELDS)?,
+            body: body
+                .fields(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    PATCHED_COHORT_FIELDS,
+                )?,
+            uploads: body.uploads(),
             http: RequestHead::new(request),
         })
     }
@@ -696,6 +716,8 @@ impl CohortsPartialUpdatePath {
 pub struct CohortsPartialUpdateRequest {
     pub path: CohortsPartialUpdatePath,
     pub body: types::PatchedCohort,
+    /// The files that came with the fields.
+    pub uploads: Vec<Upload>,
     pub http: RequestHead,
 }
 
@@ -703,7 +725,12 @@ impl CohortsPartialUpdateRequest {
     fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPartialUpdatePath::read(&request)?,
-            body: body.fields(&[Media::Json], PATCHED_COHORT_FIELDS)?,
+            body: body
+                .fields(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    PATCHED_COHORT_FIELDS,
+                )?,
+            uploads: body.uploads(),
             http: RequestHead::new(request),
         })
     }
@@ -1549,6 +1576,7 @@ async fn cohorts_create<A: CohortsApi>(
     let reject = |why| api.reject(why);
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[1], &body).await?;
+    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
     let request = CohortsCreateRequest::read(request, body).map_err(reject)?;
     Ok(api.cohorts_create(caller, request).await?.into_http())
 }
@@ -1601,6 +1629,7 @@ async fn cohorts_update<A: CohortsApi>(
     let reject = |why| api.reject(why);
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[5], &body).await?;
+    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
     let request = CohortsUpdateRequest::read(request, body).map_err(reject)?;
     Ok(api.cohorts_update(caller, request).await?.into_http())
 }
@@ -1614,6 +1643,7 @@ async fn cohorts_partial_update<A: CohortsApi>(
     let reject = |why| api.reject(why);
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[6], &body).await?;
+    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
     let request = CohortsPartialUpdateRequest::read(request, body).map_err(reject)?;
     Ok(api.cohorts_partial_update(caller, request).await?.into_http())
 }

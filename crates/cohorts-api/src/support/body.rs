@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::fields::{Failure, Field, read_form, read_object};
+use super::multipart::{Parts, Upload};
 use super::request::read_bytes;
 use super::{Credentials, Limits, Rejection};
 
@@ -16,6 +17,8 @@ pub(crate) enum Media {
     Json,
     #[allow(dead_code, reason = "constructed where the contract has a form body")]
     Form,
+    #[allow(dead_code, reason = "constructed where the contract takes files")]
+    Multipart,
 }
 
 impl Media {
@@ -25,6 +28,8 @@ impl Media {
             Some(Self::Json)
         } else if is("application/x-www-form-urlencoded") {
             Some(Self::Form)
+        } else if is("multipart/form-data") {
+            Some(Self::Multipart)
         } else {
             None
         }
@@ -36,6 +41,9 @@ pub(crate) struct Body {
     bytes: Bytes,
     /// As sent, with its parameters.
     content_type: String,
+    /// A multipart body that is not received yet, and what came out of it when it is.
+    waiting: Option<web::Payload>,
+    parts: Parts,
 }
 
 impl Body {
@@ -45,25 +53,52 @@ impl Body {
         payload: web::Payload,
     ) -> Result<Self, Rejection> {
         let content_type = request.headers().get(header::CONTENT_TYPE);
-        Ok(Self {
-            bytes: read_bytes(payload, Limits::of(request).fields).await?,
-            content_type: content_type
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-                .to_owned(),
-        })
+        let mut body = Self::empty();
+        if let Some(value) = content_type.and_then(|value| value.to_str().ok()) {
+            value.clone_into(&mut body.content_type);
+        }
+        match Media::of(body.media_type()) {
+            Some(Media::Multipart) => body.waiting = Some(payload),
+            _ => body.bytes = read_bytes(payload, Limits::of(request).fields).await?,
+        }
+        Ok(body)
+    }
+
+    fn empty() -> Self {
+        Self {
+            bytes: Bytes::new(),
+            content_type: String::new(),
+            waiting: None,
+            parts: Parts::default(),
+        }
+    }
+
+    #[allow(dead_code, reason = "called where the contract takes files")]
+    /// Receives a multipart body, if it is one: the `files` onto disk, other parts as the fields of a form.
+    pub(crate) async fn receive(
+        mut self,
+        request: &HttpRequest,
+        files: &[&str],
+    ) -> Result<Self, Rejection> {
+        if let Some(payload) = self.waiting.take() {
+            self.parts = Parts::receive(request, payload, files).await?;
+        }
+        Ok(self)
+    }
+
+    #[allow(dead_code, reason = "called where the contract takes files")]
+    /// The files that were received.
+    pub(crate) fn uploads(&self) -> Vec<Upload> {
+        self.parts.uploads.clone()
     }
 
     /// Reads the body of an operation that has none, which may carry a key all the same.
     pub(crate) async fn read_for_key(request: &HttpRequest, payload: web::Payload) -> Self {
-        let nothing = Self {
-            bytes: Bytes::new(),
-            content_type: String::new(),
-        };
         if Credentials::in_header(request) {
-            return nothing;
+            return Self::empty();
         }
-        Self::read(request, payload).await.unwrap_or(nothing)
+        let read = Self::read(request, payload).await;
+        read.unwrap_or_else(|_| Self::empty())
     }
 
     /// A text at the top of the body; none if it is missing, blank or the body cannot be read.
@@ -75,6 +110,8 @@ impl Body {
                 .as_str()?
                 .to_owned(),
             Media::Form => self.pairs().into_iter().rfind(|(key, _)| key == name)?.1,
+            // It is not received before it is known who sends it.
+            Media::Multipart => return None,
         };
         (!text.is_empty()).then_some(text)
     }
@@ -85,12 +122,14 @@ impl Body {
         accepted: &[Media],
         rules: &[Field],
     ) -> Result<T, Rejection> {
-        let text = if self.bytes.is_empty() {
+        let media = Media::of(self.media_type());
+        let text = if self.bytes.is_empty() && media != Some(Media::Multipart) {
             read_form(&[], rules)
         } else {
-            match Media::of(self.media_type()).filter(|media| accepted.contains(media)) {
+            match media.filter(|media| accepted.contains(media)) {
                 Some(Media::Json) => read_object(json_text(&self.bytes)?, rules),
                 Some(Media::Form) => read_form(&self.pairs(), rules),
+                Some(Media::Multipart) => read_form(&self.parts.pairs, rules),
                 None => return Err(self.unsupported()),
             }
         };

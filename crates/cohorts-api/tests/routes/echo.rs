@@ -36,6 +36,7 @@ impl ResponseError for Refused {
             Self::Request(why) => match why {
                 UnknownPath | Path => StatusCode::NOT_FOUND,
                 Query { .. } | Malformed { .. } | Field { .. } => StatusCode::BAD_REQUEST,
+                NotStored { .. } => StatusCode::INSUFFICIENT_STORAGE,
                 TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 NotAcceptable => StatusCode::NOT_ACCEPTABLE,

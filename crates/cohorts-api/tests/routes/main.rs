@@ -22,6 +22,7 @@ async fn send(request: TestRequest) -> Answer {
     let limits = Limits {
         fields: 200,
         raw: 200,
+        upload: 200,
     };
     let app = init_service(
         App::new()

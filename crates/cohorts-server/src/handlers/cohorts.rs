@@ -14,11 +14,13 @@ use cohorts_api::{
     CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
     CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
-    Patch, RawJson,
+    Patch, RawJson, Upload,
 };
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::rewrite_groups;
 use cohorts_engine::{Filter, plan};
+
+use roaring::RoaringBitmap;
 
 use super::{Service, activity, links, members, persons};
 use crate::auth::Caller;
@@ -27,7 +29,7 @@ use crate::error::Error;
 use crate::store::blocks::Snapshot;
 use crate::store::cohorts::{self, Definition, WithCreator};
 use crate::store::keys::Teammate;
-use crate::store::{self, CohortId, Conn, JsonText, ProjectId};
+use crate::store::{self, CohortId, Conn, JsonText, Place, ProjectId};
 
 mod definition;
 mod history;
@@ -82,9 +84,12 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsCreateRequest,
     ) -> Result<CohortsCreateResponse, Error> {
-        let person_ids = request.body.create_static_person_ids.clone();
+        let first = First {
+            person_ids: request.body.create_static_person_ids.clone(),
+            uploads: request.uploads,
+        };
         let definition = definition::new(request.body)?;
-        let create = move |conn: &mut Conn| create(conn, &caller, definition, &person_ids);
+        let create = move |conn: &mut Conn| create(conn, &caller, definition, &first);
         let created = self.store.transaction(create).await?;
         self.waker.wake();
         Ok(CohortsCreateResponse::Status201(created))
@@ -141,7 +146,9 @@ impl CohortsApi for Service {
         request: CohortsPartialUpdateRequest,
     ) -> Result<CohortsPartialUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let changed = self.change_cohort(caller, id, request.body).await?;
+        let changed = self
+            .change_cohort(caller, id, request.body, request.uploads)
+            .await?;
         Ok(CohortsPartialUpdateResponse::Status200(changed))
     }
 
@@ -159,7 +166,9 @@ impl CohortsApi for Service {
         request: CohortsUpdateRequest,
     ) -> Result<CohortsUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let changed = self.change_cohort(caller, id, request.body).await?;
+        let changed = self
+            .change_cohort(caller, id, request.body, request.uploads)
+            .await?;
         Ok(CohortsUpdateResponse::Status200(changed))
     }
 
@@ -218,8 +227,9 @@ impl Service {
         caller: Caller,
         id: CohortId,
         body: PatchedCohort,
+        uploads: Vec<Upload>,
     ) -> Result<Cohort, Error> {
-        let change = move |conn: &mut Conn| change(conn, &caller, id, body);
+        let change = move |conn: &mut Conn| change(conn, &caller, id, body, &uploads);
         let changed = self.store.transaction(change).await?;
         self.waker.wake();
         Ok(changed)
@@ -251,14 +261,46 @@ fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error>
     find(conn, project, made.id())
 }
 
+/// Whom a new static cohort is filled with.
+struct First {
+    person_ids: Vec<String>,
+    uploads: Vec<Upload>,
+}
+
+impl First {
+    /// Nothing where no members are listed.
+    fn members(
+        &self,
+        conn: &mut Conn,
+        place: Place,
+        is_static: bool,
+    ) -> Result<Option<RoaringBitmap>, Error> {
+        if !is_static {
+            return self.uploads.first().map_or(Ok(None), |_| Err(no_list()));
+        }
+        let uploaded = members::uploaded(conn, place, &self.uploads)?;
+        if uploaded.is_none() && self.person_ids.is_empty() {
+            return Ok(None);
+        }
+        let ids = self.person_ids.iter().map(String::as_str);
+        let known = members::known(conn, place, ids)?;
+        Ok(Some(known | uploaded.unwrap_or_default()))
+    }
+}
+
+fn no_list() -> Error {
+    Error::field("csv", "A CSV file can only be uploaded to a static cohort.")
+}
+
 fn create(
     conn: &mut Conn,
     caller: &Caller,
     mut definition: Definition,
-    person_ids: &[String],
+    first: &First,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
     types::check(conn, project, &definition)?;
+    let listed = first.members(conn, project.place(), definition.is_static)?;
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;
@@ -271,10 +313,8 @@ fn create(
         .is_some_and(|filters| has_criteria(&filters.parse()));
     if !definition.is_static {
         cohorts::request_calculation(conn, cohort.id())?;
-    } else if !person_ids.is_empty() || !has_criteria {
-        let ids = person_ids.iter().map(String::as_str);
-        let found = members::known(conn, project.place(), ids)?;
-        members::edit(conn, &cohort, |_| found)?;
+    } else if listed.is_some() || !has_criteria {
+        members::edit(conn, &cohort, |_| listed.unwrap_or_default())?;
     } else {
         cohorts::request_snapshot(conn, cohort.id())?;
     }
@@ -286,6 +326,7 @@ fn change(
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
+    uploads: &[Upload],
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
     let row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
@@ -302,6 +343,13 @@ fn change(
         references::check_unused(conn, project, id)?;
     }
     references::check(conn, project, id, &definition)?;
+    if !uploads.is_empty() && !definition.is_static {
+        return Err(no_list());
+    }
+    if let Some(found) = members::uploaded(conn, project.place(), uploads)? {
+        members::edit(conn, &row, |members| members | found)?;
+        activity::persons_edited(conn, caller, id, "persons_added_manually")?;
+    }
     if refiltered {
         definition.cohort_type = types::stored(conn, project, &definition)?;
     }

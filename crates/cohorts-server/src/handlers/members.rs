@@ -4,12 +4,13 @@ use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd};
 use cohorts_api::{
     CohortsAddPersonsToStaticCohortRequest, CohortsAddPersonsToStaticCohortResponse,
     CohortsRemovePersonFromStaticCohortRequest, CohortsRemovePersonFromStaticCohortResponse,
-    MembersApi,
+    MembersApi, Upload,
 };
 use roaring::RoaringBitmap;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::sheet::{self, IdKind, Sheet};
 use super::{Service, activity};
 use crate::auth::Caller;
 use crate::error::Error;
@@ -18,6 +19,8 @@ use crate::store::{CohortId, Conn, Place, members, persons};
 
 /// People that one request may add.
 const MOST: usize = 1_000;
+/// Rows of an upload that are looked up at a time.
+const ROWS: usize = 10_000;
 
 impl MembersApi for Service {
     async fn cohorts_add_persons_to_static_cohort(
@@ -115,6 +118,48 @@ fn remove(
     activity::persons_edited(conn, caller, id, "person_removed_manually")
 }
 
+/// The people whom uploaded files name, those that nobody knows left out. Nothing if there is no file.
+pub(super) fn uploaded(
+    conn: &mut Conn,
+    place: Place,
+    uploads: &[Upload],
+) -> Result<Option<RoaringBitmap>, Error> {
+    let Some(upload) = uploads.last() else {
+        return Ok(None);
+    };
+    let file = upload.open().map_err(anyhow::Error::from)?;
+    let mut sheet = Sheet::open(file)?;
+    let mut found = RoaringBitmap::new();
+    let mut rows = 0;
+    loop {
+        let ids = sheet.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
+        if ids.is_empty() {
+            break;
+        }
+        rows += ids.len();
+        found |= named(conn, place, sheet.kind, &ids)?;
+    }
+    if rows == 0 {
+        return Err(sheet::without_ids());
+    }
+    log::info!("an upload names {} people in {rows} rows", found.len());
+    Ok(Some(found))
+}
+
+fn named(
+    conn: &mut Conn,
+    place: Place,
+    kind: IdKind,
+    ids: &[String],
+) -> Result<RoaringBitmap, Error> {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    match kind {
+        IdKind::Person => known(conn, place, ids.into_iter()),
+        IdKind::DistinctId => bitmap(persons::numbers_of(conn, place, &ids)?.into_values()),
+        IdKind::Email => bitmap(persons::numbers_of_emails(conn, place, &ids)?.into_iter()),
+    }
+}
+
 /// The numbers of those people who are in the project. What is no uuid is nobody's.
 pub(super) fn known<'a>(
     conn: &mut Conn,
@@ -122,10 +167,11 @@ pub(super) fn known<'a>(
     ids: impl Iterator<Item = &'a str>,
 ) -> Result<RoaringBitmap, Error> {
     let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
-    let numbers = persons::numbers_of_uuids(conn, place, &uuids)?;
-    let numbers = numbers
-        .into_iter()
-        .map(|number| u32::try_from(number).map_err(anyhow::Error::from));
+    bitmap(persons::numbers_of_uuids(conn, place, &uuids)?.into_iter())
+}
+
+fn bitmap(numbers: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
+    let numbers = numbers.map(|number| u32::try_from(number).map_err(anyhow::Error::from));
     Ok(numbers.collect::<Result<RoaringBitmap, _>>()?)
 }
 

@@ -133,6 +133,18 @@ pub fn numbers_of_uuids(conn: &mut Conn, place: Place, uuids: &[Uuid]) -> QueryR
     Ok(rows.into_iter().map(|row| row.number).collect())
 }
 
+/// The numbers of the people whose property `email` is one of these.
+pub fn numbers_of_emails(conn: &mut Conn, place: Place, emails: &[&str]) -> QueryResult<Vec<i64>> {
+    let rows: Vec<NumberRow> = diesel::sql_query(
+        "select p.number from unnest($2) as wanted(email) \
+         join persons p on p.place = $1 and p.properties ->> 'email' = wanted.email",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<Text>, _>(emails)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.number).collect())
+}
+
 /// Gives each distinct id to the number beside it, unless it is somebody's by now.
 /// `wanted` comes sorted, so that two writers never wait for each other.
 pub fn claim_ids(

@@ -156,15 +156,16 @@ fn a_body_is_a_component_in_a_known_content_type() {
     let finding = format!("{place}: application/json is missing");
     refuses(&format!("          {json}\n"), "", &finding);
     let finding = format!(
-        "{place}.content.multipart/form-data: a body of `multipart/form-data` is not supported; \
-         application/json and application/x-www-form-urlencoded are"
+        "{place}.content.application/xml: a body of `application/xml` is not supported; \
+         application/json, application/x-www-form-urlencoded and multipart/form-data are"
     );
     refuses(
         "application/x-www-form-urlencoded",
-        "multipart/form-data",
+        "application/xml",
         &finding,
     );
-    let finding = format!("{place}: all content types of a body must have one schema");
+    let finding =
+        format!("{place}: all content types of a body but multipart must have one schema");
     let form = "application/x-www-form-urlencoded: { schema: { $ref: '#/components/schemas/";
     refuses(
         &format!("{form}ThingCreate"),
@@ -254,5 +255,18 @@ fn an_answer_that_may_be_empty_says_what_else_it_is() {
         "'204': { description: Taken. }",
         "'204': { description: Taken., x-or-empty: true }",
         "paths./intake/.post.responses.204: `x-or-empty` says nothing without `content`",
+    );
+}
+
+#[test]
+fn a_multipart_body_holds_a_file_beside_fields_that_are_known() {
+    let place = format!("{CREATE}.requestBody.content.multipart/form-data");
+    let finding = format!("{place}: a multipart body has a property of the format `binary`");
+    refuses("format: binary", "format: uri", &finding);
+    let finding = format!("{place}: `colour` is neither a file nor a field of ThingCreate");
+    refuses(
+        "sheet: { type: string, format: binary }",
+        "sheet: { type: string, format: binary }\n        colour: { type: string }",
+        &finding,
     );
 }

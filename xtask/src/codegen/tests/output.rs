@@ -192,3 +192,14 @@ fn a_choice_stays_open_in_the_client() {
         "Other(::serde_json::Map<::std::string::String, ::serde_json::Value>)",
     );
 }
+
+#[test]
+fn files_of_a_multipart_body_are_received_after_the_key_is_known() {
+    holds(
+        &server(),
+        "let caller = authorize(api, &request, &OPERATIONS[1], &body).await?; \
+         let body = body.receive(&request, &[\"sheet\"]).await.map_err(reject)?;",
+    );
+    holds(&server(), "pub uploads: Vec<Upload>,");
+    holds(&client(), "pub async fn things_create_multipart(");
+}
