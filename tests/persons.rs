@@ -186,3 +186,28 @@ fn csv_has_everybody_unless_a_limit_is_given() {
     let unknown = project.get("cohorts/999999999/persons/?format=csv");
     unknown.is_error(404, "not_found", None);
 }
+
+#[test]
+fn a_suffix_and_the_legacy_path_lead_to_the_same_people() {
+    let project = Project::new();
+    project.people([("d1", json!({}))]);
+    let id = everyone(&project);
+    let csv = project.get(&format!("cohorts/{id}/persons/?format=csv"));
+    assert_eq!(
+        project.get(&format!("cohorts/{id}/persons.csv")).text,
+        csv.text
+    );
+    let page = project.get(&format!("cohorts/{id}/persons/")).json();
+    assert_eq!(
+        project.get(&format!("cohorts/{id}/persons.json")).json(),
+        page
+    );
+    let legacy =
+        request(Method::GET, &format!("/api/cohort/{id}/persons")).bearer_auth(&project.key);
+    assert_eq!(
+        send(&Method::GET, legacy).json()["results"],
+        page["results"]
+    );
+    let listed = request(Method::GET, "/api/cohort/").bearer_auth(&project.key);
+    assert_eq!(send(&Method::GET, listed).json()["count"], 1);
+}

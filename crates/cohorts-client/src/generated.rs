@@ -7581,6 +7581,8 @@ pub mod types {
 /// The scopes that an operation needs are listed under `x-required-scopes`; `cohort:write` includes `cohort:read`, and `*` includes all.
 ///
 /// **Paths.** A trailing slash is optional on every path, without a redirect.
+/// `.json` or `.csv` at the end of a path below `/api/projects/` stands for `format=json` or `format=csv`,
+/// and `/api/cohort/…` for `/api/projects/@current/cohorts/…`.
 ///
 /// **Errors.** Every error that has a body has this one: `type`, `code`, `detail`, `attr`; one error per answer, the first.
 ///

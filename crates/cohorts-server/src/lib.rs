@@ -13,6 +13,7 @@ use actix_web::{App, HttpServer, rt};
 use anyhow::{Context, bail};
 
 mod admin;
+mod aliases;
 mod auth;
 mod calculation;
 pub mod config;
@@ -179,6 +180,7 @@ fn start_http(
             drop(service);
             let app = move || {
                 App::new()
+                    .wrap(from_fn(aliases::resolve))
                     .wrap(Compat::new(from_fn(http::observe)))
                     .configure(routes.clone())
             };
