@@ -211,3 +211,49 @@ fn a_suffix_and_the_legacy_path_lead_to_the_same_people() {
     let listed = request(Method::GET, "/api/cohort/").bearer_auth(&project.key);
     assert_eq!(send(&Method::GET, listed).json()["count"], 1);
 }
+
+#[test]
+fn people_are_narrowed_down_by_properties_and_by_search() {
+    let project = Project::new();
+    project.people([
+        (
+            "d1",
+            json!({"browser": "Safari", "email": "ann@x.io", "age": 30}),
+        ),
+        ("d2", json!({"browser": "Chrome", "name": "Ann_B"})),
+        ("out", json!({"browser": "Safari", "outside": true})),
+    ]);
+    let id =
+        project.cohort(json!({"filters": any_of(json!([person("outside", "is_not_set", "")]))}));
+    project.settle(id);
+    let found = |query: &str| {
+        let page = project.get(&format!("cohorts/{id}/persons/?{query}"));
+        assert_eq!(page.status, 200, "{}", page.text);
+        crate::harness::first_ids(&page.json()["results"])
+    };
+    let safari = r#"properties=[{"key":"browser","value":"Safari","type":"person"}]"#;
+    assert_eq!(found(safari), ["d1"]);
+    let older = r#"properties=[{"key":"age","value":20,"operator":"gt"},{"key":"browser","value":"Safari"}]"#;
+    assert_eq!(found(older), ["d1"]);
+    assert_eq!(found("properties=[]"), ["d1", "d2"]);
+    assert_eq!(found("search=ANN"), ["d1", "d2"]);
+    assert_eq!(found("search=n_b"), ["d2"]);
+    assert_eq!(found("search=D1&limit=1"), ["d1"]);
+    assert_eq!(
+        project
+            .get(&format!("cohorts/{id}/persons/?format=csv&{safari}"))
+            .text
+            .lines()
+            .count(),
+        2
+    );
+    for wrong in [
+        "{",
+        "5",
+        "[5]",
+        r#"[{"key":"a","operator":"sounds_like","value":1}]"#,
+    ] {
+        let answer = project.get(&format!("cohorts/{id}/persons/?properties={wrong}"));
+        answer.is_error(400, "invalid_input", Some("properties"));
+    }
+}

@@ -7993,6 +7993,10 @@ impl Client {
     /// - `format`: `json` or `csv`; any other is answered by 404. Absent, the `Accept` header decides.
     /// - `limit`: People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV.
     /// - `offset`: People to skip.
+    /// - `properties`: Further criteria that people must meet, all of them: a list in JSON such as `[{"key": "plan", "value": "pro"}]`.
+    /// An `operator` that is absent is `exact`.
+    ///
+    /// - `search`: Part of the e-mail address, the name or a distinct id, in any letters.
     /// ```text
     /// let response = client.cohorts_persons()
     ///     .project_id(project_id)
@@ -8000,6 +8004,8 @@ impl Client {
     ///     .format(format)
     ///     .limit(limit)
     ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
     ///     .send()
     ///     .await;
     /// ```
@@ -9716,6 +9722,8 @@ pub mod builder {
         format: Result<Option<::std::string::String>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
     }
     impl<'a> CohortsPersons<'a> {
         pub fn new(client: &'a super::Client) -> Self {
@@ -9726,6 +9734,8 @@ pub mod builder {
                 format: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
             }
         }
         pub fn project_id<V>(mut self, value: V) -> Self
@@ -9782,16 +9792,53 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for offset failed".to_string());
             self
         }
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::PersonPage>, Error<types::Error>> {
-            let Self { client, project_id, id, format, limit, offset } = self;
+            let Self {
+                client,
+                project_id,
+                id,
+                format,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
             let format = format.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/cohorts/{}/persons/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
@@ -9815,6 +9862,8 @@ pub mod builder {
                 .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
                 .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {

@@ -181,6 +181,15 @@ fn new_enough(version: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pattern of texts that hold the term, for `ilike`.
+fn holding(term: &str) -> String {
+    let escaped = term
+        .replace('\\', r"\\")
+        .replace('%', r"\%")
+        .replace('_', r"\_");
+    format!("%{escaped}%")
+}
+
 /// Whether the database answers, for the readiness endpoint.
 pub fn ping(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("select 1").execute(conn)?;

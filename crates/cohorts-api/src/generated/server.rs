@@ -1168,6 +1168,11 @@ pub struct CohortsPersonsQuery {
     pub limit: Option<i64>,
     /// People to skip.
     pub offset: i64,
+    /// Part of the e-mail address, the name or a distinct id, in any letters.
+    pub search: Option<String>,
+    /// Further criteria that people must meet, all of them: a list in JSON such as `[{"key": "plan", "value": "pro"}]`.
+    /// An `operator` that is absent is `exact`.
+    pub properties: Option<String>,
     /// `json` or `csv`; any other is answered by 404. Absent, the `Accept` header decides.
     pub format: Option<String>,
 }
@@ -1178,6 +1183,8 @@ impl CohortsPersonsQuery {
         Ok(Self {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            search: query.text("search")?,
+            properties: query.text("properties")?,
             format: query.text("format")?,
         })
     }

@@ -170,7 +170,7 @@ pub(super) fn known<'a>(
     bitmap(persons::numbers_of_uuids(conn, place, &uuids)?.into_iter())
 }
 
-fn bitmap(numbers: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
+pub(super) fn bitmap(numbers: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
     let numbers = numbers.map(|number| u32::try_from(number).map_err(anyhow::Error::from));
     Ok(numbers.collect::<Result<RoaringBitmap, _>>()?)
 }

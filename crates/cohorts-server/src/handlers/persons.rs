@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::iter;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
+use chrono::Utc;
 use cohorts_api::types::{Person, PersonPage, PersonType};
 use cohorts_api::{CohortsPersonsRequest, CohortsPersonsResponse, RequestHead};
+use cohorts_engine::{Filter, Plan, plan};
 use futures::stream::{self, StreamExt};
 use roaring::RoaringBitmap;
 use serde::Deserialize;
@@ -15,9 +18,12 @@ use tokio::sync::mpsc::{self, Sender};
 use uuid::Uuid;
 
 use super::cohorts::raw;
+use super::members::bitmap;
 use super::{Service, links};
 use crate::auth::Caller;
+use crate::calculation::moment;
 use crate::error::Error;
+use crate::store::blocks::Snapshot;
 use crate::store::{CohortId, Conn, Place, ProjectId, cohorts, members, persons};
 
 mod table;
@@ -28,6 +34,8 @@ const MOST: i64 = 10_000;
 const ROWS: usize = 1_000;
 /// Pieces of CSV that may wait for a slow reader.
 const PIECES: usize = 4;
+/// How long finding the people, or any one statement after it, may take.
+const READ_LIMIT: Duration = Duration::from_secs(20);
 
 impl Service {
     pub(super) async fn members(
@@ -44,6 +52,8 @@ impl Service {
                 .filter(|limit| *limit > 0)
                 .map(|limit| limit.min(MOST)),
             offset: request.query.offset,
+            plan: plan_of(&caller, request.query.properties.as_deref())?,
+            search: request.query.search.filter(|term| !term.trim().is_empty()),
         };
         let as_csv = match request.query.format.as_deref() {
             Some("csv") => true,
@@ -64,10 +74,12 @@ impl Service {
     ) -> Result<CohortsPersonsResponse, Error> {
         let (limit, offset) = (asked.limit.unwrap_or(DEFAULT_LIMIT), asked.offset);
         let read = move |conn: &mut Conn| {
-            let members = asked.members(conn)?;
-            page(conn, asked.project.place(), &members, limit, offset)
+            let place = asked.project.place();
+            asked.with_members(conn, |conn, members| {
+                page(conn, place, &members, limit, offset)
+            })
         };
-        let results = self.store.snapshot(read).await?;
+        let results = self.store.read(read).await?;
         let full = results.len() as i64 >= limit;
         Ok(CohortsPersonsResponse::Status200(PersonPage {
             next: full.then(|| links::with(head, &[("offset", offset.saturating_add(limit))])),
@@ -82,9 +94,12 @@ impl Service {
         let store = self.store.clone();
         actix_web::rt::spawn(async move {
             let failed = pieces.clone();
-            let written = store
-                .snapshot(move |conn| write_csv(conn, asked, &pieces))
-                .await;
+            let write = move |conn: &mut Conn| {
+                asked.with_members(conn, |conn, members| {
+                    write_csv(conn, &asked, &members, &pieces)
+                })
+            };
+            let written = store.read(write).await;
             if let Err(cause) = written {
                 // Nobody reads on where the reader is gone.
                 let _ = failed.send(Err(cause)).await;
@@ -102,15 +117,37 @@ impl Service {
 }
 
 /// Which members are asked for.
-#[derive(Clone, Copy)]
 struct Asked {
     project: ProjectId,
     cohort: CohortId,
     limit: Option<i64>,
     offset: i64,
+    /// Further criteria that they must meet.
+    plan: Option<Plan>,
+    search: Option<String>,
 }
 
 impl Asked {
+    /// Goes on with those members that are asked for, all of it under one snapshot.
+    fn with_members<T>(
+        &self,
+        conn: &mut Conn,
+        then: impl FnOnce(&mut Conn, RoaringBitmap) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        Snapshot::read(conn, self.project, READ_LIMIT, |snapshot| {
+            let mut members = snapshot.ask(|conn| self.members(conn))?;
+            if let Some(plan) = &self.plan {
+                members &= plan.evaluate(snapshot)?;
+            }
+            if let Some(term) = &self.search {
+                let place = self.project.place();
+                let found = snapshot.ask(|conn| Ok(persons::search(conn, place, term.trim())?))?;
+                members &= bitmap(found.into_iter())?;
+            }
+            snapshot.ask(|conn| then(conn, members))
+        })
+    }
+
     fn members(&self, conn: &mut Conn) -> Result<RoaringBitmap, Error> {
         let found = cohorts::find(conn, self.project, self.cohort)?;
         let (cohort, _) = found.ok_or(Error::NotFound)?;
@@ -121,6 +158,31 @@ impl Asked {
             cohort.member_version,
         )
     }
+}
+
+/// The criteria in the parameter `properties`: a list of tests of properties, all of which must hold.
+fn plan_of(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Error> {
+    let Some(text) = properties.filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = |detail: String| Error::field("properties", detail);
+    let list: Value =
+        serde_json::from_str(text).map_err(|error| wrong(format!("It is no JSON: {error}")))?;
+    let Value::Array(mut leaves) = list else {
+        return Err(wrong("It must be a list of property filters.".to_owned()));
+    };
+    if leaves.is_empty() {
+        return Ok(None);
+    }
+    for leaf in leaves.iter_mut().filter_map(Value::as_object_mut) {
+        leaf.entry("type").or_insert_with(|| "person".into());
+    }
+    let tree = serde_json::json!({"properties": {"type": "AND", "values": leaves}});
+    let filter = Filter::parse_stored(&tree).map_err(|error| wrong(error.detail))?;
+    let now = moment(&caller.project, Utc::now().timestamp_micros())?;
+    plan(&filter, &now)
+        .map(Some)
+        .map_err(|error| wrong(error.detail))
 }
 
 /// Whether CSV comes before JSON among what is accepted.
@@ -143,11 +205,12 @@ fn wants_csv(accept: &str) -> bool {
 /// Two passes over the people: one for the columns, one for the rows.
 fn write_csv(
     conn: &mut Conn,
-    asked: Asked,
+    asked: &Asked,
+    members: &RoaringBitmap,
     pieces: &Sender<Result<Bytes, Error>>,
 ) -> Result<(), Error> {
     let place = asked.project.place();
-    let members: Vec<i64> = asked.members(conn)?.iter().map(i64::from).collect();
+    let members: Vec<i64> = members.iter().map(i64::from).collect();
     let ordered = persons::in_order(conn, place, &members)?;
     let skipped = ordered
         .get(usize::try_from(asked.offset).unwrap_or(usize::MAX)..)

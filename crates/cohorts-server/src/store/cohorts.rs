@@ -15,7 +15,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::keys::Teammate;
 use super::schema::{calculations, cohorts, teammates};
-use super::{CohortId, Conn, JsonText, ProjectId};
+use super::{CohortId, Conn, JsonText, ProjectId, holding};
 
 /// What a caller decides about a cohort.
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
@@ -209,7 +209,7 @@ pub fn list(
 ) -> QueryResult<(Vec<WithCreator>, i64)> {
     let mut page = found(project, wanted, similar).limit(limit).offset(offset);
     if let Some(term) = &wanted.search {
-        page = page.order(cohorts::name.ilike(pattern(term)).desc());
+        page = page.order(cohorts::name.ilike(holding(term)).desc());
         if similar {
             let likeness = word_similarity(term, cohorts::name) + similarity(term, cohorts::name);
             page = page.then_order_by(likeness.desc());
@@ -240,7 +240,7 @@ fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> 
     match &wanted.search {
         None => rows,
         Some(term) => {
-            let exact = cohorts::name.ilike(pattern(term));
+            let exact = cohorts::name.ilike(holding(term));
             match word_beginnings(term).filter(|_| similar) {
                 Some(beginnings) => {
                     let alike = word_similarity(term, cohorts::name).gt(SIMILAR);
@@ -251,15 +251,6 @@ fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> 
             }
         }
     }
-}
-
-/// What holds the term, in any letters.
-fn pattern(term: &str) -> String {
-    let escaped = term
-        .replace('\\', r"\\")
-        .replace('%', r"\%")
-        .replace('_', r"\_");
-    format!("%{escaped}%")
 }
 
 /// A pattern for texts of which a word begins as one of the term's does. Trigrams alone would find `something`

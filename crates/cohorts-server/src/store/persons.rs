@@ -12,7 +12,7 @@ use diesel::upsert::excluded;
 use uuid::Uuid;
 
 use super::schema::{distinct_ids, person_counters, persons};
-use super::{Conn, JsonText, Place};
+use super::{Conn, JsonText, Place, holding};
 use crate::error::Error;
 
 /// Numbers are taken from a project's counter so many at a time, at least.
@@ -224,6 +224,19 @@ pub fn in_order(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<V
     ))
     .bind::<BigInt, _>(place.0)
     .bind::<Array<BigInt>, _>(numbers)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.number).collect())
+}
+
+/// The people with the term in their e-mail address, their name or a distinct id, in any letters.
+pub fn search(conn: &mut Conn, place: Place, term: &str) -> QueryResult<Vec<i64>> {
+    let rows: Vec<NumberRow> = diesel::sql_query(
+        "select number from persons where place = $1 \
+            and (properties ->> 'email' ilike $2 or properties ->> 'name' ilike $2) \
+         union select number from distinct_ids where place = $1 and distinct_id ilike $2",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Text, _>(holding(term))
     .load(conn)?;
     Ok(rows.into_iter().map(|row| row.number).collect())
 }
