@@ -149,8 +149,13 @@ impl From<GrantArgs> for KeyGrant {
 }
 
 fn main() -> ExitCode {
-    log_to_stderr();
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    // The demo is for reading; a service's log tells everything.
+    log_to_stderr(match command {
+        Command::Demo { .. } => "warn",
+        _ => "info",
+    });
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

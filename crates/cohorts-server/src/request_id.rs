@@ -52,9 +52,9 @@ impl RequestId {
     }
 }
 
-/// Sends log lines to standard error: time, level, request, module, text.
-pub fn log_to_stderr() {
-    let wanted = env_logger::Env::default().default_filter_or("info");
+/// Sends log lines to standard error: time, level, request, module, text. `level` is for whoever sets no `RUST_LOG`.
+pub fn log_to_stderr(level: &str) {
+    let wanted = env_logger::Env::default().default_filter_or(level);
     let line = |out: &mut Formatter, record: &Record<'_>| {
         writeln!(
             out,
