@@ -35,6 +35,8 @@ const OLD: TimeDelta = TimeDelta::minutes(15);
 /// After a failure a cohort waits so long before it is calculated again, doubled with each failure in a row.
 const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
 const MOST_ERRORS: i64 = 20;
+/// Calculations that a cohort's history keeps at least, failed ones beside them.
+const HISTORY: i64 = 1_000;
 
 /// Why a calculation failed.
 struct Failure {
@@ -172,6 +174,7 @@ fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> R
     if let Some(count) = written {
         cohorts::publish(conn, cohort, count, seen)?;
         members::prune(conn, place, cohort.id(), base)?;
+        cohorts::prune_history(conn, cohort.id(), HISTORY)?;
         log::info!("cohort {}: {count} people", cohort.id);
     }
     Ok(())

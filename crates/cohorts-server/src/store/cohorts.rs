@@ -555,6 +555,24 @@ fn finish(
     Ok(())
 }
 
+/// Forgets the calculations of a cohort that ended well, but for those among the newest `kept`.
+pub fn prune_history(conn: &mut Conn, id: CohortId, kept: i64) -> QueryResult<()> {
+    let own = calculations::table.filter(calculations::cohort_id.eq(id.0));
+    let first_beyond: Option<DateTime<Utc>> = own
+        .order(calculations::started_at.desc())
+        .offset(kept)
+        .select(calculations::started_at)
+        .first(conn)
+        .optional()?;
+    if let Some(time) = first_beyond {
+        let old = own
+            .filter(calculations::started_at.le(time))
+            .filter(calculations::count.is_not_null());
+        diesel::delete(old).execute(conn)?;
+    }
+    Ok(())
+}
+
 /// Why a calculation failed.
 #[derive(Clone, Debug, Queryable)]
 pub struct Failure {
@@ -618,4 +636,83 @@ pub fn last_duration(conn: &mut Conn, id: CohortId) -> QueryResult<Option<TimeDe
         .first(conn)
         .optional()?;
     Ok(times.and_then(|(started, finished)| Some(finished? - started)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::postgres::{Postgres, hasty};
+    use crate::store::{Store, keys, projects};
+
+    /// A cohort in a database of its own, which lives as long as the rest.
+    fn cohort() -> (TempDir, Postgres, Store, Cohort) {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let definition = Definition {
+            name: None,
+            description: String::new(),
+            groups: JsonText("[]".to_owned()),
+            filters: None,
+            query: None,
+            deleted: false,
+            is_static: false,
+            cohort_type: None,
+        };
+        let made = create(conn, project.id(), &owner, &definition).unwrap();
+        (directory, postgres, store, made)
+    }
+
+    #[test]
+    fn a_claim_is_one_workers_until_its_lease_is_over_and_then_writes_nothing() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        request_calculation(conn, made.id()).unwrap();
+        let late = claim(conn, None, TimeDelta::milliseconds(300))
+            .unwrap()
+            .unwrap();
+        assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_none());
+        assert!(keep(conn, &late, TimeDelta::seconds(-1)).unwrap());
+
+        let next = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        assert_eq!((late.id, late.attempt + 1), (next.id, next.attempt));
+        assert!(!keep(conn, &late, TimeDelta::seconds(9)).unwrap());
+        assert!(!lock_claimed(conn, &late).unwrap());
+        publish(conn, &late, 7, 0).unwrap();
+        let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
+        assert_eq!((row.count, row.is_calculating), (None, true));
+
+        // What is asked for meanwhile is calculated after it.
+        request_calculation(conn, made.id()).unwrap();
+        publish(conn, &next, 5, 0).unwrap();
+        let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
+        assert_eq!(
+            (row.count, row.version, row.is_calculating),
+            (Some(5), Some(1), true)
+        );
+        assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_some());
+    }
+
+    #[test]
+    fn old_calculations_are_forgotten_unless_they_failed() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        for fails in [true, false, false, true, false] {
+            request_calculation(conn, made.id()).unwrap();
+            let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+            match fails {
+                true => fail(conn, &claimed, Utc::now(), "unknown", "why").unwrap(),
+                false => publish(conn, &claimed, 0, 0).unwrap(),
+            }
+        }
+        prune_history(conn, made.id(), 2).unwrap();
+        let (rows, count) = history(conn, made.id(), 9, 0).unwrap();
+        let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
+        assert_eq!((failed, count), (vec![false, true, true], 3));
+    }
 }
