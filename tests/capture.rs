@@ -212,3 +212,24 @@ fn people_who_come_in_at_the_same_time_are_made_once() {
         assert_eq!(row["properties"], Value::Object(all));
     }
 }
+
+#[test]
+fn a_token_may_be_named_twice_and_never_holds_nul() {
+    let project = Project::new();
+    let twice = json!({"api_key": project.token, "token": project.token, "batch": []});
+    assert_eq!(batch(twice.to_string().into_bytes(), None).status, 200);
+    let nul = json!({"api_key": "a\u{0}", "batch": []});
+    batch(nul.to_string().into_bytes(), None).is_error(401, "invalid_api_key", None);
+}
+
+#[test]
+fn a_batch_of_more_items_than_may_be_is_refused() {
+    let many = format!(
+        r#"{{"api_key": "phc_x", "batch": [{}1]}}"#,
+        "1,".repeat(50_000)
+    );
+    let detail = batch(many.into_bytes(), None)
+        .is_error(400, "parse_error", None)
+        .detail();
+    assert!(detail.contains("at most 50000 items"), "{detail}");
+}

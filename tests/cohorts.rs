@@ -508,3 +508,49 @@ fn basic_rows_have_no_definition() {
         assert_eq!((&row["name"], &row["count"]), (&json!("A"), &Value::Null));
     }
 }
+
+#[test]
+fn a_text_that_no_database_holds_is_refused_in_criteria() {
+    let project = Project::new();
+    let mut unknown = did("x", 1);
+    unknown["value"] = json!("performed\u{0}");
+    for leaf in [
+        person("a\u{0}", "exact", 1),
+        person("a", "exact", "\u{0}"),
+        unknown,
+    ] {
+        let filters = any_of(json!([leaf]));
+        for path in ["cohorts/", "cohorts/preview/"] {
+            let answer = project.post(path, json!({"filters": filters}));
+            let detail = answer
+                .is_error(400, "invalid_input", Some("filters"))
+                .detail();
+            assert!(detail.contains("NUL"), "{detail}");
+        }
+    }
+}
+
+#[test]
+fn a_cohort_that_turns_static_while_it_waits_keeps_its_members() {
+    let project = Project::new();
+    project.people([("d1", json!({"a": 1}))]);
+    let id = project.cohort(json!({"filters": any_of(json!([person("a", "exact", 1)]))}));
+    let turned = project
+        .patch(&format!("cohorts/{id}/"), json!({"is_static": true}))
+        .json();
+    assert_eq!(turned["is_calculating"], false);
+    project.settle(id);
+    assert_eq!(project.members(id).len(), 0);
+}
+
+#[test]
+fn a_snapshot_that_was_deleted_before_it_was_filled_is_filled_when_restored() {
+    let project = Project::new();
+    project.people([("d1", json!({"a": 1}))]);
+    let id = project
+        .cohort(json!({"is_static": true, "filters": any_of(json!([person("a", "exact", 1)]))}));
+    for deleted in [true, false] {
+        project.patch(&format!("cohorts/{id}/"), json!({"deleted": deleted}));
+    }
+    assert_eq!(project.settle(id)["count"], 1);
+}

@@ -402,6 +402,13 @@ fn a_file_that_cannot_be_read_is_refused_and_makes_no_cohort() {
             assert!(detail.contains(part), "{detail}");
         }
     }
+    let part = || Part::bytes(b"d1\n".to_vec()).file_name("a.csv");
+    let twice = Form::new()
+        .text("is_static", "true")
+        .part("csv", part())
+        .part("csv", part());
+    let asked = request(Method::POST, &project.path("cohorts/")).bearer_auth(&project.key);
+    send(&Method::POST, asked.multipart(twice)).is_error(400, "parse_error", None);
     let dynamic = project.cohort(json!({}));
     let form = Form::new().part("csv", Part::bytes(b"d1\n".to_vec()).file_name("a.csv"));
     let asked = request(Method::PATCH, &project.path(&format!("cohorts/{dynamic}/")))

@@ -238,6 +238,7 @@ fn people_are_narrowed_down_by_properties_and_by_search() {
     assert_eq!(found("properties=[]"), ["d1", "d2"]);
     assert_eq!(found("search=ANN"), ["d1", "d2"]);
     assert_eq!(found("search=n_b"), ["d2"]);
+    assert_eq!(found("search=d1%00"), ["d1"]);
     assert_eq!(found("search=D1&limit=1"), ["d1"]);
     assert_eq!(
         project

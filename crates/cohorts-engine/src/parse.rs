@@ -38,6 +38,10 @@ pub(crate) fn filter(filters: &Value, mode: Mode) -> Result<(Filter, Value), Fil
     if is_deeper(filters, MAX_LEVELS) {
         return Err(too_deep());
     }
+    if holds_nul(filters) {
+        let sentence = "texts must not hold the character NUL, which no stored text has";
+        return Err(FilterError::input("properties", sentence));
+    }
     if mode == Mode::Write {
         refuse_unknown("filters", object, &["properties"])?;
     }
@@ -66,6 +70,18 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
         }
     }
     false
+}
+
+/// Whether any text or key has the character NUL. Called when the depth is known to be bounded.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(list) => list.iter().any(holds_nul),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
 }
 
 fn root(tree: &Value, mode: Mode) -> Result<(Group, Value), FilterError> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use roaring::RoaringBitmap;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::blocks::Snapshot;
-use crate::store::cohorts::{self, Cohort};
+use crate::store::calculations;
+use crate::store::cohorts::Cohort;
 use crate::store::projects::{self, Project};
 use crate::store::{Place, ProjectId, Store, events, members};
 
@@ -82,7 +83,7 @@ pub fn moment(project: &Project, micros: i64) -> Result<Moment, Error> {
 
 /// Calculates one cohort that waits. False if none does. `only` restricts the search to one project.
 pub fn run_once(store: &Store, metrics: &Metrics, only: Option<ProjectId>) -> Result<bool, Error> {
-    let claimed = cohorts::claim(&mut *store.connection()?, only, LEASE)?;
+    let claimed = calculations::claim(&mut *store.connection()?, only, LEASE)?;
     let Some(cohort) = claimed else {
         return Ok(false);
     };
@@ -107,7 +108,7 @@ pub fn run_once(store: &Store, metrics: &Metrics, only: Option<ProjectId>) -> Re
         let doublings = cohort.errors_calculating.clamp(0, MOST_ERRORS + 1);
         let retry_at = Utc::now() + BACK_OFF * (1 << doublings);
         let conn = &mut *store.connection()?;
-        cohorts::fail(conn, &cohort, retry_at, failure.code, &failure.detail)?;
+        calculations::fail(conn, &cohort, retry_at, failure.code, &failure.detail)?;
     }
     Ok(true)
 }
@@ -120,7 +121,7 @@ fn with_heartbeat<T>(store: &Store, cohort: &Cohort, work: impl FnOnce() -> T) -
             while waiting.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
                 let kept = store
                     .connection()
-                    .and_then(|mut conn| Ok(cohorts::keep(&mut conn, cohort, LEASE)?));
+                    .and_then(|mut conn| Ok(calculations::keep(&mut conn, cohort, LEASE)?));
                 match kept {
                     Ok(true) => {}
                     Ok(false) => log::warn!("the claim on cohort {} is lost", cohort.id),
@@ -159,7 +160,7 @@ fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> R
     let place = cohort.project().place();
     let base = cohort.member_version;
     let written = conn.build_transaction().run(|conn| {
-        if !cohorts::lock_claimed(conn, cohort)? {
+        if !calculations::lock_claimed(conn, cohort)? {
             return Ok(None);
         }
         let former = members::read(conn, place, cohort.id(), base)?;
@@ -172,9 +173,9 @@ fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> R
         Ok::<_, Error>(Some(members.len() as i64))
     })?;
     if let Some(count) = written {
-        cohorts::publish(conn, cohort, count, seen)?;
+        calculations::publish(conn, cohort, count, seen)?;
         members::prune(conn, place, cohort.id(), base)?;
-        cohorts::prune_history(conn, cohort.id(), HISTORY)?;
+        calculations::prune_history(conn, cohort.id(), HISTORY)?;
         log::info!("cohort {}: {count} people", cohort.id);
     }
     Ok(())
@@ -184,7 +185,7 @@ fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> R
 fn request_stale(store: &Store) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
     let now = Utc::now();
-    let candidates = cohorts::candidates(conn, now - FRESH, MOST_ERRORS)?;
+    let candidates = calculations::candidates(conn, now - FRESH, MOST_ERRORS)?;
     let places: HashSet<Place> = candidates.iter().map(|one| one.project().place()).collect();
     let heads = events::heads(conn, &places)?;
     for candidate in candidates {
@@ -193,7 +194,7 @@ fn request_stale(store: &Store) -> Result<(), Error> {
             .is_none_or(|last| last < now - OLD);
         let head = heads.get(&candidate.project().place());
         if is_old || head.is_some_and(|head| *head > candidate.seen_batch) {
-            cohorts::request_calculation(conn, candidate.id())?;
+            calculations::request_if_idle(conn, candidate.id())?;
         }
     }
     Ok(())
@@ -224,7 +225,7 @@ impl Worker {
         let work = move || {
             let mut looked = Instant::now();
             while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-                if let Err(cause) = work_off(&store, &metrics, &mut looked) {
+                if let Err(cause) = work_off(&store, &metrics, &woken, &mut looked) {
                     log::warn!("calculation has to wait: {cause}");
                 }
             }
@@ -243,11 +244,17 @@ impl Worker {
     }
 }
 
-fn work_off(store: &Store, metrics: &Metrics, looked: &mut Instant) -> Result<(), Error> {
+fn work_off(
+    store: &Store,
+    metrics: &Metrics,
+    woken: &Receiver<()>,
+    looked: &mut Instant,
+) -> Result<(), Error> {
     if looked.elapsed() >= STALE_TICK {
         request_stale(store)?;
         *looked = Instant::now();
     }
-    while run_once(store, metrics, None)? {}
+    // The service ends between two calculations, not after all of them.
+    while woken.try_recv() != Err(TryRecvError::Disconnected) && run_once(store, metrics, None)? {}
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::calculation;
 use crate::ingest::{self, Item};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::store::calculations;
 use crate::store::cohorts::{self, Definition};
 use crate::store::keys::{self, Teammate};
 use crate::store::projects::{self, Project};
@@ -168,7 +169,7 @@ fn settled(data: &Data, project: &Project, id: i64, wanted: Wanted) -> anyhow::R
         let found = cohorts::find(conn, project.id(), id)?;
         let (cohort, _) = found.context("a cohort of the demo has gone")?;
         if !cohort.is_calculating {
-            let took = cohorts::last_duration(conn, id)?;
+            let took = calculations::last_duration(conn, id)?;
             let people = cohort.count.zip(took);
             let (people, took) =
                 people.with_context(|| format!("`{}` could not be calculated", wanted.name))?;

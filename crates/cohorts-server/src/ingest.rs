@@ -262,13 +262,16 @@ fn keep_people(
         .filter(|number| !made.contains(number))
         .collect();
     let mut people = persons::lock(conn, place, &known)?;
-    let before = people.clone();
+    let before: HashMap<i64, Person> = people
+        .iter()
+        .map(|person| (person.number, person.clone()))
+        .collect();
     people.extend(made.iter().map(|number| new_person(*number, &told[number])));
     people.sort_by_key(|person| person.number);
     for person in &mut people {
         tell(person, &told[&person.number]);
     }
-    people.retain(|person| !before.contains(person));
+    people.retain(|person| before.get(&person.number) != Some(person));
     Ok(persons::upsert(conn, place, &people)?)
 }
 

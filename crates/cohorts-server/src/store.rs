@@ -17,6 +17,7 @@ use crate::request_id::RequestId;
 
 pub mod activity;
 pub mod blocks;
+pub mod calculations;
 pub mod cohorts;
 pub mod events;
 pub mod json;

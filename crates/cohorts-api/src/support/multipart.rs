@@ -47,6 +47,9 @@ impl Parts {
         while let Some(mut part) = multipart.try_next().await.map_err(broken)? {
             let name = part.name().unwrap_or_default().to_owned();
             if files.contains(&name.as_str()) {
+                if parts.uploads.iter().any(|upload| upload.name == name) {
+                    return Err(broken(format!("the file `{name}` is there twice")));
+                }
                 let file = Arc::new(receive_file(&mut part, limits.upload).await?);
                 parts.uploads.push(Upload { name, file });
             } else {

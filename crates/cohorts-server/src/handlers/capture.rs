@@ -1,5 +1,6 @@
 //! How events come in: the body is unpacked, each item read or refused, and the good ones are kept before the answer.
 
+use std::fmt;
 use std::io::Read;
 
 use actix_web::web;
@@ -7,7 +8,8 @@ use chrono::Utc;
 use cohorts_api::types::{CaptureAnswer, CaptureAnswerStatus};
 use cohorts_api::{CaptureApi, CaptureBatchRequest, CaptureBatchResponse, RawBody};
 use flate2::read::MultiGzDecoder;
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -20,21 +22,53 @@ use crate::store::projects;
 
 /// A compressed body may unpack to so many bytes.
 const UNPACKED: usize = 64 << 20;
+/// A batch may hold so many items.
+const MOST_ITEMS: usize = 50_000;
 
 /// A batch as it is sent. What items hold is judged one by one.
 #[derive(Deserialize)]
 struct Batch<'a> {
-    #[serde(alias = "token")]
     api_key: Option<String>,
+    token: Option<String>,
     #[serde(borrow)]
-    batch: Vec<&'a RawValue>,
+    batch: Items<'a>,
+}
+
+/// So many items at most: a small compressed body may unpack to millions.
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Items<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST_ITEMS} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if items.len() == MOST_ITEMS {
+                return Err(A::Error::invalid_length(MOST_ITEMS + 1, &self));
+            }
+            items.push(item);
+        }
+        Ok(Items(items))
+    }
 }
 
 /// Where an item may carry the token, if the batch does not.
 #[derive(Deserialize)]
 struct Token {
-    #[serde(alias = "token")]
     api_key: Option<String>,
+    token: Option<String>,
     properties: Option<TokenProperty>,
 }
 
@@ -66,18 +100,19 @@ impl Service {
         })?;
         let project = self.project_of(&batch)?;
         let now = Utc::now();
-        let mut items = Vec::with_capacity(batch.batch.len());
-        for text in &batch.batch {
+        let sent = batch.batch.0;
+        let mut items = Vec::new();
+        for text in &sent {
             match Item::read(text.get(), now, Uuid::now_v7) {
                 Ok(item) => items.push(item),
                 Err(refusal) => self.metrics.refused(refusal.reason()),
             }
         }
-        let refused = batch.batch.len() - items.len();
+        let refused = sent.len() - items.len();
         if refused > 0 {
             log::warn!(
                 "refused {refused} of {} items for project {}",
-                batch.batch.len(),
+                sent.len(),
                 project.0
             );
         }
@@ -88,15 +123,14 @@ impl Service {
 
     fn project_of(&self, batch: &Batch<'_>) -> Result<ProjectId, Error> {
         let in_items = || {
-            let tokens = batch
-                .batch
-                .iter()
-                .filter_map(|item| serde_json::from_str::<Token>(item.get()).ok());
+            let items = batch.batch.0.iter();
+            let tokens = items.filter_map(|item| serde_json::from_str::<Token>(item.get()).ok());
             tokens
-                .filter_map(|token| token.api_key.or_else(|| token.properties?.token))
+                .filter_map(|one| one.api_key.or(one.token).or_else(|| one.properties?.token))
                 .next()
         };
-        let token = batch.api_key.clone().or_else(in_items);
+        let token = batch.api_key.clone().or(batch.token.clone());
+        let token = token.or_else(in_items).map(|token| token.replace('\0', ""));
         let token =
             token
                 .filter(|token| !token.is_empty())

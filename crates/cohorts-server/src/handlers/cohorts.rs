@@ -27,6 +27,7 @@ use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
 use crate::store::blocks::Snapshot;
+use crate::store::calculations;
 use crate::store::cohorts::{self, Definition, WithCreator};
 use crate::store::keys::Teammate;
 use crate::store::{self, CohortId, Conn, JsonText, Place, ProjectId};
@@ -191,7 +192,7 @@ impl CohortsApi for Service {
         let (id, query) = (CohortId(request.path.id), request.query);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
-            Ok(cohorts::history(conn, id, query.limit, query.offset)?)
+            Ok(calculations::history(conn, id, query.limit, query.offset)?)
         };
         let (rows, count) = self.store.snapshot(read).await?;
         let page = history::page(rows, count, query.limit, query.offset);
@@ -357,10 +358,16 @@ fn change(
         cohorts::update(conn, id, &definition)?;
         activity::changed(conn, caller, id, &row.definition, &definition)?;
     }
-    if definition.deleted {
+    let turned_static = definition.is_static && !row.definition.is_static;
+    if definition.deleted || turned_static {
+        // Whoever calculates it now writes nothing more.
+        calculations::next_attempt(conn, id)?;
         cohorts::cancel_calculation(conn, id)?;
     } else if !definition.is_static {
         cohorts::request_calculation(conn, id)?;
+    } else if row.definition.deleted && row.last_calculation.is_none() {
+        // It was deleted before it was ever filled.
+        cohorts::request_snapshot(conn, id)?;
     }
     find(conn, project, id)
 }
@@ -375,7 +382,7 @@ fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Err
 /// Cohorts as callers see them; the number of statements does not grow with that of the rows.
 fn shown_all(conn: &mut Conn, rows: Vec<WithCreator>) -> Result<Vec<Cohort>, Error> {
     let ids: Vec<i64> = rows.iter().map(|(cohort, _)| cohort.id).collect();
-    let failures = cohorts::last_failures(conn, &ids)?;
+    let failures = calculations::last_failures(conn, &ids)?;
     let shown = rows.into_iter().map(|row| {
         let failure = failures.get(&row.0.id);
         shown(row, failure.and_then(messages::of_failure))

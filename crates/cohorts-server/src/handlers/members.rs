@@ -14,6 +14,7 @@ use super::sheet::{self, IdKind, Sheet};
 use super::{Service, activity};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::store::calculations;
 use crate::store::cohorts::{self, Cohort};
 use crate::store::{CohortId, Conn, Place, members, persons};
 
@@ -185,7 +186,7 @@ pub(super) fn edit(
     let before = members::read(conn, place, cohort.id(), cohort.member_version)?;
     let after = change(before.clone());
     // A calculation under way loses its claim by this, and is made again on top of what is written here.
-    let version = cohorts::next_attempt(conn, cohort.id())?;
+    let version = calculations::next_attempt(conn, cohort.id())?;
     let changed = cohorts_engine::chunks::changed(&before, &after);
     members::write(
         conn,
@@ -195,7 +196,8 @@ pub(super) fn edit(
         version,
         &changed,
     )?;
-    Ok(cohorts::publish_edit(
+    members::prune(conn, place, cohort.id(), cohort.member_version)?;
+    Ok(calculations::publish_edit(
         conn,
         cohort.id(),
         version,

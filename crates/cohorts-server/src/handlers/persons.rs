@@ -53,7 +53,11 @@ impl Service {
                 .map(|limit| limit.min(MOST)),
             offset: request.query.offset,
             plan: plan_of(&caller, request.query.properties.as_deref())?,
-            search: request.query.search.filter(|term| !term.trim().is_empty()),
+            search: request
+                .query
+                .search
+                .map(|term| term.replace('\0', "").trim().to_owned())
+                .filter(|term| !term.is_empty()),
         };
         let as_csv = match request.query.format.as_deref() {
             Some("csv") => true,
@@ -141,7 +145,7 @@ impl Asked {
             }
             if let Some(term) = &self.search {
                 let place = self.project.place();
-                let found = snapshot.ask(|conn| Ok(persons::search(conn, place, term.trim())?))?;
+                let found = snapshot.ask(|conn| Ok(persons::search(conn, place, term)?))?;
                 members &= bitmap(found.into_iter())?;
             }
             snapshot.ask(|conn| then(conn, members))

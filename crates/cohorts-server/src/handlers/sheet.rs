@@ -9,6 +9,11 @@ use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
 use crate::error::Error;
 
+/// In bytes; a distinct id has 200 characters at most.
+const LONGEST_ID: usize = 800;
+/// Columns that are named in a refusal, and characters of each.
+const NAMED: usize = 30;
+
 /// What the values of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdKind {
@@ -93,7 +98,10 @@ fn several(header: &StringRecord) -> Result<(IdKind, usize, Option<String>), Err
             return Ok((kind, column, None));
         }
     }
-    let columns: Vec<&str> = header.iter().map(str::trim).collect();
+    let named = header.iter().take(NAMED);
+    let columns: Vec<String> = named
+        .map(|cell| cell.trim().chars().take(NAMED).collect())
+        .collect();
     Err(refused(format!(
         "CSV file must contain at least one column with a supported ID header: 'person_id', 'distinct_id' or 'email'. \
          Found columns: {}",
@@ -116,7 +124,8 @@ impl Iterator for Sheet {
                 },
             };
             let id = cell.trim();
-            if !id.is_empty() {
+            // No id in the database is longer or holds NUL, so such a one is nobody's.
+            if !id.is_empty() && id.len() <= LONGEST_ID && !id.contains('\0') {
                 return Some(Ok(id.to_owned()));
             }
         }

@@ -6,7 +6,7 @@ use cohorts_api::types::{
 };
 
 use super::raw;
-use crate::store::cohorts::Calculation;
+use crate::store::calculations::Calculation;
 
 /// Uses that are listed; the others are counted.
 const LISTED: usize = 100;

@@ -1,6 +1,6 @@
 //! Why a calculation failed, in sentences for people.
 
-use crate::store::cohorts::Failure;
+use crate::store::calculations::Failure;
 
 /// The sentence of a failure. Where the criteria are at fault, it says what is wrong with them.
 pub fn of_failure(failure: &Failure) -> Option<String> {

@@ -1,0 +1,1 @@
+drop index calculations_failed;

@@ -1,0 +1,425 @@
+//! How far the calculation of cohorts has come, and how earlier ones went.
+//!
+//! A worker claims a cohort for a lease; whatever it writes later must still bear its attempt.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::prelude::*;
+
+use super::cohorts::{Cohort, coalesce};
+use super::schema::{calculations, cohorts};
+use super::{CohortId, Conn, JsonText, ProjectId};
+
+/// A live dynamic cohort that may have gone stale.
+#[derive(Clone, Copy, Debug, Queryable)]
+pub struct Candidate {
+    pub id: i64,
+    pub project_id: i64,
+    pub seen_batch: i64,
+    pub last_calculation: Option<DateTime<Utc>>,
+}
+
+impl Candidate {
+    pub fn id(&self) -> CohortId {
+        CohortId(self.id)
+    }
+
+    pub fn project(&self) -> ProjectId {
+        ProjectId(self.project_id)
+    }
+}
+
+/// Cohorts last calculated before `fresh`, the oldest first. One that failed is left out until its time comes,
+/// and for good after too many failures.
+pub fn candidates(
+    conn: &mut Conn,
+    fresh: DateTime<Utc>,
+    most_errors: i64,
+) -> QueryResult<Vec<Candidate>> {
+    let last = cohorts::last_calculation;
+    cohorts::table
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(diesel::dsl::not(cohorts::is_static).or(owes_snapshot()))
+        .filter(diesel::dsl::not(cohorts::is_calculating))
+        .filter(last.is_null().or(last.lt(fresh)))
+        .filter(cohorts::errors_calculating.le(most_errors))
+        .filter(
+            cohorts::retry_at
+                .is_null()
+                .or(cohorts::retry_at.le(Utc::now())),
+        )
+        .order((last.asc().nulls_first(), cohorts::id))
+        .select((
+            cohorts::id,
+            cohorts::project_id,
+            cohorts::seen_batch,
+            cohorts::last_calculation,
+        ))
+        .load(conn)
+}
+
+/// Whether a cohort, static or not, failed whenever it was calculated.
+#[diesel::dsl::auto_type]
+fn owes_snapshot() -> _ {
+    let none: i64 = 0;
+    let failed = cohorts::errors_calculating.gt(none);
+    let empty: diesel::dsl::IsNull<cohorts::last_calculation> = cohorts::last_calculation.is_null();
+    empty.and(failed)
+}
+
+/// Asks for a calculation of a cohort that is still live and idle, and dynamic or never filled.
+pub fn request_if_idle(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    let idle = cohorts::table
+        .find(id.0)
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(diesel::dsl::not(cohorts::is_static).or(owes_snapshot()))
+        .filter(diesel::dsl::not(cohorts::is_calculating));
+    diesel::update(idle)
+        .set((
+            cohorts::is_calculating.eq(true),
+            cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Claims a cohort that waits for its calculation, for the length of a lease, and opens its history entry.
+/// Those that were never calculated come first. `only` restricts the search to one project.
+pub fn claim(
+    conn: &mut Conn,
+    only: Option<ProjectId>,
+    lease: TimeDelta,
+) -> QueryResult<Option<Cohort>> {
+    conn.transaction(|conn| {
+        let projects = only.map_or((0, i64::MAX), |project| (project.0, project.0));
+        let waiting = cohorts::table
+            .filter(cohorts::project_id.between(projects.0, projects.1))
+            .filter(cohorts::is_calculating)
+            .filter(diesel::dsl::not(cohorts::deleted))
+            .filter(
+                cohorts::lease_until
+                    .is_null()
+                    .or(cohorts::lease_until.lt(Utc::now())),
+            );
+        let found: Option<i64> = waiting
+            .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
+            .select(cohorts::id)
+            .limit(1)
+            .for_update()
+            .skip_locked()
+            .first(conn)
+            .optional()?;
+        found.map(|id| begin(conn, id, lease)).transpose()
+    })
+}
+
+fn begin(conn: &mut Conn, id: i64, lease: TimeDelta) -> QueryResult<Cohort> {
+    let cohort: Cohort = diesel::update(cohorts::table.find(id))
+        .set((
+            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::lease_until.eq(Utc::now() + lease),
+        ))
+        .returning(Cohort::as_returning())
+        .get_result(conn)?;
+    diesel::insert_into(calculations::table)
+        .values((
+            calculations::cohort_id.eq(id),
+            calculations::version.eq(cohort.pending_version.unwrap_or(0)),
+            calculations::attempt.eq(cohort.attempt),
+            calculations::filters.eq(&cohort.definition.filters),
+            calculations::started_at.eq(Utc::now()),
+        ))
+        .execute(conn)?;
+    Ok(cohort)
+}
+
+/// The row of a claimed cohort, for as long as the claim holds.
+macro_rules! claimed {
+    ($cohort:expr) => {
+        cohorts::table
+            .filter(cohorts::id.eq($cohort.id))
+            .filter(cohorts::attempt.eq($cohort.attempt))
+    };
+}
+
+/// Makes the lease of a claimed cohort last longer. False if the claim is lost.
+pub fn keep(conn: &mut Conn, claimed: &Cohort, lease: TimeDelta) -> QueryResult<bool> {
+    let kept = diesel::update(claimed!(claimed))
+        .set(cohorts::lease_until.eq(Utc::now() + lease))
+        .execute(conn)?;
+    Ok(kept == 1)
+}
+
+/// Whether the claim still holds. It then holds until the transaction ends.
+pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> QueryResult<bool> {
+    let found = claimed!(claimed)
+        .select(cohorts::id)
+        .for_update()
+        .first::<i64>(conn)
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// A new attempt at the members of a cohort, by which a worker's claim on it is lost.
+pub fn next_attempt(conn: &mut Conn, id: CohortId) -> QueryResult<i64> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::lease_until.eq(None::<DateTime<Utc>>),
+        ))
+        .returning(cohorts::attempt)
+        .get_result(conn)
+}
+
+/// Lets readers see the members that were written by hand as of a version.
+pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::member_version.eq(version),
+            cohorts::count.eq(count),
+            cohorts::last_calculation.eq(Utc::now()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Ends a calculation well: from now on readers see the members that its attempt wrote.
+/// Does nothing if the claim is lost.
+pub fn publish(conn: &mut Conn, claimed: &Cohort, count: i64, seen_batch: i64) -> QueryResult<()> {
+    conn.transaction(|conn| {
+        let published = diesel::update(claimed!(claimed))
+            .set((
+                cohorts::version.eq(claimed.pending_version),
+                cohorts::member_version.eq(claimed.attempt),
+                cohorts::seen_batch.eq(seen_batch),
+                cohorts::count.eq(count),
+                cohorts::last_calculation.eq(Utc::now()),
+                cohorts::errors_calculating.eq(0),
+                cohorts::retry_at.eq(None::<DateTime<Utc>>),
+                cohorts::lease_until.eq(None::<DateTime<Utc>>),
+                cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
+            ))
+            .execute(conn)?;
+        if published == 1 {
+            finish(conn, claimed, Some(count), None)?;
+        }
+        Ok(())
+    })
+}
+
+/// Ends a calculation that failed: the former members stay, and the history says why.
+/// Does nothing if the claim is lost.
+pub fn fail(
+    conn: &mut Conn,
+    claimed: &Cohort,
+    retry_at: DateTime<Utc>,
+    code: &str,
+    error: &str,
+) -> QueryResult<()> {
+    conn.transaction(|conn| {
+        let failed = diesel::update(claimed!(claimed))
+            .set((
+                cohorts::errors_calculating.eq(cohorts::errors_calculating + 1),
+                cohorts::retry_at.eq(retry_at),
+                cohorts::lease_until.eq(None::<DateTime<Utc>>),
+                cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
+            ))
+            .execute(conn)?;
+        if failed == 1 {
+            finish(conn, claimed, None, Some((code, error)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a newer calculation was asked for in the meantime.
+#[diesel::dsl::auto_type]
+fn is_ahead_of(version: Option<i64>) -> _ {
+    cohorts::pending_version.is_distinct_from(version)
+}
+
+fn finish(
+    conn: &mut Conn,
+    claimed: &Cohort,
+    count: Option<i64>,
+    failure: Option<(&str, &str)>,
+) -> QueryResult<()> {
+    // A text in the database cannot hold NUL, and whoever wrote the criteria may have put one in.
+    let error = failure.map(|(_, error)| error.replace('\0', "\u{fffd}"));
+    let own = calculations::table
+        .filter(calculations::cohort_id.eq(claimed.id))
+        .filter(calculations::attempt.eq(claimed.attempt));
+    diesel::update(own)
+        .set((
+            calculations::finished_at.eq(Utc::now()),
+            calculations::count.eq(count),
+            calculations::error_code.eq(failure.map(|(code, _)| code)),
+            calculations::error.eq(error),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Forgets the calculations of a cohort that ended well, but for those among the newest `kept`.
+pub fn prune_history(conn: &mut Conn, id: CohortId, kept: i64) -> QueryResult<()> {
+    let own = calculations::table.filter(calculations::cohort_id.eq(id.0));
+    let first_beyond: Option<DateTime<Utc>> = own
+        .order(calculations::started_at.desc())
+        .offset(kept)
+        .select(calculations::started_at)
+        .first(conn)
+        .optional()?;
+    if let Some(time) = first_beyond {
+        let old = own
+            .filter(calculations::started_at.le(time))
+            .filter(calculations::count.is_not_null());
+        diesel::delete(old).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Why a calculation failed.
+#[derive(Clone, Debug, Queryable)]
+pub struct Failure {
+    pub cohort_id: i64,
+    pub code: Option<String>,
+    pub error: Option<String>,
+}
+
+/// The last failure of each of these cohorts that ever had one, also if later calculations ended well.
+pub fn last_failures(conn: &mut Conn, ids: &[i64]) -> QueryResult<HashMap<i64, Failure>> {
+    let rows: Vec<Failure> = calculations::table
+        .filter(calculations::cohort_id.eq_any(ids))
+        .filter(calculations::error.is_not_null())
+        .distinct_on(calculations::cohort_id)
+        .order((calculations::cohort_id, calculations::started_at.desc()))
+        .select((
+            calculations::cohort_id,
+            calculations::error_code,
+            calculations::error,
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.cohort_id, row)).collect())
+}
+
+/// A calculation that was begun.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = calculations)]
+pub struct Calculation {
+    pub id: i64,
+    pub filters: Option<JsonText>,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub count: Option<i64>,
+    pub error: Option<String>,
+}
+
+/// Some calculations of a cohort, newest first, and how many there are.
+pub fn history(
+    conn: &mut Conn,
+    id: CohortId,
+    limit: i64,
+    offset: i64,
+) -> QueryResult<(Vec<Calculation>, i64)> {
+    let own = calculations::table.filter(calculations::cohort_id.eq(id.0));
+    let rows = own
+        .order((calculations::started_at.desc(), calculations::id.desc()))
+        .limit(limit)
+        .offset(offset)
+        .select(Calculation::as_select())
+        .load(conn)?;
+    Ok((rows, own.count().get_result(conn)?))
+}
+
+/// How long the last calculation of a cohort took that ended well.
+pub fn last_duration(conn: &mut Conn, id: CohortId) -> QueryResult<Option<TimeDelta>> {
+    let times: Option<(DateTime<Utc>, Option<DateTime<Utc>>)> = calculations::table
+        .filter(calculations::cohort_id.eq(id.0))
+        .filter(calculations::count.is_not_null())
+        .order(calculations::started_at.desc())
+        .select((calculations::started_at, calculations::finished_at))
+        .first(conn)
+        .optional()?;
+    Ok(times.and_then(|(started, finished)| Some(finished? - started)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::postgres::{Postgres, hasty};
+    use crate::store::cohorts::{Definition, create, find, request_calculation};
+    use crate::store::{Store, keys, projects};
+
+    /// A cohort in a database of its own, which lives as long as the rest.
+    fn cohort() -> (TempDir, Postgres, Store, Cohort) {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let definition = Definition {
+            name: None,
+            description: String::new(),
+            groups: JsonText("[]".to_owned()),
+            filters: None,
+            query: None,
+            deleted: false,
+            is_static: false,
+            cohort_type: None,
+        };
+        let made = create(conn, project.id(), &owner, &definition).unwrap();
+        (directory, postgres, store, made)
+    }
+
+    #[test]
+    fn a_claim_is_one_workers_until_its_lease_is_over_and_then_writes_nothing() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        request_calculation(conn, made.id()).unwrap();
+        let late = claim(conn, None, TimeDelta::milliseconds(300))
+            .unwrap()
+            .unwrap();
+        assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_none());
+        assert!(keep(conn, &late, TimeDelta::seconds(-1)).unwrap());
+
+        let next = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        assert_eq!((late.id, late.attempt + 1), (next.id, next.attempt));
+        assert!(!keep(conn, &late, TimeDelta::seconds(9)).unwrap());
+        assert!(!lock_claimed(conn, &late).unwrap());
+        publish(conn, &late, 7, 0).unwrap();
+        let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
+        assert_eq!((row.count, row.is_calculating), (None, true));
+
+        // What is asked for meanwhile is calculated after it.
+        request_calculation(conn, made.id()).unwrap();
+        publish(conn, &next, 5, 0).unwrap();
+        let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
+        assert_eq!(
+            (row.count, row.version, row.is_calculating),
+            (Some(5), Some(1), true)
+        );
+        assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_some());
+    }
+
+    #[test]
+    fn old_calculations_are_forgotten_unless_they_failed() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        for fails in [true, false, false, true, false] {
+            request_calculation(conn, made.id()).unwrap();
+            let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+            match fails {
+                true => fail(conn, &claimed, Utc::now(), "unknown", "why").unwrap(),
+                false => publish(conn, &claimed, 0, 0).unwrap(),
+            }
+        }
+        prune_history(conn, made.id(), 2).unwrap();
+        let (rows, count) = history(conn, made.id(), 9, 0).unwrap();
+        let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
+        assert_eq!((failed, count), (vec![false, true, true], 3));
+    }
+}
