@@ -1,5 +1,8 @@
 //! The people of a cohort.
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde_json::{Value, json};
@@ -257,4 +260,33 @@ fn people_are_narrowed_down_by_properties_and_by_search() {
         let answer = project.get(&format!("cohorts/{id}/persons/?properties={wrong}"));
         answer.is_error(400, "invalid_input", Some("properties"));
     }
+}
+
+#[test]
+fn readers_that_stop_reading_an_export_keep_nobody_else_from_an_answer() {
+    let project = Project::new();
+    let long = "x".repeat(2_000);
+    for start in (0..6_000).step_by(2_000) {
+        let events = (start..start + 2_000)
+            .map(|number| json!({"event": "x", "distinct_id": format!("p{number}"), "properties": {"$set": {"text": long}}}));
+        project.capture(events.collect());
+    }
+    let id = everyone(&project);
+    let address = project.server.url().replace("http://", "");
+    let path = project.path(&format!("cohorts/{id}/persons.csv"));
+    let slow: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).expect("a connection");
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\r\n",
+                project.key
+            );
+            stream.write_all(head.as_bytes()).expect("a request");
+            stream
+        })
+        .collect();
+    assert_eq!(project.get(&format!("cohorts/{id}/")).status, 200);
+    drop(slow);
+    let whole = project.get(&format!("cohorts/{id}/persons.csv"));
+    assert_eq!(whole.text.lines().count(), 6_001);
 }

@@ -1,8 +1,11 @@
 //! The operations of the contract, one file per resource. Each takes a request type and gives a response type;
 //! paths, scopes and statuses are not decided here.
 
+use std::sync::Arc;
+
 use actix_web::HttpRequest;
 use cohorts_api::{Api, Credentials, Operation, Rejection};
+use tokio::sync::Semaphore;
 
 use crate::auth::{self, Caller};
 use crate::calculation::Waker;
@@ -24,7 +27,12 @@ pub struct Service {
     pub store: Store,
     pub waker: Waker,
     pub metrics: Metrics,
+    /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
+    pub exports: Arc<Semaphore>,
 }
+
+/// Exports that run at a time; far fewer than there are connections.
+pub const EXPORTS: usize = 4;
 
 impl Api for Service {
     type Caller = Caller;

@@ -5,6 +5,7 @@
 //! knows what criteria mean. Nothing in a request waits for a calculation.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use actix_web::dev::ServerHandle;
@@ -40,6 +41,7 @@ use handlers::Service;
 use metrics::Metrics;
 use postgres::Postgres;
 use store::Store;
+use tokio::sync::Semaphore;
 
 /// How long requests under way may take to end at shutdown, in seconds.
 const SHUTDOWN_SECONDS: u64 = 20;
@@ -112,6 +114,7 @@ impl Server {
             store: data.store.clone(),
             waker,
             metrics: metrics.clone(),
+            exports: Arc::new(Semaphore::new(handlers::EXPORTS)),
         };
         let (handle, http) = start_http(service, listener, config.handle_signals)?;
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -94,6 +95,8 @@ impl Service {
 
     /// The answer begins when the columns are known, and is sent as it is made.
     async fn members_csv(&self, asked: Asked) -> Result<CohortsPersonsResponse, Error> {
+        let turn = Arc::clone(&self.exports).acquire_owned().await;
+        let turn = turn.map_err(|_| Error::Unavailable)?;
         let (pieces, mut sent) = mpsc::channel(PIECES);
         let store = self.store.clone();
         actix_web::rt::spawn(async move {
@@ -104,6 +107,7 @@ impl Service {
                 })
             };
             let written = store.read(write).await;
+            drop(turn);
             if let Err(cause) = written {
                 // Nobody reads on where the reader is gone.
                 let _ = failed.send(Err(cause)).await;
