@@ -233,3 +233,17 @@ fn a_batch_of_more_items_than_may_be_is_refused() {
         .detail();
     assert!(detail.contains("at most 50000 items"), "{detail}");
 }
+
+#[test]
+fn what_is_sent_again_does_not_undo_what_was_told_since() {
+    let project = Project::new();
+    let told = |uuid: &str, plan: &str| {
+        json!([{"event": "x", "distinct_id": "ann", "uuid": uuid, "timestamp": "2026-01-01T00:00:00Z",
+            "properties": {"$set": {"plan": plan}}}])
+    };
+    let first = told("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", "free");
+    project.capture(first.clone());
+    project.capture(told("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c", "pro"));
+    project.capture(first);
+    assert_eq!(properties(&project), json!({"plan": "pro"}));
+}

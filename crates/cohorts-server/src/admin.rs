@@ -149,7 +149,9 @@ impl Admin {
 }
 
 fn insert_key(conn: &mut Conn, grant: &KeyGrant, key: &str) -> Result<i64, Error> {
-    let ids: Vec<ProjectId> = grant.projects.iter().copied().map(ProjectId).collect();
+    let mut ids: Vec<ProjectId> = grant.projects.iter().copied().map(ProjectId).collect();
+    ids.sort_unstable();
+    ids.dedup();
     for id in &ids {
         let found = projects::find(conn, *id)?;
         found.with_context(|| format!("there is no project {}", id.0))?;

@@ -224,7 +224,14 @@ fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error
             .filter(|(id, number)| wanted.get(id.as_str()) == Some(*number));
         let made: HashSet<i64> = made.map(|(_, number)| *number).collect();
         numbers.extend(claimed);
-        keep_people(conn, place, items, &numbers, &made)?;
+        // What is told again must not undo what was told since.
+        let days: Vec<NaiveDate> = items
+            .iter()
+            .map(|item| item.timestamp.date_naive())
+            .collect();
+        let uuids: Vec<Uuid> = items.iter().map(|item| item.uuid).collect();
+        let told_before = events::known(conn, place, &days, &uuids)?;
+        keep_people(conn, place, items, &told_before, &numbers, &made)?;
         let mut batch: Vec<NewEvent> = items.iter().map(|item| row(item, &numbers)).collect();
         Ok(events::append(conn, place, &mut batch)?)
     })
@@ -246,14 +253,19 @@ fn keep_people(
     conn: &mut Conn,
     place: Place,
     items: &[Item],
+    told_before: &HashSet<(NaiveDate, Uuid)>,
     numbers: &HashMap<String, i64>,
     made: &HashSet<i64>,
 ) -> Result<(), Error> {
     let mut told: BTreeMap<i64, Vec<&Item>> = BTreeMap::new();
     for item in items {
         let number = numbers[&item.distinct_id];
-        if item.tells_of_person() || made.contains(&number) {
-            told.entry(number).or_default().push(item);
+        let is_made = made.contains(&number);
+        if is_made || item.tells_of_person() {
+            let items = told.entry(number).or_default();
+            if !told_before.contains(&(item.timestamp.date_naive(), item.uuid)) {
+                items.push(item);
+            }
         }
     }
     let known: Vec<i64> = told

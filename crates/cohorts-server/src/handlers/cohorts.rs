@@ -305,19 +305,18 @@ fn create(
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;
-    if definition.deleted {
-        return find(conn, project, cohort.id());
-    }
     let has_criteria = definition
         .filters
         .as_ref()
         .is_some_and(|filters| has_criteria(&filters.parse()));
-    if !definition.is_static {
-        cohorts::request_calculation(conn, cohort.id())?;
-    } else if listed.is_some() || !has_criteria {
+    if definition.is_static && (listed.is_some() || !has_criteria) {
         members::edit(conn, &cohort, |_| listed.unwrap_or_default())?;
-    } else {
+    } else if definition.deleted {
+        // It is calculated when it is restored.
+    } else if definition.is_static {
         cohorts::request_snapshot(conn, cohort.id())?;
+    } else {
+        cohorts::request_calculation(conn, cohort.id())?;
     }
     find(conn, project, cohort.id())
 }

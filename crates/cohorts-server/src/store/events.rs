@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use diesel::prelude::*;
+use diesel::sql_types;
 use uuid::Uuid;
 
 use super::schema::{events, log_heads};
@@ -59,6 +60,32 @@ pub fn append(conn: &mut Conn, place: Place, batch: &mut [NewEvent]) -> QueryRes
             .execute(conn)?;
     }
     Ok(added)
+}
+
+/// Which of these events, by UTC day and uuid, are in the log already.
+pub fn known(
+    conn: &mut Conn,
+    place: Place,
+    days: &[NaiveDate],
+    uuids: &[Uuid],
+) -> QueryResult<HashSet<(NaiveDate, Uuid)>> {
+    let rows: Vec<KnownRow> = diesel::sql_query(
+        "select e.day, e.uuid from unnest($2, $3) as wanted(day, uuid) \
+         join events e on e.place = $1 and e.day = wanted.day and e.uuid = wanted.uuid",
+    )
+    .bind::<sql_types::BigInt, _>(place.0)
+    .bind::<sql_types::Array<sql_types::Date>, _>(days)
+    .bind::<sql_types::Array<sql_types::Uuid>, _>(uuids)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.day, row.uuid)).collect())
+}
+
+#[derive(QueryableByName)]
+struct KnownRow {
+    #[diesel(sql_type = sql_types::Date)]
+    day: NaiveDate,
+    #[diesel(sql_type = sql_types::Uuid)]
+    uuid: Uuid,
 }
 
 fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
