@@ -158,11 +158,17 @@ fn calculate(data: &Data, project: &Project, made: Vec<(i64, Wanted)>) -> anyhow
     while calculation::run_once(&data.store, &metrics, Some(project.id()))? {}
     let rows = made
         .into_iter()
-        .map(|(id, wanted)| settled(data, project, id, wanted));
+        .map(|(id, wanted)| settled(data, &metrics, project, id, wanted));
     rows.collect()
 }
 
-fn settled(data: &Data, project: &Project, id: i64, wanted: Wanted) -> anyhow::Result<Row> {
+fn settled(
+    data: &Data,
+    metrics: &Metrics,
+    project: &Project,
+    id: i64,
+    wanted: Wanted,
+) -> anyhow::Result<Row> {
     let id = crate::store::CohortId(id);
     loop {
         let conn = &mut *data.store.connection()?;
@@ -183,6 +189,8 @@ fn settled(data: &Data, project: &Project, id: i64, wanted: Wanted) -> anyhow::R
         }
         drop(cohort);
         thread::sleep(Duration::from_millis(20));
+        // Whoever had claimed it may be gone.
+        calculation::run_once(&data.store, metrics, Some(project.id()))?;
     }
 }
 
