@@ -111,6 +111,11 @@ fn shown((entry, teammate): (Entry, Option<Teammate>)) -> ActivityEntry {
     }
 }
 
+fn record(conn: &mut Conn, caller: &Caller, entry: &NewEntry<'_>) -> Result<(), Error> {
+    let project = caller.project.id();
+    Ok(activity::record(conn, project, &caller.teammate, entry)?)
+}
+
 /// Writes down that a cohort was made.
 pub(super) fn created(
     conn: &mut Conn,
@@ -124,12 +129,7 @@ pub(super) fn created(
         name: definition.name.as_deref(),
         changes: None,
     };
-    Ok(activity::record(
-        conn,
-        caller.project.id(),
-        &caller.teammate,
-        &entry,
-    )?)
+    record(conn, caller, &entry)
 }
 
 /// Writes down what differs, if anything does.
@@ -154,12 +154,7 @@ pub(super) fn changed(
         name: after.name.as_deref(),
         changes: Some(json_of(&changes)?),
     };
-    Ok(activity::record(
-        conn,
-        caller.project.id(),
-        &caller.teammate,
-        &entry,
-    )?)
+    record(conn, caller, &entry)
 }
 
 /// Writes down that people were added or removed by hand.
@@ -175,12 +170,7 @@ pub(super) fn persons_edited(
         name: None,
         changes: Some(json_of(&[change(None, Value::Null, Value::Null)])?),
     };
-    Ok(activity::record(
-        conn,
-        caller.project.id(),
-        &caller.teammate,
-        &entry,
-    )?)
+    record(conn, caller, &entry)
 }
 
 fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {

@@ -16,7 +16,6 @@ use cohorts_api::{
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
     Patch, RawJson, Upload,
 };
-use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::rewrite_groups;
 use cohorts_engine::{Filter, plan};
 
@@ -305,11 +304,7 @@ fn create(
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;
-    let has_criteria = definition
-        .filters
-        .as_ref()
-        .is_some_and(|filters| has_criteria(&filters.parse()));
-    if definition.is_static && (listed.is_some() || !has_criteria) {
+    if definition.is_static && (listed.is_some() || !definition.has_criteria()) {
         members::edit(conn, &cohort, |_| listed.unwrap_or_default())?;
     } else if definition.deleted {
         // It is calculated when it is restored.

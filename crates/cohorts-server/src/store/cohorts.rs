@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
 use diesel::dsl::now;
@@ -40,6 +41,12 @@ impl Definition {
             _ if self.groups.0 == "[]" => Ok(JsonText(r#"{"properties":{}}"#.to_owned())),
             _ => filters_from_groups(&self.groups.parse()).map(|tree| JsonText::of(&tree)),
         }
+    }
+
+    /// Whether there are criteria in its filters.
+    pub fn has_criteria(&self) -> bool {
+        let filters = self.filters.as_ref().map(JsonText::parse);
+        filters.is_some_and(|filters| has_criteria(&filters))
     }
 
     /// The criteria, read.

@@ -13,9 +13,7 @@ use crate::store::cohorts::Definition;
 /// The criteria of a static cohort were used once, when it was filled.
 pub fn check_frozen(before: &Definition, after: &Definition) -> Result<(), Error> {
     let value = |definition: &Definition| definition.filters.as_ref().map(JsonText::parse);
-    let (before, after) = (value(before), value(after));
-    let criteria = |filters: &Option<serde_json::Value>| filters.as_ref().is_some_and(has_criteria);
-    if before == after || !(criteria(&before) || criteria(&after)) {
+    if value(before) == value(after) || !(before.has_criteria() || after.has_criteria()) {
         return Ok(());
     }
     Err(Error::whole(

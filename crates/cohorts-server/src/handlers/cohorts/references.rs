@@ -26,7 +26,7 @@ pub fn check(
         }
         let found = cohorts::definitions(conn, project, &next)?;
         if next.iter().any(|id| !found.contains_key(id)) {
-            return Err(whole("Invalid Cohort ID in filter"));
+            return Err(Error::whole("Invalid Cohort ID in filter"));
         }
         graph.extend(
             found
@@ -35,7 +35,9 @@ pub fn check(
         );
     }
     match has_loop(graph) {
-        true => Err(whole("Cohorts cannot reference other cohorts in a loop.")),
+        true => Err(Error::whole(
+            "Cohorts cannot reference other cohorts in a loop.",
+        )),
         false => Ok(()),
     }
 }
@@ -97,15 +99,11 @@ pub fn check_unused(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    Err(whole(&format!(
+    Err(Error::whole(format!(
         "This cohort is used as criteria in {} other cohort(s): {}{more}. Remove it from their criteria first.",
         users.len(),
         names.join(", ")
     )))
-}
-
-fn whole(detail: &str) -> Error {
-    Error::whole(detail)
 }
 
 #[cfg(test)]

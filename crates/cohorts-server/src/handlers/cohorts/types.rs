@@ -1,6 +1,5 @@
 //! The type of a cohort: what a caller may say it is, and what is stored.
 
-use cohorts_engine::filter::has_criteria;
 use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind};
 
 use crate::error::Error;
@@ -35,9 +34,7 @@ pub fn stored(
     project: ProjectId,
     definition: &Definition,
 ) -> Result<Option<String>, Error> {
-    let criteria = definition.filters.as_ref();
-    let has_criteria = criteria.is_some_and(|filters| has_criteria(&filters.parse()));
-    if definition.is_static || !has_criteria {
+    if definition.is_static || !definition.has_criteria() {
         return Ok(definition.cohort_type.clone());
     }
     let Ok(filter) = definition.filter() else {
