@@ -9,6 +9,9 @@ pub const JSON: &str = "application/json";
 /// The component schema of every error that has a body.
 pub const ENVELOPE: &str = "Error";
 
+/// Where the service itself fails. Any operation may, so codegen takes it as said of all.
+const SERVER_ERRORS: &str = "5XX";
+
 /// What is answered with one status.
 pub struct Answer {
     pub status: u16,
@@ -83,32 +86,38 @@ fn read_one(document: Document, status: &str, answer: &Value, place: &str) -> Op
     if or_empty && answer.get("content").is_none() {
         document.add(place, "`x-or-empty` says nothing without `content`");
     }
-    let Some(number) = status
-        .parse()
-        .ok()
-        .filter(|status| (200..600).contains(status))
-    else {
+    let number = status.parse().ok();
+    let number = number.filter(|status| (200..600).contains(status));
+    if number.is_none() && status != SERVER_ERRORS {
         document.add(
             place,
-            "a status is a number; ranges and `default` are not supported",
+            format!("a status is a number, or `{SERVER_ERRORS}`; other ranges and `default` are not supported"),
         );
         return None;
-    };
-    let error = number >= 400;
+    }
+    let error = number.is_none_or(|number| number >= 400);
     let content = object(&answer["content"])
         .iter()
         .filter_map(|(media_type, content)| {
             let place = format!("{place}.content.{media_type}");
             read_content(document, media_type, content, error, &place)
         });
+    let content: Vec<_> = content.collect();
+    if number.is_none() && (content.is_empty() || or_empty) {
+        document.add(
+            place,
+            format!("`{SERVER_ERRORS}` has the body `{ENVELOPE}`"),
+        );
+    }
+    // What the service fails by itself is no answer of a handler's.
     Some(Answer {
-        status: number,
+        status: number?,
         description: answer["description"]
             .as_str()
             .unwrap_or_default()
             .trim()
             .to_owned(),
-        content: content.collect(),
+        content,
         or_empty,
     })
 }

@@ -84,8 +84,8 @@ fn responses(operation: &Operation) -> Value {
         }
     } else {
         responses.insert("4XX".to_owned(), envelope.clone());
-        responses.insert("5XX".to_owned(), envelope);
     }
+    responses.insert("5XX".to_owned(), envelope);
     let success = operation.answers.iter().find(|answer| !answer.is_error());
     let (status, answer) = match success {
         Some(answer) => (

@@ -195,9 +195,15 @@ fn a_reference_leads_to_a_component() {
 #[test]
 fn a_status_is_a_number() {
     let finding = format!(
-        "{LIST}.responses.default: a status is a number; ranges and `default` are not supported"
+        "{LIST}.responses.default: a status is a number, or `5XX`; other ranges and `default` are not supported"
     );
     refuses("'400'", "default", &finding);
+    let finding = format!("{LIST}.responses.5XX: `5XX` has the body `Error`");
+    refuses(
+        "'400': { $ref: '#/components/responses/Problem' }",
+        "'5XX': { description: '' }",
+        &finding,
+    );
 }
 
 #[test]
