@@ -32,12 +32,8 @@ fn guarded() -> Vec<(Operation, Vec<&'static str>)> {
 }
 
 fn ask(operation: &Operation, project: i64, cohort: i64, key: Option<&str>) -> Answer {
-    let path = operation
-        .path
-        .replace("{project_id}", &project.to_string())
-        .replace("{id}", &cohort.to_string());
-    let method: Method = operation.method.to_uppercase().parse().expect("a method");
-    let mut asked = request(method.clone(), &path);
+    let method = operation.method();
+    let mut asked = request(method.clone(), &operation.address(project, cohort));
     if let Some(key) = key {
         asked = asked.bearer_auth(key);
     }
@@ -114,7 +110,8 @@ fn exactly_the_documented_scopes_are_enough() {
 fn a_key_of_another_project_reaches_nothing_of_this_one() {
     let (project, other) = (Project::new(), Project::new());
     let cohort = project.cohort(json!({}));
-    for (operation, _) in guarded() {
+    let in_project = |one: &(Operation, _)| one.0.path.contains("{project_id}");
+    for (operation, _) in guarded().into_iter().filter(in_project) {
         let answer = ask(&operation, project.id, cohort, Some(&other.key));
         answer.is_error(403, "permission_denied", None);
         let detail = format!(

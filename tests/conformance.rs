@@ -1,13 +1,18 @@
 //! Each operation of the contract with each of its statuses, provoked once. The harness checks the bodies.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
+use cohorts_server::{RateLimit, Server};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
-use crate::harness::{Answer, Project, any_of, key, person, request, send};
-use crate::spec;
+use crate::harness::{
+    Answer, Project, any_of, key, person, request, request_to, scratch_dir, send, start_with,
+};
+use crate::spec::{self, Operation};
+use crate::uploads::upload;
 
 type Provocation = fn(&Project) -> Answer;
 
@@ -15,24 +20,12 @@ type Provocation = fn(&Project) -> Answer;
 const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_list", 200, |p| p.get("cohorts/")),
     ("cohorts_list", 400, |p| p.get("cohorts/?created_by_id=ana")),
-    ("cohorts_list", 401, |p| {
-        without_key(p, Method::GET, "cohorts/")
-    }),
-    ("cohorts_list", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/")
-    }),
     ("cohorts_list", 404, |p| {
         elsewhere(p, Method::GET, "cohorts/")
     }),
     ("cohorts_create", 201, |p| p.post("cohorts/", json!({}))),
     ("cohorts_create", 400, |p| {
         p.post("cohorts/", json!({"deleted": "banana"}))
-    }),
-    ("cohorts_create", 401, |p| {
-        without_key(p, Method::POST, "cohorts/")
-    }),
-    ("cohorts_create", 403, |p| {
-        without_scope(p, Method::POST, "cohorts/")
     }),
     ("cohorts_create", 404, |p| {
         elsewhere(p, Method::POST, "cohorts/")
@@ -52,12 +45,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_preview", 400, |p| {
         p.post("cohorts/preview/", json!({}))
     }),
-    ("cohorts_preview", 401, |p| {
-        without_key(p, Method::POST, "cohorts/preview/")
-    }),
-    ("cohorts_preview", 403, |p| {
-        without_scope(p, Method::POST, "cohorts/preview/")
-    }),
     ("cohorts_preview", 404, |p| {
         elsewhere(p, Method::POST, "cohorts/preview/")
     }),
@@ -70,35 +57,17 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_all_activity", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),
-    ("cohorts_all_activity", 401, |p| {
-        without_key(p, Method::GET, "cohorts/activity/")
-    }),
-    ("cohorts_all_activity", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/activity/")
-    }),
     ("cohorts_all_activity", 404, |p| {
         elsewhere(p, Method::GET, "cohorts/activity/")
     }),
     ("cohorts_all_activity", 200, |p| p.get("cohorts/activity/")),
     ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
-    ("cohorts_retrieve", 401, |p| {
-        without_key(p, Method::GET, "cohorts/1/")
-    }),
-    ("cohorts_retrieve", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/1/")
-    }),
     ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),
     ("cohorts_partial_update", 200, |p| {
         p.patch(&of_cohort(p, ""), json!({"name": "b"}))
     }),
     ("cohorts_partial_update", 400, |p| {
         p.patch(&of_cohort(p, ""), json!({"description": null}))
-    }),
-    ("cohorts_partial_update", 401, |p| {
-        without_key(p, Method::PATCH, "cohorts/1/")
-    }),
-    ("cohorts_partial_update", 403, |p| {
-        without_scope(p, Method::PATCH, "cohorts/1/")
     }),
     ("cohorts_partial_update", 404, |p| {
         p.patch("cohorts/999999/", json!({}))
@@ -109,12 +78,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_partial_update", 415, |p| {
         as_xml(p, Method::PATCH, "cohorts/1/")
     }),
-    ("cohorts_destroy", 401, |p| {
-        without_key(p, Method::DELETE, "cohorts/1/")
-    }),
-    ("cohorts_destroy", 403, |p| {
-        without_scope(p, Method::DELETE, "cohorts/1/")
-    }),
     ("cohorts_destroy", 404, |p| {
         elsewhere(p, Method::DELETE, "cohorts/1/")
     }),
@@ -123,12 +86,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     }),
     ("cohorts_activity", 400, |p| {
         p.get("cohorts/1/activity/?page=x")
-    }),
-    ("cohorts_activity", 401, |p| {
-        without_key(p, Method::GET, "cohorts/1/activity/")
-    }),
-    ("cohorts_activity", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/1/activity/")
     }),
     ("cohorts_activity", 404, |p| {
         elsewhere(p, Method::GET, "cohorts/1/activity/")
@@ -146,12 +103,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
             Some(json!({"is_static": 7})),
         )
     }),
-    ("cohorts_update", 401, |p| {
-        without_key(p, Method::PUT, "cohorts/1/")
-    }),
-    ("cohorts_update", 403, |p| {
-        without_scope(p, Method::PUT, "cohorts/1/")
-    }),
     ("cohorts_update", 404, |p| {
         p.ask(Method::PUT, "cohorts/999999/", None)
     }),
@@ -167,12 +118,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_duplicate_as_static_cohort", 400, |p| {
         p.get(&of_static(p, "duplicate_as_static_cohort/"))
     }),
-    ("cohorts_duplicate_as_static_cohort", 401, |p| {
-        without_key(p, Method::GET, DUPLICATE)
-    }),
-    ("cohorts_duplicate_as_static_cohort", 403, |p| {
-        without_scope(p, Method::GET, DUPLICATE)
-    }),
     ("cohorts_duplicate_as_static_cohort", 404, |p| {
         p.get("cohorts/999999/duplicate_as_static_cohort/")
     }),
@@ -185,12 +130,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     }),
     ("cohorts_add_persons_to_static_cohort", 400, |p| {
         p.patch(&of_cohort(p, "add_persons_to_static_cohort/"), json!({}))
-    }),
-    ("cohorts_add_persons_to_static_cohort", 401, |p| {
-        without_key(p, Method::PATCH, ADD)
-    }),
-    ("cohorts_add_persons_to_static_cohort", 403, |p| {
-        without_scope(p, Method::PATCH, ADD)
     }),
     ("cohorts_add_persons_to_static_cohort", 404, |p| {
         p.patch("cohorts/999999/add_persons_to_static_cohort/", json!({}))
@@ -214,12 +153,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
             json!({}),
         )
     }),
-    ("cohorts_remove_person_from_static_cohort", 401, |p| {
-        without_key(p, Method::PATCH, REMOVE)
-    }),
-    ("cohorts_remove_person_from_static_cohort", 403, |p| {
-        without_scope(p, Method::PATCH, REMOVE)
-    }),
     ("cohorts_remove_person_from_static_cohort", 404, |p| {
         p.patch(
             "cohorts/999999/remove_person_from_static_cohort/",
@@ -238,40 +171,61 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("cohorts_calculation_history", 400, |p| {
         p.get(&of_cohort(p, "calculation_history/?limit=0"))
     }),
-    ("cohorts_calculation_history", 401, |p| {
-        without_key(p, Method::GET, "cohorts/1/calculation_history/")
-    }),
-    ("cohorts_calculation_history", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/1/calculation_history/")
-    }),
     ("cohorts_calculation_history", 404, |p| {
         p.get("cohorts/999999/calculation_history/")
     }),
     ("cohorts_used_in", 200, |p| p.get(&of_cohort(p, "used_in/"))),
-    ("cohorts_used_in", 401, |p| {
-        without_key(p, Method::GET, "cohorts/1/used_in/")
-    }),
-    ("cohorts_used_in", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/1/used_in/")
-    }),
     ("cohorts_used_in", 404, |p| p.get("cohorts/999999/used_in/")),
     ("cohorts_persons", 200, |p| p.get(&of_cohort(p, "persons/"))),
     ("cohorts_persons", 400, |p| {
         p.get(&of_cohort(p, "persons/?limit=many"))
     }),
-    ("cohorts_persons", 401, |p| {
-        without_key(p, Method::GET, "cohorts/1/persons/")
-    }),
-    ("cohorts_persons", 403, |p| {
-        without_scope(p, Method::GET, "cohorts/1/persons/")
-    }),
     ("cohorts_persons", 404, |p| p.get("cohorts/999999/persons/")),
     ("cohorts_persons", 406, |p| {
-        let path = p.path("cohorts/1/persons/");
-        let asked = request(Method::GET, &path)
-            .bearer_auth(&p.key)
-            .header(ACCEPT, "image/png");
-        send(&Method::GET, asked)
+        as_picture(p, "cohorts/1/persons/")
+    }),
+    ("cohorts_uploads", 200, |p| p.get(&of_static(p, "uploads/"))),
+    ("cohorts_uploads", 400, |p| {
+        p.get(&of_static(p, "uploads/?limit=none"))
+    }),
+    ("cohorts_uploads", 404, |p| p.get("cohorts/999999/uploads/")),
+    ("cohorts_upload", 200, |p| {
+        let (id, made) = upload(p, "d1\n", &[]);
+        p.get(&format!("cohorts/{id}/uploads/{}/", made["upload"]["id"]))
+    }),
+    ("cohorts_upload", 404, |p| {
+        p.get(&of_static(p, "uploads/1/"))
+    }),
+    ("persons_list", 200, |p| p.get("persons/")),
+    ("persons_list", 400, |p| p.get("persons/?cursor=x")),
+    ("persons_list", 404, |p| p.get("persons/?format=xml")),
+    ("persons_list", 406, |p| as_picture(p, "persons/")),
+    ("persons_cohorts", 200, |p| {
+        p.people([("d1", json!({}))]);
+        p.get(&format!("persons/cohorts/?person_id={}", p.someone()))
+    }),
+    ("persons_cohorts", 400, |p| p.get("persons/cohorts/")),
+    ("persons_cohorts", 404, |p| {
+        p.get(&format!("persons/cohorts/?person_id={}", spec::NOBODY))
+    }),
+    ("persons_retrieve", 200, |p| {
+        p.people([("d1", json!({}))]);
+        p.get(&format!("persons/{}/", p.someone()))
+    }),
+    ("persons_retrieve", 404, |p| p.get("persons/d1/")),
+    ("persons_destroy", 204, |p| {
+        p.people([("d2", json!({}))]);
+        let path = format!("persons/{}/", p.person("d2"));
+        p.ask(Method::DELETE, &path, None)
+    }),
+    ("persons_destroy", 404, |p| {
+        p.ask(Method::DELETE, "persons/d2/", None)
+    }),
+    ("projects_list", 200, |p| elsewhere_get(p, "/api/projects/")),
+    ("projects_retrieve", 200, |p| p.get("")),
+    ("projects_retrieve", 404, |p| elsewhere(p, Method::GET, "")),
+    ("users_retrieve", 200, |p| {
+        elsewhere_get(p, "/api/users/@me/")
     }),
     ("capture_batch", 200, |p| {
         capture(&json!({"api_key": p.token, "batch": []}).to_string())
@@ -285,8 +239,6 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     }),
 ];
 
-const DUPLICATE: &str = "cohorts/1/duplicate_as_static_cohort/";
-
 const ADD: &str = "cohorts/1/add_persons_to_static_cohort/";
 const REMOVE: &str = "cohorts/1/remove_person_from_static_cohort/";
 
@@ -299,16 +251,52 @@ fn of_cohort(project: &Project, rest: &str) -> String {
     format!("cohorts/{}/{rest}", project.cohort(json!({"name": "a"})))
 }
 
-fn without_key(project: &Project, method: Method, rest: &str) -> Answer {
-    send(&method, request(method.clone(), &project.path(rest)))
+fn as_picture(project: &Project, rest: &str) -> Answer {
+    let asked = request(Method::GET, &project.path(rest)).bearer_auth(&project.key);
+    send(&Method::GET, asked.header(ACCEPT, "image/png"))
 }
 
-fn without_scope(project: &Project, method: Method, rest: &str) -> Answer {
-    let key = project.key_with(&["survey:read"]);
-    send(
-        &method,
-        request(method.clone(), &project.path(rest)).bearer_auth(key),
-    )
+fn elsewhere_get(project: &Project, path: &str) -> Answer {
+    let asked = request(Method::GET, path).bearer_auth(&project.key);
+    send(&Method::GET, asked)
+}
+
+/// Where every operation with a key is answered alike.
+const ALIKE: [u16; 3] = [401, 403, 429];
+
+/// A server that answers a key once an hour.
+static STRICT: LazyLock<Server> = LazyLock::new(|| {
+    let limit = RateLimit {
+        a_minute: 1,
+        an_hour: 1,
+    };
+    start_with(&scratch_dir("strict"), false, |config| {
+        config.rate_limit = Some(limit);
+    })
+});
+
+/// Provokes one of these statuses.
+fn alike(operation: &Operation, status: u16) -> Answer {
+    let method = operation.method();
+    let shared = Project::new();
+    let asked = |server: &Server, project: i64| {
+        let address = operation.address(project, 1);
+        request_to(server, method.clone(), &address)
+    };
+    match status {
+        401 => send(&method, asked(shared.server, shared.id)),
+        403 => {
+            let key = shared.key_with(&["survey:read"]);
+            send(&method, asked(shared.server, shared.id).bearer_auth(key))
+        }
+        _ => {
+            let admin = STRICT.data().admin();
+            let project = admin.create_project("Strict", "UTC").expect("a project").id;
+            let key = key(&STRICT, &[project], &["*"]);
+            send(&method, asked(&STRICT, project).bearer_auth(&key));
+            send(&method, asked(&STRICT, project).bearer_auth(&key))
+        }
+    }
 }
 
 /// In a project that does not exist.
@@ -348,6 +336,21 @@ fn every_documented_status_is_provoked() {
 }
 
 #[test]
+fn every_operation_with_a_key_refuses_alike() {
+    for operation in spec::operations() {
+        let documented = operation.statuses();
+        let wanted = operation.scopes().is_some();
+        for status in ALIKE
+            .into_iter()
+            .filter(|status| documented.contains(status) && wanted)
+        {
+            let answer = alike(&operation, status);
+            assert_eq!(answer.status, status, "{}: {}", operation.id, answer.text);
+        }
+    }
+}
+
+#[test]
 fn the_rows_are_the_operations_and_statuses_of_the_contract() {
     let documented = spec::operations().into_iter().flat_map(|operation| {
         let statuses = operation.statuses().into_iter();
@@ -355,8 +358,13 @@ fn the_rows_are_the_operations_and_statuses_of_the_contract() {
     });
     let documented: BTreeSet<(&str, u16)> = documented.collect();
     let rows: BTreeSet<(&str, u16)> = ROWS.iter().map(|(id, status, _)| (*id, *status)).collect();
-    assert_eq!(rows, documented);
     assert_eq!(rows.len(), ROWS.len(), "a row is there twice");
+    let guarded = spec::operations()
+        .into_iter()
+        .filter(|one| one.scopes().is_some());
+    let alike = guarded.flat_map(|one| ALIKE.map(|status| (one.id, status)));
+    let rows: BTreeSet<(&str, u16)> = rows.into_iter().chain(alike).collect();
+    assert_eq!(rows, documented);
 }
 
 #[test]

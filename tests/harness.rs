@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use cohorts_server::postgres::{self, Options};
 use cohorts_server::{Config, Database, KeyGrant, Server};
 use reqwest::Method;
+use reqwest::blocking::multipart::{Form, Part};
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -26,6 +27,11 @@ static CLIENT: LazyLock<Client> = LazyLock::new(Client::new);
 
 /// A server on a private Postgres of its own.
 pub fn start(data_dir: &Path, calculate: bool) -> Server {
+    start_with(data_dir, calculate, |_| {})
+}
+
+/// The same, with other settings.
+pub fn start_with(data_dir: &Path, calculate: bool, change: impl FnOnce(&mut Config)) -> Server {
     let mut options = Options {
         data_dir: data_dir.to_owned(),
         durable: false,
@@ -33,12 +39,10 @@ pub fn start(data_dir: &Path, calculate: bool) -> Server {
     };
     let into = std::env::temp_dir().join("cohorts-tests-programs");
     postgres::ensure_programs(&mut options, &into).expect("PostgreSQL's programs");
-    let config = Config {
-        listen: ([127, 0, 0, 1], 0).into(),
-        database: Database::Private(options),
-        calculate,
-        handle_signals: false,
-    };
+    let mut config = Config::new(([127, 0, 0, 1], 0).into(), Database::Private(options));
+    config.calculate = calculate;
+    config.handle_signals = false;
+    change(&mut config);
     Server::start(&config).expect("a server")
 }
 
@@ -125,6 +129,26 @@ impl Project {
         send(&method, request)
     }
 
+    /// Uploads a file of people with these fields: to a new static cohort, or to one that exists.
+    pub fn upload(
+        &self,
+        cohort: Option<i64>,
+        content: impl Into<Vec<u8>>,
+        fields: &[(&'static str, &'static str)],
+    ) -> Answer {
+        let file = Part::bytes(content.into()).file_name("people.csv");
+        let form = Form::new().part("csv", file).text("is_static", "true");
+        let form = fields
+            .iter()
+            .fold(form, |form, (name, text)| form.text(*name, *text));
+        let (method, rest) = match cohort {
+            Some(id) => (Method::PATCH, format!("cohorts/{id}/")),
+            None => (Method::POST, "cohorts/".to_owned()),
+        };
+        let asked = request(method.clone(), &self.path(&rest)).bearer_auth(&self.key);
+        send(&method, asked.multipart(form))
+    }
+
     /// Makes a cohort and gives its number.
     pub fn cohort(&self, body: Value) -> i64 {
         let made = self.post("cohorts/", body);
@@ -202,6 +226,11 @@ pub fn key(server: &Server, projects: &[i64], scopes: &[&str]) -> String {
 /// A request to the shared server.
 pub fn request(method: Method, path: &str) -> RequestBuilder {
     CLIENT.request(method, format!("{}{path}", server().url()))
+}
+
+/// A request to another server than the shared one.
+pub fn request_to(server: &Server, method: Method, path: &str) -> RequestBuilder {
+    CLIENT.request(method, format!("{}{path}", server.url()))
 }
 
 /// Sends a request and checks its answer against the contract.

@@ -295,19 +295,8 @@ fn a_static_cohort_can_become_dynamic_and_back() {
     assert_eq!(project.members(id), ["d1", "d2"]);
 }
 
-/// Uploads a file to a new static cohort, or to one that exists.
 fn upload(project: &Project, cohort: Option<i64>, content: &[u8]) -> Answer {
-    let file = Part::bytes(content.to_vec()).file_name("people.csv");
-    let form = Form::new()
-        .text("name", "Uploaded")
-        .text("is_static", "true")
-        .part("csv", file);
-    let (method, path) = match cohort {
-        None => (Method::POST, "cohorts/".to_owned()),
-        Some(id) => (Method::PATCH, format!("cohorts/{id}/")),
-    };
-    let asked = request(method.clone(), &project.path(&path)).bearer_auth(&project.key);
-    send(&method, asked.multipart(form))
+    project.upload(cohort, content, &[("name", "Uploaded")])
 }
 
 #[test]

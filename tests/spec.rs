@@ -17,6 +17,12 @@ pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 /// The components, as JSON Schema has them.
 static COMPONENTS: LazyLock<Value> = LazyLock::new(|| json_schema(&DOCUMENT["components"]));
 
+/// Where the service itself fails.
+const SERVER_ERRORS: &str = "5XX";
+
+/// The id of a person who is not there.
+pub const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
 /// One operation of the contract.
 #[derive(Clone, Copy)]
 pub struct Operation {
@@ -28,23 +34,46 @@ pub struct Operation {
 }
 
 impl Operation {
+    pub fn method(&self) -> Method {
+        self.method.to_uppercase().parse().expect("a method")
+    }
+
+    /// Its path, with a person who is not there, and the query that it cannot do without.
+    pub fn address(&self, project: i64, cohort: i64) -> String {
+        let path = self
+            .path
+            .replace("{project_id}", &project.to_string())
+            .replace("{id}", &cohort.to_string())
+            .replace("{uuid}", NOBODY)
+            .replace("{upload_id}", "1");
+        match self.id {
+            "persons_cohorts" => format!("{path}?person_id={NOBODY}"),
+            _ => path,
+        }
+    }
+
     /// The scopes that a key needs; `None` if no key is wanted.
     pub fn scopes(&self) -> Option<Vec<&'static str>> {
         let scopes = self.about["x-required-scopes"].as_array()?;
         Some(scopes.iter().filter_map(Value::as_str).collect())
     }
 
-    /// The documented statuses, in order.
+    /// The documented statuses, in order, without what the service fails by itself.
     pub fn statuses(&self) -> Vec<u16> {
         let responses = self.about["responses"].as_object().expect("answers");
-        responses
-            .keys()
+        let statuses = responses.keys().filter(|status| *status != SERVER_ERRORS);
+        statuses
             .map(|status| status.parse().expect("a number"))
             .collect()
     }
 
     fn response(&self, status: u16) -> Option<&'static Value> {
-        let response = self.about["responses"].get(status.to_string())?;
+        let responses = &self.about["responses"];
+        let one = responses.get(status.to_string());
+        let response = match status {
+            500.. => one.or(responses.get(SERVER_ERRORS)),
+            _ => one,
+        }?;
         match response["$ref"].as_str() {
             None => Some(response),
             Some(reference) => DOCUMENT.pointer(&reference[1..]),
@@ -102,7 +131,8 @@ pub fn operation(id: &str) -> Operation {
 pub fn check(method: &Method, path: &str, answer: &Answer) {
     let name = method.as_str().to_ascii_lowercase();
     // The contract says of its paths that they may have such an end.
-    let bare = path.strip_suffix(".csv").or(path.strip_suffix(".json"));
+    let ends = [".csv", ".json", ".ndjson"];
+    let bare = ends.iter().find_map(|end| path.strip_suffix(end));
     let path = bare.unwrap_or(path);
     let fitting = operations()
         .into_iter()

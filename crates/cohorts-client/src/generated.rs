@@ -615,6 +615,8 @@ pub mod types {
         pub pending_version: ::std::option::Option<i64>,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub upload: ::std::option::Option<Upload>,
         /// The number of the last calculation that ended well.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
@@ -702,6 +704,10 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// Ours, beside a file: whether people are made for distinct ids and e-mail addresses that nobody has.
+        /// One made for an e-mail address has it as `email` and as distinct id.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub create_people: ::std::option::Option<bool>,
         /// The first members of a static cohort, by the `id` of each person; ids that nobody has are passed over.
         #[serde(
             rename = "_create_static_person_ids",
@@ -727,6 +733,9 @@ pub mod types {
         pub name: ::std::option::Option<::std::string::String>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
+        /// Ours, beside a file: whether members who are not in the file are taken out.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
     impl CohortCreate {
         pub fn builder() -> builder::CohortCreate {
@@ -866,7 +875,7 @@ pub mod types {
             Self(value)
         }
     }
-    /// Members of another cohort, as of its last calculation.
+    /// Members of another cohort, of a static one those on its list, of a dynamic one those who meet its criteria at the same moment.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortLeaf {
         #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
@@ -1259,6 +1268,9 @@ pub mod types {
     /// To a static cohort that exists they are added.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortUpload {
+        /// `true` or `false`: whether people are made for distinct ids and e-mail addresses that nobody has.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub create_people: ::std::option::Option<::std::string::String>,
         /// CSV in UTF-8.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub csv: ::std::option::Option<::std::string::String>,
@@ -1278,6 +1290,9 @@ pub mod types {
         pub is_static: ::std::option::Option<::std::string::String>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
+        /// `true` or `false`: whether members who are not in the file are taken out.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<::std::string::String>,
     }
     impl CohortUpload {
         pub fn builder() -> builder::CohortUpload {
@@ -1675,6 +1690,22 @@ pub mod types {
             Default::default()
         }
     }
+    /// One page of projects.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PaginatedProjectList {
+        /// All projects, not only those of this page.
+        pub count: i64,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        pub results: ::std::vec::Vec<Project>,
+    }
+    impl PaginatedProjectList {
+        pub fn builder() -> builder::PaginatedProjectList {
+            Default::default()
+        }
+    }
     /// The fields of a cohort to change; what is absent stays. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
@@ -1689,6 +1720,10 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// Ours, beside a file: whether people are made for distinct ids and e-mail addresses that nobody has.
+        /// One made for an e-mail address has it as `email` and as distinct id.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub create_people: ::std::option::Option<bool>,
         /// Deletes (true) or restores (false) the cohort.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub deleted: ::std::option::Option<bool>,
@@ -1707,6 +1742,9 @@ pub mod types {
         pub name: ::std::option::Option<crate::Nullable<::std::string::String>>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
+        /// Ours, beside a file: whether members who are not in the file are taken out.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
     impl PatchedCohort {
         pub fn builder() -> builder::PatchedCohort {
@@ -1810,6 +1848,31 @@ pub mod types {
     }
     impl Person {
         pub fn builder() -> builder::Person {
+            Default::default()
+        }
+    }
+    /// A cohort that a person is in.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonCohort {
+        /// The number of members.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub count: ::std::option::Option<i64>,
+        pub id: i64,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub name: ::std::option::Option<::std::string::String>,
+    }
+    impl PersonCohort {
+        pub fn builder() -> builder::PersonCohort {
+            Default::default()
+        }
+    }
+    /// The cohorts that a person is in.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonCohorts {
+        pub results: ::std::vec::Vec<PersonCohort>,
+    }
+    impl PersonCohorts {
+        pub fn builder() -> builder::PersonCohorts {
             Default::default()
         }
     }
@@ -2112,6 +2175,22 @@ pub mod types {
             Default::default()
         }
     }
+    /// People, events and cohorts that have to do with each other, and with nobody else's.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Project {
+        /// The token that events are sent with.
+        pub api_token: ::std::string::String,
+        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        pub id: i64,
+        pub name: ::std::string::String,
+        /// The zone that the project's days are counted in, by its IANA name.
+        pub timezone: ::std::string::String,
+    }
+    impl Project {
+        pub fn builder() -> builder::Project {
+            Default::default()
+        }
+    }
     /// Names and values of any kind.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(transparent)]
@@ -2150,6 +2229,184 @@ pub mod types {
     impl StoredFilters {
         pub fn builder() -> builder::StoredFilters {
             Default::default()
+        }
+    }
+    /// Ours. What became of the rows of a file; a row is in one class. Rows without anything in them are not counted.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Upload {
+        /// People who are members by this file. An e-mail address names all people who have it.
+        pub added: i64,
+        /// Rows naming people who were members before, or whom an earlier row named.
+        pub already_members: i64,
+        /// Rows without an id, or with one that cannot be anybody's.
+        pub bad_rows: i64,
+        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub created_by: ::std::option::Option<UserBasic>,
+        /// Of those added, the people who were made for their row, as `create_people` asks.
+        pub created_people: i64,
+        pub id: i64,
+        /// What the people are named by.
+        pub id_kind: UploadIdKind,
+        /// The first hundred rows that are unknown or bad.
+        pub problems: ::std::vec::Vec<UploadProblem>,
+        /// How many more such rows there were.
+        pub problems_left_out: i64,
+        /// Former members who are not in the file, taken out as `replace_members` asks.
+        pub removed: i64,
+        /// Rows with something in them, without a header.
+        pub rows: i64,
+        /// Rows with an id that nobody has.
+        pub unknown: i64,
+    }
+    impl Upload {
+        pub fn builder() -> builder::Upload {
+            Default::default()
+        }
+    }
+    /// What the people are named by.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum UploadIdKind {
+        #[serde(rename = "person_id")]
+        PersonId,
+        #[serde(rename = "distinct_id")]
+        DistinctId,
+        #[serde(rename = "email")]
+        Email,
+    }
+    impl ::std::fmt::Display for UploadIdKind {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonId => f.write_str("person_id"),
+                Self::DistinctId => f.write_str("distinct_id"),
+                Self::Email => f.write_str("email"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for UploadIdKind {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_id" => Ok(Self::PersonId),
+                "distinct_id" => Ok(Self::DistinctId),
+                "email" => Ok(Self::Email),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for UploadIdKind {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// One page of uploads.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UploadPage {
+        /// All uploads, not only those of this page.
+        pub count: i64,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        pub results: ::std::vec::Vec<Upload>,
+    }
+    impl UploadPage {
+        pub fn builder() -> builder::UploadPage {
+            Default::default()
+        }
+    }
+    /// A row that named nobody.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UploadProblem {
+        /// What stands in the row, two hundred characters at most.
+        pub id: ::std::string::String,
+        /// The line of the file that the row begins on, counted from 1.
+        pub line: i64,
+        pub outcome: UploadProblemOutcome,
+        /// What is wrong, for people.
+        pub reason: ::std::string::String,
+    }
+    impl UploadProblem {
+        pub fn builder() -> builder::UploadProblem {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum UploadProblemOutcome {
+        #[serde(rename = "unknown")]
+        Unknown,
+        #[serde(rename = "bad")]
+        Bad,
+    }
+    impl ::std::fmt::Display for UploadProblemOutcome {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Unknown => f.write_str("unknown"),
+                Self::Bad => f.write_str("bad"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for UploadProblemOutcome {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "unknown" => Ok(Self::Unknown),
+                "bad" => Ok(Self::Bad),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for UploadProblemOutcome {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for UploadProblemOutcome {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// What builds on a cohort.
@@ -2200,6 +2457,26 @@ pub mod types {
     }
     impl UsedInNothing {
         pub fn builder() -> builder::UsedInNothing {
+            Default::default()
+        }
+    }
+    /// A member of the team, with the current project.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct User {
+        pub date_joined: ::chrono::DateTime<::chrono::offset::Utc>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        pub email: ::std::string::String,
+        pub first_name: ::std::string::String,
+        pub id: i64,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub is_email_verified: ::std::option::Option<bool>,
+        pub last_name: ::std::string::String,
+        pub team: Project,
+        pub uuid: ::uuid::Uuid,
+    }
+    impl User {
+        pub fn builder() -> builder::User {
             Default::default()
         }
     }
@@ -4058,6 +4335,10 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
+            upload: ::std::result::Result<
+                ::std::option::Option<super::Upload>,
+                ::std::string::String,
+            >,
             version: ::std::result::Result<
                 ::std::option::Option<i64>,
                 ::std::string::String,
@@ -4100,6 +4381,7 @@ pub mod types {
                         "no value supplied for pending_version".to_string(),
                     ),
                     query: Err("no value supplied for query".to_string()),
+                    upload: Ok(Default::default()),
                     version: Err("no value supplied for version".to_string()),
                 }
             }
@@ -4353,6 +4635,18 @@ pub mod types {
                     });
                 self
             }
+            pub fn upload<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Upload>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.upload = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for upload: {e}")
+                    });
+                self
+            }
             pub fn version<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<i64>>,
@@ -4392,6 +4686,7 @@ pub mod types {
                     name: value.name?,
                     pending_version: value.pending_version?,
                     query: value.query?,
+                    upload: value.upload?,
                     version: value.version?,
                 })
             }
@@ -4420,6 +4715,7 @@ pub mod types {
                     name: Ok(value.name),
                     pending_version: Ok(value.pending_version),
                     query: Ok(value.query),
+                    upload: Ok(value.upload),
                     version: Ok(value.version),
                 }
             }
@@ -4432,6 +4728,10 @@ pub mod types {
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            create_people: ::std::result::Result<
+                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -4466,12 +4766,17 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
+            replace_members: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
         }
         impl ::std::default::Default for CohortCreate {
             fn default() -> Self {
                 Self {
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
+                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -4480,6 +4785,7 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
+                    replace_members: Ok(Default::default()),
                 }
             }
         }
@@ -4509,6 +4815,18 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
+                    });
+                self
+            }
+            pub fn create_people<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_people = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -4610,6 +4928,20 @@ pub mod types {
                     });
                 self
             }
+            pub fn replace_members<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.replace_members = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for replace_members: {e}"
+                        )
+                    });
+                self
+            }
         }
         impl ::std::convert::TryFrom<CohortCreate> for super::CohortCreate {
             type Error = super::error::ConversionError;
@@ -4619,6 +4951,7 @@ pub mod types {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
+                    create_people: value.create_people?,
                     create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -4627,6 +4960,7 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
+                    replace_members: value.replace_members?,
                 })
             }
         }
@@ -4635,6 +4969,7 @@ pub mod types {
                 Self {
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
+                    create_people: Ok(value.create_people),
                     create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -4643,6 +4978,7 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
+                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -5472,6 +5808,10 @@ pub mod types {
         }
         #[derive(Clone, Debug)]
         pub struct CohortUpload {
+            create_people: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             csv: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -5500,10 +5840,15 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            replace_members: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
         }
         impl ::std::default::Default for CohortUpload {
             fn default() -> Self {
                 Self {
+                    create_people: Ok(Default::default()),
                     csv: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -5511,10 +5856,23 @@ pub mod types {
                     groups: Ok(Default::default()),
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
+                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl CohortUpload {
+            pub fn create_people<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_people = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for create_people: {e}")
+                    });
+                self
+            }
             pub fn csv<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -5599,6 +5957,20 @@ pub mod types {
                     });
                 self
             }
+            pub fn replace_members<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.replace_members = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for replace_members: {e}"
+                        )
+                    });
+                self
+            }
         }
         impl ::std::convert::TryFrom<CohortUpload> for super::CohortUpload {
             type Error = super::error::ConversionError;
@@ -5606,6 +5978,7 @@ pub mod types {
                 value: CohortUpload,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    create_people: value.create_people?,
                     csv: value.csv?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -5613,12 +5986,14 @@ pub mod types {
                     groups: value.groups?,
                     is_static: value.is_static?,
                     name: value.name?,
+                    replace_members: value.replace_members?,
                 })
             }
         }
         impl ::std::convert::From<super::CohortUpload> for CohortUpload {
             fn from(value: super::CohortUpload) -> Self {
                 Self {
+                    create_people: Ok(value.create_people),
                     csv: Ok(value.csv),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -5626,6 +6001,7 @@ pub mod types {
                     groups: Ok(value.groups),
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
+                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -6015,6 +6391,106 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct PaginatedProjectList {
+            count: ::std::result::Result<i64, ::std::string::String>,
+            next: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            previous: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            results: ::std::result::Result<
+                ::std::vec::Vec<super::Project>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PaginatedProjectList {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    next: Err("no value supplied for next".to_string()),
+                    previous: Err("no value supplied for previous".to_string()),
+                    results: Err("no value supplied for results".to_string()),
+                }
+            }
+        }
+        impl PaginatedProjectList {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn next<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.next = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for next: {e}")
+                    });
+                self
+            }
+            pub fn previous<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.previous = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for previous: {e}")
+                    });
+                self
+            }
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::Project>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PaginatedProjectList>
+        for super::PaginatedProjectList {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PaginatedProjectList,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    next: value.next?,
+                    previous: value.previous?,
+                    results: value.results?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PaginatedProjectList> for PaginatedProjectList {
+            fn from(value: super::PaginatedProjectList) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    next: Ok(value.next),
+                    previous: Ok(value.previous),
+                    results: Ok(value.results),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct PatchedCohort {
             cohort_type: ::std::result::Result<
                 ::std::option::Option<
@@ -6024,6 +6500,10 @@ pub mod types {
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            create_people: ::std::result::Result<
+                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             deleted: ::std::result::Result<
@@ -6054,12 +6534,17 @@ pub mod types {
                 ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
                 ::std::string::String,
             >,
+            replace_members: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
         }
         impl ::std::default::Default for PatchedCohort {
             fn default() -> Self {
                 Self {
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
+                    create_people: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
                     filters: Ok(Default::default()),
@@ -6067,6 +6552,7 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
+                    replace_members: Ok(Default::default()),
                 }
             }
         }
@@ -6098,6 +6584,18 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
+                    });
+                self
+            }
+            pub fn create_people<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_people = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -6191,6 +6689,20 @@ pub mod types {
                     });
                 self
             }
+            pub fn replace_members<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.replace_members = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for replace_members: {e}"
+                        )
+                    });
+                self
+            }
         }
         impl ::std::convert::TryFrom<PatchedCohort> for super::PatchedCohort {
             type Error = super::error::ConversionError;
@@ -6200,6 +6712,7 @@ pub mod types {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
+                    create_people: value.create_people?,
                     deleted: value.deleted?,
                     description: value.description?,
                     filters: value.filters?,
@@ -6207,6 +6720,7 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
+                    replace_members: value.replace_members?,
                 })
             }
         }
@@ -6215,6 +6729,7 @@ pub mod types {
                 Self {
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
+                    create_people: Ok(value.create_people),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
                     filters: Ok(value.filters),
@@ -6222,6 +6737,7 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
+                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -6459,6 +6975,125 @@ pub mod types {
                     uuid: Ok(value.uuid),
                     value_at_data_point: Ok(value.value_at_data_point),
                 }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonCohort {
+            count: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonCohort {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    id: Err("no value supplied for id".to_string()),
+                    name: Err("no value supplied for name".to_string()),
+                }
+            }
+        }
+        impl PersonCohort {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonCohort> for super::PersonCohort {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonCohort,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    id: value.id?,
+                    name: value.name?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonCohort> for PersonCohort {
+            fn from(value: super::PersonCohort) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    id: Ok(value.id),
+                    name: Ok(value.name),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonCohorts {
+            results: ::std::result::Result<
+                ::std::vec::Vec<super::PersonCohort>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonCohorts {
+            fn default() -> Self {
+                Self {
+                    results: Err("no value supplied for results".to_string()),
+                }
+            }
+        }
+        impl PersonCohorts {
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::PersonCohort>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonCohorts> for super::PersonCohorts {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonCohorts,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { results: value.results? })
+            }
+        }
+        impl ::std::convert::From<super::PersonCohorts> for PersonCohorts {
+            fn from(value: super::PersonCohorts) -> Self {
+                Self { results: Ok(value.results) }
             }
         }
         #[derive(Clone, Debug)]
@@ -6987,6 +7622,119 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct Project {
+            api_token: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            created_at: ::std::result::Result<
+                ::chrono::DateTime<::chrono::offset::Utc>,
+                ::std::string::String,
+            >,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            name: ::std::result::Result<::std::string::String, ::std::string::String>,
+            timezone: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for Project {
+            fn default() -> Self {
+                Self {
+                    api_token: Err("no value supplied for api_token".to_string()),
+                    created_at: Err("no value supplied for created_at".to_string()),
+                    id: Err("no value supplied for id".to_string()),
+                    name: Err("no value supplied for name".to_string()),
+                    timezone: Err("no value supplied for timezone".to_string()),
+                }
+            }
+        }
+        impl Project {
+            pub fn api_token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.api_token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for api_token: {e}")
+                    });
+                self
+            }
+            pub fn created_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_at: {e}")
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            pub fn timezone<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.timezone = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for timezone: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<Project> for super::Project {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: Project,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    api_token: value.api_token?,
+                    created_at: value.created_at?,
+                    id: value.id?,
+                    name: value.name?,
+                    timezone: value.timezone?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::Project> for Project {
+            fn from(value: super::Project) -> Self {
+                Self {
+                    api_token: Ok(value.api_token),
+                    created_at: Ok(value.created_at),
+                    id: Ok(value.id),
+                    name: Ok(value.name),
+                    timezone: Ok(value.timezone),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct StoredFilters {
             properties: ::std::result::Result<
                 ::serde_json::Map<::std::string::String, ::serde_json::Value>,
@@ -7030,6 +7778,449 @@ pub mod types {
             fn from(value: super::StoredFilters) -> Self {
                 Self {
                     properties: Ok(value.properties),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct Upload {
+            added: ::std::result::Result<i64, ::std::string::String>,
+            already_members: ::std::result::Result<i64, ::std::string::String>,
+            bad_rows: ::std::result::Result<i64, ::std::string::String>,
+            created_at: ::std::result::Result<
+                ::chrono::DateTime<::chrono::offset::Utc>,
+                ::std::string::String,
+            >,
+            created_by: ::std::result::Result<
+                ::std::option::Option<super::UserBasic>,
+                ::std::string::String,
+            >,
+            created_people: ::std::result::Result<i64, ::std::string::String>,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            id_kind: ::std::result::Result<super::UploadIdKind, ::std::string::String>,
+            problems: ::std::result::Result<
+                ::std::vec::Vec<super::UploadProblem>,
+                ::std::string::String,
+            >,
+            problems_left_out: ::std::result::Result<i64, ::std::string::String>,
+            removed: ::std::result::Result<i64, ::std::string::String>,
+            rows: ::std::result::Result<i64, ::std::string::String>,
+            unknown: ::std::result::Result<i64, ::std::string::String>,
+        }
+        impl ::std::default::Default for Upload {
+            fn default() -> Self {
+                Self {
+                    added: Err("no value supplied for added".to_string()),
+                    already_members: Err(
+                        "no value supplied for already_members".to_string(),
+                    ),
+                    bad_rows: Err("no value supplied for bad_rows".to_string()),
+                    created_at: Err("no value supplied for created_at".to_string()),
+                    created_by: Err("no value supplied for created_by".to_string()),
+                    created_people: Err(
+                        "no value supplied for created_people".to_string(),
+                    ),
+                    id: Err("no value supplied for id".to_string()),
+                    id_kind: Err("no value supplied for id_kind".to_string()),
+                    problems: Err("no value supplied for problems".to_string()),
+                    problems_left_out: Err(
+                        "no value supplied for problems_left_out".to_string(),
+                    ),
+                    removed: Err("no value supplied for removed".to_string()),
+                    rows: Err("no value supplied for rows".to_string()),
+                    unknown: Err("no value supplied for unknown".to_string()),
+                }
+            }
+        }
+        impl Upload {
+            pub fn added<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.added = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for added: {e}")
+                    });
+                self
+            }
+            pub fn already_members<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.already_members = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for already_members: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn bad_rows<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bad_rows = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bad_rows: {e}")
+                    });
+                self
+            }
+            pub fn created_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_at: {e}")
+                    });
+                self
+            }
+            pub fn created_by<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_by = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_by: {e}")
+                    });
+                self
+            }
+            pub fn created_people<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_people = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for created_people: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn id_kind<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::UploadIdKind>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id_kind = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for id_kind: {e}")
+                    });
+                self
+            }
+            pub fn problems<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::UploadProblem>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.problems = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for problems: {e}")
+                    });
+                self
+            }
+            pub fn problems_left_out<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.problems_left_out = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for problems_left_out: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn removed<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.removed = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for removed: {e}")
+                    });
+                self
+            }
+            pub fn rows<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.rows = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for rows: {e}")
+                    });
+                self
+            }
+            pub fn unknown<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.unknown = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for unknown: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<Upload> for super::Upload {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: Upload,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    added: value.added?,
+                    already_members: value.already_members?,
+                    bad_rows: value.bad_rows?,
+                    created_at: value.created_at?,
+                    created_by: value.created_by?,
+                    created_people: value.created_people?,
+                    id: value.id?,
+                    id_kind: value.id_kind?,
+                    problems: value.problems?,
+                    problems_left_out: value.problems_left_out?,
+                    removed: value.removed?,
+                    rows: value.rows?,
+                    unknown: value.unknown?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::Upload> for Upload {
+            fn from(value: super::Upload) -> Self {
+                Self {
+                    added: Ok(value.added),
+                    already_members: Ok(value.already_members),
+                    bad_rows: Ok(value.bad_rows),
+                    created_at: Ok(value.created_at),
+                    created_by: Ok(value.created_by),
+                    created_people: Ok(value.created_people),
+                    id: Ok(value.id),
+                    id_kind: Ok(value.id_kind),
+                    problems: Ok(value.problems),
+                    problems_left_out: Ok(value.problems_left_out),
+                    removed: Ok(value.removed),
+                    rows: Ok(value.rows),
+                    unknown: Ok(value.unknown),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct UploadPage {
+            count: ::std::result::Result<i64, ::std::string::String>,
+            next: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            previous: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            results: ::std::result::Result<
+                ::std::vec::Vec<super::Upload>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for UploadPage {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    next: Err("no value supplied for next".to_string()),
+                    previous: Err("no value supplied for previous".to_string()),
+                    results: Err("no value supplied for results".to_string()),
+                }
+            }
+        }
+        impl UploadPage {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn next<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.next = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for next: {e}")
+                    });
+                self
+            }
+            pub fn previous<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.previous = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for previous: {e}")
+                    });
+                self
+            }
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::Upload>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UploadPage> for super::UploadPage {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UploadPage,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    next: value.next?,
+                    previous: value.previous?,
+                    results: value.results?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UploadPage> for UploadPage {
+            fn from(value: super::UploadPage) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    next: Ok(value.next),
+                    previous: Ok(value.previous),
+                    results: Ok(value.results),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct UploadProblem {
+            id: ::std::result::Result<::std::string::String, ::std::string::String>,
+            line: ::std::result::Result<i64, ::std::string::String>,
+            outcome: ::std::result::Result<
+                super::UploadProblemOutcome,
+                ::std::string::String,
+            >,
+            reason: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for UploadProblem {
+            fn default() -> Self {
+                Self {
+                    id: Err("no value supplied for id".to_string()),
+                    line: Err("no value supplied for line".to_string()),
+                    outcome: Err("no value supplied for outcome".to_string()),
+                    reason: Err("no value supplied for reason".to_string()),
+                }
+            }
+        }
+        impl UploadProblem {
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn line<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.line = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for line: {e}")
+                    });
+                self
+            }
+            pub fn outcome<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::UploadProblemOutcome>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.outcome = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for outcome: {e}")
+                    });
+                self
+            }
+            pub fn reason<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.reason = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for reason: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UploadProblem> for super::UploadProblem {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UploadProblem,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    id: value.id?,
+                    line: value.line?,
+                    outcome: value.outcome?,
+                    reason: value.reason?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UploadProblem> for UploadProblem {
+            fn from(value: super::UploadProblem) -> Self {
+                Self {
+                    id: Ok(value.id),
+                    line: Ok(value.line),
+                    outcome: Ok(value.outcome),
+                    reason: Ok(value.reason),
                 }
             }
         }
@@ -7329,6 +8520,193 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct User {
+            date_joined: ::std::result::Result<
+                ::chrono::DateTime<::chrono::offset::Utc>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            email: ::std::result::Result<::std::string::String, ::std::string::String>,
+            first_name: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            is_email_verified: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            last_name: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            team: ::std::result::Result<super::Project, ::std::string::String>,
+            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
+        }
+        impl ::std::default::Default for User {
+            fn default() -> Self {
+                Self {
+                    date_joined: Err("no value supplied for date_joined".to_string()),
+                    distinct_id: Err("no value supplied for distinct_id".to_string()),
+                    email: Err("no value supplied for email".to_string()),
+                    first_name: Err("no value supplied for first_name".to_string()),
+                    id: Err("no value supplied for id".to_string()),
+                    is_email_verified: Err(
+                        "no value supplied for is_email_verified".to_string(),
+                    ),
+                    last_name: Err("no value supplied for last_name".to_string()),
+                    team: Err("no value supplied for team".to_string()),
+                    uuid: Err("no value supplied for uuid".to_string()),
+                }
+            }
+        }
+        impl User {
+            pub fn date_joined<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.date_joined = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for date_joined: {e}")
+                    });
+                self
+            }
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            pub fn email<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.email = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for email: {e}")
+                    });
+                self
+            }
+            pub fn first_name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.first_name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for first_name: {e}")
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn is_email_verified<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_email_verified = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for is_email_verified: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn last_name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for last_name: {e}")
+                    });
+                self
+            }
+            pub fn team<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::Project>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.team = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for team: {e}")
+                    });
+                self
+            }
+            pub fn uuid<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::uuid::Uuid>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.uuid = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for uuid: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<User> for super::User {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: User,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    date_joined: value.date_joined?,
+                    distinct_id: value.distinct_id?,
+                    email: value.email?,
+                    first_name: value.first_name?,
+                    id: value.id?,
+                    is_email_verified: value.is_email_verified?,
+                    last_name: value.last_name?,
+                    team: value.team?,
+                    uuid: value.uuid?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::User> for User {
+            fn from(value: super::User) -> Self {
+                Self {
+                    date_joined: Ok(value.date_joined),
+                    distinct_id: Ok(value.distinct_id),
+                    email: Ok(value.email),
+                    first_name: Ok(value.first_name),
+                    id: Ok(value.id),
+                    is_email_verified: Ok(value.is_email_verified),
+                    last_name: Ok(value.last_name),
+                    team: Ok(value.team),
+                    uuid: Ok(value.uuid),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct UserBasic {
             distinct_id: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
@@ -7581,7 +8959,7 @@ pub mod types {
 /// The scopes that an operation needs are listed under `x-required-scopes`; `cohort:write` includes `cohort:read`, and `*` includes all.
 ///
 /// **Paths.** A trailing slash is optional on every path, without a redirect.
-/// `.json` or `.csv` at the end of a path below `/api/projects/` stands for `format=json` or `format=csv`,
+/// `.json`, `.csv` or `.ndjson` at the end of a path below `/api/projects/` stands for `format=json` and so on,
 /// and `/api/cohort/…` for `/api/projects/@current/cohorts/…`.
 ///
 /// **Errors.** Every error that has a body has this one: `type`, `code`, `detail`, `attr`; one error per answer, the first.
@@ -7684,7 +9062,8 @@ impl Client {
     /// Of a file with one column every row is a distinct id, unless the first is `person_id` or `email` and says what the others are.
     /// Of a file with several columns the first row names them, and the people are found by `person_id`, else by `distinct_id`, else by `email`;
     /// the CSV of a cohort's members may be uploaded as it is.
-    /// Ids that nobody has are passed over. The answer comes when all are members.
+    /// Ids that nobody has are passed over. The answer comes when all are members, and says as `upload` what became of each row;
+    /// that is kept and can be read later.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/`
@@ -7813,6 +9192,7 @@ impl Client {
     /// Only the fields that are sent change.
     /// A dynamic cohort is calculated again after every change, unless the change deletes it.
     /// `{"deleted": true}` deletes a cohort and `{"deleted": false}` restores it.
+    /// A CSV file adds its people to a static cohort.
     ///
     ///
     /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/`
@@ -7984,14 +9364,21 @@ impl Client {
     /// and the properties as `properties.<name>`, with dots between the names of nested ones.
     /// Columns come in the order of their names. A cohort without members has an empty body.
     ///
+    /// As NDJSON (`format=ndjson`, or `application/x-ndjson` in `Accept`; ours) there is a line per person, in the form of `results`,
+    /// and without a `limit` all of them.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
     /// - `id`: The number of the cohort.
-    /// - `format`: `json` or `csv`; any other is answered by 404. Absent, the `Accept` header decides.
-    /// - `limit`: People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV.
+    /// - `cursor`: Ours. Empty for the first page; then `next` carries the cursor of the page after it, and is null on the last one.
+    /// Pages neither skip nor repeat anybody who is there all the time, whoever comes and goes meanwhile.
+    /// `offset` is not looked at beside it.
+    ///
+    /// - `format`: `json`, `csv` or `ndjson`; any other is answered by 404. Absent, the `Accept` header decides.
+    /// - `limit`: People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV or NDJSON.
     /// - `offset`: People to skip.
     /// - `properties`: Further criteria that people must meet, all of them: a list in JSON such as `[{"key": "plan", "value": "pro"}]`.
     /// An `operator` that is absent is `exact`.
@@ -8001,6 +9388,7 @@ impl Client {
     /// let response = client.cohorts_persons()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .cursor(cursor)
     ///     .format(format)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -8011,6 +9399,196 @@ impl Client {
     /// ```
     pub fn cohorts_persons(&self) -> builder::CohortsPersons<'_> {
         builder::CohortsPersons::new(self)
+    }
+    /// What became of the files uploaded to a static cohort
+    ///
+    /// Ours. Newest first; the last hundred uploads of a cohort are kept.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/uploads/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// - `limit`: Calculations on a page.
+    /// - `offset`: Calculations to skip.
+    /// ```text
+    /// let response = client.cohorts_uploads()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_uploads(&self) -> builder::CohortsUploads<'_> {
+        builder::CohortsUploads::new(self)
+    }
+    /// What became of one file uploaded to a static cohort
+    ///
+    /// Ours.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the cohort.
+    /// - `upload_id`: The number of the upload.
+    /// ```text
+    /// let response = client.cohorts_upload()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .upload_id(upload_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_upload(&self) -> builder::CohortsUpload<'_> {
+        builder::CohortsUpload::new(self)
+    }
+    /// List the people of a project
+    ///
+    /// All who meet every condition, the person created last first, with the same pages and formats as the members of a cohort.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `cursor`: Ours. Empty for the first page; then `next` carries the cursor of the page after it, and is null on the last one.
+    /// Pages neither skip nor repeat anybody who is there all the time, whoever comes and goes meanwhile.
+    /// `offset` is not looked at beside it.
+    ///
+    /// - `distinct_id`: The person with this distinct id, exactly.
+    /// - `format`: `json`, `csv` or `ndjson`; any other is answered by 404. Absent, the `Accept` header decides.
+    /// - `limit`: People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV or NDJSON.
+    /// - `offset`: People to skip.
+    /// - `properties`: Further criteria that people must meet, all of them: a list in JSON such as `[{"key": "plan", "value": "pro"}]`.
+    /// An `operator` that is absent is `exact`.
+    ///
+    /// - `search`: Part of the e-mail address, the name or a distinct id, in any letters.
+    /// ```text
+    /// let response = client.persons_list()
+    ///     .project_id(project_id)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .format(format)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_list(&self) -> builder::PersonsList<'_> {
+        builder::PersonsList::new(self)
+    }
+    /// List the cohorts that a person is in
+    ///
+    /// Those that are not deleted, by their last calculation, in the order of their numbers.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons/cohorts/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `person_id`: The `id` of the person.
+    /// ```text
+    /// let response = client.persons_cohorts()
+    ///     .project_id(project_id)
+    ///     .person_id(person_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_cohorts(&self) -> builder::PersonsCohorts<'_> {
+        builder::PersonsCohorts::new(self)
+    }
+    /// Show a person
+    ///
+    /// With at most ten of the person's distinct ids.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons/{uuid}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `uuid`: The `id` of the person.
+    /// ```text
+    /// let response = client.persons_retrieve()
+    ///     .project_id(project_id)
+    ///     .uuid(uuid)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_retrieve(&self) -> builder::PersonsRetrieve<'_> {
+        builder::PersonsRetrieve::new(self)
+    }
+    /// Delete a person
+    ///
+    /// Removes the person, the person's distinct ids and events, and every membership; counts of cohorts are right in the same moment.
+    /// It cannot be undone. A distinct id that is seen again afterwards makes a new person.
+    ///
+    ///
+    /// Sends a `DELETE` request to `/api/projects/{project_id}/persons/{uuid}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `uuid`: The `id` of the person.
+    /// ```text
+    /// let response = client.persons_destroy()
+    ///     .project_id(project_id)
+    ///     .uuid(uuid)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_destroy(&self) -> builder::PersonsDestroy<'_> {
+        builder::PersonsDestroy::new(self)
+    }
+    /// List the projects that the key reaches
+    ///
+    /// In the order of their numbers.
+    ///
+    /// Sends a `GET` request to `/api/projects/`
+    ///
+    /// Arguments:
+    /// - `limit`: Rows on a page. Zero, negative or not a number counts as absent, which is 100.
+    /// - `offset`: Rows to skip. Negative or not a number counts as absent, which is 0.
+    /// ```text
+    /// let response = client.projects_list()
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn projects_list(&self) -> builder::ProjectsList<'_> {
+        builder::ProjectsList::new(self)
+    }
+    /// Show a project
+    ///
+    /// With the token that events are sent with; it is no secret, browsers carry it.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// ```text
+    /// let response = client.projects_retrieve()
+    ///     .project_id(project_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn projects_retrieve(&self) -> builder::ProjectsRetrieve<'_> {
+        builder::ProjectsRetrieve::new(self)
+    }
+    /// Show for whom the key acts
+    ///
+    /// The member of the team whose key it is, and the key's current project as `team`.
+    ///
+    /// Sends a `GET` request to `/api/users/@me/`
+    ///
+    /// ```text
+    /// let response = client.users_retrieve()
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn users_retrieve(&self) -> builder::UsersRetrieve<'_> {
+        builder::UsersRetrieve::new(self)
     }
     /// Send events and people
     ///
@@ -8898,6 +10476,20 @@ pub mod builder {
                         ),
                     )
                 }
+                429u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
                 _ => Err(Error::UnexpectedResponse(response)),
             }
         }
@@ -9719,6 +11311,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
         format: Result<Option<::std::string::String>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -9731,6 +11324,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
                 format: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -9757,6 +11351,19 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
             self
         }
         pub fn format<V>(mut self, value: V) -> Self
@@ -9826,6 +11433,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                cursor,
                 format,
                 limit,
                 offset,
@@ -9834,6 +11442,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
             let format = format.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -9859,6 +11468,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
                 .query(&progenitor_client::QueryParam::new("offset", &offset))
@@ -9868,6 +11478,966 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_persons",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_uploads`]
+    ///
+    /// [`Client::cohorts_uploads`]: super::Client::cohorts_uploads
+    #[derive(Debug, Clone)]
+    pub struct CohortsUploads<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsUploads<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/uploads/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::UploadPage>, Error<types::Error>> {
+            let Self { client, project_id, id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/uploads/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_uploads",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_upload`]
+    ///
+    /// [`Client::cohorts_upload`]: super::Client::cohorts_upload
+    #[derive(Debug, Clone)]
+    pub struct CohortsUpload<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        upload_id: Result<i64, String>,
+    }
+    impl<'a> CohortsUpload<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                upload_id: Err("upload_id was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn upload_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.upload_id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for upload_id failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Upload>, Error<types::Error>> {
+            let Self { client, project_id, id, upload_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let upload_id = upload_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/uploads/{}/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+                encode_path(& upload_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_upload",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_list`]
+    ///
+    /// [`Client::persons_list`]: super::Client::persons_list
+    #[derive(Debug, Clone)]
+    pub struct PersonsList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        format: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsList<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                format: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn format<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.format = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for format failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PersonPage>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                cursor,
+                distinct_id,
+                format,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let format = format.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("format", &format))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_cohorts`]
+    ///
+    /// [`Client::persons_cohorts`]: super::Client::persons_cohorts
+    #[derive(Debug, Clone)]
+    pub struct PersonsCohorts<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        person_id: Result<::std::string::String, String>,
+    }
+    impl<'a> PersonsCohorts<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                person_id: Err("person_id was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn person_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.person_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for person_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons/cohorts/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PersonCohorts>, Error<types::Error>> {
+            let Self { client, project_id, person_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let person_id = person_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/cohorts/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("person_id", &person_id))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_cohorts",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_retrieve`]
+    ///
+    /// [`Client::persons_retrieve`]: super::Client::persons_retrieve
+    #[derive(Debug, Clone)]
+    pub struct PersonsRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        uuid: Result<::std::string::String, String>,
+    }
+    impl<'a> PersonsRetrieve<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                uuid: Err("uuid was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn uuid<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.uuid = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons/{uuid}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Person>, Error<types::Error>> {
+            let Self { client, project_id, uuid } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& uuid.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_destroy`]
+    ///
+    /// [`Client::persons_destroy`]: super::Client::persons_destroy
+    #[derive(Debug, Clone)]
+    pub struct PersonsDestroy<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        uuid: Result<::std::string::String, String>,
+    }
+    impl<'a> PersonsDestroy<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                uuid: Err("uuid was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn uuid<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.uuid = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `DELETE` request to `/api/projects/{project_id}/persons/{uuid}/`
+        pub async fn send(self) -> Result<ResponseValue<()>, Error<types::Error>> {
+            let Self { client, project_id, uuid } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& uuid.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .delete(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_destroy",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                204u16 => Ok(ResponseValue::empty(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::projects_list`]
+    ///
+    /// [`Client::projects_list`]: super::Client::projects_list
+    #[derive(Debug, Clone)]
+    pub struct ProjectsList<'a> {
+        client: &'a super::Client,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> ProjectsList<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PaginatedProjectList>, Error<types::Error>> {
+            let Self { client, limit, offset } = self;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!("{}/api/projects/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "projects_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::projects_retrieve`]
+    ///
+    /// [`Client::projects_retrieve`]: super::Client::projects_retrieve
+    #[derive(Debug, Clone)]
+    pub struct ProjectsRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+    }
+    impl<'a> ProjectsRetrieve<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Project>, Error<types::Error>> {
+            let Self { client, project_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "projects_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::users_retrieve`]
+    ///
+    /// [`Client::users_retrieve`]: super::Client::users_retrieve
+    #[derive(Debug, Clone)]
+    pub struct UsersRetrieve<'a> {
+        client: &'a super::Client,
+    }
+    impl<'a> UsersRetrieve<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self { client: client }
+        }
+        /// Sends a `GET` request to `/api/users/@me/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::User>, Error<types::Error>> {
+            let Self { client } = self;
+            let url = format!("{}/api/users/@me/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "users_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -10059,6 +12629,78 @@ pub mod builder {
             )
         }
     }
+    impl<'a> CohortsUploads<'a> {
+        /// The rows of this page and of all that follow, fetched page by page.
+        ///
+        /// Starts at `offset`; `limit` is the size of a page. Ends after the first error.
+        ///
+        /// What became of the files uploaded to a static cohort
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::Upload, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> PersonsList<'a> {
+        /// The rows of this page and of all that follow, fetched page by page.
+        ///
+        /// Starts at `offset`; `limit` is the size of a page. Ends after the first error.
+        ///
+        /// List the people of a project
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::Person, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> ProjectsList<'a> {
+        /// The rows of this page and of all that follow, fetched page by page.
+        ///
+        /// Starts at `offset`; `limit` is the size of a page. Ends after the first error.
+        ///
+        /// List the projects that the key reaches
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::Project, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
 }
 
 /// Items consumers will typically use such as the Client.
@@ -10083,6 +12725,52 @@ impl Client {
         );
         let request = self.client.get(url).query(query);
         crate::download::send(request, "text/csv").await
+    }
+    /// List the members of a cohort, as application/x-ndjson.
+    ///
+    /// `query` holds further parameters of `cohorts_persons` by name.
+    pub async fn cohorts_persons_ndjson(
+        &self,
+        project_id: &str,
+        id: i64,
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::Response, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
+            project_id.to_string()), encode_path(& id.to_string())
+        );
+        let request = self.client.get(url).query(query);
+        crate::download::send(request, "application/x-ndjson").await
+    }
+    /// List the people of a project, as text/csv.
+    ///
+    /// `query` holds further parameters of `persons_list` by name.
+    pub async fn persons_list_csv(
+        &self,
+        project_id: &str,
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::Response, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
+            .to_string())
+        );
+        let request = self.client.get(url).query(query);
+        crate::download::send(request, "text/csv").await
+    }
+    /// List the people of a project, as application/x-ndjson.
+    ///
+    /// `query` holds further parameters of `persons_list` by name.
+    pub async fn persons_list_ndjson(
+        &self,
+        project_id: &str,
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::Response, Error<types::Error>> {
+        let url = format!(
+            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
+            .to_string())
+        );
+        let request = self.client.get(url).query(query);
+        crate::download::send(request, "application/x-ndjson").await
     }
 }
 

@@ -31,7 +31,7 @@ fn resolved(uri: &Uri) -> Option<Uri> {
         .filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let full = legacy.map(|rest| format!("{CURRENT}{rest}"));
     let full = full.as_deref().unwrap_or(path);
-    let format = ["json", "csv"].into_iter().find_map(|format| {
+    let format = ["json", "csv", "ndjson"].into_iter().find_map(|format| {
         let stem = full.strip_suffix(format)?.strip_suffix('.')?;
         (full.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, format))
     });

@@ -19,8 +19,13 @@ pub const EVERY_SCOPE: &str = "*";
 /// Who calls an operation, and in which project.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// The number of the key.
+    pub key: i64,
     pub teammate: Teammate,
+    /// The project that the path names, else the key's current one.
     pub project: Project,
+    /// The projects that the key reaches; none are named if it reaches all.
+    pub reached: Option<Vec<ProjectId>>,
     scopes: Vec<String>,
 }
 
@@ -113,12 +118,17 @@ fn find(
         false => Some(keys::projects_of(conn, key.id)?),
     };
     let project = match project {
-        None | Some("@current") => current(conn, reached.as_deref())?,
+        None => current(conn, reached.as_deref())?.ok_or(Error::PermissionDenied {
+            detail: "API key does not have access to any project.".to_owned(),
+        })?,
+        Some("@current") => current(conn, reached.as_deref())?.ok_or(Error::ProjectNotFound)?,
         Some(id) => named(conn, id, reached.as_deref())?,
     };
     Ok(Caller {
+        key: key.id,
         teammate,
         project,
+        reached,
         scopes: key.scopes,
     })
 }
@@ -136,15 +146,14 @@ fn unknown_key(source: CredentialSource) -> Error {
 }
 
 /// The first project that the key reaches.
-fn current(conn: &mut Conn, reached: Option<&[ProjectId]>) -> Result<Project, Error> {
-    let project = match reached {
+fn current(conn: &mut Conn, reached: Option<&[ProjectId]>) -> Result<Option<Project>, Error> {
+    Ok(match reached {
         None => projects::first(conn)?,
         Some(reached) => match reached.first() {
             Some(id) => projects::find(conn, *id)?,
             None => None,
         },
-    };
-    project.ok_or(Error::ProjectNotFound)
+    })
 }
 
 fn named(conn: &mut Conn, id: &str, reached: Option<&[ProjectId]>) -> Result<Project, Error> {

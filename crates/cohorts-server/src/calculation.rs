@@ -20,7 +20,7 @@ use crate::store::blocks::Snapshot;
 use crate::store::calculations;
 use crate::store::cohorts::Cohort;
 use crate::store::projects::{self, Project};
-use crate::store::{Place, ProjectId, Store, events, members};
+use crate::store::{Place, ProjectId, Store, events, forgotten, members};
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -164,10 +164,12 @@ fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> R
             return Ok(None);
         }
         let former = members::read(conn, place, cohort.id(), base)?;
-        let members = match cohort.definition.is_static {
+        let mut members = match cohort.definition.is_static {
             true => found | &former,
             false => found,
         };
+        // Who was deleted since the data was read must not come back.
+        members -= forgotten::since(conn, place, seen)?;
         let changed = chunks::changed(&former, &members);
         members::write(conn, place, cohort.id(), base, cohort.attempt, &changed)?;
         Ok::<_, Error>(Some(members.len() as i64))

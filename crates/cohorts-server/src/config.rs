@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
+use crate::handlers::Origin;
 use crate::postgres::{self, Options};
+use crate::throttle::RateLimit;
 
 /// Where a service listens and where it keeps its data.
 #[derive(Clone, Debug)]
@@ -16,6 +19,24 @@ pub struct Config {
     pub calculate: bool,
     /// Whether SIGINT and SIGTERM end the service.
     pub handle_signals: bool,
+    /// What links in answers begin with.
+    pub origin: Origin,
+    /// How often a key may ask; nothing is no limit.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl Config {
+    /// A service that calculates, is ended by signals, believes no proxy and limits nobody.
+    pub fn new(listen: SocketAddr, database: Database) -> Self {
+        Self {
+            listen,
+            database,
+            calculate: true,
+            handle_signals: true,
+            origin: Origin::Request,
+            rate_limit: None,
+        }
+    }
 }
 
 /// Where the data is.
@@ -83,4 +104,50 @@ pub struct ListenArgs {
         default_value = "127.0.0.1:8000"
     )]
     pub listen: SocketAddr,
+}
+
+/// How the service appears to its callers.
+#[derive(Args, Clone, Debug)]
+pub struct CallersArgs {
+    /// The address that callers use, such as https://cohorts.example.org, for the links in answers
+    #[arg(long, value_name = "URL", env = "COHORTS_PUBLIC_URL", value_parser = public_url)]
+    public_url: Option<Origin>,
+    /// Take that address from the headers Forwarded or X-Forwarded-…; only behind a proxy that sets them
+    #[arg(
+        long,
+        env = "COHORTS_TRUST_PROXY",
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "on",
+        value_name = "on|off",
+        value_parser = BoolishValueParser::new(),
+    )]
+    trust_proxy: bool,
+    /// Refuse more than 480 requests a minute or 4,800 an hour with one key
+    #[arg(
+        long,
+        env = "COHORTS_RATE_LIMIT",
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "on",
+        value_name = "on|off",
+        value_parser = BoolishValueParser::new(),
+    )]
+    rate_limit: bool,
+}
+
+impl CallersArgs {
+    pub fn apply(self, config: &mut Config) {
+        config.origin = match self.public_url {
+            Some(origin) => origin,
+            None if self.trust_proxy => Origin::Proxy,
+            None => Origin::Request,
+        };
+        config.rate_limit = self.rate_limit.then(RateLimit::default);
+    }
+}
+
+fn public_url(text: &str) -> Result<Origin, String> {
+    Origin::fixed(text)
+        .ok_or_else(|| "name an address such as https://cohorts.example.org".to_owned())
 }

@@ -154,7 +154,7 @@ fn make_cohort(
 
 /// Calculates beside the worker of the service, if there is one, and waits until all is done.
 fn calculate(data: &Data, project: &Project, made: Vec<(i64, Wanted)>) -> anyhow::Result<Vec<Row>> {
-    let metrics = Metrics::new()?;
+    let metrics = Metrics::new(&data.store.statements)?;
     while calculation::run_once(&data.store, &metrics, Some(project.id()))? {}
     let rows = made
         .into_iter()

@@ -50,6 +50,11 @@ pub enum Error {
     UnsupportedMediaType {
         media_type: String,
     },
+    /// The key has asked too often.
+    Throttled {
+        /// When it may ask again.
+        seconds: u64,
+    },
     /// What was sent cannot be kept for now.
     NotStored {
         detail: String,
@@ -129,6 +134,12 @@ impl Error {
                 let detail = format!("Unsupported media type \"{media_type}\" in request.");
                 (415, InvalidRequest, "unsupported_media_type", detail)
             }
+            Self::Throttled { seconds } => {
+                let unit = if *seconds == 1 { "second" } else { "seconds" };
+                let detail =
+                    format!("Request was throttled. Expected available in {seconds} {unit}.");
+                (429, ThrottledError, "throttled", detail)
+            }
             Self::NotStored { detail } => (507, ServerError, "not_stored", detail.clone()),
             Self::TimedOut => {
                 let detail = text("The calculation is taking too long; ask for less.");
@@ -172,6 +183,9 @@ impl ResponseError for Error {
         match self {
             Self::MethodNotAllowed { allow, .. } => {
                 answer.insert_header((header::ALLOW, *allow));
+            }
+            Self::Throttled { seconds } => {
+                answer.insert_header((header::RETRY_AFTER, *seconds));
             }
             Self::TimedOut | Self::Unavailable => {
                 answer.insert_header((header::RETRY_AFTER, "1"));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, Operation, Rejection};
+use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
 use tokio::sync::Semaphore;
 
 use crate::auth::{self, Caller};
@@ -12,6 +12,7 @@ use crate::calculation::Waker;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::throttle::Throttle;
 
 mod activity;
 mod capture;
@@ -19,7 +20,12 @@ mod cohorts;
 mod links;
 mod members;
 mod persons;
+mod projects;
 mod sheet;
+mod uploads;
+
+use links::Links;
+pub use links::Origin;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -29,8 +35,20 @@ pub struct Service {
     pub metrics: Metrics,
     /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
     pub exports: Arc<Semaphore>,
+    /// What links in answers begin with.
+    pub origin: Origin,
+    /// Absent where requests are not limited.
+    pub throttle: Option<Throttle>,
 }
 
+impl Service {
+    fn links(&self, head: &RequestHead) -> Links {
+        Links::new(&self.origin, head)
+    }
+}
+
+/// Rows on a page of a list, where none are asked for.
+const DEFAULT_LIMIT: i64 = 100;
 /// Exports that run at a time; far fewer than there are connections.
 pub const EXPORTS: usize = 4;
 
@@ -48,6 +66,10 @@ impl Api for Service {
         operation: &'static Operation,
         credentials: Option<Credentials>,
     ) -> Result<Caller, Error> {
-        auth::authorize(&self.store, request, operation, credentials).await
+        let caller = auth::authorize(&self.store, request, operation, credentials).await?;
+        if let Some(throttle) = &self.throttle {
+            throttle.admit(caller.key).await?;
+        }
+        Ok(caller)
     }
 }

@@ -3,24 +3,24 @@
 //! Capture, import and the demo all come this way. An item is either read whole or refused with its reason;
 //! what a batch holds is committed together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::store::events::{self, NewEvent};
 use crate::store::persons::{self, Person};
-use crate::store::{Conn, JsonText, Place, ProjectId, Store};
+use crate::store::{Conn, JsonText, Place, ProjectId, QueryResult, Store, forgotten};
 
 /// The longest item, as JSON text.
 pub const LONGEST_ITEM: usize = 1 << 20;
 /// Longer event names and distinct ids are cut, as PostHog does.
-const LONGEST_NAME: usize = 200;
+pub const LONGEST_NAME: usize = 200;
 /// A lost connection or a conflict is tried again that often.
 const TRIES: u32 = 3;
 
@@ -204,6 +204,9 @@ pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<usize, 
 }
 
 fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error> {
+    if items.is_empty() {
+        return Ok(0);
+    }
     let mut pooled = store.connection()?;
     let conn = &mut *pooled;
     let mut ids: Vec<&str> = items.iter().map(|item| item.distinct_id.as_str()).collect();
@@ -231,9 +234,16 @@ fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error
             .collect();
         let uuids: Vec<Uuid> = items.iter().map(|item| item.uuid).collect();
         let told_before = events::known(conn, place, &days, &uuids)?;
-        keep_people(conn, place, items, &told_before, &numbers, &made)?;
-        let mut batch: Vec<NewEvent> = items.iter().map(|item| row(item, &numbers)).collect();
-        Ok(events::append(conn, place, &mut batch)?)
+        let people = told_people(conn, place, items, &told_before, &numbers, &made)?;
+        let mut rows: Vec<NewEvent> = items.iter().map(|item| row(item, &numbers)).collect();
+        // The log is locked from here to the commit.
+        let batch = events::raise_head(conn, place)?;
+        if forgotten::any(conn, place, numbers.values().copied())? {
+            // Somebody was deleted since the distinct ids were read: the next try makes a new person.
+            return Err(Error::Unavailable);
+        }
+        persons::upsert(conn, place, batch, &people)?;
+        Ok(events::append(conn, place, batch, &mut rows)?)
     })
 }
 
@@ -248,15 +258,15 @@ fn row(item: &Item, numbers: &HashMap<String, i64>) -> NewEvent {
     }
 }
 
-/// Makes the people who are new, and changes those of whom the items tell something.
-fn keep_people(
+/// The people who are new, and those of whom the items tell something, as they are after it.
+fn told_people(
     conn: &mut Conn,
     place: Place,
     items: &[Item],
     told_before: &HashSet<(NaiveDate, Uuid)>,
     numbers: &HashMap<String, i64>,
     made: &HashSet<i64>,
-) -> Result<(), Error> {
+) -> QueryResult<Vec<Person>> {
     let mut told: BTreeMap<i64, Vec<&Item>> = BTreeMap::new();
     for item in items {
         let number = numbers[&item.distinct_id];
@@ -284,7 +294,52 @@ fn keep_people(
         tell(person, &told[&person.number]);
     }
     people.retain(|person| before.get(&person.number) != Some(person));
-    Ok(persons::upsert(conn, place, &people)?)
+    Ok(people)
+}
+
+/// Somebody by a distinct id.
+pub struct Known {
+    pub number: i64,
+    /// Whether the person was made for it.
+    pub is_new: bool,
+}
+
+/// Makes a person for each of these distinct ids that nobody has, and tells whose each is.
+/// With `by_email` they are e-mail addresses, and become that property too.
+pub fn make_people(
+    store: &Store,
+    conn: &mut Conn,
+    project: ProjectId,
+    ids: &[&str],
+    by_email: bool,
+) -> Result<HashMap<String, Known>, Error> {
+    let place = project.place();
+    let ids: BTreeSet<&str> = ids.iter().copied().collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let numbers = store.numbers.take(conn, place, ids.len())?;
+    let wanted: BTreeMap<&str, i64> = ids.into_iter().zip(numbers).collect();
+    conn.build_transaction().run(|conn| {
+        let claimed = persons::claim_ids(conn, place, &wanted)?;
+        let mut people = Vec::new();
+        let mut known = HashMap::new();
+        for (id, number) in claimed {
+            let is_new = wanted.get(id.as_str()) == Some(&number);
+            if is_new {
+                let mut person = new_person(number, &[]);
+                if by_email {
+                    person.properties = JsonText::of(&json!({"email": id}));
+                }
+                people.push(person);
+            }
+            known.insert(id, Known { number, is_new });
+        }
+        people.sort_by_key(|person| person.number);
+        let batch = events::raise_head(conn, place)?;
+        persons::upsert(conn, place, batch, &people)?;
+        Ok(known)
+    })
 }
 
 fn new_person(number: i64, items: &[&Item]) -> Person {

@@ -30,17 +30,21 @@ mod progress;
 mod request_id;
 mod store;
 mod swagger;
+mod throttle;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey};
 pub use config::{Config, Database};
 pub use error::Error;
+pub use handlers::Origin;
 pub use request_id::log_to_stderr;
+pub use throttle::RateLimit;
 
 use calculation::{Waker, Worker};
 use handlers::Service;
 use metrics::Metrics;
 use postgres::Postgres;
 use store::Store;
+use throttle::Throttle;
 use tokio::sync::Semaphore;
 
 /// How long requests under way may take to end at shutdown, in seconds.
@@ -100,7 +104,7 @@ impl Server {
 
     fn serve(data: Data, listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new(&data.store.statements)?;
         let (worker, waker) = match config.calculate {
             false => (None, Waker::default()),
             true => {
@@ -115,8 +119,10 @@ impl Server {
             waker,
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::EXPORTS)),
+            origin: config.origin.clone(),
+            throttle: None,
         };
-        let (handle, http) = start_http(service, listener, config.handle_signals)?;
+        let (handle, http) = start_http(service, listener, config)?;
         Ok(Self {
             data,
             address,
@@ -172,13 +178,15 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Runs the HTTP server on a thread of its own, and waits until it is there to be stopped.
 fn start_http(
-    service: Service,
+    mut service: Service,
     listener: TcpListener,
-    handle_signals: bool,
+    config: &Config,
 ) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
     let (send, receive) = std::sync::mpsc::channel();
+    let (limit, handle_signals) = (config.rate_limit, config.handle_signals);
     let run = move || {
         rt::System::new().block_on(async move {
+            service.throttle = limit.map(Throttle::new);
             let routes = http::routes(&service);
             drop(service);
             let app = move || {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::config::{DatabaseArgs, ListenArgs};
+use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs};
 use cohorts_server::demo::{self, Size};
 use cohorts_server::import::import;
 use cohorts_server::{Config, Data, Database, KeyGrant, Server, log_to_stderr, postgres};
@@ -26,6 +26,8 @@ enum Command {
     Serve {
         #[command(flatten)]
         listen: ListenArgs,
+        #[command(flatten)]
+        callers: CallersArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -166,7 +168,15 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve { listen, database } => serve(&config(&listen, &database)?),
+        Command::Serve {
+            listen,
+            callers,
+            database,
+        } => {
+            let mut config = config(&listen, &database)?;
+            callers.apply(&mut config);
+            serve(&config)
+        }
         Command::Demo {
             people,
             events,
@@ -190,12 +200,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn config(listen: &ListenArgs, database: &DatabaseArgs) -> anyhow::Result<Config> {
-    Ok(Config {
-        listen: listen.listen,
-        database: database.database()?,
-        calculate: true,
-        handle_signals: true,
-    })
+    Ok(Config::new(listen.listen, database.database()?))
 }
 
 fn open(database: &DatabaseArgs) -> anyhow::Result<Data> {

@@ -22,8 +22,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new() -> anyhow::Result<Self> {
-        Self::registered().context("the metrics cannot be set up")
+    /// `statements` counts those that were sent to the database.
+    pub fn new(statements: &IntCounter) -> anyhow::Result<Self> {
+        let metrics = Self::registered();
+        let all = metrics.and_then(|metrics| {
+            metrics.registry.register(Box::new(statements.clone()))?;
+            Ok(metrics)
+        });
+        all.context("the metrics cannot be set up")
     }
 
     fn registered() -> prometheus::Result<Self> {

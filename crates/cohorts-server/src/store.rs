@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use diesel::connection::InstrumentationEvent;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::r2d2::{ConnectionManager, Pool, PooledConnection};
+use diesel::r2d2::{self, ConnectionManager, CustomizeConnection, Pool, PooledConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use prometheus::IntCounter;
 
 use crate::error::Error;
 use crate::request_id::RequestId;
@@ -20,15 +23,19 @@ pub mod blocks;
 pub mod calculations;
 pub mod cohorts;
 pub mod events;
+pub mod forgotten;
 pub mod json;
 pub mod keys;
 pub mod members;
+pub mod order;
 pub mod persons;
 pub mod projects;
 mod schema;
 #[cfg(test)]
 mod schema_rules;
+pub mod uploads;
 
+pub use diesel::QueryResult;
 pub use json::JsonText;
 
 /// The connection that every function of the store works on.
@@ -39,6 +46,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 const MIGRATION_LOCK: i64 = 0x636f_686f_7274_7301;
 /// The oldest server whose SQL this service speaks, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const POOL_SIZE: u32 = 16;
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
@@ -66,23 +74,33 @@ impl ProjectId {
 pub struct Store {
     pool: Pool<ConnectionManager<PgConnection>>,
     pub numbers: Arc<persons::Numbers>,
+    pub orders: Arc<order::Orders>,
     /// Whether the database can tell how much texts are like each other.
     pub similar: bool,
+    /// How many statements were sent.
+    pub statements: IntCounter,
 }
 
 impl Store {
     /// Connects, checks the server's version and brings its tables up to date.
     pub fn open(url: &str) -> anyhow::Result<Self> {
         let similar = migrate(url)?;
+        let statements = IntCounter::new(
+            "cohorts_database_statements_total",
+            "Statements that were sent to the database.",
+        )?;
         let pool = Pool::builder()
             .max_size(POOL_SIZE)
             .min_idle(Some(1))
             .connection_timeout(POOL_WAIT)
+            .connection_customizer(Box::new(Counting(statements.clone())))
             .build(ConnectionManager::<PgConnection>::new(url))?;
         Ok(Self {
             pool,
             numbers: Arc::default(),
+            orders: Arc::default(),
             similar,
+            statements,
         })
     }
 
@@ -137,15 +155,28 @@ impl Store {
     }
 }
 
+/// Has every connection count its statements.
+#[derive(Debug)]
+struct Counting(IntCounter);
+
+impl CustomizeConnection<PgConnection, r2d2::Error> for Counting {
+    fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), r2d2::Error> {
+        let statements = self.0.clone();
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if matches!(event, InstrumentationEvent::StartQuery { .. }) {
+                statements.inc();
+            }
+        });
+        Ok(())
+    }
+}
+
 /// Brings the tables up to date, and tells whether the database has pg_trgm.
 fn migrate(url: &str) -> anyhow::Result<bool> {
     let mut conn = PgConnection::establish(url)
         .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
     check_version(&mut conn)?;
-    // The lock belongs to the session, so it goes with the connection at the end of this function.
-    diesel::sql_query("select pg_advisory_lock($1)")
-        .bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK)
-        .execute(&mut conn)?;
+    lock_migrations(&mut conn)?;
     let done = conn.run_pending_migrations(MIGRATIONS).map_err(|cause| {
         anyhow::anyhow!("cannot bring the database's tables up to date: {cause}")
     })?;
@@ -157,6 +188,28 @@ fn migrate(url: &str) -> anyhow::Result<bool> {
         log::warn!("without pg_trgm, searches find no names with typing errors: {cause}");
     }
     Ok(made.is_ok())
+}
+
+/// The lock belongs to the session, so it goes with the connection.
+///
+/// It is asked for again and again rather than waited for: a statement that waits would keep an index from being
+/// made concurrently.
+fn lock_migrations(conn: &mut PgConnection) -> anyhow::Result<()> {
+    loop {
+        let Locked { locked } = diesel::sql_query("select pg_try_advisory_lock($1) as locked")
+            .bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK)
+            .get_result(conn)?;
+        if locked {
+            return Ok(());
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    locked: bool,
 }
 
 #[derive(QueryableByName)]

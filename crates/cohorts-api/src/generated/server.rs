@@ -115,6 +115,69 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:read", "person:read"],
     },
     Operation {
+        id: "cohorts_uploads",
+        tag: "members",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
+        scopes: &["cohort:read"],
+    },
+    Operation {
+        id: "cohorts_upload",
+        tag: "members",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
+        scopes: &["cohort:read"],
+    },
+    Operation {
+        id: "persons_list",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons/",
+        scopes: &["person:read"],
+    },
+    Operation {
+        id: "persons_cohorts",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons/cohorts/",
+        scopes: &["person:read", "cohort:read"],
+    },
+    Operation {
+        id: "persons_retrieve",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons/{uuid}/",
+        scopes: &["person:read"],
+    },
+    Operation {
+        id: "persons_destroy",
+        tag: "persons",
+        method: "DELETE",
+        path: "/api/projects/{project_id}/persons/{uuid}/",
+        scopes: &["person:write"],
+    },
+    Operation {
+        id: "projects_list",
+        tag: "projects",
+        method: "GET",
+        path: "/api/projects/",
+        scopes: &["project:read"],
+    },
+    Operation {
+        id: "projects_retrieve",
+        tag: "projects",
+        method: "GET",
+        path: "/api/projects/{project_id}/",
+        scopes: &["project:read"],
+    },
+    Operation {
+        id: "users_retrieve",
+        tag: "projects",
+        method: "GET",
+        path: "/api/users/@me/",
+        scopes: &["user:read"],
+    },
+    Operation {
         id: "capture_batch",
         tag: "capture",
         method: "POST",
@@ -146,7 +209,8 @@ pub trait CohortsApi: Api {
     /// Of a file with one column every row is a distinct id, unless the first is `person_id` or `email` and says what the others are.
     /// Of a file with several columns the first row names them, and the people are found by `person_id`, else by `distinct_id`, else by `email`;
     /// the CSV of a cohort's members may be uploaded as it is.
-    /// Ids that nobody has are passed over. The answer comes when all are members.
+    /// Ids that nobody has are passed over. The answer comes when all are members, and says as `upload` what became of each row;
+    /// that is kept and can be read later.
     ///
     /// `POST /api/projects/{project_id}/cohorts/`
     fn cohorts_create(
@@ -191,6 +255,7 @@ pub trait CohortsApi: Api {
     /// Only the fields that are sent change.
     /// A dynamic cohort is calculated again after every change, unless the change deletes it.
     /// `{"deleted": true}` deletes a cohort and `{"deleted": false}` restores it.
+    /// A CSV file adds its people to a static cohort.
     ///
     /// `PATCH /api/projects/{project_id}/cohorts/{id}/`
     fn cohorts_partial_update(
@@ -255,6 +320,9 @@ pub trait CohortsApi: Api {
     /// and the properties as `properties.<name>`, with dots between the names of nested ones.
     /// Columns come in the order of their names. A cohort without members has an empty body.
     ///
+    /// As NDJSON (`format=ndjson`, or `application/x-ndjson` in `Accept`; ours) there is a line per person, in the form of `results`,
+    /// and without a `limit` all of them.
+    ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/persons/`
     fn cohorts_persons(
         &self,
@@ -315,6 +383,105 @@ pub trait MembersApi: Api {
     ) -> impl Future<
         Output = Result<CohortsRemovePersonFromStaticCohortResponse, Self::Error>,
     >;
+    /// What became of the files uploaded to a static cohort
+    ///
+    /// Ours. Newest first; the last hundred uploads of a cohort are kept.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/uploads/`
+    fn cohorts_uploads(
+        &self,
+        caller: Self::Caller,
+        request: CohortsUploadsRequest,
+    ) -> impl Future<Output = Result<CohortsUploadsResponse, Self::Error>>;
+    /// What became of one file uploaded to a static cohort
+    ///
+    /// Ours.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/`
+    fn cohorts_upload(
+        &self,
+        caller: Self::Caller,
+        request: CohortsUploadRequest,
+    ) -> impl Future<Output = Result<CohortsUploadResponse, Self::Error>>;
+}
+
+/// The people of a project, in cohorts or not.
+pub trait PersonsApi: Api {
+    /// List the people of a project
+    ///
+    /// All who meet every condition, the person created last first, with the same pages and formats as the members of a cohort.
+    ///
+    /// `GET /api/projects/{project_id}/persons/`
+    fn persons_list(
+        &self,
+        caller: Self::Caller,
+        request: PersonsListRequest,
+    ) -> impl Future<Output = Result<PersonsListResponse, Self::Error>>;
+    /// List the cohorts that a person is in
+    ///
+    /// Those that are not deleted, by their last calculation, in the order of their numbers.
+    ///
+    /// `GET /api/projects/{project_id}/persons/cohorts/`
+    fn persons_cohorts(
+        &self,
+        caller: Self::Caller,
+        request: PersonsCohortsRequest,
+    ) -> impl Future<Output = Result<PersonsCohortsResponse, Self::Error>>;
+    /// Show a person
+    ///
+    /// With at most ten of the person's distinct ids.
+    ///
+    /// `GET /api/projects/{project_id}/persons/{uuid}/`
+    fn persons_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: PersonsRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsRetrieveResponse, Self::Error>>;
+    /// Delete a person
+    ///
+    /// Removes the person, the person's distinct ids and events, and every membership; counts of cohorts are right in the same moment.
+    /// It cannot be undone. A distinct id that is seen again afterwards makes a new person.
+    ///
+    /// `DELETE /api/projects/{project_id}/persons/{uuid}/`
+    fn persons_destroy(
+        &self,
+        caller: Self::Caller,
+        request: PersonsDestroyRequest,
+    ) -> impl Future<Output = Result<PersonsDestroyResponse, Self::Error>>;
+}
+
+/// What a key reaches, and for whom it acts.
+pub trait ProjectsApi: Api {
+    /// List the projects that the key reaches
+    ///
+    /// In the order of their numbers.
+    ///
+    /// `GET /api/projects/`
+    fn projects_list(
+        &self,
+        caller: Self::Caller,
+        request: ProjectsListRequest,
+    ) -> impl Future<Output = Result<ProjectsListResponse, Self::Error>>;
+    /// Show a project
+    ///
+    /// With the token that events are sent with; it is no secret, browsers carry it.
+    ///
+    /// `GET /api/projects/{project_id}/`
+    fn projects_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: ProjectsRetrieveRequest,
+    ) -> impl Future<Output = Result<ProjectsRetrieveResponse, Self::Error>>;
+    /// Show for whom the key acts
+    ///
+    /// The member of the team whose key it is, and the key's current project as `team`.
+    ///
+    /// `GET /api/users/@me/`
+    fn users_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: UsersRetrieveRequest,
+    ) -> impl Future<Output = Result<UsersRetrieveResponse, Self::Error>>;
 }
 
 /// How people and events come in, with a project token instead of a personal key.
@@ -1164,16 +1331,20 @@ impl CohortsPersonsPath {
 /// What `cohorts_persons` takes from the query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsQuery {
-    /// People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV.
+    /// People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV or NDJSON.
     pub limit: Option<i64>,
     /// People to skip.
     pub offset: i64,
+    /// Ours. Empty for the first page; then `next` carries the cursor of the page after it, and is null on the last one.
+    /// Pages neither skip nor repeat anybody who is there all the time, whoever comes and goes meanwhile.
+    /// `offset` is not looked at beside it.
+    pub cursor: Option<String>,
     /// Part of the e-mail address, the name or a distinct id, in any letters.
     pub search: Option<String>,
     /// Further criteria that people must meet, all of them: a list in JSON such as `[{"key": "plan", "value": "pro"}]`.
     /// An `operator` that is absent is `exact`.
     pub properties: Option<String>,
-    /// `json` or `csv`; any other is answered by 404. Absent, the `Accept` header decides.
+    /// `json`, `csv` or `ndjson`; any other is answered by 404. Absent, the `Accept` header decides.
     pub format: Option<String>,
 }
 
@@ -1183,6 +1354,7 @@ impl CohortsPersonsQuery {
         Ok(Self {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
             search: query.text("search")?,
             properties: query.text("properties")?,
             format: query.text("format")?,
@@ -1215,6 +1387,8 @@ pub enum CohortsPersonsResponse {
     Status200(types::PersonPage),
     /// One page of people.
     Status200Csv(HttpResponse),
+    /// One page of people.
+    Status200Ndjson(HttpResponse),
 }
 
 impl CohortsPersonsResponse {
@@ -1222,6 +1396,507 @@ impl CohortsPersonsResponse {
         match self {
             Self::Status200(body) => json_answer(200, &body),
             Self::Status200Csv(response) => response,
+            Self::Status200Ndjson(response) => response,
+        }
+    }
+}
+
+/// What `cohorts_uploads` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUploadsPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+}
+
+impl CohortsUploadsPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `cohorts_uploads` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUploadsQuery {
+    /// Calculations on a page.
+    pub limit: i64,
+    /// Calculations to skip.
+    pub offset: i64,
+}
+
+impl CohortsUploadsQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+        })
+    }
+}
+
+/// What `cohorts_uploads` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsUploadsRequest {
+    pub path: CohortsUploadsPath,
+    pub query: CohortsUploadsQuery,
+    pub http: RequestHead,
+}
+
+impl CohortsUploadsRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsUploadsPath::read(&request)?,
+            query: CohortsUploadsQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_uploads` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsUploadsResponse {
+    /// One page of uploads.
+    Status200(types::UploadPage),
+}
+
+impl CohortsUploadsResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `cohorts_upload` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUploadPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the cohort.
+    pub id: i64,
+    /// The number of the upload.
+    pub upload_id: i64,
+}
+
+impl CohortsUploadPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+            upload_id: path_integer(request, "upload_id")?,
+        })
+    }
+}
+
+/// What `cohorts_upload` is asked.
+#[derive(Debug, Clone)]
+pub struct CohortsUploadRequest {
+    pub path: CohortsUploadPath,
+    pub http: RequestHead,
+}
+
+impl CohortsUploadRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsUploadPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `cohorts_upload` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CohortsUploadResponse {
+    /// The upload.
+    Status200(types::Upload),
+}
+
+impl CohortsUploadResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `persons_list` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsListPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+}
+
+impl PersonsListPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// What `persons_list` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsListQuery {
+    /// People on a page, at most 10,000. Zero counts as absent, which is 100, and all people as CSV or NDJSON.
+    pub limit: Option<i64>,
+    /// People to skip.
+    pub offset: i64,
+    /// Ours. Empty for the first page; then `next` carries the cursor of the page after it, and is null on the last one.
+    /// Pages neither skip nor repeat anybody who is there all the time, whoever comes and goes meanwhile.
+    /// `offset` is not looked at beside it.
+    pub cursor: Option<String>,
+    /// The person with this distinct id, exactly.
+    pub distinct_id: Option<String>,
+    /// Part of the e-mail address, the name or a distinct id, in any letters.
+    pub search: Option<String>,
+    /// Further criteria that people must meet, all of them: a list in JSON such as `[{"key": "plan", "value": "pro"}]`.
+    /// An `operator` that is absent is `exact`.
+    pub properties: Option<String>,
+    /// `json`, `csv` or `ndjson`; any other is answered by 404. Absent, the `Accept` header decides.
+    pub format: Option<String>,
+}
+
+impl PersonsListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+            format: query.text("format")?,
+        })
+    }
+}
+
+/// What `persons_list` is asked.
+#[derive(Debug, Clone)]
+pub struct PersonsListRequest {
+    pub path: PersonsListPath,
+    pub query: PersonsListQuery,
+    pub http: RequestHead,
+}
+
+impl PersonsListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsListPath::read(&request)?,
+            query: PersonsListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `persons_list` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum PersonsListResponse {
+    /// One page of people.
+    Status200(types::PersonPage),
+    /// One page of people.
+    Status200Csv(HttpResponse),
+    /// One page of people.
+    Status200Ndjson(HttpResponse),
+}
+
+impl PersonsListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+            Self::Status200Csv(response) => response,
+            Self::Status200Ndjson(response) => response,
+        }
+    }
+}
+
+/// What `persons_cohorts` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsCohortsPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+}
+
+impl PersonsCohortsPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// What `persons_cohorts` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsCohortsQuery {
+    /// The `id` of the person.
+    pub person_id: String,
+}
+
+impl PersonsCohortsQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            person_id: required("person_id", query.text("person_id")?)?,
+        })
+    }
+}
+
+/// What `persons_cohorts` is asked.
+#[derive(Debug, Clone)]
+pub struct PersonsCohortsRequest {
+    pub path: PersonsCohortsPath,
+    pub query: PersonsCohortsQuery,
+    pub http: RequestHead,
+}
+
+impl PersonsCohortsRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsCohortsPath::read(&request)?,
+            query: PersonsCohortsQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `persons_cohorts` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum PersonsCohortsResponse {
+    /// The cohorts.
+    Status200(types::PersonCohorts),
+}
+
+impl PersonsCohortsResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `persons_retrieve` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsRetrievePath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The `id` of the person.
+    pub uuid: String,
+}
+
+impl PersonsRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            uuid: path_text(request, "uuid"),
+        })
+    }
+}
+
+/// What `persons_retrieve` is asked.
+#[derive(Debug, Clone)]
+pub struct PersonsRetrieveRequest {
+    pub path: PersonsRetrievePath,
+    pub http: RequestHead,
+}
+
+impl PersonsRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsRetrievePath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `persons_retrieve` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum PersonsRetrieveResponse {
+    /// The person.
+    Status200(types::Person),
+}
+
+impl PersonsRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `persons_destroy` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsDestroyPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The `id` of the person.
+    pub uuid: String,
+}
+
+impl PersonsDestroyPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            uuid: path_text(request, "uuid"),
+        })
+    }
+}
+
+/// What `persons_destroy` is asked.
+#[derive(Debug, Clone)]
+pub struct PersonsDestroyRequest {
+    pub path: PersonsDestroyPath,
+    pub http: RequestHead,
+}
+
+impl PersonsDestroyRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsDestroyPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `persons_destroy` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum PersonsDestroyResponse {
+    /// The person is gone.
+    Status204,
+}
+
+impl PersonsDestroyResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status204 => empty_answer(204),
+        }
+    }
+}
+
+/// What `projects_list` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProjectsListQuery {
+    /// Rows on a page. Zero, negative or not a number counts as absent, which is 100.
+    pub limit: i64,
+    /// Rows to skip. Negative or not a number counts as absent, which is 0.
+    pub offset: i64,
+}
+
+impl ProjectsListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            limit: query.integer("limit", None, None).unwrap_or_default().unwrap_or(100),
+            offset: query.integer("offset", None, None).unwrap_or_default().unwrap_or(0),
+        })
+    }
+}
+
+/// What `projects_list` is asked.
+#[derive(Debug, Clone)]
+pub struct ProjectsListRequest {
+    pub query: ProjectsListQuery,
+    pub http: RequestHead,
+}
+
+impl ProjectsListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            query: ProjectsListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `projects_list` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum ProjectsListResponse {
+    /// One page of projects.
+    Status200(types::PaginatedProjectList),
+}
+
+impl ProjectsListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `projects_retrieve` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProjectsRetrievePath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+}
+
+impl ProjectsRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// What `projects_retrieve` is asked.
+#[derive(Debug, Clone)]
+pub struct ProjectsRetrieveRequest {
+    pub path: ProjectsRetrievePath,
+    pub http: RequestHead,
+}
+
+impl ProjectsRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: ProjectsRetrievePath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `projects_retrieve` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum ProjectsRetrieveResponse {
+    /// The project.
+    Status200(types::Project),
+}
+
+impl ProjectsRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `users_retrieve` is asked.
+#[derive(Debug, Clone)]
+pub struct UsersRetrieveRequest {
+    pub http: RequestHead,
+}
+
+impl UsersRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `users_retrieve` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum UsersRetrieveResponse {
+    /// The member of the team.
+    Status200(types::User),
+}
+
+impl UsersRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
         }
     }
 }
@@ -1341,6 +2016,18 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
             max_items: None,
         },
     },
+    Field {
+        name: "create_people",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "replace_members",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
@@ -1436,6 +2123,18 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
             max_length: None,
         },
     },
+    Field {
+        name: "create_people",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "replace_members",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
 ];
 
 static PERSONS_TO_ADD_FIELDS: &[Field] = &[
@@ -1459,8 +2158,17 @@ static PERSON_TO_REMOVE_FIELDS: &[Field] = &[
 /// Adds the routes of all operations. Each path is served with and without the slash at its end.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
-    A: CohortsApi + ActivityApi + MembersApi + CaptureApi,
+    A: CohortsApi + ActivityApi + MembersApi + PersonsApi + ProjectsApi + CaptureApi,
 {
+    let paths = ["/api/projects/", "/api/projects"];
+    let routes = [web::get().to(projects_list::<A>), web::head().to(projects_list::<A>)];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = ["/api/projects/{project_id}/", "/api/projects/{project_id}"];
+    let routes = [
+        web::get().to(projects_retrieve::<A>),
+        web::head().to(projects_retrieve::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
     let paths = [
         "/api/projects/{project_id}/cohorts/",
         "/api/projects/{project_id}/cohorts",
@@ -1548,12 +2256,61 @@ where
     let routes = [web::patch().to(cohorts_remove_person_from_static_cohort::<A>)];
     config.service(resource::<A>(paths, "PATCH, OPTIONS", routes));
     let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/uploads/",
+        "/api/projects/{project_id}/cohorts/{id}/uploads",
+    ];
+    let routes = [
+        web::get().to(cohorts_uploads::<A>),
+        web::head().to(cohorts_uploads::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
+        "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}",
+    ];
+    let routes = [
+        web::get().to(cohorts_upload::<A>),
+        web::head().to(cohorts_upload::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
         "/api/projects/{project_id}/cohorts/{id}/used_in/",
         "/api/projects/{project_id}/cohorts/{id}/used_in",
     ];
     let routes = [
         web::get().to(cohorts_used_in::<A>),
         web::head().to(cohorts_used_in::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/persons/",
+        "/api/projects/{project_id}/persons",
+    ];
+    let routes = [web::get().to(persons_list::<A>), web::head().to(persons_list::<A>)];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/persons/cohorts/",
+        "/api/projects/{project_id}/persons/cohorts",
+    ];
+    let routes = [
+        web::get().to(persons_cohorts::<A>),
+        web::head().to(persons_cohorts::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    let paths = [
+        "/api/projects/{project_id}/persons/{uuid}/",
+        "/api/projects/{project_id}/persons/{uuid}",
+    ];
+    let routes = [
+        web::get().to(persons_retrieve::<A>),
+        web::head().to(persons_retrieve::<A>),
+        web::delete().to(persons_destroy::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, DELETE, HEAD, OPTIONS", routes));
+    let paths = ["/api/users/@me/", "/api/users/@me"];
+    let routes = [
+        web::get().to(users_retrieve::<A>),
+        web::head().to(users_retrieve::<A>),
     ];
     config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
     let paths = ["/batch/", "/batch"];
@@ -1755,11 +2512,131 @@ async fn cohorts_persons<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv"]).map_err(reject)?;
+    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+        .map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[14], &body).await?;
     let request = CohortsPersonsRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_persons(caller, request).await?.into_http())
+}
+
+async fn cohorts_uploads<A: MembersApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[15], &body).await?;
+    let request = CohortsUploadsRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_uploads(caller, request).await?.into_http())
+}
+
+async fn cohorts_upload<A: MembersApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[16], &body).await?;
+    let request = CohortsUploadRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_upload(caller, request).await?.into_http())
+}
+
+async fn persons_list<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+        .map_err(reject)?;
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[17], &body).await?;
+    let request = PersonsListRequest::read(request).map_err(reject)?;
+    Ok(api.persons_list(caller, request).await?.into_http())
+}
+
+async fn persons_cohorts<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[18], &body).await?;
+    let request = PersonsCohortsRequest::read(request).map_err(reject)?;
+    Ok(api.persons_cohorts(caller, request).await?.into_http())
+}
+
+async fn persons_retrieve<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[19], &body).await?;
+    let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.persons_retrieve(caller, request).await?.into_http())
+}
+
+async fn persons_destroy<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[20], &body).await?;
+    let request = PersonsDestroyRequest::read(request).map_err(reject)?;
+    Ok(api.persons_destroy(caller, request).await?.into_http())
+}
+
+async fn projects_list<A: ProjectsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[21], &body).await?;
+    let request = ProjectsListRequest::read(request).map_err(reject)?;
+    Ok(api.projects_list(caller, request).await?.into_http())
+}
+
+async fn projects_retrieve<A: ProjectsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[22], &body).await?;
+    let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.projects_retrieve(caller, request).await?.into_http())
+}
+
+async fn users_retrieve<A: ProjectsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[23], &body).await?;
+    let request = UsersRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.users_retrieve(caller, request).await?.into_http())
 }
 
 async fn capture_batch<A: CaptureApi>(

@@ -395,6 +395,8 @@ pub struct Cohort {
     pub cohort_type: ::std::option::Option<CohortCohortType>,
     /// Always empty; kept for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub upload: ::std::option::Option<Upload>,
 }
 
 #[derive(
@@ -482,7 +484,11 @@ pub struct CohortCreate {
     /// Deletes (true) or restores (false) the cohort.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub deleted: ::std::option::Option<bool>,
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "::std::option::Option::is_none",
+        deserialize_with = "crate::RawJson::present"
+    )]
     pub filters: ::std::option::Option<crate::RawJson>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
@@ -505,6 +511,13 @@ pub struct CohortCreate {
         skip_serializing_if = "::std::vec::Vec::is_empty"
     )]
     pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
+    /// Ours, beside a file: whether people are made for distinct ids and e-mail addresses that nobody has.
+    /// One made for an e-mail address has it as `email` and as distinct id.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub create_people: ::std::option::Option<bool>,
+    /// Ours, beside a file: whether members who are not in the file are taken out.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub replace_members: ::std::option::Option<bool>,
 }
 
 /// A named set of people, in a list.
@@ -883,6 +896,18 @@ pub struct PaginatedCohortList {
     pub results: ::std::vec::Vec<CohortListItem>,
 }
 
+/// One page of projects.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PaginatedProjectList {
+    /// All projects, not only those of this page.
+    pub count: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    pub results: ::std::vec::Vec<Project>,
+}
+
 /// The fields of a cohort to change; what is absent stays. Unknown fields are ignored.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 pub struct PatchedCohort {
@@ -914,6 +939,13 @@ pub struct PatchedCohort {
         skip_serializing_if = "crate::Patch::is_absent"
     )]
     pub create_in_folder: crate::Patch<::std::string::String>,
+    /// Ours, beside a file: whether people are made for distinct ids and e-mail addresses that nobody has.
+    /// One made for an e-mail address has it as `email` and as distinct id.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub create_people: crate::Patch<bool>,
+    /// Ours, beside a file: whether members who are not in the file are taken out.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub replace_members: crate::Patch<bool>,
 }
 
 /// A person of the project.
@@ -941,6 +973,23 @@ pub struct Person {
     /// Always null; kept for PostHog's clients.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub value_at_data_point: ::std::option::Option<f64>,
+}
+
+/// A cohort that a person is in.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonCohort {
+    pub id: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub name: ::std::option::Option<::std::string::String>,
+    /// The number of members.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub count: ::std::option::Option<i64>,
+}
+
+/// The cohorts that a person is in.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonCohorts {
+    pub results: ::std::vec::Vec<PersonCohort>,
 }
 
 /// One page of people.
@@ -1022,6 +1071,194 @@ pub struct PersonsToAdd {
     pub person_ids: ::std::option::Option<crate::RawJson>,
 }
 
+/// People, events and cohorts that have to do with each other, and with nobody else's.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Project {
+    pub id: i64,
+    pub name: ::std::string::String,
+    /// The token that events are sent with.
+    pub api_token: ::std::string::String,
+    /// The zone that the project's days are counted in, by its IANA name.
+    pub timezone: ::std::string::String,
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
+/// Ours. What became of the rows of a file; a row is in one class. Rows without anything in them are not counted.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Upload {
+    pub id: i64,
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub created_by: ::std::option::Option<UserBasic>,
+    /// What the people are named by.
+    pub id_kind: UploadIdKind,
+    /// Rows with something in them, without a header.
+    pub rows: i64,
+    /// People who are members by this file. An e-mail address names all people who have it.
+    pub added: i64,
+    /// Rows naming people who were members before, or whom an earlier row named.
+    pub already_members: i64,
+    /// Rows with an id that nobody has.
+    pub unknown: i64,
+    /// Rows without an id, or with one that cannot be anybody's.
+    pub bad_rows: i64,
+    /// Of those added, the people who were made for their row, as `create_people` asks.
+    pub created_people: i64,
+    /// Former members who are not in the file, taken out as `replace_members` asks.
+    pub removed: i64,
+    /// The first hundred rows that are unknown or bad.
+    pub problems: ::std::vec::Vec<UploadProblem>,
+    /// How many more such rows there were.
+    pub problems_left_out: i64,
+}
+
+/// What the people are named by.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum UploadIdKind {
+    #[serde(rename = "person_id")]
+    PersonId,
+    #[serde(rename = "distinct_id")]
+    DistinctId,
+    #[serde(rename = "email")]
+    Email,
+}
+
+impl ::std::fmt::Display for UploadIdKind {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::PersonId => f.write_str("person_id"),
+            Self::DistinctId => f.write_str("distinct_id"),
+            Self::Email => f.write_str("email"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for UploadIdKind {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "person_id" => Ok(Self::PersonId),
+            "distinct_id" => Ok(Self::DistinctId),
+            "email" => Ok(Self::Email),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for UploadIdKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// One page of uploads.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UploadPage {
+    /// All uploads, not only those of this page.
+    pub count: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    pub results: ::std::vec::Vec<Upload>,
+}
+
+/// A row that named nobody.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UploadProblem {
+    /// The line of the file that the row begins on, counted from 1.
+    pub line: i64,
+    pub outcome: UploadProblemOutcome,
+    /// What stands in the row, two hundred characters at most.
+    pub id: ::std::string::String,
+    /// What is wrong, for people.
+    pub reason: ::std::string::String,
+}
+
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum UploadProblemOutcome {
+    #[serde(rename = "unknown")]
+    Unknown,
+    #[serde(rename = "bad")]
+    Bad,
+}
+
+impl ::std::fmt::Display for UploadProblemOutcome {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Unknown => f.write_str("unknown"),
+            Self::Bad => f.write_str("bad"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for UploadProblemOutcome {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "unknown" => Ok(Self::Unknown),
+            "bad" => Ok(Self::Bad),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for UploadProblemOutcome {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for UploadProblemOutcome {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
 /// What builds on a cohort.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct UsedIn {
@@ -1055,6 +1292,22 @@ pub struct UsedInNothing {
     >,
     pub total: i64,
     pub has_more: bool,
+}
+
+/// A member of the team, with the current project.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct User {
+    pub id: i64,
+    pub uuid: ::uuid::Uuid,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub distinct_id: ::std::option::Option<::std::string::String>,
+    pub first_name: ::std::string::String,
+    pub last_name: ::std::string::String,
+    pub email: ::std::string::String,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub is_email_verified: ::std::option::Option<bool>,
+    pub date_joined: ::chrono::DateTime<::chrono::offset::Utc>,
+    pub team: Project,
 }
 
 /// A member of the team.

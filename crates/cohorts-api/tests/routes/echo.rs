@@ -108,6 +108,25 @@ impl MembersApi for Echo {
     echo! {
         cohorts_add_persons_to_static_cohort(CohortsAddPersonsToStaticCohortRequest) -> CohortsAddPersonsToStaticCohortResponse,
         cohorts_remove_person_from_static_cohort(CohortsRemovePersonFromStaticCohortRequest) -> CohortsRemovePersonFromStaticCohortResponse,
+        cohorts_uploads(CohortsUploadsRequest) -> CohortsUploadsResponse,
+        cohorts_upload(CohortsUploadRequest) -> CohortsUploadResponse,
+    }
+}
+
+impl PersonsApi for Echo {
+    echo! {
+        persons_list(PersonsListRequest) -> PersonsListResponse,
+        persons_cohorts(PersonsCohortsRequest) -> PersonsCohortsResponse,
+        persons_retrieve(PersonsRetrieveRequest) -> PersonsRetrieveResponse,
+        persons_destroy(PersonsDestroyRequest) -> PersonsDestroyResponse,
+    }
+}
+
+impl ProjectsApi for Echo {
+    echo! {
+        projects_list(ProjectsListRequest) -> ProjectsListResponse,
+        projects_retrieve(ProjectsRetrieveRequest) -> ProjectsRetrieveResponse,
+        users_retrieve(UsersRetrieveRequest) -> UsersRetrieveResponse,
     }
 }
 

@@ -10,7 +10,7 @@ use cohorts_api::{
 };
 use serde_json::Value;
 
-use super::{Service, links};
+use super::Service;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::store::activity::{self, Entry, NewEntry};
@@ -68,10 +68,9 @@ impl Service {
         let Some((rows, total_count)) = self.store.snapshot(read).await? else {
             return Ok(None);
         };
-        let link = |page: i64| {
-            let values = [("page", page), ("limit", limit)];
-            links::with(head, &values)
-        };
+        let links = self.links(head);
+        let link =
+            |page: i64| links.with(&[("page", page.to_string()), ("limit", limit.to_string())]);
         Ok(Some(ActivityPage {
             next: (offset.saturating_add(limit) < total_count).then(|| link(page + 1)),
             previous: (page > 1).then(|| link(page - 1)),

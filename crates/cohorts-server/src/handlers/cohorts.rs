@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use cohorts_api::types::{
-    Cohort, CohortCreate, CohortPreview, PaginatedCohortList, PatchedCohort, UserBasic,
-};
+use cohorts_api::types::{Cohort, CohortPreview, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRequest, CohortsCalculationHistoryResponse,
     CohortsCreateRequest, CohortsCreateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
@@ -14,31 +12,31 @@ use cohorts_api::{
     CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
     CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
-    Patch, RawJson, Upload,
+    Patch, Upload,
 };
-use cohorts_engine::legacy::rewrite_groups;
 use cohorts_engine::{Filter, plan};
 
-use roaring::RoaringBitmap;
-
-use super::{Service, activity, links, members, persons};
+use super::uploads::Options;
+use super::{DEFAULT_LIMIT, Service, persons};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
 use crate::store::blocks::Snapshot;
-use crate::store::calculations;
-use crate::store::cohorts::{self, Definition, WithCreator};
-use crate::store::keys::Teammate;
-use crate::store::{self, CohortId, Conn, JsonText, Place, ProjectId};
+use crate::store::{CohortId, Conn, calculations, cohorts};
 
+mod change;
+mod create;
 mod definition;
 mod history;
 mod list;
 mod messages;
 mod references;
+mod show;
 mod types;
 
-const DEFAULT_LIMIT: i64 = 100;
+use create::First;
+pub(super) use show::{raw, user};
+
 /// How long a preview may read data.
 const PREVIEW_LIMIT: Duration = Duration::from_secs(20);
 
@@ -63,13 +61,10 @@ impl CohortsApi for Service {
                 wanted.hidden = list::behavioral(cohorts::dynamic_definitions(conn, project)?);
             }
             let (rows, count) = cohorts::list(conn, project, &wanted, similar, limit, offset)?;
-            Ok((count, shown_all(conn, rows)?))
+            Ok((count, show::all(conn, rows)?))
         };
         let (count, rows) = self.store.snapshot(read).await?;
-        let head = &request.http;
-        let next = (offset.saturating_add(limit) < count)
-            .then(|| links::page(head, limit, offset + limit));
-        let previous = (offset > 0).then(|| links::page(head, limit, (offset - limit).max(0)));
+        let (next, previous) = self.links(&request.http).around(limit, offset, count);
         let item = |cohort| list::item(cohort, query.basic, search.as_deref());
         Ok(CohortsListResponse::Status200(PaginatedCohortList {
             count,
@@ -84,12 +79,22 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsCreateRequest,
     ) -> Result<CohortsCreateResponse, Error> {
-        let first = First {
-            person_ids: request.body.create_static_person_ids.clone(),
-            uploads: request.uploads,
+        let mut body = request.body;
+        let person_ids = std::mem::take(&mut body.create_static_person_ids);
+        let options = Options {
+            create_people: body.create_people == Some(true),
+            replace_members: body.replace_members == Some(true),
         };
-        let definition = definition::new(request.body)?;
-        let create = move |conn: &mut Conn| create(conn, &caller, definition, &first);
+        let definition = definition::new(body)?;
+        if !request.uploads.is_empty() {
+            definition::check_takes_list(&definition)?;
+        }
+        let named = self.named(caller.project.id(), request.uploads, options);
+        let first = First {
+            person_ids,
+            named: named.await?,
+        };
+        let create = move |conn: &mut Conn| create::create(conn, &caller, definition, &first);
         let created = self.store.transaction(create).await?;
         self.waker.wake();
         Ok(CohortsCreateResponse::Status201(created))
@@ -109,14 +114,15 @@ impl CohortsApi for Service {
         let moment = moment(&caller.project, as_of.timestamp_micros())?;
         let plan = plan(&filter, &moment).map_err(wrong)?;
         let project = caller.project.id();
+        let (place, orders) = (project.place(), self.store.orders.clone());
         let read = move |conn: &mut Conn| {
             let begun = Instant::now();
             Snapshot::read(conn, project, PREVIEW_LIMIT, |snapshot| {
                 let members = plan.evaluate(snapshot)?;
                 let took = begun.elapsed();
-                let sample = snapshot.ask(|conn| {
-                    persons::page(conn, project.place(), &members, request.body.sample, 0)
-                })?;
+                let sample = request.body.sample;
+                let sample = snapshot
+                    .ask(|conn| persons::first_of(conn, &orders, place, &members, sample))?;
                 Ok((members.len(), took, sample))
             })
         };
@@ -135,7 +141,7 @@ impl CohortsApi for Service {
         request: CohortsRetrieveRequest,
     ) -> Result<CohortsRetrieveResponse, Error> {
         let read =
-            move |conn: &mut Conn| find(conn, caller.project.id(), CohortId(request.path.id));
+            move |conn: &mut Conn| show::find(conn, caller.project.id(), CohortId(request.path.id));
         let cohort = self.store.read(read).await?;
         Ok(CohortsRetrieveResponse::Status200(cohort))
     }
@@ -147,7 +153,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsPartialUpdateResponse, Error> {
         let id = CohortId(request.path.id);
         let changed = self
-            .change_cohort(caller, id, request.body, request.uploads)
+            .change(caller, id, request.body, request.uploads)
             .await?;
         Ok(CohortsPartialUpdateResponse::Status200(changed))
     }
@@ -167,7 +173,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsUpdateResponse, Error> {
         let id = CohortId(request.path.id);
         let changed = self
-            .change_cohort(caller, id, request.body, request.uploads)
+            .change(caller, id, request.body, request.uploads)
             .await?;
         Ok(CohortsUpdateResponse::Status200(changed))
     }
@@ -178,7 +184,7 @@ impl CohortsApi for Service {
         request: CohortsDuplicateAsStaticCohortRequest,
     ) -> Result<CohortsDuplicateAsStaticCohortResponse, Error> {
         let id = CohortId(request.path.id);
-        let copy = move |conn: &mut Conn| copy(conn, &caller, id);
+        let copy = move |conn: &mut Conn| create::copy(conn, &caller, id);
         let copied = self.store.transaction(copy).await?;
         Ok(CohortsDuplicateAsStaticCohortResponse::Status200(copied))
     }
@@ -222,217 +228,28 @@ impl CohortsApi for Service {
 }
 
 impl Service {
-    async fn change_cohort(
+    async fn change(
         &self,
         caller: Caller,
         id: CohortId,
         body: PatchedCohort,
-        uploads: Vec<Upload>,
+        files: Vec<Upload>,
     ) -> Result<Cohort, Error> {
-        let change = move |conn: &mut Conn| change(conn, &caller, id, body, &uploads);
+        let options = Options {
+            create_people: matches!(body.create_people, Patch::Value(true)),
+            replace_members: matches!(body.replace_members, Patch::Value(true)),
+        };
+        let mut named = None;
+        if !files.is_empty() {
+            let (caller, body) = (caller.clone(), body.clone());
+            let project = caller.project.id();
+            let foresee = move |conn: &mut Conn| change::foreseen(conn, &caller, id, body);
+            definition::check_takes_list(&self.store.read(foresee).await?)?;
+            named = self.named(project, files, options).await?;
+        }
+        let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, named.as_ref());
         let changed = self.store.transaction(change).await?;
         self.waker.wake();
         Ok(changed)
     }
-}
-
-/// Makes a static cohort of the members that a dynamic one has now.
-fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error> {
-    let project = caller.project.id();
-    let (source, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-    if source.definition.is_static {
-        return Err(Error::whole(
-            "Cannot duplicate a static cohort as a static cohort.",
-        ));
-    }
-    let name = source
-        .definition
-        .name
-        .unwrap_or("Untitled cohort".to_owned());
-    let definition = definition::new(CohortCreate {
-        name: Some(format!("{name} (static copy)")),
-        is_static: Some(true),
-        ..CohortCreate::default()
-    })?;
-    let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
-    activity::created(conn, caller, made.id(), &definition)?;
-    let found = store::members::read(conn, project.place(), id, source.member_version)?;
-    members::edit(conn, &made, |_| found)?;
-    find(conn, project, made.id())
-}
-
-/// Whom a new static cohort is filled with.
-struct First {
-    person_ids: Vec<String>,
-    uploads: Vec<Upload>,
-}
-
-impl First {
-    /// Nothing where no members are listed.
-    fn members(
-        &self,
-        conn: &mut Conn,
-        place: Place,
-        is_static: bool,
-    ) -> Result<Option<RoaringBitmap>, Error> {
-        if !is_static {
-            return self.uploads.first().map_or(Ok(None), |_| Err(no_list()));
-        }
-        let uploaded = members::uploaded(conn, place, &self.uploads)?;
-        if uploaded.is_none() && self.person_ids.is_empty() {
-            return Ok(None);
-        }
-        let ids = self.person_ids.iter().map(String::as_str);
-        let known = members::known(conn, place, ids)?;
-        Ok(Some(known | uploaded.unwrap_or_default()))
-    }
-}
-
-fn no_list() -> Error {
-    Error::field("csv", "A CSV file can only be uploaded to a static cohort.")
-}
-
-fn create(
-    conn: &mut Conn,
-    caller: &Caller,
-    mut definition: Definition,
-    first: &First,
-) -> Result<Cohort, Error> {
-    let project = caller.project.id();
-    types::check(conn, project, &definition)?;
-    let listed = first.members(conn, project.place(), definition.is_static)?;
-    definition.cohort_type = types::stored(conn, project, &definition)?;
-    let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
-    activity::created(conn, caller, cohort.id(), &definition)?;
-    if definition.is_static && (listed.is_some() || !definition.has_criteria()) {
-        members::edit(conn, &cohort, |_| listed.unwrap_or_default())?;
-    } else if definition.deleted {
-        // It is calculated when it is restored.
-    } else if definition.is_static {
-        cohorts::request_snapshot(conn, cohort.id())?;
-    } else {
-        cohorts::request_calculation(conn, cohort.id())?;
-    }
-    find(conn, project, cohort.id())
-}
-
-fn change(
-    conn: &mut Conn,
-    caller: &Caller,
-    id: CohortId,
-    body: PatchedCohort,
-    uploads: &[Upload],
-) -> Result<Cohort, Error> {
-    let project = caller.project.id();
-    let row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
-    let retyped = !matches!(body.cohort_type, Patch::Absent);
-    let refiltered = matches!(body.filters, Patch::Value(_));
-    let mut definition = definition::changed(&row.definition, body)?;
-    if retyped {
-        types::check(conn, project, &definition)?;
-    }
-    if refiltered && definition.is_static {
-        definition::check_frozen(&row.definition, &definition)?;
-    }
-    if definition.deleted && !row.definition.deleted {
-        references::check_unused(conn, project, id)?;
-    }
-    references::check(conn, project, id, &definition)?;
-    if !uploads.is_empty() && !definition.is_static {
-        return Err(no_list());
-    }
-    if let Some(found) = members::uploaded(conn, project.place(), uploads)? {
-        members::edit(conn, &row, |members| members | found)?;
-        activity::persons_edited(conn, caller, id, "persons_added_manually")?;
-    }
-    if refiltered {
-        definition.cohort_type = types::stored(conn, project, &definition)?;
-    }
-    if definition != row.definition {
-        cohorts::update(conn, id, &definition)?;
-        activity::changed(conn, caller, id, &row.definition, &definition)?;
-    }
-    let turned_static = definition.is_static && !row.definition.is_static;
-    if definition.deleted || turned_static {
-        // Whoever calculates it now writes nothing more.
-        calculations::next_attempt(conn, id)?;
-        cohorts::cancel_calculation(conn, id)?;
-    } else if !definition.is_static {
-        cohorts::request_calculation(conn, id)?;
-    } else if row.definition.deleted && row.last_calculation.is_none() {
-        // It was deleted before it was ever filled.
-        cohorts::request_snapshot(conn, id)?;
-    }
-    find(conn, project, id)
-}
-
-/// A cohort of the project as callers see it.
-fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
-    let row = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-    let mut shown = shown_all(conn, vec![row])?;
-    shown.pop().ok_or(Error::NotFound)
-}
-
-/// Cohorts as callers see them; the number of statements does not grow with that of the rows.
-fn shown_all(conn: &mut Conn, rows: Vec<WithCreator>) -> Result<Vec<Cohort>, Error> {
-    let ids: Vec<i64> = rows.iter().map(|(cohort, _)| cohort.id).collect();
-    let failures = calculations::last_failures(conn, &ids)?;
-    let shown = rows.into_iter().map(|row| {
-        let failure = failures.get(&row.0.id);
-        shown(row, failure.and_then(messages::of_failure))
-    });
-    Ok(shown.collect())
-}
-
-fn shown((row, creator): WithCreator, last_error_message: Option<String>) -> Cohort {
-    let definition = row.definition;
-    // What is stored was read before, so only a hand in the database can make this fail.
-    let criteria = definition
-        .criteria()
-        .unwrap_or_else(|_| JsonText("{\"properties\":{}}".to_owned()));
-    let groups = match definition.groups.0.as_str() {
-        "[]" => definition.groups,
-        _ => JsonText::of(&rewrite_groups(&definition.groups.parse())),
-    };
-    Cohort {
-        id: row.id,
-        name: definition.name,
-        description: definition.description,
-        groups: raw(groups),
-        deleted: definition.deleted,
-        filters: raw(criteria),
-        query: definition.query.map(raw),
-        version: row.version,
-        pending_version: row.pending_version,
-        is_calculating: row.is_calculating,
-        created_by: creator.map(user),
-        created_at: Some(row.created_at),
-        last_calculation: row.last_calculation,
-        last_backfill_person_properties_at: None,
-        errors_calculating: row.errors_calculating,
-        last_error_message,
-        count: row.count,
-        is_static: definition.is_static,
-        cohort_type: definition.cohort_type.and_then(|text| text.parse().ok()),
-        experiment_set: Vec::new(),
-    }
-}
-
-fn user(teammate: Teammate) -> UserBasic {
-    UserBasic {
-        id: teammate.id,
-        uuid: teammate.uuid,
-        distinct_id: Some(teammate.uuid.to_string()),
-        first_name: teammate.first_name,
-        last_name: String::new(),
-        email: teammate.email,
-        is_email_verified: None,
-        hedgehog_config: None,
-        role_at_organization: None,
-    }
-}
-
-/// A column of JSON as a part of an answer.
-pub(super) fn raw(text: JsonText) -> RawJson {
-    RawJson::from_string(text.0).unwrap_or_else(|_| RawJson::from(&serde_json::Value::Null))
 }

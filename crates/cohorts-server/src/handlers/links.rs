@@ -1,43 +1,136 @@
-//! Links to the next and the previous page.
+//! Links to the next and the previous page, as the caller reaches the service.
 
+use actix_web::http::Uri;
 use cohorts_api::RequestHead;
 use form_urlencoded::{Serializer, parse};
 
-/// A page by limit and offset: the link always holds `limit`, and `offset` unless it is 0; keys come sorted.
-pub fn page(head: &RequestHead, limit: i64, offset: i64) -> String {
-    let mut pairs: Vec<(String, String)> = parse(head.query().as_bytes())
-        .into_owned()
-        .filter(|(key, _)| key != "limit" && key != "offset")
-        .collect();
-    pairs.push(("limit".to_owned(), limit.to_string()));
-    if offset > 0 {
-        pairs.push(("offset".to_owned(), offset.to_string()));
-    }
-    pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
-    with_query(
-        head,
-        &Serializer::new(String::new()).extend_pairs(pairs).finish(),
-    )
+/// How callers reach the service, where that is not what their requests say by themselves.
+#[derive(Clone, Debug, Default)]
+pub enum Origin {
+    /// The host that the request names.
+    #[default]
+    Request,
+    /// What a proxy in front says in `Forwarded` or `X-Forwarded-…`.
+    Proxy,
+    /// Always this, such as `https://cohorts.example.org`, without a slash at its end.
+    Fixed(String),
 }
 
-/// The request's own link with some parameters replaced where they stand, or else added.
-pub fn with(head: &RequestHead, values: &[(&str, i64)]) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut left = values.to_vec();
-    for part in head.query().split('&').filter(|part| !part.is_empty()) {
-        let name = part.split('=').next().unwrap_or_default();
-        if !values.iter().any(|(key, _)| *key == name) {
-            parts.push(part.to_owned());
-        } else if let Some(at) = left.iter().position(|(key, _)| *key == name) {
-            let (key, value) = left.remove(at);
-            parts.push(format!("{key}={value}"));
+impl Origin {
+    /// An address that links may start with: a scheme, a host, perhaps a path.
+    pub fn fixed(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let good = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+        (good && uri.query().is_none()).then(|| Self::Fixed(url.trim_end_matches('/').to_owned()))
+    }
+
+    fn of(&self, head: &RequestHead) -> String {
+        match self {
+            Self::Request => head.origin(),
+            Self::Fixed(origin) => origin.clone(),
+            Self::Proxy => {
+                let seen = head.request().connection_info();
+                format!("{}://{}", seen.scheme(), seen.host())
+            }
         }
     }
-    let added = left.iter().map(|(key, value)| format!("{key}={value}"));
-    parts.extend(added);
-    with_query(head, &parts.join("&"))
 }
 
-fn with_query(head: &RequestHead, query: &str) -> String {
-    format!("{}{}?{query}", head.origin(), head.path())
+/// Makes the links in the answer to one request.
+pub struct Links {
+    /// The request's own address, without its query.
+    base: String,
+    query: String,
+}
+
+impl Links {
+    pub fn new(origin: &Origin, head: &RequestHead) -> Self {
+        Self {
+            base: format!("{}{}", origin.of(head), head.path()),
+            query: head.query().to_owned(),
+        }
+    }
+
+    /// A page by limit and offset: the link always holds `limit`, and `offset` unless it is 0; keys come sorted.
+    pub fn page(&self, limit: i64, offset: i64) -> String {
+        let mut pairs: Vec<(String, String)> = parse(self.query.as_bytes())
+            .into_owned()
+            .filter(|(key, _)| key != "limit" && key != "offset")
+            .collect();
+        pairs.push(("limit".to_owned(), limit.to_string()));
+        if offset > 0 {
+            pairs.push(("offset".to_owned(), offset.to_string()));
+        }
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let query = Serializer::new(String::new()).extend_pairs(pairs).finish();
+        format!("{}?{query}", self.base)
+    }
+
+    /// The links to the pages after and before one of `count` rows.
+    pub fn around(&self, limit: i64, offset: i64, count: i64) -> (Option<String>, Option<String>) {
+        let after = offset.saturating_add(limit);
+        let next = (after < count).then(|| self.page(limit, after));
+        let previous = (offset > 0).then(|| self.page(limit, (offset - limit).max(0)));
+        (next, previous)
+    }
+
+    /// The request's own link with some parameters replaced where they stand, or else added.
+    pub fn with(&self, values: &[(&str, String)]) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        let mut left = values.to_vec();
+        for part in self.query.split('&').filter(|part| !part.is_empty()) {
+            let name = part.split('=').next().unwrap_or_default();
+            if !values.iter().any(|(key, _)| *key == name) {
+                parts.push(part.to_owned());
+            } else if let Some(at) = left.iter().position(|(key, _)| *key == name) {
+                let (key, value) = left.remove(at);
+                parts.push(format!("{key}={value}"));
+            }
+        }
+        let added = left.iter().map(|(key, value)| format!("{key}={value}"));
+        parts.extend(added);
+        format!("{}?{}", self.base, parts.join("&"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_can_be_fixed() {
+        let fixed = |url| match Origin::fixed(url) {
+            Some(Origin::Fixed(origin)) => Some(origin),
+            _ => None,
+        };
+        assert_eq!(fixed("https://a.org/").as_deref(), Some("https://a.org"));
+        assert_eq!(
+            fixed("http://a.org:80/x").as_deref(),
+            Some("http://a.org:80/x")
+        );
+        for wrong in ["a.org", "ftp://a.org", "https://", "https://a.org/?b", ""] {
+            assert_eq!(fixed(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_page_keeps_the_rest_of_the_query() {
+        let links = Links {
+            base: "http://h/p/".to_owned(),
+            query: "type=static&offset=4&search=a+b".to_owned(),
+        };
+        let (next, previous) = links.around(2, 2, 5);
+        assert_eq!(
+            next.as_deref(),
+            Some("http://h/p/?limit=2&offset=4&search=a+b&type=static")
+        );
+        assert_eq!(
+            previous.as_deref(),
+            Some("http://h/p/?limit=2&search=a+b&type=static")
+        );
+        assert_eq!(
+            links.with(&[("offset", "6".to_owned()), ("limit", "2".to_owned())]),
+            "http://h/p/?type=static&offset=6&search=a+b&limit=2"
+        );
+    }
 }

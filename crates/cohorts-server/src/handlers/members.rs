@@ -1,27 +1,26 @@
 //! Who is in a static cohort: people added, removed and copied, each in one transaction with the count.
 
-use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd};
+use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd, UploadPage};
 use cohorts_api::{
     CohortsAddPersonsToStaticCohortRequest, CohortsAddPersonsToStaticCohortResponse,
     CohortsRemovePersonFromStaticCohortRequest, CohortsRemovePersonFromStaticCohortResponse,
-    MembersApi, Upload,
+    CohortsUploadRequest, CohortsUploadResponse, CohortsUploadsRequest, CohortsUploadsResponse,
+    MembersApi,
 };
 use roaring::RoaringBitmap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::sheet::{self, IdKind, Sheet};
-use super::{Service, activity};
+use super::persons::set;
+use super::{Service, activity, uploads};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::store::calculations;
 use crate::store::cohorts::{self, Cohort};
-use crate::store::{CohortId, Conn, Place, members, persons};
+use crate::store::{self, calculations};
+use crate::store::{CohortId, Conn, Place, forgotten, members, persons};
 
 /// People that one request may add.
 const MOST: usize = 1_000;
-/// Rows of an upload that are looked up at a time.
-const ROWS: usize = 10_000;
 
 impl MembersApi for Service {
     async fn cohorts_add_persons_to_static_cohort(
@@ -48,6 +47,43 @@ impl MembersApi for Service {
         Ok(CohortsRemovePersonFromStaticCohortResponse::Status200(
             Done { success: true },
         ))
+    }
+
+    async fn cohorts_uploads(
+        &self,
+        caller: Caller,
+        request: CohortsUploadsRequest,
+    ) -> Result<CohortsUploadsResponse, Error> {
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
+        let (limit, offset) = (request.query.limit, request.query.offset);
+        let links = self.links(&request.http);
+        let read = move |conn: &mut Conn| {
+            cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+            Ok(store::uploads::page(conn, id, limit, offset)?)
+        };
+        let (rows, count) = self.store.snapshot(read).await?;
+        let (next, previous) = links.around(limit, offset, count);
+        Ok(CohortsUploadsResponse::Status200(UploadPage {
+            count,
+            next,
+            previous,
+            results: rows.into_iter().map(uploads::shown).collect(),
+        }))
+    }
+
+    async fn cohorts_upload(
+        &self,
+        caller: Caller,
+        request: CohortsUploadRequest,
+    ) -> Result<CohortsUploadResponse, Error> {
+        let (project, path) = (caller.project.id(), request.path);
+        let read = move |conn: &mut Conn| {
+            let id = CohortId(path.id);
+            cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+            store::uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
+        };
+        let found = self.store.snapshot(read).await?;
+        Ok(CohortsUploadResponse::Status200(uploads::shown(found)))
     }
 }
 
@@ -119,48 +155,6 @@ fn remove(
     activity::persons_edited(conn, caller, id, "person_removed_manually")
 }
 
-/// The people whom uploaded files name, those that nobody knows left out. Nothing if there is no file.
-pub(super) fn uploaded(
-    conn: &mut Conn,
-    place: Place,
-    uploads: &[Upload],
-) -> Result<Option<RoaringBitmap>, Error> {
-    let Some(upload) = uploads.last() else {
-        return Ok(None);
-    };
-    let file = upload.open().map_err(anyhow::Error::from)?;
-    let mut sheet = Sheet::open(file)?;
-    let mut found = RoaringBitmap::new();
-    let mut rows = 0;
-    loop {
-        let ids = sheet.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
-        if ids.is_empty() {
-            break;
-        }
-        rows += ids.len();
-        found |= named(conn, place, sheet.kind, &ids)?;
-    }
-    if rows == 0 {
-        return Err(sheet::without_ids());
-    }
-    log::info!("an upload names {} people in {rows} rows", found.len());
-    Ok(Some(found))
-}
-
-fn named(
-    conn: &mut Conn,
-    place: Place,
-    kind: IdKind,
-    ids: &[String],
-) -> Result<RoaringBitmap, Error> {
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    match kind {
-        IdKind::Person => known(conn, place, ids.into_iter()),
-        IdKind::DistinctId => bitmap(persons::numbers_of(conn, place, &ids)?.into_values()),
-        IdKind::Email => bitmap(persons::numbers_of_emails(conn, place, &ids)?.into_iter()),
-    }
-}
-
 /// The numbers of those people who are in the project. What is no uuid is nobody's.
 pub(super) fn known<'a>(
     conn: &mut Conn,
@@ -168,12 +162,13 @@ pub(super) fn known<'a>(
     ids: impl Iterator<Item = &'a str>,
 ) -> Result<RoaringBitmap, Error> {
     let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
-    bitmap(persons::numbers_of_uuids(conn, place, &uuids)?.into_iter())
+    set(persons::numbers_of_uuids(conn, place, &uuids)?.into_values())
 }
 
-pub(super) fn bitmap(numbers: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
-    let numbers = numbers.map(|number| u32::try_from(number).map_err(anyhow::Error::from));
-    Ok(numbers.collect::<Result<RoaringBitmap, _>>()?)
+/// Who was in a cohort before an edit, and who is after it.
+pub(super) struct Edit {
+    pub before: RoaringBitmap,
+    pub after: RoaringBitmap,
 }
 
 /// Changes the members of a static cohort whose row is locked, and its count with them.
@@ -181,10 +176,11 @@ pub(super) fn edit(
     conn: &mut Conn,
     cohort: &Cohort,
     change: impl FnOnce(RoaringBitmap) -> RoaringBitmap,
-) -> Result<(), Error> {
+) -> Result<Edit, Error> {
     let place = cohort.project().place();
     let before = members::read(conn, place, cohort.id(), cohort.member_version)?;
-    let after = change(before.clone());
+    // Whoever was deleted since they were looked up does not come back.
+    let after = change(before.clone()) - forgotten::since(conn, place, 0)?;
     // A calculation under way loses its claim by this, and is made again on top of what is written here.
     let version = calculations::next_attempt(conn, cohort.id())?;
     let changed = cohorts_engine::chunks::changed(&before, &after);
@@ -197,10 +193,6 @@ pub(super) fn edit(
         &changed,
     )?;
     members::prune(conn, place, cohort.id(), cohort.member_version)?;
-    Ok(calculations::publish_edit(
-        conn,
-        cohort.id(),
-        version,
-        after.len() as i64,
-    )?)
+    calculations::publish_edit(conn, cohort.id(), version, after.len() as i64)?;
+    Ok(Edit { before, after })
 }

@@ -3,14 +3,18 @@
 //! The rules, and the wording of what is refused, are those of PostHog's cohort upload.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, Read, Seek};
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
+use uuid::Uuid;
 
 use crate::error::Error;
+use crate::ingest::LONGEST_NAME;
 
-/// In bytes; a distinct id has 200 characters at most.
+/// In bytes, of an e-mail address.
 const LONGEST_ID: usize = 800;
+/// The longest row, in bytes, about.
+const LONGEST_ROW: usize = 1 << 20;
 /// Columns that are named in a refusal, and characters of each.
 const NAMED: usize = 30;
 
@@ -24,6 +28,14 @@ pub enum IdKind {
 }
 
 impl IdKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person_id",
+            Self::DistinctId => "distinct_id",
+            Self::Email => "email",
+        }
+    }
+
     /// What a header means, however it is written.
     fn of_header(header: &str) -> Option<Self> {
         let letters: String = header.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -36,23 +48,38 @@ impl IdKind {
     }
 }
 
-/// The ids in a file, in its order; blank ones are left out.
+/// The rows of a file, in its order, without those that have nothing in them.
 #[derive(Debug)]
 pub struct Sheet {
     pub kind: IdKind,
     column: usize,
     /// The first row, if it holds an id already.
-    first: Option<String>,
-    reader: Reader<BufReader<File>>,
+    first: Option<Row>,
+    reader: Reader<Bounded>,
+    line_end: &'static [u8],
+}
+
+/// One row: the line that it begins on, and whom it names.
+#[derive(Debug, PartialEq)]
+pub struct Row {
+    pub line: u64,
+    pub id: String,
+    /// Why the id cannot be anybody's.
+    pub fault: Option<&'static str>,
 }
 
 impl Sheet {
     /// Reads as far as the first row.
-    pub fn open(file: File) -> Result<Self, Error> {
+    pub fn open(mut file: File) -> Result<Self, Error> {
+        let line_end = line_end(&mut file).map_err(anyhow::Error::from)?;
+        let file = Bounded {
+            file: file.chain(line_end),
+            left: LONGEST_ROW,
+        };
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
-            .from_reader(BufReader::new(file));
+            .from_reader(file);
         let mut row = StringRecord::new();
         if !reader.read_record(&mut row).map_err(unreadable)? {
             return Err(refused(
@@ -60,24 +87,92 @@ impl Sheet {
             ));
         }
         let filled = row.iter().filter(|cell| !cell.trim().is_empty()).count();
-        let (kind, column, first) = match filled {
+        let (kind, column, is_header) = match filled {
             0 | 1 => single(row.get(0).unwrap_or_default()),
             _ => several(&row)?,
         };
-        Ok(Self {
+        let mut sheet = Self {
             kind,
             column,
-            first,
+            first: None,
             reader,
-        })
+            line_end,
+        };
+        sheet.first = (!is_header && filled > 0).then(|| sheet.read(&row));
+        Ok(sheet)
+    }
+
+    /// Reads the row that the reader has just given.
+    fn read(&self, row: &StringRecord) -> Row {
+        let (kind, column) = (self.kind, self.column);
+        let id = row.get(column).unwrap_or_default().trim();
+        let fault = if id.is_empty() {
+            Some("There is no id in this row.")
+        } else if id.len() > LONGEST_ID
+            || (kind == IdKind::DistinctId && id.chars().count() > LONGEST_NAME)
+        {
+            Some("The id is longer than any can be.")
+        } else if id.contains('\0') {
+            Some("The id holds the character NUL.")
+        } else if kind == IdKind::Person && Uuid::parse_str(id).is_err() {
+            Some("The id is no UUID.")
+        } else {
+            None
+        };
+        let newlines = row.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
+        // Of a CRLF the reader has not passed the LF yet, when it gives the row before it.
+        let passed = newlines + u64::from(self.line_end == b"\n");
+        Row {
+            line: self.reader.position().line() - passed,
+            id: id.to_owned(),
+            fault,
+        }
+    }
+}
+
+/// What the first line of a file ends with.
+fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
+    let mut beginning = Vec::new();
+    file.by_ref()
+        .take(LONGEST_ROW as u64)
+        .read_to_end(&mut beginning)?;
+    file.rewind()?;
+    let end = beginning.iter().position(|byte| *byte == b'\n');
+    let is_crlf = end.is_some_and(|end| end > 0 && beginning[end - 1] == b'\r');
+    Ok(if is_crlf { b"\r\n" } else { b"\n" })
+}
+
+impl Row {
+    /// Whether there is any id, be it somebody's or not.
+    pub fn has_id(&self) -> bool {
+        !self.id.is_empty()
+    }
+}
+
+/// A file of which only so much is read for one row.
+#[derive(Debug)]
+struct Bounded {
+    /// With a line end behind it, for a last line that has none.
+    file: io::Chain<File, &'static [u8]>,
+    left: usize,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(into)?;
+        self.left = self
+            .left
+            .checked_sub(read)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(read)
     }
 }
 
 /// A file with one column: the first row is a header only if it names what the others are.
-fn single(cell: &str) -> (IdKind, usize, Option<String>) {
+fn single(cell: &str) -> (IdKind, usize, bool) {
     match IdKind::of_header(cell) {
-        Some(kind @ (IdKind::Person | IdKind::Email)) => (kind, 0, None),
-        _ => (IdKind::DistinctId, 0, Some(cell.to_owned())),
+        Some(kind @ (IdKind::Person | IdKind::Email)) => (kind, 0, true),
+        _ => (IdKind::DistinctId, 0, false),
     }
 }
 
@@ -85,17 +180,17 @@ fn single(cell: &str) -> (IdKind, usize, Option<String>) {
 const EXPORT: [&str; 4] = ["created_at", "last_seen_at", "name", "id"];
 
 /// A file with several columns: the first row names them. An export goes by the people's own ids, whatever else is in it.
-fn several(header: &StringRecord) -> Result<(IdKind, usize, Option<String>), Error> {
+fn several(header: &StringRecord) -> Result<(IdKind, usize, bool), Error> {
     let exported = EXPORT.map(|name| header.iter().position(|cell| cell.trim() == name));
     if let [Some(_), Some(_), Some(_), Some(id)] = exported {
-        return Ok((IdKind::Person, id, None));
+        return Ok((IdKind::Person, id, true));
     }
     for kind in [IdKind::Person, IdKind::DistinctId, IdKind::Email] {
         let found = header
             .iter()
             .position(|cell| IdKind::of_header(cell) == Some(kind));
         if let Some(column) = found {
-            return Ok((kind, column, None));
+            return Ok((kind, column, true));
         }
     }
     let named = header.iter().take(NAMED);
@@ -110,23 +205,20 @@ fn several(header: &StringRecord) -> Result<(IdKind, usize, Option<String>), Err
 }
 
 impl Iterator for Sheet {
-    type Item = Result<String, Error>;
+    type Item = Result<Row, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
         let mut row = StringRecord::new();
         loop {
-            let cell = match self.first.take() {
-                Some(first) => first,
-                None => match self.reader.read_record(&mut row) {
-                    Ok(false) => return None,
-                    Ok(true) => row.get(self.column).unwrap_or_default().to_owned(),
-                    Err(cause) => return Some(Err(unreadable(cause))),
-                },
-            };
-            let id = cell.trim();
-            // No id in the database is longer or holds NUL, so such a one is nobody's.
-            if !id.is_empty() && id.len() <= LONGEST_ID && !id.contains('\0') {
-                return Some(Ok(id.to_owned()));
+            self.reader.get_mut().left = LONGEST_ROW;
+            match self.reader.read_record(&mut row) {
+                Ok(false) => return None,
+                Ok(true) if row.iter().all(|cell| cell.trim().is_empty()) => {}
+                Ok(true) => return Some(Ok(self.read(&row))),
+                Err(cause) => return Some(Err(unreadable(cause))),
             }
         }
     }
@@ -146,6 +238,9 @@ fn unreadable(cause: csv::Error) -> Error {
         ErrorKind::Utf8 { .. } => refused(
             "CSV file encoding is not supported. Please save the file as UTF-8 and try again.",
         ),
+        ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::FileTooLarge => refused(format!(
+            "CSV file format is invalid: a row is longer than {LONGEST_ROW} bytes; a quotation mark may be open."
+        )),
         ErrorKind::Io(_) => anyhow::Error::new(cause)
             .context("an upload cannot be read")
             .into(),
@@ -155,22 +250,24 @@ fn unreadable(cause: csv::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek, Write};
+    use std::io::Write;
 
     use super::*;
 
-    fn sheet(content: &[u8]) -> Result<(IdKind, Vec<String>), String> {
+    fn rows(content: &[u8]) -> Result<(IdKind, Vec<Row>), String> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         file.rewind().unwrap();
         let sheet = Sheet::open(file).map_err(|error| error.to_string())?;
         let kind = sheet.kind;
-        let ids = sheet.collect::<Result<Vec<_>, _>>();
-        Ok((kind, ids.map_err(|error| error.to_string())?))
+        let rows = sheet.collect::<Result<Vec<_>, _>>();
+        Ok((kind, rows.map_err(|error| error.to_string())?))
     }
 
     fn ids(content: &str) -> (IdKind, Vec<String>) {
-        sheet(content.as_bytes()).unwrap()
+        let (kind, rows) = rows(content.as_bytes()).unwrap();
+        let ids = rows.into_iter().filter(Row::has_id).map(|row| row.id);
+        (kind, ids.collect())
     }
 
     #[test]
@@ -211,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_is_no_such_file_is_refused_in_words() {
-        let refused = |content: &[u8]| sheet(content).unwrap_err();
+        let refused = |content: &[u8]| rows(content).unwrap_err();
         assert!(refused(b"").contains("empty"));
         let columns = refused(b"name,age\nn,1\n");
         assert!(
@@ -220,5 +317,29 @@ mod tests {
         );
         assert!(columns.ends_with("Found columns: name, age"), "{columns}");
         assert!(refused(b"d1\nJos\xe9\n").contains("encoding is not supported"));
+        let endless = format!("d1\n\"{}", "a\n".repeat(LONGEST_ROW));
+        assert!(refused(endless.as_bytes()).contains("a row is longer than"));
+    }
+
+    #[test]
+    fn a_row_without_a_good_id_is_known_by_its_line_and_fault() {
+        let text = "name,person_id\nAna,\n,,\n\nBob,7\n\"C\nD\",\"\"\nEve,8";
+        for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+            let (_, rows) = rows(text.as_bytes()).unwrap();
+            let found: Vec<(u64, &str)> = rows
+                .iter()
+                .map(|row| (row.line, row.fault.unwrap_or_default()))
+                .collect();
+            let expected = [
+                (2, "There is no id in this row."),
+                (5, "The id is no UUID."),
+                (6, "There is no id in this row."),
+                (8, "The id is no UUID."),
+            ];
+            assert_eq!(found, expected, "{text:?}");
+        }
+        let (_, rows) = rows(b"\n\nd1\nd2").unwrap();
+        let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
+        assert_eq!(lines, [3, 4]);
     }
 }

@@ -26,18 +26,16 @@ pub struct NewEvent {
     pub properties: JsonText,
 }
 
-/// Appends one batch, and tells how many of its events were not in the log before.
-///
-/// Raising the head locks its row until the transaction ends, so numbers rise in the order of commits:
-/// call it last.
-pub fn append(conn: &mut Conn, place: Place, batch: &mut [NewEvent]) -> QueryResult<usize> {
-    if batch.is_empty() {
-        return Ok(0);
-    }
-    batch.sort_by_key(|event| (event.timestamp.date_naive(), event.uuid));
-    let number = raise_head(conn, place)?;
+/// Appends the events of a batch whose number is taken, and tells how many were not in the log before.
+pub fn append(
+    conn: &mut Conn,
+    place: Place,
+    batch: i64,
+    events: &mut [NewEvent],
+) -> QueryResult<usize> {
+    events.sort_by_key(|event| (event.timestamp.date_naive(), event.uuid));
     let mut added = 0;
-    for some in batch.chunks(ROWS) {
+    for some in events.chunks(ROWS) {
         let rows: Vec<_> = some
             .iter()
             .map(|event| {
@@ -45,7 +43,7 @@ pub fn append(conn: &mut Conn, place: Place, batch: &mut [NewEvent]) -> QueryRes
                     events::place.eq(place.0),
                     events::day.eq(event.timestamp.date_naive()),
                     events::uuid.eq(event.uuid),
-                    events::batch.eq(number),
+                    events::batch.eq(batch),
                     events::number.eq(event.number),
                     events::event.eq(&event.event),
                     events::distinct_id.eq(&event.distinct_id),
@@ -88,7 +86,10 @@ struct KnownRow {
     uuid: Uuid,
 }
 
-fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
+/// Takes the number of the next batch.
+///
+/// The head's row is locked until the transaction ends, so numbers rise in the order of commits: call it late.
+pub fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
     diesel::insert_into(log_heads::table)
         .values((log_heads::place.eq(place.0), log_heads::batch.eq(1)))
         .on_conflict(log_heads::place)
@@ -96,6 +97,22 @@ fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
         .set(log_heads::batch.eq(log_heads::batch + 1))
         .returning(log_heads::batch)
         .get_result(conn)
+}
+
+/// Deletes the events of a person that came in batches after `since`; of all batches if that is 0.
+pub fn delete_of_person(
+    conn: &mut Conn,
+    place: Place,
+    number: i64,
+    since: i64,
+) -> QueryResult<usize> {
+    let own = events::table
+        .filter(events::place.eq(place.0))
+        .filter(events::number.eq(number));
+    match since {
+        0 => diesel::delete(own).execute(conn),
+        _ => diesel::delete(own.filter(events::batch.gt(since))).execute(conn),
+    }
 }
 
 /// The numbers of the last batches of some places; those without any are missing.

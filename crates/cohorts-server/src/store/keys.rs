@@ -1,7 +1,6 @@
 //! Personal keys and the members of the team for whom they act. Keys are stored as hashes only.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::now;
 use diesel::prelude::*;
 use uuid::Uuid;
 
@@ -26,6 +25,7 @@ pub struct Teammate {
     pub uuid: Uuid,
     pub email: String,
     pub first_name: String,
+    pub created_at: DateTime<Utc>,
 }
 
 /// What a new key is given.
@@ -120,7 +120,7 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<(Key, Teammate)>> {
 pub fn revoke(conn: &mut Conn, id: i64) -> QueryResult<bool> {
     let changed = diesel::update(keys::table)
         .filter(keys::id.eq(id).and(keys::revoked_at.is_null()))
-        .set(keys::revoked_at.eq(now))
+        .set(keys::revoked_at.eq(Utc::now()))
         .execute(conn)?;
     Ok(changed == 1)
 }

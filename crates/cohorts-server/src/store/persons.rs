@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text};
+use diesel::sql_types::{self, Array, BigInt, Text};
 use diesel::upsert::excluded;
 use uuid::Uuid;
 
@@ -27,12 +27,27 @@ const SHOWN_IDS: usize = 10;
 const PEOPLE: &str = "\
     select p.number, p.uuid, p.properties, p.is_identified, p.created_at \
     from unnest($2) as wanted(number) join persons p on p.place = $1 and p.number = wanted.number";
-const LAST_FIRST: &str = "order by p.created_at desc, p.number desc";
 
 #[derive(QueryableByName)]
 struct IdRow {
     #[diesel(sql_type = Text)]
     distinct_id: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct UuidRow {
+    #[diesel(sql_type = sql_types::Uuid)]
+    uuid: Uuid,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct EmailRow {
+    #[diesel(sql_type = Text)]
+    email: String,
     #[diesel(sql_type = BigInt)]
     number: i64,
 }
@@ -44,7 +59,7 @@ struct NumberRow {
 }
 
 /// A row of `persons`.
-#[derive(Clone, Debug, PartialEq, QueryableByName, Insertable)]
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, QueryableByName, Insertable)]
 #[diesel(table_name = persons)]
 pub struct Person {
     /// Dense, given out in the order in which people are first seen, never given out again.
@@ -122,27 +137,39 @@ pub fn numbers_of(
 }
 
 /// The numbers of those of these people who are in the project.
-pub fn numbers_of_uuids(conn: &mut Conn, place: Place, uuids: &[Uuid]) -> QueryResult<Vec<i64>> {
-    let rows: Vec<NumberRow> = diesel::sql_query(
-        "select p.number from unnest($2) as wanted(uuid) \
+pub fn numbers_of_uuids(
+    conn: &mut Conn,
+    place: Place,
+    uuids: &[Uuid],
+) -> QueryResult<HashMap<Uuid, i64>> {
+    let rows: Vec<UuidRow> = diesel::sql_query(
+        "select p.uuid, p.number from unnest($2) as wanted(uuid) \
          join persons p on p.place = $1 and p.uuid = wanted.uuid",
     )
     .bind::<BigInt, _>(place.0)
-    .bind::<Array<diesel::sql_types::Uuid>, _>(uuids)
+    .bind::<Array<sql_types::Uuid>, _>(uuids)
     .load(conn)?;
-    Ok(rows.into_iter().map(|row| row.number).collect())
+    Ok(rows.into_iter().map(|row| (row.uuid, row.number)).collect())
 }
 
-/// The numbers of the people whose property `email` is one of these.
-pub fn numbers_of_emails(conn: &mut Conn, place: Place, emails: &[&str]) -> QueryResult<Vec<i64>> {
-    let rows: Vec<NumberRow> = diesel::sql_query(
-        "select p.number from unnest($2) as wanted(email) \
-         join persons p on p.place = $1 and p.properties ->> 'email' = wanted.email",
+/// The people whose property `email` is one of these, with the address each.
+pub fn numbers_of_emails(
+    conn: &mut Conn,
+    place: Place,
+    emails: &[&str],
+) -> QueryResult<Vec<(String, i64)>> {
+    let rows: Vec<EmailRow> = diesel::sql_query(
+        "select wanted.email, p.number from (select distinct unnest($2) as email) as wanted \
+         join persons p on p.place = $1 and p.properties ? 'email' \
+            and md5(p.properties ->> 'email') = md5(wanted.email) and p.properties ->> 'email' = wanted.email",
     )
     .bind::<BigInt, _>(place.0)
     .bind::<Array<Text>, _>(emails)
     .load(conn)?;
-    Ok(rows.into_iter().map(|row| row.number).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.email, row.number))
+        .collect())
 }
 
 /// Gives each distinct id to the number beside it, unless it is somebody's by now.
@@ -180,12 +207,12 @@ pub fn lock(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<P
         .load(conn)
 }
 
-/// Writes people as they are now, new and known ones alike. They come by rising number.
-pub fn upsert(conn: &mut Conn, place: Place, people: &[Person]) -> QueryResult<()> {
+/// Writes people as they are after a batch, new and known ones alike. They come by rising number.
+pub fn upsert(conn: &mut Conn, place: Place, batch: i64, people: &[Person]) -> QueryResult<()> {
     for some in people.chunks(ROWS) {
         let rows: Vec<_> = some
             .iter()
-            .map(|person| (persons::place.eq(place.0), person))
+            .map(|person| (persons::place.eq(place.0), persons::batch.eq(batch), person))
             .collect();
         diesel::insert_into(persons::table)
             .values(rows)
@@ -194,38 +221,30 @@ pub fn upsert(conn: &mut Conn, place: Place, people: &[Person]) -> QueryResult<(
             .set((
                 persons::properties.eq(excluded(persons::properties)),
                 persons::is_identified.eq(excluded(persons::is_identified)),
+                persons::batch.eq(excluded(persons::batch)),
             ))
             .execute(conn)?;
     }
     Ok(())
 }
 
-/// Some of the people with these numbers, the one created last first.
-pub fn page(
-    conn: &mut Conn,
-    place: Place,
-    numbers: &[i64],
-    limit: i64,
-    offset: i64,
-) -> QueryResult<Vec<Person>> {
-    diesel::sql_query(format!("{PEOPLE} {LAST_FIRST} limit $3 offset $4"))
-        .bind::<BigInt, _>(place.0)
-        .bind::<Array<BigInt>, _>(numbers)
-        .bind::<BigInt, _>(limit)
-        .bind::<BigInt, _>(offset)
-        .load(conn)
-}
-
-/// The same numbers in the order of `page`.
-pub fn in_order(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<i64>> {
-    let rows: Vec<NumberRow> = diesel::sql_query(format!(
-        "select p.number from unnest($2) as wanted(number) \
-         join persons p on p.place = $1 and p.number = wanted.number {LAST_FIRST}"
+/// The people with these numbers, the one created last first.
+pub fn of_numbers(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
+    diesel::sql_query(format!(
+        "{PEOPLE} order by p.created_at desc, p.number desc"
     ))
     .bind::<BigInt, _>(place.0)
     .bind::<Array<BigInt>, _>(numbers)
-    .load(conn)?;
-    Ok(rows.into_iter().map(|row| row.number).collect())
+    .load(conn)
+}
+
+/// The person with that uuid.
+pub fn find(conn: &mut Conn, place: Place, uuid: Uuid) -> QueryResult<Option<Person>> {
+    persons::table
+        .filter(persons::place.eq(place.0).and(persons::uuid.eq(uuid)))
+        .select(Person::as_select())
+        .first(conn)
+        .optional()
 }
 
 /// The people with the term in their e-mail address, their name or a distinct id, in any letters.
@@ -262,4 +281,17 @@ pub fn shown_ids(
         }
     }
     Ok(shown)
+}
+
+/// Deletes a person's row and distinct ids.
+pub fn delete(conn: &mut Conn, place: Place, number: i64) -> QueryResult<()> {
+    let ids = distinct_ids::table
+        .filter(distinct_ids::place.eq(place.0))
+        .filter(distinct_ids::number.eq(number));
+    diesel::delete(ids).execute(conn)?;
+    let own = persons::table
+        .filter(persons::place.eq(place.0))
+        .filter(persons::number.eq(number));
+    diesel::delete(own).execute(conn)?;
+    Ok(())
 }

@@ -61,6 +61,40 @@ pub fn find_by_name(conn: &mut Conn, name: &str) -> QueryResult<Option<Project>>
         .optional()
 }
 
+/// Some of these projects, or of all if none are named, lowest number first; and how many there are.
+pub fn page(
+    conn: &mut Conn,
+    among: Option<&[ProjectId]>,
+    limit: i64,
+    offset: i64,
+) -> QueryResult<(Vec<Project>, i64)> {
+    let wanted = || {
+        let all = projects::table.into_boxed();
+        match among {
+            None => all,
+            Some(ids) => all.filter(projects::id.eq_any(ids.iter().map(|id| id.0))),
+        }
+    };
+    let rows = wanted()
+        .order(projects::id)
+        .limit(limit)
+        .offset(offset)
+        .select(Project::as_select())
+        .load(conn)?;
+    Ok((rows, wanted().count().get_result(conn)?))
+}
+
+/// Makes changes that span a project's cohorts or people wait for each other, until the transaction ends.
+/// It is the first thing that such a transaction locks.
+pub fn lock(conn: &mut Conn, id: ProjectId) -> QueryResult<()> {
+    projects::table
+        .find(id.0)
+        .select(projects::id)
+        .for_no_key_update()
+        .first::<i64>(conn)?;
+    Ok(())
+}
+
 /// The project with the lowest number.
 pub fn first(conn: &mut Conn) -> QueryResult<Option<Project>> {
     projects::table

@@ -79,6 +79,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    forgotten_persons (place, number) {
+        place -> Int8,
+        number -> Int8,
+        batch -> Int8,
+    }
+}
+
+diesel::table! {
     key_projects (key_id, project_id) {
         key_id -> Int8,
         project_id -> Int8,
@@ -130,6 +138,7 @@ diesel::table! {
         properties -> Jsonb,
         is_identified -> Bool,
         created_at -> Timestamptz,
+        batch -> Int8,
     }
 }
 
@@ -153,6 +162,25 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    uploads (id) {
+        id -> Int8,
+        cohort_id -> Int8,
+        teammate_id -> Nullable<Int8>,
+        created_at -> Timestamptz,
+        id_kind -> Text,
+        rows -> Int8,
+        added -> Int8,
+        already_members -> Int8,
+        unknown -> Int8,
+        bad_rows -> Int8,
+        created_people -> Int8,
+        removed -> Int8,
+        problems -> Json,
+        problems_left_out -> Int8,
+    }
+}
+
 diesel::joinable!(activities -> cohorts (cohort_id));
 diesel::joinable!(activities -> projects (project_id));
 diesel::joinable!(activities -> teammates (teammate_id));
@@ -162,6 +190,8 @@ diesel::joinable!(cohorts -> teammates (created_by));
 diesel::joinable!(key_projects -> keys (key_id));
 diesel::joinable!(key_projects -> projects (project_id));
 diesel::joinable!(keys -> teammates (teammate_id));
+diesel::joinable!(uploads -> cohorts (cohort_id));
+diesel::joinable!(uploads -> teammates (teammate_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     activities,
@@ -169,6 +199,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     cohorts,
     distinct_ids,
     events,
+    forgotten_persons,
     key_projects,
     keys,
     log_heads,
@@ -177,4 +208,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     persons,
     projects,
     teammates,
+    uploads,
 );

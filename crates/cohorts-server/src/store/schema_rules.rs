@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{Conn, Store};
 use crate::postgres::{Postgres, hasty};
 
-const CONTROL: [&str; 8] = [
+const CONTROL: [&str; 9] = [
     "__diesel_schema_migrations",
     "activities",
     "calculations",
@@ -17,10 +17,12 @@ const CONTROL: [&str; 8] = [
     "keys",
     "projects",
     "teammates",
+    "uploads",
 ];
-const PERSON: [&str; 6] = [
+const PERSON: [&str; 7] = [
     "distinct_ids",
     "events",
+    "forgotten_persons",
     "log_heads",
     "member_chunks",
     "person_counters",

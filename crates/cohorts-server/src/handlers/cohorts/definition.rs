@@ -21,6 +21,17 @@ pub fn check_frozen(before: &Definition, after: &Definition) -> Result<(), Error
     ))
 }
 
+/// Only the members of a static cohort are a list.
+pub fn check_takes_list(definition: &Definition) -> Result<(), Error> {
+    match definition.is_static {
+        true => Ok(()),
+        false => Err(Error::field(
+            "csv",
+            "A CSV file can only be uploaded to a static cohort.",
+        )),
+    }
+}
+
 /// What a new cohort is given.
 pub fn new(body: CohortCreate) -> Result<Definition, Error> {
     let is_static = body.is_static.unwrap_or(false);
@@ -29,7 +40,7 @@ pub fn new(body: CohortCreate) -> Result<Definition, Error> {
         Some(filters) => read_filters(&filters, is_static)?,
     };
     if let Some(query) = body.query {
-        return Err(refuse_query(&query));
+        return Err(refuse_new_query(&query, filters.as_ref(), is_static));
     }
     let groups = match body.groups {
         None => JsonText("[]".to_owned()),
@@ -98,18 +109,39 @@ fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, 
     Ok(Some(JsonText::of(&normalised)))
 }
 
-fn refuse_query(query: &RawJson) -> Error {
-    let kind = query.parse()["kind"].clone();
-    Error::field(
-        "query",
-        match kind.as_str() {
-            Some("ActorsQuery" | "HogQLQuery") => {
-                "Queries are not offered by this version; use filters.".to_owned()
-            }
-            other => format!(
-                "Query must be an ActorsQuery or HogQLQuery. Got: {}",
-                other.unwrap_or("None")
-            ),
-        },
+/// Why a new cohort cannot have this query, in the order in which PostHog looks.
+fn refuse_new_query(query: &RawJson, filters: Option<&JsonText>, is_static: bool) -> Error {
+    let refusal = refuse_query(query);
+    if !is_known_query(query) {
+        return refusal;
+    }
+    if filters.is_some_and(|filters| has_criteria(&filters.parse())) {
+        return Error::whole("Cannot set both query and filters at the same time.");
+    }
+    match is_static {
+        true => refusal,
+        false => {
+            Error::whole("Cannot create a dynamic cohort with a query. Set is_static to true.")
+        }
+    }
+}
+
+fn is_known_query(query: &RawJson) -> bool {
+    matches!(
+        query.parse()["kind"].as_str(),
+        Some("ActorsQuery" | "HogQLQuery")
     )
+}
+
+fn refuse_query(query: &RawJson) -> Error {
+    let parsed = query.parse();
+    let detail = if !parsed.is_object() {
+        "Query must be a dictionary.".to_owned()
+    } else if is_known_query(query) {
+        "Queries are not offered by this version; use filters.".to_owned()
+    } else {
+        let kind = parsed["kind"].as_str().unwrap_or("None");
+        format!("Query must be an ActorsQuery or HogQLQuery. Got: {kind}")
+    };
+    Error::field("query", detail)
 }

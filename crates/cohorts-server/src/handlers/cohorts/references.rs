@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cohorts_engine::Filter;
+
 use crate::error::Error;
 use crate::store::cohorts::{self, Definition};
 use crate::store::{CohortId, Conn, ProjectId};
@@ -16,23 +18,14 @@ pub fn check(
     id: CohortId,
     definition: &Definition,
 ) -> Result<(), Error> {
-    let mut graph = BTreeMap::from([(id.0, named(definition))]);
-    loop {
-        let known: BTreeSet<i64> = graph.keys().copied().collect();
-        let next = graph.values().flatten().copied();
-        let next: Vec<i64> = next.filter(|id| !known.contains(id)).collect();
-        if next.is_empty() {
-            break;
-        }
-        let found = cohorts::definitions(conn, project, &next)?;
-        if next.iter().any(|id| !found.contains_key(id)) {
-            return Err(Error::whole("Invalid Cohort ID in filter"));
-        }
-        graph.extend(
-            found
-                .iter()
-                .map(|(id, definition)| (*id, named(definition))),
-        );
+    let found = reached_from(conn, project, named(definition))?;
+    let mut graph: BTreeMap<i64, BTreeSet<i64>> = found
+        .iter()
+        .map(|(id, definition)| (*id, named(definition)))
+        .collect();
+    graph.insert(id.0, named(definition));
+    if graph.values().flatten().any(|id| !graph.contains_key(id)) {
+        return Err(Error::whole("Invalid Cohort ID in filter"));
     }
     match has_loop(graph) {
         true => Err(Error::whole(
@@ -40,6 +33,39 @@ pub fn check(
         )),
         false => Ok(()),
     }
+}
+
+/// All cohorts that a filter leads to, by number; those that are not there are missing.
+pub fn reached(
+    conn: &mut Conn,
+    project: ProjectId,
+    filter: &Filter,
+) -> Result<BTreeMap<i64, Definition>, Error> {
+    reached_from(
+        conn,
+        project,
+        filter.cohort_references().into_iter().collect(),
+    )
+}
+
+/// One statement for each step away, however many cohorts are there.
+fn reached_from(
+    conn: &mut Conn,
+    project: ProjectId,
+    first: BTreeSet<i64>,
+) -> Result<BTreeMap<i64, Definition>, Error> {
+    let mut reached = BTreeMap::new();
+    let mut asked = BTreeSet::new();
+    let mut next = first;
+    while !next.is_empty() {
+        asked.extend(next.iter().copied());
+        let ids: Vec<i64> = next.into_iter().collect();
+        let found = cohorts::definitions(conn, project, &ids)?;
+        let named: BTreeSet<i64> = found.values().flat_map(named).collect();
+        next = named.difference(&asked).copied().collect();
+        reached.extend(found);
+    }
+    Ok(reached)
 }
 
 /// The cohorts that a definition names. The criteria of a static cohort no longer count.
@@ -74,7 +100,7 @@ pub fn users(
 ) -> Result<Vec<(i64, String)>, Error> {
     let candidates = cohorts::naming_others(conn, project)?;
     let names = candidates.into_iter().filter(|(own, _, filters)| {
-        let filter = cohorts_engine::Filter::parse_stored(&filters.parse());
+        let filter = Filter::parse_stored(&filters.parse());
         *own != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
     });
     let shown = |name: Option<String>| {

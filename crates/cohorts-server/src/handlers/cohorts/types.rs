@@ -2,9 +2,10 @@
 
 use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind};
 
+use super::references;
 use crate::error::Error;
 use crate::store::cohorts::{self, Definition};
-use crate::store::{CohortId, Conn, ProjectId};
+use crate::store::{Conn, ProjectId};
 
 /// A type that is given must be the one that the criteria need.
 pub fn check(conn: &mut Conn, project: ProjectId, definition: &Definition) -> Result<(), Error> {
@@ -40,18 +41,12 @@ pub fn stored(
     let Ok(filter) = definition.filter() else {
         return Ok(None);
     };
-    let mut types = std::collections::HashMap::new();
-    for id in filter.cohort_references() {
-        let cohort = cohorts::find(conn, project, CohortId(id))?;
-        types.insert(
-            id,
-            cohort.and_then(|(cohort, _)| cohort.definition.cohort_type),
-        );
-    }
+    let references: Vec<i64> = filter.cohort_references().into_iter().collect();
+    let found = cohorts::definitions(conn, project, &references)?;
     let is_realtime = |id: i64| {
-        types
+        found
             .get(&id)
-            .is_some_and(|found| found.as_deref() == Some("realtime"))
+            .is_some_and(|found| found.cohort_type.as_deref() == Some("realtime"))
     };
     Ok(is_realtime_capable(&filter, is_realtime, |_| false).then(|| "realtime".to_owned()))
 }
@@ -64,17 +59,12 @@ fn needed(
     let Ok(filter) = definition.filter() else {
         return Ok(None);
     };
-    let mut failed = None;
-    let kind = required_kind(&filter, |id| {
-        let found = cohorts::find(conn, project, CohortId(id));
-        let (cohort, _) = found.map_err(|cause| failed = Some(cause)).ok()??;
-        if cohort.definition.is_static {
-            return Some(Referenced::Kind(Kind::Static));
+    let found = references::reached(conn, project, &filter)?;
+    Ok(required_kind(&filter, |id| {
+        let referenced = found.get(&id)?;
+        match referenced.is_static {
+            true => Some(Referenced::Kind(Kind::Static)),
+            false => referenced.filter().ok().map(Referenced::Filter),
         }
-        cohort.definition.filter().ok().map(Referenced::Filter)
-    });
-    match failed {
-        Some(cause) => Err(cause.into()),
-        None => Ok(kind),
-    }
+    }))
 }

@@ -1,0 +1,1 @@
+create index concurrently persons_by_batch on persons (place, batch);

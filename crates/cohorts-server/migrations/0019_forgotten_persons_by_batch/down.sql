@@ -1,0 +1,1 @@
+drop index forgotten_persons_by_batch;

@@ -1,0 +1,1 @@
+drop index concurrently persons_by_email;

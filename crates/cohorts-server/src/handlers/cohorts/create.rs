@@ -1,0 +1,96 @@
+//! New cohorts, and whom a static one begins with.
+
+use cohorts_api::types::{Cohort, CohortCreate};
+use roaring::RoaringBitmap;
+
+use super::{definition, show, types};
+use crate::auth::Caller;
+use crate::error::Error;
+use crate::handlers::uploads::Named;
+use crate::handlers::{activity, members};
+use crate::store::cohorts::{self, Definition};
+use crate::store::{self, CohortId, Conn, projects};
+
+/// Whom a new static cohort is filled with, beside what its criteria find.
+pub struct First {
+    pub person_ids: Vec<String>,
+    pub named: Option<Named>,
+}
+
+impl First {
+    /// Nothing where no members are listed.
+    fn members(&self, conn: &mut Conn, caller: &Caller) -> Result<Option<RoaringBitmap>, Error> {
+        if self.named.is_none() && self.person_ids.is_empty() {
+            return Ok(None);
+        }
+        let ids = self.person_ids.iter().map(String::as_str);
+        let mut people = members::known(conn, caller.project.id().place(), ids)?;
+        if let Some(named) = &self.named {
+            people |= &named.people;
+        }
+        Ok(Some(people))
+    }
+}
+
+pub fn create(
+    conn: &mut Conn,
+    caller: &Caller,
+    mut definition: Definition,
+    first: &First,
+) -> Result<Cohort, Error> {
+    let project = caller.project.id();
+    types::check(conn, project, &definition)?;
+    let listed = match definition.is_static {
+        true => first.members(conn, caller)?,
+        false => None,
+    };
+    if listed.is_some() {
+        // Nobody is deleted between finding the members and storing them.
+        projects::lock(conn, project)?;
+    }
+    definition.cohort_type = types::stored(conn, project, &definition)?;
+    let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    activity::created(conn, caller, cohort.id(), &definition)?;
+    let mut upload = None;
+    if definition.is_static && (listed.is_some() || !definition.has_criteria()) {
+        let edit = members::edit(conn, &cohort, |_| listed.unwrap_or_default())?;
+        if let Some(named) = &first.named {
+            upload = Some(named.record(conn, caller, cohort.id(), &edit)?);
+        }
+    } else if definition.deleted {
+        // It is calculated when it is restored.
+    } else if definition.is_static {
+        cohorts::request_snapshot(conn, cohort.id())?;
+    } else {
+        cohorts::request_calculation(conn, cohort.id())?;
+    }
+    let mut made = show::find(conn, project, cohort.id())?;
+    made.upload = upload;
+    Ok(made)
+}
+
+/// Makes a static cohort of the members that a dynamic one has now.
+pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error> {
+    let project = caller.project.id();
+    projects::lock(conn, project)?;
+    let (source, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+    if source.definition.is_static {
+        return Err(Error::whole(
+            "Cannot duplicate a static cohort as a static cohort.",
+        ));
+    }
+    let name = source
+        .definition
+        .name
+        .unwrap_or("Untitled cohort".to_owned());
+    let definition = definition::new(CohortCreate {
+        name: Some(format!("{name} (static copy)")),
+        is_static: Some(true),
+        ..CohortCreate::default()
+    })?;
+    let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    activity::created(conn, caller, made.id(), &definition)?;
+    let found = store::members::read(conn, project.place(), id, source.member_version)?;
+    members::edit(conn, &made, |_| found)?;
+    show::find(conn, project, made.id())
+}

@@ -1,0 +1,84 @@
+//! From rows to cohorts as callers see them.
+
+use cohorts_api::RawJson;
+use cohorts_api::types::{Cohort, UserBasic};
+use cohorts_engine::legacy::rewrite_groups;
+
+use super::messages;
+use crate::error::Error;
+use crate::store::calculations;
+use crate::store::cohorts::{self, WithCreator};
+use crate::store::keys::Teammate;
+use crate::store::{CohortId, Conn, JsonText, ProjectId};
+
+/// A cohort of the project as callers see it.
+pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
+    let row = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+    let mut shown = all(conn, vec![row])?;
+    shown.pop().ok_or(Error::NotFound)
+}
+
+/// Cohorts as callers see them; the number of statements does not grow with that of the rows.
+pub fn all(conn: &mut Conn, rows: Vec<WithCreator>) -> Result<Vec<Cohort>, Error> {
+    let ids: Vec<i64> = rows.iter().map(|(cohort, _)| cohort.id).collect();
+    let failures = calculations::last_failures(conn, &ids)?;
+    let shown = rows.into_iter().map(|row| {
+        let failure = failures.get(&row.0.id);
+        one(row, failure.and_then(messages::of_failure))
+    });
+    Ok(shown.collect())
+}
+
+fn one((row, creator): WithCreator, last_error_message: Option<String>) -> Cohort {
+    let definition = row.definition;
+    // What is stored was read before, so only a hand in the database can make this fail.
+    let criteria = definition
+        .criteria()
+        .unwrap_or_else(|_| JsonText("{\"properties\":{}}".to_owned()));
+    let groups = match definition.groups.0.as_str() {
+        "[]" => definition.groups,
+        _ => JsonText::of(&rewrite_groups(&definition.groups.parse())),
+    };
+    Cohort {
+        id: row.id,
+        name: definition.name,
+        description: definition.description,
+        groups: raw(groups),
+        deleted: definition.deleted,
+        filters: raw(criteria),
+        query: definition.query.map(raw),
+        version: row.version,
+        pending_version: row.pending_version,
+        is_calculating: row.is_calculating,
+        created_by: creator.map(user),
+        created_at: Some(row.created_at),
+        last_calculation: row.last_calculation,
+        last_backfill_person_properties_at: None,
+        errors_calculating: row.errors_calculating,
+        last_error_message,
+        count: row.count,
+        is_static: definition.is_static,
+        cohort_type: definition.cohort_type.and_then(|text| text.parse().ok()),
+        experiment_set: Vec::new(),
+        upload: None,
+    }
+}
+
+pub fn user(teammate: Teammate) -> UserBasic {
+    UserBasic {
+        id: teammate.id,
+        uuid: teammate.uuid,
+        distinct_id: Some(teammate.uuid.to_string()),
+        first_name: teammate.first_name,
+        last_name: String::new(),
+        email: teammate.email,
+        is_email_verified: None,
+        hedgehog_config: None,
+        role_at_organization: None,
+    }
+}
+
+/// A column of JSON as a part of an answer.
+pub fn raw(text: JsonText) -> RawJson {
+    RawJson::from_string(text.0).unwrap_or_else(|_| RawJson::from(&serde_json::Value::Null))
+}

@@ -1,0 +1,92 @@
+//! From rows to people as callers see them.
+
+use std::collections::HashMap;
+
+use cohorts_api::types::{Person, PersonType};
+use roaring::RoaringBitmap;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::handlers::cohorts::raw;
+use crate::store::order::Orders;
+use crate::store::{Conn, Place, QueryResult, persons};
+
+/// The people with these numbers, the one created last first. Those who are gone are missing.
+pub fn of_numbers(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
+    let rows = persons::of_numbers(conn, place, numbers)?;
+    all(conn, place, rows)
+}
+
+/// The first people of a set, the one created last first.
+pub fn first(
+    conn: &mut Conn,
+    orders: &Orders,
+    place: Place,
+    people: &RoaringBitmap,
+    limit: i64,
+) -> Result<Vec<Person>, Error> {
+    if limit == 0 || people.is_empty() {
+        return Ok(Vec::new());
+    }
+    let order = orders.of(conn, place)?;
+    let positions = order.positions(people);
+    let numbers = positions.iter().take(usize::try_from(limit).unwrap_or(0));
+    let numbers: Vec<i64> = numbers.map(|at| order.at(at).1.into()).collect();
+    Ok(of_numbers(conn, place, &numbers)?)
+}
+
+pub fn all(conn: &mut Conn, place: Place, rows: Vec<persons::Person>) -> QueryResult<Vec<Person>> {
+    let numbers: Vec<i64> = rows.iter().map(|person| person.number).collect();
+    let mut ids = persons::shown_ids(conn, place, &numbers)?;
+    let shown = rows.into_iter().map(|person| one(person, &mut ids));
+    Ok(shown.collect())
+}
+
+fn one(person: persons::Person, ids: &mut HashMap<i64, Vec<String>>) -> Person {
+    let distinct_ids = ids.remove(&person.number).unwrap_or_default();
+    Person {
+        type_: PersonType::Person,
+        id: person.uuid,
+        uuid: person.uuid,
+        name: name(&person, &distinct_ids),
+        distinct_ids,
+        properties: raw(person.properties),
+        created_at: person.created_at,
+        last_seen_at: None,
+        is_identified: Some(person.is_identified),
+        matched_recordings: Vec::new(),
+        value_at_data_point: None,
+    }
+}
+
+/// The properties that a person may be called by, in that order.
+#[derive(Default, Deserialize)]
+struct Names {
+    email: Option<Value>,
+    name: Option<Value>,
+    username: Option<Value>,
+}
+
+/// The first property that can serve as a name, else a distinct id, chosen ones before random ones, else the number.
+fn name(person: &persons::Person, ids: &[String]) -> String {
+    let names: Names = serde_json::from_str(&person.properties.0).unwrap_or_default();
+    let texts = [names.email, names.name, names.username]
+        .into_iter()
+        .flatten();
+    let text = texts
+        .map(|value| match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        })
+        .find(|text| !text.trim().is_empty());
+    let chosen = || {
+        ids.iter()
+            .find(|id| Uuid::parse_str(id).is_err())
+            .or(ids.first())
+    };
+    text.or_else(|| chosen().cloned())
+        .unwrap_or_else(|| person.number.to_string())
+}
