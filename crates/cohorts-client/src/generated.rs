@@ -812,6 +812,7 @@ pub mod types {
     /// The criteria: a tree of groups (`AND`, `OR`) whose leaves are criteria on a person's properties,
     /// on what the person did, or on another cohort.
     /// An unknown key anywhere is an error.
+    /// Only a static cohort may have an empty object for a tree: it then has no criteria, as with null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
         pub properties: CohortFiltersProperties,
@@ -826,6 +827,7 @@ pub mod types {
     pub enum CohortFiltersProperties {
         FilterGroup(FilterGroup),
         EmptyObject(EmptyObject),
+        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -835,6 +837,51 @@ pub mod types {
     impl ::std::convert::From<EmptyObject> for CohortFiltersProperties {
         fn from(value: EmptyObject) -> Self {
             Self::EmptyObject(value)
+        }
+    }
+    impl ::std::convert::From<
+        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+    > for CohortFiltersProperties {
+        fn from(
+            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        ) -> Self {
+            Self::Other(value)
+        }
+    }
+    /// Fields of a cohort as texts; `filters`, `groups` and `query` are JSON in a text.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CohortForm {
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_type: ::std::option::Option<::std::string::String>,
+        /// Accepted and ignored; there are no folders.
+        #[serde(
+            rename = "_create_in_folder",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// `true` or `false`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// JSON.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub filters: ::std::option::Option<::std::string::String>,
+        /// JSON.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub groups: ::std::option::Option<::std::string::String>,
+        /// `true` or `false`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub is_static: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub name: ::std::option::Option<::std::string::String>,
+        /// JSON.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub query: ::std::option::Option<::std::string::String>,
+    }
+    impl CohortForm {
+        pub fn builder() -> builder::CohortForm {
+            Default::default()
         }
     }
     /// Deprecated form of `filters`: entries of properties or of an event, any of which makes a member.
@@ -5024,6 +5071,205 @@ pub mod types {
             fn from(value: super::CohortFilters) -> Self {
                 Self {
                     properties: Ok(value.properties),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct CohortForm {
+            cohort_type: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            create_in_folder: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            deleted: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            groups: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            is_static: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            query: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortForm {
+            fn default() -> Self {
+                Self {
+                    cohort_type: Ok(Default::default()),
+                    create_in_folder: Ok(Default::default()),
+                    deleted: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    filters: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    is_static: Ok(Default::default()),
+                    name: Ok(Default::default()),
+                    query: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortForm {
+            pub fn cohort_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            pub fn create_in_folder<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_in_folder = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_in_folder: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for deleted: {e}")
+                    });
+                self
+            }
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            pub fn is_static<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_static = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_static: {e}")
+                    });
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            pub fn query<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.query = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for query: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortForm> for super::CohortForm {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortForm,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_type: value.cohort_type?,
+                    create_in_folder: value.create_in_folder?,
+                    deleted: value.deleted?,
+                    description: value.description?,
+                    filters: value.filters?,
+                    groups: value.groups?,
+                    is_static: value.is_static?,
+                    name: value.name?,
+                    query: value.query?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortForm> for CohortForm {
+            fn from(value: super::CohortForm) -> Self {
+                Self {
+                    cohort_type: Ok(value.cohort_type),
+                    create_in_folder: Ok(value.create_in_folder),
+                    deleted: Ok(value.deleted),
+                    description: Ok(value.description),
+                    filters: Ok(value.filters),
+                    groups: Ok(value.groups),
+                    is_static: Ok(value.is_static),
+                    name: Ok(value.name),
+                    query: Ok(value.query),
                 }
             }
         }
@@ -9262,7 +9508,7 @@ impl Client {
     }
     /// Add people to a static cohort
     ///
-    /// People who are members already and ids that nobody has are passed over.
+    /// People who are members already and ids that nobody has are passed over; if nobody has any of them, that is an error.
     /// The count is right in the same moment.
     ///
     ///

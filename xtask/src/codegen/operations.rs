@@ -214,53 +214,50 @@ fn body(document: Document, operation: &Value, place: &str) -> Option<Body> {
     let body = document.resolve(body, "requestBodies", &place)?;
     document.only(body, &["description", "required", "content"], &place);
     let mut media = Vec::new();
-    let mut names = Vec::new();
-    let mut multipart = None;
+    let mut json = None;
+    let mut forms = Vec::new();
     for (media_type, content) in object(&body["content"]) {
         let place = format!("{place}.content.{media_type}");
         document.only(content, &["schema", "example", "examples"], &place);
         let kind = body_media(document, media_type, &place);
         media.extend(kind);
-        match reference(&content["schema"]) {
-            Some(name) if kind == Some(Media::Multipart) => multipart = Some((name, place.clone())),
-            Some(name) => names.push(name),
-            None => document.add(&place, "the schema of a body must be a component"),
+        match (reference(&content["schema"]), kind) {
+            (Some(name), Some(Media::Json)) => json = Some(name),
+            (Some(name), Some(kind)) => forms.push((name, kind, place.clone())),
+            (Some(_), None) => {}
+            (None, _) => document.add(&place, "the schema of a body must be a component"),
         }
         document.resolve(&content["schema"], "schemas", &place);
-    }
-    names.dedup();
-    if names.len() > 1 {
-        document.add(
-            &place,
-            "all content types of a body but multipart must have one schema",
-        );
     }
     if !media.contains(&Media::Json) {
         document.add(&place, "application/json is missing");
     }
-    let schema = *names.first()?;
-    let uploads = multipart.map(|(name, place)| uploads(document, name, schema, &place));
+    let schema = json?;
+    let mut uploads = Vec::new();
+    for (name, kind, place) in forms {
+        uploads.extend(form(document, name, kind, schema, &place));
+    }
     Some(Body {
         schema: schema.to_owned(),
         media,
         raw,
-        uploads: uploads.unwrap_or_default(),
+        uploads,
     })
 }
 
-/// The files of a multipart body. What is no file must be a field of the JSON body too.
-fn uploads(document: Document, multipart: &str, json: &str, place: &str) -> Vec<String> {
+/// The files of a form. What is no file must be a field of the JSON body too.
+fn form(document: Document, form: &str, kind: Media, json: &str, place: &str) -> Vec<String> {
     let properties =
         |name: &str| object(&document.root["components"]["schemas"][name]["properties"]);
     let fields = properties(json);
     let is_file = |property: &Value| property["format"] == "binary";
-    let (files, others): (Vec<_>, Vec<_>) = properties(multipart)
+    let (files, others): (Vec<_>, Vec<_>) = properties(form)
         .iter()
         .partition(|(_, property)| is_file(property));
-    if files.is_empty() {
+    if (kind == Media::Multipart) == files.is_empty() {
         document.add(
             place,
-            "a multipart body has a property of the format `binary`",
+            "a multipart body has a property of the format `binary`, and no other form has",
         );
     }
     for (name, _) in others {

@@ -360,7 +360,7 @@ pub trait ActivityApi: Api {
 pub trait MembersApi: Api {
     /// Add people to a static cohort
     ///
-    /// People who are members already and ids that nobody has are passed over.
+    /// People who are members already and ids that nobody has are passed over; if nobody has any of them, that is an error.
     /// The count is right in the same moment.
     ///
     /// `PATCH /api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/`

@@ -164,12 +164,14 @@ fn a_body_is_a_component_in_a_known_content_type() {
         "application/xml",
         &finding,
     );
-    let finding =
-        format!("{place}: all content types of a body but multipart must have one schema");
-    let form = "application/x-www-form-urlencoded: { schema: { $ref: '#/components/schemas/";
+    let form = "application/x-www-form-urlencoded";
+    let finding = format!(
+        "{place}.content.{form}: a multipart body has a property of the format `binary`, and no other form has"
+    );
+    let content = format!("{form}: {{ schema: {{ $ref: '#/components/schemas/");
     refuses(
-        &format!("{form}ThingCreate"),
-        &format!("{form}PatchedThing"),
+        &format!("{content}ThingCreate"),
+        &format!("{content}ThingUpload"),
         &finding,
     );
 }
@@ -267,7 +269,9 @@ fn an_answer_that_may_be_empty_says_what_else_it_is() {
 #[test]
 fn a_multipart_body_holds_a_file_beside_fields_that_are_known() {
     let place = format!("{CREATE}.requestBody.content.multipart/form-data");
-    let finding = format!("{place}: a multipart body has a property of the format `binary`");
+    let finding = format!(
+        "{place}: a multipart body has a property of the format `binary`, and no other form has"
+    );
     refuses("format: binary", "format: uri", &finding);
     let finding = format!("{place}: `colour` is neither a file nor a field of ThingCreate");
     refuses(
