@@ -203,3 +203,226 @@ async fn events_are_captured_with_the_projects_token() {
         .expect("captured");
     assert_eq!(answer.status, types::CaptureAnswerStatus::Ok);
 }
+
+/// A client, its project's number as text, and a static and a dynamic cohort with people.
+async fn prepared() -> (Client, String, i64, i64) {
+    let (project, listed, dynamic) = blocking(|| {
+        let project = Project::new();
+        project.people([("ann", json!({"plan": "pro"})), ("bob", json!({}))]);
+        let listed = project.cohort(json!({"name": "Listed", "is_static": true}));
+        let pros = any_of(json!([person("plan", "exact", "pro")]));
+        let dynamic = project.cohort(json!({"name": "Pros", "filters": pros}));
+        project.settle(dynamic);
+        (project, listed, dynamic)
+    })
+    .await;
+    (client(&project), project.id.to_string(), listed, dynamic)
+}
+
+#[tokio::test]
+async fn members_are_added_removed_and_uploaded() {
+    let (client, id, cohort, _) = prepared().await;
+    let people = client.persons_list().project_id(&id).stream();
+    let people: Vec<types::Person> = people.try_collect().await.expect("people");
+    let ann = people.iter().find(|one| one.name == "ann").expect("Ann");
+
+    let add = types::PersonsToAdd::builder().person_ids(vec![ann.id.to_string()]);
+    let add = client.cohorts_add_persons_to_static_cohort().body(add);
+    assert!(
+        add.project_id(&id)
+            .id(cohort)
+            .send()
+            .await
+            .expect("added")
+            .success
+    );
+    let theirs = client
+        .persons_cohorts()
+        .project_id(&id)
+        .person_id(ann.id.to_string());
+    let theirs = theirs.send().await.expect("cohorts");
+    assert!(theirs.results.iter().any(|one| one.id == cohort));
+    let remove = types::PersonToRemove::builder().person_id(ann.id.to_string());
+    let remove = client
+        .cohorts_remove_person_from_static_cohort()
+        .body(remove);
+    assert!(
+        remove
+            .project_id(&id)
+            .id(cohort)
+            .send()
+            .await
+            .expect("removed")
+            .success
+    );
+
+    let form = || {
+        let file = reqwest::multipart::Part::text("ann\nnobody\n").file_name("people.csv");
+        reqwest::multipart::Form::new()
+            .text("is_static", "true")
+            .part("csv", file)
+    };
+    let made = client
+        .cohorts_create_multipart(&id, form())
+        .await
+        .expect("created");
+    assert_eq!(
+        made.upload.as_ref().map(|one| (one.added, one.unknown)),
+        Some((1, 1))
+    );
+    let changed = client
+        .cohorts_partial_update_multipart(&id, cohort, form())
+        .await;
+    assert_eq!(changed.expect("changed").count, Some(1));
+    let again = client
+        .cohorts_update_multipart(&id, cohort, form())
+        .await
+        .expect("changed");
+    let again = again.upload.as_ref().expect("an upload").id;
+    let uploads = client.cohorts_uploads().project_id(&id).id(cohort).stream();
+    let uploads: Vec<types::Upload> = uploads.try_collect().await.expect("uploads");
+    assert_eq!((uploads.len(), uploads[0].id), (2, again));
+    let upload = client
+        .cohorts_upload()
+        .project_id(&id)
+        .id(cohort)
+        .upload_id(again);
+    assert_eq!(
+        upload.send().await.expect("an upload").problems[0].id,
+        "nobody"
+    );
+}
+
+#[tokio::test]
+async fn a_cohort_is_replaced_copied_and_its_past_is_told() {
+    let (client, id, listed, cohort) = prepared().await;
+    let change = types::PatchedCohort::builder().name(Nullable::Value("Professionals".to_owned()));
+    let changed = client
+        .cohorts_update()
+        .project_id(&id)
+        .id(cohort)
+        .body(change)
+        .send()
+        .await;
+    assert_eq!(
+        changed.expect("changed").name.as_deref(),
+        Some("Professionals")
+    );
+    let copied = client
+        .cohorts_duplicate_as_static_cohort()
+        .project_id(&id)
+        .id(cohort);
+    assert_eq!(copied.send().await.expect("copied").count, Some(1));
+    let history = client
+        .cohorts_calculation_history()
+        .project_id(&id)
+        .id(cohort)
+        .send()
+        .await;
+    assert_eq!(history.expect("a history").count, 1);
+    let uses = client
+        .cohorts_used_in()
+        .project_id(&id)
+        .id(listed)
+        .send()
+        .await;
+    assert_eq!(uses.expect("uses").cohorts.total, 0);
+    let own = client
+        .cohorts_activity()
+        .project_id(&id)
+        .id(cohort)
+        .send()
+        .await;
+    assert_eq!(own.expect("changes").total_count, 2);
+    let all = client.cohorts_all_activity().project_id(&id).send().await;
+    assert_eq!(all.expect("changes").total_count, 4);
+}
+
+#[tokio::test]
+async fn people_are_shown_downloaded_and_deleted() {
+    let (client, id, _, cohort) = prepared().await;
+    let lines = client
+        .cohorts_persons_ndjson(&id, cohort, &[])
+        .await
+        .expect("an answer");
+    let line = lines.text().await.expect("a text");
+    let ann: types::Person = serde_json::from_str(line.trim()).expect("a person");
+    let shown = client
+        .persons_retrieve()
+        .project_id(&id)
+        .uuid(ann.id.to_string())
+        .send()
+        .await;
+    assert_eq!(shown.expect("a person").distinct_ids, ["ann"]);
+    let table = client
+        .persons_list_csv(&id, &[("distinct_id", "ann")])
+        .await
+        .expect("an answer");
+    assert_eq!(table.text().await.expect("a text").lines().count(), 2);
+    let deleted = client
+        .persons_destroy()
+        .project_id(&id)
+        .uuid(ann.id.to_string())
+        .send()
+        .await;
+    deleted.expect("deleted");
+    let left = client
+        .persons_list_ndjson(&id, &[])
+        .await
+        .expect("an answer");
+    assert_eq!(left.text().await.expect("a text").lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_key_tells_what_it_reaches_and_for_whom_it_acts() {
+    let (client, id, _, _) = prepared().await;
+    let projects = client.projects_list().stream();
+    let projects: Vec<types::Project> = projects.try_collect().await.expect("projects");
+    assert_eq!(projects.len(), 1);
+    let project = client
+        .projects_retrieve()
+        .project_id(&id)
+        .send()
+        .await
+        .expect("a project");
+    assert_eq!(project.id, projects[0].id);
+    let me = client
+        .users_retrieve()
+        .send()
+        .await
+        .expect("a member of the team");
+    assert_eq!(me.team.api_token, project.api_token);
+}
+
+/// The generated client has no method that is not called above.
+#[test]
+fn every_method_of_the_client_is_called() {
+    let read = |path: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        std::fs::read_to_string(format!("{root}/{path}")).expect("a file")
+    };
+    let generated = read("crates/cohorts-client/src/generated.rs");
+    let calls = read("tests/client.rs");
+    let mut methods = Vec::new();
+    // Those of the client itself stand at the first level; builders are further in.
+    let names = generated.lines().filter_map(|line| {
+        let rest = line
+            .strip_prefix("    pub fn ")
+            .or(line.strip_prefix("    pub async fn "))?;
+        rest.split_once('(')
+    });
+    for (name, arguments) in names {
+        if arguments.starts_with("&self") || arguments.is_empty() {
+            methods.push(name.to_owned());
+        }
+    }
+    assert!(
+        methods.len() >= crate::spec::operations().len(),
+        "{methods:?}"
+    );
+    let missing: Vec<&String> = methods
+        .iter()
+        .filter(|name| !calls.contains(&format!(".{name}(")))
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
