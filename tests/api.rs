@@ -2,7 +2,6 @@
 //!
 //! Left out, as there is nothing here that could be asked:
 //!
-//! - 86: nobody can have several distinct ids yet.
 //! - 108: an upload is read within its request, so there is no importer beside it that could fail.
 //! - 119 to 124: there are no feature flags, no insights and no filters of test accounts.
 //!

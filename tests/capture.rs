@@ -247,3 +247,26 @@ fn what_is_sent_again_does_not_undo_what_was_told_since() {
     project.capture(first);
     assert_eq!(properties(&project), json!({"plan": "pro"}));
 }
+
+#[test]
+fn an_id_that_nobody_has_goes_to_whoever_has_the_other() {
+    let project = Project::new();
+    let identify = |id: &str, other: &str| json!({"event": "$identify", "distinct_id": id, "properties": {"$anon_distinct_id": other}});
+    let alias = |id: &str, other: &str| json!({"event": "$create_alias", "distinct_id": id, "properties": {"alias": other}});
+    project.capture(json!([{"event": "x", "distinct_id": "anon1"}]));
+    // Somebody known gets the other id, and somebody new both.
+    project.capture(json!([
+        identify("ann", "anon1"),
+        identify("bob", "anon2"),
+        alias("bob", "b3")
+    ]));
+    for (one, other) in [("ann", "anon1"), ("bob", "anon2"), ("bob", "b3")] {
+        assert_eq!(project.person(one), project.person(other), "{one} {other}");
+    }
+    assert_ne!(project.person("ann"), project.person("bob"));
+    let people = project.get("persons/").json();
+    assert_eq!(people["results"].as_array().map(Vec::len), Some(2));
+    // Two people who turn out to be one stay two for now.
+    project.capture(json!([identify("ann", "bob")]));
+    assert_ne!(project.person("ann"), project.person("bob"));
+}

@@ -96,7 +96,6 @@ fn case_085_a_person_is_shown_with_these_fields() {
 }
 
 #[test]
-#[ignore = "a person cannot have several distinct ids yet"]
 fn case_086_a_person_is_shown_with_ten_distinct_ids_at_most() {
     let project = Project::new();
     let one_more = |number: u32| {

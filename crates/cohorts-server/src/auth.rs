@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::store::keys::{self, Teammate};
-use crate::store::projects::{self, Project};
+use crate::store::projects::Project;
 use crate::store::{Conn, ProjectId, Store};
 
 /// The scope that includes all others.
@@ -111,25 +111,37 @@ fn find(
     credentials: &Credentials,
     project: Option<&str>,
 ) -> Result<Caller, Error> {
-    let found = keys::find_by_hash(conn, &hash(&credentials.key))?;
-    let (key, teammate) = found.ok_or_else(|| unknown_key(credentials.source))?;
-    let reached = match key.every_project {
-        true => None,
-        false => Some(keys::projects_of(conn, key.id)?),
+    let named = project.filter(|project| *project != "@current");
+    let number: Option<Result<i64, _>> = named.map(str::parse);
+    // What is no number is no project's.
+    let asked = number.map(|number| number.unwrap_or(0));
+    let found = keys::reach(conn, &hash(&credentials.key), asked)?;
+    let reach = found.ok_or_else(|| unknown_key(credentials.source))?;
+    let project = match (reach.project, project) {
+        (Some(project), _) => project,
+        (None, Some(_)) => return Err(Error::ProjectNotFound),
+        (None, None) => {
+            return Err(Error::PermissionDenied {
+                detail: "API key does not have access to any project.".to_owned(),
+            });
+        }
     };
-    let project = match project {
-        None => current(conn, reached.as_deref())?.ok_or(Error::PermissionDenied {
-            detail: "API key does not have access to any project.".to_owned(),
-        })?,
-        Some("@current") => current(conn, reached.as_deref())?.ok_or(Error::ProjectNotFound)?,
-        Some(id) => named(conn, id, reached.as_deref())?,
-    };
+    let restricted = reach.restricted_to.as_ref();
+    if restricted.is_some_and(|projects| !projects.contains(&project.id)) {
+        return Err(Error::PermissionDenied {
+            detail: format!(
+                "API key does not have access to the requested project: ID {}.",
+                project.id
+            ),
+        });
+    }
+    let reached = reach.restricted_to;
     Ok(Caller {
-        key: key.id,
-        teammate,
+        key: reach.key,
+        teammate: reach.teammate,
         project,
-        reached,
-        scopes: key.scopes,
+        reached: reached.map(|ids| ids.into_iter().map(ProjectId).collect()),
+        scopes: reach.scopes,
     })
 }
 
@@ -143,34 +155,6 @@ fn unknown_key(source: CredentialSource) -> Error {
         code: "authentication_failed",
         detail: format!("Personal API key found in {place} is invalid."),
     }
-}
-
-/// The first project that the key reaches.
-fn current(conn: &mut Conn, reached: Option<&[ProjectId]>) -> Result<Option<Project>, Error> {
-    Ok(match reached {
-        None => projects::first(conn)?,
-        Some(reached) => match reached.first() {
-            Some(id) => projects::find(conn, *id)?,
-            None => None,
-        },
-    })
-}
-
-fn named(conn: &mut Conn, id: &str, reached: Option<&[ProjectId]>) -> Result<Project, Error> {
-    let id = id
-        .parse()
-        .map(ProjectId)
-        .map_err(|_| Error::ProjectNotFound)?;
-    let project = projects::find(conn, id)?.ok_or(Error::ProjectNotFound)?;
-    if reached.is_some_and(|reached| !reached.contains(&id)) {
-        return Err(Error::PermissionDenied {
-            detail: format!(
-                "API key does not have access to the requested project: ID {}.",
-                id.0
-            ),
-        });
-    }
-    Ok(project)
 }
 
 #[cfg(test)]

@@ -71,6 +71,8 @@ impl fmt::Display for Refusal {
 pub struct Item {
     pub event: String,
     pub distinct_id: String,
+    /// Another distinct id of the same person, where the item tells it.
+    other_id: Option<String>,
     pub timestamp: DateTime<Utc>,
     pub uuid: Uuid,
     pub properties: Map<String, Value>,
@@ -113,7 +115,13 @@ impl Item {
             }
         }
         let sent = item.get("uuid").and_then(Value::as_str);
+        let other_id = match event.as_str() {
+            "$identify" => properties.get("$anon_distinct_id"),
+            "$create_alias" | "$merge_dangerously" => properties.get("alias"),
+            _ => None,
+        };
         Ok(Self {
+            other_id: name(other_id),
             event,
             distinct_id,
             timestamp: item.get("timestamp").and_then(instant).unwrap_or(now),
@@ -209,23 +217,17 @@ fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error
     }
     let mut pooled = store.connection()?;
     let conn = &mut *pooled;
-    let mut ids: Vec<&str> = items.iter().map(|item| item.distinct_id.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
+    let told = |item: &'_ Item| [Some(item.distinct_id.clone()), item.other_id.clone()];
+    let ids: BTreeSet<String> = items.iter().flat_map(told).flatten().collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let known = persons::numbers_of(conn, place, &ids)?;
-    let unknown: Vec<&str> = ids
-        .into_iter()
-        .filter(|id| !known.contains_key(*id))
-        .collect();
-    let numbers = store.numbers.take(conn, place, unknown.len())?;
-    let wanted: BTreeMap<&str, i64> = unknown.into_iter().zip(numbers).collect();
+    let taken = store.numbers.take(conn, place, ids.len() - known.len())?;
+    let wanted = wanted_ids(items, &known, &taken);
     conn.build_transaction().run(|conn| {
         let mut numbers = known;
         let claimed = persons::claim_ids(conn, place, &wanted)?;
-        let made = claimed
-            .iter()
-            .filter(|(id, number)| wanted.get(id.as_str()) == Some(*number));
-        let made: HashSet<i64> = made.map(|(_, number)| *number).collect();
+        let made = claimed.values().filter(|number| taken.contains(number));
+        let made: HashSet<i64> = made.copied().collect();
         numbers.extend(claimed);
         // What is told again must not undo what was told since.
         let days: Vec<NaiveDate> = items
@@ -245,6 +247,31 @@ fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error
         persons::upsert(conn, place, batch, &people)?;
         Ok(events::append(conn, place, batch, &mut rows)?)
     })
+}
+
+/// Whose each distinct id is to be that nobody has yet: of whoever has another id of the same person, else of
+/// somebody new. Two people who turn out to be one stay two.
+fn wanted_ids<'a>(
+    items: &'a [Item],
+    known: &HashMap<String, i64>,
+    free: &[i64],
+) -> BTreeMap<&'a str, i64> {
+    let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut free = free.iter().copied();
+    for item in items {
+        let ids = [Some(item.distinct_id.as_str()), item.other_id.as_deref()];
+        let number = |id: &str| known.get(id).or(wanted.get(id)).copied();
+        let theirs = ids.into_iter().flatten().find_map(number);
+        let Some(theirs) = theirs.or_else(|| free.next()) else {
+            continue;
+        };
+        for id in ids.into_iter().flatten() {
+            if !known.contains_key(id) {
+                wanted.entry(id).or_insert(theirs);
+            }
+        }
+    }
+    wanted
 }
 
 fn row(item: &Item, numbers: &HashMap<String, i64>) -> NewEvent {
@@ -288,10 +315,16 @@ fn told_people(
         .iter()
         .map(|person| (person.number, person.clone()))
         .collect();
-    people.extend(made.iter().map(|number| new_person(*number, &told[number])));
+    // Of somebody new there may be nothing but another distinct id.
+    let items = |number: i64| told.get(&number).map_or(&[][..], Vec::as_slice);
+    people.extend(
+        made.iter()
+            .map(|number| new_person(*number, items(*number))),
+    );
     people.sort_by_key(|person| person.number);
     for person in &mut people {
-        tell(person, &told[&person.number]);
+        let number = person.number;
+        tell(person, items(number));
     }
     people.retain(|person| before.get(&person.number) != Some(person));
     Ok(people)

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
-use diesel::connection::InstrumentationEvent;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::r2d2::{self, ConnectionManager, CustomizeConnection, Pool, PooledConnection};
+use diesel::r2d2::Pool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use prometheus::IntCounter;
@@ -29,6 +28,7 @@ pub mod keys;
 pub mod members;
 pub mod order;
 pub mod persons;
+mod pool;
 pub mod projects;
 mod schema;
 #[cfg(test)]
@@ -37,6 +37,7 @@ pub mod uploads;
 
 pub use diesel::QueryResult;
 pub use json::JsonText;
+use pool::{Lent, Manager};
 
 /// The connection that every function of the store works on.
 pub type Conn = PgConnection;
@@ -72,7 +73,7 @@ impl ProjectId {
 /// The pool of connections, and the person numbers taken ahead.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool<ConnectionManager<PgConnection>>,
+    pool: Pool<Manager>,
     pub numbers: Arc<persons::Numbers>,
     pub orders: Arc<order::Orders>,
     /// Whether the database can tell how much texts are like each other.
@@ -93,8 +94,10 @@ impl Store {
             .max_size(POOL_SIZE)
             .min_idle(Some(1))
             .connection_timeout(POOL_WAIT)
-            .connection_customizer(Box::new(Counting(statements.clone())))
-            .build(ConnectionManager::<PgConnection>::new(url))?;
+            .build(Manager {
+                url: url.to_owned(),
+                statements: statements.clone(),
+            })?;
         Ok(Self {
             pool,
             numbers: Arc::default(),
@@ -138,8 +141,8 @@ impl Store {
     }
 
     /// A connection for code that runs on a thread of its own. Waits for a free one for a bounded time.
-    pub fn connection(&self) -> Result<PooledConnection<ConnectionManager<PgConnection>>, Error> {
-        self.pool.get().map_err(|cause| {
+    pub fn connection(&self) -> Result<Lent, Error> {
+        self.pool.get().map(Lent).map_err(|cause| {
             log::warn!("no connection to the database: {cause}");
             Error::Unavailable
         })
@@ -152,22 +155,6 @@ impl Store {
             state.connections - state.idle_connections,
             state.connections,
         )
-    }
-}
-
-/// Has every connection count its statements.
-#[derive(Debug)]
-struct Counting(IntCounter);
-
-impl CustomizeConnection<PgConnection, r2d2::Error> for Counting {
-    fn on_acquire(&self, conn: &mut PgConnection) -> Result<(), r2d2::Error> {
-        let statements = self.0.clone();
-        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-            if matches!(event, InstrumentationEvent::StartQuery { .. }) {
-                statements.inc();
-            }
-        });
-        Ok(())
     }
 }
 

@@ -60,12 +60,14 @@ impl CohortsApi for Service {
             if query.hide_behavioral_cohorts {
                 wanted.hidden = list::behavioral(cohorts::dynamic_definitions(conn, project)?);
             }
-            let (rows, count) = cohorts::list(conn, project, &wanted, similar, limit, offset)?;
-            Ok((count, show::all(conn, rows)?))
+            Ok(cohorts::list(
+                conn, project, &wanted, similar, limit, offset,
+            )?)
         };
-        let (count, rows) = self.store.snapshot(read).await?;
+        // What is hidden, and beyond the end the count, may be a moment older than the rows.
+        let (rows, count) = self.store.read(read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
-        let item = |cohort| list::item(cohort, query.basic, search.as_deref());
+        let item = |row| list::item(show::one(row), query.basic, search.as_deref());
         Ok(CohortsListResponse::Status200(PaginatedCohortList {
             count,
             next,

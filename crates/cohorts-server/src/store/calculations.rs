@@ -2,8 +2,6 @@
 //!
 //! A worker claims a cohort for a lease; whatever it writes later must still bear its attempt.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 
@@ -217,10 +215,14 @@ pub fn fail(
     code: &str,
     error: &str,
 ) -> QueryResult<()> {
+    // A text in the database cannot hold NUL, and whoever wrote the criteria may have put one in.
+    let error = &error.replace('\0', "\u{fffd}");
     conn.transaction(|conn| {
         let failed = diesel::update(claimed!(claimed))
             .set((
                 cohorts::errors_calculating.eq(cohorts::errors_calculating + 1),
+                cohorts::last_error_code.eq(code),
+                cohorts::last_error.eq(error),
                 cohorts::retry_at.eq(retry_at),
                 cohorts::lease_until.eq(None::<DateTime<Utc>>),
                 cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
@@ -245,8 +247,6 @@ fn finish(
     count: Option<i64>,
     failure: Option<(&str, &str)>,
 ) -> QueryResult<()> {
-    // A text in the database cannot hold NUL, and whoever wrote the criteria may have put one in.
-    let error = failure.map(|(_, error)| error.replace('\0', "\u{fffd}"));
     let own = calculations::table
         .filter(calculations::cohort_id.eq(claimed.id))
         .filter(calculations::attempt.eq(claimed.attempt));
@@ -255,7 +255,7 @@ fn finish(
             calculations::finished_at.eq(Utc::now()),
             calculations::count.eq(count),
             calculations::error_code.eq(failure.map(|(code, _)| code)),
-            calculations::error.eq(error),
+            calculations::error.eq(failure.map(|(_, error)| error)),
         ))
         .execute(conn)?;
     Ok(())
@@ -277,30 +277,6 @@ pub fn prune_history(conn: &mut Conn, id: CohortId, kept: i64) -> QueryResult<()
         diesel::delete(old).execute(conn)?;
     }
     Ok(())
-}
-
-/// Why a calculation failed.
-#[derive(Clone, Debug, Queryable)]
-pub struct Failure {
-    pub cohort_id: i64,
-    pub code: Option<String>,
-    pub error: Option<String>,
-}
-
-/// The last failure of each of these cohorts that ever had one, also if later calculations ended well.
-pub fn last_failures(conn: &mut Conn, ids: &[i64]) -> QueryResult<HashMap<i64, Failure>> {
-    let rows: Vec<Failure> = calculations::table
-        .filter(calculations::cohort_id.eq_any(ids))
-        .filter(calculations::error.is_not_null())
-        .distinct_on(calculations::cohort_id)
-        .order((calculations::cohort_id, calculations::started_at.desc()))
-        .select((
-            calculations::cohort_id,
-            calculations::error_code,
-            calculations::error,
-        ))
-        .load(conn)?;
-    Ok(rows.into_iter().map(|row| (row.cohort_id, row)).collect())
 }
 
 /// A calculation that was begun.

@@ -3,13 +3,14 @@
 //! `pending_version` counts what was asked for and `version` what was answered; a cohort is calculating while
 //! the first is ahead.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
-use diesel::dsl::now;
+use diesel::dsl::{IntoBoxed, LeftJoin, count_star, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -35,11 +36,16 @@ pub struct Definition {
 impl Definition {
     /// The criteria as callers see them: the filters, else the tree that the legacy groups stand for,
     /// else a tree without criteria.
-    pub fn criteria(&self) -> Result<JsonText, FilterError> {
+    pub fn criteria(&self) -> Result<Cow<'_, JsonText>, FilterError> {
         match &self.filters {
-            Some(filters) if !matches!(filters.0.as_str(), "{}" | "null") => Ok(filters.clone()),
-            _ if self.groups.0 == "[]" => Ok(JsonText(r#"{"properties":{}}"#.to_owned())),
-            _ => filters_from_groups(&self.groups.parse()).map(|tree| JsonText::of(&tree)),
+            Some(filters) if !matches!(filters.0.as_str(), "{}" | "null") => {
+                Ok(Cow::Borrowed(filters))
+            }
+            _ if self.groups.0 == "[]" => {
+                Ok(Cow::Owned(JsonText(r#"{"properties":{}}"#.to_owned())))
+            }
+            _ => filters_from_groups(&self.groups.parse())
+                .map(|tree| Cow::Owned(JsonText::of(&tree))),
         }
     }
 
@@ -62,7 +68,6 @@ pub struct Cohort {
     pub project_id: i64,
     #[diesel(embed)]
     pub definition: Definition,
-    pub created_by: Option<i64>,
     pub created_at: DateTime<Utc>,
     pub version: Option<i64>,
     pub pending_version: Option<i64>,
@@ -71,6 +76,9 @@ pub struct Cohort {
     pub is_calculating: bool,
     pub last_calculation: Option<DateTime<Utc>>,
     pub errors_calculating: i64,
+    /// Why the last failed calculation failed, also where later ones ended well.
+    pub last_error_code: Option<String>,
+    pub last_error: Option<String>,
     pub attempt: i64,
 }
 
@@ -241,7 +249,7 @@ diesel::define_sql_function! {
     fn texticregexeq(text: Nullable<Text>, pattern: Text) -> Nullable<Bool>;
 }
 
-type Rows<'a> = cohorts::BoxedQuery<'a, Pg>;
+type Rows<'a> = IntoBoxed<'a, LeftJoin<cohorts::table, teammates::table>, Pg>;
 
 /// One page of the cohorts that are wanted, newest first, or best match first; and how many there are.
 pub fn list(
@@ -260,19 +268,30 @@ pub fn list(
             page = page.then_order_by(likeness.desc());
         }
     }
-    let rows: Vec<Cohort> = page
+    let rows: Vec<(Cohort, Option<Teammate>, i64)> = page
         .then_order_by((cohorts::created_at.desc(), cohorts::id.desc()))
-        .select(Cohort::as_select())
+        .select((
+            Cohort::as_select(),
+            Option::<Teammate>::as_select(),
+            count_star().over(),
+        ))
         .load(conn)?;
-    let count = found(project, wanted, similar).count().get_result(conn)?;
-    Ok((with_creators(conn, rows)?, count))
+    let count = match rows.first() {
+        Some((_, _, count)) => *count,
+        None if offset == 0 => 0,
+        // Beyond the end there is no row to tell it.
+        None => found(project, wanted, similar).count().get_result(conn)?,
+    };
+    let rows = rows.into_iter().map(|(row, creator, _)| (row, creator));
+    Ok((rows.collect(), count))
 }
 
 fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> {
     let mut rows = cohorts::table
+        .left_join(teammates::table)
+        .into_boxed()
         .filter(cohorts::project_id.eq(project.0))
-        .filter(diesel::dsl::not(cohorts::deleted))
-        .into_boxed();
+        .filter(diesel::dsl::not(cohorts::deleted));
     if let Some(is_static) = wanted.is_static {
         rows = rows.filter(cohorts::is_static.eq(is_static));
     }
@@ -304,20 +323,6 @@ fn word_beginnings(term: &str) -> Option<String> {
     let words = term.split(|c: char| !c.is_alphanumeric());
     let letters: String = words.filter_map(|word| word.chars().next()).collect();
     (!letters.is_empty()).then(|| format!(r"\m[{letters}]"))
-}
-
-fn with_creators(conn: &mut Conn, rows: Vec<Cohort>) -> QueryResult<Vec<WithCreator>> {
-    let ids: Vec<i64> = rows.iter().filter_map(|row| row.created_by).collect();
-    let creators: Vec<Teammate> = teammates::table
-        .filter(teammates::id.eq_any(ids))
-        .select(Teammate::as_select())
-        .load(conn)?;
-    let creators: HashMap<i64, Teammate> = creators.into_iter().map(|one| (one.id, one)).collect();
-    let of = |row: &Cohort| creators.get(&row.created_by?).cloned();
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.clone(), of(&row)))
-        .collect())
 }
 
 /// How many cohorts of the project are not deleted.

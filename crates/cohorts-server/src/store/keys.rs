@@ -1,8 +1,13 @@
 //! Personal keys and the members of the team for whom they act. Keys are stored as hashes only.
 
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{self, Array, BigInt, Bytea, Nullable, Text, Timestamptz};
 use uuid::Uuid;
+
+use super::projects::Project;
 
 use super::schema::{key_projects, keys, teammates};
 use super::{Conn, ProjectId};
@@ -87,14 +92,65 @@ pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> QueryResul
     Ok(key)
 }
 
-/// The live key with this hash, and whom it acts for.
-pub fn find_by_hash(conn: &mut Conn, hash: &[u8]) -> QueryResult<Option<(Key, Teammate)>> {
-    keys::table
-        .inner_join(teammates::table)
-        .filter(keys::hash.eq(hash).and(keys::revoked_at.is_null()))
-        .select((Key::as_select(), Teammate::as_select()))
-        .first(conn)
-        .optional()
+/// A live key with whom it acts for and what it reaches.
+#[derive(Debug, Queryable)]
+pub struct Reach {
+    pub key: i64,
+    pub scopes: Vec<String>,
+    /// The projects that the key is restricted to, lowest number first; nothing for a key that reaches every project.
+    pub restricted_to: Option<Vec<i64>>,
+    pub teammate: Teammate,
+    /// The project that was asked for, else the first that the key reaches, whether or not it may be reached.
+    pub project: Option<Project>,
+}
+
+/// The live key with this hash, in one statement. A diesel query of its own, as those made of text are not prepared.
+struct ByHash<'a> {
+    hash: &'a [u8],
+    project: Option<i64>,
+}
+
+impl QueryId for ByHash<'_> {
+    type QueryId = ByHash<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+type ProjectRow = (BigInt, Text, Text, Text, Timestamptz);
+
+impl Query for ByHash<'_> {
+    type SqlType = (
+        BigInt,
+        Array<Text>,
+        Nullable<Array<BigInt>>,
+        (BigInt, sql_types::Uuid, Text, Text, Timestamptz),
+        Nullable<ProjectRow>,
+    );
+}
+
+impl RunQueryDsl<Conn> for ByHash<'_> {}
+
+impl QueryFragment<Pg> for ByHash<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "select k.id, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
+                p.id, p.name, p.time_zone, p.token, p.created_at \
+             from keys k join teammates t on t.id = k.teammate_id \
+             cross join lateral (select case when k.every_project then null else \
+                array(select kp.project_id from key_projects kp where kp.key_id = k.id order by 1) end as ids) r \
+             left join projects p on p.id = coalesce(",
+        );
+        out.push_bind_param::<Nullable<BigInt>, _>(&self.project)?;
+        out.push_sql(
+            ", case when k.every_project then (select min(id) from projects) else r.ids[1] end) \
+             where k.revoked_at is null and k.hash = ",
+        );
+        out.push_bind_param::<Bytea, _>(&self.hash)
+    }
+}
+
+/// The live key with this hash, and the project with that number, else the key's first one.
+pub fn reach(conn: &mut Conn, hash: &[u8], project: Option<i64>) -> QueryResult<Option<Reach>> {
+    ByHash { hash, project }.get_result(conn).optional()
 }
 
 /// The projects that a key is restricted to, lowest number first; empty for a key that reaches every project.

@@ -94,12 +94,3 @@ pub fn lock(conn: &mut Conn, id: ProjectId) -> QueryResult<()> {
         .first::<i64>(conn)?;
     Ok(())
 }
-
-/// The project with the lowest number.
-pub fn first(conn: &mut Conn) -> QueryResult<Option<Project>> {
-    projects::table
-        .order(projects::id)
-        .select(Project::as_select())
-        .first(conn)
-        .optional()
-}

@@ -53,6 +53,8 @@ diesel::table! {
         retry_at -> Nullable<Timestamptz>,
         attempt -> Int8,
         lease_until -> Nullable<Timestamptz>,
+        last_error_code -> Nullable<Text>,
+        last_error -> Nullable<Text>,
     }
 }
 

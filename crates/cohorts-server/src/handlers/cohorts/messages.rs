@@ -1,11 +1,11 @@
 //! Why a calculation failed, in sentences for people.
 
-use crate::store::calculations::Failure;
+use crate::store::cohorts::Cohort;
 
-/// The sentence of a failure. Where the criteria are at fault, it says what is wrong with them.
-pub fn of_failure(failure: &Failure) -> Option<String> {
-    let detail = failure.error.as_deref().unwrap_or_default();
-    let text = match failure.code.as_deref()? {
+/// The sentence of a cohort's last failure. Where the criteria are at fault, it says what is wrong with them.
+pub fn of_failure(cohort: &Cohort) -> Option<String> {
+    let detail = cohort.last_error.as_deref().unwrap_or_default();
+    let text = match cohort.last_error_code.as_deref()? {
         "capacity" => "The system was busy. The calculation is tried again by itself.",
         "interrupted" => "The calculation was interrupted. It is tried again by itself.",
         "timeout" => {

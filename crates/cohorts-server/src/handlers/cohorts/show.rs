@@ -6,35 +6,24 @@ use cohorts_engine::legacy::rewrite_groups;
 
 use super::messages;
 use crate::error::Error;
-use crate::store::calculations;
 use crate::store::cohorts::{self, WithCreator};
 use crate::store::keys::Teammate;
 use crate::store::{CohortId, Conn, JsonText, ProjectId};
 
 /// A cohort of the project as callers see it.
 pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
-    let row = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-    let mut shown = all(conn, vec![row])?;
-    shown.pop().ok_or(Error::NotFound)
+    let row = cohorts::find(conn, project, id)?;
+    row.map(one).ok_or(Error::NotFound)
 }
 
-/// Cohorts as callers see them; the number of statements does not grow with that of the rows.
-pub fn all(conn: &mut Conn, rows: Vec<WithCreator>) -> Result<Vec<Cohort>, Error> {
-    let ids: Vec<i64> = rows.iter().map(|(cohort, _)| cohort.id).collect();
-    let failures = calculations::last_failures(conn, &ids)?;
-    let shown = rows.into_iter().map(|row| {
-        let failure = failures.get(&row.0.id);
-        one(row, failure.and_then(messages::of_failure))
-    });
-    Ok(shown.collect())
-}
-
-fn one((row, creator): WithCreator, last_error_message: Option<String>) -> Cohort {
+pub fn one((row, creator): WithCreator) -> Cohort {
+    let last_error_message = messages::of_failure(&row);
     let definition = row.definition;
     // What is stored was read before, so only a hand in the database can make this fail.
-    let criteria = definition
-        .criteria()
-        .unwrap_or_else(|_| JsonText("{\"properties\":{}}".to_owned()));
+    let criteria = match definition.criteria() {
+        Ok(criteria) => criteria.into_owned(),
+        Err(_) => JsonText("{\"properties\":{}}".to_owned()),
+    };
     let groups = match definition.groups.0.as_str() {
         "[]" => definition.groups,
         _ => JsonText::of(&rewrite_groups(&definition.groups.parse())),

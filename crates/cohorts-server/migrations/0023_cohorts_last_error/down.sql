@@ -1,0 +1,1 @@
+alter table cohorts drop column last_error_code, drop column last_error;
