@@ -1,23 +1,26 @@
 //! JSON that is kept as it was written.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+/// By this name serde_json knows text that is JSON already. Its `RawValue` would read through the text once more.
+const RAW: &str = "$serde_json::private::RawValue";
 
 /// The text of one JSON value.
 ///
 /// It is stored and answered without being parsed, so unknown keys, their order and the form of numbers survive.
-#[derive(Debug, Clone, Serialize)]
-#[serde(transparent)]
-pub struct RawJson(Box<RawValue>);
+#[derive(Debug, Clone)]
+pub struct RawJson(String);
 
 impl RawJson {
-    /// Takes text which is JSON already, such as a column of the database.
-    pub fn from_string(text: String) -> Result<Self, serde_json::Error> {
-        RawValue::from_string(text).map(Self)
+    /// Takes text that is JSON already, such as a column of that type in the database; it is not looked at.
+    pub fn trusted(text: String) -> Self {
+        Self(text)
     }
 
     pub fn as_str(&self) -> &str {
-        self.0.get()
+        &self.0
     }
 
     pub fn is_null(&self) -> bool {
@@ -43,15 +46,22 @@ impl RawJson {
 
 impl<'de> Deserialize<'de> for RawJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::deserialize(deserializer).map(Self)
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(Box::<str>::from(raw).into_string()))
+    }
+}
+
+impl Serialize for RawJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut raw = serializer.serialize_struct(RAW, 1)?;
+        raw.serialize_field(RAW, &self.0)?;
+        raw.end()
     }
 }
 
 impl From<&serde_json::Value> for RawJson {
     fn from(value: &serde_json::Value) -> Self {
-        RawValue::from_string(value.to_string())
-            .map(Self)
-            .expect("a value is written as JSON")
+        Self(value.to_string())
     }
 }
 
@@ -72,16 +82,19 @@ mod tests {
         assert_eq!(raw.as_str(), text);
         assert_eq!(serde_json::to_string(&raw).unwrap(), text);
         assert_eq!(raw.parse()["b"], 1.0);
+        // Within other values too, where it must not become a text or an object of its own.
+        let list = serde_json::to_string(&[&raw, &RawJson::trusted("null".to_owned())]);
+        assert_eq!(list.unwrap(), format!("[{text},null]"));
     }
 
     #[test]
     fn what_is_not_json_is_refused() {
-        assert!(RawJson::from_string("{".to_owned()).is_err());
+        assert!(serde_json::from_str::<RawJson>("{").is_err());
     }
 
     #[test]
     fn text_without_a_value_is_read_as_null() {
-        let raw = RawJson::from_string("1e999".to_owned()).unwrap();
+        let raw = RawJson::trusted("1e999".to_owned());
         assert_eq!(raw.parse(), serde_json::Value::Null);
     }
 

@@ -64,7 +64,7 @@ impl CohortsApi for Service {
                 conn, project, &wanted, similar, limit, offset,
             )?)
         };
-        // What is hidden, and beyond the end the count, may be a moment older than the rows.
+        // What is hidden may be a moment older than the rows, and their count a moment younger.
         let (rows, count) = self.store.read(read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         let item = |row| list::item(show::one(row), query.basic, search.as_deref());

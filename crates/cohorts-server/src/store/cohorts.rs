@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
-use diesel::dsl::{IntoBoxed, LeftJoin, count_star, now};
+use diesel::dsl::{IntoBoxed, LeftJoin, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -260,7 +260,10 @@ pub fn list(
     limit: i64,
     offset: i64,
 ) -> QueryResult<(Vec<WithCreator>, i64)> {
-    let mut page = found(project, wanted, similar).limit(limit).offset(offset);
+    // One more tells whether this page is the last, which then tells how many there are.
+    let mut page = found(project, wanted, similar)
+        .limit(limit.saturating_add(1))
+        .offset(offset);
     if let Some(term) = &wanted.search {
         page = page.order(cohorts::name.ilike(holding(term)).desc());
         if similar {
@@ -268,22 +271,18 @@ pub fn list(
             page = page.then_order_by(likeness.desc());
         }
     }
-    let rows: Vec<(Cohort, Option<Teammate>, i64)> = page
+    let mut rows: Vec<WithCreator> = page
         .then_order_by((cohorts::created_at.desc(), cohorts::id.desc()))
-        .select((
-            Cohort::as_select(),
-            Option::<Teammate>::as_select(),
-            count_star().over(),
-        ))
+        .select((Cohort::as_select(), Option::<Teammate>::as_select()))
         .load(conn)?;
-    let count = match rows.first() {
-        Some((_, _, count)) => *count,
-        None if offset == 0 => 0,
-        // Beyond the end there is no row to tell it.
-        None => found(project, wanted, similar).count().get_result(conn)?,
+    let shown = rows.len() as i64;
+    let is_last = shown <= limit && (shown > 0 || offset == 0);
+    let count = match is_last {
+        true => offset + shown,
+        false => found(project, wanted, similar).count().get_result(conn)?,
     };
-    let rows = rows.into_iter().map(|(row, creator, _)| (row, creator));
-    Ok((rows.collect(), count))
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok((rows, count))
 }
 
 fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> {

@@ -81,7 +81,7 @@ fn the_tables_keep_the_schema_rules() {
     let directory = TempDir::new().unwrap();
     let postgres = Postgres::start(&hasty(directory.path())).unwrap();
     let store = Store::open(&postgres.url()).unwrap();
-    let conn = &mut store.connection().unwrap();
+    let conn: &mut Conn = &mut store.connection().unwrap();
 
     let mut known = [&CONTROL[..], &PERSON[..]].concat();
     known.sort_unstable();

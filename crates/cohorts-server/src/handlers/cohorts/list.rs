@@ -56,10 +56,12 @@ pub fn behavioral(definitions: Vec<(i64, Definition)>) -> Vec<i64> {
 
 /// A row; a basic one has no definition. With a search it says how it was found.
 pub fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
-    let name = cohort.name.as_deref().unwrap_or_default().to_lowercase();
-    let search_match_type = search.map(|term| match name.contains(&term.to_lowercase()) {
-        true => CohortListItemSearchMatchType::Exact,
-        false => CohortListItemSearchMatchType::Similar,
+    let search_match_type = search.map(|term| {
+        let name = cohort.name.as_deref().unwrap_or_default().to_lowercase();
+        match name.contains(&term.to_lowercase()) {
+            true => CohortListItemSearchMatchType::Exact,
+            false => CohortListItemSearchMatchType::Similar,
+        }
     });
     // A field that may be missing is left out when it is none, so null has to be said.
     let query = cohort.query.unwrap_or_else(|| RawJson::from(&Value::Null));
