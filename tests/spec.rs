@@ -67,6 +67,13 @@ impl Operation {
             .collect()
     }
 
+    /// Whether it answers JSON where all goes well.
+    pub fn answers_json(&self) -> bool {
+        let good = self.statuses().into_iter().find(|status| *status < 300);
+        let good = good.and_then(|status| self.response(status));
+        good.is_some_and(|answer| answer["content"].get("application/json").is_some())
+    }
+
     fn response(&self, status: u16) -> Option<&'static Value> {
         let responses = &self.about["responses"];
         let one = responses.get(status.to_string());

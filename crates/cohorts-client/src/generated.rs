@@ -2278,12 +2278,13 @@ pub mod types {
             Default::default()
         }
     }
-    /// Ours. What became of the rows of a file; a row is in one class. Rows without anything in them are not counted.
+    /// Ours. What became of the rows of a file. Where each row names one person, every row is in one of the classes
+    /// added, already_members, unknown and bad_rows. Rows without anything in them are not counted.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Upload {
         /// People who are members by this file. An e-mail address names all people who have it.
         pub added: i64,
-        /// Rows naming people who were members before, or whom an earlier row named.
+        /// People in the file who were members before, and rows that named only people whom an earlier row named.
         pub already_members: i64,
         /// Rows without an id, or with one that cannot be anybody's.
         pub bad_rows: i64,
@@ -2303,7 +2304,7 @@ pub mod types {
         pub removed: i64,
         /// Rows with something in them, without a header.
         pub rows: i64,
-        /// Rows with an id that nobody has.
+        /// Rows with an id that nobody has, or had no longer when the members changed.
         pub unknown: i64,
     }
     impl Upload {
@@ -9208,6 +9209,8 @@ pub mod types {
 /// `.json`, `.csv` or `.ndjson` at the end of a path below `/api/projects/` stands for `format=json` and so on,
 /// and `/api/cohort/…` for `/api/projects/@current/cohorts/…`.
 ///
+/// **Forms.** An answer is JSON unless it says otherwise; another form by `format=` or in the path is answered by 404, and one that `Accept` does not take by 406.
+///
 /// **Errors.** Every error that has a body has this one: `type`, `code`, `detail`, `attr`; one error per answer, the first.
 ///
 /// **Times** are ISO 8601 in UTC.
@@ -9608,7 +9611,7 @@ impl Client {
     /// As CSV (`format=csv`, or an `Accept` header that asks for `text/csv`) there is a row per person,
     /// and without a `limit` all of them: `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and on,
     /// and the properties as `properties.<name>`, with dots between the names of nested ones.
-    /// Columns come in the order of their names. A cohort without members has an empty body.
+    /// Columns come in the order of their names. A cohort without members has an empty body, which is no file that can be uploaded.
     ///
     /// As NDJSON (`format=ndjson`, or `application/x-ndjson` in `Accept`; ours) there is a line per person, in the form of `results`,
     /// and without a `limit` all of them.

@@ -20,7 +20,7 @@ use crate::store::blocks::Snapshot;
 use crate::store::calculations;
 use crate::store::cohorts::Cohort;
 use crate::store::projects::{self, Project};
-use crate::store::{Place, ProjectId, Store, events, forgotten, members};
+use crate::store::{self, Conn, Place, ProjectId, Store, events, forgotten, members};
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -157,12 +157,38 @@ fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
 /// To a static cohort people are only added.
 fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
-    let place = cohort.project().place();
-    let base = cohort.member_version;
-    let written = conn.build_transaction().run(|conn| {
+    let Some(written) = write(conn, cohort, found, seen)? else {
+        return Ok(());
+    };
+    if let Some(count) = show(conn, cohort, written, seen)? {
+        members::prune(
+            conn,
+            cohort.project().place(),
+            cohort.id(),
+            cohort.member_version,
+        )?;
+        calculations::prune_history(conn, cohort.id(), HISTORY)?;
+        log::info!("cohort {}: {count} people", cohort.id);
+    }
+    Ok(())
+}
+
+/// What was written: the members, and the last batch of the log that was known then.
+type Written = (RoaringBitmap, i64);
+
+/// Writes the chunks that differ; nothing where the claim is lost.
+fn write(
+    conn: &mut Conn,
+    cohort: &Cohort,
+    found: RoaringBitmap,
+    seen: i64,
+) -> Result<Option<Written>, Error> {
+    let (place, base) = (cohort.project().place(), cohort.member_version);
+    store::transaction(conn, |conn| {
         if !calculations::lock_claimed(conn, cohort)? {
             return Ok(None);
         }
+        let known = events::head(conn, place)?;
         let former = members::read(conn, place, cohort.id(), base)?;
         let mut members = match cohort.definition.is_static {
             true => found | &former,
@@ -172,15 +198,23 @@ fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> R
         members -= forgotten::since(conn, place, seen)?;
         let changed = chunks::changed(&former, &members);
         members::write(conn, place, cohort.id(), base, cohort.attempt, &changed)?;
-        Ok::<_, Error>(Some(members.len() as i64))
-    })?;
-    if let Some(count) = written {
-        calculations::publish(conn, cohort, count, seen)?;
-        members::prune(conn, place, cohort.id(), base)?;
-        calculations::prune_history(conn, cohort.id(), HISTORY)?;
-        log::info!("cohort {}: {count} people", cohort.id);
-    }
-    Ok(())
+        Ok(Some((members, known)))
+    })
+}
+
+/// Lets readers see what was written, and tells how many people that is.
+fn show(
+    conn: &mut Conn,
+    cohort: &Cohort,
+    (members, known): Written,
+    seen: i64,
+) -> Result<Option<i64>, Error> {
+    let place = cohort.project().place();
+    Ok(calculations::publish(conn, cohort, seen, |conn| {
+        // A deletion in the meantime has taken its person out of the chunks.
+        let gone = forgotten::since(conn, place, known)?;
+        Ok(members.difference_len(&gone) as i64)
+    })?)
 }
 
 /// Asks for the calculation of cohorts that may have gone stale.
@@ -259,4 +293,85 @@ fn work_off(
     // The service ends between two calculations, not after all of them.
     while woken.try_recv() != Err(TryRecvError::Disconnected) && run_once(store, metrics, None)? {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::ingest::{Item, keep};
+    use crate::postgres::{Postgres, hasty};
+    use crate::store::{self, cohorts, keys, persons};
+
+    /// Deletes a person as the operation does, without what is of no matter here.
+    fn delete(store: &Store, project: ProjectId, number: i64) {
+        let conn = &mut *store.connection().unwrap();
+        let place = project.place();
+        store::transaction(conn, |conn| {
+            let locked = cohorts::lock_all(conn, project)?;
+            let versions: Vec<(i64, i64)> = locked
+                .iter()
+                .map(|one| (one.id, one.member_version))
+                .collect();
+            let left = members::remove_everywhere(conn, place, &versions, number as u32)?;
+            cohorts::count_down(conn, &left)?;
+            let batch = events::raise_head(conn, place)?;
+            persons::delete(conn, place, number)?;
+            Ok(forgotten::record(conn, place, number, batch)?)
+        })
+        .unwrap();
+    }
+
+    /// Members and count of a cohort after somebody was deleted at a moment of its calculation.
+    fn after_deletion(moment: &str) -> (Vec<u32>, Option<i64>) {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let read = |id: &str| {
+            let text = format!(r#"{{"event": "x", "distinct_id": "{id}"}}"#);
+            Item::read(&text, Utc::now(), uuid::Uuid::now_v7).unwrap()
+        };
+        keep(&store, project, &["a", "b", "c"].map(read)).unwrap();
+        let definition = cohorts::Definition {
+            name: None,
+            description: String::new(),
+            groups: store::JsonText("[]".to_owned()),
+            filters: None,
+            query: None,
+            deleted: false,
+            is_static: false,
+            cohort_type: None,
+        };
+        let made = cohorts::create(conn, project, &owner, &definition).unwrap();
+        cohorts::request_calculation(conn, made.id()).unwrap();
+        let claimed = calculations::claim(conn, None, LEASE).unwrap().unwrap();
+
+        let seen = events::head(conn, project.place()).unwrap();
+        let found = RoaringBitmap::from_iter(0..3_u32);
+        if moment == "before it is written" {
+            delete(&store, project, 1);
+        }
+        let written = write(conn, &claimed, found, seen).unwrap().unwrap();
+        if moment == "before it is published" {
+            delete(&store, project, 1);
+        }
+        show(conn, &claimed, written, seen).unwrap();
+        if moment == "after it" {
+            delete(&store, project, 1);
+        }
+        let (row, _) = cohorts::find(conn, project, made.id()).unwrap().unwrap();
+        let members = members::read(conn, project.place(), made.id(), row.member_version).unwrap();
+        (members.iter().collect(), row.count)
+    }
+
+    #[test]
+    fn somebody_deleted_at_any_moment_of_a_calculation_is_no_member_and_not_counted() {
+        for moment in ["before it is written", "before it is published", "after it"] {
+            assert_eq!(after_deletion(moment), (vec![0, 2], Some(2)), "{moment}");
+        }
+    }
 }

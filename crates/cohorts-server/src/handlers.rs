@@ -2,10 +2,12 @@
 //! paths, scopes and statuses are not decided here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpRequest;
 use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::auth::{self, Caller};
 use crate::calculation::Waker;
@@ -35,6 +37,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
     pub exports: Arc<Semaphore>,
+    /// So do uploads while they are read.
+    pub uploads: Arc<Semaphore>,
     /// What links in answers begin with.
     pub origin: Origin,
     /// Absent where requests are not limited.
@@ -49,8 +53,16 @@ impl Service {
 
 /// Rows on a page of a list, where none are asked for.
 const DEFAULT_LIMIT: i64 = 100;
-/// Exports that run at a time; far fewer than there are connections.
-pub const EXPORTS: usize = 4;
+/// Exports, and uploads, that run at a time; far fewer than there are connections.
+pub const LONG: usize = 4;
+/// How long something waits for those before it, or for its reader to take a piece.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for the turn of something that takes long; it lasts until it is dropped.
+async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    let turn = timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or(Error::Unavailable)
+}
 
 impl Api for Service {
     type Caller = Caller;

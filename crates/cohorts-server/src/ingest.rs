@@ -199,9 +199,14 @@ fn instant(value: &Value) -> Option<DateTime<Utc>> {
 /// Keeps a batch: people are made and changed, and the events stand in the log. What was kept before counts once.
 /// Returns how many events are new. May be repeated, and repeats itself where the database was not available.
 pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<usize, Error> {
+    retried(|| keep_once(store, project.place(), items))
+}
+
+/// Repeats work that can be repeated, where the database was not available or somebody else was in the way.
+pub fn retried<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut tries = 1;
     loop {
-        match keep_once(store, project.place(), items) {
+        match work() {
             Err(Error::Unavailable) if tries < TRIES => {
                 thread::sleep(Duration::from_millis(50) * tries);
                 tries += 1;
@@ -223,6 +228,7 @@ fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error
     let known = persons::numbers_of(conn, place, &ids)?;
     let taken = store.numbers.take(conn, place, ids.len() - known.len())?;
     let wanted = wanted_ids(items, &known, &taken);
+    let taken: HashSet<i64> = taken.into_iter().collect();
     conn.build_transaction().run(|conn| {
         let mut numbers = known;
         let claimed = persons::claim_ids(conn, place, &wanted)?;

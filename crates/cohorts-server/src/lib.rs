@@ -118,9 +118,10 @@ impl Server {
             store: data.store.clone(),
             waker,
             metrics: metrics.clone(),
-            exports: Arc::new(Semaphore::new(handlers::EXPORTS)),
+            exports: Arc::new(Semaphore::new(handlers::LONG)),
+            uploads: Arc::new(Semaphore::new(handlers::LONG)),
             origin: config.origin.clone(),
-            throttle: None,
+            throttle: config.rate_limit.map(Throttle::new),
         };
         let (handle, http) = start_http(service, listener, config)?;
         Ok(Self {
@@ -178,15 +179,14 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Runs the HTTP server on a thread of its own, and waits until it is there to be stopped.
 fn start_http(
-    mut service: Service,
+    service: Service,
     listener: TcpListener,
     config: &Config,
 ) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
     let (send, receive) = std::sync::mpsc::channel();
-    let (limit, handle_signals) = (config.rate_limit, config.handle_signals);
+    let handle_signals = config.handle_signals;
     let run = move || {
         rt::System::new().block_on(async move {
-            service.throttle = limit.map(Throttle::new);
             let routes = http::routes(&service);
             drop(service);
             let app = move || {

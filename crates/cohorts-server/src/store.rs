@@ -123,7 +123,7 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.read(|conn| conn.transaction(work)).await
+        self.read(|conn| transaction(conn, work)).await
     }
 
     /// As `read`, with all statements seeing the data of one instant.
@@ -156,6 +156,14 @@ impl Store {
             state.connections,
         )
     }
+}
+
+/// Runs `work` in one transaction; an error rolls everything back.
+pub fn transaction<T>(
+    conn: &mut Conn,
+    work: impl FnOnce(&mut Conn) -> Result<T, Error>,
+) -> Result<T, Error> {
+    conn.transaction(work)
 }
 
 /// Brings the tables up to date, and tells whether the database has pg_trgm.

@@ -38,11 +38,11 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Must be called on a thread of the HTTP server, which then throws old counts away.
     pub fn new(limit: RateLimit) -> Self {
         Self {
             limit,
-            counts: InMemoryBackend::builder().build(),
+            // There are two counts for each key in use, so none need be thrown away.
+            counts: InMemoryBackend::builder().with_gc_interval(None).build(),
         }
     }
 

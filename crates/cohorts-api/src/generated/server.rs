@@ -318,7 +318,7 @@ pub trait CohortsApi: Api {
     /// As CSV (`format=csv`, or an `Accept` header that asks for `text/csv`) there is a row per person,
     /// and without a `limit` all of them: `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and on,
     /// and the properties as `properties.<name>`, with dots between the names of nested ones.
-    /// Columns come in the order of their names. A cohort without members has an empty body.
+    /// Columns come in the order of their names. A cohort without members has an empty body, which is no file that can be uploaded.
     ///
     /// As NDJSON (`format=ndjson`, or `application/x-ndjson` in `Accept`; ours) there is a line per person, in the form of `results`,
     /// and without a `limit` all of them.
@@ -2325,6 +2325,7 @@ async fn cohorts_list<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[0], &body).await?;
     let request = CohortsListRequest::read(request).map_err(reject)?;
@@ -2338,6 +2339,7 @@ async fn cohorts_create<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[1], &body).await?;
     let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
@@ -2352,6 +2354,7 @@ async fn cohorts_preview<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[2], &body).await?;
     let request = CohortsPreviewRequest::read(request, body).map_err(reject)?;
@@ -2365,6 +2368,7 @@ async fn cohorts_all_activity<A: ActivityApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[3], &body).await?;
     let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
@@ -2378,6 +2382,7 @@ async fn cohorts_retrieve<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[4], &body).await?;
     let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
@@ -2391,6 +2396,7 @@ async fn cohorts_update<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[5], &body).await?;
     let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
@@ -2405,6 +2411,7 @@ async fn cohorts_partial_update<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[6], &body).await?;
     let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
@@ -2432,6 +2439,7 @@ async fn cohorts_activity<A: ActivityApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[8], &body).await?;
     let request = CohortsActivityRequest::read(request).map_err(reject)?;
@@ -2445,6 +2453,7 @@ async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[9], &body).await?;
     let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
@@ -2458,6 +2467,7 @@ async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[10], &body).await?;
     let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
@@ -2472,6 +2482,7 @@ async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read(&request, payload).await.map_err(reject)?;
     let caller = authorize(api, &request, &OPERATIONS[11], &body).await?;
     let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
@@ -2486,6 +2497,7 @@ async fn cohorts_calculation_history<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[12], &body).await?;
     let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
@@ -2499,6 +2511,7 @@ async fn cohorts_used_in<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[13], &body).await?;
     let request = CohortsUsedInRequest::read(request).map_err(reject)?;
@@ -2527,6 +2540,7 @@ async fn cohorts_uploads<A: MembersApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[15], &body).await?;
     let request = CohortsUploadsRequest::read(request).map_err(reject)?;
@@ -2540,6 +2554,7 @@ async fn cohorts_upload<A: MembersApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[16], &body).await?;
     let request = CohortsUploadRequest::read(request).map_err(reject)?;
@@ -2568,6 +2583,7 @@ async fn persons_cohorts<A: PersonsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[18], &body).await?;
     let request = PersonsCohortsRequest::read(request).map_err(reject)?;
@@ -2581,6 +2597,7 @@ async fn persons_retrieve<A: PersonsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[19], &body).await?;
     let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
@@ -2607,6 +2624,7 @@ async fn projects_list<A: ProjectsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[21], &body).await?;
     let request = ProjectsListRequest::read(request).map_err(reject)?;
@@ -2620,6 +2638,7 @@ async fn projects_retrieve<A: ProjectsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[22], &body).await?;
     let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
@@ -2633,6 +2652,7 @@ async fn users_retrieve<A: ProjectsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
     let caller = authorize(api, &request, &OPERATIONS[23], &body).await?;
     let request = UsersRetrieveRequest::read(request).map_err(reject)?;

@@ -1083,7 +1083,8 @@ pub struct Project {
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
 }
 
-/// Ours. What became of the rows of a file; a row is in one class. Rows without anything in them are not counted.
+/// Ours. What became of the rows of a file. Where each row names one person, every row is in one of the classes
+/// added, already_members, unknown and bad_rows. Rows without anything in them are not counted.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Upload {
     pub id: i64,
@@ -1096,9 +1097,9 @@ pub struct Upload {
     pub rows: i64,
     /// People who are members by this file. An e-mail address names all people who have it.
     pub added: i64,
-    /// Rows naming people who were members before, or whom an earlier row named.
+    /// People in the file who were members before, and rows that named only people whom an earlier row named.
     pub already_members: i64,
-    /// Rows with an id that nobody has.
+    /// Rows with an id that nobody has, or had no longer when the members changed.
     pub unknown: i64,
     /// Rows without an id, or with one that cannot be anybody's.
     pub bad_rows: i64,

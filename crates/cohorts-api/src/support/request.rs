@@ -6,7 +6,7 @@ use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 
-use super::{Api, Body, Credentials, Limits, Operation, Rejection};
+use super::{Api, Body, Credentials, Limits, Operation, Query, Rejection};
 
 /// What a handler may want to know of the request beside its parameters, to build links or to choose a format.
 #[derive(Debug, Clone)]
@@ -122,8 +122,19 @@ pub(crate) fn path_integer(request: &HttpRequest, name: &str) -> Result<i64, Rej
 }
 
 #[allow(dead_code, reason = "called where the contract has a 406")]
-/// Refuses a request whose `Accept` header has none of the `offered` media types.
+/// Refuses a request for a `format`, or with an `Accept` header, that has none of the `offered` media types.
 pub(crate) fn accepts(request: &HttpRequest, offered: &[&str]) -> Result<(), Rejection> {
+    let query = Query::of(request);
+    if let Some(format) = query.last("format").filter(|format| !format.is_empty()) {
+        let wanted = match format {
+            "json" => "application/json",
+            "csv" => "text/csv",
+            "ndjson" => "application/x-ndjson",
+            _ => return Err(Rejection::UnknownPath),
+        };
+        let met = offered.contains(&wanted);
+        return met.then_some(()).ok_or(Rejection::UnknownPath);
+    }
     let Some(accept) = request.headers().get(header::ACCEPT) else {
         return Ok(());
     };
@@ -170,6 +181,20 @@ mod tests {
         }
         for accept in ["application/xml", "image/*", "text"] {
             assert!(!accepted(accept), "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_not_offered_is_as_unknown_as_a_path() {
+        let read = |query: &str| {
+            let request = TestRequest::with_uri(&format!("/a?{query}"));
+            accepts(&request.to_http_request(), OFFERED)
+        };
+        for query in ["format=csv", "format=json", "format=", "b=c"] {
+            assert_eq!(read(query), Ok(()), "{query}");
+        }
+        for query in ["format=ndjson", "format=xml", "format=JSON"] {
+            assert_eq!(read(query), Err(Rejection::UnknownPath), "{query}");
         }
     }
 

@@ -89,14 +89,16 @@ impl CohortsApi for Service {
         };
         let definition = definition::new(body)?;
         if !request.uploads.is_empty() {
-            definition::check_takes_list(&definition)?;
+            let (caller, definition) = (caller.clone(), definition.clone());
+            let check = move |conn: &mut Conn| create::check(conn, &caller, &definition);
+            self.store.read(check).await?;
         }
         let named = self.named(caller.project.id(), request.uploads, options);
         let first = First {
             person_ids,
             named: named.await?,
         };
-        let create = move |conn: &mut Conn| create::create(conn, &caller, definition, &first);
+        let create = move |conn: &mut Conn| create::create(conn, &caller, definition, first);
         let created = self.store.transaction(create).await?;
         self.waker.wake();
         Ok(CohortsCreateResponse::Status201(created))
@@ -245,11 +247,11 @@ impl Service {
         if !files.is_empty() {
             let (caller, body) = (caller.clone(), body.clone());
             let project = caller.project.id();
-            let foresee = move |conn: &mut Conn| change::foreseen(conn, &caller, id, body);
-            definition::check_takes_list(&self.store.read(foresee).await?)?;
+            let check = move |conn: &mut Conn| change::check(conn, &caller, id, body);
+            self.store.read(check).await?;
             named = self.named(project, files, options).await?;
         }
-        let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, named.as_ref());
+        let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, named);
         let changed = self.store.transaction(change).await?;
         self.waker.wake();
         Ok(changed)

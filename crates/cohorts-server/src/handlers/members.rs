@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::store::cohorts::{self, Cohort};
 use crate::store::{self, calculations};
-use crate::store::{CohortId, Conn, Place, forgotten, members, persons};
+use crate::store::{CohortId, Conn, Place, members, persons};
 
 /// People that one request may add.
 const MOST: usize = 1_000;
@@ -171,7 +171,8 @@ pub(super) struct Edit {
     pub after: RoaringBitmap,
 }
 
-/// Changes the members of a static cohort whose row is locked, and its count with them.
+/// Changes the members of a static cohort whose row is locked, and its count with them. People who are looked up
+/// under that lock cannot be deleted before the transaction ends.
 pub(super) fn edit(
     conn: &mut Conn,
     cohort: &Cohort,
@@ -179,8 +180,7 @@ pub(super) fn edit(
 ) -> Result<Edit, Error> {
     let place = cohort.project().place();
     let before = members::read(conn, place, cohort.id(), cohort.member_version)?;
-    // Whoever was deleted since they were looked up does not come back.
-    let after = change(before.clone()) - forgotten::since(conn, place, 0)?;
+    let after = change(before.clone());
     // A calculation under way loses its claim by this, and is made again on top of what is written here.
     let version = calculations::next_attempt(conn, cohort.id())?;
     let changed = cohorts_engine::chunks::changed(&before, &after);

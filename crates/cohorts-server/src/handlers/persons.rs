@@ -8,11 +8,12 @@ use cohorts_api::{
 };
 use uuid::Uuid;
 
-use super::Service;
+use super::{Service, activity};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::store::persons::{self, Person};
-use crate::store::{CohortId, Conn, ProjectId, cohorts, events, forgotten, members, projects};
+use crate::ingest;
+use crate::store::{self, CohortId, Conn, ProjectId};
+use crate::store::{cohorts, events, forgotten, members, persons, projects};
 
 mod export;
 mod select;
@@ -105,9 +106,8 @@ impl PersonsApi for Service {
         request: PersonsDestroyRequest,
     ) -> Result<PersonsDestroyResponse, Error> {
         let uuid = person_id(&request.path.uuid)?;
-        let project = caller.project.id();
-        let forget = move |conn: &mut Conn| forget(conn, project, uuid);
-        self.store.transaction(forget).await?;
+        let forget = move |conn: &mut Conn| ingest::retried(|| forget(conn, &caller, uuid));
+        self.store.read(forget).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
 
@@ -148,20 +148,48 @@ fn cohorts_of(conn: &mut Conn, project: ProjectId, uuid: Uuid) -> Result<Vec<Per
     Ok(shown.collect())
 }
 
-/// Removes all that there is of a person, in one transaction.
+/// Removes all that there is of a person.
 ///
-/// Most of the events go before the log is locked, and those that came meanwhile after it.
-fn forget(conn: &mut Conn, project: ProjectId, uuid: Uuid) -> Result<(), Error> {
-    let place = project.place();
-    projects::lock(conn, project)?;
-    let person: Person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
-    let versions = cohorts::lock_all(conn, project)?;
-    let left = members::remove_everywhere(conn, place, &versions, number_of(&person)?)?;
-    cohorts::count_down(conn, &left)?;
+/// The events that are there go first, which may take its time and locks nothing else; all the rest, and the events
+/// that came meanwhile, go in one transaction.
+fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
+    let place = caller.project.id().place();
+    let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
     let seen = events::head(conn, place)?;
     events::delete_of_person(conn, place, person.number, 0)?;
-    let batch = events::raise_head(conn, place)?;
-    events::delete_of_person(conn, place, person.number, seen)?;
-    persons::delete(conn, place, person.number)?;
-    Ok(forgotten::record(conn, place, person.number, batch)?)
+    store::transaction(conn, |conn| {
+        projects::lock(conn, caller.project.id())?;
+        let cohorts = cohorts::lock_all(conn, caller.project.id())?;
+        // Locked in the order in which capture locks, the person before the log.
+        if persons::lock(conn, place, &[person.number])?.is_empty() {
+            return Err(Error::NotFound);
+        }
+        leave(conn, caller, &cohorts, number_of(&person)?)?;
+        let batch = events::raise_head(conn, place)?;
+        events::delete_of_person(conn, place, person.number, seen)?;
+        persons::delete(conn, place, person.number)?;
+        Ok(forgotten::record(conn, place, person.number, batch)?)
+    })
+}
+
+/// Takes a person out of all cohorts. That of a list is written down, like any change of it.
+fn leave(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohorts: &[cohorts::Locked],
+    person: u32,
+) -> Result<(), Error> {
+    let place = caller.project.id().place();
+    let versions: Vec<(i64, i64)> = cohorts
+        .iter()
+        .map(|one| (one.id, one.member_version))
+        .collect();
+    let left = members::remove_everywhere(conn, place, &versions, person)?;
+    cohorts::count_down(conn, &left)?;
+    let lists = cohorts.iter().filter(|one| one.is_static);
+    for list in lists.filter(|one| left.contains(&one.id)) {
+        let id = CohortId(list.id);
+        activity::persons_edited(conn, caller, id, "person_removed_manually")?;
+    }
+    Ok(())
 }

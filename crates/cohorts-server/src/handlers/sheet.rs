@@ -15,6 +15,8 @@ use crate::ingest::LONGEST_NAME;
 const LONGEST_ID: usize = 800;
 /// The longest row, in bytes, about.
 const LONGEST_ROW: usize = 1 << 20;
+/// Characters that are shown of an id that cannot be anybody's.
+const SHOWN: usize = 200;
 /// Columns that are named in a refusal, and characters of each.
 const NAMED: usize = 30;
 
@@ -123,8 +125,11 @@ impl Sheet {
         // Of a CRLF the reader has not passed the LF yet, when it gives the row before it.
         let passed = newlines + u64::from(self.line_end == b"\n");
         Row {
-            line: self.reader.position().line() - passed,
-            id: id.to_owned(),
+            line: self.reader.position().line().saturating_sub(passed),
+            id: match fault {
+                Some(_) => id.chars().take(SHOWN).collect(),
+                None => id.to_owned(),
+            },
             fault,
         }
     }
@@ -177,12 +182,12 @@ fn single(cell: &str) -> (IdKind, usize, bool) {
 }
 
 /// The columns by which an export of a cohort's people is known; the last is the person's.
-const EXPORT: [&str; 4] = ["created_at", "last_seen_at", "name", "id"];
+const EXPORT: [&str; 5] = ["created_at", "last_seen_at", "name", "distinct_ids.0", "id"];
 
 /// A file with several columns: the first row names them. An export goes by the people's own ids, whatever else is in it.
 fn several(header: &StringRecord) -> Result<(IdKind, usize, bool), Error> {
     let exported = EXPORT.map(|name| header.iter().position(|cell| cell.trim() == name));
-    if let [Some(_), Some(_), Some(_), Some(id)] = exported {
+    if let [Some(_), Some(_), Some(_), Some(_), Some(id)] = exported {
         return Ok((IdKind::Person, id, true));
     }
     for kind in [IdKind::Person, IdKind::DistinctId, IdKind::Email] {

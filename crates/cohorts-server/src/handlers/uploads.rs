@@ -10,16 +10,16 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Service;
 use super::cohorts::user;
 use super::members::Edit;
 use super::persons::set;
 use super::sheet::{self, IdKind, Row, Sheet};
+use super::{Service, turn};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
 use crate::store::uploads::{self, Outcome, Upload, WithTeammate};
-use crate::store::{CohortId, Conn, JsonText, ProjectId, Store, persons};
+use crate::store::{CohortId, Conn, JsonText, Place, ProjectId, Store, events, forgotten, persons};
 
 /// Rows that are looked up at a time.
 const ROWS: usize = 10_000;
@@ -43,6 +43,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Named {
     pub people: RoaringBitmap,
+    /// The last batch of the log before anybody was looked up.
+    known: i64,
     options: Options,
     kind: IdKind,
     rows: i64,
@@ -74,6 +76,7 @@ impl Service {
         let Some(file) = files.into_iter().next_back() else {
             return Ok(None);
         };
+        let _turn = turn(&self.uploads).await?;
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
             let open = || Sheet::open(file.open().map_err(anyhow::Error::from)?);
@@ -97,6 +100,7 @@ impl Named {
     ) -> Result<Self, Error> {
         let mut named = Self {
             people: RoaringBitmap::new(),
+            known: events::head(conn, project.place())?,
             options,
             kind: sheet.kind,
             rows: 0,
@@ -138,7 +142,7 @@ impl Named {
         let mut known = numbers(conn, project, self.kind, &ids)?;
         if self.options.create_people && self.kind != IdKind::Person {
             let mut missing: Vec<&str> = ids;
-            missing.retain(|id| !known.contains_key(*id));
+            missing.retain(|id| !known.contains_key(*id) && is_distinct_id(id));
             let by_email = self.kind == IdKind::Email;
             for (id, number) in ingest::make_people(store, conn, project, &missing, by_email)? {
                 self.created += i64::from(number.is_new);
@@ -182,6 +186,15 @@ impl Named {
         }
     }
 
+    /// Leaves out whoever was deleted since they were looked up; a transaction that keeps others from being deleted
+    /// calls it before the members change.
+    pub fn forget(&mut self, conn: &mut Conn, place: Place) -> Result<(), Error> {
+        let gone = forgotten::since(conn, place, self.known)? & &self.people;
+        self.unknown += gone.len() as i64;
+        self.people -= gone;
+        Ok(())
+    }
+
     /// The members after the file.
     pub fn applied(&self, members: RoaringBitmap) -> RoaringBitmap {
         match self.options.replace_members {
@@ -203,7 +216,7 @@ impl Named {
         let outcome = Outcome {
             id_kind: self.kind.as_str().to_owned(),
             rows: self.rows,
-            added: edit.after.difference_len(&edit.before) as i64,
+            added: self.people.difference_len(&edit.before) as i64,
             already_members: already + self.repeated,
             unknown: self.unknown,
             bad_rows: self.bad,
@@ -216,6 +229,11 @@ impl Named {
         uploads::prune(conn, cohort, KEPT)?;
         Ok(shown((row, Some(caller.teammate.clone()))))
     }
+}
+
+/// Whether events can come in under it; longer ones are cut.
+fn is_distinct_id(text: &str) -> bool {
+    text.chars().count() <= ingest::LONGEST_NAME
 }
 
 /// Whose each of these ids is, where it is anybody's; an e-mail address may be several people's.

@@ -100,6 +100,15 @@ impl Snapshot<'_> {
         if left.is_zero() {
             return Err(Error::TimedOut);
         }
+        self.ask_within(left, read)
+    }
+
+    /// Reads something else of the same instant, with so much time for each statement.
+    pub fn ask_within<T>(
+        &self,
+        left: Duration,
+        read: impl FnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut conn = self.conn.borrow_mut();
         diesel::sql_query("select set_config('statement_timeout', $1, true)")
             .bind::<Text, _>(left.as_millis().max(1).to_string())

@@ -182,11 +182,20 @@ pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> 
     Ok(())
 }
 
-/// Ends a calculation well: from now on readers see the members that its attempt wrote.
-/// Does nothing if the claim is lost.
-pub fn publish(conn: &mut Conn, claimed: &Cohort, count: i64, seen_batch: i64) -> QueryResult<()> {
+/// Ends a calculation well: from now on readers see the members that its attempt wrote. `count` tells how many they
+/// are, with the cohort locked. Does nothing if the claim is lost.
+pub fn publish(
+    conn: &mut Conn,
+    claimed: &Cohort,
+    seen_batch: i64,
+    count: impl FnOnce(&mut Conn) -> QueryResult<i64>,
+) -> QueryResult<Option<i64>> {
     conn.transaction(|conn| {
-        let published = diesel::update(claimed!(claimed))
+        if !lock_claimed(conn, claimed)? {
+            return Ok(None);
+        }
+        let count = count(conn)?;
+        diesel::update(claimed!(claimed))
             .set((
                 cohorts::version.eq(claimed.pending_version),
                 cohorts::member_version.eq(claimed.attempt),
@@ -199,10 +208,8 @@ pub fn publish(conn: &mut Conn, claimed: &Cohort, count: i64, seen_batch: i64) -
                 cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
             ))
             .execute(conn)?;
-        if published == 1 {
-            finish(conn, claimed, Some(count), None)?;
-        }
-        Ok(())
+        finish(conn, claimed, Some(count), None)?;
+        Ok(Some(count))
     })
 }
 
@@ -366,13 +373,13 @@ mod tests {
         assert_eq!((late.id, late.attempt + 1), (next.id, next.attempt));
         assert!(!keep(conn, &late, TimeDelta::seconds(9)).unwrap());
         assert!(!lock_claimed(conn, &late).unwrap());
-        publish(conn, &late, 7, 0).unwrap();
+        assert_eq!(publish(conn, &late, 0, |_| Ok(7)).unwrap(), None);
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
         assert_eq!((row.count, row.is_calculating), (None, true));
 
         // What is asked for meanwhile is calculated after it.
         request_calculation(conn, made.id()).unwrap();
-        publish(conn, &next, 5, 0).unwrap();
+        publish(conn, &next, 0, |_| Ok(5)).unwrap();
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
         assert_eq!(
             (row.count, row.version, row.is_calculating),
@@ -390,7 +397,7 @@ mod tests {
             let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
             match fails {
                 true => fail(conn, &claimed, Utc::now(), "unknown", "why").unwrap(),
-                false => publish(conn, &claimed, 0, 0).unwrap(),
+                false => drop(publish(conn, &claimed, 0, |_| Ok(0)).unwrap()),
             }
         }
         prune_history(conn, made.id(), 2).unwrap();

@@ -186,12 +186,22 @@ pub fn lock(conn: &mut Conn, project: ProjectId, id: CohortId) -> QueryResult<Op
         .optional()
 }
 
-/// Locks all cohorts of a project, deleted ones too: each with the version whose members readers use.
-pub fn lock_all(conn: &mut Conn, project: ProjectId) -> QueryResult<Vec<(i64, i64)>> {
+/// A cohort that is locked.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = cohorts)]
+pub struct Locked {
+    pub id: i64,
+    pub is_static: bool,
+    /// The version whose members readers use.
+    pub member_version: i64,
+}
+
+/// Locks all cohorts of a project, deleted ones too.
+pub fn lock_all(conn: &mut Conn, project: ProjectId) -> QueryResult<Vec<Locked>> {
     cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .order(cohorts::id)
-        .select((cohorts::id, cohorts::member_version))
+        .select(Locked::as_select())
         .for_update()
         .load(conn)
 }

@@ -46,36 +46,6 @@ struct ChunkRow {
     members: Vec<u8>,
 }
 
-/// Of these cohorts, each with the version that readers use, those that a person is in: number and version of the
-/// chunk that says so, and who else is in it.
-fn chunks_with(
-    conn: &mut Conn,
-    place: Place,
-    cohorts: &[(i64, i64)],
-    person: u32,
-) -> Result<Vec<(i64, i64, RoaringBitmap)>, Error> {
-    let (ids, versions): (Vec<i64>, Vec<i64>) = cohorts.iter().copied().unzip();
-    let rows: Vec<ChunkRow> = diesel::sql_query(
-        "select c.cohort_id, c.version, c.members from unnest($2, $3) as asked(cohort_id, version) \
-         cross join lateral (select m.cohort_id, m.version, m.members from member_chunks m \
-            where m.place = $1 and m.cohort_id = asked.cohort_id and m.chunk = $4 and m.version <= asked.version \
-            order by m.version desc limit 1) c",
-    )
-    .bind::<BigInt, _>(place.0)
-    .bind::<Array<BigInt>, _>(ids)
-    .bind::<Array<BigInt>, _>(versions)
-    .bind::<BigInt, _>(i64::from(chunks::chunk_of(person)))
-    .load(conn)?;
-    let mut found = Vec::new();
-    for row in rows {
-        let members = decode(row.cohort_id, &row.members)?;
-        if members.contains(person) {
-            found.push((row.cohort_id, row.version, members));
-        }
-    }
-    Ok(found)
-}
-
 /// Those of these cohorts, each with the version that readers use, that a person is in.
 pub fn cohorts_of(
     conn: &mut Conn,
@@ -83,32 +53,75 @@ pub fn cohorts_of(
     cohorts: &[(i64, i64)],
     person: u32,
 ) -> Result<Vec<i64>, Error> {
-    let found = chunks_with(conn, place, cohorts, person)?;
-    Ok(found.into_iter().map(|(cohort, _, _)| cohort).collect())
+    let rows = chunks_of(conn, place, cohorts, person)?;
+    Ok(in_sight(cohorts, &rows, person))
 }
 
-/// Takes a person out of all of these cohorts, whose rows are locked, and tells which had them.
-/// The chunk is changed where it is: nobody may see the person any longer, not even who reads an older version.
+/// Takes a person out of all of these cohorts, whose rows are locked, and tells which showed them.
+///
+/// Every version of the chunk is changed where it is, one that is written and not yet published too: nobody may see
+/// the person any longer.
 pub fn remove_everywhere(
     conn: &mut Conn,
     place: Place,
     cohorts: &[(i64, i64)],
     person: u32,
 ) -> Result<Vec<i64>, Error> {
-    let mut left = Vec::new();
-    for (cohort, version, mut members) in chunks_with(conn, place, cohorts, person)? {
-        members.remove(person);
-        let own = member_chunks::table
-            .filter(member_chunks::place.eq(place.0))
-            .filter(member_chunks::cohort_id.eq(cohort))
-            .filter(member_chunks::chunk.eq(i64::from(chunks::chunk_of(person))))
-            .filter(member_chunks::version.eq(version));
-        diesel::update(own)
-            .set(member_chunks::members.eq(chunks::encode(&members)))
-            .execute(conn)?;
-        left.push(cohort);
+    let rows = chunks_of(conn, place, cohorts, person)?;
+    let left = in_sight(cohorts, &rows, person);
+    for (cohort, version, mut members) in rows {
+        if members.remove(person) {
+            let own = member_chunks::table
+                .filter(member_chunks::place.eq(place.0))
+                .filter(member_chunks::cohort_id.eq(cohort))
+                .filter(member_chunks::chunk.eq(i64::from(chunks::chunk_of(person))))
+                .filter(member_chunks::version.eq(version));
+            diesel::update(own)
+                .set(member_chunks::members.eq(chunks::encode(&members)))
+                .execute(conn)?;
+        }
     }
     Ok(left)
+}
+
+/// A chunk of a cohort as of a version.
+type Versioned = (i64, i64, RoaringBitmap);
+
+/// All versions of the chunks of these cohorts that a person would be in.
+fn chunks_of(
+    conn: &mut Conn,
+    place: Place,
+    cohorts: &[(i64, i64)],
+    person: u32,
+) -> Result<Vec<Versioned>, Error> {
+    let ids: Vec<i64> = cohorts.iter().map(|(id, _)| *id).collect();
+    let rows: Vec<ChunkRow> = diesel::sql_query(
+        "select m.* from unnest($2) as asked(cohort_id) cross join lateral ( \
+            select cohort_id, version, members from member_chunks \
+            where place = $1 and cohort_id = asked.cohort_id and chunk = $3 offset 0) m",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<BigInt>, _>(ids)
+    .bind::<BigInt, _>(i64::from(chunks::chunk_of(person)))
+    .load(conn)?;
+    rows.into_iter()
+        .map(|row| {
+            let members = decode(row.cohort_id, &row.members)?;
+            Ok((row.cohort_id, row.version, members))
+        })
+        .collect()
+}
+
+/// The cohorts of which the newest chunk that readers may see holds the person, in the order given.
+fn in_sight(cohorts: &[(i64, i64)], rows: &[Versioned], person: u32) -> Vec<i64> {
+    let shows = |(cohort, seen): &&(i64, i64)| {
+        let own = rows
+            .iter()
+            .filter(|(id, version, _)| id == cohort && version <= seen);
+        let newest = own.max_by_key(|(_, version, _)| *version);
+        newest.is_some_and(|(_, _, members)| members.contains(person))
+    };
+    cohorts.iter().filter(shows).map(|(id, _)| *id).collect()
 }
 
 /// Writes the changed chunks of a version that nobody reads yet. `base` is the version they differ from.

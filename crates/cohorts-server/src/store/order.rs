@@ -3,20 +3,20 @@
 //! The order of a project's people is kept in memory, so that a page costs the same at any depth. What is kept is
 //! checked by the number of the log's last batch, and brought up to date by the people whom later batches changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::unsync::Cache;
 use roaring::RoaringBitmap;
 
 use super::schema::persons;
 use super::{Conn, Place, events, forgotten};
 use crate::error::Error;
 
-/// What all orders that are kept may take together, in bytes: some sixteen million people.
+/// What all orders that are kept may take together, in bytes: some thirteen million people.
 const BUDGET: u64 = 256 << 20;
 /// Orders that are kept, about.
 const ORDERS: usize = 1_000;
@@ -37,7 +37,8 @@ const NOWHERE: u32 = u32::MAX;
 impl Order {
     /// A number is there once.
     fn new(mut people: Vec<Standing>) -> Self {
-        people.sort_unstable_by(|one, other| other.cmp(one));
+        // Most of them are in order already, which this sort makes use of.
+        people.sort_by(|one, other| other.cmp(one));
         let length = people.iter().map(|(_, number)| *number as usize + 1).max();
         let mut positions = vec![NOWHERE; length.unwrap_or(0)];
         for (position, (_, number)) in people.iter().enumerate() {
@@ -101,7 +102,7 @@ type Kept = (i64, Arc<Order>);
 
 /// The orders that are kept, by place.
 #[derive(Debug)]
-pub struct Orders(Cache<Place, Kept, ByMemory>);
+pub struct Orders(Mutex<Cache<Place, Kept, ByMemory>>);
 
 #[derive(Clone, Debug)]
 struct ByMemory;
@@ -115,7 +116,7 @@ impl Weighter<Place, Kept> for ByMemory {
 
 impl Default for Orders {
     fn default() -> Self {
-        Self(Cache::with_weighter(ORDERS, BUDGET, ByMemory))
+        Self(Mutex::new(Cache::with_weighter(ORDERS, BUDGET, ByMemory)))
     }
 }
 
@@ -123,7 +124,8 @@ impl Orders {
     /// The order of the people whom the connection sees, at least: the kept one may know of later ones.
     pub fn of(&self, conn: &mut Conn, place: Place) -> Result<Arc<Order>, Error> {
         let head = events::head(conn, place)?;
-        let order = match self.0.get(&place) {
+        let kept = self.kept().get(&place).cloned();
+        let order = match kept {
             Some((known, order)) if known >= head => return Ok(order),
             Some((known, order)) => {
                 let changed = standings(conn, place, known)?;
@@ -132,8 +134,14 @@ impl Orders {
             }
             None => Arc::new(Order::new(standings(conn, place, -1)?)),
         };
-        self.0.insert(place, (head, Arc::clone(&order)));
+        self.kept().insert(place, (head, Arc::clone(&order)));
         Ok(order)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Cache<Place, Kept, ByMemory>> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds the orders")
     }
 }
 
@@ -157,6 +165,15 @@ mod tests {
 
     fn numbers(order: &Order, positions: &RoaringBitmap) -> Vec<u32> {
         positions.iter().map(|at| order.at(at).1).collect()
+    }
+
+    #[test]
+    fn an_order_of_many_people_is_kept() {
+        let orders = Orders::default();
+        let people = (0..8_000_000).map(|number| (0, number)).collect();
+        let order = Arc::new(Order::new(people));
+        orders.kept().insert(Place(1), (1, order));
+        assert!(orders.kept().get(&Place(1)).is_some());
     }
 
     #[test]

@@ -19,14 +19,18 @@ use crate::error::Error;
 const BLOCK: i64 = 64;
 /// Rows of one statement.
 const ROWS: usize = 1_000;
-/// Distinct ids that are shown of one person.
-const SHOWN_IDS: usize = 10;
 
 /// Long lists come in as rows to join: Postgres compares each row with each item of an array, once it has made
-/// a plan that serves any array.
+/// a plan that serves any array. `offset 0` has it look up one row after the other, where it would rather read a
+/// whole table for some thousand of them.
 const PEOPLE: &str = "\
+    select p.* from unnest($2) as wanted(number) cross join lateral ( \
+        select number, uuid, properties, is_identified, created_at from persons \
+        where place = $1 and number = wanted.number offset 0) p";
+const LOCKED: &str = "\
     select p.number, p.uuid, p.properties, p.is_identified, p.created_at \
-    from unnest($2) as wanted(number) join persons p on p.place = $1 and p.number = wanted.number";
+    from unnest($2) as wanted(number) join persons p on p.place = $1 and p.number = wanted.number \
+    order by p.number for update of p";
 
 #[derive(QueryableByName)]
 struct IdRow {
@@ -126,8 +130,9 @@ pub fn numbers_of(
     ids: &[&str],
 ) -> QueryResult<HashMap<String, i64>> {
     let rows: Vec<IdRow> = diesel::sql_query(
-        "select d.distinct_id, d.number from unnest($2) as wanted(id) \
-         join distinct_ids d on d.place = $1 and d.distinct_id = wanted.id",
+        "select d.* from unnest($2) as wanted(id) cross join lateral ( \
+            select distinct_id, number from distinct_ids \
+            where place = $1 and distinct_id = wanted.id offset 0) d",
     )
     .bind::<BigInt, _>(place.0)
     .bind::<Array<Text>, _>(ids)
@@ -143,8 +148,8 @@ pub fn numbers_of_uuids(
     uuids: &[Uuid],
 ) -> QueryResult<HashMap<Uuid, i64>> {
     let rows: Vec<UuidRow> = diesel::sql_query(
-        "select p.uuid, p.number from unnest($2) as wanted(uuid) \
-         join persons p on p.place = $1 and p.uuid = wanted.uuid",
+        "select p.* from unnest($2) as wanted(uuid) cross join lateral ( \
+            select uuid, number from persons where place = $1 and uuid = wanted.uuid offset 0) p",
     )
     .bind::<BigInt, _>(place.0)
     .bind::<Array<sql_types::Uuid>, _>(uuids)
@@ -159,9 +164,10 @@ pub fn numbers_of_emails(
     emails: &[&str],
 ) -> QueryResult<Vec<(String, i64)>> {
     let rows: Vec<EmailRow> = diesel::sql_query(
-        "select wanted.email, p.number from (select distinct unnest($2) as email) as wanted \
-         join persons p on p.place = $1 and p.properties ? 'email' \
-            and md5(p.properties ->> 'email') = md5(wanted.email) and p.properties ->> 'email' = wanted.email",
+        "select wanted.email, p.number from (select distinct unnest($2) as email) as wanted cross join lateral ( \
+            select number from persons where place = $1 and properties ? 'email' \
+                and md5(properties ->> 'email') = md5(wanted.email) \
+                and properties ->> 'email' = wanted.email offset 0) p",
     )
     .bind::<BigInt, _>(place.0)
     .bind::<Array<Text>, _>(emails)
@@ -201,7 +207,7 @@ pub fn claim_ids(
 
 /// Reads people, by rising number, and keeps others from changing them until the transaction ends.
 pub fn lock(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
-    diesel::sql_query(format!("{PEOPLE} order by p.number for update of p"))
+    diesel::sql_query(LOCKED)
         .bind::<BigInt, _>(place.0)
         .bind::<Array<BigInt>, _>(numbers)
         .load(conn)
@@ -260,25 +266,23 @@ pub fn search(conn: &mut Conn, place: Place, term: &str) -> QueryResult<Vec<i64>
     Ok(rows.into_iter().map(|row| row.number).collect())
 }
 
-/// The first distinct ids of each person, those given earliest by name first.
+/// The first ten distinct ids of each person, in their order.
 pub fn shown_ids(
     conn: &mut Conn,
     place: Place,
     numbers: &[i64],
 ) -> QueryResult<HashMap<i64, Vec<String>>> {
     let rows: Vec<IdRow> = diesel::sql_query(
-        "select d.distinct_id, d.number from unnest($2) as wanted(number) \
-         join distinct_ids d on d.place = $1 and d.number = wanted.number order by d.number, d.distinct_id",
+        "select d.* from unnest($2) as wanted(number) cross join lateral ( \
+            select distinct_id, number from distinct_ids where place = $1 and number = wanted.number \
+            order by distinct_id limit 10) d",
     )
     .bind::<BigInt, _>(place.0)
     .bind::<Array<BigInt>, _>(numbers)
     .load(conn)?;
     let mut shown: HashMap<i64, Vec<String>> = HashMap::new();
     for row in rows {
-        let ids = shown.entry(row.number).or_default();
-        if ids.len() < SHOWN_IDS {
-            ids.push(row.distinct_id);
-        }
+        shown.entry(row.number).or_default().push(row.distinct_id);
     }
     Ok(shown)
 }

@@ -1,7 +1,7 @@
 //! Changes of a cohort, by PATCH or PUT.
 
 use cohorts_api::Patch;
-use cohorts_api::types::{Cohort, PatchedCohort};
+use cohorts_api::types::{Cohort, PatchedCohort, Upload};
 
 use super::{definition, references, show, types};
 use crate::auth::Caller;
@@ -11,29 +11,27 @@ use crate::handlers::{activity, members};
 use crate::store::cohorts::{self, Definition};
 use crate::store::{CohortId, Conn, calculations, projects};
 
-/// What the cohort would be after the change, before anything is locked.
-pub fn foreseen(
+/// Checks what needs no members, before an upload is read.
+pub fn check(
     conn: &mut Conn,
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
-) -> Result<Definition, Error> {
+) -> Result<(), Error> {
     let found = cohorts::find(conn, caller.project.id(), id)?;
     let (row, _) = found.ok_or(Error::NotFound)?;
-    definition::changed(&row.definition, body)
+    let definition = checked(conn, caller, &row, body)?;
+    definition::check_takes_list(&definition)
 }
 
-pub fn change(
+/// The definition after the change, if it may be.
+fn checked(
     conn: &mut Conn,
     caller: &Caller,
-    id: CohortId,
+    row: &cohorts::Cohort,
     body: PatchedCohort,
-    named: Option<&Named>,
-) -> Result<Cohort, Error> {
+) -> Result<Definition, Error> {
     let project = caller.project.id();
-    // What cohorts say of one another is checked and changed by one request at a time.
-    projects::lock(conn, project)?;
-    let row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     let retyped = !matches!(body.cohort_type, Patch::Absent);
     let refiltered = !matches!(body.filters, Patch::Absent);
     let mut definition = definition::changed(&row.definition, body)?;
@@ -44,18 +42,31 @@ pub fn change(
         definition::check_frozen(&row.definition, &definition)?;
     }
     if definition.deleted && !row.definition.deleted {
-        references::check_unused(conn, project, id)?;
+        references::check_unused(conn, project, row.id())?;
     }
-    references::check(conn, project, id, &definition)?;
+    references::check(conn, project, row.id(), &definition)?;
+    if refiltered {
+        definition.cohort_type = types::stored(conn, project, &definition)?;
+    }
+    Ok(definition)
+}
+
+pub fn change(
+    conn: &mut Conn,
+    caller: &Caller,
+    id: CohortId,
+    body: PatchedCohort,
+    named: Option<Named>,
+) -> Result<Cohort, Error> {
+    let project = caller.project.id();
+    // What cohorts say of one another is checked and changed by one request at a time.
+    projects::lock(conn, project)?;
+    let row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
+    let definition = checked(conn, caller, &row, body)?;
     let mut upload = None;
     if let Some(named) = named {
         definition::check_takes_list(&definition)?;
-        let edit = members::edit(conn, &row, |members| named.applied(members))?;
-        upload = Some(named.record(conn, caller, id, &edit)?);
-        activity::persons_edited(conn, caller, id, "persons_added_manually")?;
-    }
-    if refiltered {
-        definition.cohort_type = types::stored(conn, project, &definition)?;
+        upload = Some(apply(conn, caller, &row, named)?);
     }
     if definition != row.definition {
         cohorts::update(conn, id, &definition)?;
@@ -75,4 +86,22 @@ pub fn change(
     let mut changed = show::find(conn, project, id)?;
     changed.upload = upload;
     Ok(changed)
+}
+
+/// Changes the members by an upload.
+fn apply(
+    conn: &mut Conn,
+    caller: &Caller,
+    row: &cohorts::Cohort,
+    mut named: Named,
+) -> Result<Upload, Error> {
+    named.forget(conn, row.project().place())?;
+    let edit = members::edit(conn, row, |members| named.applied(members))?;
+    let upload = named.record(conn, caller, row.id(), &edit)?;
+    if upload.added > 0 {
+        activity::persons_edited(conn, caller, row.id(), "persons_added_manually")?;
+    } else if upload.removed > 0 {
+        activity::persons_edited(conn, caller, row.id(), "person_removed_manually")?;
+    }
+    Ok(upload)
 }

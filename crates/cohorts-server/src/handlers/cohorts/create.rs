@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::handlers::uploads::Named;
 use crate::handlers::{activity, members};
 use crate::store::cohorts::{self, Definition};
-use crate::store::{self, CohortId, Conn, projects};
+use crate::store::{self, CohortId, Conn, ProjectId, projects};
 
 /// Whom a new static cohort is filled with, beside what its criteria find.
 pub struct First {
@@ -19,35 +19,44 @@ pub struct First {
 
 impl First {
     /// Nothing where no members are listed.
-    fn members(&self, conn: &mut Conn, caller: &Caller) -> Result<Option<RoaringBitmap>, Error> {
+    fn members(
+        &mut self,
+        conn: &mut Conn,
+        project: ProjectId,
+    ) -> Result<Option<RoaringBitmap>, Error> {
         if self.named.is_none() && self.person_ids.is_empty() {
             return Ok(None);
         }
+        // Nobody is deleted from here on, so whom we find is there when the cohort is.
+        projects::lock(conn, project)?;
         let ids = self.person_ids.iter().map(String::as_str);
-        let mut people = members::known(conn, caller.project.id().place(), ids)?;
-        if let Some(named) = &self.named {
+        let mut people = members::known(conn, project.place(), ids)?;
+        if let Some(named) = &mut self.named {
+            named.forget(conn, project.place())?;
             people |= &named.people;
         }
         Ok(Some(people))
     }
 }
 
+/// Checks what needs no members, before an upload is read.
+pub fn check(conn: &mut Conn, caller: &Caller, definition: &Definition) -> Result<(), Error> {
+    definition::check_takes_list(definition)?;
+    types::check(conn, caller.project.id(), definition)
+}
+
 pub fn create(
     conn: &mut Conn,
     caller: &Caller,
     mut definition: Definition,
-    first: &First,
+    mut first: First,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
     types::check(conn, project, &definition)?;
     let listed = match definition.is_static {
-        true => first.members(conn, caller)?,
+        true => first.members(conn, project)?,
         false => None,
     };
-    if listed.is_some() {
-        // Nobody is deleted between finding the members and storing them.
-        projects::lock(conn, project)?;
-    }
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;

@@ -1,8 +1,7 @@
 //! All people asked for as one file, made piece by piece while it is sent.
 
 use std::iter;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
@@ -16,7 +15,7 @@ use tokio::time::timeout;
 use super::select::{Found, Selection};
 use super::{Answer, show, table};
 use crate::error::Error;
-use crate::handlers::Service;
+use crate::handlers::{PATIENCE, Service, turn};
 use crate::request_id::RequestId;
 use crate::store::Conn;
 
@@ -26,10 +25,8 @@ const PEOPLE: usize = 250;
 const PIECE: usize = 64 << 10;
 /// Pieces that may wait for a slow reader.
 const PIECES: usize = 4;
-/// How long an export waits for those before it, and for its reader to take a piece.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Columns of a table.
-const COLUMNS: usize = 10_000;
+/// How long an export may take in all: it holds a connection, and what it reads is kept for it.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
@@ -63,9 +60,7 @@ impl Service {
         media_type: &str,
         write: fn(&mut Conn, &Selection, &Found, &mut Pieces) -> Result<(), Error>,
     ) -> Result<HttpResponse, Error> {
-        let turn = Arc::clone(&self.exports).acquire_owned();
-        let turn = timeout(PATIENCE, turn).await;
-        let turn = turn.ok().and_then(Result::ok).ok_or(Error::Unavailable)?;
+        let turn = turn(&self.exports).await?;
         let (sender, mut sent) = mpsc::channel(PIECES);
         let store = self.store.clone();
         let request = RequestId::current();
@@ -78,6 +73,7 @@ impl Service {
                         sender,
                         made: Vec::new(),
                         runtime: Handle::current(),
+                        until: Instant::now() + LONGEST,
                     };
                     write(conn, &asked, &found, &mut pieces)?;
                     pieces.send()
@@ -126,6 +122,7 @@ struct Pieces {
     sender: Sender<Result<Bytes, Error>>,
     made: Vec<u8>,
     runtime: Handle,
+    until: Instant,
 }
 
 impl Pieces {
@@ -141,6 +138,9 @@ impl Pieces {
     fn send(&mut self) -> Result<(), Error> {
         if self.made.is_empty() {
             return Ok(());
+        }
+        if Instant::now() > self.until {
+            return Err(gone("is too slow"));
         }
         let piece = Ok(Bytes::from(std::mem::take(&mut self.made)));
         let sent = timeout(PATIENCE, self.sender.send(piece));
@@ -197,31 +197,35 @@ fn write_csv(
     found: &Found,
     pieces: &mut Pieces,
 ) -> Result<(), Error> {
-    let mut columns = table::Columns::new();
+    let mut columns = table::Columns::default();
     each_some(conn, asked, found, |people| {
-        for person in &people {
-            columns.extend(table::cells(person).into_keys());
-        }
-        match columns.len() > COLUMNS {
-            true => Err(Error::field(
-                "format",
-                format!(
-                    "These people have more than {COLUMNS} different properties, too many for columns; ask for ndjson."
-                ),
-            )),
-            false => Ok(()),
-        }
+        people.iter().try_for_each(|person| {
+            let mut names = table::cells(person).map_err(too_wide)?.into_keys();
+            names
+                .try_for_each(|name| columns.add(name))
+                .map_err(too_wide)
+        })
     })?;
-    let header: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let header = columns.names();
     if !header.is_empty() {
         pieces.push(&line(header)?)?;
     }
     each_some(conn, asked, found, |people| {
         people.iter().try_for_each(|person| {
-            let cells = table::cells(person);
+            let cells = table::cells(person).map_err(too_wide)?;
             pieces.push(&line(table::row(&columns, &cells))?)
         })
     })
+}
+
+fn too_wide(_: table::TooWide) -> Error {
+    Error::field(
+        "format",
+        format!(
+            "These people have too many different properties for the columns of a table, more than {}; ask for ndjson.",
+            table::WIDEST
+        ),
+    )
 }
 
 fn line(cells: Vec<&str>) -> Result<Vec<u8>, Error> {

@@ -21,7 +21,7 @@ use crate::store::{CohortId, Conn, ProjectId, cohorts, members};
 
 const DEFAULT_LIMIT: usize = 100;
 const MOST: i64 = 10_000;
-/// How long finding the people, or any one statement after it, may take.
+/// How long finding the people may take, and any one statement after it.
 const READ_LIMIT: Duration = Duration::from_secs(20);
 
 /// Which people are asked for.
@@ -164,7 +164,7 @@ impl Selection {
                 let found = snapshot.ask(|conn| Ok(persons::search(conn, place, term)?))?;
                 narrow(&mut people, set(found.into_iter())?);
             }
-            snapshot.ask(|conn| {
+            snapshot.ask_within(READ_LIMIT, |conn| {
                 let order = orders.of(conn, place)?;
                 let positions = match people {
                     Some(people) => order.positions(&people),
