@@ -187,7 +187,10 @@ fn a_key_may_stand_in_the_body_or_the_query() {
     let detail = send(&Method::GET, wrong)
         .is_error(401, "authentication_failed", None)
         .detail();
-    assert_eq!(detail, "Personal API key found in query string is invalid.");
+    assert_eq!(
+        detail,
+        "Personal API key found in request query string is invalid."
+    );
 }
 
 #[test]

@@ -24,3 +24,4 @@ mod statements;
 mod throttle;
 mod tidy;
 mod uploads;
+mod wire;

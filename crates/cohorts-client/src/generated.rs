@@ -1771,6 +1771,13 @@ pub mod types {
         /// One made for an e-mail address has it as `email` and as distinct id.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub create_people: ::std::option::Option<bool>,
+        /// Read and ignored; people are added by `add_persons_to_static_cohort`.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
         /// Deletes (true) or restores (false) the cohort.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub deleted: ::std::option::Option<bool>,
@@ -2214,8 +2221,8 @@ pub mod types {
     /// People by the `id` of each, a thousand at most.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PersonsToAdd {
-        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
-        pub person_ids: ::std::vec::Vec<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
     }
     impl PersonsToAdd {
         pub fn builder() -> builder::PersonsToAdd {
@@ -6753,6 +6760,10 @@ pub mod types {
                 ::std::option::Option<bool>,
                 ::std::string::String,
             >,
+            create_static_person_ids: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
             deleted: ::std::result::Result<
                 ::std::option::Option<bool>,
                 ::std::string::String,
@@ -6792,6 +6803,7 @@ pub mod types {
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
                     create_people: Ok(Default::default()),
+                    create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
                     filters: Ok(Default::default()),
@@ -6843,6 +6855,20 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for create_people: {e}")
+                    });
+                self
+            }
+            pub fn create_static_person_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_static_person_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_static_person_ids: {e}"
+                        )
                     });
                 self
             }
@@ -6960,6 +6986,7 @@ pub mod types {
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
                     create_people: value.create_people?,
+                    create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
                     filters: value.filters?,
@@ -6977,6 +7004,7 @@ pub mod types {
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
                     create_people: Ok(value.create_people),
+                    create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
                     filters: Ok(value.filters),
@@ -7826,7 +7854,7 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct PersonsToAdd {
             person_ids: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
+                ::std::option::Option<::std::vec::Vec<::std::string::String>>,
                 ::std::string::String,
             >,
         }
@@ -7840,7 +7868,9 @@ pub mod types {
         impl PersonsToAdd {
             pub fn person_ids<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.person_ids = value

@@ -9,12 +9,13 @@ use crate::value::Number;
 use crate::window::{Moment, Unit};
 
 /// Spelled-out forms that are accepted beside ISO 8601.
-const LONG_DATES: [&str; 6] = [
+const LONG_DATES: [&str; 7] = [
     "%B %d, %Y",
     "%b %d, %Y",
     "%d %B %Y",
     "%d %b %Y",
     "%B %d %Y",
+    "%b %d %Y",
     "%Y/%m/%d",
 ];
 const LONG_DATE_TIMES: [&str; 4] = [

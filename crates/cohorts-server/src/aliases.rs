@@ -1,22 +1,27 @@
 //! Other ways to write the contract's paths, which PostHog's clients use: a format as a suffix, and the cohorts
 //! of the current project without naming it. They are turned into the contract's own before a route is looked for.
 
-use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Uri;
 use actix_web::http::uri::PathAndQuery;
 use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
 
 const PROJECTS: &str = "/api/projects/";
 const LEGACY: &str = "/api/cohort";
 const CURRENT: &str = "/api/projects/@current/cohorts";
+
+/// The address that was asked for, where another one is meant by it.
+pub struct Asked(pub Uri);
 
 pub async fn resolve(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     if let Some(uri) = resolved(request.uri()) {
+        let asked = Asked(request.uri().clone());
+        request.extensions_mut().insert(asked);
         request.match_info_mut().get_mut().update(&uri);
         request.head_mut().uri = uri;
     }
@@ -32,6 +37,7 @@ fn resolved(uri: &Uri) -> Option<Uri> {
     let full = legacy.map(|rest| format!("{CURRENT}{rest}"));
     let full = full.as_deref().unwrap_or(path);
     let format = ["json", "csv", "ndjson"].into_iter().find_map(|format| {
+        let full = full.strip_suffix('/').unwrap_or(full);
         let stem = full.strip_suffix(format)?.strip_suffix('.')?;
         (full.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, format))
     });
@@ -68,6 +74,10 @@ mod tests {
         assert_eq!(
             meant_by(".json?limit=2").as_deref(),
             Some("/api/projects/1/cohorts/2/persons?limit=2&format=json")
+        );
+        assert_eq!(
+            meant_by(".csv/").as_deref(),
+            Some("/api/projects/1/cohorts/2/persons?format=csv")
         );
         for other in ["", "/", ".xml", "/.csv", "csv"] {
             assert_eq!(meant_by(other), None, "{other}");

@@ -147,13 +147,13 @@ fn find(
 
 fn unknown_key(source: CredentialSource) -> Error {
     let place = match source {
-        CredentialSource::Header => "request Authorization header",
+        CredentialSource::Header => "Authorization header",
         CredentialSource::Body => "body",
         CredentialSource::Query => "query string",
     };
     Error::AuthenticationFailed {
         code: "authentication_failed",
-        detail: format!("Personal API key found in {place} is invalid."),
+        detail: format!("Personal API key found in request {place} is invalid."),
     }
 }
 

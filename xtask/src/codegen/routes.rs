@@ -65,11 +65,34 @@ fn resource(path: &str, operations: &[&Operation]) -> TokenStream {
     }
     methods.push("OPTIONS".to_owned());
     let allow = methods.join(", ");
+    let guards = guards(path, operations);
     quote! {
         let paths = [#path, #bare];
         let routes = [#(#routes),*];
-        config.service(resource::<A>(paths, #allow, routes));
+        config.service(resource::<A>(paths, #allow, #guards, routes));
     }
+}
+
+/// What asks for the methods of a path, and what asks by a method that it has not: no operations of the contract,
+/// though a key is wanted for them if it is for any on that path.
+fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
+    let get = operations.iter().find(|one| one.method == "get");
+    let Some(scopes) = get
+        .or(operations.first())
+        .and_then(|one| one.scopes.clone())
+    else {
+        return quote! { None };
+    };
+    let read = scopes.iter().map(|scope| scope.replace(":write", ":read"));
+    let tag = operations.first().map_or("", |one| one.tag.as_str());
+    let guard = |method: &str, scopes: Vec<String>| {
+        quote! {
+            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*] }
+        }
+    };
+    let read = guard("OPTIONS", read.collect());
+    let any = guard("", Vec::new());
+    quote! { Some([#read, #any]) }
 }
 
 fn handler(index: usize, operation: &Operation) -> TokenStream {

@@ -2124,6 +2124,20 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
         },
     },
     Field {
+        name: "_create_static_person_ids",
+        required: false,
+        nullable: false,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+    Field {
         name: "create_people",
         required: false,
         nullable: false,
@@ -2141,7 +2155,7 @@ static PERSONS_TO_ADD_FIELDS: &[Field] = &[
     Field {
         name: "person_ids",
         required: false,
-        nullable: false,
+        nullable: true,
         kind: Kind::Json,
     },
 ];
@@ -2150,7 +2164,7 @@ static PERSON_TO_REMOVE_FIELDS: &[Field] = &[
     Field {
         name: "person_id",
         required: false,
-        nullable: false,
+        nullable: true,
         kind: Kind::Json,
     },
 ];
@@ -2162,13 +2176,63 @@ where
 {
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [web::get().to(projects_list::<A>), web::head().to(projects_list::<A>)];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "projects",
+                        method: "OPTIONS",
+                        path: "/api/projects/",
+                        scopes: &["project:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "projects",
+                        method: "",
+                        path: "/api/projects/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = ["/api/projects/{project_id}/", "/api/projects/{project_id}"];
     let routes = [
         web::get().to(projects_retrieve::<A>),
         web::head().to(projects_retrieve::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "projects",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/",
+                        scopes: &["project:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "projects",
+                        method: "",
+                        path: "/api/projects/{project_id}/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/",
         "/api/projects/{project_id}/cohorts",
@@ -2178,7 +2242,32 @@ where
         web::head().to(cohorts_list::<A>),
         web::post().to(cohorts_create::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, POST, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, POST, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/activity/",
         "/api/projects/{project_id}/cohorts/activity",
@@ -2187,13 +2276,63 @@ where
         web::get().to(cohorts_all_activity::<A>),
         web::head().to(cohorts_all_activity::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "activity",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/activity/",
+                        scopes: &["activity_log:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "activity",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/activity/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
     let routes = [web::post().to(cohorts_preview::<A>)];
-    config.service(resource::<A>(paths, "POST, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/preview/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/preview/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/",
         "/api/projects/{project_id}/cohorts/{id}",
@@ -2206,7 +2345,31 @@ where
         web::delete().to(cohorts_destroy::<A>),
     ];
     config
-        .service(resource::<A>(paths, "GET, PUT, PATCH, DELETE, HEAD, OPTIONS", routes));
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, PUT, PATCH, DELETE, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/activity/",
         "/api/projects/{project_id}/cohorts/{id}/activity",
@@ -2215,13 +2378,63 @@ where
         web::get().to(cohorts_activity::<A>),
         web::head().to(cohorts_activity::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "activity",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/activity/",
+                        scopes: &["activity_log:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "activity",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/activity/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
     ];
     let routes = [web::patch().to(cohorts_add_persons_to_static_cohort::<A>)];
-    config.service(resource::<A>(paths, "PATCH, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "PATCH, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         "/api/projects/{project_id}/cohorts/{id}/calculation_history",
@@ -2230,7 +2443,32 @@ where
         web::get().to(cohorts_calculation_history::<A>),
         web::head().to(cohorts_calculation_history::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
@@ -2239,7 +2477,32 @@ where
         web::get().to(cohorts_duplicate_as_static_cohort::<A>),
         web::head().to(cohorts_duplicate_as_static_cohort::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/persons/",
         "/api/projects/{project_id}/cohorts/{id}/persons",
@@ -2248,13 +2511,63 @@ where
         web::get().to(cohorts_persons::<A>),
         web::head().to(cohorts_persons::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons/",
+                        scopes: &["cohort:read", "person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
     let routes = [web::patch().to(cohorts_remove_person_from_static_cohort::<A>)];
-    config.service(resource::<A>(paths, "PATCH, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "PATCH, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/uploads/",
         "/api/projects/{project_id}/cohorts/{id}/uploads",
@@ -2263,7 +2576,32 @@ where
         web::get().to(cohorts_uploads::<A>),
         web::head().to(cohorts_uploads::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
         "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}",
@@ -2272,7 +2610,32 @@ where
         web::get().to(cohorts_upload::<A>),
         web::head().to(cohorts_upload::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "members",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/cohorts/{id}/used_in/",
         "/api/projects/{project_id}/cohorts/{id}/used_in",
@@ -2281,13 +2644,63 @@ where
         web::get().to(cohorts_used_in::<A>),
         web::head().to(cohorts_used_in::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
+                        scopes: &["cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/persons/",
         "/api/projects/{project_id}/persons",
     ];
     let routes = [web::get().to(persons_list::<A>), web::head().to(persons_list::<A>)];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/",
+                        scopes: &["person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/persons/cohorts/",
         "/api/projects/{project_id}/persons/cohorts",
@@ -2296,7 +2709,32 @@ where
         web::get().to(persons_cohorts::<A>),
         web::head().to(persons_cohorts::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/cohorts/",
+                        scopes: &["person:read", "cohort:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/cohorts/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = [
         "/api/projects/{project_id}/persons/{uuid}/",
         "/api/projects/{project_id}/persons/{uuid}",
@@ -2306,16 +2744,66 @@ where
         web::head().to(persons_retrieve::<A>),
         web::delete().to(persons_destroy::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, DELETE, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, DELETE, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/{uuid}/",
+                        scopes: &["person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/{uuid}/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = ["/api/users/@me/", "/api/users/@me"];
     let routes = [
         web::get().to(users_retrieve::<A>),
         web::head().to(users_retrieve::<A>),
     ];
-    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "projects",
+                        method: "OPTIONS",
+                        path: "/api/users/@me/",
+                        scopes: &["user:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "projects",
+                        method: "",
+                        path: "/api/users/@me/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = ["/batch/", "/batch"];
     let routes = [web::post().to(capture_batch::<A>)];
-    config.service(resource::<A>(paths, "POST, OPTIONS", routes));
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
 }
 
 async fn cohorts_list<A: CohortsApi>(

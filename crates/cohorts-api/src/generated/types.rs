@@ -939,6 +939,13 @@ pub struct PatchedCohort {
         skip_serializing_if = "crate::Patch::is_absent"
     )]
     pub create_in_folder: crate::Patch<::std::string::String>,
+    /// Read and ignored; people are added by `add_persons_to_static_cohort`.
+    #[serde(
+        rename = "_create_static_person_ids",
+        default,
+        skip_serializing_if = "crate::Patch::is_absent"
+    )]
+    pub create_static_person_ids: crate::Patch<::std::vec::Vec<::std::string::String>>,
     /// Ours, beside a file: whether people are made for distinct ids and e-mail addresses that nobody has.
     /// One made for an e-mail address has it as `email` and as distinct id.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
@@ -1005,7 +1012,11 @@ pub struct PersonPage {
 /// A person by `id`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 pub struct PersonToRemove {
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "::std::option::Option::is_none",
+        deserialize_with = "crate::RawJson::present"
+    )]
     pub person_id: ::std::option::Option<crate::RawJson>,
 }
 
@@ -1067,7 +1078,11 @@ impl ::std::convert::TryFrom<::std::string::String> for PersonType {
 /// People by the `id` of each, a thousand at most.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 pub struct PersonsToAdd {
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "::std::option::Option::is_none",
+        deserialize_with = "crate::RawJson::present"
+    )]
     pub person_ids: ::std::option::Option<crate::RawJson>,
 }
 

@@ -172,7 +172,9 @@ async fn every_answer_says_which_methods_there_are() {
     for (request, status) in [
         (with_key(Method::GET, COHORTS), 200),
         (TestRequest::with_uri(COHORTS), 401),
-        (TestRequest::with_uri(COHORTS).method(Method::OPTIONS), 200),
+        (with_key(Method::OPTIONS, COHORTS), 200),
+        (TestRequest::with_uri(COHORTS).method(Method::OPTIONS), 401),
+        (TestRequest::with_uri(COHORTS).method(Method::PUT), 401),
     ] {
         let answer = send(request).await;
         assert_eq!(answer.status, status);

@@ -79,7 +79,7 @@ fn check_date(fields: &Fields, leaf: &PersonLeaf) -> Result<(), FilterError> {
         return Ok(());
     }
     let values = match &leaf.value {
-        Some(Value::Array(list)) => list.as_slice(),
+        Some(Value::Array(list)) if !list.is_empty() => list.as_slice(),
         Some(value) => std::slice::from_ref(value),
         None => &[],
     };

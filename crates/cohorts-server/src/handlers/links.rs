@@ -1,8 +1,11 @@
 //! Links to the next and the previous page, as the caller reaches the service.
 
+use actix_web::HttpMessage;
 use actix_web::http::Uri;
 use cohorts_api::RequestHead;
 use form_urlencoded::{Serializer, parse};
+
+use crate::aliases::Asked;
 
 /// How callers reach the service, where that is not what their requests say by themselves.
 #[derive(Clone, Debug, Default)]
@@ -45,9 +48,15 @@ pub struct Links {
 
 impl Links {
     pub fn new(origin: &Origin, head: &RequestHead) -> Self {
+        let request = head.request();
+        let asked = request
+            .extensions()
+            .get::<Asked>()
+            .map(|asked| asked.0.clone());
+        let asked = asked.unwrap_or_else(|| request.uri().clone());
         Self {
-            base: format!("{}{}", origin.of(head), head.path()),
-            query: head.query().to_owned(),
+            base: format!("{}{}", origin.of(head), asked.path()),
+            query: asked.query().unwrap_or_default().to_owned(),
         }
     }
 
@@ -63,6 +72,8 @@ impl Links {
         }
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
         let query = Serializer::new(String::new()).extend_pairs(pairs).finish();
+        // As PostHog's server writes these two.
+        let query = query.replace("%7E", "~").replace('*', "%2A");
         format!("{}?{query}", self.base)
     }
 
@@ -117,20 +128,20 @@ mod tests {
     fn a_page_keeps_the_rest_of_the_query() {
         let links = Links {
             base: "http://h/p/".to_owned(),
-            query: "type=static&offset=4&search=a+b".to_owned(),
+            query: "type=static&offset=4&search=a+b~*".to_owned(),
         };
         let (next, previous) = links.around(2, 2, 5);
         assert_eq!(
             next.as_deref(),
-            Some("http://h/p/?limit=2&offset=4&search=a+b&type=static")
+            Some("http://h/p/?limit=2&offset=4&search=a+b~%2A&type=static")
         );
         assert_eq!(
             previous.as_deref(),
-            Some("http://h/p/?limit=2&search=a+b&type=static")
+            Some("http://h/p/?limit=2&search=a+b~%2A&type=static")
         );
         assert_eq!(
             links.with(&[("offset", "6".to_owned()), ("limit", "2".to_owned())]),
-            "http://h/p/?type=static&offset=6&search=a+b&limit=2"
+            "http://h/p/?type=static&offset=6&search=a+b~*&limit=2"
         );
     }
 }

@@ -131,8 +131,7 @@ fn remove(
     }
     let sent = body.person_id.as_ref().map_or(Value::Null, |id| id.parse());
     let text = match &sent {
-        Value::Null => return refuse("person_id is required"),
-        Value::String(text) if text.is_empty() => return refuse("person_id is required"),
+        sent if is_blank(sent) => return refuse("person_id is required"),
         Value::String(text) => text,
         _ => return refuse("person_id must be a string"),
     };
@@ -153,6 +152,18 @@ fn remove(
     }
     edit(conn, &cohort, |members| members - found)?;
     activity::persons_edited(conn, caller, id, "person_removed_manually")
+}
+
+/// What Python takes for false.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(true) => false,
+    }
 }
 
 /// The numbers of those people who are in the project. What is no uuid is nobody's.

@@ -13,6 +13,8 @@ use crate::ingest::LONGEST_NAME;
 
 /// In bytes, of an e-mail address.
 const LONGEST_ID: usize = 800;
+/// The longest cell, in characters: that of Python's reader, which PostHog uses.
+const LONGEST_CELL: usize = 131_072;
 /// The longest row, in bytes, about.
 const LONGEST_ROW: usize = 1 << 20;
 /// Characters that are shown of an id that cannot be anybody's.
@@ -88,6 +90,7 @@ impl Sheet {
                 "CSV file is empty. Please upload a CSV file with at least one row.",
             ));
         }
+        checked(&row)?;
         let filled = row.iter().filter(|cell| !cell.trim().is_empty()).count();
         let (kind, column, is_header) = match filled {
             0 | 1 => single(row.get(0).unwrap_or_default()),
@@ -222,10 +225,20 @@ impl Iterator for Sheet {
             match self.reader.read_record(&mut row) {
                 Ok(false) => return None,
                 Ok(true) if row.iter().all(|cell| cell.trim().is_empty()) => {}
-                Ok(true) => return Some(Ok(self.read(&row))),
+                Ok(true) => return Some(checked(&row).map(|()| self.read(&row))),
                 Err(cause) => return Some(Err(unreadable(cause))),
             }
         }
+    }
+}
+
+fn checked(row: &StringRecord) -> Result<(), Error> {
+    let long = |cell: &str| cell.len() > LONGEST_CELL && cell.chars().count() > LONGEST_CELL;
+    match row.iter().any(long) {
+        false => Ok(()),
+        true => Err(refused(format!(
+            "CSV file format is invalid: a field is longer than {LONGEST_CELL} characters."
+        ))),
     }
 }
 
@@ -322,6 +335,8 @@ mod tests {
         );
         assert!(columns.ends_with("Found columns: name, age"), "{columns}");
         assert!(refused(b"d1\nJos\xe9\n").contains("encoding is not supported"));
+        let long = format!("d1\n{}\n", "a".repeat(LONGEST_CELL + 1));
+        assert!(refused(long.as_bytes()).contains("file format is invalid"));
         let endless = format!("d1\n\"{}", "a\n".repeat(LONGEST_ROW));
         assert!(refused(endless.as_bytes()).contains("a row is longer than"));
     }

@@ -162,11 +162,7 @@ pub fn naming_others(
     cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))
-        .filter(
-            cohorts::filters
-                .cast::<Nullable<Text>>()
-                .like("%\"cohort\"%"),
-        )
+        .filter(names_others())
         .order(cohorts::id)
         .select((
             cohorts::id,
@@ -244,8 +240,10 @@ pub struct Wanted {
     pub hidden: Vec<i64>,
 }
 
-/// How much like each other a word and a name must be, by pg_trgm.
+/// How much like each other a word and a name must be, by pg_trgm: if a word of the one begins as a word of the other
+/// does, and in any case. Trigrams alone would find `something` for `qqqqnothing`.
 const SIMILAR: f32 = 0.3;
+const VERY_SIMILAR: f32 = 0.5;
 
 diesel::define_sql_function! {
     fn word_similarity(word: Text, text: Nullable<Text>) -> Nullable<Float>;
@@ -318,7 +316,8 @@ fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> 
                 Some(beginnings) => {
                     let alike = word_similarity(term, cohorts::name).gt(SIMILAR);
                     let begun = texticregexeq(cohorts::name, beginnings);
-                    rows.filter(exact.or(alike.and(begun)))
+                    let very = word_similarity(term, cohorts::name).ge(VERY_SIMILAR);
+                    rows.filter(exact.or(alike.and(begun)).or(very))
                 }
                 None => rows.filter(exact),
             }
@@ -326,8 +325,7 @@ fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> 
     }
 }
 
-/// A pattern for texts of which a word begins as one of the term's does. Trigrams alone would find `something`
-/// for `qqqqnothing`.
+/// A pattern for texts of which a word begins as one of the term's does.
 fn word_beginnings(term: &str) -> Option<String> {
     let words = term.split(|c: char| !c.is_alphanumeric());
     let letters: String = words.filter_map(|word| word.chars().next()).collect();
@@ -353,6 +351,27 @@ pub fn dynamic_definitions(
         .load(conn)
 }
 
+/// Of these, those whose filters may name other cohorts.
+pub fn dynamic_definitions_naming_others(
+    conn: &mut Conn,
+    project: ProjectId,
+) -> QueryResult<Vec<(i64, Definition)>> {
+    cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .filter(names_others())
+        .select((cohorts::id, Definition::as_select()))
+        .load(conn)
+}
+
+/// Whether the filters may name other cohorts.
+#[diesel::dsl::auto_type]
+fn names_others() -> _ {
+    let text: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
+    text.like("%\"cohort\"%")
+}
+
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> QueryResult<()> {
     diesel::update(cohorts::table.find(id.0))
         .set(definition)
@@ -360,15 +379,20 @@ pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> QueryRe
     Ok(())
 }
 
-/// Asks for a calculation; the worker finds it after the commit.
-pub fn request_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
-    diesel::update(cohorts::table.find(id.0))
+/// Asks for calculations; the worker finds them after the commit.
+pub fn request_calculations(conn: &mut Conn, ids: &[i64]) -> QueryResult<()> {
+    diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
             cohorts::is_calculating.eq(true),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
         ))
         .execute(conn)?;
     Ok(())
+}
+
+/// Asks for the calculation of one cohort.
+pub fn request_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    request_calculations(conn, &[id.0])
 }
 
 /// Takes back what was asked for. A calculation under way ends without another after it.

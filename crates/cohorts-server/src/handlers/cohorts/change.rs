@@ -78,7 +78,9 @@ pub fn change(
         calculations::next_attempt(conn, id)?;
         cohorts::cancel_calculation(conn, id)?;
     } else if !definition.is_static {
-        cohorts::request_calculation(conn, id)?;
+        let mut asked = references::related(conn, project, id, &definition)?;
+        asked.insert(id.0);
+        cohorts::request_calculations(conn, &Vec::from_iter(asked))?;
     } else if row.definition.deleted && row.last_calculation.is_none() {
         // It was deleted before it was ever filled.
         cohorts::request_snapshot(conn, id)?;

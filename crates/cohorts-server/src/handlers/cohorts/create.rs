@@ -3,7 +3,7 @@
 use cohorts_api::types::{Cohort, CohortCreate};
 use roaring::RoaringBitmap;
 
-use super::{definition, show, types};
+use super::{definition, references, show, types};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::uploads::Named;
@@ -57,6 +57,10 @@ pub fn create(
         true => first.members(conn, project)?,
         false => None,
     };
+    if !definition.is_static && references::names_any(&definition) {
+        // They are calculated with it, so their rows are locked too.
+        projects::lock(conn, project)?;
+    }
     definition.cohort_type = types::stored(conn, project, &definition)?;
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;
@@ -71,7 +75,9 @@ pub fn create(
     } else if definition.is_static {
         cohorts::request_snapshot(conn, cohort.id())?;
     } else {
-        cohorts::request_calculation(conn, cohort.id())?;
+        let mut asked = references::related(conn, project, cohort.id(), &definition)?;
+        asked.insert(cohort.id);
+        cohorts::request_calculations(conn, &Vec::from_iter(asked))?;
     }
     let mut made = show::find(conn, project, cohort.id())?;
     made.upload = upload;

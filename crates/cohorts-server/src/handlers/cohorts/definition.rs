@@ -99,11 +99,14 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, E
     Ok(after)
 }
 
-/// The filters to store. A static cohort may have none: then whatever was sent in their place is not looked at.
+/// The filters to store. A static cohort may have none: then a tree without criteria is stored as it was sent, and
+/// whatever else was sent in its place is not looked at.
 fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, Error> {
     let value = filters.parse();
     if is_static && !has_criteria(&value) {
-        return Ok(None);
+        let is_tree =
+            Filter::parse_stored(&value).is_ok() && value["properties"]["values"].is_array();
+        return Ok(is_tree.then(|| JsonText::of(&value)));
     }
     let normalised = Filter::normalised(&value).map_err(|error| Error::filter("filters", error))?;
     Ok(Some(JsonText::of(&normalised)))

@@ -68,6 +68,41 @@ fn reached_from(
     Ok(reached)
 }
 
+/// The dynamic cohorts that a dynamic one builds on and those that build on it, at any distance, by number: what is
+/// calculated with it.
+pub fn related(
+    conn: &mut Conn,
+    project: ProjectId,
+    id: CohortId,
+    definition: &Definition,
+) -> Result<BTreeSet<i64>, Error> {
+    let below = reached_from(conn, project, named(definition))?;
+    let below = below.into_iter().filter(|(_, one)| is_calculated(one));
+    let mut related: BTreeSet<i64> = below.map(|(id, _)| id).collect();
+    let all = cohorts::dynamic_definitions_naming_others(conn, project)?;
+    let mut above = BTreeSet::from([id.0]);
+    loop {
+        let builds = |(_, one): &&(i64, Definition)| named(one).iter().any(|id| above.contains(id));
+        let found = all.iter().filter(builds).map(|(id, _)| *id);
+        let more: Vec<i64> = found.filter(|id| !above.contains(id)).collect();
+        if more.is_empty() {
+            break;
+        }
+        above.extend(more);
+    }
+    related.extend(above);
+    related.remove(&id.0);
+    Ok(related)
+}
+
+pub fn names_any(definition: &Definition) -> bool {
+    !named(definition).is_empty()
+}
+
+fn is_calculated(definition: &Definition) -> bool {
+    !definition.is_static && !definition.deleted
+}
+
 /// The cohorts that a definition names. The criteria of a static cohort no longer count.
 fn named(definition: &Definition) -> BTreeSet<i64> {
     if definition.is_static {
