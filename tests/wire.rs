@@ -183,3 +183,37 @@ fn null_and_blank_ids_are_answered_in_words() {
         )
         .is_error(400, "not_a_list", Some("_create_static_person_ids"));
 }
+
+#[test]
+fn the_first_field_that_breaks_any_rule_is_named() {
+    let project = Project::new();
+    let bad = any_of(json!([{"type": "person", "key": "a", "value": 1}]));
+    for (body, attr) in [
+        (
+            json!({"filters": "x", "cohort_type": "nope"}),
+            "filters__detail",
+        ),
+        (json!({"filters": bad, "is_static": "x"}), "filters"),
+        (
+            json!({"filters": bad, "_create_static_person_ids": "x"}),
+            "filters",
+        ),
+        (json!({"query": "x", "is_static": "x"}), "query"),
+        (
+            json!({"query": {"kind": "X"}, "cohort_type": "nope"}),
+            "query",
+        ),
+        (json!({"groups": [{}], "filters": bad}), "groups"),
+        (json!({"groups": [{}], "cohort_type": "nope"}), "groups"),
+        (
+            json!({"is_static": "x", "cohort_type": "nope"}),
+            "is_static",
+        ),
+    ] {
+        let answer = project.post("cohorts/", body.clone());
+        assert_eq!(answer.status, 400, "{body}");
+        assert_eq!(answer.json()["attr"], attr, "{body}");
+    }
+    let deleted = json!({"deleted": "x", "filters": bad});
+    assert_eq!(project.post("cohorts/", deleted).json()["attr"], "deleted");
+}

@@ -61,6 +61,9 @@ pub enum Rejection {
         attr: Option<String>,
         code: &'static str,
         detail: String,
+        /// The fields that come before it in the contract and keep their rules, as a JSON object. Where they break
+        /// a rule that only the service knows, that is the first one broken.
+        before: String,
     },
     /// A file in the body cannot be kept here for now.
     NotStored { detail: String },

@@ -207,7 +207,9 @@ impl From<Rejection> for Error {
             Rejection::UnknownPath | Rejection::Path => Self::NotFound,
             Rejection::Query { attr, detail } => Self::field(attr, detail),
             Rejection::Malformed { detail } => Self::Malformed { detail },
-            Rejection::Field { attr, code, detail } => Self::Validation { attr, code, detail },
+            Rejection::Field {
+                attr, code, detail, ..
+            } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },

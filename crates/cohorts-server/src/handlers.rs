@@ -69,7 +69,11 @@ impl Api for Service {
     type Error = Error;
 
     fn reject(&self, why: Rejection) -> Error {
-        why.into()
+        let earlier = match &why {
+            Rejection::Field { before, .. } => cohorts::judge(before).err(),
+            _ => None,
+        };
+        earlier.unwrap_or_else(|| why.into())
     }
 
     async fn authorize(

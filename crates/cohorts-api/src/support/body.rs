@@ -138,6 +138,7 @@ impl Body {
             attr: None,
             code: "invalid_input",
             detail: format!("Invalid data: {error}"),
+            before: "{}".to_owned(),
         })
     }
 

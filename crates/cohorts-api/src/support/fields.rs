@@ -66,6 +66,8 @@ pub(super) struct Failure {
     path: Vec<String>,
     code: &'static str,
     detail: String,
+    /// The fields before it, which keep their rules, as a JSON object.
+    before: String,
 }
 
 impl Failure {
@@ -74,6 +76,7 @@ impl Failure {
             path: Vec::new(),
             code,
             detail: detail.into(),
+            before: "{}".to_owned(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Failure {
             attr: (!self.path.is_empty()).then(|| self.path.join("__")),
             code: self.code,
             detail: self.detail,
+            before: self.before,
         }
     }
 }
@@ -125,16 +129,23 @@ fn write_object(
     read: impl Fn(&Field) -> Result<Option<String>, Failure>,
 ) -> Result<String, Failure> {
     let mut members = Vec::new();
+    let object = |members: &[String]| format!("{{{}}}", members.join(","));
     for rule in rules {
-        match read(rule).map_err(|failure| failure.within(rule.name))? {
-            Some(text) => members.push(format!("{}:{text}", quote(rule.name))),
-            None if rule.required => {
-                return Err(Failure::new("required", "This field is required.").within(rule.name));
+        let value = match read(rule) {
+            Ok(None) if rule.required => Err(Failure::new("required", "This field is required.")),
+            value => value,
+        };
+        match value {
+            Ok(Some(text)) => members.push(format!("{}:{text}", quote(rule.name))),
+            Ok(None) => (),
+            Err(failure) => {
+                let mut failure = failure.within(rule.name);
+                failure.before = object(&members);
+                return Err(failure);
             }
-            None => (),
         }
     }
-    Ok(format!("{{{}}}", members.join(",")))
+    Ok(object(&members))
 }
 
 /// The JSON that a field is turned into.

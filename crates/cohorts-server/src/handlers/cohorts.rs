@@ -35,6 +35,7 @@ mod show;
 mod types;
 
 use create::First;
+pub(super) use definition::judge;
 pub(super) use show::{raw, user};
 
 /// How long a preview may read data.

@@ -53,6 +53,7 @@ fn broken(attr: &str, code: &'static str, detail: &str) -> Rejection {
         attr: Some(attr.to_owned()),
         code,
         detail: detail.to_owned(),
+        before: "{}".to_owned(),
     }
 }
 
@@ -74,6 +75,7 @@ fn a_body_that_is_no_object_is_named_by_its_type() {
             attr: None,
             code: "invalid_input",
             detail: format!("Invalid data. Expected a dictionary, but got {name}."),
+            before: "{}".to_owned(),
         };
         assert_eq!(read(&[], &body), Err(expected));
     }
@@ -93,6 +95,19 @@ fn the_first_broken_field_in_the_order_of_the_rules_is_reported() {
         read,
         Err(broken("a", "invalid_input", "Must be a valid boolean."))
     );
+}
+
+#[test]
+fn a_refusal_tells_what_comes_before_and_keeps_the_rules() {
+    let rules = [
+        field("a", Kind::Boolean),
+        field("b", Kind::Boolean),
+        field("c", TEXT),
+    ];
+    match read(&rules, &json!({ "c": "x", "b": "x", "a": "yes" })) {
+        Err(Rejection::Field { before, .. }) => assert_eq!(before, r#"{"a":true}"#),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

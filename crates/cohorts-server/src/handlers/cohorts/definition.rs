@@ -1,5 +1,7 @@
 //! From what callers send to the definition of a cohort.
 
+use std::collections::HashMap;
+
 use cohorts_api::types::{CohortCreate, PatchedCohort};
 use cohorts_api::{Patch, RawJson};
 use cohorts_engine::Filter;
@@ -32,16 +34,29 @@ pub fn check_takes_list(definition: &Definition) -> Result<(), Error> {
     }
 }
 
+/// Judges the fields that come before one that is refused, as a JSON object: the first that breaks a rule counts,
+/// also where it is a rule of ours. The body may be of another kind, which then has no such fields.
+pub fn judge(before: &str) -> Result<(), Error> {
+    let sent: HashMap<&str, RawJson> = serde_json::from_str(before).unwrap_or_default();
+    if let Some(groups) = sent.get("groups") {
+        complete_groups(&groups.parse()).map_err(|error| Error::field("groups", error.detail))?;
+    }
+    // Whether it is static comes later in the order, so only what is sent before can tell.
+    let is_static = sent
+        .get("is_static")
+        .is_some_and(|flag| flag.as_str() == "true");
+    if let Some(filters) = sent.get("filters") {
+        read_filters(filters, is_static)?;
+    }
+    match sent.get("query") {
+        Some(query) if !query.is_null() && !is_known_query(query) => Err(refuse_query(query)),
+        _ => Ok(()),
+    }
+}
+
 /// What a new cohort is given.
 pub fn new(body: CohortCreate) -> Result<Definition, Error> {
     let is_static = body.is_static.unwrap_or(false);
-    let filters = match body.filters {
-        None => None,
-        Some(filters) => read_filters(&filters, is_static)?,
-    };
-    if let Some(query) = body.query {
-        return Err(refuse_new_query(&query, filters.as_ref(), is_static));
-    }
     let groups = match body.groups {
         None => JsonText("[]".to_owned()),
         Some(groups) => {
@@ -49,6 +64,13 @@ pub fn new(body: CohortCreate) -> Result<Definition, Error> {
             JsonText::of(&complete.map_err(|error| Error::field("groups", error.detail))?)
         }
     };
+    let filters = match body.filters {
+        None => None,
+        Some(filters) => read_filters(&filters, is_static)?,
+    };
+    if let Some(query) = body.query {
+        return Err(refuse_new_query(&query, filters.as_ref(), is_static));
+    }
     Ok(Definition {
         name: body.name,
         description: body.description.unwrap_or_default(),
