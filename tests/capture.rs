@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Project, any_of, did, person, request, send};
+use crate::harness::{Answer, Project, any_of, did, first_ids, person, request, send};
 
 fn batch(body: Vec<u8>, encoding: Option<&str>) -> Answer {
     let mut asked = request(Method::POST, "/batch/")
@@ -105,7 +107,8 @@ fn a_body_that_cannot_be_unpacked_is_refused() {
     batch(good[..good.len() - 4].to_vec(), Some("gzip")).is_error(400, "parse_error", None);
     batch(b"{}".to_vec(), Some("br")).is_error(400, "parse_error", None);
     batch(b"\xff\xfe".to_vec(), None).is_error(400, "parse_error", None);
-    batch(b"[]".to_vec(), None).is_error(400, "parse_error", None);
+    batch(b"7".to_vec(), None).is_error(400, "parse_error", None);
+    batch(b"[]".to_vec(), None).is_error(401, "not_authenticated", None);
 }
 
 #[test]
@@ -269,4 +272,198 @@ fn an_id_that_nobody_has_goes_to_whoever_has_the_other() {
     // Two people who turn out to be one stay two for now.
     project.capture(json!([identify("ann", "bob")]));
     assert_ne!(project.person("ann"), project.person("bob"));
+}
+
+/// Sends a body as it is, and gives the answer.
+fn send_raw(path: &str, media_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+    let asked = request(Method::POST, path).header("content-type", media_type);
+    send(&Method::POST, asked.body(body.into()))
+}
+
+#[test]
+fn every_path_takes_events_however_browsers_pack_them() {
+    let project = Project::new();
+    let one = |id: &str| json!({"api_key": project.token, "event": "x", "distinct_id": id});
+    let list = json!([{"event": "x", "distinct_id": "l1", "properties": {"token": project.token}},
+        {"event": "x", "distinct_id": "l2", "api_key": project.token}]);
+    let encoded = |text: &str| BASE64_STANDARD.encode(text);
+    for (path, media_type, body) in [
+        ("/capture/", "application/json", one("a").to_string()),
+        ("/capture", "text/plain;charset=UTF-8", one("b").to_string()),
+        (
+            "/e/?ip=1&_=17&ver=1",
+            "text/plain",
+            encoded(&one("c").to_string()),
+        ),
+        (
+            "/e/?compression=base64",
+            "application/x-www-form-urlencoded",
+            format!(
+                "data={}",
+                encoded(&one("d").to_string()).replace('+', "%2B")
+            ),
+        ),
+        ("/i/v0/e/", "application/json", list.to_string()),
+        ("/track/", "application/json", one("f").to_string()),
+    ] {
+        let answer = send_raw(path, media_type, body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+    }
+    let query = format!("/e/?token={}", project.token);
+    let bare = json!({"event": "x", "distinct_id": "g"}).to_string();
+    assert_eq!(send_raw(&query, "application/json", bare).status, 200);
+    let people = project.get("persons/").json();
+    assert_eq!(
+        first_ids(&people["results"]),
+        ["a", "b", "c", "d", "f", "g", "l1", "l2"]
+    );
+}
+
+#[test]
+fn each_event_may_have_a_project_of_its_own() {
+    let (one, other) = (Project::new(), Project::new());
+    let event = |token: &str, id: &str| json!({"event": "x", "distinct_id": id, "api_key": token});
+    let batch =
+        json!({"batch": [event(&one.token, "a"), event(&other.token, "b"), event("phc_no", "c")]});
+    assert_eq!(
+        send_raw("/batch/", "application/json", batch.to_string()).status,
+        200
+    );
+    for (project, id) in [(one, "a"), (other, "b")] {
+        assert_eq!(first_ids(&project.get("persons/").json()["results"]), [id]);
+    }
+}
+
+#[test]
+fn newer_sdks_are_told_what_became_of_each_event() {
+    let project = Project::new();
+    let good = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+    let bad = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c";
+    let batch = json!({"created_at": "2026-03-01T12:00:00Z", "batch": [
+        {"event": "x", "uuid": good, "distinct_id": "a", "options": {}, "properties": {"$set": {"plan": "pro"}}},
+        {"event": "", "uuid": bad, "distinct_id": "a"},
+    ]});
+    let asked = request(Method::POST, "/i/v1/analytics/events").bearer_auth(&project.token);
+    let answer = send(&Method::POST, asked.json(&batch)).json();
+    assert_eq!(answer["results"][good], json!({"result": "ok"}));
+    assert_eq!(answer["results"][bad]["result"], "drop");
+    assert!(answer["results"][bad]["details"].is_string());
+    let shown = project.get("persons/").json();
+    assert_eq!(shown["results"][0]["properties"], json!({"plan": "pro"}));
+}
+
+#[test]
+fn there_are_no_flags_and_sdks_are_told_so() {
+    for path in ["/flags/?v=2", "/flags", "/decide/?v=3"] {
+        let answer = send_raw(
+            path,
+            "application/json",
+            r#"{"api_key": "x", "distinct_id": "a"}"#,
+        );
+        assert_eq!(answer.json()["flags"], json!({}), "{path}");
+        assert_eq!(answer.json()["errorsWhileComputingFlags"], false);
+    }
+}
+
+#[test]
+fn any_page_in_a_browser_may_send_events_and_nothing_else() {
+    let preflight = |path: &str| {
+        let asked = request(Method::OPTIONS, path)
+            .header("origin", "https://shop.example")
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type");
+        asked.send().expect("an answer")
+    };
+    for path in ["/e/", "/batch", "/i/v0/e/?ip=1", "/flags/"] {
+        let answer = preflight(path);
+        assert_eq!(answer.status(), 200, "{path}");
+        let allowed = answer.headers().get("access-control-allow-origin");
+        assert_eq!(
+            allowed.expect("an origin"),
+            "https://shop.example",
+            "{path}"
+        );
+    }
+    let refused = preflight("/api/projects/@current/cohorts/");
+    assert_eq!(refused.headers().get("access-control-allow-origin"), None);
+
+    let project = Project::new();
+    let body = json!({"api_key": project.token, "event": "x", "distinct_id": "a"});
+    let asked = request(Method::POST, "/e/").header("origin", "https://shop.example");
+    let answer = send(&Method::POST, asked.json(&body));
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("https://shop.example")
+    );
+}
+
+#[test]
+fn clocks_are_set_and_the_future_is_the_present() {
+    let project = Project::new();
+    let now = chrono::Utc::now();
+    let at = |hours: i64| (now + chrono::TimeDelta::hours(hours)).to_rfc3339();
+    // A clock that is ten days ahead; an event of three hours before it was sent.
+    let ahead = json!({"api_key": project.token, "sent_at": at(240), "batch": [
+        {"event": "x", "distinct_id": "ahead", "timestamp": at(237)},
+        {"event": "x", "distinct_id": "as_told", "timestamp": at(-48), "properties": {"$ignore_sent_at": true}},
+    ]});
+    let others = json!({"api_key": project.token, "batch": [
+        {"event": "x", "distinct_id": "future", "timestamp": at(100)},
+        {"event": "x", "distinct_id": "ago", "offset": 7_200_000},
+    ]});
+    for batch in [ahead, others] {
+        assert_eq!(
+            send_raw("/batch/", "application/json", batch.to_string()).status,
+            200
+        );
+    }
+    let people = project.get("persons/").json();
+    for (id, hours) in [("ahead", -3), ("as_told", -48), ("future", 0), ("ago", -2)] {
+        let rows = people["results"].as_array().expect("rows");
+        let person = rows
+            .iter()
+            .find(|one| one["distinct_ids"][0] == id)
+            .expect(id);
+        let created = person["created_at"].as_str().expect("a time");
+        let created: chrono::DateTime<chrono::Utc> = created.parse().expect("a time");
+        let off = created - (now + chrono::TimeDelta::hours(hours));
+        assert!(off.num_seconds().abs() < 60, "{id}: {off}");
+    }
+}
+
+#[test]
+fn properties_are_taken_away_and_broken_characters_kept_out() {
+    let project = Project::new();
+    project.people([("ann", json!({"plan": "pro", "seats": 3, "old": 1}))]);
+    project.capture(
+        json!([{"event": "x", "distinct_id": "ann", "properties": {"$unset": ["plan"]}},
+        {"event": "x", "distinct_id": "ann", "$unset": {"old": ""}}]),
+    );
+    let body = format!(
+        r#"{{"api_key":"{}","event":"x","distinct_id":"ann","properties":{{"$set":{{"odd":"a\ud800b\udc00\ud83d\ude00"}}}}}}"#,
+        project.token
+    );
+    assert_eq!(send_raw("/capture/", "application/json", body).status, 200);
+    let shown = project.get("persons/?distinct_id=ann").json();
+    let expected = json!({"seats": 3, "odd": "a\u{fffd}b\u{fffd}😀"});
+    assert_eq!(shown["results"][0]["properties"], expected);
+}
+
+#[test]
+fn ids_that_mean_nobody_tie_nobody_together() {
+    let project = Project::new();
+    for id in [
+        "null",
+        "undefined",
+        "00000000-0000-0000-0000-000000000000",
+        "Guest",
+        "[object Object]",
+    ] {
+        project.capture(
+            json!([{"event": "$identify", "distinct_id": format!("of {id}"),
+            "properties": {"$anon_distinct_id": id}}]),
+        );
+        let alone = project.get(&format!("persons/?distinct_id={id}")).json();
+        assert_eq!(alone["results"], json!([]), "{id}");
+    }
 }

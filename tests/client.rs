@@ -204,6 +204,61 @@ async fn events_are_captured_with_the_projects_token() {
     assert_eq!(answer.status, types::CaptureAnswerStatus::Ok);
 }
 
+#[tokio::test]
+async fn events_are_captured_under_every_path_and_there_are_no_flags() {
+    let project = blocking(Project::new).await;
+    let plain = client(&project);
+    let event = |id: &str| {
+        let event = json!({"api_key": project.token, "event": "x", "distinct_id": id});
+        serde_json::from_value::<types::CaptureBody>(event).expect("an event")
+    };
+    let ok = types::CaptureAnswerStatus::Ok;
+    let sent = plain.capture_event().body(event("a")).send().await;
+    assert_eq!(sent.expect("captured").status, ok);
+    let sent = plain.capture_e().body(event("b")).send().await;
+    assert_eq!(sent.expect("captured").status, ok);
+    let sent = plain.capture_i().body(event("c")).send().await;
+    assert_eq!(sent.expect("captured").status, ok);
+    let sent = plain.capture_track().body(event("d")).send().await;
+    assert_eq!(sent.expect("captured").status, ok);
+
+    let uuid = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+    let events = json!({"batch": [{"event": "x", "distinct_id": "e", "uuid": uuid}]});
+    let batch: types::AnalyticsBatch = serde_json::from_value(events).expect("a batch");
+    let sender = Client::with_key(&project.server.url(), &project.token).expect("a client");
+    let answer = sender
+        .capture_analytics()
+        .body(batch)
+        .send()
+        .await
+        .expect("captured");
+    assert_eq!(
+        answer.results[uuid].result,
+        types::AnalyticsResultResult::Ok
+    );
+    let people = plain
+        .persons_list()
+        .project_id(project.id.to_string())
+        .send()
+        .await;
+    assert_eq!(people.expect("people").results.len(), 5);
+
+    let none = plain
+        .flags()
+        .body(event("a"))
+        .send()
+        .await
+        .expect("no flags");
+    assert!(none.flags.is_empty());
+    let none = plain
+        .decide()
+        .body(event("a"))
+        .send()
+        .await
+        .expect("no flags");
+    assert!(!none.errors_while_computing_flags);
+}
+
 /// A client, its project's number as text, and a static and a dynamic cohort with people.
 async fn prepared() -> (Client, String, i64, i64) {
     let (project, listed, dynamic) = blocking(|| {

@@ -230,15 +230,49 @@ const ROWS: &[(&str, u16, Provocation)] = &[
         elsewhere_get(p, "/api/users/@me/")
     }),
     ("capture_batch", 200, |p| {
-        capture(&json!({"api_key": p.token, "batch": []}).to_string())
+        let body = json!({"api_key": p.token, "batch": []});
+        send_events("/batch/", &body.to_string())
     }),
-    ("capture_batch", 400, |_| capture("{")),
-    ("capture_batch", 401, |_| {
-        capture(r#"{"api_key": "phc_nobody", "batch": []}"#)
+    ("capture_batch", 400, |_| send_events("/batch/", "{")),
+    ("capture_batch", 401, |_| send_events("/batch/", UNKNOWN)),
+    ("capture_batch", 413, |_| send_events("/batch/", &endless())),
+    ("capture_event", 200, |p| {
+        send_events("/capture/", &event_of(p))
     }),
-    ("capture_batch", 413, |_| {
-        capture(&" ".repeat((20 << 20) + 1))
+    ("capture_event", 400, |_| send_events("/capture/", "{")),
+    ("capture_event", 401, |_| send_events("/capture/", UNKNOWN)),
+    ("capture_event", 413, |_| {
+        send_events("/capture/", &endless())
     }),
+    ("capture_e", 200, |p| send_events("/e/", &event_of(p))),
+    ("capture_e", 400, |_| send_events("/e/", "{")),
+    ("capture_e", 401, |_| send_events("/e/", UNKNOWN)),
+    ("capture_e", 413, |_| send_events("/e/", &endless())),
+    ("capture_i", 200, |p| send_events("/i/v0/e/", &event_of(p))),
+    ("capture_i", 400, |_| send_events("/i/v0/e/", "{")),
+    ("capture_i", 401, |_| send_events("/i/v0/e/", UNKNOWN)),
+    ("capture_i", 413, |_| send_events("/i/v0/e/", &endless())),
+    ("capture_track", 200, |p| {
+        send_events("/track/", &event_of(p))
+    }),
+    ("capture_track", 400, |_| send_events("/track/", "{")),
+    ("capture_track", 401, |_| send_events("/track/", UNKNOWN)),
+    ("capture_track", 413, |_| send_events("/track/", &endless())),
+    ("capture_analytics", 200, |p| {
+        let asked = request(Method::POST, ANALYTICS).bearer_auth(&p.token);
+        send(&Method::POST, asked.json(&json!({"batch": []})))
+    }),
+    ("capture_analytics", 400, |_| send_events(ANALYTICS, "{")),
+    ("capture_analytics", 401, |_| {
+        send_events(ANALYTICS, r#"{"batch": []}"#)
+    }),
+    ("capture_analytics", 413, |_| {
+        send_events(ANALYTICS, &endless())
+    }),
+    ("flags", 200, |_| send_events("/flags/?v=2", "{}")),
+    ("flags", 413, |_| send_events("/flags/", &endless())),
+    ("decide", 200, |_| send_events("/decide/?v=3", "{}")),
+    ("decide", 413, |_| send_events("/decide/", &endless())),
 ];
 
 const ADD: &str = "cohorts/1/add_persons_to_static_cohort/";
@@ -322,8 +356,19 @@ fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {
     )
 }
 
-fn capture(body: &str) -> Answer {
-    let asked = request(Method::POST, "/batch/").header(CONTENT_TYPE, "application/json");
+const ANALYTICS: &str = "/i/v1/analytics/events";
+const UNKNOWN: &str = r#"{"api_key": "phc_nobody", "event": "x", "distinct_id": "a", "batch": []}"#;
+
+fn event_of(project: &Project) -> String {
+    json!({"api_key": project.token, "event": "x", "distinct_id": "a"}).to_string()
+}
+
+fn endless() -> String {
+    " ".repeat((20 << 20) + 1)
+}
+
+fn send_events(path: &str, body: &str) -> Answer {
+    let asked = request(Method::POST, path).header(CONTENT_TYPE, "application/json");
     send(&Method::POST, asked.body(body.to_owned()))
 }
 

@@ -55,8 +55,13 @@ fn what_the_sdk_sends_compressed_is_what_a_cohort_holds() {
     sdk_to_cohort(&["--gzip"]);
 }
 
+#[test]
+fn what_the_sdk_sends_by_its_newer_protocol_is_what_a_cohort_holds() {
+    sdk_to_cohort(&["--protocol=v1"]);
+}
+
 fn sdk_to_cohort(flags: &[&str]) {
-    let server = start(&scratch_dir(&format!("sdk{}", flags.len())), true);
+    let server = start(&scratch_dir(&format!("sdk{}", flags.concat())), true);
     let project = server
         .data()
         .admin()

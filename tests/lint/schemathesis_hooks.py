@@ -7,6 +7,7 @@ import schemathesis
 
 COHORTS = os.environ["COHORTS_URL"] + "/api/projects/1/cohorts/"
 KEY = {"Authorization": "Bearer " + os.environ["COHORTS_KEY"]}
+TOKEN = os.environ["COHORTS_TOKEN"]
 
 
 def people_of(cohort):
@@ -56,9 +57,20 @@ def before_load_schema(context, raw_schema):
                 prefer(parameter["schema"], people)
 
     # Without the token of a project no event comes further than to its 401.
-    token = os.environ["COHORTS_TOKEN"]
-    batch = schemas["CaptureBatch"]
-    batch["required"].append("api_key")
-    batch["properties"]["api_key"] = {"type": "string", "enum": [token]}
-    capture = raw_schema["paths"]["/batch/"]["post"]["requestBody"]["content"]
-    capture["application/json"]["example"]["api_key"] = token
+    for name in ("CaptureBatch", "CaptureBody"):
+        schema = schemas[name]
+        schema.setdefault("required", []).append("api_key")
+        schema["properties"]["api_key"] = {"type": "string", "enum": [TOKEN]}
+    components["parameters"]["CaptureToken"]["schema"]["enum"] = [TOKEN]
+    for path in raw_schema["paths"].values():
+        body = path.get("post", {}).get("requestBody", {}).get("content", {})
+        example = body.get("application/json", {}).get("example", {})
+        if "api_key" in example:
+            example["api_key"] = TOKEN
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    # There the token is the key.
+    if case.path.startswith("/i/v1/"):
+        case.headers["Authorization"] = "Bearer " + TOKEN

@@ -60,6 +60,7 @@ def main():
     arguments.add_argument("host", help="the base URL of the service")
     arguments.add_argument("token", help="the project's token, phc_…")
     arguments.add_argument("--gzip", action="store_true", help="send compressed")
+    arguments.add_argument("--protocol", default="v0", help="v0 is /batch/, v1 /i/v1/analytics/events")
     given = arguments.parse_args()
 
     failures = []
@@ -67,6 +68,7 @@ def main():
         given.token,
         host=given.host,
         gzip=given.gzip,
+        capture_mode=given.protocol,
         max_retries=0,
         # The SDK keeps failures to itself unless it is asked.
         on_error=lambda error, batch: failures.append(f"{len(batch)} items: {error}"),

@@ -254,6 +254,99 @@ pub mod types {
             Default::default()
         }
     }
+    /// What became of the events.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct AnalyticsAnswer {
+        /// By the uuid of each event.
+        pub results: ::std::collections::HashMap<::std::string::String, AnalyticsResult>,
+    }
+    impl AnalyticsAnswer {
+        pub fn builder() -> builder::AnalyticsAnswer {
+            Default::default()
+        }
+    }
+    /// Events of one project.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct AnalyticsBatch {
+        pub batch: ::std::vec::Vec<CaptureEvent>,
+        /// When the sender sent the batch, by its clock.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub historical_migration: ::std::option::Option<bool>,
+    }
+    impl AnalyticsBatch {
+        pub fn builder() -> builder::AnalyticsBatch {
+            Default::default()
+        }
+    }
+    /// What became of an event.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct AnalyticsResult {
+        /// Why it was dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub details: ::std::option::Option<::std::string::String>,
+        pub result: AnalyticsResultResult,
+    }
+    impl AnalyticsResult {
+        pub fn builder() -> builder::AnalyticsResult {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum AnalyticsResultResult {
+        #[serde(rename = "ok")]
+        Ok,
+        #[serde(rename = "drop")]
+        Drop,
+    }
+    impl ::std::fmt::Display for AnalyticsResultResult {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Ok => f.write_str("ok"),
+                Self::Drop => f.write_str("drop"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for AnalyticsResultResult {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "ok" => Ok(Self::Ok),
+                "drop" => Ok(Self::Drop),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for AnalyticsResultResult {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for AnalyticsResultResult {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// A criterion on what the person did.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct BehavioralLeaf {
@@ -540,6 +633,36 @@ pub mod types {
             Default::default()
         }
     }
+    /// One event, with the token beside it; or a batch, as in `/batch/`. A list of events is taken too.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CaptureBody {
+        /// The token of the project, `phc_…`; `token` is another name for it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub event: ::std::option::Option<::std::string::String>,
+        /// How many milliseconds ago the event was, where there is no `timestamp`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub offset: ::std::option::Option<f64>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub properties: ::std::option::Option<Properties>,
+        /// When the sender sent it, by its clock.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub uuid: ::std::option::Option<::uuid::Uuid>,
+    }
+    impl CaptureBody {
+        pub fn builder() -> builder::CaptureBody {
+            Default::default()
+        }
+    }
     /// Something that a person did.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
@@ -548,6 +671,8 @@ pub mod types {
         pub distinct_id: ::std::option::Option<::std::string::String>,
         /// The name of the event.
         pub event: ::std::string::String,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub options: ::std::option::Option<Properties>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub properties: ::std::option::Option<Properties>,
         #[serde(rename = "$set", skip_serializing_if = "::std::option::Option::is_none")]
@@ -560,6 +685,13 @@ pub mod types {
         /// When it happened; absent is now.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Names of properties that the person loses.
+        #[serde(
+            rename = "$unset",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub unset: ::std::vec::Vec<::std::string::String>,
         /// The identity of the event; the same one sent again counts once.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub uuid: ::std::option::Option<::uuid::Uuid>,
@@ -567,6 +699,61 @@ pub mod types {
     impl CaptureEvent {
         pub fn builder() -> builder::CaptureEvent {
             Default::default()
+        }
+    }
+    /// A form as browsers send it.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CaptureForm {
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compression: ::std::option::Option<::std::string::String>,
+        /// The JSON, or base64 of it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub data: ::std::option::Option<::std::string::String>,
+    }
+    impl CaptureForm {
+        pub fn builder() -> builder::CaptureForm {
+            Default::default()
+        }
+    }
+    /// The JSON as text, or base64 of it.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    #[serde(transparent)]
+    pub struct CaptureText(pub ::std::string::String);
+    impl ::std::ops::Deref for CaptureText {
+        type Target = ::std::string::String;
+        fn deref(&self) -> &::std::string::String {
+            &self.0
+        }
+    }
+    impl ::std::convert::From<CaptureText> for ::std::string::String {
+        fn from(value: CaptureText) -> Self {
+            value.0
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CaptureText {
+        fn from(value: ::std::string::String) -> Self {
+            Self(value)
+        }
+    }
+    impl ::std::fmt::Display for CaptureText {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+    impl ::std::str::FromStr for CaptureText {
+        type Err = ::std::convert::Infallible;
+        fn from_str(value: &str) -> ::std::result::Result<Self, Self::Err> {
+            Ok(Self(value.to_string()))
         }
     }
     /// A named set of people.
@@ -1719,6 +1906,31 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self::Other(value)
+        }
+    }
+    /// What SDKs want to hear of flags, where there are none.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct NoFlags {
+        #[serde(rename = "errorsWhileComputingFlags")]
+        pub errors_while_computing_flags: bool,
+        #[serde(rename = "featureFlagPayloads")]
+        pub feature_flag_payloads: Properties,
+        #[serde(rename = "featureFlags")]
+        pub feature_flags: Properties,
+        pub flags: Properties,
+        #[serde(rename = "requestId")]
+        pub request_id: ::uuid::Uuid,
+        /// Always false.
+        #[serde(rename = "sessionRecording")]
+        pub session_recording: bool,
+        #[serde(rename = "siteApps")]
+        pub site_apps: ::std::vec::Vec<::std::string::String>,
+        #[serde(rename = "supportedCompression")]
+        pub supported_compression: ::std::vec::Vec<::std::string::String>,
+    }
+    impl NoFlags {
+        pub fn builder() -> builder::NoFlags {
+            Default::default()
         }
     }
     /// One page of cohorts.
@@ -3120,6 +3332,206 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct AnalyticsAnswer {
+            results: ::std::result::Result<
+                ::std::collections::HashMap<
+                    ::std::string::String,
+                    super::AnalyticsResult,
+                >,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for AnalyticsAnswer {
+            fn default() -> Self {
+                Self {
+                    results: Err("no value supplied for results".to_string()),
+                }
+            }
+        }
+        impl AnalyticsAnswer {
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::collections::HashMap<
+                        ::std::string::String,
+                        super::AnalyticsResult,
+                    >,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<AnalyticsAnswer> for super::AnalyticsAnswer {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: AnalyticsAnswer,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { results: value.results? })
+            }
+        }
+        impl ::std::convert::From<super::AnalyticsAnswer> for AnalyticsAnswer {
+            fn from(value: super::AnalyticsAnswer) -> Self {
+                Self { results: Ok(value.results) }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct AnalyticsBatch {
+            batch: ::std::result::Result<
+                ::std::vec::Vec<super::CaptureEvent>,
+                ::std::string::String,
+            >,
+            created_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            historical_migration: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for AnalyticsBatch {
+            fn default() -> Self {
+                Self {
+                    batch: Err("no value supplied for batch".to_string()),
+                    created_at: Ok(Default::default()),
+                    historical_migration: Ok(Default::default()),
+                }
+            }
+        }
+        impl AnalyticsBatch {
+            pub fn batch<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::CaptureEvent>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.batch = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for batch: {e}")
+                    });
+                self
+            }
+            pub fn created_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_at: {e}")
+                    });
+                self
+            }
+            pub fn historical_migration<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.historical_migration = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for historical_migration: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<AnalyticsBatch> for super::AnalyticsBatch {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: AnalyticsBatch,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    batch: value.batch?,
+                    created_at: value.created_at?,
+                    historical_migration: value.historical_migration?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::AnalyticsBatch> for AnalyticsBatch {
+            fn from(value: super::AnalyticsBatch) -> Self {
+                Self {
+                    batch: Ok(value.batch),
+                    created_at: Ok(value.created_at),
+                    historical_migration: Ok(value.historical_migration),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct AnalyticsResult {
+            details: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            result: ::std::result::Result<
+                super::AnalyticsResultResult,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for AnalyticsResult {
+            fn default() -> Self {
+                Self {
+                    details: Ok(Default::default()),
+                    result: Err("no value supplied for result".to_string()),
+                }
+            }
+        }
+        impl AnalyticsResult {
+            pub fn details<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.details = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for details: {e}")
+                    });
+                self
+            }
+            pub fn result<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::AnalyticsResultResult>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.result = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for result: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<AnalyticsResult> for super::AnalyticsResult {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: AnalyticsResult,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    details: value.details?,
+                    result: value.result?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::AnalyticsResult> for AnalyticsResult {
+            fn from(value: super::AnalyticsResult) -> Self {
+                Self {
+                    details: Ok(value.details),
+                    result: Ok(value.result),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct BehavioralLeaf {
             bytecode: ::std::result::Result<
                 ::std::vec::Vec<::serde_json::Value>,
@@ -4176,12 +4588,217 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct CaptureBody {
+            api_key: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            event: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            offset: ::std::result::Result<
+                ::std::option::Option<f64>,
+                ::std::string::String,
+            >,
+            properties: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            sent_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            timestamp: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            token: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            uuid: ::std::result::Result<
+                ::std::option::Option<::uuid::Uuid>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CaptureBody {
+            fn default() -> Self {
+                Self {
+                    api_key: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    event: Ok(Default::default()),
+                    offset: Ok(Default::default()),
+                    properties: Ok(Default::default()),
+                    sent_at: Ok(Default::default()),
+                    timestamp: Ok(Default::default()),
+                    token: Ok(Default::default()),
+                    uuid: Ok(Default::default()),
+                }
+            }
+        }
+        impl CaptureBody {
+            pub fn api_key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.api_key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for api_key: {e}")
+                    });
+                self
+            }
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            pub fn event<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.event = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for event: {e}")
+                    });
+                self
+            }
+            pub fn offset<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<f64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.offset = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for offset: {e}")
+                    });
+                self
+            }
+            pub fn properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for properties: {e}")
+                    });
+                self
+            }
+            pub fn sent_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.sent_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for sent_at: {e}")
+                    });
+                self
+            }
+            pub fn timestamp<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.timestamp = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for timestamp: {e}")
+                    });
+                self
+            }
+            pub fn token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for token: {e}")
+                    });
+                self
+            }
+            pub fn uuid<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.uuid = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for uuid: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CaptureBody> for super::CaptureBody {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CaptureBody,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    api_key: value.api_key?,
+                    distinct_id: value.distinct_id?,
+                    event: value.event?,
+                    offset: value.offset?,
+                    properties: value.properties?,
+                    sent_at: value.sent_at?,
+                    timestamp: value.timestamp?,
+                    token: value.token?,
+                    uuid: value.uuid?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CaptureBody> for CaptureBody {
+            fn from(value: super::CaptureBody) -> Self {
+                Self {
+                    api_key: Ok(value.api_key),
+                    distinct_id: Ok(value.distinct_id),
+                    event: Ok(value.event),
+                    offset: Ok(value.offset),
+                    properties: Ok(value.properties),
+                    sent_at: Ok(value.sent_at),
+                    timestamp: Ok(value.timestamp),
+                    token: Ok(value.token),
+                    uuid: Ok(value.uuid),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct CaptureEvent {
             distinct_id: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             event: ::std::result::Result<::std::string::String, ::std::string::String>,
+            options: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
             properties: ::std::result::Result<
                 ::std::option::Option<super::Properties>,
                 ::std::string::String,
@@ -4198,6 +4815,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            unset: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
             uuid: ::std::result::Result<
                 ::std::option::Option<::uuid::Uuid>,
                 ::std::string::String,
@@ -4208,10 +4829,12 @@ pub mod types {
                 Self {
                     distinct_id: Ok(Default::default()),
                     event: Err("no value supplied for event".to_string()),
+                    options: Ok(Default::default()),
                     properties: Ok(Default::default()),
                     set: Ok(Default::default()),
                     set_once: Ok(Default::default()),
                     timestamp: Ok(Default::default()),
+                    unset: Ok(Default::default()),
                     uuid: Ok(Default::default()),
                 }
             }
@@ -4238,6 +4861,18 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for event: {e}")
+                    });
+                self
+            }
+            pub fn options<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.options = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for options: {e}")
                     });
                 self
             }
@@ -4291,6 +4926,18 @@ pub mod types {
                     });
                 self
             }
+            pub fn unset<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.unset = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for unset: {e}")
+                    });
+                self
+            }
             pub fn uuid<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
@@ -4312,10 +4959,12 @@ pub mod types {
                 Ok(Self {
                     distinct_id: value.distinct_id?,
                     event: value.event?,
+                    options: value.options?,
                     properties: value.properties?,
                     set: value.set?,
                     set_once: value.set_once?,
                     timestamp: value.timestamp?,
+                    unset: value.unset?,
                     uuid: value.uuid?,
                 })
             }
@@ -4325,11 +4974,77 @@ pub mod types {
                 Self {
                     distinct_id: Ok(value.distinct_id),
                     event: Ok(value.event),
+                    options: Ok(value.options),
                     properties: Ok(value.properties),
                     set: Ok(value.set),
                     set_once: Ok(value.set_once),
                     timestamp: Ok(value.timestamp),
+                    unset: Ok(value.unset),
                     uuid: Ok(value.uuid),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct CaptureForm {
+            compression: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            data: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CaptureForm {
+            fn default() -> Self {
+                Self {
+                    compression: Ok(Default::default()),
+                    data: Ok(Default::default()),
+                }
+            }
+        }
+        impl CaptureForm {
+            pub fn compression<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.compression = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for compression: {e}")
+                    });
+                self
+            }
+            pub fn data<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.data = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for data: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CaptureForm> for super::CaptureForm {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CaptureForm,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    compression: value.compression?,
+                    data: value.data?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CaptureForm> for CaptureForm {
+            fn from(value: super::CaptureForm) -> Self {
+                Self {
+                    compression: Ok(value.compression),
+                    data: Ok(value.data),
                 }
             }
         }
@@ -6541,6 +7256,193 @@ pub mod types {
                 Self {
                     type_: Ok(value.type_),
                     values: Ok(value.values),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct NoFlags {
+            errors_while_computing_flags: ::std::result::Result<
+                bool,
+                ::std::string::String,
+            >,
+            feature_flag_payloads: ::std::result::Result<
+                super::Properties,
+                ::std::string::String,
+            >,
+            feature_flags: ::std::result::Result<
+                super::Properties,
+                ::std::string::String,
+            >,
+            flags: ::std::result::Result<super::Properties, ::std::string::String>,
+            request_id: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
+            session_recording: ::std::result::Result<bool, ::std::string::String>,
+            site_apps: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
+            supported_compression: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for NoFlags {
+            fn default() -> Self {
+                Self {
+                    errors_while_computing_flags: Err(
+                        "no value supplied for errors_while_computing_flags".to_string(),
+                    ),
+                    feature_flag_payloads: Err(
+                        "no value supplied for feature_flag_payloads".to_string(),
+                    ),
+                    feature_flags: Err(
+                        "no value supplied for feature_flags".to_string(),
+                    ),
+                    flags: Err("no value supplied for flags".to_string()),
+                    request_id: Err("no value supplied for request_id".to_string()),
+                    session_recording: Err(
+                        "no value supplied for session_recording".to_string(),
+                    ),
+                    site_apps: Err("no value supplied for site_apps".to_string()),
+                    supported_compression: Err(
+                        "no value supplied for supported_compression".to_string(),
+                    ),
+                }
+            }
+        }
+        impl NoFlags {
+            pub fn errors_while_computing_flags<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.errors_while_computing_flags = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for errors_while_computing_flags: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn feature_flag_payloads<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::Properties>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.feature_flag_payloads = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for feature_flag_payloads: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn feature_flags<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::Properties>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.feature_flags = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for feature_flags: {e}")
+                    });
+                self
+            }
+            pub fn flags<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::Properties>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.flags = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for flags: {e}")
+                    });
+                self
+            }
+            pub fn request_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::uuid::Uuid>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.request_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for request_id: {e}")
+                    });
+                self
+            }
+            pub fn session_recording<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.session_recording = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for session_recording: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn site_apps<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.site_apps = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for site_apps: {e}")
+                    });
+                self
+            }
+            pub fn supported_compression<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.supported_compression = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for supported_compression: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<NoFlags> for super::NoFlags {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: NoFlags,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    errors_while_computing_flags: value.errors_while_computing_flags?,
+                    feature_flag_payloads: value.feature_flag_payloads?,
+                    feature_flags: value.feature_flags?,
+                    flags: value.flags?,
+                    request_id: value.request_id?,
+                    session_recording: value.session_recording?,
+                    site_apps: value.site_apps?,
+                    supported_compression: value.supported_compression?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::NoFlags> for NoFlags {
+            fn from(value: super::NoFlags) -> Self {
+                Self {
+                    errors_while_computing_flags: Ok(value.errors_while_computing_flags),
+                    feature_flag_payloads: Ok(value.feature_flag_payloads),
+                    feature_flags: Ok(value.feature_flags),
+                    flags: Ok(value.flags),
+                    request_id: Ok(value.request_id),
+                    session_recording: Ok(value.session_recording),
+                    site_apps: Ok(value.site_apps),
+                    supported_compression: Ok(value.supported_compression),
                 }
             }
         }
@@ -9872,21 +10774,169 @@ impl Client {
     /// Send events and people
     ///
     /// What PostHog's SDKs send: events with the distinct id of a person.
-    /// `$set` and `$set_once` in an event's properties (or beside them) make and change the person's properties.
-    /// The answer comes after the events are committed.
-    /// The body may be compressed with gzip (`Content-Encoding: gzip`).
+    /// `$set`, `$set_once` and `$unset` in an event's properties (or beside them) make and change the person's properties.
+    /// The answer comes after the events are committed. An event that cannot be kept does not hold up the others; it is counted in `/metrics`.
+    ///
+    /// The token of the project stands in the body, in each event, or in the query.
+    /// The body may be compressed (`Content-Encoding: gzip`, `deflate` or `zstd`; gzip is also told by its first bytes),
+    /// or base64 of the JSON; as a form it has the JSON, or its base64, in `data`.
+    ///
+    /// Times are corrected by the sender's clock where `sent_at` tells it, and one more than 23 hours ahead is the present.
     ///
     ///
     /// Sends a `POST` request to `/batch/`
     ///
+    /// Arguments:
+    /// - `compression`: `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    /// - `token`: The token of the project, where the body does not name it.
+    /// - `body`
     /// ```text
     /// let response = client.capture_batch()
+    ///     .compression(compression)
+    ///     .token(token)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
     pub fn capture_batch(&self) -> builder::CaptureBatch<'_> {
         builder::CaptureBatch::new(self)
+    }
+    /// Send an event
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    ///
+    /// Sends a `POST` request to `/capture/`
+    ///
+    /// Arguments:
+    /// - `compression`: `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    /// - `token`: The token of the project, where the body does not name it.
+    /// - `body`
+    /// ```text
+    /// let response = client.capture_event()
+    ///     .compression(compression)
+    ///     .token(token)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn capture_event(&self) -> builder::CaptureEvent<'_> {
+        builder::CaptureEvent::new(self)
+    }
+    /// Send events from a browser
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    ///
+    /// Sends a `POST` request to `/e/`
+    ///
+    /// Arguments:
+    /// - `compression`: `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    /// - `token`: The token of the project, where the body does not name it.
+    /// - `body`
+    /// ```text
+    /// let response = client.capture_e()
+    ///     .compression(compression)
+    ///     .token(token)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn capture_e(&self) -> builder::CaptureE<'_> {
+        builder::CaptureE::new(self)
+    }
+    /// Send events from a browser or a mobile app
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    ///
+    /// Sends a `POST` request to `/i/v0/e/`
+    ///
+    /// Arguments:
+    /// - `compression`: `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    /// - `token`: The token of the project, where the body does not name it.
+    /// - `body`
+    /// ```text
+    /// let response = client.capture_i()
+    ///     .compression(compression)
+    ///     .token(token)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn capture_i(&self) -> builder::CaptureI<'_> {
+        builder::CaptureI::new(self)
+    }
+    /// Send events, under an older path
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    ///
+    /// Sends a `POST` request to `/track/`
+    ///
+    /// Arguments:
+    /// - `compression`: `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    /// - `token`: The token of the project, where the body does not name it.
+    /// - `body`
+    /// ```text
+    /// let response = client.capture_track()
+    ///     .compression(compression)
+    ///     .token(token)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn capture_track(&self) -> builder::CaptureTrack<'_> {
+        builder::CaptureTrack::new(self)
+    }
+    /// Send events, and be told what became of each
+    ///
+    /// What newer SDKs send. The token of the project is the key in `Authorization: Bearer phc_…`.
+    /// Each event is `ok`, or dropped with the reason. Where the service cannot keep the batch, none of it is kept.
+    ///
+    ///
+    /// Sends a `POST` request to `/i/v1/analytics/events/`
+    ///
+    /// ```text
+    /// let response = client.capture_analytics()
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn capture_analytics(&self) -> builder::CaptureAnalytics<'_> {
+        builder::CaptureAnalytics::new(self)
+    }
+    /// No feature flags
+    ///
+    /// Feature flags are not offered. The answer says so in the way that SDKs understand, so that they log no errors.
+    ///
+    ///
+    /// Sends a `POST` request to `/flags/`
+    ///
+    /// ```text
+    /// let response = client.flags()
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn flags(&self) -> builder::Flags<'_> {
+        builder::Flags::new(self)
+    }
+    /// No feature flags
+    ///
+    /// Feature flags are not offered. The answer says so in the way that SDKs understand, so that they log no errors.
+    ///
+    ///
+    /// Sends a `POST` request to `/decide/`
+    ///
+    /// ```text
+    /// let response = client.decide()
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn decide(&self) -> builder::Decide<'_> {
+        builder::Decide::new(self)
     }
 }
 
@@ -12748,14 +13798,44 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureBatch<'a> {
         client: &'a super::Client,
+        compression: Result<Option<::std::string::String>, String>,
+        token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBatch, String>,
     }
     impl<'a> CaptureBatch<'a> {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                compression: Ok(None),
+                token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        pub fn compression<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.compression = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for compression failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn token<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.token = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for token failed"
+                        .to_string()
+                });
+            self
         }
         pub fn body<V>(mut self, value: V) -> Self
         where
@@ -12783,7 +13863,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, body } = self;
+            let Self { client, compression, token, body } = self;
+            let compression = compression.map_err(Error::InvalidRequest)?;
+            let token = token.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CaptureBatch::try_from(v).map_err(|e| e.to_string())
@@ -12807,10 +13889,796 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("compression", &compression))
+                .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
                 operation_id: "capture_batch",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::capture_event`]
+    ///
+    /// [`Client::capture_event`]: super::Client::capture_event
+    #[derive(Debug, Clone)]
+    pub struct CaptureEvent<'a> {
+        client: &'a super::Client,
+        compression: Result<Option<::std::string::String>, String>,
+        token: Result<Option<::std::string::String>, String>,
+        body: Result<types::builder::CaptureBody, String>,
+    }
+    impl<'a> CaptureEvent<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                compression: Ok(None),
+                token: Ok(None),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn compression<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.compression = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for compression failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn token<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.token = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for token failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CaptureBody>,
+            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CaptureBody,
+            ) -> types::builder::CaptureBody,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/capture/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
+            let Self { client, compression, token, body } = self;
+            let compression = compression.map_err(Error::InvalidRequest)?;
+            let token = token.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/capture/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .query(&progenitor_client::QueryParam::new("compression", &compression))
+                .query(&progenitor_client::QueryParam::new("token", &token))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "capture_event",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::capture_e`]
+    ///
+    /// [`Client::capture_e`]: super::Client::capture_e
+    #[derive(Debug, Clone)]
+    pub struct CaptureE<'a> {
+        client: &'a super::Client,
+        compression: Result<Option<::std::string::String>, String>,
+        token: Result<Option<::std::string::String>, String>,
+        body: Result<types::builder::CaptureBody, String>,
+    }
+    impl<'a> CaptureE<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                compression: Ok(None),
+                token: Ok(None),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn compression<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.compression = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for compression failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn token<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.token = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for token failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CaptureBody>,
+            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CaptureBody,
+            ) -> types::builder::CaptureBody,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/e/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
+            let Self { client, compression, token, body } = self;
+            let compression = compression.map_err(Error::InvalidRequest)?;
+            let token = token.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/e/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .query(&progenitor_client::QueryParam::new("compression", &compression))
+                .query(&progenitor_client::QueryParam::new("token", &token))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "capture_e",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::capture_i`]
+    ///
+    /// [`Client::capture_i`]: super::Client::capture_i
+    #[derive(Debug, Clone)]
+    pub struct CaptureI<'a> {
+        client: &'a super::Client,
+        compression: Result<Option<::std::string::String>, String>,
+        token: Result<Option<::std::string::String>, String>,
+        body: Result<types::builder::CaptureBody, String>,
+    }
+    impl<'a> CaptureI<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                compression: Ok(None),
+                token: Ok(None),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn compression<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.compression = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for compression failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn token<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.token = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for token failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CaptureBody>,
+            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CaptureBody,
+            ) -> types::builder::CaptureBody,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/i/v0/e/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
+            let Self { client, compression, token, body } = self;
+            let compression = compression.map_err(Error::InvalidRequest)?;
+            let token = token.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/i/v0/e/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .query(&progenitor_client::QueryParam::new("compression", &compression))
+                .query(&progenitor_client::QueryParam::new("token", &token))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "capture_i",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::capture_track`]
+    ///
+    /// [`Client::capture_track`]: super::Client::capture_track
+    #[derive(Debug, Clone)]
+    pub struct CaptureTrack<'a> {
+        client: &'a super::Client,
+        compression: Result<Option<::std::string::String>, String>,
+        token: Result<Option<::std::string::String>, String>,
+        body: Result<types::builder::CaptureBody, String>,
+    }
+    impl<'a> CaptureTrack<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                compression: Ok(None),
+                token: Ok(None),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn compression<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.compression = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for compression failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn token<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.token = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for token failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CaptureBody>,
+            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CaptureBody,
+            ) -> types::builder::CaptureBody,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/track/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
+            let Self { client, compression, token, body } = self;
+            let compression = compression.map_err(Error::InvalidRequest)?;
+            let token = token.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/track/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .query(&progenitor_client::QueryParam::new("compression", &compression))
+                .query(&progenitor_client::QueryParam::new("token", &token))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "capture_track",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::capture_analytics`]
+    ///
+    /// [`Client::capture_analytics`]: super::Client::capture_analytics
+    #[derive(Debug, Clone)]
+    pub struct CaptureAnalytics<'a> {
+        client: &'a super::Client,
+        body: Result<types::builder::AnalyticsBatch, String>,
+    }
+    impl<'a> CaptureAnalytics<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::AnalyticsBatch>,
+            <V as std::convert::TryInto<
+                types::AnalyticsBatch,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `AnalyticsBatch` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::AnalyticsBatch,
+            ) -> types::builder::AnalyticsBatch,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/i/v1/analytics/events/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::AnalyticsAnswer>, Error<types::Error>> {
+            let Self { client, body } = self;
+            let body = body
+                .and_then(|v| {
+                    types::AnalyticsBatch::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/i/v1/analytics/events/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "capture_analytics",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::flags`]
+    ///
+    /// [`Client::flags`]: super::Client::flags
+    #[derive(Debug, Clone)]
+    pub struct Flags<'a> {
+        client: &'a super::Client,
+        body: Result<types::builder::CaptureBody, String>,
+    }
+    impl<'a> Flags<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CaptureBody>,
+            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CaptureBody,
+            ) -> types::builder::CaptureBody,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/flags/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
+            let Self { client, body } = self;
+            let body = body
+                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/flags/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "flags",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::decide`]
+    ///
+    /// [`Client::decide`]: super::Client::decide
+    #[derive(Debug, Clone)]
+    pub struct Decide<'a> {
+        client: &'a super::Client,
+        body: Result<types::builder::CaptureBody, String>,
+    }
+    impl<'a> Decide<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CaptureBody>,
+            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CaptureBody,
+            ) -> types::builder::CaptureBody,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/decide/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
+            let Self { client, body } = self;
+            let body = body
+                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/decide/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "decide",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

@@ -300,7 +300,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::ingest::{Item, keep};
+    use crate::ingest::{Arrival, Item, keep};
     use crate::postgres::{Postgres, hasty};
     use crate::store::{self, cohorts, keys, persons};
 
@@ -333,7 +333,7 @@ mod tests {
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
         let read = |id: &str| {
             let text = format!(r#"{{"event": "x", "distinct_id": "{id}"}}"#);
-            Item::read(&text, Utc::now(), uuid::Uuid::now_v7).unwrap()
+            Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
         };
         keep(&store, project, &["a", "b", "c"].map(read)).unwrap();
         let definition = cohorts::Definition {

@@ -109,7 +109,7 @@ pub struct ListenArgs {
 /// How the service appears to its callers.
 #[derive(Args, Clone, Debug)]
 pub struct CallersArgs {
-    /// The address that callers use, such as https://cohorts.example.org, for the links in answers
+    /// The address that callers use, with its scheme, for the links in answers
     #[arg(long, value_name = "URL", env = "COHORTS_PUBLIC_URL", value_parser = public_url)]
     public_url: Option<Origin>,
     /// Take that address from the headers Forwarded or X-Forwarded-…; only behind a proxy that sets them

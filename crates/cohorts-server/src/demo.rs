@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::admin::KeyGrant;
 use crate::calculation;
-use crate::ingest::{self, Item};
+use crate::ingest::{self, Arrival, Item};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::store::calculations;
@@ -86,11 +86,12 @@ fn project(data: &Data, size: Size) -> anyhow::Result<Project> {
 fn load(data: &Data, project: &Project, size: Size) -> anyhow::Result<()> {
     let now = project.created_at.trunc_subsecs(0);
     let population = Population::new(size.people, size.events, SEED, now);
+    let arrival = Arrival { now, sent_at: None };
     let mut progress = Progress::new("loading", Some(population.len()));
     let mut batch = Vec::with_capacity(BATCH);
     let mut done = 0;
     for item in population.items() {
-        let item = Item::read(&item.to_string(), now, Uuid::now_v7);
+        let item = Item::read(&item.to_string(), &arrival, Uuid::now_v7);
         batch.push(
             item.map_err(|refusal| anyhow::anyhow!("a made-up event was refused: {refusal}"))?,
         );

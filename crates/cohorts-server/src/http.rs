@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -31,6 +32,30 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
             .configure(configure::<Service>)
             .configure(unknown_path::<Service>);
     }
+}
+
+/// Browsers on any page may send events; nothing else is for them.
+pub fn cross_origin() -> Cors {
+    Cors::default()
+        .allowed_origin_fn(|_, head| is_capture(head.uri.path()))
+        .allow_any_method()
+        .allow_any_header()
+        .supports_credentials()
+        .max_age(86_400)
+}
+
+fn is_capture(path: &str) -> bool {
+    const CAPTURE: [&str; 8] = [
+        "/batch",
+        "/capture",
+        "/e",
+        "/i/v0/e",
+        "/track",
+        "/i/v1/analytics/events",
+        "/flags",
+        "/decide",
+    ];
+    CAPTURE.contains(&path.strip_suffix('/').unwrap_or(path))
 }
 
 /// The service's own endpoints, which belong to no contract.

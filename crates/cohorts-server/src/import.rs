@@ -1,11 +1,10 @@
 //! People and events from files: NDJSON in the wire format of a batch's items, the way that captured events come.
 
 use anyhow::{Context, bail};
-use chrono::Utc;
 use uuid::Uuid;
 
 use crate::Data;
-use crate::ingest::{self, Item};
+use crate::ingest::{self, Arrival, Item};
 use crate::progress::Progress;
 use crate::store::{ProjectId, projects};
 
@@ -81,7 +80,7 @@ fn item(project: ProjectId, line: &Line) -> anyhow::Result<Item> {
         let text = format!("{}/{text}", project.0);
         Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
     };
-    Item::read(text, Utc::now(), identity).map_err(|refusal| anyhow::anyhow!("{refusal}"))
+    Item::read(text, &Arrival::of_file(), identity).map_err(|refusal| anyhow::anyhow!("{refusal}"))
 }
 
 fn keep(

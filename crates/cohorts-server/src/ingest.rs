@@ -8,7 +8,7 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ use crate::store::{Conn, JsonText, Place, ProjectId, QueryResult, Store, forgott
 pub const LONGEST_ITEM: usize = 1 << 20;
 /// Longer event names and distinct ids are cut, as PostHog does.
 pub const LONGEST_NAME: usize = 200;
+/// An event further ahead happens now.
+const MOST_AHEAD: TimeDelta = TimeDelta::hours(23);
 /// A lost connection or a conflict is tried again that often.
 const TRIES: u32 = 3;
 
@@ -33,6 +35,7 @@ pub enum Refusal {
     NoEvent,
     NoDistinctId,
     PropertiesNotAnObject,
+    UnknownToken,
 }
 
 impl Refusal {
@@ -45,6 +48,7 @@ impl Refusal {
             Self::NoEvent => "no_event",
             Self::NoDistinctId => "no_distinct_id",
             Self::PropertiesNotAnObject => "properties_not_an_object",
+            Self::UnknownToken => "unknown_token",
         }
     }
 }
@@ -62,6 +66,7 @@ impl fmt::Display for Refusal {
             Self::PropertiesNotAnObject => {
                 f.write_str("`properties`, `$set` or `$set_once` is no object")
             }
+            Self::UnknownToken => f.write_str("its token is missing or is no project's"),
         }
     }
 }
@@ -78,21 +83,92 @@ pub struct Item {
     pub properties: Map<String, Value>,
     set: Map<String, Value>,
     set_once: Map<String, Value>,
+    /// Names of properties that the person loses.
+    unset: Vec<String>,
+}
+
+/// How items came in, by which their times are put right.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub now: DateTime<Utc>,
+    /// When they were sent, by the sender's clock.
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+impl Arrival {
+    /// What was read from a file, and knows its times.
+    pub fn of_file() -> Self {
+        Self {
+            now: Utc::now(),
+            sent_at: None,
+        }
+    }
+
+    /// The time of an event, by PostHog's rules: the sender's clock is set by ours, an event without a time may say
+    /// how long ago it was, and the future is the present.
+    fn time(&self, item: &Map<String, Value>, ignores_sent_at: bool) -> DateTime<Utc> {
+        let told = item.get("timestamp").and_then(instant);
+        let time = match (told, self.sent_at.filter(|_| !ignores_sent_at)) {
+            (Some(told), Some(sent)) => self.now.checked_add_signed(told - sent).unwrap_or(told),
+            (Some(told), None) => told,
+            (None, _) => {
+                let ago = item.get("offset").and_then(Value::as_i64);
+                let ago = ago.and_then(TimeDelta::try_milliseconds);
+                ago.and_then(|ago| self.now.checked_sub_signed(ago))
+                    .unwrap_or(self.now)
+            }
+        };
+        let time = storable_time(time).unwrap_or(self.now);
+        match time > self.now + MOST_AHEAD {
+            true => self.now,
+            false => time,
+        }
+    }
+}
+
+/// The uuid that an item was sent with, if it can be read at all.
+pub fn sent_uuid(text: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        uuid: String,
+    }
+    let named: Named = serde_json::from_str(text).ok()?;
+    Some(named.uuid)
+}
+
+/// Ids that mean nobody, which SDKs send where a program has no id: they do not tie people together.
+/// Those of the first list count in any letters, as PostHog has it.
+fn is_illegal(id: &str) -> bool {
+    const ANY_CASE: [&str; 11] = [
+        "anonymous",
+        "guest",
+        "distinctid",
+        "distinct_id",
+        "id",
+        "not_authenticated",
+        "email",
+        "undefined",
+        "true",
+        "false",
+        "null",
+    ];
+    const EXACT: [&str; 5] = ["[object Object]", "NaN", "None", "none", "0"];
+    let lower = id.to_lowercase();
+    let zeros = id.len() > 1 && id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
+    ANY_CASE.contains(&lower.as_str()) || EXACT.contains(&id) || zeros
 }
 
 impl Item {
-    /// Reads the JSON text of an item. `now` is the time of one that has none, or none that can be read;
-    /// `uuid` is the identity of one that has none.
+    /// Reads the JSON text of an item. `uuid` is the identity of one that has none.
     pub fn read(
         text: &str,
-        now: DateTime<Utc>,
+        arrival: &Arrival,
         uuid: impl FnOnce() -> Uuid,
     ) -> Result<Self, Refusal> {
         if text.len() > LONGEST_ITEM {
             return Err(Refusal::TooLarge);
         }
-        let value =
-            serde_json::from_str(text).map_err(|error| Refusal::NotJson(error.to_string()))?;
+        let value = parsed(text).map_err(|error| Refusal::NotJson(error.to_string()))?;
         let Value::Object(mut item) = storable(value) else {
             return Err(Refusal::NotAnObject);
         };
@@ -114,6 +190,9 @@ impl Item {
                 properties.insert(name.to_owned(), sets.clone().into());
             }
         }
+        let unset = [properties.get("$unset"), item.get("$unset")];
+        let unset = unset.into_iter().flatten().flat_map(names).collect();
+        let ignores_sent_at = properties.get("$ignore_sent_at") == Some(&Value::Bool(true));
         let sent = item.get("uuid").and_then(Value::as_str);
         let other_id = match event.as_str() {
             "$identify" => properties.get("$anon_distinct_id"),
@@ -121,21 +200,74 @@ impl Item {
             _ => None,
         };
         Ok(Self {
-            other_id: name(other_id),
+            other_id: name(other_id).filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
             distinct_id,
-            timestamp: item.get("timestamp").and_then(instant).unwrap_or(now),
+            timestamp: arrival.time(&item, ignores_sent_at),
             uuid: sent.and_then(|text| text.parse().ok()).unwrap_or_else(uuid),
             properties,
             set,
             set_once,
+            unset,
         })
     }
 
     /// Whether the item says something of the person, beside what they did.
     fn tells_of_person(&self) -> bool {
-        !self.set.is_empty() || !self.set_once.is_empty() || self.event == "$identify"
+        !self.set.is_empty()
+            || !self.set_once.is_empty()
+            || !self.unset.is_empty()
+            || self.event == "$identify"
     }
+}
+
+/// The names in a list, or those of an object's members.
+fn names(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(list) => {
+            let names = list.iter().filter_map(Value::as_str);
+            names.map(str::to_owned).collect()
+        }
+        Value::Object(map) => map.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The value of JSON text; halves of a character that JavaScript lets stand alone are replaced.
+fn parsed(text: &str) -> serde_json::Result<Value> {
+    let parsed = serde_json::from_str(text);
+    match parsed.is_err() && text.contains("\\u") {
+        true => serde_json::from_str(&mended(text)),
+        false => parsed,
+    }
+}
+
+/// Replaces each `\uD800` to `\uDFFF` that is no half of a pair.
+fn mended(text: &str) -> String {
+    let mut mended = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let unit = |text: &str| {
+            let digits = text.strip_prefix("\\u")?.get(..4)?;
+            u32::from_str_radix(digits, 16).ok()
+        };
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                mended.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            // A backslash and what it stands for.
+            _ => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        mended.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    mended.push_str(rest);
+    mended
 }
 
 /// A name of at most 200 characters that is not blank; numbers count as text.
@@ -177,7 +309,7 @@ fn storable(value: Value) -> Value {
 }
 
 /// An instant in ISO 8601, with a space or a `T` between date and time; without an offset it is in UTC.
-fn instant(value: &Value) -> Option<DateTime<Utc>> {
+pub fn instant(value: &Value) -> Option<DateTime<Utc>> {
     let text = value.as_str()?.trim();
     let zoned = DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
@@ -190,8 +322,11 @@ fn instant(value: &Value) -> Option<DateTime<Utc>> {
         let midnight = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
         Some(times.or_else(midnight)?.and_utc())
     };
-    let time = zoned.ok().or_else(local)?;
-    // Postgres counts microseconds.
+    storable_time(zoned.ok().or_else(local)?)
+}
+
+/// Postgres counts microseconds.
+fn storable_time(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let time = DateTime::from_timestamp_micros(time.timestamp_micros())?;
     (1..=9999).contains(&time.year()).then_some(time)
 }
@@ -392,7 +527,7 @@ fn new_person(number: i64, items: &[&Item]) -> Person {
     }
 }
 
-/// `$set` replaces and `$set_once` only adds, in the order of the items.
+/// `$set` replaces, `$unset` takes away and `$set_once` only adds, in the order of the items.
 fn tell(person: &mut Person, items: &[&Item]) {
     let Value::Object(before) = person.properties.parse() else {
         return;
@@ -400,6 +535,9 @@ fn tell(person: &mut Person, items: &[&Item]) {
     let mut properties = before.clone();
     for item in items {
         properties.extend(item.set.clone());
+        for key in &item.unset {
+            properties.shift_remove(key);
+        }
         for (key, value) in &item.set_once {
             properties
                 .entry(key.clone())

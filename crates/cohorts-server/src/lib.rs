@@ -191,6 +191,7 @@ fn start_http(
             drop(service);
             let app = move || {
                 App::new()
+                    .wrap(http::cross_origin())
                     .wrap(from_fn(aliases::resolve))
                     .wrap(Compat::new(from_fn(http::observe)))
                     .configure(routes.clone())

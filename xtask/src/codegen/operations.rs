@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answers::{self, Answer};
+use super::answers::{self, Answer, JSON};
 use super::contract::{Document, object, reference, repeated};
 use super::parameters::{self, Parameter};
 
@@ -219,6 +219,11 @@ fn body(document: Document, operation: &Value, place: &str) -> Option<Body> {
     for (media_type, content) in object(&body["content"]) {
         let place = format!("{place}.content.{media_type}");
         document.only(content, &["schema", "example", "examples"], &place);
+        if raw && media_type != JSON {
+            // The handler reads it.
+            document.resolve(&content["schema"], "schemas", &place);
+            continue;
+        }
         let kind = body_media(document, media_type, &place);
         media.extend(kind);
         match (reference(&content["schema"]), kind) {

@@ -184,6 +184,55 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/batch/",
         scopes: &[],
     },
+    Operation {
+        id: "capture_event",
+        tag: "capture",
+        method: "POST",
+        path: "/capture/",
+        scopes: &[],
+    },
+    Operation {
+        id: "capture_e",
+        tag: "capture",
+        method: "POST",
+        path: "/e/",
+        scopes: &[],
+    },
+    Operation {
+        id: "capture_i",
+        tag: "capture",
+        method: "POST",
+        path: "/i/v0/e/",
+        scopes: &[],
+    },
+    Operation {
+        id: "capture_track",
+        tag: "capture",
+        method: "POST",
+        path: "/track/",
+        scopes: &[],
+    },
+    Operation {
+        id: "capture_analytics",
+        tag: "capture",
+        method: "POST",
+        path: "/i/v1/analytics/events/",
+        scopes: &[],
+    },
+    Operation {
+        id: "flags",
+        tag: "capture",
+        method: "POST",
+        path: "/flags/",
+        scopes: &[],
+    },
+    Operation {
+        id: "decide",
+        tag: "capture",
+        method: "POST",
+        path: "/decide/",
+        scopes: &[],
+    },
 ];
 
 /// Sets of people, by criteria (dynamic) or by list (static).
@@ -489,15 +538,84 @@ pub trait CaptureApi: Api {
     /// Send events and people
     ///
     /// What PostHog's SDKs send: events with the distinct id of a person.
-    /// `$set` and `$set_once` in an event's properties (or beside them) make and change the person's properties.
-    /// The answer comes after the events are committed.
-    /// The body may be compressed with gzip (`Content-Encoding: gzip`).
+    /// `$set`, `$set_once` and `$unset` in an event's properties (or beside them) make and change the person's properties.
+    /// The answer comes after the events are committed. An event that cannot be kept does not hold up the others; it is counted in `/metrics`.
+    ///
+    /// The token of the project stands in the body, in each event, or in the query.
+    /// The body may be compressed (`Content-Encoding: gzip`, `deflate` or `zstd`; gzip is also told by its first bytes),
+    /// or base64 of the JSON; as a form it has the JSON, or its base64, in `data`.
+    ///
+    /// Times are corrected by the sender's clock where `sent_at` tells it, and one more than 23 hours ahead is the present.
     ///
     /// `POST /batch/`
     fn capture_batch(
         &self,
         request: CaptureBatchRequest,
     ) -> impl Future<Output = Result<CaptureBatchResponse, Self::Error>>;
+    /// Send an event
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    /// `POST /capture/`
+    fn capture_event(
+        &self,
+        request: CaptureEventRequest,
+    ) -> impl Future<Output = Result<CaptureEventResponse, Self::Error>>;
+    /// Send events from a browser
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    /// `POST /e/`
+    fn capture_e(
+        &self,
+        request: CaptureERequest,
+    ) -> impl Future<Output = Result<CaptureEResponse, Self::Error>>;
+    /// Send events from a browser or a mobile app
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    /// `POST /i/v0/e/`
+    fn capture_i(
+        &self,
+        request: CaptureIRequest,
+    ) -> impl Future<Output = Result<CaptureIResponse, Self::Error>>;
+    /// Send events, under an older path
+    ///
+    /// The same as `/batch/`, for one event, a list of them, or a batch.
+    ///
+    /// `POST /track/`
+    fn capture_track(
+        &self,
+        request: CaptureTrackRequest,
+    ) -> impl Future<Output = Result<CaptureTrackResponse, Self::Error>>;
+    /// Send events, and be told what became of each
+    ///
+    /// What newer SDKs send. The token of the project is the key in `Authorization: Bearer phc_…`.
+    /// Each event is `ok`, or dropped with the reason. Where the service cannot keep the batch, none of it is kept.
+    ///
+    /// `POST /i/v1/analytics/events/`
+    fn capture_analytics(
+        &self,
+        request: CaptureAnalyticsRequest,
+    ) -> impl Future<Output = Result<CaptureAnalyticsResponse, Self::Error>>;
+    /// No feature flags
+    ///
+    /// Feature flags are not offered. The answer says so in the way that SDKs understand, so that they log no errors.
+    ///
+    /// `POST /flags/`
+    fn flags(
+        &self,
+        request: FlagsRequest,
+    ) -> impl Future<Output = Result<FlagsResponse, Self::Error>>;
+    /// No feature flags
+    ///
+    /// Feature flags are not offered. The answer says so in the way that SDKs understand, so that they log no errors.
+    ///
+    /// `POST /decide/`
+    fn decide(
+        &self,
+        request: DecideRequest,
+    ) -> impl Future<Output = Result<DecideResponse, Self::Error>>;
 }
 
 /// What `cohorts_list` takes from the path.
@@ -1901,9 +2019,29 @@ impl UsersRetrieveResponse {
     }
 }
 
+/// What `capture_batch` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptureBatchQuery {
+    /// The token of the project, where the body does not name it.
+    pub token: Option<String>,
+    /// `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    pub compression: Option<String>,
+}
+
+impl CaptureBatchQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            token: query.text("token")?,
+            compression: query.text("compression")?,
+        })
+    }
+}
+
 /// What `capture_batch` is asked.
 #[derive(Debug, Clone)]
 pub struct CaptureBatchRequest {
+    pub query: CaptureBatchQuery,
     /// The body as it came.
     pub raw: RawBody,
     pub http: RequestHead,
@@ -1912,6 +2050,7 @@ pub struct CaptureBatchRequest {
 impl CaptureBatchRequest {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
+            query: CaptureBatchQuery::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
@@ -1926,6 +2065,314 @@ pub enum CaptureBatchResponse {
 }
 
 impl CaptureBatchResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `capture_event` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptureEventQuery {
+    /// The token of the project, where the body does not name it.
+    pub token: Option<String>,
+    /// `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    pub compression: Option<String>,
+}
+
+impl CaptureEventQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            token: query.text("token")?,
+            compression: query.text("compression")?,
+        })
+    }
+}
+
+/// What `capture_event` is asked.
+#[derive(Debug, Clone)]
+pub struct CaptureEventRequest {
+    pub query: CaptureEventQuery,
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl CaptureEventRequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            query: CaptureEventQuery::read(&request)?,
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `capture_event` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CaptureEventResponse {
+    /// Everything that could be kept is committed.
+    Status200(types::CaptureAnswer),
+}
+
+impl CaptureEventResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `capture_e` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptureEQuery {
+    /// The token of the project, where the body does not name it.
+    pub token: Option<String>,
+    /// `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    pub compression: Option<String>,
+}
+
+impl CaptureEQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            token: query.text("token")?,
+            compression: query.text("compression")?,
+        })
+    }
+}
+
+/// What `capture_e` is asked.
+#[derive(Debug, Clone)]
+pub struct CaptureERequest {
+    pub query: CaptureEQuery,
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl CaptureERequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            query: CaptureEQuery::read(&request)?,
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `capture_e` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CaptureEResponse {
+    /// Everything that could be kept is committed.
+    Status200(types::CaptureAnswer),
+}
+
+impl CaptureEResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `capture_i` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptureIQuery {
+    /// The token of the project, where the body does not name it.
+    pub token: Option<String>,
+    /// `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    pub compression: Option<String>,
+}
+
+impl CaptureIQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            token: query.text("token")?,
+            compression: query.text("compression")?,
+        })
+    }
+}
+
+/// What `capture_i` is asked.
+#[derive(Debug, Clone)]
+pub struct CaptureIRequest {
+    pub query: CaptureIQuery,
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl CaptureIRequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            query: CaptureIQuery::read(&request)?,
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `capture_i` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CaptureIResponse {
+    /// Everything that could be kept is committed.
+    Status200(types::CaptureAnswer),
+}
+
+impl CaptureIResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `capture_track` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptureTrackQuery {
+    /// The token of the project, where the body does not name it.
+    pub token: Option<String>,
+    /// `gzip`, `gzip-js` or `base64`; how browsers say what the body is. What is seen in the body counts.
+    pub compression: Option<String>,
+}
+
+impl CaptureTrackQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            token: query.text("token")?,
+            compression: query.text("compression")?,
+        })
+    }
+}
+
+/// What `capture_track` is asked.
+#[derive(Debug, Clone)]
+pub struct CaptureTrackRequest {
+    pub query: CaptureTrackQuery,
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl CaptureTrackRequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            query: CaptureTrackQuery::read(&request)?,
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `capture_track` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CaptureTrackResponse {
+    /// Everything that could be kept is committed.
+    Status200(types::CaptureAnswer),
+}
+
+impl CaptureTrackResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `capture_analytics` is asked.
+#[derive(Debug, Clone)]
+pub struct CaptureAnalyticsRequest {
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl CaptureAnalyticsRequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `capture_analytics` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CaptureAnalyticsResponse {
+    /// What became of each event, by its uuid.
+    Status200(types::AnalyticsAnswer),
+}
+
+impl CaptureAnalyticsResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `flags` is asked.
+#[derive(Debug, Clone)]
+pub struct FlagsRequest {
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl FlagsRequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `flags` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum FlagsResponse {
+    /// There are none.
+    Status200(types::NoFlags),
+}
+
+impl FlagsResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `decide` is asked.
+#[derive(Debug, Clone)]
+pub struct DecideRequest {
+    /// The body as it came.
+    pub raw: RawBody,
+    pub http: RequestHead,
+}
+
+impl DecideRequest {
+    fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
+        Ok(Self {
+            raw,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `decide` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum DecideResponse {
+    /// There are none.
+    Status200(types::NoFlags),
+}
+
+impl DecideResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_answer(200, &body),
@@ -2804,6 +3251,27 @@ where
     let paths = ["/batch/", "/batch"];
     let routes = [web::post().to(capture_batch::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/capture/", "/capture"];
+    let routes = [web::post().to(capture_event::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/decide/", "/decide"];
+    let routes = [web::post().to(decide::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/e/", "/e"];
+    let routes = [web::post().to(capture_e::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/flags/", "/flags"];
+    let routes = [web::post().to(flags::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/i/v0/e/", "/i/v0/e"];
+    let routes = [web::post().to(capture_i::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/i/v1/analytics/events/", "/i/v1/analytics/events"];
+    let routes = [web::post().to(capture_analytics::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
+    let paths = ["/track/", "/track"];
+    let routes = [web::post().to(capture_track::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
 }
 
 async fn cohorts_list<A: CohortsApi>(
@@ -3157,4 +3625,88 @@ async fn capture_batch<A: CaptureApi>(
     let raw = RawBody::read(&request, payload).await.map_err(reject)?;
     let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_batch(request).await?.into_http())
+}
+
+async fn capture_event<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
+    Ok(api.capture_event(request).await?.into_http())
+}
+
+async fn capture_e<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = CaptureERequest::read(request, raw).map_err(reject)?;
+    Ok(api.capture_e(request).await?.into_http())
+}
+
+async fn capture_i<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = CaptureIRequest::read(request, raw).map_err(reject)?;
+    Ok(api.capture_i(request).await?.into_http())
+}
+
+async fn capture_track<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
+    Ok(api.capture_track(request).await?.into_http())
+}
+
+async fn capture_analytics<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
+    Ok(api.capture_analytics(request).await?.into_http())
+}
+
+async fn flags<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = FlagsRequest::read(request, raw).map_err(reject)?;
+    Ok(api.flags(request).await?.into_http())
+}
+
+async fn decide<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let request = DecideRequest::read(request, raw).map_err(reject)?;
+    Ok(api.decide(request).await?.into_http())
 }

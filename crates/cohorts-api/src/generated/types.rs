@@ -238,6 +238,81 @@ pub struct ActivityUser {
     pub is_system: ::std::option::Option<bool>,
 }
 
+/// What became of the events.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct AnalyticsAnswer {
+    /// By the uuid of each event.
+    pub results: ::std::collections::HashMap<::std::string::String, AnalyticsResult>,
+}
+
+/// What became of an event.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct AnalyticsResult {
+    pub result: AnalyticsResultResult,
+    /// Why it was dropped.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub details: ::std::option::Option<::std::string::String>,
+}
+
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum AnalyticsResultResult {
+    #[serde(rename = "ok")]
+    Ok,
+    #[serde(rename = "drop")]
+    Drop,
+}
+
+impl ::std::fmt::Display for AnalyticsResultResult {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Ok => f.write_str("ok"),
+            Self::Drop => f.write_str("drop"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for AnalyticsResultResult {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "ok" => Ok(Self::Ok),
+            "drop" => Ok(Self::Drop),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for AnalyticsResultResult {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for AnalyticsResultResult {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
 /// One calculation. What is always null is kept for PostHog's clients.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CalculationHistoryItem {
@@ -882,6 +957,27 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// What SDKs want to hear of flags, where there are none.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct NoFlags {
+    pub flags: crate::RawJson,
+    #[serde(rename = "featureFlags")]
+    pub feature_flags: crate::RawJson,
+    #[serde(rename = "featureFlagPayloads")]
+    pub feature_flag_payloads: crate::RawJson,
+    #[serde(rename = "errorsWhileComputingFlags")]
+    pub errors_while_computing_flags: bool,
+    #[serde(rename = "requestId")]
+    pub request_id: ::uuid::Uuid,
+    #[serde(rename = "supportedCompression")]
+    pub supported_compression: ::std::vec::Vec<::std::string::String>,
+    /// Always false.
+    #[serde(rename = "sessionRecording")]
+    pub session_recording: bool,
+    #[serde(rename = "siteApps")]
+    pub site_apps: ::std::vec::Vec<::std::string::String>,
 }
 
 /// One page of cohorts.

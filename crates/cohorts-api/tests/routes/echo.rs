@@ -137,7 +137,26 @@ impl ActivityApi for Echo {
     }
 }
 
+/// What needs no key, answered without a look.
+macro_rules! silent {
+    ($($operation:ident($request:ident) -> $response:ident,)*) => {
+        $(async fn $operation(&self, request: $request) -> Result<$response, Refused> {
+            Err(Refused::Called(format!("{}: {request:?}", stringify!($operation))))
+        })*
+    };
+}
+
 impl CaptureApi for Echo {
+    silent! {
+        capture_event(CaptureEventRequest) -> CaptureEventResponse,
+        capture_e(CaptureERequest) -> CaptureEResponse,
+        capture_i(CaptureIRequest) -> CaptureIResponse,
+        capture_track(CaptureTrackRequest) -> CaptureTrackResponse,
+        capture_analytics(CaptureAnalyticsRequest) -> CaptureAnalyticsResponse,
+        flags(FlagsRequest) -> FlagsResponse,
+        decide(DecideRequest) -> DecideResponse,
+    }
+
     async fn capture_batch(
         &self,
         request: CaptureBatchRequest,

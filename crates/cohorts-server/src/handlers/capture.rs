@@ -1,68 +1,34 @@
 //! How events come in: the body is unpacked, each item read or refused, and the good ones are kept before the answer.
 
-use std::fmt;
-use std::io::Read;
+use std::collections::{BTreeMap, HashMap};
 
+use actix_web::http::header;
 use actix_web::web;
 use chrono::Utc;
-use cohorts_api::types::{CaptureAnswer, CaptureAnswerStatus};
-use cohorts_api::{CaptureApi, CaptureBatchRequest, CaptureBatchResponse, RawBody};
-use flate2::read::MultiGzDecoder;
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use cohorts_api::types::{
+    AnalyticsAnswer, AnalyticsResult, AnalyticsResultResult, CaptureAnswer, CaptureAnswerStatus,
+    NoFlags,
+};
+use cohorts_api::{
+    CaptureAnalyticsRequest, CaptureAnalyticsResponse, CaptureApi, CaptureBatchRequest,
+    CaptureBatchResponse, CaptureERequest, CaptureEResponse, CaptureEventRequest,
+    CaptureEventResponse, CaptureIRequest, CaptureIResponse, CaptureTrackRequest,
+    CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest, FlagsResponse, RawBody,
+    RawJson, RequestHead,
+};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Service;
 use crate::error::Error;
-use crate::ingest::{self, Item};
+use crate::ingest::{self, Arrival, Item, Refusal};
 use crate::request_id::RequestId;
 use crate::store::ProjectId;
 use crate::store::projects;
 
-/// A compressed body may unpack to so many bytes.
-const UNPACKED: usize = 64 << 20;
-/// A batch may hold so many items.
-const MOST_ITEMS: usize = 50_000;
+mod body;
 
-/// A batch as it is sent. What items hold is judged one by one.
-#[derive(Deserialize)]
-struct Batch<'a> {
-    api_key: Option<String>,
-    token: Option<String>,
-    #[serde(borrow)]
-    batch: Items<'a>,
-}
-
-/// So many items at most: a small compressed body may unpack to millions.
-struct Items<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor)
-    }
-}
-
-struct ItemsVisitor;
-
-impl<'de> Visitor<'de> for ItemsVisitor {
-    type Value = Items<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MOST_ITEMS} items")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            if items.len() == MOST_ITEMS {
-                return Err(A::Error::invalid_length(MOST_ITEMS + 1, &self));
-            }
-            items.push(item);
-        }
-        Ok(Items(items))
-    }
-}
+use body::{Sent, unpacked};
 
 /// Where an item may carry the token, if the batch does not.
 #[derive(Deserialize)]
@@ -82,99 +48,229 @@ impl CaptureApi for Service {
         &self,
         request: CaptureBatchRequest,
     ) -> Result<CaptureBatchResponse, Error> {
-        let service = self.clone();
-        let id = RequestId::current();
-        let keep = move || id.scope(|| service.keep_batch(&request.raw));
-        web::block(keep).await.map_err(|_| Error::Unavailable)??;
-        Ok(CaptureBatchResponse::Status200(CaptureAnswer {
-            status: CaptureAnswerStatus::Ok,
+        let taken = self.capture(request.raw, request.query.token).await?;
+        Ok(CaptureBatchResponse::Status200(taken))
+    }
+
+    async fn capture_event(
+        &self,
+        request: CaptureEventRequest,
+    ) -> Result<CaptureEventResponse, Error> {
+        let taken = self.capture(request.raw, request.query.token).await?;
+        Ok(CaptureEventResponse::Status200(taken))
+    }
+
+    async fn capture_e(&self, request: CaptureERequest) -> Result<CaptureEResponse, Error> {
+        let taken = self.capture(request.raw, request.query.token).await?;
+        Ok(CaptureEResponse::Status200(taken))
+    }
+
+    async fn capture_i(&self, request: CaptureIRequest) -> Result<CaptureIResponse, Error> {
+        let taken = self.capture(request.raw, request.query.token).await?;
+        Ok(CaptureIResponse::Status200(taken))
+    }
+
+    async fn capture_track(
+        &self,
+        request: CaptureTrackRequest,
+    ) -> Result<CaptureTrackResponse, Error> {
+        let taken = self.capture(request.raw, request.query.token).await?;
+        Ok(CaptureTrackResponse::Status200(taken))
+    }
+
+    async fn capture_analytics(
+        &self,
+        request: CaptureAnalyticsRequest,
+    ) -> Result<CaptureAnalyticsResponse, Error> {
+        let token = bearer(&request.http);
+        let outcomes = self.kept(request.raw, token).await?;
+        let results = outcomes.into_iter().filter_map(|outcome| {
+            let result = match outcome.refusal {
+                None => AnalyticsResult {
+                    result: AnalyticsResultResult::Ok,
+                    details: None,
+                },
+                Some(refusal) => AnalyticsResult {
+                    result: AnalyticsResultResult::Drop,
+                    details: Some(refusal.to_string()),
+                },
+            };
+            Some((outcome.uuid?, result))
+        });
+        Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
+            results: results.collect(),
         }))
     }
+
+    async fn flags(&self, _request: FlagsRequest) -> Result<FlagsResponse, Error> {
+        Ok(FlagsResponse::Status200(no_flags()))
+    }
+
+    async fn decide(&self, _request: DecideRequest) -> Result<DecideResponse, Error> {
+        Ok(DecideResponse::Status200(no_flags()))
+    }
+}
+
+fn no_flags() -> NoFlags {
+    let nothing = || RawJson::trusted("{}".to_owned());
+    NoFlags {
+        flags: nothing(),
+        feature_flags: nothing(),
+        feature_flag_payloads: nothing(),
+        errors_while_computing_flags: false,
+        request_id: Uuid::new_v4(),
+        supported_compression: vec!["gzip".to_owned(), "gzip-js".to_owned()],
+        session_recording: false,
+        site_apps: Vec::new(),
+    }
+}
+
+/// The token in the header, where newer SDKs have it.
+fn bearer(head: &RequestHead) -> Option<String> {
+    let value = head.header(header::AUTHORIZATION)?;
+    let token = value.strip_prefix("Bearer ")?.trim();
+    (!token.is_empty()).then(|| token.to_owned())
+}
+
+/// What became of an item.
+struct Outcome {
+    /// As it was sent.
+    uuid: Option<String>,
+    refusal: Option<Refusal>,
 }
 
 impl Service {
-    fn keep_batch(&self, body: &RawBody) -> Result<(), Error> {
+    async fn capture(&self, body: RawBody, token: Option<String>) -> Result<CaptureAnswer, Error> {
+        self.kept(body, token).await?;
+        Ok(CaptureAnswer {
+            status: CaptureAnswerStatus::Ok,
+        })
+    }
+
+    /// Keeps what can be kept. `token` is that of a header or the query.
+    async fn kept(&self, body: RawBody, token: Option<String>) -> Result<Vec<Outcome>, Error> {
+        let service = self.clone();
+        let id = RequestId::current();
+        let keep = move || id.scope(|| service.keep(&body, token));
+        web::block(keep).await.map_err(|_| Error::Unavailable)?
+    }
+
+    fn keep(&self, body: &RawBody, token: Option<String>) -> Result<Vec<Outcome>, Error> {
         let text = unpacked(body)?;
-        let batch: Batch<'_> = serde_json::from_str(&text).map_err(|error| Error::Malformed {
-            detail: format!("JSON parse error - {error}"),
-        })?;
-        let project = self.project_of(&batch)?;
-        let now = Utc::now();
-        let sent = batch.batch.0;
-        let mut items = Vec::new();
-        for text in &sent {
-            match Item::read(text.get(), now, Uuid::now_v7) {
-                Ok(item) => items.push(item),
-                Err(refusal) => self.metrics.refused(refusal.reason()),
+        let sent = Sent::read(&text)?;
+        let arrival = Arrival {
+            now: Utc::now(),
+            sent_at: sent.sent_at,
+        };
+        let mut projects = Projects::new(self);
+        let everywhere = match sent.token.or(token).filter(|token| !token.is_empty()) {
+            Some(token) => Some(projects.find(&token)?.ok_or_else(invalid_token)?),
+            None => None,
+        };
+        let mut batches: BTreeMap<ProjectId, Vec<Item>> = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(sent.items.len());
+        let mut has_token = everywhere.is_some();
+        for text in &sent.items {
+            let project = match everywhere {
+                Some(project) => Some(project),
+                None => match token_of(text) {
+                    None => None,
+                    Some(token) => {
+                        has_token = true;
+                        projects.find(&token)?
+                    }
+                },
+            };
+            let read = Item::read(text, &arrival, Uuid::now_v7);
+            let (uuid, refusal) = match (read, project) {
+                (Ok(item), Some(project)) => {
+                    let uuid = item.uuid.to_string();
+                    batches.entry(project).or_default().push(item);
+                    (Some(uuid), None)
+                }
+                (Ok(item), None) => (Some(item.uuid.to_string()), Some(Refusal::UnknownToken)),
+                (Err(refusal), _) => (ingest::sent_uuid(text), Some(refusal)),
+            };
+            if let Some(refusal) = &refusal {
+                self.metrics.refused(refusal.reason());
             }
+            outcomes.push(Outcome { uuid, refusal });
         }
-        let refused = sent.len() - items.len();
-        if refused > 0 {
-            log::warn!(
-                "refused {refused} of {} items for project {}",
-                sent.len(),
-                project.0
-            );
+        if !has_token {
+            return Err(no_token());
         }
-        let added = ingest::keep(&self.store, project, &items)?;
-        self.metrics.kept(added);
+        if batches.is_empty() && everywhere.is_none() {
+            return Err(invalid_token());
+        }
+        self.commit(&batches, outcomes.len())?;
+        Ok(outcomes)
+    }
+
+    fn commit(&self, batches: &BTreeMap<ProjectId, Vec<Item>>, sent: usize) -> Result<(), Error> {
+        let good: usize = batches.values().map(Vec::len).sum();
+        if good < sent {
+            log::warn!("refused {} of {sent} items", sent - good);
+        }
+        for (project, items) in batches {
+            let added = ingest::keep(&self.store, *project, items)?;
+            self.metrics.kept(added);
+        }
         Ok(())
     }
-
-    fn project_of(&self, batch: &Batch<'_>) -> Result<ProjectId, Error> {
-        let in_items = || {
-            let items = batch.batch.0.iter();
-            let tokens = items.filter_map(|item| serde_json::from_str::<Token>(item.get()).ok());
-            tokens
-                .filter_map(|one| one.api_key.or(one.token).or_else(|| one.properties?.token))
-                .next()
-        };
-        let token = batch.api_key.clone().or(batch.token.clone());
-        let token = token.or_else(in_items).map(|token| token.replace('\0', ""));
-        let token =
-            token
-                .filter(|token| !token.is_empty())
-                .ok_or_else(|| Error::AuthenticationFailed {
-                    code: "not_authenticated",
-                    detail: "The project's token is missing: name it in `api_key`.".to_owned(),
-                })?;
-        let found = projects::find_by_token(&mut *self.store.connection()?, &token)?;
-        let project = found.ok_or_else(|| Error::AuthenticationFailed {
-            code: "invalid_api_key",
-            detail: "The project's token is not valid.".to_owned(),
-        })?;
-        Ok(project.id())
-    }
 }
 
-fn unpacked(body: &RawBody) -> Result<String, Error> {
-    let malformed = |detail: String| Error::Malformed { detail };
-    let is_gzip = body.bytes.starts_with(&[0x1f, 0x8b]);
-    match body.content_encoding.as_deref().unwrap_or("identity") {
-        "" | "identity" | "gzip" => {}
-        other => {
-            return Err(malformed(format!(
-                "The content encoding `{other}` is not supported; gzip is."
-            )));
+/// Projects that one request may send to.
+const MOST_TOKENS: usize = 16;
+
+/// The projects of tokens, each looked up once.
+struct Projects<'a> {
+    service: &'a Service,
+    known: HashMap<String, Option<ProjectId>>,
+}
+
+impl<'a> Projects<'a> {
+    fn new(service: &'a Service) -> Self {
+        Self {
+            service,
+            known: HashMap::new(),
         }
     }
-    let bytes = match is_gzip {
-        false => body.bytes.to_vec(),
-        true => gunzip(&body.bytes)?,
-    };
-    String::from_utf8(bytes).map_err(|error| malformed(format!("JSON parse error - {error}")))
+
+    fn find(&mut self, token: &str) -> Result<Option<ProjectId>, Error> {
+        if let Some(known) = self.known.get(token) {
+            return Ok(*known);
+        }
+        let found = match token.contains('\0') || self.known.len() >= MOST_TOKENS {
+            true => None,
+            false => {
+                let conn = &mut *self.service.store.connection()?;
+                projects::find_by_token(conn, token)?.map(|project| project.id())
+            }
+        };
+        self.known.insert(token.to_owned(), found);
+        Ok(found)
+    }
 }
 
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut unpacked = Vec::new();
-    let read = MultiGzDecoder::new(bytes)
-        .take(UNPACKED as u64 + 1)
-        .read_to_end(&mut unpacked);
-    read.map_err(|error| Error::Malformed {
-        detail: format!("The body is not valid gzip: {error}"),
-    })?;
-    if unpacked.len() > UNPACKED {
-        return Err(Error::TooLarge { limit: UNPACKED });
+fn token_of(item: &str) -> Option<String> {
+    let token: Token = serde_json::from_str(item).ok()?;
+    let token = token
+        .api_key
+        .or(token.token)
+        .or_else(|| token.properties?.token);
+    token.filter(|token| !token.is_empty())
+}
+
+fn no_token() -> Error {
+    Error::AuthenticationFailed {
+        code: "not_authenticated",
+        detail: "The project's token is missing: name it in `api_key`.".to_owned(),
     }
-    Ok(unpacked)
+}
+
+fn invalid_token() -> Error {
+    Error::AuthenticationFailed {
+        code: "invalid_api_key",
+        detail: "The project's token is not valid.".to_owned(),
+    }
 }

@@ -1,0 +1,285 @@
+//! Bodies as senders pack them: compressed, as a form, in base64. What comes out is JSON text, and the items in it.
+
+use std::fmt;
+use std::io::Read;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use chrono::{DateTime, Utc};
+use cohorts_api::RawBody;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+use crate::ingest;
+
+/// A compressed body may unpack to so many bytes.
+const UNPACKED: usize = 64 << 20;
+/// A batch may hold so many items.
+const MOST_ITEMS: usize = 50_000;
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// Padded or not, as browsers leave it out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What was sent. What items hold is judged one by one.
+#[derive(Debug, Default)]
+pub struct Sent<'a> {
+    pub token: Option<String>,
+    /// When it was sent, by the sender's clock.
+    pub sent_at: Option<DateTime<Utc>>,
+    pub items: Vec<&'a str>,
+}
+
+/// A batch, or what stands beside the fields of a single event.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    api_key: Option<String>,
+    token: Option<String>,
+    sent_at: Option<Value>,
+    created_at: Option<Value>,
+    #[serde(borrow)]
+    batch: Option<Items<'a>>,
+}
+
+impl<'a> Sent<'a> {
+    /// Reads a batch, a list of events, or one.
+    pub fn read(text: &'a str) -> Result<Self, Error> {
+        if text.trim_start().starts_with('[') {
+            let Items(items) = serde_json::from_str(text).map_err(no_json)?;
+            let items = items.into_iter().map(RawValue::get).collect();
+            return Ok(Self {
+                items,
+                ..Self::default()
+            });
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(no_json)?;
+        let sent_at = envelope.sent_at.or(envelope.created_at);
+        Ok(Self {
+            token: envelope.api_key.or(envelope.token),
+            sent_at: sent_at.as_ref().and_then(ingest::instant),
+            items: match envelope.batch {
+                Some(Items(items)) => items.into_iter().map(RawValue::get).collect(),
+                None => vec![text],
+            },
+        })
+    }
+}
+
+/// So many items at most: a small compressed body may unpack to millions.
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Items<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST_ITEMS} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if items.len() == MOST_ITEMS {
+                return Err(A::Error::invalid_length(MOST_ITEMS + 1, &self));
+            }
+            items.push(item);
+        }
+        Ok(Items(items))
+    }
+}
+
+/// The JSON text in a body.
+pub fn unpacked(body: &RawBody) -> Result<String, Error> {
+    let bytes = decompressed(&body.bytes, body.content_encoding.as_deref())?;
+    let media_type = body.content_type.as_deref().unwrap_or_default();
+    let is_form = media_type.starts_with("application/x-www-form-urlencoded");
+    // Some say that it is a form and send JSON.
+    let bytes = match is_form && !is_json(&bytes) {
+        true => form_data(&bytes)?,
+        false => bytes,
+    };
+    let bytes = match is_json(&bytes) || bytes.starts_with(GZIP) {
+        true => bytes,
+        false => from_base64(bytes),
+    };
+    let bytes = decompressed(&bytes, None)?;
+    String::from_utf8(bytes).map_err(|error| malformed(format!("JSON parse error - {error}")))
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// What is no base64 stays as it is: the complaint is then about the JSON that it should be.
+fn from_base64(bytes: Vec<u8>) -> Vec<u8> {
+    let text: Vec<u8> = bytes.trim_ascii().to_vec();
+    BASE64.decode(&text).unwrap_or(bytes)
+}
+
+fn form_data(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let data = form_urlencoded::parse(bytes).find(|(name, _)| name == "data");
+    let (_, data) = data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
+    // A plus that was not encoded has become a space.
+    Ok(data.into_owned().replace(' ', "+").into_bytes())
+}
+
+/// Gzip is told by its first bytes too, as not every sender names it.
+fn decompressed(bytes: &[u8], encoding: Option<&str>) -> Result<Vec<u8>, Error> {
+    match encoding.unwrap_or("identity") {
+        "deflate" => limited(ZlibDecoder::new(bytes), "deflate"),
+        "zstd" => match zstd::Decoder::new(bytes) {
+            Ok(decoder) => limited(decoder, "zstd"),
+            Err(cause) => Err(malformed(format!("The body is not valid zstd: {cause}"))),
+        },
+        "" | "identity" | "gzip" if bytes.starts_with(GZIP) => {
+            limited(MultiGzDecoder::new(bytes), "gzip")
+        }
+        "" | "identity" | "gzip" => Ok(bytes.to_vec()),
+        other => Err(malformed(format!(
+            "The content encoding `{other}` is not supported; gzip, deflate and zstd are."
+        ))),
+    }
+}
+
+fn limited(reader: impl Read, name: &str) -> Result<Vec<u8>, Error> {
+    let mut unpacked = Vec::new();
+    let read = reader.take(UNPACKED as u64 + 1).read_to_end(&mut unpacked);
+    read.map_err(|error| malformed(format!("The body is not valid {name}: {error}")))?;
+    match unpacked.len() > UNPACKED {
+        true => Err(Error::TooLarge { limit: UNPACKED }),
+        false => Ok(unpacked),
+    }
+}
+
+fn malformed(detail: String) -> Error {
+    Error::Malformed { detail }
+}
+
+fn no_json(error: serde_json::Error) -> Error {
+    malformed(format!("JSON parse error - {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const JSON: &str = r#"{"event":"é"}"#;
+
+    fn text(bytes: &[u8], media_type: &str, encoding: Option<&str>) -> Result<String, String> {
+        let body = RawBody {
+            bytes: bytes.to_vec().into(),
+            content_type: Some(media_type.to_owned()),
+            content_encoding: encoding.map(str::to_owned),
+        };
+        unpacked(&body).map_err(|error| error.to_string())
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn a_body_is_unpacked_however_it_is_packed() {
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(JSON.as_bytes()).unwrap();
+        let zlib = zlib.finish().unwrap();
+        let encoded = BASE64.encode(JSON);
+        let unpadded = encoded.trim_end_matches('=').to_owned();
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("data", &encoded)
+            .finish();
+        let plain_form = format!("data={}", JSON.replace('"', "%22"));
+        for (bytes, media_type, encoding) in [
+            (JSON.as_bytes().to_vec(), "application/json", None),
+            (JSON.as_bytes().to_vec(), "text/plain", None),
+            (
+                JSON.as_bytes().to_vec(),
+                "application/x-www-form-urlencoded",
+                None,
+            ),
+            (gzip(JSON.as_bytes()), "application/json", Some("gzip")),
+            (gzip(JSON.as_bytes()), "text/plain", None),
+            (JSON.as_bytes().to_vec(), "application/json", Some("gzip")),
+            (zlib, "application/json", Some("deflate")),
+            (
+                zstd::encode_all(JSON.as_bytes(), 1).unwrap(),
+                "application/json",
+                Some("zstd"),
+            ),
+            (encoded.clone().into_bytes(), "text/plain", None),
+            (unpadded.into_bytes(), "text/plain", None),
+            (
+                BASE64.encode(gzip(JSON.as_bytes())).into_bytes(),
+                "text/plain",
+                None,
+            ),
+            (form.into_bytes(), "application/x-www-form-urlencoded", None),
+            (
+                plain_form.into_bytes(),
+                "application/x-www-form-urlencoded; charset=UTF-8",
+                None,
+            ),
+        ] {
+            let read = text(&bytes, media_type, encoding);
+            assert_eq!(read.as_deref(), Ok(JSON), "{media_type} {encoding:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_unpacked_is_said() {
+        let json = "application/json";
+        assert!(text(b"{}", json, Some("br")).unwrap_err().contains("`br`"));
+        assert!(
+            text(b"abc", json, Some("deflate"))
+                .unwrap_err()
+                .contains("deflate")
+        );
+        assert!(
+            text(b"x=1", "application/x-www-form-urlencoded", None)
+                .unwrap_err()
+                .contains("data")
+        );
+        let bomb = gzip(&vec![b' '; UNPACKED + 1]);
+        assert!(text(&bomb, json, None).unwrap_err().contains("larger"));
+    }
+
+    #[test]
+    fn one_event_a_list_and_a_batch_are_told_apart() {
+        let read = |text| Sent::read(text).map(|sent| (sent.token, sent.items.len()));
+        let token = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            read(r#"{"event":"x","api_key":"a"}"#).unwrap(),
+            (token("a"), 1)
+        );
+        assert_eq!(read(r#" [{"event":"x"},{}]"#).unwrap(), (None, 2));
+        assert_eq!(
+            read(r#"{"batch":[{},{},{}],"token":"b"}"#).unwrap(),
+            (token("b"), 3)
+        );
+        assert!(read("7").is_err());
+        let sent = Sent::read(r#"{"batch":[],"sent_at":"2026-03-01T12:00:00Z"}"#).unwrap();
+        assert_eq!(
+            sent.sent_at.map(|time| time.timestamp()),
+            Some(1_772_366_400)
+        );
+    }
+}
