@@ -120,6 +120,7 @@ pub struct CallersArgs {
         default_value = "off",
         default_missing_value = "on",
         value_name = "on|off",
+        hide_possible_values = true,
         value_parser = BoolishValueParser::new(),
     )]
     trust_proxy: bool,
@@ -131,6 +132,7 @@ pub struct CallersArgs {
         default_value = "off",
         default_missing_value = "on",
         value_name = "on|off",
+        hide_possible_values = true,
         value_parser = BoolishValueParser::new(),
     )]
     rate_limit: bool,
