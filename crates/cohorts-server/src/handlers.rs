@@ -53,6 +53,13 @@ impl Service {
 
 /// Rows on a page of a list, where none are asked for.
 const DEFAULT_LIMIT: i64 = 100;
+
+/// Limit and offset of a list, where what makes no sense counts as absent.
+fn rows_of(limit: i64, offset: i64) -> (i64, i64) {
+    let limit = if limit > 0 { limit } else { DEFAULT_LIMIT };
+    (limit, offset.max(0))
+}
+
 /// Exports, and uploads, that run at a time; far fewer than there are connections.
 pub const LONG: usize = 4;
 /// How long something waits for those before it, or for its reader to take a piece.

@@ -8,7 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error as ActixError, HttpResponse, web};
-use cohorts_api::{Limits, configure, unknown_path};
+use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use utoipa::OpenApi;
 
 use crate::handlers::Service;
@@ -45,17 +45,9 @@ pub fn cross_origin() -> Cors {
 }
 
 fn is_capture(path: &str) -> bool {
-    const CAPTURE: [&str; 8] = [
-        "/batch",
-        "/capture",
-        "/e",
-        "/i/v0/e",
-        "/track",
-        "/i/v1/analytics/events",
-        "/flags",
-        "/decide",
-    ];
-    CAPTURE.contains(&path.strip_suffix('/').unwrap_or(path))
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    let mut capture = OPERATIONS.iter().filter(|one| one.tag == "capture");
+    capture.any(|one| one.path.strip_suffix('/') == Some(bare))
 }
 
 /// The service's own endpoints, which belong to no contract.

@@ -17,7 +17,7 @@ use cohorts_api::{
 use cohorts_engine::{Filter, plan};
 
 use super::uploads::Options;
-use super::{DEFAULT_LIMIT, Service, persons};
+use super::{Service, persons, rows_of};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
@@ -48,11 +48,7 @@ impl CohortsApi for Service {
         request: CohortsListRequest,
     ) -> Result<CohortsListResponse, Error> {
         let query = request.query;
-        let limit = match query.limit {
-            limit if limit > 0 => limit,
-            _ => DEFAULT_LIMIT,
-        };
-        let offset = query.offset.max(0);
+        let (limit, offset) = rows_of(query.limit, query.offset);
         let mut wanted = list::wanted(&query)?;
         let search = wanted.search.clone();
         let project = caller.project.id();

@@ -38,15 +38,10 @@ impl Service {
         request: CohortsPersonsRequest,
     ) -> Result<CohortsPersonsResponse, Error> {
         let query = request.query;
-        let asked = Selection {
-            project: caller.project.id(),
-            whom: Whom::Members(CohortId(request.path.id)),
-            limit: select::limit(query.limit),
-            offset: query.offset,
-            cursor: select::cursor(query.cursor.as_deref())?,
-            plan: select::plan_of(&caller, query.properties.as_deref())?,
-            search: select::term(query.search),
-        };
+        let whom = Whom::Members(CohortId(request.path.id));
+        let asked = Selection::new(&caller, whom)
+            .page(query.limit, query.offset, query.cursor.as_deref())?
+            .narrowed(&caller, query.properties.as_deref(), query.search)?;
         let answer = self.people(asked, query.format.as_deref(), &request.http);
         Ok(match answer.await? {
             Answer::Page(page) => CohortsPersonsResponse::Status200(page),
@@ -63,18 +58,10 @@ impl PersonsApi for Service {
         request: PersonsListRequest,
     ) -> Result<PersonsListResponse, Error> {
         let query = request.query;
-        let asked = Selection {
-            project: caller.project.id(),
-            whom: match query.distinct_id {
-                Some(id) => Whom::DistinctId(id),
-                None => Whom::Everyone,
-            },
-            limit: select::limit(query.limit),
-            offset: query.offset,
-            cursor: select::cursor(query.cursor.as_deref())?,
-            plan: select::plan_of(&caller, query.properties.as_deref())?,
-            search: select::term(query.search),
-        };
+        let whom = query.distinct_id.map_or(Whom::Everyone, Whom::DistinctId);
+        let asked = Selection::new(&caller, whom)
+            .page(query.limit, query.offset, query.cursor.as_deref())?
+            .narrowed(&caller, query.properties.as_deref(), query.search)?;
         let answer = self.people(asked, query.format.as_deref(), &request.http);
         Ok(match answer.await? {
             Answer::Page(page) => PersonsListResponse::Status200(page),

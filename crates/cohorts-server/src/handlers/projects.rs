@@ -6,7 +6,7 @@ use cohorts_api::{
     ProjectsRetrieveResponse, UsersRetrieveRequest, UsersRetrieveResponse,
 };
 
-use super::{DEFAULT_LIMIT, Service};
+use super::{Service, rows_of};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::store::{Conn, projects};
@@ -17,11 +17,7 @@ impl ProjectsApi for Service {
         caller: Caller,
         request: ProjectsListRequest,
     ) -> Result<ProjectsListResponse, Error> {
-        let limit = match request.query.limit {
-            limit if limit > 0 => limit,
-            _ => DEFAULT_LIMIT,
-        };
-        let offset = request.query.offset.max(0);
+        let (limit, offset) = rows_of(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
             Ok(projects::page(
                 conn,

@@ -343,12 +343,8 @@ pub fn dynamic_definitions(
     conn: &mut Conn,
     project: ProjectId,
 ) -> QueryResult<Vec<(i64, Definition)>> {
-    cohorts::table
-        .filter(cohorts::project_id.eq(project.0))
-        .filter(diesel::dsl::not(cohorts::deleted))
-        .filter(diesel::dsl::not(cohorts::is_static))
-        .select((cohorts::id, Definition::as_select()))
-        .load(conn)
+    let definition = (cohorts::id, Definition::as_select());
+    live_dynamic(project).select(definition).load(conn)
 }
 
 /// Of these, those whose filters may name other cohorts.
@@ -356,13 +352,17 @@ pub fn dynamic_definitions_naming_others(
     conn: &mut Conn,
     project: ProjectId,
 ) -> QueryResult<Vec<(i64, Definition)>> {
+    let definition = (cohorts::id, Definition::as_select());
+    let naming = live_dynamic(project).filter(names_others());
+    naming.select(definition).load(conn)
+}
+
+fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
     cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static))
-        .filter(names_others())
-        .select((cohorts::id, Definition::as_select()))
-        .load(conn)
+        .into_boxed()
 }
 
 /// Whether the filters may name other cohorts.

@@ -58,7 +58,7 @@ impl Cursor {
 }
 
 /// The cursor that the parameter holds; without the parameter there is none.
-pub fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Error> {
+fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Error> {
     let text = match text {
         None => return Ok(None),
         Some("") => return Ok(Some(Cursor::Start)),
@@ -73,19 +73,19 @@ pub fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Error> {
 }
 
 /// Zero counts as absent.
-pub fn limit(asked: Option<i64>) -> Option<usize> {
+fn limit(asked: Option<i64>) -> Option<usize> {
     let limit = asked.filter(|limit| *limit > 0)?.min(MOST);
     usize::try_from(limit).ok()
 }
 
 /// What is to be searched for, if anything.
-pub fn term(text: Option<String>) -> Option<String> {
+fn term(text: Option<String>) -> Option<String> {
     let term = text?.replace('\0', "").trim().to_owned();
     (!term.is_empty()).then_some(term)
 }
 
 /// The criteria in the parameter `properties`: a list of tests of properties, all of which must hold.
-pub fn plan_of(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Error> {
+fn plan_of(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Error> {
     let Some(text) = properties.filter(|text| !text.trim().is_empty()) else {
         return Ok(None);
     };
@@ -147,6 +147,46 @@ impl Found {
 }
 
 impl Selection {
+    /// All of them, without a page or further conditions.
+    pub fn new(caller: &Caller, whom: Whom) -> Self {
+        Self {
+            project: caller.project.id(),
+            whom,
+            limit: None,
+            offset: 0,
+            cursor: None,
+            plan: None,
+            search: None,
+        }
+    }
+
+    pub fn page(
+        self,
+        limit: Option<i64>,
+        offset: i64,
+        cursor: Option<&str>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            limit: self::limit(limit),
+            offset,
+            cursor: self::cursor(cursor)?,
+            ..self
+        })
+    }
+
+    pub fn narrowed(
+        self,
+        caller: &Caller,
+        properties: Option<&str>,
+        search: Option<String>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            plan: plan_of(caller, properties)?,
+            search: term(search),
+            ..self
+        })
+    }
+
     /// Goes on with those who are asked for, all of it under one snapshot.
     pub fn find<T>(
         &self,
