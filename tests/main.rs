@@ -12,6 +12,7 @@ mod cohorts;
 mod conformance;
 mod filters;
 mod harness;
+mod identity;
 mod members;
 mod pages;
 mod people;

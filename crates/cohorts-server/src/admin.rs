@@ -1,5 +1,7 @@
 //! Projects and keys, which are made by the command line and not through the contract.
 
+use std::str::FromStr;
+
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
 use cohorts_engine::Moment;
@@ -23,6 +25,32 @@ pub struct CreatedProject {
     pub name: String,
     pub timezone: String,
     pub token: String,
+    /// How many days events are kept; null where all are.
+    pub event_retention: Option<i32>,
+}
+
+/// How long a project keeps events, in days; all of them where it is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention(pub Option<i32>);
+
+/// The longest retention, in days.
+const LONGEST_RETENTION: i32 = 36_500;
+
+impl FromStr for Retention {
+    type Err = anyhow::Error;
+
+    /// Reads `90`, `90d` or `all`.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        if text == "all" {
+            return Ok(Self(None));
+        }
+        let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
+        let days = days.filter(|days| (1..=LONGEST_RETENTION).contains(days));
+        let days = days.with_context(|| {
+            format!("name days, from 1 to {LONGEST_RETENTION} such as 90d, or `all`")
+        })?;
+        Ok(Self(Some(days)))
+    }
 }
 
 impl From<Project> for CreatedProject {
@@ -32,6 +60,7 @@ impl From<Project> for CreatedProject {
             name: project.name,
             timezone: project.time_zone,
             token: project.token,
+            event_retention: project.event_retention_days,
         }
     }
 }
@@ -75,6 +104,16 @@ impl Admin {
 
     /// Makes a project, whose days are those of an IANA time zone.
     pub fn create_project(&self, name: &str, time_zone: &str) -> anyhow::Result<CreatedProject> {
+        self.create_project_keeping(name, time_zone, Retention::default())
+    }
+
+    /// As `create_project`, for a project that may not keep all events.
+    pub fn create_project_keeping(
+        &self,
+        name: &str,
+        time_zone: &str,
+        Retention(days): Retention,
+    ) -> anyhow::Result<CreatedProject> {
         ensure!(!name.trim().is_empty(), "a project needs a name");
         ensure!(
             Moment::new(0, time_zone).is_some(),
@@ -82,7 +121,21 @@ impl Admin {
         );
         let token = auth::new_token();
         let conn = &mut *self.store.connection()?;
-        Ok(projects::create(conn, name.trim(), time_zone, &token)?.into())
+        let made: Result<Project, Error> = conn.build_transaction().run(|conn| {
+            let mut made = projects::create(conn, name.trim(), time_zone, &token)?;
+            projects::set_retention(conn, made.id(), days)?;
+            made.event_retention_days = days;
+            Ok(made)
+        });
+        Ok(made?.into())
+    }
+
+    /// Sets how long a project keeps events. What is older is passed over at once, and deleted bit by bit.
+    pub fn keep_events(&self, project: i64, Retention(days): Retention) -> anyhow::Result<()> {
+        let conn = &mut *self.store.connection()?;
+        let found = projects::set_retention(conn, ProjectId(project), days)?;
+        ensure!(found, "there is no project {project}");
+        Ok(())
     }
 
     /// Makes a personal key. Only its hash is kept, so this is the one time that it can be seen.

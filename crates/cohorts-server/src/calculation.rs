@@ -16,6 +16,7 @@ use roaring::RoaringBitmap;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::retention::Sweeper;
 use crate::store::blocks::Snapshot;
 use crate::store::calculations;
 use crate::store::cohorts::Cohort;
@@ -190,12 +191,12 @@ fn write(
         }
         let known = events::head(conn, place)?;
         let former = members::read(conn, place, cohort.id(), base)?;
-        let mut members = match cohort.definition.is_static {
+        let members = match cohort.definition.is_static {
             true => found | &former,
             false => found,
         };
-        // Who was deleted since the data was read must not come back.
-        members -= forgotten::since(conn, place, seen)?;
+        // Who was deleted or merged since the data was read must not come back.
+        let members = forgotten::since(conn, place, seen)?.followed(&members);
         let changed = chunks::changed(&former, &members);
         members::write(conn, place, cohort.id(), base, cohort.attempt, &changed)?;
         Ok(Some((members, known)))
@@ -212,7 +213,7 @@ fn show(
     let place = cohort.project().place();
     Ok(calculations::publish(conn, cohort, seen, |conn| {
         // A deletion in the meantime has taken its person out of the chunks.
-        let gone = forgotten::since(conn, place, known)?;
+        let gone = forgotten::since(conn, place, known)?.gone;
         Ok(members.difference_len(&gone) as i64)
     })?)
 }
@@ -260,8 +261,9 @@ impl Worker {
         let (sender, woken) = mpsc::sync_channel(1);
         let work = move || {
             let mut looked = Instant::now();
+            let mut sweeper = Sweeper::default();
             while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-                if let Err(cause) = work_off(&store, &metrics, &woken, &mut looked) {
+                if let Err(cause) = work_off(&store, &metrics, &woken, &mut looked, &mut sweeper) {
                     log::warn!("calculation has to wait: {cause}");
                 }
             }
@@ -285,9 +287,11 @@ fn work_off(
     metrics: &Metrics,
     woken: &Receiver<()>,
     looked: &mut Instant,
+    sweeper: &mut Sweeper,
 ) -> Result<(), Error> {
     if looked.elapsed() >= STALE_TICK {
         request_stale(store)?;
+        sweeper.sweep(store)?;
         *looked = Instant::now();
     }
     // The service ends between two calculations, not after all of them.

@@ -86,7 +86,10 @@ fn project(data: &Data, size: Size) -> anyhow::Result<Project> {
 fn load(data: &Data, project: &Project, size: Size) -> anyhow::Result<()> {
     let now = project.created_at.trunc_subsecs(0);
     let population = Population::new(size.people, size.events, SEED, now);
-    let arrival = Arrival { now, sent_at: None };
+    let arrival = Arrival {
+        now,
+        ..Arrival::of_file()
+    };
     let mut progress = Progress::new("loading", Some(population.len()));
     let mut batch = Vec::with_capacity(BATCH);
     let mut done = 0;

@@ -89,7 +89,7 @@ fn keep(
     batch: &mut Vec<Item>,
     imported: &mut Imported,
 ) -> anyhow::Result<()> {
-    let added = ingest::keep(&data.store, project, batch)? as u64;
+    let added = ingest::keep(&data.store, project, batch)?.added as u64;
     imported.added += added;
     imported.known += batch.len() as u64 - added;
     batch.clear();

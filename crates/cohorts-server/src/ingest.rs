@@ -3,30 +3,56 @@
 //! Capture, import and the demo all come this way. An item is either read whole or refused with its reason;
 //! what a batch holds is committed together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{NaiveDate, Utc};
-use serde_json::{Value, json};
+use chrono::Utc;
+use roaring::RoaringBitmap;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::store::events::{self, NewEvent};
-use crate::store::persons::{self, Person};
-use crate::store::{Conn, JsonText, Place, ProjectId, QueryResult, Store, forgotten};
+use crate::store::events::{self, NewEvent, Told};
+use crate::store::persons::{self, Owner, Person};
+use crate::store::{Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
 
 mod item;
+mod json;
+mod people;
 
 pub use item::{Arrival, Item, LONGEST_NAME, Refusal, instant, sent_uuid};
+pub use people::Denied;
+use people::{People, Written, new_person};
 
 /// A lost connection or a conflict is tried again that often.
 const TRIES: u32 = 3;
 
-/// Keeps a batch: people are made and changed, and the events stand in the log. What was kept before counts once.
-/// Returns how many events are new. May be repeated, and repeats itself where the database was not available.
-pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<usize, Error> {
-    retried(|| keep_once(store, project.place(), items))
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Events that were not there before.
+    pub added: usize,
+    pub denied: Denied,
+}
+
+/// Keeps a batch: people are made, changed and merged, and the events stand in the log. What was kept before counts
+/// once. May be repeated, and repeats itself where the database was not available.
+pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
+    if items.is_empty() {
+        return Ok(Kept::default());
+    }
+    retried(|| {
+        let mut batch = Batch::new(store, project, items);
+        match batch.commit() {
+            // People who were there before become one, which may change lists of people: the project is locked first.
+            Err(Error::Unavailable) if batch.merges => {
+                batch.locks = true;
+                batch.commit()
+            }
+            done => done,
+        }
+    })
 }
 
 /// Repeats work that can be repeated, where the database was not available or somebody else was in the way.
@@ -43,124 +69,167 @@ pub fn retried<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error
     }
 }
 
-fn keep_once(store: &Store, place: Place, items: &[Item]) -> Result<usize, Error> {
-    if items.is_empty() {
-        return Ok(0);
+/// Items that are committed together.
+struct Batch<'a> {
+    store: &'a Store,
+    project: ProjectId,
+    place: Place,
+    items: &'a [Item],
+    ids: BTreeSet<&'a str>,
+    /// Whether the project is locked, and others cannot change its lists of people.
+    locks: bool,
+    /// Whether it was found that people who were there before become one.
+    merges: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn new(store: &'a Store, project: ProjectId, items: &'a [Item]) -> Self {
+        let told = |item: &'a Item| [Some(&*item.distinct_id), item.other_id.as_deref()];
+        Self {
+            store,
+            project,
+            place: project.place(),
+            items,
+            ids: items.iter().flat_map(told).flatten().collect(),
+            locks: false,
+            merges: false,
+        }
     }
-    let mut pooled = store.connection()?;
-    let conn = &mut *pooled;
-    let told = |item: &'_ Item| [Some(item.distinct_id.clone()), item.other_id.clone()];
-    let ids: BTreeSet<String> = items.iter().flat_map(told).flatten().collect();
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let known = persons::numbers_of(conn, place, &ids)?;
-    let taken = store.numbers.take(conn, place, ids.len() - known.len())?;
-    let wanted = wanted_ids(items, &known, &taken);
-    let taken: HashSet<i64> = taken.into_iter().collect();
-    conn.build_transaction().run(|conn| {
-        let mut numbers = known;
-        let claimed = persons::claim_ids(conn, place, &wanted)?;
-        let made = claimed.values().filter(|number| taken.contains(number));
-        let made: HashSet<i64> = made.copied().collect();
-        numbers.extend(claimed);
-        // What is told again must not undo what was told since.
-        let days: Vec<NaiveDate> = items
-            .iter()
-            .map(|item| item.timestamp.date_naive())
-            .collect();
-        let uuids: Vec<Uuid> = items.iter().map(|item| item.uuid).collect();
-        let told_before = events::known(conn, place, &days, &uuids)?;
-        let people = told_people(conn, place, items, &told_before, &numbers, &made)?;
-        let mut rows: Vec<NewEvent> = items.iter().map(|item| row(item, &numbers)).collect();
-        // The log is locked from here to the commit.
+
+    fn commit(&mut self) -> Result<Kept, Error> {
+        let (store, place) = (self.store, self.place);
+        let conn = &mut *store.connection()?;
+        let known = store.ids.owners(place, self.ids.iter().copied()).len();
+        let free = store.numbers.take(conn, place, self.ids.len() - known)?;
+        let (added, written) = conn
+            .build_transaction()
+            .run(|conn| self.write(conn, free))?;
+        store.ids.keep(place, written.owners.into_iter());
+        store.numbers.give_back(place, written.free);
+        let denied = written.denied;
+        Ok(Kept { added, denied })
+    }
+
+    fn write(
+        &mut self,
+        conn: &mut Conn,
+        free: VecDeque<i64>,
+    ) -> Result<(usize, Written<'a>), Error> {
+        let place = self.place;
+        if self.locks {
+            projects::lock(conn, self.project)?;
+        }
+        // From here to the commit nobody else writes people or events of the project.
         let batch = events::raise_head(conn, place)?;
-        if forgotten::any(conn, place, numbers.values().copied())? {
-            // Somebody was deleted since the distinct ids were read: the next try makes a new person.
+        self.store.ids.refresh(conn, place, batch - 1)?;
+        let owners = self.owners(conn)?;
+        let items = self.new_items(conn)?;
+        let mut people = People::new(owners, free);
+        let told = people.told(&items);
+        people.add(persons::of_numbers(conn, place, &told)?);
+        let numbers = items.iter().map(|item| people.take(item));
+        // Somebody was deleted since it was counted how many numbers are needed: the next try takes more.
+        let numbers = numbers.collect::<Result<Vec<i64>, _>>();
+        let numbers = numbers.map_err(|_| Error::Unavailable)?;
+        self.merges = people.merges();
+        if self.merges && !self.locks {
             return Err(Error::Unavailable);
         }
-        persons::upsert(conn, place, batch, &people)?;
-        Ok(events::append(conn, place, batch, &mut rows)?)
-    })
-}
+        let numbers: Vec<i64> = numbers.iter().map(|number| people.now(*number)).collect();
+        let written = people.written();
+        write_people(conn, self.project, batch, &written)?;
+        let rows = items.into_iter().zip(numbers);
+        let rows: Vec<NewEvent<'_>> = rows
+            .map(|(item, number)| row(place, batch, item, number))
+            .collect();
+        Ok((events::append(conn, &rows)?, written))
+    }
 
-/// Whose each distinct id is to be that nobody has yet: of whoever has another id of the same person, else of
-/// somebody new. Two people who turn out to be one stay two.
-fn wanted_ids<'a>(
-    items: &'a [Item],
-    known: &HashMap<String, i64>,
-    free: &[i64],
-) -> BTreeMap<&'a str, i64> {
-    let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut free = free.iter().copied();
-    for item in items {
-        let ids = [Some(item.distinct_id.as_str()), item.other_id.as_deref()];
-        let number = |id: &str| known.get(id).or(wanted.get(id)).copied();
-        let theirs = ids.into_iter().flatten().find_map(number);
-        let Some(theirs) = theirs.or_else(|| free.next()) else {
-            continue;
+    /// Whose the ids of the batch are, where they are anybody's.
+    fn owners(&self, conn: &mut Conn) -> Result<HashMap<&'a str, Owner>, Error> {
+        let kept = self.store.ids.owners(self.place, self.ids.iter().copied());
+        let asked: Vec<&str> = self
+            .ids
+            .iter()
+            .copied()
+            .filter(|id| !kept.contains_key(id))
+            .collect();
+        let mut found = match asked.is_empty() {
+            true => HashMap::new(),
+            false => persons::owners(conn, self.place, &asked)?,
         };
-        for id in ids.into_iter().flatten() {
-            if !known.contains_key(id) {
-                wanted.entry(id).or_insert(theirs);
-            }
-        }
+        let is_person = true;
+        let kept = kept
+            .into_iter()
+            .map(|(id, number)| (id, Owner { number, is_person }));
+        let mut owners: HashMap<&'a str, Owner> = kept.collect();
+        owners.extend(
+            asked
+                .into_iter()
+                .filter_map(|id| Some((id, found.remove(id)?))),
+        );
+        Ok(owners)
     }
-    wanted
+
+    /// The items that are not in the log yet, each once. What is told again must not undo what was told since.
+    fn new_items(&self, conn: &mut Conn) -> Result<Vec<&'a Item>, Error> {
+        let uuids: Vec<Uuid> = self.items.iter().map(|item| item.uuid).collect();
+        let mut seen = events::known(conn, self.place, &uuids)?;
+        let items = self.items.iter().filter(|item| seen.insert(item.uuid));
+        Ok(items.collect())
+    }
 }
 
-fn row(item: &Item, numbers: &HashMap<String, i64>) -> NewEvent {
-    NewEvent {
+fn row(place: Place, batch: i64, item: &Item, number: i64) -> NewEvent<'_> {
+    let told = Told {
         uuid: item.uuid,
-        number: numbers[&item.distinct_id],
-        event: item.event.clone(),
-        distinct_id: item.distinct_id.clone(),
+        number,
+        event: &item.event,
+        distinct_id: &item.distinct_id,
         timestamp: item.timestamp,
-        properties: JsonText(Value::Object(item.properties.clone()).to_string()),
-    }
+        properties: &item.properties,
+    };
+    NewEvent::new(place, batch, told)
 }
 
-/// The people who are new, and those of whom the items tell something, as they are after it.
-fn told_people(
+fn write_people(
     conn: &mut Conn,
-    place: Place,
-    items: &[Item],
-    told_before: &HashSet<(NaiveDate, Uuid)>,
-    numbers: &HashMap<String, i64>,
-    made: &HashSet<i64>,
-) -> QueryResult<Vec<Person>> {
-    let mut told: BTreeMap<i64, Vec<&Item>> = BTreeMap::new();
-    for item in items {
-        let number = numbers[&item.distinct_id];
-        let is_made = made.contains(&number);
-        if is_made || item.tells_of_person() {
-            let items = told.entry(number).or_default();
-            if !told_before.contains(&(item.timestamp.date_naive(), item.uuid)) {
-                items.push(item);
+    project: ProjectId,
+    batch: i64,
+    written: &Written<'_>,
+) -> Result<(), Error> {
+    let place = project.place();
+    if !written.merged.is_empty() {
+        persons::merge(conn, place, &written.merged)?;
+        forgotten::record_merged(conn, place, batch, &written.merged)?;
+        follow_in_lists(conn, project, &written.merged)?;
+    }
+    persons::add_ids(conn, place, &written.new_ids)?;
+    persons::add(conn, place, batch, &written.new)?;
+    Ok(persons::update(conn, place, batch, &written.changed)?)
+}
+
+/// Whoever was merged stands in every list of people as whom they were merged into.
+fn follow_in_lists(
+    conn: &mut Conn,
+    project: ProjectId,
+    merged: &[(i64, i64)],
+) -> Result<(), Error> {
+    let number = |number: i64| u32::try_from(number).map_err(anyhow::Error::from);
+    let from = merged.iter().map(|(from, _)| number(*from));
+    let from = from.collect::<Result<RoaringBitmap, _>>()?;
+    for list in members::lists_with(conn, project, &from)? {
+        let followed = |mut people: RoaringBitmap| {
+            for (from, into) in merged {
+                if people.remove(number(*from)?) {
+                    people.insert(number(*into)?);
+                }
             }
-        }
+            Ok(people)
+        };
+        members::edit(conn, &list, followed)?;
     }
-    let known: Vec<i64> = told
-        .keys()
-        .copied()
-        .filter(|number| !made.contains(number))
-        .collect();
-    let mut people = persons::lock(conn, place, &known)?;
-    let before: HashMap<i64, Person> = people
-        .iter()
-        .map(|person| (person.number, person.clone()))
-        .collect();
-    // Of somebody new there may be nothing but another distinct id.
-    let items = |number: i64| told.get(&number).map_or(&[][..], Vec::as_slice);
-    people.extend(
-        made.iter()
-            .map(|number| new_person(*number, items(*number))),
-    );
-    people.sort_by_key(|person| person.number);
-    for person in &mut people {
-        let number = person.number;
-        tell(person, items(number));
-    }
-    people.retain(|person| before.get(&person.number) != Some(person));
-    Ok(people)
+    Ok(())
 }
 
 /// Somebody by a distinct id.
@@ -170,7 +239,7 @@ pub struct Known {
     pub is_new: bool,
 }
 
-/// Makes a person for each of these distinct ids that nobody has, and tells whose each is.
+/// Makes a person for each of these distinct ids that has none, and tells whose each is.
 /// With `by_email` they are e-mail addresses, and become that property too.
 pub fn make_people(
     store: &Store,
@@ -184,60 +253,38 @@ pub fn make_people(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let numbers = store.numbers.take(conn, place, ids.len())?;
-    let wanted: BTreeMap<&str, i64> = ids.into_iter().zip(numbers).collect();
-    conn.build_transaction().run(|conn| {
-        let claimed = persons::claim_ids(conn, place, &wanted)?;
-        let mut people = Vec::new();
+    let mut free = store.numbers.take(conn, place, ids.len())?;
+    let (known, free) = conn.build_transaction().run(|conn| {
+        let batch = events::raise_head(conn, place)?;
+        let asked: Vec<&str> = ids.iter().copied().collect();
+        let owners = persons::owners(conn, place, &asked)?;
+        let mut new_ids = BTreeMap::new();
+        let mut people = BTreeMap::new();
         let mut known = HashMap::new();
-        for (id, number) in claimed {
-            let is_new = wanted.get(id.as_str()) == Some(&number);
-            if is_new {
-                let mut person = new_person(number, &[]);
+        for id in ids {
+            let (number, is_person) = match owners.get(id) {
+                Some(owner) => (owner.number, owner.is_person),
+                None => {
+                    let number = free.pop_front().ok_or(Error::Unavailable)?;
+                    new_ids.insert(id, number);
+                    (number, false)
+                }
+            };
+            if !is_person {
+                let mut person = new_person(number, Utc::now());
                 if by_email {
                     person.properties = JsonText::of(&json!({"email": id}));
                 }
-                people.push(person);
+                people.insert(number, person);
             }
-            known.insert(id, Known { number, is_new });
+            let is_new = !is_person;
+            known.insert(id.to_owned(), Known { number, is_new });
         }
-        people.sort_by_key(|person| person.number);
-        let batch = events::raise_head(conn, place)?;
-        persons::upsert(conn, place, batch, &people)?;
-        Ok(known)
-    })
-}
-
-fn new_person(number: i64, items: &[&Item]) -> Person {
-    let first = items.iter().map(|item| item.timestamp).min();
-    Person {
-        number,
-        uuid: Uuid::now_v7(),
-        properties: JsonText("{}".to_owned()),
-        is_identified: false,
-        created_at: first.unwrap_or_else(Utc::now),
-    }
-}
-
-/// `$set` replaces, `$unset` takes away and `$set_once` only adds, in the order of the items.
-fn tell(person: &mut Person, items: &[&Item]) {
-    let Value::Object(before) = person.properties.parse() else {
-        return;
-    };
-    let mut properties = before.clone();
-    for item in items {
-        properties.extend(item.set.clone());
-        for key in &item.unset {
-            properties.shift_remove(key);
-        }
-        for (key, value) in &item.set_once {
-            properties
-                .entry(key.clone())
-                .or_insert_with(|| value.clone());
-        }
-        person.is_identified |= item.event == "$identify";
-    }
-    if properties != before {
-        person.properties = JsonText(Value::Object(properties).to_string());
-    }
+        persons::add_ids(conn, place, &new_ids)?;
+        let people: Vec<Person> = people.into_values().collect();
+        persons::add(conn, place, batch, &people)?;
+        Ok::<_, Error>((known, free))
+    })?;
+    store.numbers.give_back(place, free);
+    Ok(known)
 }

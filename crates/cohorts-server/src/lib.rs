@@ -28,11 +28,12 @@ mod metrics;
 pub mod postgres;
 mod progress;
 mod request_id;
+mod retention;
 mod store;
 mod swagger;
 mod throttle;
 
-pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey};
+pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey, Retention};
 pub use config::{Config, Database};
 pub use error::Error;
 pub use handlers::Origin;

@@ -7,7 +7,9 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs};
 use cohorts_server::demo::{self, Size};
 use cohorts_server::import::import;
-use cohorts_server::{Config, Data, Database, KeyGrant, Server, log_to_stderr, postgres};
+use cohorts_server::{
+    Config, CreatedProject, Data, Database, KeyGrant, Retention, Server, log_to_stderr, postgres,
+};
 
 #[derive(Parser)]
 #[command(
@@ -75,9 +77,22 @@ enum ProjectCommand {
         /// The zone that the project's days are counted in, by its IANA name
         #[arg(long, default_value = "UTC")]
         timezone: String,
+        /// How many days events are kept, such as `90d`, or `all`
+        #[arg(long, default_value = "all")]
+        event_retention: Retention,
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Change how long a project keeps events
+    Update {
+        /// The number of the project
+        id: i64,
+        /// How many days events are kept, such as `90d`, or `all`; older ones count no more, and are deleted
+        #[arg(long)]
+        event_retention: Retention,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -187,9 +202,25 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Project(ProjectCommand::Create {
             name,
             timezone,
+            event_retention,
             json,
             database,
-        }) => create_project(&open(&database)?, &name, &timezone, json),
+        }) => {
+            let data = open(&database)?;
+            let admin = data.admin();
+            let project = admin.create_project_keeping(&name, &timezone, event_retention)?;
+            show_project(&project, json)
+        }
+        Command::Project(ProjectCommand::Update {
+            id,
+            event_retention,
+            database,
+        }) => {
+            open(&database)?.admin().keep_events(id, event_retention)?;
+            let Retention(days) = event_retention;
+            let kept = days.map_or("for ever".to_owned(), |days| format!("for {days} days"));
+            say(format!("Project {id} keeps events {kept}."))
+        }
         Command::Key(command) => run_key(command),
         Command::Import {
             project,
@@ -241,10 +272,9 @@ fn with_programs(mut config: Config) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn create_project(data: &Data, name: &str, timezone: &str, json: bool) -> anyhow::Result<()> {
-    let project = data.admin().create_project(name, timezone)?;
+fn show_project(project: &CreatedProject, json: bool) -> anyhow::Result<()> {
     if json {
-        return say(serde_json::to_string(&project)?);
+        return say(serde_json::to_string(project)?);
     }
     say(format!(
         "project  {}\nname     {}\nzone     {}\ntoken    {}",

@@ -8,6 +8,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::ingest::Kept;
+
 /// Counters of one service. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -17,6 +19,7 @@ pub struct Metrics {
     calculation_seconds: Histogram,
     events: IntCounter,
     refused: IntCounterVec,
+    denied: IntCounterVec,
     connections: IntGauge,
     connections_in_use: IntGauge,
 }
@@ -68,6 +71,13 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
+            denied: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_events_denied_total",
+                    "What events that were taken in asked of people and did not get, by reason.",
+                ),
+                &["reason"],
+            )?,
             connections: IntGauge::new(
                 "cohorts_database_connections",
                 "Open connections to the database.",
@@ -94,6 +104,9 @@ impl Metrics {
             .register(Box::new(metrics.refused.clone()))?;
         metrics
             .registry
+            .register(Box::new(metrics.denied.clone()))?;
+        metrics
+            .registry
             .register(Box::new(metrics.connections.clone()))?;
         metrics
             .registry
@@ -114,8 +127,16 @@ impl Metrics {
         self.calculation_seconds.observe(took.as_secs_f64());
     }
 
-    pub fn kept(&self, events: usize) {
-        self.events.inc_by(events as u64);
+    pub fn kept(&self, kept: &Kept) {
+        self.events.inc_by(kept.added as u64);
+        for (reason, count) in [
+            ("merge_of_identified", kept.denied.merges),
+            ("too_many_properties", kept.denied.properties),
+        ] {
+            if count > 0 {
+                self.denied.with_label_values(&[reason]).inc_by(count);
+            }
+        }
     }
 
     pub fn refused(&self, reason: &str) {

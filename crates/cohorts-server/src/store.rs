@@ -23,6 +23,7 @@ pub mod calculations;
 pub mod cohorts;
 pub mod events;
 pub mod forgotten;
+pub mod ids;
 pub mod json;
 pub mod keys;
 pub mod members;
@@ -48,6 +49,8 @@ const MIGRATION_LOCK: i64 = 0x636f_686f_7274_7301;
 /// The oldest server whose SQL this service speaks, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 140_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Rows of one statement.
+const ROWS: usize = 1_000;
 const POOL_SIZE: u32 = 16;
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
@@ -76,6 +79,7 @@ pub struct Store {
     pool: Pool<Manager>,
     pub numbers: Arc<persons::Numbers>,
     pub orders: Arc<order::Orders>,
+    pub ids: Arc<ids::Ids>,
     /// Whether the database can tell how much texts are like each other.
     pub similar: bool,
     /// How many statements were sent.
@@ -102,6 +106,7 @@ impl Store {
             pool,
             numbers: Arc::default(),
             orders: Arc::default(),
+            ids: Arc::default(),
             similar,
             statements,
         })

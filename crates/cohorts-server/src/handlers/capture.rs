@@ -161,6 +161,7 @@ impl Service {
         let arrival = Arrival {
             now: Utc::now(),
             sent_at: sent.sent_at,
+            is_export: false,
         };
         let mut projects = Projects::new(self);
         let everywhere = match sent.token.or(token).filter(|token| !token.is_empty()) {
@@ -212,8 +213,8 @@ impl Service {
             log::warn!("refused {} of {sent} items", sent - good);
         }
         for (project, items) in batches {
-            let added = ingest::keep(&self.store, *project, items)?;
-            self.metrics.kept(added);
+            let kept = ingest::keep(&self.store, *project, items)?;
+            self.metrics.kept(&kept);
         }
         Ok(())
     }

@@ -15,8 +15,9 @@ use super::persons::set;
 use super::{Service, activity, uploads};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::store::cohorts::{self, Cohort};
-use crate::store::{self, calculations};
+use crate::store;
+use crate::store::cohorts;
+use crate::store::members::List;
 use crate::store::{CohortId, Conn, Place, members, persons};
 
 /// People that one request may add.
@@ -114,7 +115,7 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
     if found.is_empty() {
         return refuse("No valid users to add to cohort");
     }
-    edit(conn, &cohort, |members| members | found)?;
+    members::edit(conn, &List::from(&cohort), |members| Ok(members | found))?;
     activity::persons_edited(conn, caller, id, "persons_added_manually")
 }
 
@@ -150,7 +151,7 @@ fn remove(
     if before.is_disjoint(&found) {
         return Ok(());
     }
-    edit(conn, &cohort, |members| members - found)?;
+    members::edit(conn, &List::from(&cohort), |members| Ok(members - found))?;
     activity::persons_edited(conn, caller, id, "person_removed_manually")
 }
 
@@ -174,36 +175,4 @@ pub(super) fn known<'a>(
 ) -> Result<RoaringBitmap, Error> {
     let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
     set(persons::numbers_of_uuids(conn, place, &uuids)?.into_values())
-}
-
-/// Who was in a cohort before an edit, and who is after it.
-pub(super) struct Edit {
-    pub before: RoaringBitmap,
-    pub after: RoaringBitmap,
-}
-
-/// Changes the members of a static cohort whose row is locked, and its count with them. People who are looked up
-/// under that lock cannot be deleted before the transaction ends.
-pub(super) fn edit(
-    conn: &mut Conn,
-    cohort: &Cohort,
-    change: impl FnOnce(RoaringBitmap) -> RoaringBitmap,
-) -> Result<Edit, Error> {
-    let place = cohort.project().place();
-    let before = members::read(conn, place, cohort.id(), cohort.member_version)?;
-    let after = change(before.clone());
-    // A calculation under way loses its claim by this, and is made again on top of what is written here.
-    let version = calculations::next_attempt(conn, cohort.id())?;
-    let changed = cohorts_engine::chunks::changed(&before, &after);
-    members::write(
-        conn,
-        place,
-        cohort.id(),
-        cohort.member_version,
-        version,
-        &changed,
-    )?;
-    members::prune(conn, place, cohort.id(), cohort.member_version)?;
-    calculations::publish_edit(conn, cohort.id(), version, after.len() as i64)?;
-    Ok(Edit { before, after })
 }

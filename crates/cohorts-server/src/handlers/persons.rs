@@ -143,17 +143,18 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
     let place = caller.project.id().place();
     let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
     let seen = events::head(conn, place)?;
-    events::delete_of_person(conn, place, person.number, 0)?;
+    let known = forgotten::with_merged(conn, place, person.number)?;
+    events::delete_of(conn, place, &known, 0)?;
     store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;
-        // Locked in the order in which capture locks, the person before the log.
-        if persons::lock(conn, place, &[person.number])?.is_empty() {
-            return Err(Error::NotFound);
-        }
-        leave(conn, caller, &cohorts, number_of(&person)?)?;
         let batch = events::raise_head(conn, place)?;
-        events::delete_of_person(conn, place, person.number, seen)?;
+        let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
+        leave(conn, caller, &cohorts, number_of(&person)?)?;
+        events::delete_of(conn, place, &known, seen)?;
+        let mut merged = forgotten::with_merged(conn, place, person.number)?;
+        merged.retain(|number| !known.contains(number));
+        events::delete_of(conn, place, &merged, 0)?;
         persons::delete(conn, place, person.number)?;
         Ok(forgotten::record(conn, place, person.number, batch)?)
     })

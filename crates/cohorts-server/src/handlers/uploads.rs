@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cohorts::user;
-use super::members::Edit;
 use super::persons::set;
 use super::sheet::{self, IdKind, Row, Sheet};
 use super::{Service, turn};
@@ -186,12 +185,16 @@ impl Named {
         }
     }
 
-    /// Leaves out whoever was deleted since they were looked up; a transaction that keeps others from being deleted
+    /// Leaves out whoever was deleted since they were looked up, and follows those who were merged; a transaction that keeps others from being deleted
     /// calls it before the members change.
     pub fn forget(&mut self, conn: &mut Conn, place: Place) -> Result<(), Error> {
-        let gone = forgotten::since(conn, place, self.known)? & &self.people;
-        self.unknown += gone.len() as i64;
-        self.people -= gone;
+        let forgotten = forgotten::since(conn, place, self.known)?;
+        let gone = self
+            .people
+            .iter()
+            .filter(|number| forgotten.owner(*number).is_none());
+        self.unknown += gone.count() as i64;
+        self.people = forgotten.followed(&self.people);
         Ok(())
     }
 
@@ -209,7 +212,7 @@ impl Named {
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &Edit,
+        edit: &crate::store::members::Edit,
     ) -> Result<types::Upload, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
         let already = self.people.intersection_len(&edit.before) as i64;

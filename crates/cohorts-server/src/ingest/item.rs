@@ -3,8 +3,13 @@
 use std::fmt;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+use super::json::{Properties, Told, mended};
+use crate::store::JsonText;
 
 /// The longest item, as JSON text.
 const LONGEST_ITEM: usize = 1 << 20;
@@ -22,6 +27,7 @@ pub enum Refusal {
     NoEvent,
     NoDistinctId,
     PropertiesNotAnObject,
+    NeedsPerson,
     UnknownToken,
 }
 
@@ -35,6 +41,7 @@ impl Refusal {
             Self::NoEvent => "no_event",
             Self::NoDistinctId => "no_distinct_id",
             Self::PropertiesNotAnObject => "properties_not_an_object",
+            Self::NeedsPerson => "needs_person",
             Self::UnknownToken => "unknown_token",
         }
     }
@@ -53,6 +60,9 @@ impl fmt::Display for Refusal {
             Self::PropertiesNotAnObject => {
                 f.write_str("`properties`, `$set` or `$set_once` is no object")
             }
+            Self::NeedsPerson => f.write_str(
+                "it is about a person, and `$process_person_profile` says that there is none",
+            ),
             Self::UnknownToken => f.write_str("its token is missing or is no project's"),
         }
     }
@@ -67,11 +77,35 @@ pub struct Item {
     pub(super) other_id: Option<String>,
     pub timestamp: DateTime<Utc>,
     pub uuid: Uuid,
-    pub properties: Map<String, Value>,
+    /// The text of a JSON object.
+    pub properties: JsonText,
     pub(super) set: Map<String, Value>,
     pub(super) set_once: Map<String, Value>,
     /// Names of properties that the person loses.
     pub(super) unset: Vec<String>,
+    /// It makes nobody, and tells nothing of whoever did it.
+    pub(super) is_personless: bool,
+}
+
+/// What an item consists of, as far as it means something.
+#[derive(Deserialize)]
+struct Sent {
+    event: Option<Value>,
+    distinct_id: Option<Value>,
+    timestamp: Option<Value>,
+    offset: Option<Value>,
+    uuid: Option<Value>,
+    #[serde(default)]
+    properties: Told,
+    #[serde(rename = "$set")]
+    set: Option<Value>,
+    #[serde(rename = "$set_once")]
+    set_once: Option<Value>,
+    #[serde(rename = "$unset")]
+    unset: Option<Value>,
+    options: Option<Value>,
+    /// What an export tells of the person beside the event.
+    person_properties: Option<Value>,
 }
 
 /// How items came in, by which their times are put right.
@@ -80,6 +114,8 @@ pub struct Arrival {
     pub now: DateTime<Utc>,
     /// When they were sent, by the sender's clock.
     pub sent_at: Option<DateTime<Utc>>,
+    /// Whether they may be lines of PostHog's export of events, which tells of the person what was known.
+    pub is_export: bool,
 }
 
 impl Arrival {
@@ -88,18 +124,19 @@ impl Arrival {
         Self {
             now: Utc::now(),
             sent_at: None,
+            is_export: true,
         }
     }
 
     /// The time of an event, by PostHog's rules: the sender's clock is set by ours, an event without a time may say
     /// how long ago it was, and the future is the present.
-    fn time(&self, item: &Map<String, Value>, ignores_sent_at: bool) -> DateTime<Utc> {
-        let told = item.get("timestamp").and_then(instant);
+    fn time(&self, item: &Sent, ignores_sent_at: bool) -> DateTime<Utc> {
+        let told = item.timestamp.as_ref().and_then(instant);
         let time = match (told, self.sent_at.filter(|_| !ignores_sent_at)) {
             (Some(told), Some(sent)) => self.now.checked_add_signed(told - sent).unwrap_or(told),
             (Some(told), None) => told,
             (None, _) => {
-                let ago = item.get("offset").and_then(Value::as_i64);
+                let ago = item.offset.as_ref().and_then(Value::as_i64);
                 let ago = ago.and_then(TimeDelta::try_milliseconds);
                 ago.and_then(|ago| self.now.checked_sub_signed(ago))
                     .unwrap_or(self.now)
@@ -124,7 +161,7 @@ pub fn sent_uuid(text: &str) -> Option<String> {
 }
 
 /// Ids that mean nobody, which SDKs send where a program has no id: they do not tie people together.
-/// Those of the first list count in any letters, as PostHog has it.
+/// Those of the first list count in any letters, and all of them in quotes too, as PostHog has it.
 fn is_illegal(id: &str) -> bool {
     const ANY_CASE: [&str; 11] = [
         "anonymous",
@@ -140,6 +177,8 @@ fn is_illegal(id: &str) -> bool {
         "null",
     ];
     const EXACT: [&str; 5] = ["[object Object]", "NaN", "None", "none", "0"];
+    let bare = |quote| id.strip_prefix(quote)?.strip_suffix(quote);
+    let id = bare('"').or_else(|| bare('\'')).unwrap_or(id);
     let lower = id.to_lowercase();
     let zeros = id.len() > 1 && id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
     ANY_CASE.contains(&lower.as_str()) || EXACT.contains(&id) || zeros
@@ -155,48 +194,83 @@ impl Item {
         if text.len() > LONGEST_ITEM {
             return Err(Refusal::TooLarge);
         }
-        let value = parsed(text).map_err(|error| Refusal::NotJson(error.to_string()))?;
-        let Value::Object(mut item) = storable(value) else {
-            return Err(Refusal::NotAnObject);
+        let mut sent = Sent::read(text)?;
+        let mut properties = match std::mem::take(&mut sent.properties) {
+            Told::Nothing => Properties::default(),
+            Told::Object(properties) => properties,
+            Told::NoObject => return Err(Refusal::PropertiesNotAnObject),
         };
-        let event = name(item.get("event")).ok_or(Refusal::NoEvent)?;
-        let mut properties = object(item.remove("properties"))?;
-        let id = item
-            .get("distinct_id")
-            .or_else(|| properties.get("distinct_id"));
+        let event = name(sent.event.take()).ok_or(Refusal::NoEvent)?;
+        let id = sent.distinct_id.take();
+        let id = id.or_else(|| properties.picked.remove("distinct_id"));
         let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
-        let sets = |name: &str, properties: &Map<String, Value>| {
-            let mut sets = object(properties.get(name).cloned())?;
-            sets.extend(object(item.get(name).cloned())?);
-            Ok(sets)
-        };
-        let set = sets("$set", &properties)?;
-        let set_once = sets("$set_once", &properties)?;
-        for (name, sets) in [("$set", &set), ("$set_once", &set_once)] {
-            if !sets.is_empty() {
-                properties.insert(name.to_owned(), sets.clone().into());
-            }
+        let set = sets(&mut properties, "$set", sent.set.take())?;
+        let mut set_once = sets(&mut properties, "$set_once", sent.set_once.take())?;
+        if arrival.is_export {
+            set_once.extend(object(sent.person_properties.take().map(storable))?);
         }
-        let unset = [properties.get("$unset"), item.get("$unset")];
+        let picked = properties.picked;
+        let is_personless = says_no(picked.get("$process_person_profile"))
+            || says_no(options(&sent).and_then(|all| all.get("process_person_profile")));
+        if is_personless && NEED_PERSON.contains(&event.as_str()) {
+            return Err(Refusal::NeedsPerson);
+        }
+        let unset = [picked.get("$unset"), sent.unset.as_ref()];
         let unset = unset.into_iter().flatten().flat_map(names).collect();
-        let ignores_sent_at = properties.get("$ignore_sent_at") == Some(&Value::Bool(true));
-        let sent = item.get("uuid").and_then(Value::as_str);
+        let ignores_sent_at = picked.get("$ignore_sent_at") == Some(&Value::Bool(true));
+        let uuid_sent = sent.uuid.as_ref().and_then(Value::as_str);
         let other_id = match event.as_str() {
-            "$identify" => properties.get("$anon_distinct_id"),
-            "$create_alias" | "$merge_dangerously" => properties.get("alias"),
+            "$identify" => picked.get("$anon_distinct_id"),
+            "$create_alias" | "$merge_dangerously" => picked.get("alias"),
             _ => None,
         };
-        Ok(Self {
-            other_id: name(other_id).filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
+        let other_id = name(other_id.cloned());
+        let mut item = Self {
+            other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
+            timestamp: arrival.time(&sent, ignores_sent_at),
+            uuid: uuid_sent
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_else(uuid),
             distinct_id,
-            timestamp: arrival.time(&item, ignores_sent_at),
-            uuid: sent.and_then(|text| text.parse().ok()).unwrap_or_else(uuid),
-            properties,
+            properties: JsonText(properties.text),
             set,
             set_once,
             unset,
-        })
+            is_personless,
+        };
+        if is_personless {
+            item.forget_person();
+        }
+        Ok(item)
+    }
+
+    fn forget_person(&mut self) {
+        self.set.clear();
+        self.set_once.clear();
+        self.unset.clear();
+    }
+
+    /// Whether a person with these properties has others after it.
+    pub(super) fn changes(&self, properties: &Map<String, Value>) -> bool {
+        let sets = |(name, value): (&String, &Value)| properties.get(name) != Some(value);
+        self.set.iter().any(sets)
+            || self.unset.iter().any(|name| properties.contains_key(name))
+            || self
+                .set_once
+                .keys()
+                .any(|name| !properties.contains_key(name))
+    }
+
+    /// Whether it says who the person is. One who is known so is not merged into somebody else, unless by force.
+    pub(super) fn identifies(&self) -> bool {
+        let names = ["$identify", "$create_alias", "$merge_dangerously"];
+        names.contains(&self.event.as_str()) && !is_illegal(&self.distinct_id)
+    }
+
+    /// Whether people who are known already become one, whoever they are.
+    pub(super) fn merges_by_force(&self) -> bool {
+        self.event == "$merge_dangerously"
     }
 
     /// Whether the item says something of the person, beside what they did.
@@ -204,8 +278,57 @@ impl Item {
         !self.set.is_empty()
             || !self.set_once.is_empty()
             || !self.unset.is_empty()
-            || self.event == "$identify"
+            || self.identifies()
     }
+}
+
+/// Events that make no sense without a person, as PostHog has it.
+const NEED_PERSON: [&str; 4] = [
+    "$identify",
+    "$create_alias",
+    "$merge_dangerously",
+    "$groupidentify",
+];
+
+impl Sent {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        let read = serde_json::from_str(text);
+        let read = match read.is_err() && text.contains("\\u") {
+            true => serde_json::from_str(&mended(text)),
+            false => read,
+        };
+        read.map_err(|error| {
+            let is_object = text.trim_start().starts_with('{');
+            match serde_json::from_str::<IgnoredAny>(text) {
+                Ok(_) if !is_object => Refusal::NotAnObject,
+                _ => Refusal::NotJson(error.to_string()),
+            }
+        })
+    }
+}
+
+/// What newer SDKs say of an event outside of its properties.
+fn options(sent: &Sent) -> Option<&Map<String, Value>> {
+    sent.options.as_ref()?.as_object()
+}
+
+fn says_no(value: Option<&Value>) -> bool {
+    value == Some(&Value::Bool(false))
+}
+
+/// What is set by the properties and by what stands beside them, which is put into them.
+fn sets(
+    properties: &mut Properties,
+    name: &str,
+    beside: Option<Value>,
+) -> Result<Map<String, Value>, Refusal> {
+    let mut sets = object(properties.picked.remove(name))?;
+    let beside = object(beside.map(storable))?;
+    if !beside.is_empty() {
+        sets.extend(beside);
+        properties.insert(name, &Value::Object(sets.clone()));
+    }
+    Ok(sets)
 }
 
 /// The names in a list, or those of an object's members.
@@ -220,51 +343,22 @@ fn names(value: &Value) -> Vec<String> {
     }
 }
 
-/// The value of JSON text; halves of a character that JavaScript lets stand alone are replaced.
-fn parsed(text: &str) -> serde_json::Result<Value> {
-    let parsed = serde_json::from_str(text);
-    match parsed.is_err() && text.contains("\\u") {
-        true => serde_json::from_str(&mended(text)),
-        false => parsed,
-    }
-}
-
-/// Replaces each `\uD800` to `\uDFFF` that is no half of a pair.
-fn mended(text: &str) -> String {
-    let mut mended = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        mended.push_str(before);
-        let unit = |text: &str| {
-            let digits = text.strip_prefix("\\u")?.get(..4)?;
-            u32::from_str_radix(digits, 16).ok()
-        };
-        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
-            (Some(0xD800..=0xDFFF), _) => {
-                mended.push_str("\\ufffd");
-                rest = &escape[6..];
-                continue;
-            }
-            // A backslash and what it stands for.
-            _ => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
-        };
-        mended.push_str(&escape[..length]);
-        rest = &escape[length..];
-    }
-    mended.push_str(rest);
-    mended
-}
-
 /// A name of at most 200 characters that is not blank; numbers count as text.
-fn name(value: Option<&Value>) -> Option<String> {
+fn name(value: Option<Value>) -> Option<String> {
     let text = match value? {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text,
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    let text: String = text.trim().chars().take(LONGEST_NAME).collect();
+    let text = match text.trim().char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => text.trim()[..end].to_owned(),
+        None if text.trim().len() == text.len() => text,
+        None => text.trim().to_owned(),
+    };
+    let text = match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}"),
+        false => text,
+    };
     (!text.is_empty()).then_some(text)
 }
 

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 use roaring::RoaringBitmap;
 
+use super::forgotten::{self, Forgotten};
 use super::schema::{distinct_ids, persons};
-use super::{CohortId, Conn, ProjectId, cohorts, events, members};
+use super::{CohortId, Conn, ProjectId, cohorts, events, members, projects};
 use crate::error::Error;
 
 const PROPERTY: &str = "\
@@ -62,6 +64,9 @@ pub struct Snapshot<'a> {
     project: ProjectId,
     deadline: Instant,
     everyone: RefCell<Option<Arc<RoaringBitmap>>>,
+    forgotten: RefCell<Option<Rc<Forgotten>>>,
+    /// What happened before is not there any more, deleted or not yet.
+    oldest: RefCell<Option<Option<DateTime<Utc>>>>,
     properties: RefCell<HashMap<String, Arc<PropertyBlock>>>,
     events: RefCell<HashMap<EventQuery, Arc<EventBlock>>>,
 }
@@ -83,6 +88,8 @@ impl Snapshot<'_> {
                     project,
                     deadline: Instant::now() + limit,
                     everyone: RefCell::default(),
+                    forgotten: RefCell::default(),
+                    oldest: RefCell::default(),
                     properties: RefCell::default(),
                     events: RefCell::default(),
                 })
@@ -120,6 +127,28 @@ impl Snapshot<'_> {
         self.project.place().0
     }
 
+    /// Whose the numbers of merged people are.
+    fn forgotten(&self) -> Result<Rc<Forgotten>, Error> {
+        if let Some(forgotten) = &*self.forgotten.borrow() {
+            return Ok(Rc::clone(forgotten));
+        }
+        let place = self.project.place();
+        let forgotten = Rc::new(self.ask(|conn| Ok(forgotten::since(conn, place, -1)?))?);
+        *self.forgotten.borrow_mut() = Some(Rc::clone(&forgotten));
+        Ok(forgotten)
+    }
+
+    /// When the oldest event may have happened.
+    fn oldest(&self) -> Result<Option<DateTime<Utc>>, Error> {
+        if let Some(oldest) = *self.oldest.borrow() {
+            return Ok(oldest);
+        }
+        let project = self.ask(|conn| Ok(projects::find(conn, self.project)?))?;
+        let oldest = project.and_then(|project| project.oldest_event(Utc::now()));
+        *self.oldest.borrow_mut() = Some(oldest);
+        Ok(oldest)
+    }
+
     fn read_property(&self, key: &str) -> Result<PropertyBlock, Error> {
         let mut block = PropertyBlockBuilder::new();
         self.ask(|conn| {
@@ -138,7 +167,8 @@ impl Snapshot<'_> {
 
     fn read_events(&self, query: &EventQuery) -> Result<EventBlock, Error> {
         let mut block = EventBlockBuilder::new(query);
-        let from = query.from.map(instant);
+        let from = query.from.map(instant).max(self.oldest()?);
+        let forgotten = self.forgotten()?;
         self.ask(|conn| {
             let rows = diesel::sql_query(EVENTS)
                 .bind::<BigInt, _>(self.place())
@@ -151,7 +181,9 @@ impl Snapshot<'_> {
                 let row = row?;
                 let time = row.timestamp.timestamp_micros();
                 let properties = row.properties.iter().map(Option::as_deref);
-                block.push_raw(person(row.number)?, time, &row.event, properties);
+                if let Some(person) = forgotten.owner(person(row.number)?) {
+                    block.push_raw(person, time, &row.event, properties);
+                }
             }
             Ok(())
         })?;

@@ -10,85 +10,80 @@ use uuid::Uuid;
 use super::schema::{events, log_heads};
 use super::{Conn, JsonText, Place};
 
-/// Rows of one statement.
-const ROWS: usize = 1_000;
-
-/// An event that is to be kept.
-#[derive(Clone, Debug)]
-pub struct NewEvent {
-    /// Its identity within its UTC day.
+/// An event that is to be kept, as its row.
+#[derive(Clone, Debug, Insertable)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
+pub struct NewEvent<'a> {
+    place: i64,
+    day: NaiveDate,
+    /// Its identity.
     pub uuid: Uuid,
+    batch: i64,
     /// The person who did it.
     pub number: i64,
-    pub event: String,
-    pub distinct_id: String,
+    event: &'a str,
+    distinct_id: &'a str,
+    timestamp: DateTime<Utc>,
+    properties: &'a JsonText,
+}
+
+/// What is told of an event.
+pub struct Told<'a> {
+    pub uuid: Uuid,
+    pub number: i64,
+    pub event: &'a str,
+    pub distinct_id: &'a str,
     pub timestamp: DateTime<Utc>,
-    pub properties: JsonText,
+    pub properties: &'a JsonText,
 }
 
-/// Appends the events of a batch whose number is taken, and tells how many were not in the log before.
-pub fn append(
-    conn: &mut Conn,
-    place: Place,
-    batch: i64,
-    events: &mut [NewEvent],
-) -> QueryResult<usize> {
-    events.sort_by_key(|event| (event.timestamp.date_naive(), event.uuid));
-    let mut added = 0;
-    for some in events.chunks(ROWS) {
-        let rows: Vec<_> = some
-            .iter()
-            .map(|event| {
-                (
-                    events::place.eq(place.0),
-                    events::day.eq(event.timestamp.date_naive()),
-                    events::uuid.eq(event.uuid),
-                    events::batch.eq(batch),
-                    events::number.eq(event.number),
-                    events::event.eq(&event.event),
-                    events::distinct_id.eq(&event.distinct_id),
-                    events::timestamp.eq(event.timestamp),
-                    events::properties.eq(&event.properties),
-                )
-            })
-            .collect();
-        added += diesel::insert_into(events::table)
-            .values(rows)
-            .on_conflict_do_nothing()
-            .execute(conn)?;
+impl<'a> NewEvent<'a> {
+    pub fn new(place: Place, batch: i64, told: Told<'a>) -> Self {
+        Self {
+            place: place.0,
+            day: told.timestamp.date_naive(),
+            uuid: told.uuid,
+            batch,
+            number: told.number,
+            event: told.event,
+            distinct_id: told.distinct_id,
+            timestamp: told.timestamp,
+            properties: told.properties,
+        }
     }
-    Ok(added)
 }
 
-/// Which of these events, by UTC day and uuid, are in the log already.
-pub fn known(
-    conn: &mut Conn,
-    place: Place,
-    days: &[NaiveDate],
-    uuids: &[Uuid],
-) -> QueryResult<HashSet<(NaiveDate, Uuid)>> {
+/// Appends the events of a batch, of which none is in the log yet.
+pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> QueryResult<usize> {
+    diesel::copy_from(events::table)
+        .from_insertable(events)
+        .execute(conn)
+}
+
+/// Which of these events are in the log already, whatever their day.
+///
+/// While the log's head is locked, nobody adds one.
+pub fn known(conn: &mut Conn, place: Place, uuids: &[Uuid]) -> QueryResult<HashSet<Uuid>> {
     let rows: Vec<KnownRow> = diesel::sql_query(
-        "select e.day, e.uuid from unnest($2, $3) as wanted(day, uuid) \
-         join events e on e.place = $1 and e.day = wanted.day and e.uuid = wanted.uuid",
+        "select wanted.uuid from unnest($2) as wanted(uuid) cross join lateral ( \
+            select 1 from events where place = $1 and uuid = wanted.uuid limit 1) e",
     )
     .bind::<sql_types::BigInt, _>(place.0)
-    .bind::<sql_types::Array<sql_types::Date>, _>(days)
     .bind::<sql_types::Array<sql_types::Uuid>, _>(uuids)
     .load(conn)?;
-    Ok(rows.into_iter().map(|row| (row.day, row.uuid)).collect())
+    Ok(rows.into_iter().map(|row| row.uuid).collect())
 }
 
 #[derive(QueryableByName)]
 struct KnownRow {
-    #[diesel(sql_type = sql_types::Date)]
-    day: NaiveDate,
     #[diesel(sql_type = sql_types::Uuid)]
     uuid: Uuid,
 }
 
 /// Takes the number of the next batch.
 ///
-/// The head's row is locked until the transaction ends, so numbers rise in the order of commits: call it late.
+/// The head's row is locked until the transaction ends, so numbers rise in the order of commits, and whoever writes
+/// events or people of a place does so alone: it is the first of the person tables that is locked.
 pub fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
     diesel::insert_into(log_heads::table)
         .values((log_heads::place.eq(place.0), log_heads::batch.eq(1)))
@@ -99,16 +94,11 @@ pub fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
         .get_result(conn)
 }
 
-/// Deletes the events of a person that came in batches after `since`; of all batches if that is 0.
-pub fn delete_of_person(
-    conn: &mut Conn,
-    place: Place,
-    number: i64,
-    since: i64,
-) -> QueryResult<usize> {
+/// Deletes the events under these numbers that came in batches after `since`; of all batches if that is 0.
+pub fn delete_of(conn: &mut Conn, place: Place, numbers: &[i64], since: i64) -> QueryResult<usize> {
     let own = events::table
         .filter(events::place.eq(place.0))
-        .filter(events::number.eq(number));
+        .filter(events::number.eq_any(numbers));
     match since {
         0 => diesel::delete(own).execute(conn),
         _ => diesel::delete(own.filter(events::batch.gt(since))).execute(conn),
@@ -134,4 +124,22 @@ pub fn head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
         .first(conn)
         .optional()?;
     Ok(batch.unwrap_or(0))
+}
+
+/// Deletes some of the events that happened before, at most `most`, and tells how many.
+pub fn delete_before(
+    conn: &mut Conn,
+    place: Place,
+    time: DateTime<Utc>,
+    most: i64,
+) -> QueryResult<usize> {
+    diesel::sql_query(
+        "delete from events e using ( \
+            select uuid, day from events where place = $1 and timestamp < $2 limit $3) old \
+         where e.place = $1 and e.uuid = old.uuid and e.day = old.day",
+    )
+    .bind::<sql_types::BigInt, _>(place.0)
+    .bind::<sql_types::Timestamptz, _>(time)
+    .bind::<sql_types::BigInt, _>(most)
+    .execute(conn)
 }

@@ -1,52 +1,136 @@
-//! People who were deleted: what is left of them is a number that is never given out again, and the batch of the log
-//! that says so, by which whoever read the log before learns of it.
+//! Numbers that are nobody's any longer: of people who were deleted, or merged into somebody else. Neither is ever
+//! given out again. Each has the batch of the log that says so, by which whoever read the log before learns of it.
+//!
+//! What stands under the number of somebody merged, such as events, is not rewritten: readers follow the number to
+//! whoever has it now.
+
+use std::collections::HashMap;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool};
 use roaring::RoaringBitmap;
 
 use super::schema::forgotten_persons;
 use super::{Conn, Place};
 
+/// Writes down that somebody was deleted.
 pub fn record(conn: &mut Conn, place: Place, number: i64, batch: i64) -> QueryResult<()> {
-    diesel::insert_into(forgotten_persons::table)
-        .values((
-            forgotten_persons::place.eq(place.0),
-            forgotten_persons::number.eq(number),
-            forgotten_persons::batch.eq(batch),
-        ))
-        .execute(conn)?;
+    insert(conn, place, batch, &[(number, None)])
+}
+
+/// Writes down that the first of each pair was merged into the second.
+pub fn record_merged(
+    conn: &mut Conn,
+    place: Place,
+    batch: i64,
+    merged: &[(i64, i64)],
+) -> QueryResult<()> {
+    let rows = merged.iter().map(|(from, into)| (*from, Some(*into)));
+    insert(conn, place, batch, &rows.collect::<Vec<_>>())
+}
+
+fn insert(
+    conn: &mut Conn,
+    place: Place,
+    batch: i64,
+    rows: &[(i64, Option<i64>)],
+) -> QueryResult<()> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(number, into)| {
+            (
+                forgotten_persons::place.eq(place.0),
+                forgotten_persons::number.eq(number),
+                forgotten_persons::batch.eq(batch),
+                forgotten_persons::into_number.eq(into),
+            )
+        })
+        .collect();
+    for some in rows.chunks(super::ROWS) {
+        diesel::insert_into(forgotten_persons::table)
+            .values(some)
+            .execute(conn)?;
+    }
     Ok(())
 }
 
-#[derive(QueryableByName)]
-struct Found {
-    #[diesel(sql_type = Bool)]
-    found: bool,
+/// Numbers that are nobody's any longer, and whose those of merged people are.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    pub gone: RoaringBitmap,
+    into: HashMap<u32, u32>,
 }
 
-/// Whether any of these people were deleted.
-pub fn any(conn: &mut Conn, place: Place, numbers: impl Iterator<Item = i64>) -> QueryResult<bool> {
-    let numbers: Vec<i64> = numbers.collect();
-    let row: Found = diesel::sql_query(
-        "select exists (select from unnest($2) as asked(number) \
-            join forgotten_persons f on f.place = $1 and f.number = asked.number) as found",
-    )
-    .bind::<BigInt, _>(place.0)
-    .bind::<Array<BigInt>, _>(numbers)
-    .get_result(conn)?;
-    Ok(row.found)
+impl Forgotten {
+    fn new(rows: Vec<(i64, Option<i64>)>) -> Self {
+        let mut forgotten = Self::default();
+        for (number, into) in rows {
+            let Ok(number) = u32::try_from(number) else {
+                continue;
+            };
+            forgotten.gone.insert(number);
+            if let Some(Ok(into)) = into.map(u32::try_from) {
+                forgotten.into.insert(number, into);
+            }
+        }
+        forgotten
+    }
+
+    /// Whose the number is now: nobody's where the person was deleted, or was merged into somebody who was.
+    pub fn owner(&self, mut number: u32) -> Option<u32> {
+        while self.gone.contains(number) {
+            number = *self.into.get(&number)?;
+        }
+        Some(number)
+    }
+
+    /// The same people by the numbers they have now, without those who were deleted.
+    pub fn followed(&self, people: &RoaringBitmap) -> RoaringBitmap {
+        let gone = people & &self.gone;
+        let owners: RoaringBitmap = gone
+            .iter()
+            .filter_map(|number| self.owner(number))
+            .collect();
+        (people - gone) | owners
+    }
 }
 
-/// Who was deleted in batches after that one.
-pub fn since(conn: &mut Conn, place: Place, batch: i64) -> QueryResult<RoaringBitmap> {
-    let numbers: Vec<i64> = forgotten_persons::table
+/// What became of numbers in batches after that one; with -1, ever.
+pub fn since(conn: &mut Conn, place: Place, batch: i64) -> QueryResult<Forgotten> {
+    let rows = forgotten_persons::table
         .filter(forgotten_persons::place.eq(place.0))
         .filter(forgotten_persons::batch.gt(batch))
-        .select(forgotten_persons::number)
+        .select((forgotten_persons::number, forgotten_persons::into_number))
         .load(conn)?;
-    let numbers = numbers
-        .into_iter()
-        .filter_map(|number| u32::try_from(number).ok());
-    Ok(numbers.collect())
+    Ok(Forgotten::new(rows))
+}
+
+/// The number and all those that were merged into it, by however many steps.
+pub fn with_merged(conn: &mut Conn, place: Place, number: i64) -> QueryResult<Vec<i64>> {
+    let mut all = vec![number];
+    let mut last = all.clone();
+    while !last.is_empty() {
+        last = forgotten_persons::table
+            .filter(forgotten_persons::place.eq(place.0))
+            .filter(forgotten_persons::into_number.eq_any(&last))
+            .select(forgotten_persons::number)
+            .load(conn)?;
+        all.extend(&last);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_followed_through_every_merge_to_its_end() {
+        let forgotten = Forgotten::new(vec![(1, Some(2)), (2, Some(3)), (5, Some(6)), (6, None)]);
+        let owners: Vec<_> = (1..8).map(|number| forgotten.owner(number)).collect();
+        let three = Some(3);
+        assert_eq!(owners, [three, three, three, Some(4), None, None, Some(7)]);
+        let people = RoaringBitmap::from_iter([1, 4, 5, 6]);
+        let followed: Vec<u32> = forgotten.followed(&people).iter().collect();
+        assert_eq!(followed, [3, 4]);
+    }
 }

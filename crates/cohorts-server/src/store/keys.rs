@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{self, Array, BigInt, Bytea, Nullable, Text, Timestamptz};
+use diesel::sql_types::{self, Array, BigInt, Bytea, Integer, Nullable, Text, Timestamptz};
 use uuid::Uuid;
 
 use super::projects::Project;
@@ -115,7 +115,7 @@ impl QueryId for ByHash<'_> {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-type ProjectRow = (BigInt, Text, Text, Text, Timestamptz);
+type ProjectRow = (BigInt, Text, Text, Text, Timestamptz, Nullable<Integer>);
 
 impl Query for ByHash<'_> {
     type SqlType = (
@@ -133,7 +133,7 @@ impl QueryFragment<Pg> for ByHash<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "select k.id, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
-                p.id, p.name, p.time_zone, p.token, p.created_at \
+                p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days \
              from keys k join teammates t on t.id = k.teammate_id \
              cross join lateral (select case when k.every_project then null else \
                 array(select kp.project_id from key_projects kp where kp.key_id = k.id order by 1) end as ids) r \

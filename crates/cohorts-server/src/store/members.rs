@@ -1,13 +1,16 @@
 //! Membership as chunks of bitmaps. Each chunk carries the attempt that wrote it, and readers take of every chunk
 //! the newest one that is not above the cohort's `member_version`.
 
+use std::collections::BTreeSet;
+
 use cohorts_engine::chunks::{self, Chunk};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea};
 use roaring::RoaringBitmap;
 
+use super::cohorts::{self, Cohort};
 use super::schema::member_chunks;
-use super::{CohortId, Conn, Place};
+use super::{CohortId, Conn, Place, ProjectId, calculations};
 use crate::error::Error;
 
 /// The members of a cohort as of a version.
@@ -122,6 +125,91 @@ fn in_sight(cohorts: &[(i64, i64)], rows: &[Versioned], person: u32) -> Vec<i64>
         newest.is_some_and(|(_, _, members)| members.contains(person))
     };
     cohorts.iter().filter(shows).map(|(id, _)| *id).collect()
+}
+
+/// A list of people whose row is locked.
+pub struct List {
+    pub id: CohortId,
+    pub place: Place,
+    /// The version that readers use.
+    pub version: i64,
+}
+
+impl From<&Cohort> for List {
+    fn from(cohort: &Cohort) -> Self {
+        Self {
+            id: cohort.id(),
+            place: cohort.project().place(),
+            version: cohort.member_version,
+        }
+    }
+}
+
+/// Locks all lists of a project, and gives those that hold any of these people.
+pub fn lists_with(
+    conn: &mut Conn,
+    project: ProjectId,
+    people: &RoaringBitmap,
+) -> Result<Vec<List>, Error> {
+    let place = project.place();
+    let mut lists = cohorts::lock_all(conn, project)?;
+    lists.retain(|list| list.is_static);
+    let (ids, versions): (Vec<i64>, Vec<i64>) = lists
+        .iter()
+        .map(|list| (list.id, list.member_version))
+        .unzip();
+    let chunks: BTreeSet<i64> = people
+        .iter()
+        .map(|person| chunks::chunk_of(person).into())
+        .collect();
+    let rows: Vec<ChunkRow> = diesel::sql_query(
+        "select m.* from unnest($2, $3) as asked(cohort_id, version) cross join lateral ( \
+            select distinct on (chunk) cohort_id, version, members from member_chunks \
+            where place = $1 and cohort_id = asked.cohort_id and chunk = any($4) and version <= asked.version \
+            order by chunk, version desc) m",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<BigInt>, _>(&ids)
+    .bind::<Array<BigInt>, _>(&versions)
+    .bind::<Array<BigInt>, _>(chunks.into_iter().collect::<Vec<_>>())
+    .load(conn)?;
+    let mut holding = BTreeSet::new();
+    for row in rows {
+        if !decode(row.cohort_id, &row.members)?.is_disjoint(people) {
+            holding.insert(row.cohort_id);
+        }
+    }
+    lists.retain(|list| holding.contains(&list.id));
+    let list = |locked: cohorts::Locked| List {
+        id: CohortId(locked.id),
+        place,
+        version: locked.member_version,
+    };
+    Ok(lists.into_iter().map(list).collect())
+}
+
+/// Who was in a list before an edit, and who is after it.
+pub struct Edit {
+    pub before: RoaringBitmap,
+    pub after: RoaringBitmap,
+}
+
+/// Changes the people of a list whose row is locked, and its count with them. People who are looked up under that
+/// lock cannot be deleted or merged before the transaction ends.
+pub fn edit(
+    conn: &mut Conn,
+    list: &List,
+    change: impl FnOnce(RoaringBitmap) -> Result<RoaringBitmap, Error>,
+) -> Result<Edit, Error> {
+    let before = read(conn, list.place, list.id, list.version)?;
+    let after = change(before.clone())?;
+    // A calculation under way loses its claim by this, and is made again on top of what is written here.
+    let version = calculations::next_attempt(conn, list.id)?;
+    let changed = chunks::changed(&before, &after);
+    write(conn, list.place, list.id, list.version, version, &changed)?;
+    prune(conn, list.place, list.id, list.version)?;
+    calculations::publish_edit(conn, list.id, version, after.len() as i64)?;
+    Ok(Edit { before, after })
 }
 
 /// Writes the changed chunks of a version that nobody reads yet. `base` is the version they differ from.

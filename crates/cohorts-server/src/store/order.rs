@@ -129,7 +129,7 @@ impl Orders {
             Some((known, order)) if known >= head => return Ok(order),
             Some((known, order)) => {
                 let changed = standings(conn, place, known)?;
-                let gone = forgotten::since(conn, place, known)?;
+                let gone = forgotten::since(conn, place, known)?.gone;
                 order.after(changed, &gone).map_or(order, Arc::new)
             }
             None => Arc::new(Order::new(standings(conn, place, -1)?)),

@@ -1,25 +1,22 @@
 //! People: a row each under a dense number, and the distinct ids by which events find them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, BigInt, Text};
+use diesel::sql_types::{self, Array, BigInt, Bool, Text};
 use diesel::upsert::excluded;
 use uuid::Uuid;
 
 use super::schema::{distinct_ids, person_counters, persons};
-use super::{Conn, JsonText, Place, holding};
+use super::{Conn, JsonText, Place, ROWS, holding};
 use crate::error::Error;
 
 /// Numbers are taken from a project's counter so many at a time, at least.
 const BLOCK: i64 = 64;
-/// Rows of one statement.
-const ROWS: usize = 1_000;
-
 /// Long lists come in as rows to join: Postgres compares each row with each item of an array, once it has made
 /// a plan that serves any array. `offset 0` has it look up one row after the other, where it would rather read a
 /// whole table for some thousand of them.
@@ -27,11 +24,6 @@ const PEOPLE: &str = "\
     select p.* from unnest($2) as wanted(number) cross join lateral ( \
         select number, uuid, properties, is_identified, created_at from persons \
         where place = $1 and number = wanted.number offset 0) p";
-const LOCKED: &str = "\
-    select p.number, p.uuid, p.properties, p.is_identified, p.created_at \
-    from unnest($2) as wanted(number) join persons p on p.place = $1 and p.number = wanted.number \
-    order by p.number for update of p";
-
 #[derive(QueryableByName)]
 struct IdRow {
     #[diesel(sql_type = Text)]
@@ -63,7 +55,7 @@ struct NumberRow {
 }
 
 /// A row of `persons`.
-#[derive(Clone, Debug, PartialEq, Queryable, Selectable, QueryableByName, Insertable)]
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = persons)]
 pub struct Person {
     /// Dense, given out in the order in which people are first seen, never given out again.
@@ -77,30 +69,41 @@ pub struct Person {
 /// Person numbers taken ahead of need, by place.
 #[derive(Debug, Default)]
 pub struct Numbers {
-    ahead: Mutex<HashMap<Place, Range<i64>>>,
+    ahead: Mutex<HashMap<Place, VecDeque<i64>>>,
 }
 
 impl Numbers {
-    /// Numbers that nobody has. What is not used stays a hole.
+    /// Numbers that nobody has, rising. What is not used is given back or stays a hole.
     ///
     /// Must not be called in a transaction: the counter's row is released at once.
-    pub fn take(&self, conn: &mut Conn, place: Place, count: usize) -> Result<Vec<i64>, Error> {
-        let count = i64::try_from(count).map_err(anyhow::Error::from)?;
-        let mut ahead = self
-            .ahead
-            .lock()
-            .expect("nothing panics while it holds the numbers");
-        let range = ahead.entry(place).or_insert(0..0);
-        let mut numbers: Vec<i64> = range
-            .take(usize::try_from(count).unwrap_or_default())
-            .collect();
-        let missing = count - numbers.len() as i64;
-        if missing > 0 {
-            let block = take_block(conn, place, missing.max(BLOCK))?;
-            *range = block.start + missing..block.end;
-            numbers.extend(block.start..block.start + missing);
+    pub fn take(
+        &self,
+        conn: &mut Conn,
+        place: Place,
+        count: usize,
+    ) -> Result<VecDeque<i64>, Error> {
+        let mut ahead = self.ahead();
+        let numbers = ahead.entry(place).or_default();
+        if numbers.len() < count {
+            let missing = (count - numbers.len()) as i64;
+            numbers.extend(take_block(conn, place, missing.max(BLOCK))?);
         }
-        Ok(numbers)
+        Ok(numbers.drain(..count).collect())
+    }
+
+    /// Takes back numbers that were not used.
+    pub fn give_back(&self, place: Place, numbers: VecDeque<i64>) {
+        let mut ahead = self.ahead();
+        let kept = ahead.entry(place).or_default();
+        for number in numbers.into_iter().rev() {
+            kept.push_front(number);
+        }
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, HashMap<Place, VecDeque<i64>>> {
+        self.ahead
+            .lock()
+            .expect("nothing panics while it holds the numbers")
     }
 }
 
@@ -123,22 +126,15 @@ fn take_block(conn: &mut Conn, place: Place, length: i64) -> Result<Range<i64>, 
     check().map_err(Error::Internal)
 }
 
-/// Whose each of these distinct ids is, where it is anybody's.
+/// The number of each of these distinct ids' person, where there is one.
 pub fn numbers_of(
     conn: &mut Conn,
     place: Place,
     ids: &[&str],
 ) -> QueryResult<HashMap<String, i64>> {
-    let rows: Vec<IdRow> = diesel::sql_query(
-        "select d.* from unnest($2) as wanted(id) cross join lateral ( \
-            select distinct_id, number from distinct_ids \
-            where place = $1 and distinct_id = wanted.id offset 0) d",
-    )
-    .bind::<BigInt, _>(place.0)
-    .bind::<Array<Text>, _>(ids)
-    .load(conn)?;
-    let rows = rows.into_iter().map(|row| (row.distinct_id, row.number));
-    Ok(rows.collect())
+    let owners = owners(conn, place, ids)?.into_iter();
+    let people = owners.filter(|(_, owner)| owner.is_person);
+    Ok(people.map(|(id, owner)| (id, owner.number)).collect())
 }
 
 /// The numbers of those of these people who are in the project.
@@ -178,60 +174,140 @@ pub fn numbers_of_emails(
         .collect())
 }
 
-/// Gives each distinct id to the number beside it, unless it is somebody's by now.
-/// `wanted` comes sorted, so that two writers never wait for each other.
-pub fn claim_ids(
-    conn: &mut Conn,
-    place: Place,
-    wanted: &BTreeMap<&str, i64>,
-) -> QueryResult<HashMap<String, i64>> {
-    let ids: Vec<&str> = wanted.keys().copied().collect();
-    for some in ids.chunks(ROWS) {
-        let rows: Vec<_> = some
-            .iter()
-            .map(|id| {
-                (
-                    distinct_ids::place.eq(place.0),
-                    distinct_ids::distinct_id.eq(*id),
-                    distinct_ids::number.eq(wanted[id]),
-                )
-            })
-            .collect();
-        diesel::insert_into(distinct_ids::table)
-            .values(&rows)
-            .on_conflict_do_nothing()
+/// Whose a distinct id is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub number: i64,
+    /// Whether there is a person of that number: there is none while nothing was told but events that make nobody.
+    pub is_person: bool,
+}
+
+#[derive(QueryableByName)]
+struct OwnerRow {
+    #[diesel(sql_type = Text)]
+    distinct_id: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Bool)]
+    is_person: bool,
+}
+
+/// Whose each of these distinct ids is, where it is anybody's.
+pub fn owners(conn: &mut Conn, place: Place, ids: &[&str]) -> QueryResult<HashMap<String, Owner>> {
+    let rows: Vec<OwnerRow> = diesel::sql_query(
+        "select d.* from unnest($2) as wanted(id) cross join lateral ( \
+            select distinct_id, number, \
+                exists (select from persons p where p.place = $1 and p.number = i.number) as is_person \
+            from distinct_ids i where place = $1 and distinct_id = wanted.id offset 0) d",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<Text>, _>(ids)
+    .load(conn)?;
+    let owner = |row: OwnerRow| {
+        let (number, is_person) = (row.number, row.is_person);
+        (row.distinct_id, Owner { number, is_person })
+    };
+    Ok(rows.into_iter().map(owner).collect())
+}
+
+/// Gives each distinct id, which must be nobody's, to the number beside it.
+pub fn add_ids(conn: &mut Conn, place: Place, ids: &BTreeMap<&str, i64>) -> QueryResult<()> {
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|(id, number)| {
+            (
+                distinct_ids::place.eq(place.0),
+                distinct_ids::distinct_id.eq(*id),
+                distinct_ids::number.eq(number),
+            )
+        })
+        .collect();
+    match rows.len() {
+        0..ROWS => drop(
+            diesel::insert_into(distinct_ids::table)
+                .values(rows)
+                .execute(conn)?,
+        ),
+        _ => drop(
+            diesel::copy_from(distinct_ids::table)
+                .from_insertable(rows)
+                .execute(conn)?,
+        ),
+    }
+    Ok(())
+}
+
+/// Gives all distinct ids of the first of each pair to the second, and deletes the first's row.
+pub fn merge(conn: &mut Conn, place: Place, merged: &[(i64, i64)]) -> QueryResult<()> {
+    let (from, into): (Vec<i64>, Vec<i64>) = merged.iter().copied().unzip();
+    diesel::sql_query(
+        "update distinct_ids d set number = m.into_number from unnest($2, $3) as m(number, into_number) \
+         where d.place = $1 and d.number = m.number",
+    )
+    .bind::<BigInt, _>(place.0)
+    .bind::<Array<BigInt>, _>(&from)
+    .bind::<Array<BigInt>, _>(&into)
+    .execute(conn)?;
+    let own = persons::table
+        .filter(persons::place.eq(place.0))
+        .filter(persons::number.eq_any(&from));
+    diesel::delete(own).execute(conn)?;
+    Ok(())
+}
+
+/// Adds people whom a batch has made. They come by rising number.
+pub fn add(conn: &mut Conn, place: Place, batch: i64, people: &[Person]) -> QueryResult<()> {
+    if !people.is_empty() {
+        diesel::copy_from(persons::table)
+            .from_insertable(rows(place, batch, people))
             .execute(conn)?;
     }
-    numbers_of(conn, place, &ids)
+    Ok(())
 }
 
-/// Reads people, by rising number, and keeps others from changing them until the transaction ends.
-pub fn lock(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
-    diesel::sql_query(LOCKED)
-        .bind::<BigInt, _>(place.0)
-        .bind::<Array<BigInt>, _>(numbers)
-        .load(conn)
-}
-
-/// Writes people as they are after a batch, new and known ones alike. They come by rising number.
-pub fn upsert(conn: &mut Conn, place: Place, batch: i64, people: &[Person]) -> QueryResult<()> {
+/// Writes people as they are after a batch. They come by rising number.
+pub fn update(conn: &mut Conn, place: Place, batch: i64, people: &[Person]) -> QueryResult<()> {
     for some in people.chunks(ROWS) {
-        let rows: Vec<_> = some
-            .iter()
-            .map(|person| (persons::place.eq(place.0), persons::batch.eq(batch), person))
-            .collect();
         diesel::insert_into(persons::table)
-            .values(rows)
+            .values(rows(place, batch, some))
             .on_conflict((persons::place, persons::number))
             .do_update()
             .set((
                 persons::properties.eq(excluded(persons::properties)),
                 persons::is_identified.eq(excluded(persons::is_identified)),
+                persons::created_at.eq(excluded(persons::created_at)),
                 persons::batch.eq(excluded(persons::batch)),
             ))
             .execute(conn)?;
     }
     Ok(())
+}
+
+/// A person's row beside what leads its key and the batch that wrote it.
+#[derive(Insertable)]
+#[diesel(table_name = persons, treat_none_as_default_value = false)]
+struct NewRow<'a> {
+    place: i64,
+    number: i64,
+    uuid: Uuid,
+    properties: &'a JsonText,
+    is_identified: bool,
+    created_at: DateTime<Utc>,
+    batch: i64,
+}
+
+fn rows(place: Place, batch: i64, people: &[Person]) -> Vec<NewRow<'_>> {
+    let people = people.iter();
+    let rows = people.map(|person| NewRow {
+        place: place.0,
+        number: person.number,
+        uuid: person.uuid,
+        properties: &person.properties,
+        is_identified: person.is_identified,
+        created_at: person.created_at,
+        batch,
+    });
+    rows.collect()
 }
 
 /// The people with these numbers, the one created last first.

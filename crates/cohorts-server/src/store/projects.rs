@@ -1,6 +1,6 @@
 //! Projects: a name, a time zone, a token for capture.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, Utc};
 use diesel::prelude::*;
 
 use super::schema::projects;
@@ -16,11 +16,19 @@ pub struct Project {
     /// `phc_…`; it is no secret, browsers carry it.
     pub token: String,
     pub created_at: DateTime<Utc>,
+    /// Events that happened longer ago are deleted; all are kept where it is absent.
+    pub event_retention_days: Option<i32>,
 }
 
 impl Project {
     pub fn id(&self) -> ProjectId {
         ProjectId(self.id)
+    }
+
+    /// What happened before that is not kept.
+    pub fn oldest_event(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let days = self.event_retention_days?;
+        now.checked_sub_days(Days::new(days.try_into().ok()?))
     }
 }
 
@@ -34,6 +42,23 @@ pub fn create(conn: &mut Conn, name: &str, time_zone: &str, token: &str) -> Quer
         ))
         .returning(Project::as_returning())
         .get_result(conn)
+}
+
+/// Sets how long events are kept, or that all are; tells whether there is such a project.
+pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> QueryResult<bool> {
+    let changed = diesel::update(projects::table.find(id.0))
+        .set(projects::event_retention_days.eq(days))
+        .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// The projects of which not all events are kept.
+pub fn with_retention(conn: &mut Conn) -> QueryResult<Vec<Project>> {
+    projects::table
+        .filter(projects::event_retention_days.is_not_null())
+        .order(projects::id)
+        .select(Project::as_select())
+        .load(conn)
 }
 
 pub fn find(conn: &mut Conn, id: ProjectId) -> QueryResult<Option<Project>> {

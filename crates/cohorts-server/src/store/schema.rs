@@ -67,7 +67,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    events (place, day, uuid) {
+    events (place, uuid, day) {
         place -> Int8,
         day -> Date,
         uuid -> Uuid,
@@ -85,6 +85,7 @@ diesel::table! {
         place -> Int8,
         number -> Int8,
         batch -> Int8,
+        into_number -> Nullable<Int8>,
     }
 }
 
@@ -151,6 +152,7 @@ diesel::table! {
         time_zone -> Text,
         token -> Text,
         created_at -> Timestamptz,
+        event_retention_days -> Nullable<Int4>,
     }
 }
 

@@ -6,10 +6,10 @@ use cohorts_api::types::{Cohort, PatchedCohort, Upload};
 use super::{definition, references, show, types};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::handlers::activity;
 use crate::handlers::uploads::Named;
-use crate::handlers::{activity, members};
 use crate::store::cohorts::{self, Definition};
-use crate::store::{CohortId, Conn, calculations, projects};
+use crate::store::{CohortId, Conn, calculations, members, projects};
 
 /// Checks what needs no members, before an upload is read.
 pub fn check(
@@ -98,7 +98,7 @@ fn apply(
     mut named: Named,
 ) -> Result<Upload, Error> {
     named.forget(conn, row.project().place())?;
-    let edit = members::edit(conn, row, |members| named.applied(members))?;
+    let edit = members::edit(conn, &row.into(), |members| Ok(named.applied(members)))?;
     let upload = named.record(conn, caller, row.id(), &edit)?;
     if upload.added > 0 {
         activity::persons_edited(conn, caller, row.id(), "persons_added_manually")?;

@@ -6,10 +6,12 @@ use roaring::RoaringBitmap;
 use super::{definition, references, show, types};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::handlers::activity;
+use crate::handlers::members::known;
 use crate::handlers::uploads::Named;
-use crate::handlers::{activity, members};
 use crate::store::cohorts::{self, Definition};
-use crate::store::{self, CohortId, Conn, ProjectId, projects};
+use crate::store::members::{self, List};
+use crate::store::{CohortId, Conn, ProjectId, projects};
 
 /// Whom a new static cohort is filled with, beside what its criteria find.
 pub struct First {
@@ -30,7 +32,7 @@ impl First {
         // Nobody is deleted from here on, so whom we find is there when the cohort is.
         projects::lock(conn, project)?;
         let ids = self.person_ids.iter().map(String::as_str);
-        let mut people = members::known(conn, project.place(), ids)?;
+        let mut people = known(conn, project.place(), ids)?;
         if let Some(named) = &mut self.named {
             named.forget(conn, project.place())?;
             people |= &named.people;
@@ -66,7 +68,9 @@ pub fn create(
     activity::created(conn, caller, cohort.id(), &definition)?;
     let mut upload = None;
     if definition.is_static && (listed.is_some() || !definition.has_criteria()) {
-        let edit = members::edit(conn, &cohort, |_| listed.unwrap_or_default())?;
+        let edit = members::edit(conn, &List::from(&cohort), |_| {
+            Ok(listed.unwrap_or_default())
+        })?;
         if let Some(named) = &first.named {
             upload = Some(named.record(conn, caller, cohort.id(), &edit)?);
         }
@@ -105,7 +109,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     })?;
     let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, made.id(), &definition)?;
-    let found = store::members::read(conn, project.place(), id, source.member_version)?;
-    members::edit(conn, &made, |_| found)?;
+    let found = members::read(conn, project.place(), id, source.member_version)?;
+    members::edit(conn, &List::from(&made), |_| Ok(found))?;
     show::find(conn, project, made.id())
 }

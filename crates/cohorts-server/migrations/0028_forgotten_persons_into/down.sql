@@ -1,0 +1,1 @@
+alter table forgotten_persons drop column into_number;

@@ -1,0 +1,1 @@
+drop index concurrently forgotten_persons_by_target;

@@ -1,0 +1,1 @@
+alter table projects drop column event_retention_days;

@@ -1,0 +1,331 @@
+//! The people of a batch while its items are read one after the other: who an item is of, what it tells of them, and
+//! who turns out to be one with somebody else.
+//!
+//! Nothing is read or written here. The log's head is locked meanwhile, so nobody else changes these people.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::item::Item;
+use crate::store::JsonText;
+use crate::store::persons::{Owner, Person};
+
+/// The longest JSON text of somebody's properties.
+const LONGEST_PROPERTIES: usize = 1 << 20;
+
+/// Somebody the batch tells of.
+struct Someone {
+    person: Person,
+    /// As they stand in the database; nothing if they are new.
+    before: Option<Person>,
+    properties: Map<String, Value>,
+    /// No less than the length of their properties as text.
+    length: usize,
+}
+
+impl Someone {
+    fn of(person: Person, before: Option<Person>) -> Self {
+        let properties = match person.properties.parse() {
+            Value::Object(properties) => properties,
+            _ => Map::new(),
+        };
+        Self {
+            length: person.properties.0.len(),
+            person,
+            before,
+            properties,
+        }
+    }
+
+    /// Whether the properties that result may be kept.
+    fn set(&mut self, properties: Map<String, Value>, length: usize) -> bool {
+        let length = match length > LONGEST_PROPERTIES {
+            true => Value::Object(properties.clone()).to_string().len(),
+            false => length,
+        };
+        let fits = length <= LONGEST_PROPERTIES;
+        if fits {
+            (self.properties, self.length) = (properties, length);
+        }
+        fits
+    }
+
+    /// As they are to be written.
+    fn after(mut self) -> Person {
+        let properties = Value::Object(self.properties);
+        if self.person.properties.parse() != properties {
+            self.person.properties = JsonText::of(&properties);
+        }
+        self.person
+    }
+}
+
+/// Somebody of whom nothing is known but when they were seen first.
+pub fn new_person(number: i64, created_at: DateTime<Utc>) -> Person {
+    Person {
+        number,
+        uuid: Uuid::now_v7(),
+        properties: JsonText("{}".to_owned()),
+        is_identified: false,
+        created_at,
+    }
+}
+
+/// What was asked for and not done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Denied {
+    /// Merges of somebody who is known to be somebody else.
+    pub merges: u64,
+    /// Properties of people who would have more of them than may be.
+    pub properties: u64,
+}
+
+/// There are fewer free numbers than new people.
+#[derive(Debug)]
+pub struct NoNumber;
+
+pub struct People<'a> {
+    owners: HashMap<&'a str, Owner>,
+    /// Numbers that nobody has yet.
+    free: VecDeque<i64>,
+    /// Those of them that somebody got in this batch.
+    taken: HashSet<i64>,
+    someone: HashMap<i64, Someone>,
+    new_ids: BTreeMap<&'a str, i64>,
+    /// Numbers of this batch that are nobody's any longer, and whose they have become.
+    merged: HashMap<i64, i64>,
+    denied: Denied,
+}
+
+/// What is to be written.
+pub struct Written<'a> {
+    /// By rising number, like those who are changed.
+    pub new: Vec<Person>,
+    pub changed: Vec<Person>,
+    pub new_ids: BTreeMap<&'a str, i64>,
+    /// Who was in the database and is merged into somebody else, by rising number.
+    pub merged: Vec<(i64, i64)>,
+    /// The ids of the batch whose person there is.
+    pub owners: Vec<(&'a str, i64)>,
+    pub free: VecDeque<i64>,
+    pub denied: Denied,
+}
+
+impl<'a> People<'a> {
+    pub fn new(owners: HashMap<&'a str, Owner>, free: VecDeque<i64>) -> Self {
+        Self {
+            owners,
+            free,
+            taken: HashSet::new(),
+            someone: HashMap::new(),
+            new_ids: BTreeMap::new(),
+            merged: HashMap::new(),
+            denied: Denied::default(),
+        }
+    }
+
+    /// The numbers of people whom the items tell something of: they must be added before the items are.
+    pub fn told(&self, items: &[&'a Item]) -> Vec<i64> {
+        let tells = items.iter().filter(|item| item.tells_of_person());
+        let ids = tells.flat_map(|item| [Some(&item.distinct_id), item.other_id.as_ref()]);
+        let owners = ids.flatten().filter_map(|id| self.owners.get(id.as_str()));
+        let people = owners.filter(|owner| owner.is_person);
+        let numbers: HashSet<i64> = people.map(|owner| owner.number).collect();
+        numbers.into_iter().collect()
+    }
+
+    pub fn add(&mut self, people: Vec<Person>) {
+        for person in people {
+            let before = Some(person.clone());
+            self.someone
+                .insert(person.number, Someone::of(person, before));
+        }
+    }
+
+    /// Takes in an item, and gives the number that it stands under.
+    pub fn take(&mut self, item: &'a Item) -> Result<i64, NoNumber> {
+        if item.is_personless {
+            return match self.owner(&item.distinct_id) {
+                Some(owner) => Ok(owner.number),
+                None => self.number_for(&item.distinct_id, false),
+            };
+        }
+        let other = item.other_id.as_deref().and_then(|id| self.owner(id));
+        let own = self.owner(&item.distinct_id);
+        // An id that nobody has, or nobody yet, goes to whoever has the other.
+        let number = match (own, other) {
+            (None, Some(other)) if other.is_person => {
+                self.give(&item.distinct_id, other.number);
+                other.number
+            }
+            (Some(own), Some(other)) if !own.is_person && other.is_person => {
+                self.merge(own.number, other.number);
+                other.number
+            }
+            (Some(own), _) => own.number,
+            (None, _) => self.number_for(&item.distinct_id, true)?,
+        };
+        self.be(&item.distinct_id, number, item.timestamp);
+        if let Some(other) = &item.other_id {
+            self.link(number, other, item);
+        }
+        if item.tells_of_person() {
+            self.tell(number, item);
+        }
+        Ok(number)
+    }
+
+    fn owner(&self, id: &str) -> Option<Owner> {
+        let told = self.owners.get(id)?;
+        let number = self.now(told.number);
+        let is_person =
+            told.is_person || number != told.number || self.someone.contains_key(&number);
+        Some(Owner { number, is_person })
+    }
+
+    fn number_for(&mut self, id: &'a str, is_person: bool) -> Result<i64, NoNumber> {
+        let number = self.free.pop_front().ok_or(NoNumber)?;
+        self.taken.insert(number);
+        self.owners.insert(id, Owner { number, is_person });
+        self.new_ids.insert(id, number);
+        Ok(number)
+    }
+
+    fn give(&mut self, id: &'a str, number: i64) {
+        let is_person = true;
+        self.owners.insert(id, Owner { number, is_person });
+        self.new_ids.insert(id, number);
+    }
+
+    /// There is a person of that number from now on.
+    fn be(&mut self, id: &'a str, number: i64, seen: DateTime<Utc>) {
+        let owner = self.owners.get_mut(id);
+        let was = owner.is_some_and(|owner| {
+            let was = owner.is_person && !self.new_ids.contains_key(id);
+            owner.is_person = true;
+            was
+        });
+        if let Some(someone) = self.someone.get_mut(&number) {
+            if someone.before.is_none() {
+                someone.person.created_at = someone.person.created_at.min(seen);
+            }
+        } else if !was {
+            let person = new_person(number, seen);
+            self.someone.insert(number, Someone::of(person, None));
+        }
+    }
+
+    /// The other id is of the same person.
+    fn link(&mut self, number: i64, id: &'a str, item: &Item) {
+        match self.owner(id) {
+            None => self.give(id, number),
+            Some(other) if other.number == number => {}
+            Some(other) => {
+                let theirs = self.someone.get(&other.number);
+                let is_identified = theirs.is_some_and(|someone| someone.person.is_identified);
+                match is_identified && !item.merges_by_force() {
+                    true => self.denied.merges += 1,
+                    false => self.merge(other.number, number),
+                }
+            }
+        }
+    }
+
+    /// Somebody becomes one with somebody else, whose properties win.
+    fn merge(&mut self, from: i64, into: i64) {
+        self.merged.insert(from, into);
+        let Some(former) = self.someone.remove(&from) else {
+            return;
+        };
+        let Some(someone) = self.someone.get_mut(&into) else {
+            return;
+        };
+        let created_at = &mut someone.person.created_at;
+        *created_at = former.person.created_at.min(*created_at);
+        someone.person.is_identified |= former.person.is_identified;
+        let mut properties = former.properties;
+        properties.extend(someone.properties.clone());
+        let length = former.length + someone.length;
+        if !someone.set(properties, length) {
+            self.denied.properties += 1;
+        }
+    }
+
+    /// `$set` replaces, `$unset` takes away and `$set_once` only adds.
+    fn tell(&mut self, number: i64, item: &Item) {
+        let Some(someone) = self.someone.get_mut(&number) else {
+            return;
+        };
+        someone.person.is_identified |= item.identifies();
+        if !item.changes(&someone.properties) {
+            return;
+        }
+        let mut properties = someone.properties.clone();
+        properties.extend(item.set.clone());
+        for key in &item.unset {
+            properties.shift_remove(key);
+        }
+        for (key, value) in &item.set_once {
+            properties
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+        // What an item sets stands in its properties too.
+        let length = someone.length + item.properties.0.len();
+        if !someone.set(properties, length) {
+            self.denied.properties += 1;
+        }
+    }
+
+    /// Whose a number is after the batch.
+    pub fn now(&self, mut number: i64) -> i64 {
+        while let Some(into) = self.merged.get(&number) {
+            number = *into;
+        }
+        number
+    }
+
+    /// Whether somebody who was there before the batch became one with somebody else.
+    pub fn merges(&self) -> bool {
+        self.merged
+            .keys()
+            .any(|number| !self.taken.contains(number))
+    }
+
+    pub fn written(self) -> Written<'a> {
+        let ids = self.owners.keys();
+        let owners = ids.filter_map(|id| Some((*id, self.owner(id)?)));
+        let owners = owners.filter(|(_, owner)| owner.is_person);
+        let owners = owners.map(|(id, owner)| (id, owner.number)).collect();
+        let new_ids = self.new_ids.iter();
+        let new_ids = new_ids.map(|(id, number)| (*id, self.now(*number)));
+        let new_ids = new_ids.collect();
+        let before = self.merged.keys().filter(|from| !self.taken.contains(from));
+        let mut merged: Vec<(i64, i64)> = before.map(|from| (*from, self.now(*from))).collect();
+        merged.sort_unstable();
+        let mut written = Written {
+            new: Vec::new(),
+            changed: Vec::new(),
+            new_ids,
+            merged,
+            owners,
+            free: self.free,
+            denied: self.denied,
+        };
+        let mut people: Vec<Someone> = self.someone.into_values().collect();
+        people.sort_unstable_by_key(|someone| someone.person.number);
+        for mut someone in people {
+            let before = someone.before.take();
+            let after = someone.after();
+            match before {
+                None => written.new.push(after),
+                Some(before) if before != after => written.changed.push(after),
+                Some(_) => {}
+            }
+        }
+        written
+    }
+}
