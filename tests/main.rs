@@ -14,6 +14,7 @@ mod filters;
 mod harness;
 mod identity;
 mod members;
+mod overload;
 mod pages;
 mod people;
 mod persons;

@@ -125,7 +125,8 @@ def proxy(base, traffic):
             if fate != "refused":
                 status, headers, answer = self.ask_service(body)
                 if status >= 300:
-                    traffic.complaints.append(f"{self.command} {self.path} was answered with {status}: {answer[:200].decode(errors='replace')}")
+                    said = answer[:200].decode(errors="replace")
+                    traffic.complaints.append(f"{self.command} {self.path} was answered with {status}: {said}")
             if fate == "passed":
                 self.reply(status, headers, answer)
                 traffic.deliver(items)

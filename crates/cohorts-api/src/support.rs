@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, web};
 
 mod answer;
 mod body;
+mod budget;
 mod credentials;
 mod fields;
 mod multipart;
@@ -18,6 +19,7 @@ mod request;
 
 pub(crate) use answer::{empty_answer, json_answer, resource};
 pub(crate) use body::{Body, Media};
+pub use budget::{Budget, Lent};
 pub use credentials::{CredentialSource, Credentials};
 pub(crate) use fields::{Field, Kind};
 pub use multipart::Upload;
@@ -69,6 +71,8 @@ pub enum Rejection {
     NotStored { detail: String },
     /// The body is larger than `limit` bytes.
     TooLarge { limit: usize },
+    /// There is no memory for the body for now.
+    Busy,
     /// The body has a content type that is not read here; empty if it has none.
     MediaType { media_type: String },
     /// No representation that the operation offers is acceptable.

@@ -23,7 +23,12 @@ pub struct Config {
     pub origin: Origin,
     /// How often a key may ask; nothing is no limit.
     pub rate_limit: Option<RateLimit>,
+    /// The memory, in bytes, that events may take from when they come until they are kept.
+    pub intake_memory: usize,
 }
+
+/// Some twenty of the largest bodies, packed well.
+const INTAKE_MEMORY: usize = 128 << 20;
 
 impl Config {
     /// A service that calculates, is ended by signals, believes no proxy and limits nobody.
@@ -35,6 +40,7 @@ impl Config {
             handle_signals: true,
             origin: Origin::Request,
             rate_limit: None,
+            intake_memory: INTAKE_MEMORY,
         }
     }
 }

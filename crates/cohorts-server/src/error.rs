@@ -61,6 +61,8 @@ pub enum Error {
     },
     /// What was asked for takes longer than it may.
     TimedOut,
+    /// More is sent than can be taken in for now.
+    Overloaded,
     /// The database cannot be reached or is busy; trying again may help.
     Unavailable,
     Internal(anyhow::Error),
@@ -145,6 +147,10 @@ impl Error {
                 let detail = text("The calculation is taking too long; ask for less.");
                 (503, ServerError, "timeout", detail)
             }
+            Self::Overloaded => {
+                let detail = text("More is sent than can be kept for now; try again in a moment.");
+                (503, ServerError, "overloaded", detail)
+            }
             Self::Unavailable => {
                 let detail = text("The database is not available; try again in a moment.");
                 (503, ServerError, "unavailable", detail)
@@ -187,7 +193,7 @@ impl ResponseError for Error {
             Self::Throttled { seconds } => {
                 answer.insert_header((header::RETRY_AFTER, *seconds));
             }
-            Self::TimedOut | Self::Unavailable => {
+            Self::TimedOut | Self::Overloaded | Self::Unavailable => {
                 answer.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -211,6 +217,7 @@ impl From<Rejection> for Error {
                 attr, code, detail, ..
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
+            Rejection::Busy => Self::Overloaded,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, Budget, Credentials, Operation, Rejection, RequestHead};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::auth::{self, Caller};
 use crate::calculation::Waker;
 use crate::error::Error;
+use crate::ingest::Intake;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::throttle::Throttle;
@@ -35,6 +36,11 @@ pub struct Service {
     pub store: Store,
     pub waker: Waker,
     pub metrics: Metrics,
+    pub intake: Intake,
+    /// The memory that events may take from when they come until they are kept.
+    pub budget: Budget,
+    /// Bodies that are unpacked at a time.
+    pub unpacking: Arc<Semaphore>,
     /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
     pub exports: Arc<Semaphore>,
     /// So do uploads while they are read.
@@ -60,6 +66,8 @@ fn rows_of(limit: i64, offset: i64) -> (i64, i64) {
     (limit, offset.max(0))
 }
 
+/// Bodies of events that are unpacked at a time: it is work for a processor.
+pub const UNPACKING: usize = 4;
 /// Exports, and uploads, that run at a time; far fewer than there are connections.
 pub const LONG: usize = 4;
 /// How long something waits for those before it, or for its reader to take a piece.

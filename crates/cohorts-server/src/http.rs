@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error as ActixError, HttpResponse, web};
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
@@ -25,6 +25,7 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
         config
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
+            .app_data(web::Data::new(service.budget.clone()))
             .service(web::resource("/_livez").get(livez))
             .service(web::resource("/_readyz").get(readyz))
             .service(web::resource("/metrics").get(metrics))
@@ -40,6 +41,7 @@ pub fn cross_origin() -> Cors {
         .allowed_origin_fn(|_, head| is_capture(head.uri.path()))
         .allow_any_method()
         .allow_any_header()
+        .expose_headers([header::RETRY_AFTER])
         .supports_credentials()
         .max_age(86_400)
 }

@@ -17,10 +17,12 @@ use crate::store::events::{self, NewEvent, Told};
 use crate::store::persons::{self, Owner, Person};
 use crate::store::{Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
 
+mod intake;
 mod item;
 mod json;
 mod people;
 
+pub use intake::{Intake, Writers};
 pub use item::{Arrival, Item, LONGEST_NAME, Refusal, instant, sent_uuid};
 pub use people::Denied;
 use people::{People, Written, new_person};

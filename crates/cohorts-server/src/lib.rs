@@ -41,7 +41,9 @@ pub use request_id::log_to_stderr;
 pub use throttle::RateLimit;
 
 use calculation::{Waker, Worker};
+use cohorts_api::Budget;
 use handlers::Service;
+use ingest::{Intake, Writers};
 use metrics::Metrics;
 use postgres::Postgres;
 use store::Store;
@@ -93,6 +95,7 @@ pub struct Server {
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
     worker: Option<Worker>,
+    writers: Writers,
 }
 
 impl Server {
@@ -115,9 +118,15 @@ impl Server {
                 (Some(worker), waker)
             }
         };
+        let intake = Intake::default();
+        let writers = Writers::start(&data.store, &metrics, intake.clone());
+        let writers = writers.context("the threads that commit cannot be started")?;
         let service = Service {
             store: data.store.clone(),
             waker,
+            intake,
+            budget: Budget::of(config.intake_memory),
+            unpacking: Arc::new(Semaphore::new(handlers::UNPACKING)),
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::LONG)),
             uploads: Arc::new(Semaphore::new(handlers::LONG)),
@@ -132,6 +141,7 @@ impl Server {
             handle,
             http,
             worker,
+            writers,
         })
     }
 
@@ -163,6 +173,7 @@ impl Server {
             Ok(ended) => ended.context("the HTTP server failed")?,
             Err(_) => bail!("the HTTP server ended in a panic"),
         }
+        self.writers.stop();
         if let Some(worker) = self.worker {
             worker.join();
         }

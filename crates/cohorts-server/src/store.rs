@@ -13,6 +13,7 @@ use diesel::r2d2::Pool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use prometheus::IntCounter;
+use quick_cache::sync::Cache;
 
 use crate::error::Error;
 use crate::request_id::RequestId;
@@ -51,6 +52,8 @@ const OLDEST_SERVER: i32 = 140_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Rows of one statement.
 const ROWS: usize = 1_000;
+/// Tokens that are remembered, about.
+const TOKENS: usize = 10_000;
 const POOL_SIZE: u32 = 16;
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
@@ -80,6 +83,7 @@ pub struct Store {
     pub numbers: Arc<persons::Numbers>,
     pub orders: Arc<order::Orders>,
     pub ids: Arc<ids::Ids>,
+    tokens: Arc<Cache<String, ProjectId>>,
     /// Whether the database can tell how much texts are like each other.
     pub similar: bool,
     /// How many statements were sent.
@@ -107,6 +111,7 @@ impl Store {
             numbers: Arc::default(),
             orders: Arc::default(),
             ids: Arc::default(),
+            tokens: Arc::new(Cache::new(TOKENS)),
             similar,
             statements,
         })
@@ -151,6 +156,19 @@ impl Store {
             log::warn!("no connection to the database: {cause}");
             Error::Unavailable
         })
+    }
+
+    /// The project of a token for capture. It is read once: no token ever becomes another project's, or nobody's.
+    pub fn project_of_token(&self, token: &str) -> Result<Option<ProjectId>, Error> {
+        if let Some(project) = self.tokens.get(token) {
+            return Ok(Some(project));
+        }
+        let found = projects::find_by_token(&mut *self.connection()?, token)?;
+        let project = found.map(|project| project.id());
+        if let Some(project) = project {
+            self.tokens.insert(token.to_owned(), project);
+        }
+        Ok(project)
     }
 
     /// Connections in use and open, for the metrics.

@@ -1,11 +1,16 @@
 //! The parts of a request that are not a body's fields.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::{Method, header};
+use actix_web::rt::time::timeout;
 use actix_web::{HttpRequest, web};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 
+use super::budget::{Budget, Lent};
 use super::{Api, Body, Credentials, Limits, Operation, Query, Rejection};
 
 /// What a handler may want to know of the request beside its parameters, to build links or to choose a format.
@@ -64,6 +69,8 @@ impl RequestHead {
 #[derive(Debug, Clone)]
 pub struct RawBody {
     pub bytes: Bytes,
+    /// The memory that it takes, where that is bounded.
+    pub lent: Option<Arc<Lent>>,
     pub content_type: Option<String>,
     pub content_encoding: Option<String>,
 }
@@ -77,12 +84,51 @@ impl RawBody {
             let value = request.headers().get(name)?.to_str().ok()?;
             Some(value.to_owned())
         };
+        let budget = request.app_data::<web::Data<Budget>>();
+        let limit = Limits::of(request).raw;
+        let read = timeout(PATIENCE, read_within(budget, payload, limit)).await;
+        let (bytes, lent) = read.map_err(|_| Rejection::Malformed {
+            detail: format!("The body did not come within {} s.", PATIENCE.as_secs()),
+        })??;
         Ok(Self {
-            bytes: read_bytes(payload, Limits::of(request).raw).await?,
+            bytes,
+            lent: lent.map(Arc::new),
             content_type: text(header::CONTENT_TYPE),
             content_encoding: text(header::CONTENT_ENCODING),
         })
     }
+}
+
+/// A body that takes longer to come is given up, and the memory that it takes is given back.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a request takes beside its body.
+const OVERHEAD: usize = 4 << 10;
+
+/// The whole body, if it has at most `limit` bytes and there is memory for it.
+async fn read_within(
+    budget: Option<&web::Data<Budget>>,
+    mut payload: web::Payload,
+    limit: usize,
+) -> Result<(Bytes, Option<Lent>), Rejection> {
+    let lend = |bytes| match budget {
+        None => Ok(None),
+        Some(budget) => budget.lend(bytes).ok_or(Rejection::Busy).map(Some),
+    };
+    let mut lent = lend(OVERHEAD)?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|broken| Rejection::Malformed {
+            detail: format!("The body could not be read: {broken}"),
+        })?;
+        if body.len() + chunk.len() > limit {
+            return Err(Rejection::TooLarge { limit });
+        }
+        if let (Some(lent), Some(more)) = (&mut lent, lend(chunk.len())?) {
+            lent.and(more);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body.freeze(), lent))
 }
 
 /// The whole body, if it has at most `limit` bytes.

@@ -13,18 +13,18 @@ use cohorts_api::{
     CaptureAnalyticsRequest, CaptureAnalyticsResponse, CaptureApi, CaptureBatchRequest,
     CaptureBatchResponse, CaptureERequest, CaptureEResponse, CaptureEventRequest,
     CaptureEventResponse, CaptureIRequest, CaptureIResponse, CaptureTrackRequest,
-    CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest, FlagsResponse, RawBody,
-    RawJson, RequestHead,
+    CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest, FlagsResponse, Lent,
+    RawBody, RawJson, RequestHead,
 };
+use futures::future::try_join_all;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::Service;
+use super::{Service, turn};
 use crate::error::Error;
 use crate::ingest::{self, Arrival, Item, Refusal};
 use crate::request_id::RequestId;
 use crate::store::ProjectId;
-use crate::store::projects;
 
 mod body;
 
@@ -149,14 +149,24 @@ impl Service {
 
     /// Keeps what can be kept. `token` is that of a header or the query.
     async fn kept(&self, body: RawBody, token: Option<String>) -> Result<Vec<Outcome>, Error> {
+        let turn = turn(&self.unpacking).await.map_err(|_| Error::Overloaded)?;
         let service = self.clone();
         let id = RequestId::current();
-        let keep = move || id.scope(|| service.keep(&body, token));
-        web::block(keep).await.map_err(|_| Error::Unavailable)?
+        let read = move || id.scope(|| service.read(body, token));
+        let read = web::block(read).await.map_err(|_| Error::Unavailable)??;
+        drop(turn);
+        let commits = read.batches.into_iter();
+        let commits = commits.map(|(project, items)| self.intake.keep(project, items));
+        try_join_all(commits).await?;
+        Ok(read.outcomes)
     }
 
-    fn keep(&self, body: &RawBody, token: Option<String>) -> Result<Vec<Outcome>, Error> {
-        let text = unpacked(body)?;
+    fn read(&self, body: RawBody, token: Option<String>) -> Result<Read, Error> {
+        let text = unpacked(&body)?;
+        let lent = self.budget.lend(text.len() * WEIGHT);
+        let lent = lent.ok_or(Error::Overloaded)?;
+        // From here on there is only what was unpacked.
+        drop(body);
         let sent = Sent::read(&text)?;
         let arrival = Arrival {
             now: Utc::now(),
@@ -168,8 +178,11 @@ impl Service {
             Some(token) => Some(projects.find(&token)?.ok_or_else(invalid_token)?),
             None => None,
         };
-        let mut batches: BTreeMap<ProjectId, Vec<Item>> = BTreeMap::new();
-        let mut outcomes = Vec::with_capacity(sent.items.len());
+        let mut read = Read {
+            batches: BTreeMap::new(),
+            outcomes: Vec::with_capacity(sent.items.len()),
+            _lent: lent,
+        };
         let mut has_token = everywhere.is_some();
         for text in &sent.items {
             let project = match everywhere {
@@ -182,41 +195,56 @@ impl Service {
                     }
                 },
             };
-            let read = Item::read(text, &arrival, Uuid::now_v7);
-            let (uuid, refusal) = match (read, project) {
-                (Ok(item), Some(project)) => {
-                    let uuid = item.uuid.to_string();
-                    batches.entry(project).or_default().push(item);
-                    (Some(uuid), None)
-                }
-                (Ok(item), None) => (Some(item.uuid.to_string()), Some(Refusal::UnknownToken)),
-                (Err(refusal), _) => (ingest::sent_uuid(text), Some(refusal)),
-            };
-            if let Some(refusal) = &refusal {
+            let outcome = read.take(text, project, &arrival);
+            if let Some(refusal) = &outcome.refusal {
                 self.metrics.refused(refusal.reason());
             }
-            outcomes.push(Outcome { uuid, refusal });
+            read.outcomes.push(outcome);
         }
         if !has_token {
             return Err(no_token());
         }
-        if batches.is_empty() && everywhere.is_none() {
+        if read.batches.is_empty() && everywhere.is_none() {
             return Err(invalid_token());
         }
-        self.commit(&batches, outcomes.len())?;
-        Ok(outcomes)
+        let refused = read.outcomes.iter().filter(|one| one.refusal.is_some());
+        match refused.count() {
+            0 => {}
+            count => log::warn!("refused {count} of {} items", read.outcomes.len()),
+        }
+        Ok(read)
     }
+}
 
-    fn commit(&self, batches: &BTreeMap<ProjectId, Vec<Item>>, sent: usize) -> Result<(), Error> {
-        let good: usize = batches.values().map(Vec::len).sum();
-        if good < sent {
-            log::warn!("refused {} of {sent} items", sent - good);
+/// What items take in memory, beside the length of their text as it was sent: the text that is kept, and themselves.
+const WEIGHT: usize = 2;
+
+/// What a request sends.
+struct Read {
+    batches: BTreeMap<ProjectId, Vec<Item>>,
+    outcomes: Vec<Outcome>,
+    /// Given back when the items are kept, or will not be.
+    _lent: Lent,
+}
+
+impl Read {
+    fn take(&mut self, text: &str, project: Option<ProjectId>, arrival: &Arrival) -> Outcome {
+        match (Item::read(text, arrival, Uuid::now_v7), project) {
+            (Ok(item), Some(project)) => {
+                let uuid = Some(item.uuid.to_string());
+                self.batches.entry(project).or_default().push(item);
+                let refusal = None;
+                Outcome { uuid, refusal }
+            }
+            (Ok(item), None) => Outcome {
+                uuid: Some(item.uuid.to_string()),
+                refusal: Some(Refusal::UnknownToken),
+            },
+            (Err(refusal), _) => Outcome {
+                uuid: ingest::sent_uuid(text),
+                refusal: Some(refusal),
+            },
         }
-        for (project, items) in batches {
-            let kept = ingest::keep(&self.store, *project, items)?;
-            self.metrics.kept(&kept);
-        }
-        Ok(())
     }
 }
 
@@ -243,10 +271,7 @@ impl<'a> Projects<'a> {
         }
         let found = match token.contains('\0') || self.known.len() >= MOST_TOKENS {
             true => None,
-            false => {
-                let conn = &mut *self.service.store.connection()?;
-                projects::find_by_token(conn, token)?.map(|project| project.id())
-            }
+            false => self.service.store.project_of_token(token)?,
         };
         self.known.insert(token.to_owned(), found);
         Ok(found)

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::ingest;
 
 /// A compressed body may unpack to so many bytes.
-const UNPACKED: usize = 64 << 20;
+const UNPACKED: usize = 32 << 20;
 /// A batch may hold so many items.
 const MOST_ITEMS: usize = 50_000;
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -187,6 +187,7 @@ mod tests {
             bytes: bytes.to_vec().into(),
             content_type: Some(media_type.to_owned()),
             content_encoding: encoding.map(str::to_owned),
+            lent: None,
         };
         unpacked(&body).map_err(|error| error.to_string())
     }
