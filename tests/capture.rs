@@ -363,6 +363,26 @@ fn there_are_no_flags_and_sdks_are_told_so() {
 }
 
 #[test]
+fn browsers_are_told_what_there_is_and_never_a_script_of_theirs() {
+    let config = send(&Method::GET, request(Method::GET, "/array/phc_x/config"));
+    assert_eq!(config.json()["hasFeatureFlags"], false);
+    let script = |token: &str| {
+        let asked = request(Method::GET, &format!("/array/{token}/config.js"));
+        asked.send().expect("an answer")
+    };
+    let answer = script("phc_x-1");
+    assert_eq!(answer.headers()["content-type"], "application/javascript");
+    let text = answer.text().expect("a script");
+    assert!(
+        text.contains(r#"["phc_x-1"] = {config: {"supportedCompression":["gzip","gzip-js"],"#),
+        "{text}"
+    );
+    for hostile in ["%22%5D;alert(1);//", "a%3C"] {
+        assert_eq!(script(hostile).status(), 404, "{hostile}");
+    }
+}
+
+#[test]
 fn any_page_in_a_browser_may_send_events_and_nothing_else() {
     let preflight = |path: &str| {
         let asked = request(Method::OPTIONS, path)
@@ -371,7 +391,13 @@ fn any_page_in_a_browser_may_send_events_and_nothing_else() {
             .header("access-control-request-headers", "content-type");
         asked.send().expect("an answer")
     };
-    for path in ["/e/", "/batch", "/i/v0/e/?ip=1", "/flags/"] {
+    for path in [
+        "/e/",
+        "/batch",
+        "/i/v0/e/?ip=1",
+        "/flags/",
+        "/array/phc_x/config",
+    ] {
         let answer = preflight(path);
         assert_eq!(answer.status(), 200, "{path}");
         let allowed = answer.headers().get("access-control-allow-origin");

@@ -257,6 +257,8 @@ async fn events_are_captured_under_every_path_and_there_are_no_flags() {
         .await
         .expect("no flags");
     assert!(!none.errors_while_computing_flags);
+    let config = plain.capture_config().token("phc_x").send().await;
+    assert!(!config.expect("a configuration").has_feature_flags);
 }
 
 /// A client, its project's number as text, and a static and a dynamic cohort with people.

@@ -273,6 +273,9 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("flags", 413, |_| send_events("/flags/", &endless())),
     ("decide", 200, |_| send_events("/decide/?v=3", "{}")),
     ("decide", 413, |_| send_events("/decide/", &endless())),
+    ("capture_config", 200, |p| {
+        elsewhere_get(p, "/array/phc_x/config")
+    }),
 ];
 
 const ADD: &str = "cohorts/1/add_persons_to_static_cohort/";

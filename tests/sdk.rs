@@ -1,5 +1,6 @@
-//! The unmodified `posthog` SDK as the sender, where Python and the SDK are.
+//! Unmodified SDKs as the senders, where they are: `posthog` for Python, `posthog-node`, and `posthog-js` in a browser.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +11,7 @@ use cohorts_client::{Client, types};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 
-use crate::harness::{any_of, did, key, person, scratch_dir, start};
+use crate::harness::{Project, any_of, did, key, person, scratch_dir, start};
 
 /// What a script says to mean that it cannot run here.
 const SKIPPED: i32 = 77;
@@ -58,6 +59,73 @@ fn what_the_sdk_sends_compressed_is_what_a_cohort_holds() {
 #[test]
 fn what_the_sdk_sends_by_its_newer_protocol_is_what_a_cohort_holds() {
     sdk_to_cohort(&["--protocol=v1"]);
+}
+
+#[test]
+fn what_the_sdk_for_node_sends_is_what_is_there_whatever_fails_on_the_way() {
+    let mut sender = Command::new("node");
+    sender.arg(script("sdk/posthog_node.mjs"));
+    sdk_through_failures("node", sender);
+}
+
+#[test]
+fn what_the_sdk_for_node_sends_by_its_newer_protocol_is_what_is_there() {
+    let mut sender = Command::new("node");
+    sender.arg(script("sdk/posthog_node.mjs"));
+    sender.env("POSTHOG_CAPTURE_MODE", "v1");
+    sdk_through_failures("node", sender);
+}
+
+#[test]
+fn what_the_sdk_for_browsers_sends_is_what_is_there_whatever_fails_on_the_way() {
+    let mut sender = Command::new("python3");
+    sender.arg(script("sdk/posthog_browser.py"));
+    if let Some(chromium) = std::env::var_os("COHORTS_TEST_CHROMIUM") {
+        sender.arg("--chromium").arg(chromium);
+    }
+    sdk_through_failures("chromium", sender);
+}
+
+/// Has an SDK send through a proxy that refuses some requests and loses some answers, and compares what is there
+/// with what the script says.
+fn sdk_through_failures(need: &str, mut sender: Command) {
+    let project = Project::new();
+    sender.args([&project.server.url(), &project.token]);
+    let Some(said) = outcome(need, sender) else {
+        return;
+    };
+    let sent: Value = serde_json::from_str(&said).expect("a line of JSON");
+    assert!(sent["refused_by_proxy"].as_i64() > Some(0), "{sent}");
+    let people = sent["people"].as_array().expect("people");
+    let page = project.get("persons/?limit=100").json();
+    assert_eq!(
+        page["results"].as_array().map(Vec::len),
+        Some(people.len()),
+        "{page}"
+    );
+    for expected in people {
+        let first = expected["distinct_ids"][0].as_str().expect("an id");
+        let found = project.get(&format!("persons/?distinct_id={first}")).json();
+        let found = &found["results"][0];
+        assert_eq!(found["distinct_ids"], expected["distinct_ids"]);
+        // SDKs for browsers tell more of people than they are asked to.
+        for (name, value) in expected["properties"].as_object().expect("properties") {
+            assert_eq!(&found["properties"][name], value, "{name} of {first}");
+        }
+    }
+    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    for event in sent["events"].as_array().expect("events") {
+        let text = |name: &str| event[name].as_str().expect("a text");
+        *counts.entry((text("event"), text("person"))).or_default() += 1;
+    }
+    for ((event, id), times) in counts {
+        let done = json!({"type": "behavioral", "key": event, "value": "performed_event_multiple",
+            "event_type": "events", "time_value": 90, "time_interval": "day",
+            "operator": "exact", "operator_value": times});
+        let all = json!({"properties": {"type": "AND", "values": [done, person("distinct_id", "exact", id)]}});
+        let preview = project.post("cohorts/preview/", json!({"filters": all}));
+        assert_eq!(preview.json()["count"], 1, "{event} of {id}, {times} times");
+    }
 }
 
 fn sdk_to_cohort(flags: &[&str]) {

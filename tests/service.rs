@@ -47,7 +47,15 @@ fn the_own_endpoints_are_described_apart_from_the_contract() {
         .expect("paths")
         .keys()
         .collect();
-    assert_eq!(paths, ["/_livez", "/_readyz", "/metrics"]);
+    assert_eq!(
+        paths,
+        [
+            "/_livez",
+            "/_readyz",
+            "/array/{token}/config.js",
+            "/metrics"
+        ]
+    );
 }
 
 #[test]

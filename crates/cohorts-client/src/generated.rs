@@ -663,6 +663,20 @@ pub mod types {
             Default::default()
         }
     }
+    /// What SDKs in browsers may do. What is not named is not offered.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CaptureConfig {
+        /// Always false.
+        #[serde(rename = "hasFeatureFlags")]
+        pub has_feature_flags: bool,
+        #[serde(rename = "supportedCompression")]
+        pub supported_compression: ::std::vec::Vec<::std::string::String>,
+    }
+    impl CaptureConfig {
+        pub fn builder() -> builder::CaptureConfig {
+            Default::default()
+        }
+    }
     /// Something that a person did.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
@@ -4785,6 +4799,75 @@ pub mod types {
                     timestamp: Ok(value.timestamp),
                     token: Ok(value.token),
                     uuid: Ok(value.uuid),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct CaptureConfig {
+            has_feature_flags: ::std::result::Result<bool, ::std::string::String>,
+            supported_compression: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CaptureConfig {
+            fn default() -> Self {
+                Self {
+                    has_feature_flags: Err(
+                        "no value supplied for has_feature_flags".to_string(),
+                    ),
+                    supported_compression: Err(
+                        "no value supplied for supported_compression".to_string(),
+                    ),
+                }
+            }
+        }
+        impl CaptureConfig {
+            pub fn has_feature_flags<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.has_feature_flags = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for has_feature_flags: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn supported_compression<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.supported_compression = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for supported_compression: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CaptureConfig> for super::CaptureConfig {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CaptureConfig,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    has_feature_flags: value.has_feature_flags?,
+                    supported_compression: value.supported_compression?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CaptureConfig> for CaptureConfig {
+            fn from(value: super::CaptureConfig) -> Self {
+                Self {
+                    has_feature_flags: Ok(value.has_feature_flags),
+                    supported_compression: Ok(value.supported_compression),
                 }
             }
         }
@@ -10938,6 +11021,25 @@ impl Client {
     pub fn decide(&self) -> builder::Decide<'_> {
         builder::Decide::new(self)
     }
+    /// What SDKs in browsers may do
+    ///
+    /// Asked for by SDKs in browsers when they start: bodies may be compressed, and there are no flags.
+    /// The same is there as a script under `/array/{token}/config.js`.
+    ///
+    ///
+    /// Sends a `GET` request to `/array/{token}/config/`
+    ///
+    /// Arguments:
+    /// - `token`: The token of the project, `phc_…`. It is not looked up.
+    /// ```text
+    /// let response = client.capture_config()
+    ///     .token(token)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn capture_config(&self) -> builder::CaptureConfig<'_> {
+        builder::CaptureConfig::new(self)
+    }
 }
 
 /// Types for composing operation parameters.
@@ -14679,6 +14781,87 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "decide",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::capture_config`]
+    ///
+    /// [`Client::capture_config`]: super::Client::capture_config
+    #[derive(Debug, Clone)]
+    pub struct CaptureConfig<'a> {
+        client: &'a super::Client,
+        token: Result<::std::string::String, String>,
+    }
+    impl<'a> CaptureConfig<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                token: Err("token was not initialized".to_string()),
+            }
+        }
+        pub fn token<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.token = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for token failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/array/{token}/config/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CaptureConfig>, Error<types::Error>> {
+            let Self { client, token } = self;
+            let token = token.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/array/{}/config/", client.baseurl, encode_path(& token.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "capture_config",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

@@ -27,6 +27,7 @@ mod projects;
 mod sheet;
 mod uploads;
 
+pub use capture::config_script;
 use links::Links;
 pub use links::Origin;
 

@@ -11,7 +11,7 @@ use actix_web::{Error as ActixError, HttpResponse, web};
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use utoipa::OpenApi;
 
-use crate::handlers::Service;
+use crate::handlers::{Service, config_script};
 use crate::request_id::RequestId;
 use crate::store;
 use crate::swagger;
@@ -29,6 +29,7 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
             .service(web::resource("/_livez").get(livez))
             .service(web::resource("/_readyz").get(readyz))
             .service(web::resource("/metrics").get(metrics))
+            .service(web::resource("/array/{token}/config.js").get(capture_config_script))
             .configure(swagger::configure)
             .configure(configure::<Service>)
             .configure(unknown_path::<Service>);
@@ -49,13 +50,13 @@ pub fn cross_origin() -> Cors {
 fn is_capture(path: &str) -> bool {
     let bare = path.strip_suffix('/').unwrap_or(path);
     let mut capture = OPERATIONS.iter().filter(|one| one.tag == "capture");
-    capture.any(|one| one.path.strip_suffix('/') == Some(bare))
+    bare.starts_with("/array/") || capture.any(|one| one.path.strip_suffix('/') == Some(bare))
 }
 
 /// The service's own endpoints, which belong to no contract.
 #[derive(OpenApi)]
 #[openapi(
-    paths(livez, readyz, metrics),
+    paths(livez, readyz, metrics, capture_config_script),
     info(
         title = "Cohorts: the service's own endpoints",
         description = "For whoever operates the service. None of them wants a key."
@@ -93,6 +94,26 @@ async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Err
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))
+}
+
+/// What SDKs in browsers may do, as the script that they load first.
+#[utoipa::path(
+    get, path = "/array/{token}/config.js", tag = "capture",
+    params(("token" = String, Path, description = "The token of a project, which is not looked up.")),
+    responses(
+        (status = 200, description = "The same for every project.", body = String),
+        (status = 404, description = "That is no token.", body = String),
+    )
+)]
+async fn capture_config_script(token: web::Path<String>) -> HttpResponse {
+    match config_script(&token) {
+        Some(script) => HttpResponse::Ok()
+            .content_type("application/javascript")
+            .body(script),
+        None => HttpResponse::NotFound()
+            .content_type("text/plain")
+            .body("that is no token\n"),
+    }
 }
 
 /// Gives the request an id, counts it, and logs it. The query is left out of the log, as it may hold a key.

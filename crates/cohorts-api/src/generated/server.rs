@@ -233,6 +233,13 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/decide/",
         scopes: &[],
     },
+    Operation {
+        id: "capture_config",
+        tag: "capture",
+        method: "GET",
+        path: "/array/{token}/config/",
+        scopes: &[],
+    },
 ];
 
 /// Sets of people, by criteria (dynamic) or by list (static).
@@ -616,6 +623,16 @@ pub trait CaptureApi: Api {
         &self,
         request: DecideRequest,
     ) -> impl Future<Output = Result<DecideResponse, Self::Error>>;
+    /// What SDKs in browsers may do
+    ///
+    /// Asked for by SDKs in browsers when they start: bodies may be compressed, and there are no flags.
+    /// The same is there as a script under `/array/{token}/config.js`.
+    ///
+    /// `GET /array/{token}/config/`
+    fn capture_config(
+        &self,
+        request: CaptureConfigRequest,
+    ) -> impl Future<Output = Result<CaptureConfigResponse, Self::Error>>;
 }
 
 /// What `cohorts_list` takes from the path.
@@ -2380,6 +2397,52 @@ impl DecideResponse {
     }
 }
 
+/// What `capture_config` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptureConfigPath {
+    /// The token of the project, `phc_…`. It is not looked up.
+    pub token: String,
+}
+
+impl CaptureConfigPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            token: path_text(request, "token"),
+        })
+    }
+}
+
+/// What `capture_config` is asked.
+#[derive(Debug, Clone)]
+pub struct CaptureConfigRequest {
+    pub path: CaptureConfigPath,
+    pub http: RequestHead,
+}
+
+impl CaptureConfigRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CaptureConfigPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `capture_config` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum CaptureConfigResponse {
+    /// The same for every project.
+    Status200(types::CaptureConfig),
+}
+
+impl CaptureConfigResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
 static COHORT_CREATE_FIELDS: &[Field] = &[
     Field {
         name: "name",
@@ -3248,6 +3311,12 @@ where
                 routes,
             ),
         );
+    let paths = ["/array/{token}/config/", "/array/{token}/config"];
+    let routes = [
+        web::get().to(capture_config::<A>),
+        web::head().to(capture_config::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", None, routes));
     let paths = ["/batch/", "/batch"];
     let routes = [web::post().to(capture_batch::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
@@ -3709,4 +3778,14 @@ async fn decide<A: CaptureApi>(
     let raw = RawBody::read(&request, payload).await.map_err(reject)?;
     let request = DecideRequest::read(request, raw).map_err(reject)?;
     Ok(api.decide(request).await?.into_http())
+}
+
+async fn capture_config<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let request = CaptureConfigRequest::read(request).map_err(reject)?;
+    Ok(api.capture_config(request).await?.into_http())
 }

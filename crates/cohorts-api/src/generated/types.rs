@@ -421,6 +421,16 @@ impl ::std::convert::TryFrom<::std::string::String> for CaptureAnswerStatus {
     }
 }
 
+/// What SDKs in browsers may do. What is not named is not offered.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CaptureConfig {
+    #[serde(rename = "supportedCompression")]
+    pub supported_compression: ::std::vec::Vec<::std::string::String>,
+    /// Always false.
+    #[serde(rename = "hasFeatureFlags")]
+    pub has_feature_flags: bool,
+}
+
 /// A named set of people.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Cohort {

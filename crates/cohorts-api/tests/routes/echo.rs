@@ -156,6 +156,7 @@ impl CaptureApi for Echo {
         capture_analytics(CaptureAnalyticsRequest) -> CaptureAnalyticsResponse,
         flags(FlagsRequest) -> FlagsResponse,
         decide(DecideRequest) -> DecideResponse,
+        capture_config(CaptureConfigRequest) -> CaptureConfigResponse,
     }
 
     async fn capture_batch(

@@ -7,14 +7,14 @@ use actix_web::web;
 use chrono::Utc;
 use cohorts_api::types::{
     AnalyticsAnswer, AnalyticsResult, AnalyticsResultResult, CaptureAnswer, CaptureAnswerStatus,
-    NoFlags,
+    CaptureConfig, NoFlags,
 };
 use cohorts_api::{
     CaptureAnalyticsRequest, CaptureAnalyticsResponse, CaptureApi, CaptureBatchRequest,
-    CaptureBatchResponse, CaptureERequest, CaptureEResponse, CaptureEventRequest,
-    CaptureEventResponse, CaptureIRequest, CaptureIResponse, CaptureTrackRequest,
-    CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest, FlagsResponse, Lent,
-    RawBody, RawJson, RequestHead,
+    CaptureBatchResponse, CaptureConfigRequest, CaptureConfigResponse, CaptureERequest,
+    CaptureEResponse, CaptureEventRequest, CaptureEventResponse, CaptureIRequest, CaptureIResponse,
+    CaptureTrackRequest, CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest,
+    FlagsResponse, Lent, RawBody, RawJson, RequestHead,
 };
 use futures::future::try_join_all;
 use serde::Deserialize;
@@ -102,6 +102,13 @@ impl CaptureApi for Service {
         }))
     }
 
+    async fn capture_config(
+        &self,
+        _request: CaptureConfigRequest,
+    ) -> Result<CaptureConfigResponse, Error> {
+        Ok(CaptureConfigResponse::Status200(config()))
+    }
+
     async fn flags(&self, _request: FlagsRequest) -> Result<FlagsResponse, Error> {
         Ok(FlagsResponse::Status200(no_flags()))
     }
@@ -109,6 +116,30 @@ impl CaptureApi for Service {
     async fn decide(&self, _request: DecideRequest) -> Result<DecideResponse, Error> {
         Ok(DecideResponse::Status200(no_flags()))
     }
+}
+
+fn config() -> CaptureConfig {
+    CaptureConfig {
+        supported_compression: compressions(),
+        has_feature_flags: false,
+    }
+}
+
+/// What SDKs in browsers load as a script, for a token that is no script itself.
+pub fn config_script(token: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !token.bytes().all(fits) {
+        return None;
+    }
+    let config = serde_json::to_string(&config()).ok()?;
+    Some(format!(
+        "(window._POSTHOG_REMOTE_CONFIG = window._POSTHOG_REMOTE_CONFIG || {{}})[\"{token}\"] = \
+         {{config: {config}, siteApps: []}};\n"
+    ))
+}
+
+fn compressions() -> Vec<String> {
+    vec!["gzip".to_owned(), "gzip-js".to_owned()]
 }
 
 fn no_flags() -> NoFlags {
@@ -119,7 +150,7 @@ fn no_flags() -> NoFlags {
         feature_flag_payloads: nothing(),
         errors_while_computing_flags: false,
         request_id: Uuid::new_v4(),
-        supported_compression: vec!["gzip".to_owned(), "gzip-js".to_owned()],
+        supported_compression: compressions(),
         session_recording: false,
         site_apps: Vec::new(),
     }
