@@ -27,6 +27,9 @@ struct Waiting {
     done: oneshot::Sender<Result<(), Error>>,
 }
 
+/// What a request is told in the end.
+type Outcome = oneshot::Receiver<Result<(), Error>>;
+
 #[derive(Default)]
 struct Queues {
     waiting: HashMap<ProjectId, VecDeque<Waiting>>,
@@ -49,8 +52,13 @@ pub struct Intake(Arc<Shared>);
 impl Intake {
     /// Returns when the items are committed.
     pub async fn keep(&self, project: ProjectId, items: Vec<Item>) -> Result<(), Error> {
+        let outcome = self.push(project, items)?;
+        outcome.await.map_err(|_| Error::Unavailable)?
+    }
+
+    fn push(&self, project: ProjectId, items: Vec<Item>) -> Result<Outcome, Error> {
         let (done, outcome) = oneshot::channel();
-        let mut queues = self.queues();
+        let queues = &mut *self.queues();
         if queues.is_closed {
             return Err(Error::Unavailable);
         }
@@ -60,8 +68,7 @@ impl Intake {
             queues.ready.push_back(project);
             self.0.changed.notify_one();
         }
-        drop(queues);
-        outcome.await.map_err(|_| Error::Unavailable)?
+        Ok(outcome)
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues> {
