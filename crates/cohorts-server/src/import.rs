@@ -1,10 +1,15 @@
 //! People and events from files: NDJSON in the wire format of a batch's items, the way that captured events come.
 
-use anyhow::{Context, bail};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+
+use anyhow::{Context, anyhow, bail};
 use uuid::Uuid;
 
 use crate::Data;
-use crate::ingest::{self, Arrival, Item};
+use crate::ingest::{self, Arrival, Denied, Item, Kept};
 use crate::progress::Progress;
 use crate::store::{ProjectId, projects};
 
@@ -12,8 +17,9 @@ mod reader;
 
 use reader::{Line, Lines};
 
-/// Items of one commit.
-const BATCH: usize = 2_000;
+/// Items of one commit, and the length of their lines together.
+const BATCH: usize = 40_000;
+const BATCH_BYTES: usize = 24 << 20;
 /// Bad lines that are named; the others are only counted.
 const NAMED: u64 = 20;
 
@@ -26,6 +32,16 @@ pub struct Imported {
     pub known: u64,
     /// Lines that cannot be read as an item.
     pub refused: u64,
+    /// What events asked of people and did not get.
+    pub denied: Denied,
+}
+
+impl Imported {
+    fn add(&mut self, items: usize, kept: &Kept) {
+        self.added += kept.added as u64;
+        self.known += (items - kept.added) as u64;
+        self.denied.add(kept.denied);
+    }
 }
 
 /// Imports files into a project; `-` is standard input. A line that cannot be read is named on standard error and
@@ -42,6 +58,7 @@ pub fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Imp
     Ok(imported)
 }
 
+/// One thread reads and another writes.
 fn import_lines(
     data: &Data,
     project: ProjectId,
@@ -50,26 +67,67 @@ fn import_lines(
 ) -> anyhow::Result<()> {
     let name = lines.name().to_owned();
     let read = lines.progress();
-    let mut progress = Progress::new(&name, read.total());
+    let progress = Mutex::new(Progress::new(&name, read.total()));
+    let refused = AtomicU64::new(0);
+    let (send, batches) = mpsc::sync_channel::<Vec<Item>>(1);
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let send = send;
+            let refuse = |line: u64, why: anyhow::Error| {
+                if refused.fetch_add(1, Ordering::Relaxed) < NAMED {
+                    lock(&progress).say(&format!("{name}, line {line}: {why}"));
+                }
+            };
+            read_lines(project, lines, &send, refuse)
+        });
+        for batch in batches {
+            let kept = ingest::keep_many(&data.store, project, &batch)?;
+            imported.add(batch.len(), &kept);
+            let events = imported.added + imported.known;
+            lock(&progress).set(read.read(), format!("{events} events"));
+        }
+        let ended = reading.join();
+        ended.map_err(|_| anyhow!("the reading thread panicked"))?
+    })?;
+    imported.refused += refused.into_inner();
+    Ok(())
+}
+
+fn lock<'a>(progress: &'a Mutex<Progress>) -> MutexGuard<'a, Progress> {
+    progress
+        .lock()
+        .expect("nothing panics while it shows progress")
+}
+
+/// Ends early where nobody takes the batches any more.
+fn read_lines(
+    project: ProjectId,
+    lines: Lines,
+    send: &SyncSender<Vec<Item>>,
+    refuse: impl Fn(u64, anyhow::Error),
+) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut size = 0;
     for line in lines {
         let line = line?;
         match item(project, &line) {
-            Ok(item) => batch.push(item),
-            Err(why) => {
-                imported.refused += 1;
-                if imported.refused <= NAMED {
-                    progress.say(&format!("{name}, line {}: {why}", line.number));
-                }
+            Ok(item) => {
+                size += line.text.len();
+                batch.push(item);
+            }
+            Err(why) => refuse(line.number, why),
+        }
+        if batch.len() == BATCH || size > BATCH_BYTES {
+            size = 0;
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            if send.send(full).is_err() {
+                return Ok(());
             }
         }
-        if batch.len() == BATCH {
-            keep(data, project, &mut batch, imported)?;
-            let events = imported.added + imported.known;
-            progress.set(read.read(), format!("{events} events"));
-        }
     }
-    keep(data, project, &mut batch, imported)
+    // Whoever does not take it has failed, and says why.
+    let _ = send.send(batch);
+    Ok(())
 }
 
 fn item(project: ProjectId, line: &Line) -> anyhow::Result<Item> {
@@ -81,17 +139,4 @@ fn item(project: ProjectId, line: &Line) -> anyhow::Result<Item> {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
     };
     Item::read(text, &Arrival::of_file(), identity).map_err(|refusal| anyhow::anyhow!("{refusal}"))
-}
-
-fn keep(
-    data: &Data,
-    project: ProjectId,
-    batch: &mut Vec<Item>,
-    imported: &mut Imported,
-) -> anyhow::Result<()> {
-    let added = ingest::keep(&data.store, project, batch)?.added as u64;
-    imported.added += added;
-    imported.known += batch.len() as u64 - added;
-    batch.clear();
-    Ok(())
 }

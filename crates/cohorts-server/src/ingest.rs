@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::store::events::{self, NewEvent, Told};
 use crate::store::persons::{self, Owner, Person};
-use crate::store::{Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
+use crate::store::{self, Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
 
 mod intake;
 mod item;
@@ -25,7 +25,7 @@ mod people;
 pub use intake::{Intake, Writers};
 pub use item::{Arrival, Item, LONGEST_NAME, Refusal, instant, sent_uuid};
 pub use people::Denied;
-use people::{People, Written, new_person};
+use people::{People, Placed, Written, new_person};
 
 /// A lost connection or a conflict is tried again that often.
 const TRIES: u32 = 3;
@@ -57,6 +57,23 @@ pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, E
     })
 }
 
+/// As `keep`, for a batch of many thousands which nobody waits for: its events are written by two connections at once,
+/// and those of one half may be seen before the others. The log tells of the batch when all of it is there.
+pub fn keep_many(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
+    if items.is_empty() {
+        return Ok(Kept::default());
+    }
+    retried(|| {
+        let mut batch = Batch::new(store, project, items);
+        batch.splits = true;
+        match batch.commit() {
+            // Few batches are like this, and none is large for it.
+            Err(Error::Unavailable) if batch.merges => keep(store, project, items),
+            done => done,
+        }
+    })
+}
+
 /// Repeats work that can be repeated, where the database was not available or somebody else was in the way.
 pub fn retried<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut tries = 1;
@@ -76,24 +93,40 @@ struct Batch<'a> {
     store: &'a Store,
     project: ProjectId,
     place: Place,
-    items: &'a [Item],
-    ids: BTreeSet<&'a str>,
+    items: Vec<Placed<'a>>,
+    /// Every id that the items name, once.
+    ids: Vec<&'a str>,
     /// Whether the project is locked, and others cannot change its lists of people.
     locks: bool,
+    /// Whether what is written is committed in parts, before the log tells of it.
+    splits: bool,
     /// Whether it was found that people who were there before become one.
     merges: bool,
 }
 
 impl<'a> Batch<'a> {
     fn new(store: &'a Store, project: ProjectId, items: &'a [Item]) -> Self {
-        let told = |item: &'a Item| [Some(&*item.distinct_id), item.other_id.as_deref()];
+        let mut ids = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut place = |id: &'a str| {
+            *places.entry(id).or_insert_with(|| {
+                ids.push(id);
+                ids.len() - 1
+            })
+        };
+        let placed = items.iter().map(|item| Placed {
+            item,
+            id: place(&item.distinct_id),
+            other_id: item.other_id.as_deref().map(&mut place),
+        });
         Self {
+            items: placed.collect(),
             store,
             project,
             place: project.place(),
-            items,
-            ids: items.iter().flat_map(told).flatten().collect(),
+            ids,
             locks: false,
+            splits: false,
             merges: false,
         }
     }
@@ -101,12 +134,16 @@ impl<'a> Batch<'a> {
     fn commit(&mut self) -> Result<Kept, Error> {
         let (store, place) = (self.store, self.place);
         let conn = &mut *store.connection()?;
-        let known = store.ids.owners(place, self.ids.iter().copied()).len();
-        let free = store.numbers.take(conn, place, self.ids.len() - known)?;
-        let (added, written) = conn
-            .build_transaction()
-            .run(|conn| self.write(conn, free))?;
-        store.ids.keep(place, written.owners.into_iter());
+        let kept = store.ids.owners(place, &self.ids);
+        let unknown = kept.iter().filter(|owner| owner.is_none()).count();
+        let free = store.numbers.take(conn, place, unknown)?;
+        let write = |conn: &mut Conn| self.write(conn, kept.clone(), free);
+        let (added, written) = conn.build_transaction().run(write)?;
+        let known = kept.iter().map(Option::is_some);
+        let owners = self.ids.iter().zip(&written.owners).zip(known);
+        let new = owners.filter(|(_, known)| !known);
+        let new = new.filter_map(|((id, owner), _)| Some((*id, (*owner)?)));
+        store.ids.keep(place, new);
         store.numbers.give_back(place, written.free);
         let denied = written.denied;
         Ok(Kept { added, denied })
@@ -115,8 +152,9 @@ impl<'a> Batch<'a> {
     fn write(
         &mut self,
         conn: &mut Conn,
+        mut kept: Vec<Option<u32>>,
         free: VecDeque<i64>,
-    ) -> Result<(usize, Written<'a>), Error> {
+    ) -> Result<(usize, Written), Error> {
         let place = self.place;
         if self.locks {
             projects::lock(conn, self.project)?;
@@ -124,12 +162,13 @@ impl<'a> Batch<'a> {
         // From here to the commit nobody else writes people or events of the project.
         let batch = events::raise_head(conn, place)?;
         self.store.ids.refresh(conn, place, batch - 1)?;
-        let owners = self.owners(conn)?;
+        self.store.ids.check(place, &mut kept);
+        let owners = self.owners(conn, &kept)?;
         let items = self.new_items(conn)?;
         let mut people = People::new(owners, free);
         let told = people.told(&items);
         people.add(persons::of_numbers(conn, place, &told)?);
-        let numbers = items.iter().map(|item| people.take(item));
+        let numbers = items.iter().map(|placed| people.take(placed));
         // Somebody was deleted since it was counted how many numbers are needed: the next try takes more.
         let numbers = numbers.collect::<Result<Vec<i64>, _>>();
         let numbers = numbers.map_err(|_| Error::Unavailable)?;
@@ -139,46 +178,86 @@ impl<'a> Batch<'a> {
         }
         let numbers: Vec<i64> = numbers.iter().map(|number| people.now(*number)).collect();
         let written = people.written();
-        write_people(conn, self.project, batch, &written)?;
         let rows = items.into_iter().zip(numbers);
         let rows: Vec<NewEvent<'_>> = rows
-            .map(|(item, number)| row(place, batch, item, number))
+            .map(|(placed, number)| row(place, batch, placed.item, number))
             .collect();
-        Ok((events::append(conn, &rows)?, written))
+        if self.splits {
+            self.write_apart(batch, &written, &rows)?;
+        } else {
+            self.write_people(conn, batch, &written)?;
+            events::append(conn, &rows)?;
+        }
+        Ok((rows.len(), written))
     }
 
-    /// Whose the ids of the batch are, where they are anybody's.
-    fn owners(&self, conn: &mut Conn) -> Result<HashMap<&'a str, Owner>, Error> {
-        let kept = self.store.ids.owners(self.place, self.ids.iter().copied());
-        let asked: Vec<&str> = self
-            .ids
-            .iter()
-            .copied()
-            .filter(|id| !kept.contains_key(id))
+    /// People first, then the events. If that ends halfway, what is there is found when the batch is sent again.
+    fn write_apart(
+        &self,
+        batch: i64,
+        written: &Written,
+        rows: &[NewEvent<'_>],
+    ) -> Result<(), Error> {
+        let (one, other) = rows.split_at(rows.len() / 2);
+        let store = self.store;
+        let mut first = store.connection()?;
+        let mut second = store.connection()?;
+        store::transaction(&mut first, |conn| self.write_people(conn, batch, written))?;
+        thread::scope(|scope| {
+            let other = scope.spawn(|| events::append(&mut second, other));
+            let one = events::append(&mut first, one);
+            let other = other
+                .join()
+                .map_err(|_| anyhow::anyhow!("a writer panicked"))?;
+            one?;
+            other?;
+            Ok(())
+        })
+    }
+
+    /// Whose the ids of the batch are, where they are anybody's: `kept` is true, and the others are asked for.
+    fn owners(&self, conn: &mut Conn, kept: &[Option<u32>]) -> Result<Vec<Option<Owner>>, Error> {
+        let all = || self.ids.iter().zip(kept);
+        let asked: Vec<&str> = all()
+            .filter(|(_, kept)| kept.is_none())
+            .map(|(id, _)| *id)
             .collect();
-        let mut found = match asked.is_empty() {
+        let found = match asked.is_empty() {
             true => HashMap::new(),
             false => persons::owners(conn, self.place, &asked)?,
         };
-        let is_person = true;
-        let kept = kept
-            .into_iter()
-            .map(|(id, number)| (id, Owner { number, is_person }));
-        let mut owners: HashMap<&'a str, Owner> = kept.collect();
-        owners.extend(
-            asked
-                .into_iter()
-                .filter_map(|id| Some((id, found.remove(id)?))),
-        );
-        Ok(owners)
+        let owner = |(id, kept): (&&str, &Option<u32>)| match kept {
+            Some(number) => Some(Owner {
+                number: i64::from(*number),
+                is_person: true,
+            }),
+            None => found.get(*id).copied(),
+        };
+        Ok(all().map(owner).collect())
     }
 
     /// The items that are not in the log yet, each once. What is told again must not undo what was told since.
-    fn new_items(&self, conn: &mut Conn) -> Result<Vec<&'a Item>, Error> {
-        let uuids: Vec<Uuid> = self.items.iter().map(|item| item.uuid).collect();
+    fn new_items(&self, conn: &mut Conn) -> Result<Vec<Placed<'a>>, Error> {
+        let uuids: Vec<Uuid> = self.items.iter().map(|placed| placed.item.uuid).collect();
         let mut seen = events::known(conn, self.place, &uuids)?;
-        let items = self.items.iter().filter(|item| seen.insert(item.uuid));
-        Ok(items.collect())
+        let new = |placed: &&Placed<'a>| seen.insert(placed.item.uuid);
+        Ok(self.items.iter().filter(new).copied().collect())
+    }
+
+    fn write_people(&self, conn: &mut Conn, batch: i64, written: &Written) -> Result<(), Error> {
+        let place = self.place;
+        if !written.merged.is_empty() {
+            persons::merge(conn, place, &written.merged)?;
+            forgotten::record_merged(conn, place, batch, &written.merged)?;
+            follow_in_lists(conn, self.project, &written.merged)?;
+        }
+        let new_ids = written.new_ids.iter();
+        let new_ids: Vec<(&str, i64)> = new_ids
+            .map(|(id, number)| (self.ids[*id], *number))
+            .collect();
+        persons::add_ids(conn, place, &new_ids)?;
+        persons::add(conn, place, batch, &written.new)?;
+        Ok(persons::update(conn, place, batch, &written.changed)?)
     }
 }
 
@@ -192,23 +271,6 @@ fn row(place: Place, batch: i64, item: &Item, number: i64) -> NewEvent<'_> {
         properties: &item.properties,
     };
     NewEvent::new(place, batch, told)
-}
-
-fn write_people(
-    conn: &mut Conn,
-    project: ProjectId,
-    batch: i64,
-    written: &Written<'_>,
-) -> Result<(), Error> {
-    let place = project.place();
-    if !written.merged.is_empty() {
-        persons::merge(conn, place, &written.merged)?;
-        forgotten::record_merged(conn, place, batch, &written.merged)?;
-        follow_in_lists(conn, project, &written.merged)?;
-    }
-    persons::add_ids(conn, place, &written.new_ids)?;
-    persons::add(conn, place, batch, &written.new)?;
-    Ok(persons::update(conn, place, batch, &written.changed)?)
 }
 
 /// Whoever was merged stands in every list of people as whom they were merged into.
@@ -260,7 +322,7 @@ pub fn make_people(
         let batch = events::raise_head(conn, place)?;
         let asked: Vec<&str> = ids.iter().copied().collect();
         let owners = persons::owners(conn, place, &asked)?;
-        let mut new_ids = BTreeMap::new();
+        let mut new_ids = Vec::new();
         let mut people = BTreeMap::new();
         let mut known = HashMap::new();
         for id in ids {
@@ -268,7 +330,7 @@ pub fn make_people(
                 Some(owner) => (owner.number, owner.is_person),
                 None => {
                     let number = free.pop_front().ok_or(Error::Unavailable)?;
-                    new_ids.insert(id, number);
+                    new_ids.push((id, number));
                     (number, false)
                 }
             };

@@ -83,39 +83,56 @@ pub struct Denied {
     pub properties: u64,
 }
 
+impl Denied {
+    pub fn add(&mut self, other: Self) {
+        self.merges += other.merges;
+        self.properties += other.properties;
+    }
+}
+
 /// There are fewer free numbers than new people.
 #[derive(Debug)]
 pub struct NoNumber;
 
-pub struct People<'a> {
-    owners: HashMap<&'a str, Owner>,
+/// An item and its ids, by their places among those of the batch.
+#[derive(Clone, Copy)]
+pub struct Placed<'a> {
+    pub item: &'a Item,
+    pub id: usize,
+    pub other_id: Option<usize>,
+}
+
+/// Ids are named by their places among those of the batch.
+pub struct People {
+    owners: Vec<Option<Owner>>,
     /// Numbers that nobody has yet.
     free: VecDeque<i64>,
     /// Those of them that somebody got in this batch.
     taken: HashSet<i64>,
     someone: HashMap<i64, Someone>,
-    new_ids: BTreeMap<&'a str, i64>,
+    /// Ids that nobody had, and whose they are.
+    new_ids: BTreeMap<usize, i64>,
     /// Numbers of this batch that are nobody's any longer, and whose they have become.
     merged: HashMap<i64, i64>,
     denied: Denied,
 }
 
 /// What is to be written.
-pub struct Written<'a> {
+pub struct Written {
     /// By rising number, like those who are changed.
     pub new: Vec<Person>,
     pub changed: Vec<Person>,
-    pub new_ids: BTreeMap<&'a str, i64>,
+    pub new_ids: BTreeMap<usize, i64>,
     /// Who was in the database and is merged into somebody else, by rising number.
     pub merged: Vec<(i64, i64)>,
-    /// The ids of the batch whose person there is.
-    pub owners: Vec<(&'a str, i64)>,
+    /// The person of each id.
+    pub owners: Vec<Option<i64>>,
     pub free: VecDeque<i64>,
     pub denied: Denied,
 }
 
-impl<'a> People<'a> {
-    pub fn new(owners: HashMap<&'a str, Owner>, free: VecDeque<i64>) -> Self {
+impl People {
+    pub fn new(owners: Vec<Option<Owner>>, free: VecDeque<i64>) -> Self {
         Self {
             owners,
             free,
@@ -128,10 +145,10 @@ impl<'a> People<'a> {
     }
 
     /// The numbers of people whom the items tell something of: they must be added before the items are.
-    pub fn told(&self, items: &[&'a Item]) -> Vec<i64> {
-        let tells = items.iter().filter(|item| item.tells_of_person());
-        let ids = tells.flat_map(|item| [Some(&item.distinct_id), item.other_id.as_ref()]);
-        let owners = ids.flatten().filter_map(|id| self.owners.get(id.as_str()));
+    pub fn told(&self, items: &[Placed<'_>]) -> Vec<i64> {
+        let tells = items.iter().filter(|placed| placed.item.tells_of_person());
+        let ids = tells.flat_map(|placed| [Some(placed.id), placed.other_id]);
+        let owners = ids.flatten().filter_map(|id| self.owners[id]);
         let people = owners.filter(|owner| owner.is_person);
         let numbers: HashSet<i64> = people.map(|owner| owner.number).collect();
         numbers.into_iter().collect()
@@ -146,19 +163,19 @@ impl<'a> People<'a> {
     }
 
     /// Takes in an item, and gives the number that it stands under.
-    pub fn take(&mut self, item: &'a Item) -> Result<i64, NoNumber> {
+    pub fn take(&mut self, placed: &Placed<'_>) -> Result<i64, NoNumber> {
+        let Placed { item, id, other_id } = *placed;
         if item.is_personless {
-            return match self.owner(&item.distinct_id) {
+            return match self.owner(id) {
                 Some(owner) => Ok(owner.number),
-                None => self.number_for(&item.distinct_id, false),
+                None => self.number_for(id, false),
             };
         }
-        let other = item.other_id.as_deref().and_then(|id| self.owner(id));
-        let own = self.owner(&item.distinct_id);
+        let other = other_id.and_then(|other| self.owner(other));
         // An id that nobody has, or nobody yet, goes to whoever has the other.
-        let number = match (own, other) {
+        let number = match (self.owner(id), other) {
             (None, Some(other)) if other.is_person => {
-                self.give(&item.distinct_id, other.number);
+                self.give(id, other.number);
                 other.number
             }
             (Some(own), Some(other)) if !own.is_person && other.is_person => {
@@ -166,10 +183,10 @@ impl<'a> People<'a> {
                 other.number
             }
             (Some(own), _) => own.number,
-            (None, _) => self.number_for(&item.distinct_id, true)?,
+            (None, _) => self.number_for(id, true)?,
         };
-        self.be(&item.distinct_id, number, item.timestamp);
-        if let Some(other) = &item.other_id {
+        self.be(id, number, item.timestamp);
+        if let Some(other) = other_id {
             self.link(number, other, item);
         }
         if item.tells_of_person() {
@@ -178,35 +195,35 @@ impl<'a> People<'a> {
         Ok(number)
     }
 
-    fn owner(&self, id: &str) -> Option<Owner> {
-        let told = self.owners.get(id)?;
+    fn owner(&self, id: usize) -> Option<Owner> {
+        let told = self.owners[id]?;
         let number = self.now(told.number);
         let is_person =
             told.is_person || number != told.number || self.someone.contains_key(&number);
         Some(Owner { number, is_person })
     }
 
-    fn number_for(&mut self, id: &'a str, is_person: bool) -> Result<i64, NoNumber> {
+    fn number_for(&mut self, id: usize, is_person: bool) -> Result<i64, NoNumber> {
         let number = self.free.pop_front().ok_or(NoNumber)?;
         self.taken.insert(number);
-        self.owners.insert(id, Owner { number, is_person });
+        self.owners[id] = Some(Owner { number, is_person });
         self.new_ids.insert(id, number);
         Ok(number)
     }
 
-    fn give(&mut self, id: &'a str, number: i64) {
+    fn give(&mut self, id: usize, number: i64) {
         let is_person = true;
-        self.owners.insert(id, Owner { number, is_person });
+        self.owners[id] = Some(Owner { number, is_person });
         self.new_ids.insert(id, number);
     }
 
     /// There is a person of that number from now on.
-    fn be(&mut self, id: &'a str, number: i64, seen: DateTime<Utc>) {
-        let owner = self.owners.get_mut(id);
-        let was = owner.is_some_and(|owner| {
-            let was = owner.is_person && !self.new_ids.contains_key(id);
-            owner.is_person = true;
-            was
+    fn be(&mut self, id: usize, number: i64, seen: DateTime<Utc>) {
+        let was_person = self.owners[id].is_some_and(|owner| owner.is_person);
+        let was = was_person && (self.new_ids.is_empty() || !self.new_ids.contains_key(&id));
+        self.owners[id] = Some(Owner {
+            number,
+            is_person: true,
         });
         if let Some(someone) = self.someone.get_mut(&number) {
             if someone.before.is_none() {
@@ -219,7 +236,7 @@ impl<'a> People<'a> {
     }
 
     /// The other id is of the same person.
-    fn link(&mut self, number: i64, id: &'a str, item: &Item) {
+    fn link(&mut self, number: i64, id: usize, item: &Item) {
         match self.owner(id) {
             None => self.give(id, number),
             Some(other) if other.number == number => {}
@@ -295,11 +312,10 @@ impl<'a> People<'a> {
             .any(|number| !self.taken.contains(number))
     }
 
-    pub fn written(self) -> Written<'a> {
-        let ids = self.owners.keys();
-        let owners = ids.filter_map(|id| Some((*id, self.owner(id)?)));
-        let owners = owners.filter(|(_, owner)| owner.is_person);
-        let owners = owners.map(|(id, owner)| (id, owner.number)).collect();
+    pub fn written(self) -> Written {
+        let owner = |id| self.owner(id).filter(|owner| owner.is_person);
+        let owners = (0..self.owners.len()).map(|id| Some(owner(id)?.number));
+        let owners = owners.collect();
         let new_ids = self.new_ids.iter();
         let new_ids = new_ids.map(|(id, number)| (*id, self.now(*number)));
         let new_ids = new_ids.collect();

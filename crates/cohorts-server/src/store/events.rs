@@ -60,18 +60,48 @@ pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> QueryResult<usize> {
         .execute(conn)
 }
 
+/// Neighbouring uuids that are looked for by their range first: new ones are mostly later than all there are.
+const RANGE: usize = 256;
+const IN_RANGES: &str = "\
+    select r.nth from unnest($2, $3) with ordinality as r(low, high, nth) \
+    where exists (select from events where place = $1 and uuid >= r.low and uuid <= r.high)";
+const KNOWN: &str = "\
+    select wanted.uuid from unnest($2) as wanted(uuid) cross join lateral ( \
+        select 1 from events where place = $1 and uuid = wanted.uuid limit 1) e";
+
 /// Which of these events are in the log already, whatever their day.
 ///
 /// While the log's head is locked, nobody adds one.
 pub fn known(conn: &mut Conn, place: Place, uuids: &[Uuid]) -> QueryResult<HashSet<Uuid>> {
-    let rows: Vec<KnownRow> = diesel::sql_query(
-        "select wanted.uuid from unnest($2) as wanted(uuid) cross join lateral ( \
-            select 1 from events where place = $1 and uuid = wanted.uuid limit 1) e",
-    )
-    .bind::<sql_types::BigInt, _>(place.0)
-    .bind::<sql_types::Array<sql_types::Uuid>, _>(uuids)
-    .load(conn)?;
+    let mut uuids = uuids.to_vec();
+    uuids.sort_unstable();
+    let ranges = uuids.chunks(RANGE);
+    let ends = ranges
+        .clone()
+        .filter_map(|range| Some((*range.first()?, *range.last()?)));
+    let (lows, highs): (Vec<Uuid>, Vec<Uuid>) = ends.unzip();
+    let hit: Vec<RangeRow> = diesel::sql_query(IN_RANGES)
+        .bind::<sql_types::BigInt, _>(place.0)
+        .bind::<sql_types::Array<sql_types::Uuid>, _>(lows)
+        .bind::<sql_types::Array<sql_types::Uuid>, _>(highs)
+        .load(conn)?;
+    if hit.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let hit: HashSet<usize> = hit.iter().map(|row| row.nth as usize - 1).collect();
+    let asked = ranges.enumerate().filter(|(nth, _)| hit.contains(nth));
+    let asked: Vec<Uuid> = asked.flat_map(|(_, range)| range).copied().collect();
+    let rows: Vec<KnownRow> = diesel::sql_query(KNOWN)
+        .bind::<sql_types::BigInt, _>(place.0)
+        .bind::<sql_types::Array<sql_types::Uuid>, _>(asked)
+        .load(conn)?;
     Ok(rows.into_iter().map(|row| row.uuid).collect())
+}
+
+#[derive(QueryableByName)]
+struct RangeRow {
+    #[diesel(sql_type = sql_types::BigInt)]
+    nth: i64,
 }
 
 #[derive(QueryableByName)]

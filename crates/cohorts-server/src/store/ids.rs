@@ -107,20 +107,30 @@ impl Ids {
         Ok(())
     }
 
-    /// The people of those of these ids that are kept, true as of the last `refresh`.
-    pub fn owners<'a>(
-        &self,
-        place: Place,
-        ids: impl Iterator<Item = &'a str>,
-    ) -> HashMap<&'a str, i64> {
+    /// The number of each of these ids' person, where it is kept: true as of the last `refresh`.
+    pub fn owners(&self, place: Place, ids: &[&str]) -> Vec<Option<u32>> {
         let inner = &mut *self.inner();
         let gone = inner.gone.get(&place);
-        let owner = |id: &'a str| {
+        let owner = |id: &&str| {
             let number = *inner.owners.get(&Asked { place, id })?;
             let is_gone = gone.is_some_and(|gone| gone.numbers.contains(number));
-            (!is_gone).then_some((id, i64::from(number)))
+            (!is_gone).then_some(number)
         };
-        ids.filter_map(owner).collect()
+        ids.iter().map(owner).collect()
+    }
+
+    /// Forgets those of these numbers that the last `refresh` says are nobody's.
+    pub fn check(&self, place: Place, owners: &mut [Option<u32>]) {
+        let inner = self.inner();
+        if let Some(gone) = inner
+            .gone
+            .get(&place)
+            .filter(|gone| !gone.numbers.is_empty())
+        {
+            for owner in owners {
+                *owner = owner.filter(|number| !gone.numbers.contains(*number));
+            }
+        }
     }
 
     /// Keeps whose ids are, after the commit of a batch that was written after a `refresh`.

@@ -1,6 +1,6 @@
 //! People: a row each under a dense number, and the distinct ids by which events find them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
@@ -211,28 +211,19 @@ pub fn owners(conn: &mut Conn, place: Place, ids: &[&str]) -> QueryResult<HashMa
 }
 
 /// Gives each distinct id, which must be nobody's, to the number beside it.
-pub fn add_ids(conn: &mut Conn, place: Place, ids: &BTreeMap<&str, i64>) -> QueryResult<()> {
-    let rows: Vec<_> = ids
-        .iter()
-        .map(|(id, number)| {
-            (
-                distinct_ids::place.eq(place.0),
-                distinct_ids::distinct_id.eq(*id),
-                distinct_ids::number.eq(number),
-            )
-        })
-        .collect();
-    match rows.len() {
-        0..ROWS => drop(
-            diesel::insert_into(distinct_ids::table)
-                .values(rows)
-                .execute(conn)?,
-        ),
-        _ => drop(
-            diesel::copy_from(distinct_ids::table)
-                .from_insertable(rows)
-                .execute(conn)?,
-        ),
+pub fn add_ids(conn: &mut Conn, place: Place, ids: &[(&str, i64)]) -> QueryResult<()> {
+    let row = |(id, number): &(&str, i64)| {
+        (
+            distinct_ids::place.eq(place.0),
+            distinct_ids::distinct_id.eq(id.to_string()),
+            distinct_ids::number.eq(*number),
+        )
+    };
+    if !ids.is_empty() {
+        let rows: Vec<_> = ids.iter().map(row).collect();
+        diesel::copy_from(distinct_ids::table)
+            .from_insertable(rows)
+            .execute(conn)?;
     }
     Ok(())
 }
