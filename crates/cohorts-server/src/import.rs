@@ -1,5 +1,7 @@
 //! People and events from files: NDJSON in the wire format of a batch's items, the way that captured events come.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, MutexGuard};
@@ -30,6 +32,8 @@ pub struct Imported {
     pub added: u64,
     /// Events that were there already.
     pub known: u64,
+    /// Lines of people, each a distinct id and what is known of its person.
+    pub people: u64,
     /// Lines that cannot be read as an item.
     pub refused: u64,
     /// What events asked of people and did not get.
@@ -37,14 +41,28 @@ pub struct Imported {
 }
 
 impl Imported {
-    fn add(&mut self, items: usize, kept: &Kept) {
+    fn add(&mut self, items: &[Item], kept: &Kept) {
+        let is_person = |item: &&Item| item.exported_person.is_some();
+        let people = items.iter().filter(is_person).count();
+        self.people += people as u64;
         self.added += kept.added as u64;
-        self.known += (items - kept.added) as u64;
+        self.known += (items.len() - people - kept.added) as u64;
         self.denied.add(kept.denied);
     }
 }
 
-/// Imports files into a project; `-` is standard input. A line that cannot be read is named on standard error and
+impl Imported {
+    fn so_far(&self) -> String {
+        let events = self.added + self.known;
+        match self.people {
+            0 => format!("{events} events"),
+            people => format!("{events} events, {people} ids of people"),
+        }
+    }
+}
+
+/// Imports files into a project; `-` is standard input. Lines are items as in the `batch` of a capture request, or
+/// those of PostHog's exports of events or of people. A line that cannot be read is named on standard error and
 /// passed over. Importing a file again adds nothing: an item without a `uuid` gets one from its text.
 pub fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Imported> {
     let project = ProjectId(project);
@@ -82,9 +100,8 @@ fn import_lines(
         });
         for batch in batches {
             let kept = ingest::keep_many(&data.store, project, &batch)?;
-            imported.add(batch.len(), &kept);
-            let events = imported.added + imported.known;
-            lock(&progress).set(read.read(), format!("{events} events"));
+            imported.add(&batch, &kept);
+            lock(&progress).set(read.read(), imported.so_far());
         }
         let ended = reading.join();
         ended.map_err(|_| anyhow!("the reading thread panicked"))?
@@ -108,10 +125,18 @@ fn read_lines(
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut size = 0;
+    // The first distinct id of each person of an export of people: the others are tied to it.
+    let mut people: HashMap<Uuid, String> = HashMap::new();
     for line in lines {
         let line = line?;
         match item(project, &line) {
-            Ok(item) => {
+            Ok(mut item) => {
+                if let Some(person) = item.exported_person {
+                    match people.entry(person) {
+                        Entry::Occupied(first) => item.is_of(first.get()),
+                        Entry::Vacant(first) => drop(first.insert(item.distinct_id.clone())),
+                    }
+                }
                 size += line.text.len();
                 batch.push(item);
             }

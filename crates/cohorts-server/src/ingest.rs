@@ -180,6 +180,7 @@ impl<'a> Batch<'a> {
         let written = people.written();
         let rows = items.into_iter().zip(numbers);
         let rows: Vec<NewEvent<'_>> = rows
+            .filter(|(placed, _)| placed.item.exported_person.is_none())
             .map(|(placed, number)| row(place, batch, placed.item, number))
             .collect();
         if self.splits {

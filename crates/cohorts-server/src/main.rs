@@ -60,7 +60,8 @@ enum Command {
         /// The number of the project
         #[arg(long)]
         project: i64,
-        /// Files of one item a line, as in the `batch` of a capture request; `-` is standard input
+        /// Files of one item a line, as in the `batch` of a capture request or in PostHog's exports of events and of
+        /// people as JSON lines; `-` is standard input
         #[arg(required = true)]
         files: Vec<String>,
         #[command(flatten)]
@@ -337,6 +338,21 @@ fn run_import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<()>
         "{} events imported, {} were there already",
         imported.added, imported.known
     ))?;
+    if imported.people > 0 {
+        say(format!("{} distinct ids of people read", imported.people))?;
+    }
+    if imported.denied.merges > 0 {
+        let merges = imported.denied.merges;
+        say(format!(
+            "{merges} merges of identified people were not made"
+        ))?;
+    }
+    if imported.denied.properties > 0 {
+        let updates = imported.denied.properties;
+        say(format!(
+            "{updates} changes would have given people too many properties"
+        ))?;
+    }
     anyhow::ensure!(
         imported.refused == 0,
         "{} lines could not be read and were left out",

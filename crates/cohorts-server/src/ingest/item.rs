@@ -85,6 +85,8 @@ pub struct Item {
     pub(super) unset: Vec<String>,
     /// It makes nobody, and tells nothing of whoever did it.
     pub(super) is_personless: bool,
+    /// Whose line of an export of people it is: it tells of a person, and is no event.
+    pub exported_person: Option<Uuid>,
 }
 
 /// What an item consists of, as far as it means something.
@@ -106,6 +108,10 @@ struct Sent {
     options: Option<Value>,
     /// What an export tells of the person beside the event.
     person_properties: Option<Value>,
+    /// The person, in lines of an export.
+    person_id: Option<Value>,
+    /// When the person was created, in lines of an export of people.
+    created_at: Option<Value>,
 }
 
 /// How items came in, by which their times are put right.
@@ -200,7 +206,13 @@ impl Item {
             Told::Object(properties) => properties,
             Told::NoObject => return Err(Refusal::PropertiesNotAnObject),
         };
-        let event = name(sent.event.take()).ok_or(Refusal::NoEvent)?;
+        let event = match name(sent.event.take()) {
+            Some(event) => event,
+            None if arrival.is_export && sent.person_id.is_some() => {
+                return Self::of_export(sent, properties, arrival, uuid());
+            }
+            None => return Err(Refusal::NoEvent),
+        };
         let id = sent.distinct_id.take();
         let id = id.or_else(|| properties.picked.remove("distinct_id"));
         let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
@@ -238,11 +250,43 @@ impl Item {
             set_once,
             unset,
             is_personless,
+            exported_person: None,
         };
         if is_personless {
             item.forget_person();
         }
         Ok(item)
+    }
+
+    /// A line of PostHog's export of people: one distinct id of a person, and the person's properties.
+    fn of_export(
+        mut sent: Sent,
+        properties: Properties,
+        arrival: &Arrival,
+        uuid: Uuid,
+    ) -> Result<Self, Refusal> {
+        let person = sent.person_id.as_ref().and_then(Value::as_str);
+        let person = person.and_then(|text| text.parse().ok());
+        let set = serde_json::from_str(&properties.text);
+        sent.timestamp = sent.created_at.take();
+        Ok(Self {
+            event: String::new(),
+            distinct_id: name(sent.distinct_id.take()).ok_or(Refusal::NoDistinctId)?,
+            other_id: None,
+            timestamp: arrival.time(&sent, true),
+            uuid,
+            properties: JsonText(properties.text),
+            set: Map::new(),
+            set_once: set.map_err(|error| Refusal::NotJson(error.to_string()))?,
+            unset: Vec::new(),
+            is_personless: false,
+            exported_person: Some(person.ok_or(Refusal::NoEvent)?),
+        })
+    }
+
+    /// The other id is one of the same person.
+    pub fn is_of(&mut self, other_id: &str) {
+        self.other_id = Some(other_id.to_owned());
     }
 
     fn forget_person(&mut self) {
@@ -278,6 +322,7 @@ impl Item {
         !self.set.is_empty()
             || !self.set_once.is_empty()
             || !self.unset.is_empty()
+            || self.other_id.is_some()
             || self.identifies()
     }
 }

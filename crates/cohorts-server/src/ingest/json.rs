@@ -277,3 +277,53 @@ pub fn mended(text: &str) -> String {
     mended.push_str(rest);
     mended
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(text: &str) -> Properties {
+        match serde_json::from_str(text) {
+            Ok(Told::Object(properties)) => properties,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_says_the_same_as_what_was_sent() {
+        for text in [
+            r#"{}"#,
+            r#"{"a":[],"b":{},"c":[1,-2,3.5,true,false,null,"x"],"d":{"e":{"f":[{}]}}}"#,
+            r#"{"text":"\"\\\n\r\t\u0001é🦊"}"#,
+            r#"{"large":18446744073709551615,"small":-9223372036854775808,"far":1e300}"#,
+        ] {
+            let kept: Value = serde_json::from_str(&properties(text).text).unwrap();
+            assert_eq!(kept, serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_means_something_is_picked() {
+        let mut told = properties(r#"{"alias":"b","$set":{"a":"\u0000"},"x":1}"#);
+        assert_eq!(told.picked.len(), 2);
+        assert_eq!(told.picked["$set"]["a"], "\u{fffd}");
+        told.insert("$set_once", &serde_json::json!({"c": 2}));
+        let end = r#","x":1,"$set_once":{"c":2}}"#;
+        assert!(told.text.ends_with(end), "{}", told.text);
+        let mut nothing = Properties::default();
+        nothing.insert("a", &Value::Null);
+        assert_eq!(nothing.text, r#"{"a":null}"#);
+    }
+
+    #[test]
+    fn what_a_database_refuses_is_refused_here() {
+        let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        for text in [&deep, r#"{"a":1e400}"#, r#"{"a":"\ud800"}"#, r#"{"a":01}"#] {
+            assert!(serde_json::from_str::<Told>(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            mended(r#"\ud800 \ud83d\ude00 \\ud800"#),
+            r#"\ufffd \ud83d\ude00 \\ud800"#
+        );
+    }
+}

@@ -113,6 +113,12 @@ impl Served {
         serde_json::from_str(&answer.text().unwrap()).unwrap()
     }
 
+    fn get(&self, path: &str, key: &str) -> Value {
+        let client = reqwest::blocking::Client::new();
+        let asked = client.get(format!("{}{path}", self.url)).bearer_auth(key);
+        serde_json::from_str(&asked.send().unwrap().text().unwrap()).unwrap()
+    }
+
     fn count(&self, key: &str, event: &str) -> Value {
         let leaf = json!({"type": "behavioral", "key": event, "value": "performed_event",
             "event_type": "events", "time_value": 1, "time_interval": "day"});
@@ -286,6 +292,57 @@ fn files_are_imported_whatever_their_form_and_only_once() {
         said(&data, &all),
         "0 events imported, 45 were there already\n"
     );
+}
+
+#[test]
+fn exports_of_events_and_of_people_are_loaded_unchanged() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("data");
+    said(&data, &["project", "create", "--name", "N"]);
+    let file = |name: &str, lines: &[Value]| {
+        let path = directory.path().join(name);
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        path.display().to_string()
+    };
+    let person = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+    let event = |uuid: u32, id: &str, plan: &str| {
+        json!({"uuid": format!("0190a1b2-c3d4-7e5f-8a9b-{uuid:012}"), "event": "x", "properties": {"a": 1},
+            "distinct_id": id, "team_id": 7, "timestamp": "2026-03-01T10:00:00.123456+00:00",
+            "created_at": "2026-03-01 10:00:01.000000", "elements_chain": "", "person_id": person,
+            "person_properties": {"plan": plan}, "_inserted_at": "2026-03-01T10:00:02Z"})
+    };
+    let row = |id: &str| {
+        json!({"team_id": 7, "distinct_id": id, "person_id": person, "properties": {"plan": "pro", "city": "Bern"},
+            "person_version": 3, "person_distinct_id_version": 0, "created_at": "2025-01-02T03:04:05Z"})
+    };
+    let events = file(
+        "events.jsonl",
+        &[
+            event(1, "a", "free"),
+            event(2, "a", "pro"),
+            event(3, "b", "free"),
+        ],
+    );
+    let people = file("people.jsonl", &[row("a"), row("b"), row("c")]);
+    let import = ["import", "--project", "1", &people, &events];
+    let told = "3 events imported, 0 were there already\n3 distinct ids of people read\n";
+    assert_eq!(said(&data, &import), told);
+    let served = Served::start(&data);
+    let key = json_of(&data, &["key", "create", "--all-scopes", "--json"]);
+    let page = served.get(
+        "/api/projects/@current/persons/",
+        key["key"].as_str().unwrap(),
+    );
+    let found = page["results"].as_array().unwrap();
+    assert_eq!(found.len(), 1, "{page}");
+    assert_eq!(found[0]["distinct_ids"], json!(["a", "b", "c"]));
+    assert_eq!(
+        found[0]["properties"],
+        json!({"plan": "pro", "city": "Bern"})
+    );
+    assert_eq!(found[0]["created_at"], "2025-01-02T03:04:05Z");
+    served.end("-TERM");
 }
 
 #[test]
