@@ -553,6 +553,16 @@ pub trait CaptureApi: Api {
     /// or base64 of the JSON; as a form it has the JSON, or its base64, in `data`.
     ///
     /// Times are corrected by the sender's clock where `sent_at` tells it, and one more than 23 hours ahead is the present.
+    /// The `uuid` of an event is its identity: sent again, in a retry or in another batch, it counts once, and tells nothing anew.
+    ///
+    /// `$identify` (with `$anon_distinct_id`), `$create_alias` and `$merge_dangerously` (with `alias`) say that two distinct ids
+    /// are one person's. If both have a person, the other is merged into that of the `distinct_id`, whose properties win;
+    /// somebody who was identified before is merged by `$merge_dangerously` only.
+    /// With `$process_person_profile: false` an event makes nobody and changes nobody.
+    /// `$groupidentify` is kept as an event.
+    ///
+    /// An item may be 1 MiB long, its JSON 128 levels deep, and all properties of a person 1 MiB.
+    /// When more is sent than can be taken in, the answer is 503 with `Retry-After`, and nothing was kept.
     ///
     /// `POST /batch/`
     fn capture_batch(
