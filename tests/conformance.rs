@@ -276,6 +276,9 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("capture_config", 200, |p| {
         elsewhere_get(p, "/array/phc_x/config")
     }),
+    ("capture_config", 404, |p| {
+        elsewhere_get(p, "/array/a%22b/config")
+    }),
 ];
 
 const ADD: &str = "cohorts/1/add_persons_to_static_cohort/";

@@ -104,8 +104,11 @@ impl CaptureApi for Service {
 
     async fn capture_config(
         &self,
-        _request: CaptureConfigRequest,
+        request: CaptureConfigRequest,
     ) -> Result<CaptureConfigResponse, Error> {
+        if !may_be_token(&request.path.token) {
+            return Err(Error::NotFound);
+        }
         Ok(CaptureConfigResponse::Status200(config()))
     }
 
@@ -127,8 +130,7 @@ fn config() -> CaptureConfig {
 
 /// What SDKs in browsers load as a script, for a token that is no script itself.
 pub fn config_script(token: &str) -> Option<String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if !token.bytes().all(fits) {
+    if !may_be_token(token) {
         return None;
     }
     let config = serde_json::to_string(&config()).ok()?;
@@ -136,6 +138,11 @@ pub fn config_script(token: &str) -> Option<String> {
         "(window._POSTHOG_REMOTE_CONFIG = window._POSTHOG_REMOTE_CONFIG || {{}})[\"{token}\"] = \
          {{config: {config}, siteApps: []}};\n"
     ))
+}
+
+fn may_be_token(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    text.bytes().all(fits)
 }
 
 fn compressions() -> Vec<String> {
