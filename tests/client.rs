@@ -436,6 +436,18 @@ async fn a_key_tells_what_it_reaches_and_for_whom_it_acts() {
     let projects = client.projects_list().stream();
     let projects: Vec<types::Project> = projects.try_collect().await.expect("projects");
     assert_eq!(projects.len(), 1);
+    let steps = json!({"name": "Bought", "steps": [{"event": "buy"}]});
+    let body: types::ActionCreate = serde_json::from_value(steps).expect("an action");
+    let made = client.actions_create().project_id(&id).body(body);
+    let action = made.send().await.expect("an action").id;
+    let body: types::PatchedAction =
+        serde_json::from_value(json!({"description": "any"})).expect("a change");
+    let change = client.actions_partial_update().project_id(&id).id(action);
+    change.body(body).send().await.expect("a change");
+    let found = client.actions_retrieve().project_id(&id).id(action);
+    assert_eq!(found.send().await.expect("it").description, "any");
+    let listed = client.actions_list().project_id(&id).send().await;
+    assert_eq!(listed.expect("actions").results.len(), 1);
     let project = client
         .projects_retrieve()
         .project_id(&id)

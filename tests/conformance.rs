@@ -229,6 +229,40 @@ const ROWS: &[(&str, u16, Provocation)] = &[
     ("users_retrieve", 200, |p| {
         elsewhere_get(p, "/api/users/@me/")
     }),
+    ("actions_list", 200, |p| p.get("actions/")),
+    ("actions_list", 404, |p| {
+        elsewhere(p, Method::GET, "actions/")
+    }),
+    ("actions_create", 201, |p| p.post("actions/", json!({}))),
+    ("actions_create", 400, |p| {
+        p.post("actions/", json!({"steps": [{"selector": "a"}]}))
+    }),
+    ("actions_create", 404, |p| {
+        elsewhere(p, Method::POST, "actions/")
+    }),
+    ("actions_create", 413, |p| {
+        too_large(p, Method::POST, "actions/")
+    }),
+    ("actions_create", 415, |p| {
+        as_xml(p, Method::POST, "actions/")
+    }),
+    ("actions_retrieve", 200, |p| p.get(&of_action(p))),
+    ("actions_retrieve", 404, |p| p.get("actions/999999/")),
+    ("actions_partial_update", 200, |p| {
+        p.patch(&of_action(p), json!({"name": "b"}))
+    }),
+    ("actions_partial_update", 400, |p| {
+        p.patch(&of_action(p), json!({"deleted": 7}))
+    }),
+    ("actions_partial_update", 404, |p| {
+        p.patch("actions/999999/", json!({}))
+    }),
+    ("actions_partial_update", 413, |p| {
+        too_large(p, Method::PATCH, "actions/1/")
+    }),
+    ("actions_partial_update", 415, |p| {
+        as_xml(p, Method::PATCH, "actions/1/")
+    }),
     ("capture_batch", 200, |p| {
         let body = json!({"api_key": p.token, "batch": []});
         send_events("/batch/", &body.to_string())
@@ -291,6 +325,12 @@ fn of_static(project: &Project, rest: &str) -> String {
 
 fn of_cohort(project: &Project, rest: &str) -> String {
     format!("cohorts/{}/{rest}", project.cohort(json!({"name": "a"})))
+}
+
+/// The path of a new action.
+fn of_action(project: &Project) -> String {
+    let made = project.post("actions/", json!({"steps": [{"event": "x"}]}));
+    format!("actions/{}/", made.json()["id"])
 }
 
 fn elsewhere_get(project: &Project, path: &str) -> Answer {

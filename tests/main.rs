@@ -1,6 +1,7 @@
 //! Contract and behaviour tests. They speak only HTTP, to a real server on a real Postgres.
 
 mod access;
+mod actions;
 mod activity;
 mod api;
 mod browser;

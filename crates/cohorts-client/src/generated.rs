@@ -10,6 +10,105 @@ use progenitor_client::{encode_path, ClientHooks, OperationInfo, RequestBuilderE
 /// Types used as operation parameters and responses.
 #[allow(clippy::all)]
 pub mod types {
+    /// A named set of events, for criteria on what people did.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Action {
+        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub created_by: ::std::option::Option<UserBasic>,
+        /// Always null.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub creation_context: ::std::option::Option<::std::string::String>,
+        pub deleted: bool,
+        pub description: ::std::string::String,
+        pub id: i64,
+        /// Always true.
+        pub is_action: bool,
+        /// Always false: an action is looked up when a cohort is calculated.
+        pub is_calculating: bool,
+        /// Always null.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub last_calculated_at: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub name: ::std::option::Option<::std::string::String>,
+        /// Always null.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub pinned_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Always false.
+        pub post_to_slack: bool,
+        /// Always empty.
+        pub slack_message_format: ::std::string::String,
+        pub steps: ActionSteps,
+        /// Always empty.
+        pub tags: ::std::vec::Vec<::std::string::String>,
+        /// The number of the project.
+        pub team_id: i64,
+    }
+    impl Action {
+        pub fn builder() -> builder::Action {
+            Default::default()
+        }
+    }
+    /// What a new action may be given. Unknown fields are ignored.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct ActionCreate {
+        /// Blank is allowed.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// Unique among the actions of the project that are not deleted, unless it is blank.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub name: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub steps: ::std::option::Option<ActionSteps>,
+    }
+    impl ActionCreate {
+        pub fn builder() -> builder::ActionCreate {
+            Default::default()
+        }
+    }
+    /// What events are meant: those that meet any step, which is all of its parts.
+    /// `event` is a name (absent or null is any); `url` is compared with the property `$current_url` by `url_matching`
+    /// (`exact`, `regex`, or `contains`, which it is if absent), in the letters as written; `properties` are criteria on the event's
+    /// properties, as in `event_filters`. The parts of PostHog's steps for elements (`selector`, `tag_name`, `text`, `href`)
+    /// are not supported: a step that has one is refused. At most 100 steps.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(transparent)]
+    pub struct ActionSteps(
+        pub ::std::vec::Vec<
+            ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        >,
+    );
+    impl ::std::ops::Deref for ActionSteps {
+        type Target = ::std::vec::Vec<
+            ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        >;
+        fn deref(
+            &self,
+        ) -> &::std::vec::Vec<
+            ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        > {
+            &self.0
+        }
+    }
+    impl ::std::convert::From<ActionSteps>
+    for ::std::vec::Vec<::serde_json::Map<::std::string::String, ::serde_json::Value>> {
+        fn from(value: ActionSteps) -> Self {
+            value.0
+        }
+    }
+    impl ::std::convert::From<
+        ::std::vec::Vec<::serde_json::Map<::std::string::String, ::serde_json::Value>>,
+    > for ActionSteps {
+        fn from(
+            value: ::std::vec::Vec<
+                ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+            >,
+        ) -> Self {
+            Self(value)
+        }
+    }
     /// One field before and after.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityChange {
@@ -1947,6 +2046,22 @@ pub mod types {
             Default::default()
         }
     }
+    /// One page of actions.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PaginatedActionList {
+        /// All actions, not only those of this page.
+        pub count: i64,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        pub results: ::std::vec::Vec<Action>,
+    }
+    impl PaginatedActionList {
+        pub fn builder() -> builder::PaginatedActionList {
+            Default::default()
+        }
+    }
     /// One page of cohorts.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PaginatedCohortList {
@@ -1976,6 +2091,26 @@ pub mod types {
     }
     impl PaginatedProjectList {
         pub fn builder() -> builder::PaginatedProjectList {
+            Default::default()
+        }
+    }
+    /// The fields of an action to change; what is absent stays. Unknown fields are ignored.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PatchedAction {
+        /// Deletes (true) or restores (false) the action.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// Blank is allowed.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// Unique among the actions of the project that are not deleted, unless it is blank.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub name: ::std::option::Option<crate::Nullable<::std::string::String>>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub steps: ::std::option::Option<ActionSteps>,
+    }
+    impl PatchedAction {
+        pub fn builder() -> builder::PatchedAction {
             Default::default()
         }
     }
@@ -2788,6 +2923,418 @@ pub mod types {
     }
     /// Types for composing complex structures.
     pub mod builder {
+        #[derive(Clone, Debug)]
+        pub struct Action {
+            created_at: ::std::result::Result<
+                ::chrono::DateTime<::chrono::offset::Utc>,
+                ::std::string::String,
+            >,
+            created_by: ::std::result::Result<
+                ::std::option::Option<super::UserBasic>,
+                ::std::string::String,
+            >,
+            creation_context: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            deleted: ::std::result::Result<bool, ::std::string::String>,
+            description: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            id: ::std::result::Result<i64, ::std::string::String>,
+            is_action: ::std::result::Result<bool, ::std::string::String>,
+            is_calculating: ::std::result::Result<bool, ::std::string::String>,
+            last_calculated_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            pinned_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            post_to_slack: ::std::result::Result<bool, ::std::string::String>,
+            slack_message_format: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            steps: ::std::result::Result<super::ActionSteps, ::std::string::String>,
+            tags: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
+            team_id: ::std::result::Result<i64, ::std::string::String>,
+        }
+        impl ::std::default::Default for Action {
+            fn default() -> Self {
+                Self {
+                    created_at: Err("no value supplied for created_at".to_string()),
+                    created_by: Err("no value supplied for created_by".to_string()),
+                    creation_context: Err(
+                        "no value supplied for creation_context".to_string(),
+                    ),
+                    deleted: Err("no value supplied for deleted".to_string()),
+                    description: Err("no value supplied for description".to_string()),
+                    id: Err("no value supplied for id".to_string()),
+                    is_action: Err("no value supplied for is_action".to_string()),
+                    is_calculating: Err(
+                        "no value supplied for is_calculating".to_string(),
+                    ),
+                    last_calculated_at: Err(
+                        "no value supplied for last_calculated_at".to_string(),
+                    ),
+                    name: Err("no value supplied for name".to_string()),
+                    pinned_at: Err("no value supplied for pinned_at".to_string()),
+                    post_to_slack: Err(
+                        "no value supplied for post_to_slack".to_string(),
+                    ),
+                    slack_message_format: Err(
+                        "no value supplied for slack_message_format".to_string(),
+                    ),
+                    steps: Err("no value supplied for steps".to_string()),
+                    tags: Err("no value supplied for tags".to_string()),
+                    team_id: Err("no value supplied for team_id".to_string()),
+                }
+            }
+        }
+        impl Action {
+            pub fn created_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_at: {e}")
+                    });
+                self
+            }
+            pub fn created_by<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.created_by = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for created_by: {e}")
+                    });
+                self
+            }
+            pub fn creation_context<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.creation_context = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for creation_context: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for deleted: {e}")
+                    });
+                self
+            }
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            pub fn id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.id = value
+                    .try_into()
+                    .map_err(|e| format!("error converting supplied value for id: {e}"));
+                self
+            }
+            pub fn is_action<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_action = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_action: {e}")
+                    });
+                self
+            }
+            pub fn is_calculating<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_calculating = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for is_calculating: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn last_calculated_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_calculated_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for last_calculated_at: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            pub fn pinned_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.pinned_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for pinned_at: {e}")
+                    });
+                self
+            }
+            pub fn post_to_slack<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.post_to_slack = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for post_to_slack: {e}")
+                    });
+                self
+            }
+            pub fn slack_message_format<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.slack_message_format = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for slack_message_format: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn steps<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::ActionSteps>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.steps = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for steps: {e}")
+                    });
+                self
+            }
+            pub fn tags<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.tags = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for tags: {e}")
+                    });
+                self
+            }
+            pub fn team_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.team_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for team_id: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<Action> for super::Action {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: Action,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    created_at: value.created_at?,
+                    created_by: value.created_by?,
+                    creation_context: value.creation_context?,
+                    deleted: value.deleted?,
+                    description: value.description?,
+                    id: value.id?,
+                    is_action: value.is_action?,
+                    is_calculating: value.is_calculating?,
+                    last_calculated_at: value.last_calculated_at?,
+                    name: value.name?,
+                    pinned_at: value.pinned_at?,
+                    post_to_slack: value.post_to_slack?,
+                    slack_message_format: value.slack_message_format?,
+                    steps: value.steps?,
+                    tags: value.tags?,
+                    team_id: value.team_id?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::Action> for Action {
+            fn from(value: super::Action) -> Self {
+                Self {
+                    created_at: Ok(value.created_at),
+                    created_by: Ok(value.created_by),
+                    creation_context: Ok(value.creation_context),
+                    deleted: Ok(value.deleted),
+                    description: Ok(value.description),
+                    id: Ok(value.id),
+                    is_action: Ok(value.is_action),
+                    is_calculating: Ok(value.is_calculating),
+                    last_calculated_at: Ok(value.last_calculated_at),
+                    name: Ok(value.name),
+                    pinned_at: Ok(value.pinned_at),
+                    post_to_slack: Ok(value.post_to_slack),
+                    slack_message_format: Ok(value.slack_message_format),
+                    steps: Ok(value.steps),
+                    tags: Ok(value.tags),
+                    team_id: Ok(value.team_id),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct ActionCreate {
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            steps: ::std::result::Result<
+                ::std::option::Option<super::ActionSteps>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for ActionCreate {
+            fn default() -> Self {
+                Self {
+                    description: Ok(Default::default()),
+                    name: Ok(Default::default()),
+                    steps: Ok(Default::default()),
+                }
+            }
+        }
+        impl ActionCreate {
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            pub fn steps<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::ActionSteps>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.steps = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for steps: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<ActionCreate> for super::ActionCreate {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: ActionCreate,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    description: value.description?,
+                    name: value.name?,
+                    steps: value.steps?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::ActionCreate> for ActionCreate {
+            fn from(value: super::ActionCreate) -> Self {
+                Self {
+                    description: Ok(value.description),
+                    name: Ok(value.name),
+                    steps: Ok(value.steps),
+                }
+            }
+        }
         #[derive(Clone, Debug)]
         pub struct ActivityChange {
             action: ::std::result::Result<
@@ -7530,6 +8077,106 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct PaginatedActionList {
+            count: ::std::result::Result<i64, ::std::string::String>,
+            next: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            previous: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            results: ::std::result::Result<
+                ::std::vec::Vec<super::Action>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PaginatedActionList {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    next: Err("no value supplied for next".to_string()),
+                    previous: Err("no value supplied for previous".to_string()),
+                    results: Err("no value supplied for results".to_string()),
+                }
+            }
+        }
+        impl PaginatedActionList {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn next<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.next = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for next: {e}")
+                    });
+                self
+            }
+            pub fn previous<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.previous = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for previous: {e}")
+                    });
+                self
+            }
+            pub fn results<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::Action>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.results = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for results: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PaginatedActionList>
+        for super::PaginatedActionList {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PaginatedActionList,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    next: value.next?,
+                    previous: value.previous?,
+                    results: value.results?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PaginatedActionList> for PaginatedActionList {
+            fn from(value: super::PaginatedActionList) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    next: Ok(value.next),
+                    previous: Ok(value.previous),
+                    results: Ok(value.results),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct PaginatedCohortList {
             count: ::std::result::Result<i64, ::std::string::String>,
             next: ::std::result::Result<
@@ -7726,6 +8373,110 @@ pub mod types {
                     next: Ok(value.next),
                     previous: Ok(value.previous),
                     results: Ok(value.results),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PatchedAction {
+            deleted: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<crate::Nullable<::std::string::String>>,
+                ::std::string::String,
+            >,
+            steps: ::std::result::Result<
+                ::std::option::Option<super::ActionSteps>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PatchedAction {
+            fn default() -> Self {
+                Self {
+                    deleted: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    name: Ok(Default::default()),
+                    steps: Ok(Default::default()),
+                }
+            }
+        }
+        impl PatchedAction {
+            pub fn deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for deleted: {e}")
+                    });
+                self
+            }
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<crate::Nullable<::std::string::String>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            pub fn steps<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::ActionSteps>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.steps = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for steps: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PatchedAction> for super::PatchedAction {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PatchedAction,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    deleted: value.deleted?,
+                    description: value.description?,
+                    name: value.name?,
+                    steps: value.steps?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PatchedAction> for PatchedAction {
+            fn from(value: super::PatchedAction) -> Self {
+                Self {
+                    deleted: Ok(value.deleted),
+                    description: Ok(value.description),
+                    name: Ok(value.name),
+                    steps: Ok(value.steps),
                 }
             }
         }
@@ -10708,6 +11459,88 @@ impl Client {
     pub fn cohorts_upload(&self) -> builder::CohortsUpload<'_> {
         builder::CohortsUpload::new(self)
     }
+    /// List the actions of a project
+    ///
+    /// Actions that are not deleted, newest first.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/actions/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `limit`: Rows on a page. Zero, negative or not a number counts as absent, which is 100.
+    /// - `offset`: Rows to skip. Negative or not a number counts as absent, which is 0.
+    /// ```text
+    /// let response = client.actions_list()
+    ///     .project_id(project_id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn actions_list(&self) -> builder::ActionsList<'_> {
+        builder::ActionsList::new(self)
+    }
+    /// Create an action
+    ///
+    /// An event is one of the action if it meets any of its steps.
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/actions/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `body`
+    /// ```text
+    /// let response = client.actions_create()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn actions_create(&self) -> builder::ActionsCreate<'_> {
+        builder::ActionsCreate::new(self)
+    }
+    /// Show an action
+    ///
+    /// Deleted ones are not there.
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/actions/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the action.
+    /// ```text
+    /// let response = client.actions_retrieve()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn actions_retrieve(&self) -> builder::ActionsRetrieve<'_> {
+        builder::ActionsRetrieve::new(self)
+    }
+    /// Change some fields of an action
+    ///
+    /// Only the fields that are sent change. `{"deleted": true}` deletes an action and `{"deleted": false}` restores it.
+    /// Cohorts with a criterion on the action are calculated again.
+    ///
+    ///
+    /// Sends a `PATCH` request to `/api/projects/{project_id}/actions/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: The number of the project, or `@current` for the first project that the key reaches.
+    /// - `id`: The number of the action.
+    /// - `body`
+    /// ```text
+    /// let response = client.actions_partial_update()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn actions_partial_update(&self) -> builder::ActionsPartialUpdate<'_> {
+        builder::ActionsPartialUpdate::new(self)
+    }
     /// List the people of a project
     ///
     /// All who meet every condition, the person created last first, with the same pages and formats as the members of a cohort.
@@ -13173,6 +14006,446 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::actions_list`]
+    ///
+    /// [`Client::actions_list`]: super::Client::actions_list
+    #[derive(Debug, Clone)]
+    pub struct ActionsList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> ActionsList<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/actions/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PaginatedActionList>, Error<types::Error>> {
+            let Self { client, project_id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/actions/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "actions_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::actions_create`]
+    ///
+    /// [`Client::actions_create`]: super::Client::actions_create
+    #[derive(Debug, Clone)]
+    pub struct ActionsCreate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::ActionCreate, String>,
+    }
+    impl<'a> ActionsCreate<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::ActionCreate>,
+            <V as std::convert::TryInto<types::ActionCreate>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `ActionCreate` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::ActionCreate,
+            ) -> types::builder::ActionCreate,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/actions/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Action>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::ActionCreate::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/actions/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "actions_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                201u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::actions_retrieve`]
+    ///
+    /// [`Client::actions_retrieve`]: super::Client::actions_retrieve
+    #[derive(Debug, Clone)]
+    pub struct ActionsRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> ActionsRetrieve<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/actions/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Action>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/actions/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "actions_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::actions_partial_update`]
+    ///
+    /// [`Client::actions_partial_update`]: super::Client::actions_partial_update
+    #[derive(Debug, Clone)]
+    pub struct ActionsPartialUpdate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::PatchedAction, String>,
+    }
+    impl<'a> ActionsPartialUpdate<'a> {
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PatchedAction>,
+            <V as std::convert::TryInto<types::PatchedAction>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PatchedAction` for body failed: {}", s)
+                });
+            self
+        }
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PatchedAction,
+            ) -> types::builder::PatchedAction,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `PATCH` request to `/api/projects/{project_id}/actions/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Action>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PatchedAction::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/actions/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .patch(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "actions_partial_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::persons_list`]
     ///
     /// [`Client::persons_list`]: super::Client::persons_list
@@ -14979,6 +16252,30 @@ pub mod builder {
             self,
         ) -> impl futures::Stream<
             Item = Result<types::Upload, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> ActionsList<'a> {
+        /// The rows of this page and of all that follow, fetched page by page.
+        ///
+        /// Starts at `offset`; `limit` is the size of a page. Ends after the first error.
+        ///
+        /// List the actions of a project
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::Action, Error<types::Error>>,
         > + 'a {
             let start = self.offset.clone().ok().flatten().unwrap_or(0);
             crate::paging::rows(

@@ -1,6 +1,7 @@
 //! From JSON to the filter tree, and to the normalised JSON that is stored.
 //! Depth, number of leaves and length of lists are bounded, so no input can exhaust the stack.
 
+mod action;
 mod fields;
 mod leaf;
 

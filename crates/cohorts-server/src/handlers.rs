@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::throttle::Throttle;
 
+mod actions;
 mod activity;
 mod capture;
 mod cohorts;

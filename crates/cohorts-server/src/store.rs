@@ -18,6 +18,7 @@ use quick_cache::sync::Cache;
 use crate::error::Error;
 use crate::request_id::RequestId;
 
+pub mod actions;
 pub mod activity;
 pub mod blocks;
 pub mod calculations;

@@ -129,6 +129,34 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:read"],
     },
     Operation {
+        id: "actions_list",
+        tag: "actions",
+        method: "GET",
+        path: "/api/projects/{project_id}/actions/",
+        scopes: &["action:read"],
+    },
+    Operation {
+        id: "actions_create",
+        tag: "actions",
+        method: "POST",
+        path: "/api/projects/{project_id}/actions/",
+        scopes: &["action:write"],
+    },
+    Operation {
+        id: "actions_retrieve",
+        tag: "actions",
+        method: "GET",
+        path: "/api/projects/{project_id}/actions/{id}/",
+        scopes: &["action:read"],
+    },
+    Operation {
+        id: "actions_partial_update",
+        tag: "actions",
+        method: "PATCH",
+        path: "/api/projects/{project_id}/actions/{id}/",
+        scopes: &["action:write"],
+    },
+    Operation {
         id: "persons_list",
         tag: "persons",
         method: "GET",
@@ -459,6 +487,51 @@ pub trait MembersApi: Api {
         caller: Self::Caller,
         request: CohortsUploadRequest,
     ) -> impl Future<Output = Result<CohortsUploadResponse, Self::Error>>;
+}
+
+/// Named sets of events.
+pub trait ActionsApi: Api {
+    /// List the actions of a project
+    ///
+    /// Actions that are not deleted, newest first.
+    ///
+    /// `GET /api/projects/{project_id}/actions/`
+    fn actions_list(
+        &self,
+        caller: Self::Caller,
+        request: ActionsListRequest,
+    ) -> impl Future<Output = Result<ActionsListResponse, Self::Error>>;
+    /// Create an action
+    ///
+    /// An event is one of the action if it meets any of its steps.
+    ///
+    /// `POST /api/projects/{project_id}/actions/`
+    fn actions_create(
+        &self,
+        caller: Self::Caller,
+        request: ActionsCreateRequest,
+    ) -> impl Future<Output = Result<ActionsCreateResponse, Self::Error>>;
+    /// Show an action
+    ///
+    /// Deleted ones are not there.
+    ///
+    /// `GET /api/projects/{project_id}/actions/{id}/`
+    fn actions_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: ActionsRetrieveRequest,
+    ) -> impl Future<Output = Result<ActionsRetrieveResponse, Self::Error>>;
+    /// Change some fields of an action
+    ///
+    /// Only the fields that are sent change. `{"deleted": true}` deletes an action and `{"deleted": false}` restores it.
+    /// Cohorts with a criterion on the action are calculated again.
+    ///
+    /// `PATCH /api/projects/{project_id}/actions/{id}/`
+    fn actions_partial_update(
+        &self,
+        caller: Self::Caller,
+        request: ActionsPartialUpdateRequest,
+    ) -> impl Future<Output = Result<ActionsPartialUpdateResponse, Self::Error>>;
 }
 
 /// The people of a project, in cohorts or not.
@@ -1668,6 +1741,221 @@ impl CohortsUploadResponse {
     }
 }
 
+/// What `actions_list` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionsListPath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+}
+
+impl ActionsListPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// What `actions_list` takes from the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionsListQuery {
+    /// Rows on a page. Zero, negative or not a number counts as absent, which is 100.
+    pub limit: i64,
+    /// Rows to skip. Negative or not a number counts as absent, which is 0.
+    pub offset: i64,
+}
+
+impl ActionsListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::of(request);
+        Ok(Self {
+            limit: query.integer("limit", None, None).unwrap_or_default().unwrap_or(100),
+            offset: query.integer("offset", None, None).unwrap_or_default().unwrap_or(0),
+        })
+    }
+}
+
+/// What `actions_list` is asked.
+#[derive(Debug, Clone)]
+pub struct ActionsListRequest {
+    pub path: ActionsListPath,
+    pub query: ActionsListQuery,
+    pub http: RequestHead,
+}
+
+impl ActionsListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: ActionsListPath::read(&request)?,
+            query: ActionsListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `actions_list` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum ActionsListResponse {
+    /// One page of actions.
+    Status200(types::PaginatedActionList),
+}
+
+impl ActionsListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `actions_create` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionsCreatePath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+}
+
+impl ActionsCreatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// What `actions_create` is asked.
+#[derive(Debug, Clone)]
+pub struct ActionsCreateRequest {
+    pub path: ActionsCreatePath,
+    pub body: types::ActionCreate,
+    pub http: RequestHead,
+}
+
+impl ActionsCreateRequest {
+    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: ActionsCreatePath::read(&request)?,
+            body: body.fields(&[Media::Json], ACTION_CREATE_FIELDS)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `actions_create` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum ActionsCreateResponse {
+    /// The new action.
+    Status201(types::Action),
+}
+
+impl ActionsCreateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status201(body) => json_answer(201, &body),
+        }
+    }
+}
+
+/// What `actions_retrieve` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionsRetrievePath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the action.
+    pub id: i64,
+}
+
+impl ActionsRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `actions_retrieve` is asked.
+#[derive(Debug, Clone)]
+pub struct ActionsRetrieveRequest {
+    pub path: ActionsRetrievePath,
+    pub http: RequestHead,
+}
+
+impl ActionsRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: ActionsRetrievePath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `actions_retrieve` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum ActionsRetrieveResponse {
+    /// The action.
+    Status200(types::Action),
+}
+
+impl ActionsRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
+/// What `actions_partial_update` takes from the path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionsPartialUpdatePath {
+    /// The number of the project, or `@current` for the first project that the key reaches.
+    pub project_id: String,
+    /// The number of the action.
+    pub id: i64,
+}
+
+impl ActionsPartialUpdatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// What `actions_partial_update` is asked.
+#[derive(Debug, Clone)]
+pub struct ActionsPartialUpdateRequest {
+    pub path: ActionsPartialUpdatePath,
+    pub body: types::PatchedAction,
+    pub http: RequestHead,
+}
+
+impl ActionsPartialUpdateRequest {
+    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: ActionsPartialUpdatePath::read(&request)?,
+            body: body.fields(&[Media::Json], PATCHED_ACTION_FIELDS)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// What `actions_partial_update` answers, other than an error with a body.
+#[derive(Debug)]
+pub enum ActionsPartialUpdateResponse {
+    /// The action as it is now.
+    Status200(types::Action),
+}
+
+impl ActionsPartialUpdateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_answer(200, &body),
+        }
+    }
+}
+
 /// What `persons_list` takes from the path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonsListPath {
@@ -2689,10 +2977,75 @@ static PERSON_TO_REMOVE_FIELDS: &[Field] = &[
     },
 ];
 
+static ACTION_CREATE_FIELDS: &[Field] = &[
+    Field {
+        name: "name",
+        required: false,
+        nullable: true,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(400),
+        },
+    },
+    Field {
+        name: "description",
+        required: false,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(1000),
+        },
+    },
+    Field {
+        name: "steps",
+        required: false,
+        nullable: false,
+        kind: Kind::Json,
+    },
+];
+
+static PATCHED_ACTION_FIELDS: &[Field] = &[
+    Field {
+        name: "name",
+        required: false,
+        nullable: true,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(400),
+        },
+    },
+    Field {
+        name: "description",
+        required: false,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(1000),
+        },
+    },
+    Field {
+        name: "steps",
+        required: false,
+        nullable: false,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "deleted",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+];
+
 /// Adds the routes of all operations. Each path is served with and without the slash at its end.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
-    A: CohortsApi + ActivityApi + MembersApi + PersonsApi + ProjectsApi + CaptureApi,
+    A: CohortsApi + ActivityApi + MembersApi + ActionsApi + PersonsApi + ProjectsApi
+        + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [web::get().to(projects_list::<A>), web::head().to(projects_list::<A>)];
@@ -2747,6 +3100,76 @@ where
                         tag: "projects",
                         method: "",
                         path: "/api/projects/{project_id}/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/actions/",
+        "/api/projects/{project_id}/actions",
+    ];
+    let routes = [
+        web::get().to(actions_list::<A>),
+        web::head().to(actions_list::<A>),
+        web::post().to(actions_create::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, POST, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "actions",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/actions/",
+                        scopes: &["action:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "actions",
+                        method: "",
+                        path: "/api/projects/{project_id}/actions/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/actions/{id}/",
+        "/api/projects/{project_id}/actions/{id}",
+    ];
+    let routes = [
+        web::get().to(actions_retrieve::<A>),
+        web::head().to(actions_retrieve::<A>),
+        web::patch().to(actions_partial_update::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, PATCH, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "actions",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/actions/{id}/",
+                        scopes: &["action:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "actions",
+                        method: "",
+                        path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &[],
                     },
                 ]),
@@ -3596,6 +4019,62 @@ async fn cohorts_upload<A: MembersApi>(
     Ok(api.cohorts_upload(caller, request).await?.into_http())
 }
 
+async fn actions_list<A: ActionsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[17], &body).await?;
+    let request = ActionsListRequest::read(request).map_err(reject)?;
+    Ok(api.actions_list(caller, request).await?.into_http())
+}
+
+async fn actions_create<A: ActionsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let body = Body::read(&request, payload).await.map_err(reject)?;
+    let caller = authorize(api, &request, &OPERATIONS[18], &body).await?;
+    let request = ActionsCreateRequest::read(request, body).map_err(reject)?;
+    Ok(api.actions_create(caller, request).await?.into_http())
+}
+
+async fn actions_retrieve<A: ActionsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let body = Body::read_for_key(&request, payload).await;
+    let caller = authorize(api, &request, &OPERATIONS[19], &body).await?;
+    let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.actions_retrieve(caller, request).await?.into_http())
+}
+
+async fn actions_partial_update<A: ActionsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let body = Body::read(&request, payload).await.map_err(reject)?;
+    let caller = authorize(api, &request, &OPERATIONS[20], &body).await?;
+    let request = ActionsPartialUpdateRequest::read(request, body).map_err(reject)?;
+    Ok(api.actions_partial_update(caller, request).await?.into_http())
+}
+
 async fn persons_list<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
@@ -3606,7 +4085,7 @@ async fn persons_list<A: PersonsApi>(
     accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
         .map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[17], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[21], &body).await?;
     let request = PersonsListRequest::read(request).map_err(reject)?;
     Ok(api.persons_list(caller, request).await?.into_http())
 }
@@ -3620,7 +4099,7 @@ async fn persons_cohorts<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[18], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[22], &body).await?;
     let request = PersonsCohortsRequest::read(request).map_err(reject)?;
     Ok(api.persons_cohorts(caller, request).await?.into_http())
 }
@@ -3634,7 +4113,7 @@ async fn persons_retrieve<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[19], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[23], &body).await?;
     let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.persons_retrieve(caller, request).await?.into_http())
 }
@@ -3647,7 +4126,7 @@ async fn persons_destroy<A: PersonsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[20], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[24], &body).await?;
     let request = PersonsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.persons_destroy(caller, request).await?.into_http())
 }
@@ -3661,7 +4140,7 @@ async fn projects_list<A: ProjectsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[21], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[25], &body).await?;
     let request = ProjectsListRequest::read(request).map_err(reject)?;
     Ok(api.projects_list(caller, request).await?.into_http())
 }
@@ -3675,7 +4154,7 @@ async fn projects_retrieve<A: ProjectsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[22], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[26], &body).await?;
     let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.projects_retrieve(caller, request).await?.into_http())
 }
@@ -3689,7 +4168,7 @@ async fn users_retrieve<A: ProjectsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[23], &body).await?;
+    let caller = authorize(api, &request, &OPERATIONS[27], &body).await?;
     let request = UsersRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.users_retrieve(caller, request).await?.into_http())
 }

@@ -2,6 +2,56 @@
 
 //! What requests and answers carry.
 
+/// A named set of events, for criteria on what people did.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Action {
+    pub id: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub name: ::std::option::Option<::std::string::String>,
+    pub description: ::std::string::String,
+    /// Always empty.
+    pub tags: ::std::vec::Vec<::std::string::String>,
+    /// Always false.
+    pub post_to_slack: bool,
+    /// Always empty.
+    pub slack_message_format: ::std::string::String,
+    pub steps: crate::RawJson,
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub created_by: ::std::option::Option<UserBasic>,
+    pub deleted: bool,
+    /// Always false: an action is looked up when a cohort is calculated.
+    pub is_calculating: bool,
+    /// Always null.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub last_calculated_at: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// The number of the project.
+    pub team_id: i64,
+    /// Always true.
+    pub is_action: bool,
+    /// Always null.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub pinned_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Always null.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub creation_context: ::std::option::Option<::std::string::String>,
+}
+
+/// What a new action may be given. Unknown fields are ignored.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct ActionCreate {
+    /// Unique among the actions of the project that are not deleted, unless it is blank.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub name: ::std::option::Option<::std::string::String>,
+    /// Blank is allowed.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub description: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub steps: ::std::option::Option<crate::RawJson>,
+}
+
 /// One field before and after.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct ActivityChange {
@@ -990,6 +1040,18 @@ pub struct NoFlags {
     pub site_apps: ::std::vec::Vec<::std::string::String>,
 }
 
+/// One page of actions.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PaginatedActionList {
+    /// All actions, not only those of this page.
+    pub count: i64,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    pub results: ::std::vec::Vec<Action>,
+}
+
 /// One page of cohorts.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct PaginatedCohortList {
@@ -1012,6 +1074,22 @@ pub struct PaginatedProjectList {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub previous: ::std::option::Option<::std::string::String>,
     pub results: ::std::vec::Vec<Project>,
+}
+
+/// The fields of an action to change; what is absent stays. Unknown fields are ignored.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PatchedAction {
+    /// Unique among the actions of the project that are not deleted, unless it is blank.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub name: crate::Patch<::std::string::String>,
+    /// Blank is allowed.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub description: crate::Patch<::std::string::String>,
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub steps: crate::Patch<crate::RawJson>,
+    /// Deletes (true) or restores (false) the action.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub deleted: crate::Patch<bool>,
 }
 
 /// The fields of a cohort to change; what is absent stays. Unknown fields are ignored.

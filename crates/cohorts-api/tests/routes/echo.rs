@@ -131,6 +131,15 @@ impl ProjectsApi for Echo {
     }
 }
 
+impl ActionsApi for Echo {
+    echo! {
+        actions_list(ActionsListRequest) -> ActionsListResponse,
+        actions_create(ActionsCreateRequest) -> ActionsCreateResponse,
+        actions_retrieve(ActionsRetrieveRequest) -> ActionsRetrieveResponse,
+        actions_partial_update(ActionsPartialUpdateRequest) -> ActionsPartialUpdateResponse,
+    }
+}
+
 impl ActivityApi for Echo {
     echo! {
         cohorts_all_activity(CohortsAllActivityRequest) -> CohortsAllActivityResponse,

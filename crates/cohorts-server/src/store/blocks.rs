@@ -22,7 +22,7 @@ use roaring::RoaringBitmap;
 
 use super::forgotten::{self, Forgotten};
 use super::schema::{distinct_ids, persons};
-use super::{CohortId, Conn, ProjectId, cohorts, events, members, projects};
+use super::{CohortId, Conn, ProjectId, actions, cohorts, events, members, projects};
 use crate::error::Error;
 
 const PROPERTY: &str = "\
@@ -260,9 +260,11 @@ impl Source for Snapshot<'_> {
         })
     }
 
-    fn action(&self, _id: i64) -> Result<Option<Action>, Error> {
-        // There are no actions yet, so nothing has the events of one.
-        Ok(None)
+    fn action(&self, id: i64) -> Result<Option<Action>, Error> {
+        let found = self.ask(|conn| Ok(actions::find(conn, self.project, id)?))?;
+        let live = found.filter(|(action, _)| !action.fields.deleted);
+        // Steps are checked before they are stored.
+        Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
 }
 

@@ -1,6 +1,19 @@
 // @generated automatically by Diesel CLI.
 
 diesel::table! {
+    actions (id) {
+        id -> Int8,
+        project_id -> Int8,
+        name -> Nullable<Text>,
+        description -> Text,
+        steps -> Json,
+        deleted -> Bool,
+        created_by -> Nullable<Int8>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     activities (id) {
         id -> Int8,
         project_id -> Int8,
@@ -185,6 +198,8 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(actions -> projects (project_id));
+diesel::joinable!(actions -> teammates (created_by));
 diesel::joinable!(activities -> cohorts (cohort_id));
 diesel::joinable!(activities -> projects (project_id));
 diesel::joinable!(activities -> teammates (teammate_id));
@@ -198,6 +213,7 @@ diesel::joinable!(uploads -> cohorts (cohort_id));
 diesel::joinable!(uploads -> teammates (teammate_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    actions,
     activities,
     calculations,
     cohorts,

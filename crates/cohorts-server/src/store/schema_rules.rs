@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use super::{Conn, Store};
 use crate::postgres::{Postgres, hasty};
 
-const CONTROL: [&str; 9] = [
+const CONTROL: [&str; 10] = [
     "__diesel_schema_migrations",
+    "actions",
     "activities",
     "calculations",
     "cohorts",

@@ -5,7 +5,7 @@ use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind}
 use super::references;
 use crate::error::Error;
 use crate::store::cohorts::{self, Definition};
-use crate::store::{Conn, ProjectId};
+use crate::store::{Conn, ProjectId, actions};
 
 /// A type that is given must be the one that the criteria need.
 pub fn check(conn: &mut Conn, project: ProjectId, definition: &Definition) -> Result<(), Error> {
@@ -48,7 +48,10 @@ pub fn stored(
             .get(&id)
             .is_some_and(|found| found.cohort_type.as_deref() == Some("realtime"))
     };
-    Ok(is_realtime_capable(&filter, is_realtime, |_| false).then(|| "realtime".to_owned()))
+    let actions: Vec<i64> = filter.action_ids().into_iter().collect();
+    let known = actions::live(conn, project, &actions)?;
+    let capable = is_realtime_capable(&filter, is_realtime, |id| known.contains(&id));
+    Ok(capable.then(|| "realtime".to_owned()))
 }
 
 fn needed(

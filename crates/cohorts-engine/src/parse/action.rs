@@ -1,0 +1,166 @@
+//! The steps of an action, from JSON. What cannot be evaluated is refused, rather than passed over.
+
+use serde_json::{Map, Value};
+
+use crate::error::FilterError;
+use crate::predicate::Predicate;
+use crate::source::{Action, ActionProperty, ActionStep};
+use crate::window::Moment;
+
+const MOST_STEPS: usize = 100;
+const MOST_PROPERTIES: usize = 100;
+/// Parts of a step about elements of a page.
+const UNSUPPORTED: [&str; 5] = ["selector", "selector_regex", "tag_name", "text", "href"];
+
+impl Action {
+    /// Reads a list of steps. Errors name the place, such as `steps[0].url`.
+    pub fn parse(steps: &Value) -> Result<Action, FilterError> {
+        let steps = list("steps", Some(steps), MOST_STEPS)?;
+        let steps = steps.iter().enumerate();
+        let steps = steps.map(|(nth, step)| read_step(&format!("steps[{nth}]"), step));
+        let steps = steps.collect::<Result<_, _>>()?;
+        Ok(Action { steps })
+    }
+}
+
+fn read_step(path: &str, value: &Value) -> Result<ActionStep, FilterError> {
+    let step = object(path, value)?;
+    for name in UNSUPPORTED {
+        if text(path, step, name)?.is_some() {
+            let place = format!("{path}.{name}");
+            return Err(FilterError::input(
+                &place,
+                format!("'{name}' is not supported"),
+            ));
+        }
+    }
+    let url_matching = text(path, step, "url_matching")?;
+    if let Some(other) = &url_matching
+        && !["exact", "regex", "contains"].contains(&other.as_str())
+    {
+        let place = format!("{path}.url_matching");
+        let sentence = format!("'{other}' is none of exact, regex and contains");
+        return Err(FilterError::input(&place, sentence));
+    }
+    let place = format!("{path}.properties");
+    let properties = list(&place, step.get("properties"), MOST_PROPERTIES)?;
+    let properties = properties.iter().enumerate();
+    let properties = properties.map(|(nth, one)| read_property(&format!("{place}[{nth}]"), one));
+    Ok(ActionStep {
+        event: text(path, step, "event")?,
+        url: text(path, step, "url")?,
+        url_matching,
+        properties: properties.collect::<Result<_, _>>()?,
+    })
+}
+
+fn read_property(path: &str, value: &Value) -> Result<ActionProperty, FilterError> {
+    let property = object(path, value)?;
+    let key = text(path, property, "key")?;
+    let key = key.ok_or_else(|| FilterError::input(path, format!("'key' is missing")))?;
+    if let Some(kind) = text(path, property, "type")?
+        && kind != "event"
+    {
+        let sentence = format!("properties of type '{kind}' are not supported; only 'event' is");
+        return Err(FilterError::input(path, sentence));
+    }
+    let operator = text(path, property, "operator")?;
+    let value = property.get("value").filter(|value| !value.is_null());
+    if let Some(moment) = Moment::new(0, "UTC") {
+        let compiled = Predicate::compile(path, operator.as_deref(), value, &moment);
+        compiled?;
+    }
+    Ok(ActionProperty {
+        key,
+        operator,
+        value: value.cloned(),
+    })
+}
+
+fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, FilterError> {
+    let object = value.as_object();
+    object.ok_or_else(|| FilterError::input(path, format!("expected an object")))
+}
+
+/// A text that is not blank; null counts as absent.
+fn text(
+    path: &str,
+    object: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<String>, FilterError> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.clone())),
+        Some(_) => {
+            let place = format!("{path}.{name}");
+            Err(FilterError::input(&place, format!("expected text")))
+        }
+    }
+}
+
+fn list<'a>(path: &str, value: Option<&'a Value>, most: usize) -> Result<&'a [Value], FilterError> {
+    match value {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(list)) if list.len() <= most => Ok(list),
+        Some(Value::Array(_)) => {
+            let sentence = format!("at most {most} are allowed");
+            Err(FilterError::input(path, sentence))
+        }
+        Some(_) => Err(FilterError::input(path, format!("expected a list"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn steps_are_read_whole() {
+        let steps = json!([{"event": "buy", "url": "/shop", "url_matching": "contains", "selector": null,
+            "properties": [{"key": "amount", "operator": "gt", "value": 5, "type": "event"}]}, {"event": null}]);
+        let action = Action::parse(&steps).unwrap();
+        assert_eq!(action.steps.len(), 2);
+        assert_eq!(action.steps[0].event.as_deref(), Some("buy"));
+        assert_eq!(action.steps[0].properties[0].value, Some(json!(5)));
+        assert_eq!(action.steps[1], ActionStep::default());
+        assert_eq!(Action::parse(&Value::Null).unwrap(), Action::default());
+    }
+
+    #[test]
+    fn what_cannot_be_evaluated_is_refused_by_its_place() {
+        for (steps, said) in [
+            (json!({}), "steps: expected a list"),
+            (json!([1]), "steps[0]: expected an object"),
+            (json!([{"event": 5}]), "steps[0].event: expected text"),
+            (
+                json!([{}, {"selector": "a"}]),
+                "steps[1].selector: 'selector' is not supported",
+            ),
+            (
+                json!([{"url_matching": "like"}]),
+                "steps[0].url_matching: 'like' is none of exact, regex and contains",
+            ),
+            (
+                json!([{"properties": [{"value": 1}]}]),
+                "steps[0].properties[0]: 'key' is missing",
+            ),
+            (
+                json!([{"properties": [{"key": "a", "operator": "is", "value": 1}]}]),
+                "steps[0].properties[0]: unknown operator 'is'",
+            ),
+            (
+                json!([{"properties": [{"key": "a", "type": "person", "value": 1}]}]),
+                "steps[0].properties[0]: properties of type 'person' are not supported; only 'event' is",
+            ),
+            (
+                json!(vec![json!({}); 101]),
+                "steps: at most 100 are allowed",
+            ),
+        ] {
+            let error = Action::parse(&steps).unwrap_err();
+            assert_eq!(error.detail, said, "{steps}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+drop index actions_of_project;
