@@ -139,10 +139,11 @@ impl<'a> Batch<'a> {
         let free = store.numbers.take(conn, place, unknown)?;
         let write = |conn: &mut Conn| self.write(conn, kept.clone(), free);
         let (added, written) = conn.build_transaction().run(write)?;
-        let known = kept.iter().map(Option::is_some);
-        let owners = self.ids.iter().zip(&written.owners).zip(known);
-        let new = owners.filter(|(_, known)| !known);
-        let new = new.filter_map(|((id, owner), _)| Some((*id, (*owner)?)));
+        let owners = self.ids.iter().zip(&written.owners).zip(&kept);
+        let new = owners.filter_map(|((id, owner), kept)| {
+            let owner = (*owner)?;
+            (kept.map(i64::from) != Some(owner)).then_some((*id, owner))
+        });
         store.ids.keep(place, new);
         store.numbers.give_back(place, written.free);
         let denied = written.denied;

@@ -57,7 +57,7 @@ fn read_step(path: &str, value: &Value) -> Result<ActionStep, FilterError> {
 fn read_property(path: &str, value: &Value) -> Result<ActionProperty, FilterError> {
     let property = object(path, value)?;
     let key = text(path, property, "key")?;
-    let key = key.ok_or_else(|| FilterError::input(path, format!("'key' is missing")))?;
+    let key = key.ok_or_else(|| FilterError::input(path, "'key' is missing"))?;
     if let Some(kind) = text(path, property, "type")?
         && kind != "event"
     {
@@ -79,7 +79,7 @@ fn read_property(path: &str, value: &Value) -> Result<ActionProperty, FilterErro
 
 fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, FilterError> {
     let object = value.as_object();
-    object.ok_or_else(|| FilterError::input(path, format!("expected an object")))
+    object.ok_or_else(|| FilterError::input(path, "expected an object"))
 }
 
 /// A text that is not blank; null counts as absent.
@@ -93,7 +93,7 @@ fn text(
         Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.clone())),
         Some(_) => {
             let place = format!("{path}.{name}");
-            Err(FilterError::input(&place, format!("expected text")))
+            Err(FilterError::input(&place, "expected text"))
         }
     }
 }
@@ -106,7 +106,7 @@ fn list<'a>(path: &str, value: Option<&'a Value>, most: usize) -> Result<&'a [Va
             let sentence = format!("at most {most} are allowed");
             Err(FilterError::input(path, sentence))
         }
-        Some(_) => Err(FilterError::input(path, format!("expected a list"))),
+        Some(_) => Err(FilterError::input(path, "expected a list")),
     }
 }
 
