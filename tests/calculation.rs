@@ -219,3 +219,32 @@ fn more_people_than_one_chunk_holds_are_all_members() {
         .json();
     assert_eq!(last["results"].as_array().map(Vec::len), Some(5));
 }
+
+#[test]
+fn a_preview_tells_what_each_criterion_contributes() {
+    let project = Project::new();
+    project.people([
+        ("a", json!({"plan": "pro"})),
+        ("b", json!({"plan": "pro"})),
+        ("c", json!({"plan": "free"})),
+    ]);
+    project.capture(
+        json!([{"event": "open", "distinct_id": "a"}, {"event": "open", "distinct_id": "c"}]),
+    );
+    let mut opened = did("open", 1);
+    opened["negation"] = json!(true);
+    let pro = person("plan", "exact", "pro");
+    let free = person("plan", "exact", "free");
+    let all = json!({"properties": {"type": "AND", "values": [pro, {"type": "AND", "values": [opened, {"type": "OR", "values": [free, pro]}]}]}});
+    let preview = project
+        .post("cohorts/preview/", json!({"filters": all}))
+        .json();
+    assert_eq!(preview["count"], 1);
+    let expected = json!([
+        {"path": "properties.values[0]", "count": 2},
+        {"path": "properties.values[1].values[0]", "count": 1},
+        {"path": "properties.values[1].values[1].values[0]", "count": 1},
+        {"path": "properties.values[1].values[1].values[1]", "count": 2},
+    ]);
+    assert_eq!(preview["criteria"], expected);
+}

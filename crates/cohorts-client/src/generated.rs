@@ -1556,6 +1556,8 @@ pub mod types {
         pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
         /// How many people meet the criteria.
         pub count: i64,
+        /// What each criterion contributes, in the order written.
+        pub criteria: ::std::vec::Vec<CriterionCount>,
         /// How long the calculation took, in milliseconds.
         pub duration_ms: f64,
         /// Some of the people, the person created last first.
@@ -1698,6 +1700,18 @@ pub mod types {
             value: ::std::string::String,
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
+        }
+    }
+    /// How many people meet one criterion by itself; a negated one counts those who do not.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CriterionCount {
+        pub count: i64,
+        /// The place of the criterion in `filters`, such as `properties.values[0]`.
+        pub path: ::std::string::String,
+    }
+    impl CriterionCount {
+        pub fn builder() -> builder::CriterionCount {
+            Default::default()
         }
     }
     /// It is done.
@@ -7236,6 +7250,10 @@ pub mod types {
                 ::std::string::String,
             >,
             count: ::std::result::Result<i64, ::std::string::String>,
+            criteria: ::std::result::Result<
+                ::std::vec::Vec<super::CriterionCount>,
+                ::std::string::String,
+            >,
             duration_ms: ::std::result::Result<f64, ::std::string::String>,
             sample: ::std::result::Result<
                 ::std::vec::Vec<super::Person>,
@@ -7247,6 +7265,7 @@ pub mod types {
                 Self {
                     as_of: Err("no value supplied for as_of".to_string()),
                     count: Err("no value supplied for count".to_string()),
+                    criteria: Err("no value supplied for criteria".to_string()),
                     duration_ms: Err("no value supplied for duration_ms".to_string()),
                     sample: Err("no value supplied for sample".to_string()),
                 }
@@ -7274,6 +7293,18 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn criteria<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::CriterionCount>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.criteria = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for criteria: {e}")
                     });
                 self
             }
@@ -7310,6 +7341,7 @@ pub mod types {
                 Ok(Self {
                     as_of: value.as_of?,
                     count: value.count?,
+                    criteria: value.criteria?,
                     duration_ms: value.duration_ms?,
                     sample: value.sample?,
                 })
@@ -7320,6 +7352,7 @@ pub mod types {
                 Self {
                     as_of: Ok(value.as_of),
                     count: Ok(value.count),
+                    criteria: Ok(value.criteria),
                     duration_ms: Ok(value.duration_ms),
                     sample: Ok(value.sample),
                 }
@@ -7601,6 +7634,64 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     replace_members: Ok(value.replace_members),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct CriterionCount {
+            count: ::std::result::Result<i64, ::std::string::String>,
+            path: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for CriterionCount {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    path: Err("no value supplied for path".to_string()),
+                }
+            }
+        }
+        impl CriterionCount {
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            pub fn path<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.path = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for path: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CriterionCount> for super::CriterionCount {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CriterionCount,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    path: value.path?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CriterionCount> for CriterionCount {
+            fn from(value: super::CriterionCount) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    path: Ok(value.path),
                 }
             }
         }

@@ -29,19 +29,23 @@ impl Plan {
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
-    /// How many persons satisfy each leaf by itself, with the path of the leaf, in the order
-    /// written.
-    pub fn evaluate_criteria<S: Source>(&self, source: &S) -> Result<Vec<(String, u64)>, S::Error> {
+    /// The members, and how many persons satisfy each leaf by itself, negated if it is, with the path of the leaf, in
+    /// the order written.
+    pub fn explain<S: Source>(&self, source: &S) -> Result<(RoaringBitmap, Counts), S::Error> {
         let cohorts = RefCell::default();
         let mut evaluation = Evaluation::new(self, source, source.everyone()?, &cohorts, None);
+        let members = evaluation.tree(&self.root)?;
         let mut counts = Vec::new();
         for placed in self.criteria() {
             let persons = evaluation.signed(placed.leaf, placed.negated)?;
             counts.push((placed.path.clone(), persons.len()));
         }
-        Ok(counts)
+        Ok((Arc::unwrap_or_clone(members), counts))
     }
 }
+
+/// Paths of leaves, and how many persons satisfy each.
+pub type Counts = Vec<(String, u64)>;
 
 /// The cohorts whose definitions are being evaluated, innermost first.
 #[derive(Clone, Copy)]

@@ -847,6 +847,8 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortListItemSearchMatc
 pub struct CohortPreview {
     /// How many people meet the criteria.
     pub count: i64,
+    /// What each criterion contributes, in the order written.
+    pub criteria: ::std::vec::Vec<CriterionCount>,
     /// The instant of the calculation.
     pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
     /// How long the calculation took, in milliseconds.
@@ -924,6 +926,14 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortsListType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// How many people meet one criterion by itself; a negated one counts those who do not.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CriterionCount {
+    /// The place of the criterion in `filters`, such as `properties.values[0]`.
+    pub path: ::std::string::String,
+    pub count: i64,
 }
 
 /// It is done.

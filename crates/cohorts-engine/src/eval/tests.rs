@@ -328,7 +328,7 @@ fn each_criterion_is_counted_by_its_path() {
     let inner = json!({"type": "OR", "values": [leaf(1, false), leaf(2, false)]});
     let filters = tree("AND", json!([inner, leaf(1, true)]));
     let plan = plan(&Filter::parse(&filters).unwrap(), &now()).unwrap();
-    let Ok(counts) = plan.evaluate_criteria(&project);
+    let Ok((_, counts)) = plan.explain(&project);
     let expected = [
         ("properties.values[0].values[0]", 1),
         ("properties.values[0].values[1]", 1),

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use cohorts_api::types::{Cohort, CohortPreview, PaginatedCohortList, PatchedCohort};
+use cohorts_api::types::{
+    Cohort, CohortPreview, CriterionCount, PaginatedCohortList, PatchedCohort,
+};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRequest, CohortsCalculationHistoryResponse,
     CohortsCreateRequest, CohortsCreateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
@@ -113,23 +115,30 @@ impl CohortsApi for Service {
         let filter = Filter::parse(&request.body.filters.parse()).map_err(wrong)?;
         let as_of = request.body.as_of.unwrap_or_else(Utc::now);
         let moment = moment(&caller.project, as_of.timestamp_micros())?;
-        let plan = plan(&filter, &moment).map_err(wrong)?;
         let project = caller.project.id();
         let (place, orders) = (project.place(), self.store.orders.clone());
         let read = move |conn: &mut Conn| {
             let begun = Instant::now();
+            let plan = plan(&filter, &moment).map_err(wrong)?;
             Snapshot::read(conn, project, PREVIEW_LIMIT, |snapshot| {
-                let members = plan.evaluate(snapshot)?;
+                let (members, criteria) = plan.explain(snapshot)?;
                 let took = begun.elapsed();
                 let sample = request.body.sample;
                 let sample = snapshot
                     .ask(|conn| persons::first_of(conn, &orders, place, &members, sample))?;
-                Ok((members.len(), took, sample))
+                Ok((members.len(), criteria, took, sample))
             })
         };
-        let (count, took, sample) = self.store.read(read).await?;
+        let (count, criteria, took, sample) = self.store.read(read).await?;
         Ok(CohortsPreviewResponse::Status200(CohortPreview {
             count: count as i64,
+            criteria: criteria
+                .into_iter()
+                .map(|(path, count)| CriterionCount {
+                    path,
+                    count: count as i64,
+                })
+                .collect(),
             as_of,
             duration_ms: took.as_secs_f64() * 1e3,
             sample,
