@@ -386,3 +386,100 @@ fn what_is_older_than_a_project_keeps_counts_no_more() {
     keep("all");
     assert!("0".parse::<Retention>().is_err() && "x".parse::<Retention>().is_err());
 }
+
+#[test]
+fn whoever_was_not_identified_by_another_id_may_be_merged() {
+    let project = Project::new();
+    let bare = |id: &str| json!({"event": "$identify", "distinct_id": id, "properties": {"$set": {"of": id}}});
+    project.capture(json!([
+        bare("a"),
+        bare("b"),
+        identify("b", "b"),
+        alias("b", "null")
+    ]));
+    assert_eq!(shown(&project, "b").expect("b")["is_identified"], false);
+    project.capture(json!([alias("a", "b")]));
+    assert_eq!(everybody(&project), 1);
+    assert_eq!(
+        shown(&project, "b").expect("one")["properties"],
+        json!({"of": "a"})
+    );
+}
+
+#[test]
+fn one_event_takes_away_after_it_has_set() {
+    let project = Project::new();
+    project.capture(json!([set("ann", json!({"a": 5, "b": 1}))]));
+    project.capture(json!([
+        {"event": "x", "distinct_id": "ann", "properties": {"$set_once": {"a": 9, "c": 1, "d": 1}, "$set": {"c": 2}, "$unset": ["a"]}},
+        {"event": "$exception", "distinct_id": "ann", "properties": {"$set": {"e": 1}}},
+    ]));
+    let properties = shown(&project, "ann").expect("ann")["properties"].clone();
+    assert_eq!(properties, json!({"b": 1, "c": 2, "d": 1}));
+}
+
+#[test]
+fn a_list_made_of_a_dynamic_cohort_has_whom_its_people_became() {
+    let project = Project::new();
+    let pro = json!({"plan": "pro"});
+    project.people([("a", pro.clone()), ("c", pro), ("b", json!({}))]);
+    let filters = any_of(json!([person("plan", "exact", "pro")]));
+    let cohorts = [(); 2].map(|()| project.cohort(json!({"filters": filters})));
+    project.settle(cohorts[0]);
+    project.capture(json!([alias("b", "a")]));
+    let copied = project
+        .get(&format!(
+            "cohorts/{}/duplicate_as_static_cohort/",
+            cohorts[0]
+        ))
+        .json();
+    let copy = copied["id"].as_i64().expect("an id");
+    project.patch(
+        &format!("cohorts/{}/", cohorts[1]),
+        json!({"is_static": true}),
+    );
+    for list in [copy, cohorts[1]] {
+        assert_eq!(project.members(list), ["a", "c"], "{copied}");
+        assert_eq!(project.get(&format!("cohorts/{list}/")).json()["count"], 2);
+    }
+}
+
+#[test]
+fn names_that_json_libraries_keep_for_themselves_lose_nothing() {
+    let project = Project::new();
+    let long = "a".repeat(40);
+    let nested = json!({"nest": {long: 1, "$serde_json::private::RawValue": "x"}});
+    project.capture(json!([set("ann", json!({"keep": 1})), set("ann", nested)]));
+    project.capture(json!([set("ann", json!({"plan": "pro"}))]));
+    let properties = shown(&project, "ann").expect("ann")["properties"].clone();
+    assert_eq!(
+        (&properties["keep"], &properties["plan"]),
+        (&json!(1), &json!("pro"))
+    );
+    assert_eq!(properties["nest"]["_serde_json::private::RawValue"], "x");
+}
+
+#[test]
+fn many_names_that_are_set_and_taken_away_take_no_time() {
+    let project = Project::new();
+    let names: Vec<String> = (0..40_000).map(|number| format!("k{number}")).collect();
+    let all: serde_json::Map<String, Value> =
+        names.iter().map(|name| (name.clone(), json!(1))).collect();
+    project.capture(
+        json!([{"event": "x", "distinct_id": "ann", "properties": {"$set": all, "$unset": names}}]),
+    );
+    assert_eq!(
+        shown(&project, "ann").expect("ann")["properties"],
+        json!({})
+    );
+    // A number counts by all its digits.
+    let digits: Vec<f64> = vec![1e308; 2_000];
+    let name = r#"cohorts_events_denied_total{reason="too_many_properties"}"#;
+    let before = metric(name);
+    project.capture(
+        (0..3)
+            .map(|k| set("bob", json!({format!("n{k}"): digits})))
+            .collect(),
+    );
+    assert_eq!(metric(name), before + 2);
+}

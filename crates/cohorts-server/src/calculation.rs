@@ -291,7 +291,9 @@ fn work_off(
 ) -> Result<(), Error> {
     if looked.elapsed() >= STALE_TICK {
         request_stale(store)?;
-        sweeper.sweep(store)?;
+        if let Err(cause) = sweeper.sweep(store) {
+            log::warn!("old events are deleted later: {cause}");
+        }
         *looked = Instant::now();
     }
     // The service ends between two calculations, not after all of them.

@@ -4,6 +4,7 @@
 //! what a batch holds is committed together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -137,8 +138,14 @@ impl<'a> Batch<'a> {
         let kept = store.ids.owners(place, &self.ids);
         let unknown = kept.iter().filter(|owner| owner.is_none()).count();
         let free = store.numbers.take(conn, place, unknown)?;
+        let unused = free.clone();
         let write = |conn: &mut Conn| self.write(conn, kept.clone(), free);
-        let (added, written) = conn.build_transaction().run(write)?;
+        let outcome = conn.build_transaction().run(write);
+        if outcome.is_err() && self.merges && !self.locks {
+            // Nothing was written, so nobody has them.
+            store.numbers.give_back(place, unused);
+        }
+        let (added, written) = outcome?;
         let owners = self.ids.iter().zip(&written.owners).zip(&kept);
         let new = owners.filter_map(|((id, owner), kept)| {
             let owner = (*owner)?;
@@ -205,15 +212,32 @@ impl<'a> Batch<'a> {
         let mut first = store.connection()?;
         let mut second = store.connection()?;
         store::transaction(&mut first, |conn| self.write_people(conn, batch, written))?;
+        // The first half is committed first, and only when both can be: if that ends between the two, what is told
+        // again is what came last.
+        let (written, both) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let undone = |_| Error::Unavailable;
         thread::scope(|scope| {
-            let other = scope.spawn(|| events::append(&mut second, other));
-            let one = events::append(&mut first, one);
+            let other = scope.spawn(move || {
+                store::transaction(&mut second, |conn| {
+                    events::append(conn, other)?;
+                    written.send(()).map_err(|_| Error::Unavailable)?;
+                    gone.recv().map_err(undone)
+                })
+            });
+            let one = store::transaction(&mut first, |conn| {
+                events::append(conn, one)?;
+                both.recv().map_err(undone)
+            });
+            match one {
+                // Whoever does not hear it has failed, and says so.
+                Ok(()) => drop(go.send(())),
+                Err(_) => drop(go),
+            }
             let other = other
                 .join()
                 .map_err(|_| anyhow::anyhow!("a writer panicked"))?;
-            one?;
-            other?;
-            Ok(())
+            one.and(other)
         })
     }
 

@@ -87,9 +87,8 @@ impl RawBody {
         let budget = request.app_data::<web::Data<Budget>>();
         let limit = Limits::of(request).raw;
         let read = timeout(PATIENCE, read_within(budget, payload, limit)).await;
-        let (bytes, lent) = read.map_err(|_| Rejection::Malformed {
-            detail: format!("The body did not come within {} s.", PATIENCE.as_secs()),
-        })??;
+        // Whoever is so slow may try again.
+        let (bytes, lent) = read.map_err(|_| Rejection::Busy)??;
         Ok(Self {
             bytes,
             lent: lent.map(Arc::new),
@@ -103,6 +102,8 @@ impl RawBody {
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a request takes beside its body.
 const OVERHEAD: usize = 4 << 10;
+/// Memory for a body is lent in steps that double up to this one.
+const STEP: usize = 64 << 10;
 
 /// The whole body, if it has at most `limit` bytes and there is memory for it.
 async fn read_within(
@@ -115,16 +116,23 @@ async fn read_within(
         Some(budget) => budget.lend(bytes).ok_or(Rejection::Busy).map(Some),
     };
     let mut lent = lend(OVERHEAD)?;
+    // A body may come in many small pieces.
+    let mut paid = 0;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|broken| Rejection::Malformed {
             detail: format!("The body could not be read: {broken}"),
         })?;
-        if body.len() + chunk.len() > limit {
+        let length = body.len() + chunk.len();
+        if length > limit {
             return Err(Rejection::TooLarge { limit });
         }
-        if let (Some(lent), Some(more)) = (&mut lent, lend(chunk.len())?) {
-            lent.and(more);
+        if length > paid {
+            let more = (length - paid).max(STEP.min(paid.max(1 << 10)));
+            if let (Some(lent), Some(more)) = (&mut lent, lend(more)?) {
+                lent.and(more);
+            }
+            paid += more;
         }
         body.extend_from_slice(&chunk);
     }

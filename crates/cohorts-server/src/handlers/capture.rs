@@ -1,6 +1,7 @@
 //! How events come in: the body is unpacked, each item read or refused, and the good ones are kept before the answer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::web;
@@ -194,15 +195,22 @@ impl Service {
         let read = web::block(read).await.map_err(|_| Error::Unavailable)??;
         drop(turn);
         let commits = read.batches.into_iter();
-        let commits = commits.map(|(project, items)| self.intake.keep(project, items));
+        let lent = Arc::new(read.lent);
+        let commits = commits.map(|(project, items)| {
+            let lent = Arc::clone(&lent);
+            self.intake.keep(project, items, lent)
+        });
         try_join_all(commits).await?;
         Ok(read.outcomes)
     }
 
+    fn lend(&self, bytes: usize) -> Result<Lent, Error> {
+        self.budget.lend(bytes).ok_or(Error::Overloaded)
+    }
+
     fn read(&self, body: RawBody, token: Option<String>) -> Result<Read, Error> {
         let text = unpacked(&body)?;
-        let lent = self.budget.lend(text.len() * WEIGHT);
-        let lent = lent.ok_or(Error::Overloaded)?;
+        let lent = self.lend(text.len())?;
         // From here on there is only what was unpacked.
         drop(body);
         let sent = Sent::read(&text)?;
@@ -219,7 +227,8 @@ impl Service {
         let mut read = Read {
             batches: BTreeMap::new(),
             outcomes: Vec::with_capacity(sent.items.len()),
-            _lent: lent,
+            lent,
+            owed: 0,
         };
         let mut has_token = everywhere.is_some();
         for text in &sent.items {
@@ -234,6 +243,11 @@ impl Service {
                 },
             };
             let outcome = read.take(text, project, &arrival);
+            if read.owed > STEP {
+                let more = self.lend(read.owed)?;
+                read.lent.and(more);
+                read.owed = 0;
+            }
             if let Some(refusal) = &outcome.refusal {
                 self.metrics.refused(refusal.reason());
             }
@@ -254,15 +268,16 @@ impl Service {
     }
 }
 
-/// What items take in memory, beside the length of their text as it was sent: the text that is kept, and themselves.
-const WEIGHT: usize = 2;
+/// So many bytes of items are asked for at once.
+const STEP: usize = 64 << 10;
 
 /// What a request sends.
 struct Read {
     batches: BTreeMap<ProjectId, Vec<Item>>,
     outcomes: Vec<Outcome>,
-    /// Given back when the items are kept, or will not be.
-    _lent: Lent,
+    lent: Lent,
+    /// What the last items take, for which nothing is lent yet.
+    owed: usize,
 }
 
 impl Read {
@@ -270,6 +285,7 @@ impl Read {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
             (Ok(item), Some(project)) => {
                 let uuid = Some(item.uuid.to_string());
+                self.owed += item.memory() + size_of::<Outcome>();
                 self.batches.entry(project).or_default().push(item);
                 let refusal = None;
                 Outcome { uuid, refusal }

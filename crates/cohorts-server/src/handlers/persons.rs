@@ -12,7 +12,7 @@ use super::{Service, activity};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::{self, CohortId, Conn, ProjectId};
+use crate::store::{self, CohortId, Conn, Place, ProjectId};
 use crate::store::{cohorts, events, forgotten, members, persons, projects};
 
 mod export;
@@ -149,7 +149,11 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;
         let batch = events::raise_head(conn, place)?;
-        let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
+        let person = match persons::find(conn, place, uuid)? {
+            Some(person) => person,
+            // Merged meanwhile: what is known of them is now known of somebody else, who is the same.
+            None => survivor(conn, place, number_of(&person)?)?.ok_or(Error::NotFound)?,
+        };
         leave(conn, caller, &cohorts, number_of(&person)?)?;
         events::delete_of(conn, place, &known, seen)?;
         let mut merged = forgotten::with_merged(conn, place, person.number)?;
@@ -158,6 +162,12 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
         persons::delete(conn, place, person.number)?;
         Ok(forgotten::record(conn, place, person.number, batch)?)
     })
+}
+
+fn survivor(conn: &mut Conn, place: Place, number: u32) -> Result<Option<persons::Person>, Error> {
+    let owner = forgotten::since(conn, place, -1)?.owner(number);
+    let owner: Vec<i64> = owner.map(i64::from).into_iter().collect();
+    Ok(persons::of_numbers(conn, place, &owner)?.pop())
 }
 
 /// Takes a person out of all cohorts. That of a list is written down, like any change of it.

@@ -1,7 +1,7 @@
 //! Where requests that send events wait for their commit: those of one project that come while another commit is
 //! under way are committed together, so a busy project pays for few commits and a quiet one waits for nobody.
 //!
-//! What waits is bounded by the budget that its sender holds until it is told the outcome. Nobody is told that
+//! What waits is bounded by the budget that is lent to it. Nobody is told that
 //! something is kept before it is committed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
+use cohorts_api::Lent;
 use tokio::sync::oneshot;
 
 use super::{Item, keep};
@@ -24,6 +25,8 @@ const MOST_ITEMS: usize = 10_000;
 /// The items of a request, and who waits for them to be kept.
 struct Waiting {
     items: Vec<Item>,
+    /// The memory that they take, given back when they are gone, whoever has hung up before.
+    _lent: Arc<Lent>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -51,19 +54,33 @@ pub struct Intake(Arc<Shared>);
 
 impl Intake {
     /// Returns when the items are committed.
-    pub async fn keep(&self, project: ProjectId, items: Vec<Item>) -> Result<(), Error> {
-        let outcome = self.push(project, items)?;
+    pub async fn keep(
+        &self,
+        project: ProjectId,
+        items: Vec<Item>,
+        lent: Arc<Lent>,
+    ) -> Result<(), Error> {
+        let outcome = self.push(project, items, lent)?;
         outcome.await.map_err(|_| Error::Unavailable)?
     }
 
-    fn push(&self, project: ProjectId, items: Vec<Item>) -> Result<Outcome, Error> {
+    fn push(
+        &self,
+        project: ProjectId,
+        items: Vec<Item>,
+        lent: Arc<Lent>,
+    ) -> Result<Outcome, Error> {
         let (done, outcome) = oneshot::channel();
         let queues = &mut *self.queues();
         if queues.is_closed {
             return Err(Error::Unavailable);
         }
         let waiting = queues.waiting.entry(project).or_default();
-        waiting.push_back(Waiting { items, done });
+        waiting.push_back(Waiting {
+            items,
+            _lent: lent,
+            done,
+        });
         if waiting.len() == 1 && !queues.busy.contains(&project) {
             queues.ready.push_back(project);
             self.0.changed.notify_one();

@@ -217,9 +217,17 @@ impl Item {
         let id = id.or_else(|| properties.picked.remove("distinct_id"));
         let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
         let set = sets(&mut properties, "$set", sent.set.take())?;
-        let mut set_once = sets(&mut properties, "$set_once", sent.set_once.take())?;
-        if arrival.is_export {
-            set_once.extend(object(sent.person_properties.take().map(storable))?);
+        let set_once = sets(&mut properties, "$set_once", sent.set_once.take())?;
+        let set = match arrival.is_export {
+            true => {
+                let mut known = object(sent.person_properties.take().map(storable))?;
+                known.extend(set);
+                known
+            }
+            false => set,
+        };
+        if properties.text.len() > LONGEST_ITEM {
+            return Err(Refusal::TooLarge);
         }
         let picked = properties.picked;
         let is_personless = says_no(picked.get("$process_person_profile"))
@@ -236,7 +244,7 @@ impl Item {
             "$create_alias" | "$merge_dangerously" => picked.get("alias"),
             _ => None,
         };
-        let other_id = name(other_id.cloned());
+        let other_id = name(other_id.cloned()).filter(|id| *id != distinct_id);
         let mut item = Self {
             other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
@@ -252,7 +260,7 @@ impl Item {
             is_personless,
             exported_person: None,
         };
-        if is_personless {
+        if is_personless || SAY_NOTHING.contains(&item.event.as_str()) {
             item.forget_person();
         }
         Ok(item)
@@ -276,8 +284,8 @@ impl Item {
             timestamp: arrival.time(&sent, true),
             uuid,
             properties: JsonText(properties.text),
-            set: Map::new(),
-            set_once: set.map_err(|error| Refusal::NotJson(error.to_string()))?,
+            set: set.map_err(|error| Refusal::NotJson(error.to_string()))?,
+            set_once: Map::new(),
             unset: Vec::new(),
             is_personless: false,
             exported_person: Some(person.ok_or(Refusal::NoEvent)?),
@@ -287,6 +295,14 @@ impl Item {
     /// The other id is one of the same person.
     pub fn is_of(&mut self, other_id: &str) {
         self.other_id = Some(other_id.to_owned());
+    }
+
+    /// About how many bytes the item takes in memory, which may be many times those of its text.
+    pub fn memory(&self) -> usize {
+        let texts = [&self.event, &self.distinct_id, &self.properties.0];
+        let texts = texts.into_iter().chain(&self.other_id).chain(&self.unset);
+        let texts: usize = texts.map(|text| text.len() + OVERHEAD).sum();
+        size_of::<Self>() + texts + members(&self.set) + members(&self.set_once)
     }
 
     fn forget_person(&mut self) {
@@ -308,8 +324,7 @@ impl Item {
 
     /// Whether it says who the person is. One who is known so is not merged into somebody else, unless by force.
     pub(super) fn identifies(&self) -> bool {
-        let names = ["$identify", "$create_alias", "$merge_dangerously"];
-        names.contains(&self.event.as_str()) && !is_illegal(&self.distinct_id)
+        self.other_id.is_some() && self.exported_person.is_none()
     }
 
     /// Whether people who are known already become one, whoever they are.
@@ -325,6 +340,27 @@ impl Item {
             || self.other_id.is_some()
             || self.identifies()
     }
+}
+
+/// Events whose properties are not about the person, as PostHog has it.
+const SAY_NOTHING: [&str; 2] = ["$exception", "$$heatmap"];
+
+/// What each value and each allocation takes beside its text, about.
+const OVERHEAD: usize = 80;
+
+fn members(map: &Map<String, Value>) -> usize {
+    let member = |(name, value): (&String, &Value)| OVERHEAD + name.len() + memory(value);
+    map.iter().map(member).sum()
+}
+
+fn memory(value: &Value) -> usize {
+    OVERHEAD
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(list) => list.iter().map(memory).sum(),
+            Value::Object(map) => members(map),
+            _ => 0,
+        }
 }
 
 /// Events that make no sense without a person, as PostHog has it.

@@ -137,7 +137,12 @@ struct Name(String);
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Name)
+        let name = String::deserialize(deserializer)?;
+        // Names that the library which reads JSON keeps for itself.
+        match name.starts_with("$serde_json::private::") {
+            true => Ok(Name(name.replacen('$', "_", 1))),
+            false => Ok(Name(name)),
+        }
     }
 }
 
@@ -178,8 +183,14 @@ impl<'de> Visitor<'de> for Copied<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        // As `Value` writes it.
-        write!(self.0, "{}", Value::from(value)).map_err(E::custom)
+        // As `Value` writes it, but for an exponent: the database writes all digits, which must count.
+        match Value::from(value).to_string() {
+            text if text.contains('e') => write!(self.0, "{value}").map_err(E::custom),
+            text => {
+                self.0.push_str(&text);
+                Ok(())
+            }
+        }
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {

@@ -40,17 +40,42 @@ impl Someone {
         }
     }
 
-    /// Whether the properties that result may be kept.
-    fn set(&mut self, properties: Map<String, Value>, length: usize) -> bool {
-        let length = match length > LONGEST_PROPERTIES {
-            true => Value::Object(properties.clone()).to_string().len(),
-            false => length,
-        };
-        let fits = length <= LONGEST_PROPERTIES;
-        if fits {
-            (self.properties, self.length) = (properties, length);
+    /// Applies what an item tells, as PostHog does: what is set once if it is not there, then what is set, then what is
+    /// taken away. False, and nothing is changed, where that would be more than may be.
+    fn apply(&mut self, item: &Item) -> bool {
+        let mut undo = Vec::new();
+        let mut length = self.length;
+        let is_missing =
+            |name: &String, properties: &Map<String, Value>| !properties.contains_key(name);
+        let once = item.set_once.iter();
+        let once = once.filter(|(name, _)| is_missing(name, &self.properties));
+        let once: Vec<_> = once.collect();
+        for (name, value) in once.into_iter().chain(&item.set) {
+            let former = self.properties.insert(name.clone(), value.clone());
+            let before = former
+                .as_ref()
+                .map_or(0, |former| member_length(name, former));
+            length = (length + member_length(name, value)).saturating_sub(before);
+            undo.push((name, former));
         }
-        fits
+        for name in &item.unset {
+            if let Some(former) = self.properties.swap_remove(name) {
+                length = length.saturating_sub(member_length(name, &former));
+                undo.push((name, Some(former)));
+            }
+        }
+        let fits = length <= LONGEST_PROPERTIES.max(self.length);
+        if fits {
+            self.length = length;
+            return true;
+        }
+        for (name, former) in undo.into_iter().rev() {
+            match former {
+                Some(former) => drop(self.properties.insert(name.clone(), former)),
+                None => drop(self.properties.swap_remove(name)),
+            }
+        }
+        false
     }
 
     /// As they are to be written.
@@ -60,6 +85,29 @@ impl Someone {
             self.person.properties = JsonText::of(&properties);
         }
         self.person
+    }
+}
+
+/// The length of a property as the database writes it, about: it writes all digits of a number.
+fn member_length(name: &str, value: &Value) -> usize {
+    name.len() + 4 + value_length(value)
+}
+
+fn value_length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(list) => list.iter().map(|one| value_length(one) + 2).sum(),
+        Value::Object(map) => {
+            let members = map.iter();
+            members
+                .map(|(name, value)| member_length(name, value))
+                .sum()
+        }
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(number) => number.to_string().len(),
+            None => 20,
+        },
+        Value::Null | Value::Bool(_) => 5,
     }
 }
 
@@ -265,13 +313,14 @@ impl People {
         someone.person.is_identified |= former.person.is_identified;
         let mut properties = former.properties;
         properties.extend(someone.properties.clone());
-        let length = former.length + someone.length;
-        if !someone.set(properties, length) {
-            self.denied.properties += 1;
+        let length = properties.iter();
+        let length: usize = length.map(|(name, value)| member_length(name, value)).sum();
+        match length <= LONGEST_PROPERTIES {
+            true => (someone.properties, someone.length) = (properties, length),
+            false => self.denied.properties += 1,
         }
     }
 
-    /// `$set` replaces, `$unset` takes away and `$set_once` only adds.
     fn tell(&mut self, number: i64, item: &Item) {
         let Some(someone) = self.someone.get_mut(&number) else {
             return;
@@ -280,19 +329,7 @@ impl People {
         if !item.changes(&someone.properties) {
             return;
         }
-        let mut properties = someone.properties.clone();
-        properties.extend(item.set.clone());
-        for key in &item.unset {
-            properties.shift_remove(key);
-        }
-        for (key, value) in &item.set_once {
-            properties
-                .entry(key.clone())
-                .or_insert_with(|| value.clone());
-        }
-        // What an item sets stands in its properties too.
-        let length = someone.length + item.properties.0.len();
-        if !someone.set(properties, length) {
+        if !someone.apply(item) {
             self.denied.properties += 1;
         }
     }

@@ -190,6 +190,7 @@ pub struct Locked {
     pub is_static: bool,
     /// The version whose members readers use.
     pub member_version: i64,
+    pub is_calculating: bool,
 }
 
 /// Locks all cohorts of a project, deleted ones too.

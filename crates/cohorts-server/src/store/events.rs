@@ -156,8 +156,21 @@ pub fn head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
     Ok(batch.unwrap_or(0))
 }
 
-/// Deletes some of the events that happened before, at most `most`, and tells how many.
+/// Deletes some of the events that happened before, at most `most`, and tells how many. Waits for nobody.
 pub fn delete_before(
+    conn: &mut Conn,
+    place: Place,
+    time: DateTime<Utc>,
+    most: i64,
+) -> QueryResult<usize> {
+    conn.transaction(|conn| {
+        diesel::sql_query("set local lock_timeout = '100ms'").execute(conn)?;
+        diesel::sql_query("set local statement_timeout = '10s'").execute(conn)?;
+        delete_some_before(conn, place, time, most)
+    })
+}
+
+fn delete_some_before(
     conn: &mut Conn,
     place: Place,
     time: DateTime<Utc>,

@@ -154,6 +154,10 @@ pub fn lists_with(
     let place = project.place();
     let mut lists = cohorts::lock_all(conn, project)?;
     lists.retain(|list| list.is_static);
+    for list in lists.iter().filter(|list| list.is_calculating) {
+        // What is written and not yet shown may hold any of them: it is made again.
+        calculations::next_attempt(conn, CohortId(list.id))?;
+    }
     let (ids, versions): (Vec<i64>, Vec<i64>) = lists
         .iter()
         .map(|list| (list.id, list.member_version))

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::handlers::activity;
 use crate::handlers::uploads::Named;
 use crate::store::cohorts::{self, Definition};
-use crate::store::{CohortId, Conn, calculations, members, projects};
+use crate::store::{CohortId, Conn, calculations, forgotten, members, projects};
 
 /// Checks what needs no members, before an upload is read.
 pub fn check(
@@ -77,6 +77,13 @@ pub fn change(
         // Whoever calculates it now writes nothing more.
         calculations::next_attempt(conn, id)?;
         cohorts::cancel_calculation(conn, id)?;
+        if turned_static {
+            // From now on it is a list, in which whoever was merged stands as whom they became.
+            let forgotten = forgotten::since(conn, project.place(), -1)?;
+            members::edit(conn, &(&row).into(), |members| {
+                Ok(forgotten.followed(&members))
+            })?;
+        }
     } else if !definition.is_static {
         let mut asked = references::related(conn, project, id, &definition)?;
         asked.insert(id.0);

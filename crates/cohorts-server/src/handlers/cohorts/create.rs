@@ -11,7 +11,7 @@ use crate::handlers::members::known;
 use crate::handlers::uploads::Named;
 use crate::store::cohorts::{self, Definition};
 use crate::store::members::{self, List};
-use crate::store::{CohortId, Conn, ProjectId, projects};
+use crate::store::{CohortId, Conn, ProjectId, forgotten, projects};
 
 /// Whom a new static cohort is filled with, beside what its criteria find.
 pub struct First {
@@ -92,6 +92,8 @@ pub fn create(
 pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error> {
     let project = caller.project.id();
     projects::lock(conn, project)?;
+    // Nobody is merged or deleted meanwhile.
+    projects::lock(conn, project)?;
     let (source, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
     if source.definition.is_static {
         return Err(Error::whole(
@@ -110,6 +112,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, made.id(), &definition)?;
     let found = members::read(conn, project.place(), id, source.member_version)?;
+    let found = forgotten::since(conn, project.place(), -1)?.followed(&found);
     members::edit(conn, &List::from(&made), |_| Ok(found))?;
     show::find(conn, project, made.id())
 }
