@@ -320,8 +320,8 @@ fn exports_of_events_and_of_people_are_loaded_unchanged() {
         "events.jsonl",
         &[
             event(1, "a", "free"),
-            event(2, "a", "pro"),
-            event(3, "b", "free"),
+            event(2, "b", "free"),
+            event(3, "a", "pro"),
         ],
     );
     let people = file("people.jsonl", &[row("a"), row("b"), row("c")]);
