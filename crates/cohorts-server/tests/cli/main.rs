@@ -128,6 +128,14 @@ impl Served {
     }
 }
 
+/// A test that fails leaves nothing behind.
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_wrong_command_is_explained_and_ends_with_2() {
     let directory = TempDir::new().unwrap();
