@@ -480,3 +480,15 @@ fn many_names_that_are_set_and_taken_away_take_no_time() {
     let names: Vec<&String> = properties.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["n0"]);
 }
+
+#[test]
+fn a_dynamic_cohort_becomes_a_list_and_takes_a_file_at_once() {
+    let project = Project::new();
+    project.people([("a", json!({"plan": "pro"})), ("b", json!({}))]);
+    let filters = any_of(json!([person("plan", "exact", "pro")]));
+    let cohort = project.cohort(json!({"filters": filters}));
+    project.settle(cohort);
+    let answer = project.upload(Some(cohort), "b\n", &[]);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(project.members(cohort), ["a", "b"]);
+}

@@ -61,8 +61,18 @@ pub fn change(
     let project = caller.project.id();
     // What cohorts say of one another is checked and changed by one request at a time.
     projects::lock(conn, project)?;
-    let row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
+    let mut row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     let definition = checked(conn, caller, &row, body)?;
+    let turned_static = definition.is_static && !row.definition.is_static;
+    if turned_static {
+        // From now on it is a list, in which whoever was merged stands as whom they became.
+        let forgotten = forgotten::since(conn, project.place(), -1)?;
+        members::edit(conn, &(&row).into(), |members| {
+            Ok(forgotten.followed(&members))
+        })?;
+        // What is changed next builds on these members.
+        row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
+    }
     let mut upload = None;
     if let Some(named) = named {
         definition::check_takes_list(&definition)?;
@@ -72,18 +82,10 @@ pub fn change(
         cohorts::update(conn, id, &definition)?;
         activity::changed(conn, caller, id, &row.definition, &definition)?;
     }
-    let turned_static = definition.is_static && !row.definition.is_static;
     if definition.deleted || turned_static {
         // Whoever calculates it now writes nothing more.
         calculations::next_attempt(conn, id)?;
         cohorts::cancel_calculation(conn, id)?;
-        if turned_static {
-            // From now on it is a list, in which whoever was merged stands as whom they became.
-            let forgotten = forgotten::since(conn, project.place(), -1)?;
-            members::edit(conn, &(&row).into(), |members| {
-                Ok(forgotten.followed(&members))
-            })?;
-        }
     } else if !definition.is_static {
         let mut asked = references::related(conn, project, id, &definition)?;
         asked.insert(id.0);
