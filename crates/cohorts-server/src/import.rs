@@ -49,9 +49,7 @@ impl Imported {
         self.known += (items.len() - people - kept.added) as u64;
         self.denied.add(kept.denied);
     }
-}
 
-impl Imported {
     fn so_far(&self) -> String {
         let events = self.added + self.known;
         match self.people {

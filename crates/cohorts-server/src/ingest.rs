@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::store::events::{self, NewEvent, Told};
+use crate::store::events::{self, NewEvent};
 use crate::store::persons::{self, Owner, Person};
 use crate::store::{self, Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
 
@@ -42,34 +42,30 @@ pub struct Kept {
 /// Keeps a batch: people are made, changed and merged, and the events stand in the log. What was kept before counts
 /// once. May be repeated, and repeats itself where the database was not available.
 pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
-    if items.is_empty() {
-        return Ok(Kept::default());
-    }
-    retried(|| {
-        let mut batch = Batch::new(store, project, items);
-        match batch.commit() {
-            // People who were there before become one, which may change lists of people: the project is locked first.
-            Err(Error::Unavailable) if batch.merges => {
-                batch.locks = true;
-                batch.commit()
-            }
-            done => done,
-        }
-    })
+    keep_by(store, project, items, false)
 }
 
 /// As `keep`, for a batch of many thousands which nobody waits for: its events are written by two connections at once,
 /// and those of one half may be seen before the others. The log tells of the batch when all of it is there.
 pub fn keep_many(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
+    keep_by(store, project, items, true)
+}
+
+fn keep_by(store: &Store, project: ProjectId, items: &[Item], splits: bool) -> Result<Kept, Error> {
     if items.is_empty() {
         return Ok(Kept::default());
     }
     retried(|| {
         let mut batch = Batch::new(store, project, items);
-        batch.splits = true;
+        batch.splits = splits;
         match batch.commit() {
-            // Few batches are like this, and none is large for it.
-            Err(Error::Unavailable) if batch.merges => keep(store, project, items),
+            // People who were there before become one, which may change lists of people: the project is locked first,
+            // and all is written in one piece.
+            Err(Error::Unavailable) if batch.merges => {
+                batch.locks = true;
+                batch.splits = false;
+                batch.commit()
+            }
             done => done,
         }
     })
@@ -288,15 +284,17 @@ impl<'a> Batch<'a> {
 }
 
 fn row(place: Place, batch: i64, item: &Item, number: i64) -> NewEvent<'_> {
-    let told = Told {
+    NewEvent {
+        place: place.0,
+        day: item.timestamp.date_naive(),
         uuid: item.uuid,
+        batch,
         number,
         event: &item.event,
         distinct_id: &item.distinct_id,
         timestamp: item.timestamp,
         properties: &item.properties,
-    };
-    NewEvent::new(place, batch, told)
+    }
 }
 
 /// Whoever was merged stands in every list of people as whom they were merged into.

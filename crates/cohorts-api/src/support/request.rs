@@ -141,13 +141,8 @@ async fn read_within(
 
 /// The whole body, if it has at most `limit` bytes.
 pub(super) async fn read_bytes(payload: web::Payload, limit: usize) -> Result<Bytes, Rejection> {
-    match payload.to_bytes_limited(limit).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(broken)) => Err(Rejection::Malformed {
-            detail: format!("The body could not be read: {broken}"),
-        }),
-        Err(_) => Err(Rejection::TooLarge { limit }),
-    }
+    let (bytes, _) = read_within(None, payload, limit).await?;
+    Ok(bytes)
 }
 
 pub(crate) async fn authorize<A: Api>(

@@ -67,8 +67,7 @@ fn read_property(path: &str, value: &Value) -> Result<ActionProperty, FilterErro
     let operator = text(path, property, "operator")?;
     let value = property.get("value").filter(|value| !value.is_null());
     if let Some(moment) = Moment::new(0, "UTC") {
-        let compiled = Predicate::compile(path, operator.as_deref(), value, &moment);
-        compiled?;
+        Predicate::compile(path, operator.as_deref(), value, &moment)?;
     }
     Ok(ActionProperty {
         key,

@@ -165,7 +165,7 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
 }
 
 fn survivor(conn: &mut Conn, place: Place, number: u32) -> Result<Option<persons::Person>, Error> {
-    let owner = forgotten::since(conn, place, -1)?.owner(number);
+    let owner = forgotten::all(conn, place)?.owner(number);
     let owner: Vec<i64> = owner.map(i64::from).into_iter().collect();
     Ok(persons::of_numbers(conn, place, &owner)?.pop())
 }

@@ -185,8 +185,8 @@ impl Named {
         }
     }
 
-    /// Leaves out whoever was deleted since they were looked up, and follows those who were merged; a transaction that keeps others from being deleted
-    /// calls it before the members change.
+    /// Leaves out whoever was deleted since they were looked up, and follows those who were merged; a transaction that
+    /// keeps others from being deleted calls it before the members change.
     pub fn forget(&mut self, conn: &mut Conn, place: Place) -> Result<(), Error> {
         let forgotten = forgotten::since(conn, place, self.known)?;
         let gone = self

@@ -1,8 +1,7 @@
 //! Where requests that send events wait for their commit: those of one project that come while another commit is
 //! under way are committed together, so a busy project pays for few commits and a quiet one waits for nobody.
 //!
-//! What waits is bounded by the budget that is lent to it. Nobody is told that
-//! something is kept before it is committed.
+//! What waits is bounded by the budget that is lent to it. Nobody is told that something is kept before it is committed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -171,30 +170,18 @@ fn commit(store: &Store, metrics: &Metrics, project: ProjectId, mut waiting: Vec
         }
         return;
     }
-    match outcome {
-        Ok(kept) => {
-            metrics.kept(&kept);
-            for one in waiting {
-                let _ = one.done.send(Ok(()));
-            }
-        }
-        Err(Error::Internal(cause)) => {
-            for one in waiting {
-                let said = anyhow::anyhow!("{cause:#}");
-                let _ = one.done.send(Err(Error::Internal(said)));
-            }
-        }
-        Err(Error::TimedOut) => {
-            for one in waiting {
-                let _ = one.done.send(Err(Error::TimedOut));
-            }
-        }
-        // To a sender it is all one: it may send again.
-        Err(_) => {
-            for one in waiting {
-                let _ = one.done.send(Err(Error::Unavailable));
-            }
-        }
+    if let Ok(kept) = &outcome {
+        metrics.kept(kept);
+    }
+    for one in waiting {
+        let answer = match &outcome {
+            Ok(_) => Ok(()),
+            Err(Error::Internal(cause)) => Err(anyhow::anyhow!("{cause:#}").into()),
+            Err(Error::TimedOut) => Err(Error::TimedOut),
+            // To a sender it is all one: it may send again.
+            Err(_) => Err(Error::Unavailable),
+        };
+        let _ = one.done.send(answer);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Items of a batch in the wire format: each is read whole, or refused with its reason.
 
 use std::fmt;
+use std::mem::take;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde::Deserialize;
@@ -99,15 +100,16 @@ struct Sent {
     uuid: Option<Value>,
     #[serde(default)]
     properties: Told,
-    #[serde(rename = "$set")]
-    set: Option<Value>,
-    #[serde(rename = "$set_once")]
-    set_once: Option<Value>,
+    #[serde(default, rename = "$set")]
+    set: Told,
+    #[serde(default, rename = "$set_once")]
+    set_once: Told,
     #[serde(rename = "$unset")]
     unset: Option<Value>,
     options: Option<Value>,
     /// What an export tells of the person beside the event.
-    person_properties: Option<Value>,
+    #[serde(default)]
+    person_properties: Told,
     /// The person, in lines of an export.
     person_id: Option<Value>,
     /// When the person was created, in lines of an export of people.
@@ -201,11 +203,7 @@ impl Item {
             return Err(Refusal::TooLarge);
         }
         let mut sent = Sent::read(text)?;
-        let mut properties = match std::mem::take(&mut sent.properties) {
-            Told::Nothing => Properties::default(),
-            Told::Object(properties) => properties,
-            Told::NoObject => return Err(Refusal::PropertiesNotAnObject),
-        };
+        let mut properties = object(take(&mut sent.properties))?;
         let event = match name(sent.event.take()) {
             Some(event) => event,
             None if arrival.is_export && sent.person_id.is_some() => {
@@ -216,11 +214,11 @@ impl Item {
         let id = sent.distinct_id.take();
         let id = id.or_else(|| properties.picked.remove("distinct_id"));
         let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
-        let set = sets(&mut properties, "$set", sent.set.take())?;
-        let set_once = sets(&mut properties, "$set_once", sent.set_once.take())?;
+        let set = sets(&mut properties, "$set", take(&mut sent.set))?;
+        let set_once = sets(&mut properties, "$set_once", take(&mut sent.set_once))?;
         let set = match arrival.is_export {
             true => {
-                let mut known = object(sent.person_properties.take().map(storable))?;
+                let mut known = members_of(&object(take(&mut sent.person_properties))?)?;
                 known.extend(set);
                 known
             }
@@ -275,7 +273,7 @@ impl Item {
     ) -> Result<Self, Refusal> {
         let person = sent.person_id.as_ref().and_then(Value::as_str);
         let person = person.and_then(|text| text.parse().ok());
-        let set = serde_json::from_str(&properties.text);
+        let set = members_of(&properties)?;
         sent.timestamp = sent.created_at.take();
         Ok(Self {
             event: String::new(),
@@ -284,7 +282,7 @@ impl Item {
             timestamp: arrival.time(&sent, true),
             uuid,
             properties: JsonText(properties.text),
-            set: set.map_err(|error| Refusal::NotJson(error.to_string()))?,
+            set,
             set_once: Map::new(),
             unset: Vec::new(),
             is_personless: false,
@@ -338,7 +336,6 @@ impl Item {
             || !self.set_once.is_empty()
             || !self.unset.is_empty()
             || self.other_id.is_some()
-            || self.identifies()
     }
 }
 
@@ -401,10 +398,14 @@ fn says_no(value: Option<&Value>) -> bool {
 fn sets(
     properties: &mut Properties,
     name: &str,
-    beside: Option<Value>,
+    beside: Told,
 ) -> Result<Map<String, Value>, Refusal> {
-    let mut sets = object(properties.picked.remove(name))?;
-    let beside = object(beside.map(storable))?;
+    let mut sets = match properties.picked.remove(name) {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(Refusal::PropertiesNotAnObject),
+    };
+    let beside = members_of(&object(beside)?)?;
     if !beside.is_empty() {
         sets.extend(beside);
         properties.insert(name, &Value::Object(sets.clone()));
@@ -443,31 +444,17 @@ fn name(value: Option<Value>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn object(value: Option<Value>) -> Result<Map<String, Value>, Refusal> {
-    match value {
-        None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(map)) => Ok(map),
-        Some(_) => Err(Refusal::PropertiesNotAnObject),
+fn object(told: Told) -> Result<Properties, Refusal> {
+    match told {
+        Told::Nothing => Ok(Properties::default()),
+        Told::Object(properties) => Ok(properties),
+        Told::NoObject => Err(Refusal::PropertiesNotAnObject),
     }
 }
 
-/// The value with what Postgres cannot store in a text, the character NUL, replaced.
-fn storable(value: Value) -> Value {
-    let text = |text: String| match text.contains('\0') {
-        true => text.replace('\0', "\u{fffd}"),
-        false => text,
-    };
-    match value {
-        Value::String(value) => text(value).into(),
-        Value::Array(list) => list.into_iter().map(storable).collect(),
-        Value::Object(map) => {
-            let members = map
-                .into_iter()
-                .map(|(key, value)| (text(key), storable(value)));
-            Value::Object(members.collect())
-        }
-        other => other,
-    }
+fn members_of(properties: &Properties) -> Result<Map<String, Value>, Refusal> {
+    let members = serde_json::from_str(&properties.text);
+    members.map_err(|error| Refusal::NotJson(error.to_string()))
 }
 
 /// An instant in ISO 8601, with a space or a `T` between date and time; without an offset it is in UTC.

@@ -22,7 +22,7 @@ struct Someone {
     /// As they stand in the database; nothing if they are new.
     before: Option<Person>,
     properties: Map<String, Value>,
-    /// No less than the length of their properties as text.
+    /// The length of their properties as text, about.
     length: usize,
 }
 
@@ -45,10 +45,8 @@ impl Someone {
     fn apply(&mut self, item: &Item) -> bool {
         let mut undo = Vec::new();
         let mut length = self.length;
-        let is_missing =
-            |name: &String, properties: &Map<String, Value>| !properties.contains_key(name);
         let once = item.set_once.iter();
-        let once = once.filter(|(name, _)| is_missing(name, &self.properties));
+        let once = once.filter(|(name, _)| !self.properties.contains_key(*name));
         let once: Vec<_> = once.collect();
         for (name, value) in once.into_iter().chain(&item.set) {
             let former = self.properties.insert(name.clone(), value.clone());
@@ -268,7 +266,7 @@ impl People {
     /// There is a person of that number from now on.
     fn be(&mut self, id: usize, number: i64, seen: DateTime<Utc>) {
         let was_person = self.owners[id].is_some_and(|owner| owner.is_person);
-        let was = was_person && (self.new_ids.is_empty() || !self.new_ids.contains_key(&id));
+        let was = was_person && !self.new_ids.contains_key(&id);
         self.owners[id] = Some(Owner {
             number,
             is_person: true,
@@ -326,10 +324,7 @@ impl People {
             return;
         };
         someone.person.is_identified |= item.identifies();
-        if !item.changes(&someone.properties) {
-            return;
-        }
-        if !someone.apply(item) {
+        if item.changes(&someone.properties) && !someone.apply(item) {
             self.denied.properties += 1;
         }
     }

@@ -3,7 +3,7 @@
 //! A calculation sees what was committed before it began and nothing later, whatever it asks for and when.
 //! Blocks that were asked for once are kept until it ends.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
@@ -63,10 +63,10 @@ pub struct Snapshot<'a> {
     conn: RefCell<&'a mut Conn>,
     project: ProjectId,
     deadline: Instant,
-    everyone: RefCell<Option<Arc<RoaringBitmap>>>,
-    forgotten: RefCell<Option<Rc<Forgotten>>>,
+    everyone: OnceCell<Arc<RoaringBitmap>>,
+    forgotten: OnceCell<Rc<Forgotten>>,
     /// What happened before is not there any more, deleted or not yet.
-    oldest: RefCell<Option<Option<DateTime<Utc>>>>,
+    oldest: OnceCell<Option<DateTime<Utc>>>,
     properties: RefCell<HashMap<String, Arc<PropertyBlock>>>,
     events: RefCell<HashMap<EventQuery, Arc<EventBlock>>>,
 }
@@ -87,9 +87,9 @@ impl Snapshot<'_> {
                     conn: RefCell::new(conn),
                     project,
                     deadline: Instant::now() + limit,
-                    everyone: RefCell::default(),
-                    forgotten: RefCell::default(),
-                    oldest: RefCell::default(),
+                    everyone: OnceCell::new(),
+                    forgotten: OnceCell::new(),
+                    oldest: OnceCell::new(),
                     properties: RefCell::default(),
                     events: RefCell::default(),
                 })
@@ -129,24 +129,17 @@ impl Snapshot<'_> {
 
     /// Whose the numbers of merged people are.
     fn forgotten(&self) -> Result<Rc<Forgotten>, Error> {
-        if let Some(forgotten) = &*self.forgotten.borrow() {
-            return Ok(Rc::clone(forgotten));
-        }
         let place = self.project.place();
-        let forgotten = Rc::new(self.ask(|conn| Ok(forgotten::since(conn, place, -1)?))?);
-        *self.forgotten.borrow_mut() = Some(Rc::clone(&forgotten));
-        Ok(forgotten)
+        let read = || self.ask(|conn| Ok(forgotten::all(conn, place)?));
+        once(&self.forgotten, || Ok(Rc::new(read()?)))
     }
 
     /// When the oldest event may have happened.
     fn oldest(&self) -> Result<Option<DateTime<Utc>>, Error> {
-        if let Some(oldest) = *self.oldest.borrow() {
-            return Ok(oldest);
-        }
-        let project = self.ask(|conn| Ok(projects::find(conn, self.project)?))?;
-        let oldest = project.and_then(|project| project.oldest_event(Utc::now()));
-        *self.oldest.borrow_mut() = Some(oldest);
-        Ok(oldest)
+        once(&self.oldest, || {
+            let project = self.ask(|conn| Ok(projects::find(conn, self.project)?))?;
+            Ok(project.and_then(|project| project.oldest_event(Utc::now())))
+        })
     }
 
     fn read_property(&self, key: &str) -> Result<PropertyBlock, Error> {
@@ -195,17 +188,14 @@ impl Source for Snapshot<'_> {
     type Error = Error;
 
     fn everyone(&self) -> Result<Arc<RoaringBitmap>, Error> {
-        if let Some(everyone) = &*self.everyone.borrow() {
-            return Ok(Arc::clone(everyone));
-        }
-        let numbers: Vec<i64> = self.ask(|conn| {
-            let own = persons::table.filter(persons::place.eq(self.place()));
-            Ok(own.select(persons::number).load(conn)?)
-        })?;
-        let everyone = numbers.into_iter().map(person);
-        let everyone = Arc::new(everyone.collect::<Result<RoaringBitmap, _>>()?);
-        *self.everyone.borrow_mut() = Some(Arc::clone(&everyone));
-        Ok(everyone)
+        once(&self.everyone, || {
+            let numbers: Vec<i64> = self.ask(|conn| {
+                let own = persons::table.filter(persons::place.eq(self.place()));
+                Ok(own.select(persons::number).load(conn)?)
+            })?;
+            let everyone = numbers.into_iter().map(person);
+            Ok(Arc::new(everyone.collect::<Result<RoaringBitmap, _>>()?))
+        })
     }
 
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Error> {
@@ -266,6 +256,15 @@ impl Source for Snapshot<'_> {
         // Steps are checked before they are stored.
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
+}
+
+/// What is read once and kept.
+fn once<T: Clone>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    if let Some(value) = cell.get() {
+        return Ok(value.clone());
+    }
+    let value = read()?;
+    Ok(cell.get_or_init(|| value).clone())
 }
 
 /// A block that is read once and kept.

@@ -14,43 +14,18 @@ use super::{Conn, JsonText, Place};
 #[derive(Clone, Debug, Insertable)]
 #[diesel(table_name = events, treat_none_as_default_value = false)]
 pub struct NewEvent<'a> {
-    place: i64,
-    day: NaiveDate,
+    pub place: i64,
+    /// That of its time, in UTC.
+    pub day: NaiveDate,
     /// Its identity.
     pub uuid: Uuid,
-    batch: i64,
+    pub batch: i64,
     /// The person who did it.
-    pub number: i64,
-    event: &'a str,
-    distinct_id: &'a str,
-    timestamp: DateTime<Utc>,
-    properties: &'a JsonText,
-}
-
-/// What is told of an event.
-pub struct Told<'a> {
-    pub uuid: Uuid,
     pub number: i64,
     pub event: &'a str,
     pub distinct_id: &'a str,
     pub timestamp: DateTime<Utc>,
     pub properties: &'a JsonText,
-}
-
-impl<'a> NewEvent<'a> {
-    pub fn new(place: Place, batch: i64, told: Told<'a>) -> Self {
-        Self {
-            place: place.0,
-            day: told.timestamp.date_naive(),
-            uuid: told.uuid,
-            batch,
-            number: told.number,
-            event: told.event,
-            distinct_id: told.distinct_id,
-            timestamp: told.timestamp,
-            properties: told.properties,
-        }
-    }
 }
 
 /// Appends the events of a batch, of which none is in the log yet.

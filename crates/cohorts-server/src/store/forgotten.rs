@@ -94,7 +94,12 @@ impl Forgotten {
     }
 }
 
-/// What became of numbers in batches after that one; with -1, ever.
+/// What became of all numbers that are nobody's.
+pub fn all(conn: &mut Conn, place: Place) -> QueryResult<Forgotten> {
+    since(conn, place, -1)
+}
+
+/// What became of numbers in batches after that one.
 pub fn since(conn: &mut Conn, place: Place, batch: i64) -> QueryResult<Forgotten> {
     let rows = forgotten_persons::table
         .filter(forgotten_persons::place.eq(place.0))

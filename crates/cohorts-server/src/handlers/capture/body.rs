@@ -1,5 +1,6 @@
 //! Bodies as senders pack them: compressed, as a form, in base64. What comes out is JSON text, and the items in it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 
@@ -105,20 +106,21 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 
 /// The JSON text in a body.
 pub fn unpacked(body: &RawBody) -> Result<String, Error> {
-    let bytes = decompressed(&body.bytes, body.content_encoding.as_deref())?;
+    let bytes = decompressed(Cow::from(&*body.bytes), body.content_encoding.as_deref())?;
     let media_type = body.content_type.as_deref().unwrap_or_default();
     let is_form = media_type.starts_with("application/x-www-form-urlencoded");
     // Some say that it is a form and send JSON.
     let bytes = match is_form && !is_json(&bytes) {
-        true => form_data(&bytes)?,
+        true => form_data(&bytes)?.into(),
         false => bytes,
     };
     let bytes = match is_json(&bytes) || bytes.starts_with(GZIP) {
         true => bytes,
         false => from_base64(bytes),
     };
-    let bytes = decompressed(&bytes, None)?;
-    String::from_utf8(bytes).map_err(|error| malformed(format!("JSON parse error - {error}")))
+    let bytes = decompressed(bytes, None)?;
+    String::from_utf8(bytes.into_owned())
+        .map_err(|error| malformed(format!("JSON parse error - {error}")))
 }
 
 fn is_json(bytes: &[u8]) -> bool {
@@ -126,9 +128,8 @@ fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// What is no base64 stays as it is: the complaint is then about the JSON that it should be.
-fn from_base64(bytes: Vec<u8>) -> Vec<u8> {
-    let text: Vec<u8> = bytes.trim_ascii().to_vec();
-    BASE64.decode(&text).unwrap_or(bytes)
+fn from_base64(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    BASE64.decode(bytes.trim_ascii()).map_or(bytes, Cow::from)
 }
 
 fn form_data(bytes: &[u8]) -> Result<Vec<u8>, Error> {
@@ -139,30 +140,30 @@ fn form_data(bytes: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// Gzip is told by its first bytes too, as not every sender names it.
-fn decompressed(bytes: &[u8], encoding: Option<&str>) -> Result<Vec<u8>, Error> {
+fn decompressed<'a>(bytes: Cow<'a, [u8]>, encoding: Option<&str>) -> Result<Cow<'a, [u8]>, Error> {
     match encoding.unwrap_or("identity") {
-        "deflate" => limited(ZlibDecoder::new(bytes), "deflate"),
-        "zstd" => match zstd::Decoder::new(bytes) {
+        "deflate" => limited(ZlibDecoder::new(&*bytes), "deflate"),
+        "zstd" => match zstd::Decoder::new(&*bytes) {
             Ok(decoder) => limited(decoder, "zstd"),
             Err(cause) => Err(malformed(format!("The body is not valid zstd: {cause}"))),
         },
         "" | "identity" | "gzip" if bytes.starts_with(GZIP) => {
-            limited(MultiGzDecoder::new(bytes), "gzip")
+            limited(MultiGzDecoder::new(&*bytes), "gzip")
         }
-        "" | "identity" | "gzip" => Ok(bytes.to_vec()),
+        "" | "identity" | "gzip" => Ok(bytes),
         other => Err(malformed(format!(
             "The content encoding `{other}` is not supported; gzip, deflate and zstd are."
         ))),
     }
 }
 
-fn limited(reader: impl Read, name: &str) -> Result<Vec<u8>, Error> {
+fn limited(reader: impl Read, name: &str) -> Result<Cow<'static, [u8]>, Error> {
     let mut unpacked = Vec::new();
     let read = reader.take(UNPACKED as u64 + 1).read_to_end(&mut unpacked);
     read.map_err(|error| malformed(format!("The body is not valid {name}: {error}")))?;
     match unpacked.len() > UNPACKED {
         true => Err(Error::TooLarge { limit: UNPACKED }),
-        false => Ok(unpacked),
+        false => Ok(unpacked.into()),
     }
 }
 

@@ -66,7 +66,7 @@ pub fn change(
     let turned_static = definition.is_static && !row.definition.is_static;
     if turned_static {
         // From now on it is a list, in which whoever was merged stands as whom they became.
-        let forgotten = forgotten::since(conn, project.place(), -1)?;
+        let forgotten = forgotten::all(conn, project.place())?;
         members::edit(conn, &(&row).into(), |members| {
             Ok(forgotten.followed(&members))
         })?;

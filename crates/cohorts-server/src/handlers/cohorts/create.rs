@@ -112,7 +112,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, made.id(), &definition)?;
     let found = members::read(conn, project.place(), id, source.member_version)?;
-    let found = forgotten::since(conn, project.place(), -1)?.followed(&found);
+    let found = forgotten::all(conn, project.place())?.followed(&found);
     members::edit(conn, &List::from(&made), |_| Ok(found))?;
     show::find(conn, project, made.id())
 }
