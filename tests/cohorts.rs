@@ -210,22 +210,6 @@ fn a_type_must_be_the_one_that_the_criteria_need() {
 }
 
 #[test]
-fn queries_are_refused_in_words() {
-    let project = Project::new();
-    for (kind, part) in [
-        ("HogQLQuery", "not offered"),
-        ("TrendsQuery", "Got: TrendsQuery"),
-    ] {
-        let body = json!({"is_static": true, "query": {"kind": kind}});
-        let detail = project
-            .post("cohorts/", body)
-            .is_error(400, "invalid_input", Some("query"))
-            .detail();
-        assert!(detail.contains(part), "{detail}");
-    }
-}
-
-#[test]
 fn a_static_cohort_without_criteria_is_complete_at_once() {
     let project = Project::new();
     let body = json!({"is_static": true, "filters": {"colour": "red"}});

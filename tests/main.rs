@@ -19,6 +19,7 @@ mod overload;
 mod pages;
 mod people;
 mod persons;
+mod queries;
 mod references;
 mod sdk;
 mod service;

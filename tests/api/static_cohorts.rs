@@ -99,10 +99,12 @@ fn case_035_a_static_cohort_may_be_empty() {
 }
 
 #[test]
-fn case_036_a_query_is_refused_as_long_as_none_is_offered() {
+fn case_036_a_query_of_people_fills_a_static_cohort() {
     let project = with_people();
-    let answer = project.post("cohorts/", json!({"is_static": true, "query": query()}));
-    answer.is_error(400, "invalid_input", Some("query"));
+    let made = project.post("cohorts/", json!({"is_static": true, "query": query()}));
+    assert_eq!(made.status, 201, "{}", made.text);
+    let id = made.json()["id"].as_i64().expect("an id");
+    assert_eq!(project.settle(id)["count"], 1);
 }
 
 #[test]

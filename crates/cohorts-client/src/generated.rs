@@ -1584,7 +1584,23 @@ pub mod types {
             Default::default()
         }
     }
-    /// A query that fills a static cohort; refused until queries are offered.
+    /// A query that adds people to a static cohort, once, when the cohort is made or the query is changed.
+    /// It is translated, never run as SQL; what is not supported is refused, and the error names it.
+    ///
+    /// `{"kind": "HogQLQuery", "query": "SELECT …"}` selects people from one of these tables, or joins several
+    /// such SELECTs by UNION, INTERSECT or EXCEPT:
+    ///
+    /// - `persons`: `id`, `created_at`, `properties.…`
+    /// - `events`: `person_id`, `event`, `timestamp`, `properties.…`, `person.properties.…`, `person.created_at`;
+    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)` and `max(timestamp)`
+    /// - `cohort_people` and `static_cohort_people`: `person_id`, for one `cohort_id` or several
+    ///
+    /// WHERE joins tests by AND, OR and NOT: `=`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN` (of a list, or of a
+    /// SELECT for the person), `LIKE`, `ILIKE`, `IS NULL`, `match`, `startsWith`, `endsWith`; instants are texts,
+    /// `toDateTime('…')`, `toDate('…')`, `now()`, `today()`, and these plus or minus an INTERVAL.
+    ///
+    /// `{"kind": "ActorsQuery", "properties": […], "fixedProperties": […]}` selects whom all its filters of type
+    /// `person` and `cohort` match.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(transparent)]
     pub struct CohortQuery(

@@ -252,12 +252,11 @@ impl EventBlock {
         (self.persons[row], self.times[row])
     }
 
-    /// Whether each event bears the name.
-    pub(crate) fn named(&self, name: &str) -> Answers<'_> {
-        let bears = |value: &Value| value.as_str() == Some(name);
+    /// Whether each event bears a name for which the test holds.
+    pub(crate) fn named(&self, test: impl Fn(&Value) -> bool) -> Answers<'_> {
         Answers {
             codes: &self.names.codes,
-            by_code: self.names.values.iter().map(bears).collect(),
+            by_code: self.names.values.iter().map(test).collect(),
             missing: false,
         }
     }

@@ -4,6 +4,7 @@
 
 mod behavior;
 mod events;
+mod rows;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::plan::{Criterion, Plan, Tree, plan};
+use crate::condition::Condition;
+use crate::plan::{Criterion, Plan, RowTest, Tree, plan};
 use crate::source::{Reference, Source};
 
 /// How many cohorts may stand for one another by their definitions.
@@ -143,7 +145,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         Ok(found)
     }
 
-    fn criterion(&self, criterion: &Criterion) -> Result<Found, S::Error> {
+    fn criterion(&mut self, criterion: &Criterion) -> Result<Found, S::Error> {
         let everyone = &self.everyone;
         let persons = match criterion {
             Criterion::Property { key, predicate } => self
@@ -157,11 +159,26 @@ impl<'a, S: Source> Evaluation<'a, S> {
                 self.source.created_at()?.matching(predicate, everyone)
             }
             Criterion::Cohort(id) => return self.cohort(*id),
+            Criterion::Rows(rows) => {
+                let condition = rows.condition.try_map(&mut |test| self.resolved(test))?;
+                rows::persons(self.source, &condition, &rows.having)? & &*self.everyone
+            }
             Criterion::Behavior { target, rule } => {
                 behavior::persons(self.source, target, rule, &self.plan.moment)? & &**everyone
             }
         };
         Ok(Some(Arc::new(persons)))
+    }
+
+    /// A test of an event with the persons that it asks for.
+    fn resolved(&mut self, test: &RowTest) -> Result<Condition<rows::Test>, S::Error> {
+        Ok(Condition::Test(match test {
+            RowTest::Person(tree) => RowTest::Person(self.tree(tree)?),
+            RowTest::Named(names) => RowTest::Named(names.clone()),
+            RowTest::Name(predicate) => RowTest::Name(predicate.clone()),
+            RowTest::Property(key, predicate) => RowTest::Property(key.clone(), predicate.clone()),
+            RowTest::Time(comparison, instant) => RowTest::Time(*comparison, *instant),
+        }))
     }
 
     fn cohort(&self, id: i64) -> Result<Found, S::Error> {

@@ -9,6 +9,7 @@
 
 mod block;
 pub mod chunks;
+mod condition;
 mod date;
 mod error;
 mod eval;
@@ -29,6 +30,6 @@ mod cases;
 pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock};
 pub use error::FilterError;
 pub use filter::Filter;
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, plan_query};
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, Reference, Source};
 pub use window::Moment;

@@ -3,15 +3,18 @@
 //! Everything that can be wrong with a stored filter is found here.
 
 mod behavioral;
+mod query;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::FilterError;
+use crate::condition::Condition;
 use crate::filter::{Filter, Group, Join, Leaf, Node, PersonLeaf};
-use crate::predicate::Predicate;
+use crate::predicate::{Comparison, Predicate};
 use crate::window::{Moment, Range};
 
 pub(crate) use behavioral::Count;
+pub use query::{QUERY_KINDS, plan_query};
 
 /// A filter made ready for evaluation at one moment.
 #[derive(Clone, Debug)]
@@ -52,6 +55,33 @@ pub(crate) enum Criterion {
     CreatedAt(Predicate),
     Cohort(i64),
     Behavior { target: Target, rule: Behavior },
+    Rows(Box<Rows>),
+}
+
+/// Persons with events that meet a condition, which all of theirs together must meet another one.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    pub condition: Condition<RowTest>,
+    pub having: Condition<GroupTest>,
+}
+
+/// A test of one event, or of the persons `P`.
+#[derive(Clone, Debug)]
+pub(crate) enum RowTest<P = Tree> {
+    Named(BTreeSet<String>),
+    Name(Predicate),
+    Property(String, Predicate),
+    Time(Comparison, i64),
+    /// Of who did it.
+    Person(P),
+}
+
+/// A test of the chosen events of one person: how many, and the first and last instant.
+#[derive(Clone, Debug)]
+pub(crate) enum GroupTest {
+    Count(Comparison, i64),
+    First(Comparison, i64),
+    Last(Comparison, i64),
 }
 
 /// Which events a behaviour is about.
@@ -111,6 +141,7 @@ impl Criterion {
                 // These read the log from its start.
                 Behavior::FirstTime(_) | Behavior::Restarted { .. } => 6,
             },
+            Criterion::Rows(_) => 7,
         }
     }
 }
@@ -130,16 +161,8 @@ impl Plan {
 /// Makes a plan, or says why the filter cannot be calculated. A filter without criteria plans
 /// to nobody.
 pub fn plan(filter: &Filter, at: &Moment) -> Result<Plan, FilterError> {
-    if at.local().is_none() || at.today_end().is_none() {
-        let sentence = "the moment of the calculation lies outside the calendar";
-        return Err(FilterError::new("", "validation_error", sentence));
-    }
-    let mut planner = Planner {
-        moment: at,
-        leaves: Vec::new(),
-        known: HashMap::new(),
-        criteria: Vec::new(),
-    };
+    check_moment(at)?;
+    let mut planner = Planner::new(at);
     let root = match filter.is_empty() {
         true => Tree::Or(Vec::new()),
         false => planner.group(&filter.root, "properties")?,
@@ -151,12 +174,15 @@ pub fn plan(filter: &Filter, at: &Moment) -> Result<Plan, FilterError> {
              positive criterion",
         ));
     }
-    Ok(Plan {
-        moment: at.clone(),
-        leaves: planner.leaves,
-        root,
-        criteria: planner.criteria,
-    })
+    Ok(planner.finish(root))
+}
+
+fn check_moment(at: &Moment) -> Result<(), FilterError> {
+    if at.local().is_some() && at.today_end().is_some() {
+        return Ok(());
+    }
+    let sentence = "the moment of the calculation lies outside the calendar";
+    Err(FilterError::new("", "validation_error", sentence))
 }
 
 fn negative_group(group: &Group) -> bool {
@@ -182,7 +208,34 @@ struct Planner<'a> {
     criteria: Vec<Placed>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(moment: &'a Moment) -> Planner<'a> {
+        Planner {
+            moment,
+            leaves: Vec::new(),
+            known: HashMap::new(),
+            criteria: Vec::new(),
+        }
+    }
+
+    fn finish(self, root: Tree) -> Plan {
+        Plan {
+            moment: self.moment.clone(),
+            leaves: self.leaves,
+            root,
+            criteria: self.criteria,
+        }
+    }
+
+    /// A criterion that stands alone.
+    fn add(&mut self, criterion: Criterion) -> Tree {
+        self.leaves.push(criterion);
+        Tree::Leaf {
+            leaf: self.leaves.len() - 1,
+            negated: false,
+        }
+    }
+
     fn group(&mut self, group: &Group, path: &str) -> Result<Tree, FilterError> {
         if group.values.is_empty() {
             let detail = format!("{path}: a group has no criteria in it");

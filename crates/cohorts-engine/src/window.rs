@@ -105,6 +105,14 @@ impl Moment {
         Some(Moment { now, time_zone })
     }
 
+    /// A moment whose days are those of UTC.
+    pub fn utc(now: i64) -> Moment {
+        Moment {
+            now,
+            time_zone: TimeZone::UTC,
+        }
+    }
+
     /// The wall clock of the project now.
     pub(crate) fn local(&self) -> Option<DateTime> {
         let now = Timestamp::from_microsecond(self.now).ok()?;

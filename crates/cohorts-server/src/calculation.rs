@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_engine::{FilterError, Moment, chunks, plan};
+use cohorts_engine::{FilterError, Moment, chunks};
 use roaring::RoaringBitmap;
 
 use crate::error::Error;
@@ -140,11 +140,11 @@ fn with_heartbeat<T>(store: &Store, cohort: &Cohort, work: impl FnOnce() -> T) -
 }
 
 fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
-    let filter = cohort.definition.filter()?;
     let mut conn = store.connection()?;
     let project = projects::find(&mut conn, cohort.project()).map_err(Error::from)?;
     let project = project.ok_or(Error::ProjectNotFound)?;
-    let plan = plan(&filter, &moment(&project, Utc::now().timestamp_micros())?)?;
+    let now = moment(&project, Utc::now().timestamp_micros())?;
+    let plan = cohort.definition.plan(&now)?;
     let (members, seen) = Snapshot::read(&mut conn, project.id(), LIMIT, |snapshot| {
         let seen = snapshot.head()?;
         Ok((plan.evaluate(snapshot)?, seen))

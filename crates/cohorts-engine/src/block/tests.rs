@@ -83,7 +83,10 @@ fn events_are_sorted_with_their_columns() {
     let rows: Vec<(u32, i64)> = (0..block.rows()).map(|row| block.row(row)).collect();
     assert_eq!(rows, [(0, 30), (1, 10), (1, 20)]);
     let all = |answers: Answers| Vec::from_iter((0..3).map(|row| answers.at(row)));
-    assert_eq!(all(block.named("early")), [false, true, false]);
+    assert_eq!(
+        all(block.named(|name| name == "early")),
+        [false, true, false]
+    );
     assert_eq!(
         all(block.answers("a", &predicate("exact", json!(1)))),
         [true, false, true]

@@ -198,7 +198,7 @@ impl<'a> Marker<'a> {
         let answered = |step: &Step| {
             let mut tests: Vec<Answers> = Vec::new();
             if let (None, Some(event)) = (name, &step.event) {
-                tests.push(block.named(event));
+                tests.push(block.named(|name| name.as_str() == Some(event)));
             }
             tests.extend(
                 step.tests

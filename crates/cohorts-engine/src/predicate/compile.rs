@@ -55,6 +55,19 @@ impl Predicate {
         }
     }
 
+    /// A comparison with an instant, as dates are compared; stored values that are no date do not match.
+    pub fn dated(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
+        let build = Build {
+            zone: &at.time_zone,
+        };
+        build.any(vec![Test::Dated(comparison, instant)])
+    }
+
+    /// Whether a pattern can be compiled.
+    pub fn is_pattern(pattern: &str) -> bool {
+        patterns(&[Value::from(pattern)]).next().is_some()
+    }
+
     /// The test of an address in a step of an action.
     pub fn address(url: &str, matching: Option<&str>) -> Predicate {
         let build = Build {

@@ -38,7 +38,7 @@ pub fn candidates(
     let last = cohorts::last_calculation;
     cohorts::table
         .filter(diesel::dsl::not(cohorts::deleted))
-        .filter(diesel::dsl::not(cohorts::is_static).or(owes_snapshot()))
+        .filter(diesel::dsl::not(cohorts::is_static).or(owes_members()))
         .filter(diesel::dsl::not(cohorts::is_calculating))
         .filter(last.is_null().or(last.lt(fresh)))
         .filter(cohorts::errors_calculating.le(most_errors))
@@ -57,13 +57,11 @@ pub fn candidates(
         .load(conn)
 }
 
-/// Whether a cohort, static or not, failed whenever it was calculated.
+/// Whether a cohort, static or not, failed when it was last calculated: a static one still lacks whom it asked for.
 #[diesel::dsl::auto_type]
-fn owes_snapshot() -> _ {
+fn owes_members() -> _ {
     let none: i64 = 0;
-    let failed = cohorts::errors_calculating.gt(none);
-    let empty: diesel::dsl::IsNull<cohorts::last_calculation> = cohorts::last_calculation.is_null();
-    empty.and(failed)
+    cohorts::errors_calculating.gt(none)
 }
 
 /// Asks for a calculation of a cohort that is still live and idle, and dynamic or never filled.
@@ -71,7 +69,7 @@ pub fn request_if_idle(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     let idle = cohorts::table
         .find(id.0)
         .filter(diesel::dsl::not(cohorts::deleted))
-        .filter(diesel::dsl::not(cohorts::is_static).or(owes_snapshot()))
+        .filter(diesel::dsl::not(cohorts::is_static).or(owes_members()))
         .filter(diesel::dsl::not(cohorts::is_calculating));
     diesel::update(idle)
         .set((

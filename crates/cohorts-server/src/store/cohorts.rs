@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::filters_from_groups;
-use cohorts_engine::{Filter, FilterError};
+use cohorts_engine::{Filter, FilterError, Moment, Plan, plan, plan_query};
 use diesel::dsl::{IntoBoxed, LeftJoin, now};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -53,6 +53,19 @@ impl Definition {
     pub fn has_criteria(&self) -> bool {
         let filters = self.filters.as_ref().map(JsonText::parse);
         filters.is_some_and(|filters| has_criteria(&filters))
+    }
+
+    /// Whether criteria or a query choose its members.
+    pub fn chooses(&self) -> bool {
+        self.has_criteria() || self.query.is_some()
+    }
+
+    /// What finds its members at a moment. A query counts for static cohorts alone, and there before any criteria.
+    pub fn plan(&self, at: &Moment) -> Result<Plan, FilterError> {
+        match &self.query {
+            Some(query) if self.is_static => plan_query(&query.parse(), at),
+            _ => plan(&self.filter()?, at),
+        }
     }
 
     /// The criteria, read.

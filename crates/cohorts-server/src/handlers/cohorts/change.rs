@@ -34,7 +34,11 @@ fn checked(
     let project = caller.project.id();
     let retyped = !matches!(body.cohort_type, Patch::Absent);
     let refiltered = !matches!(body.filters, Patch::Absent);
+    let queried = matches!(body.query, Patch::Value(_));
     let mut definition = definition::changed(&row.definition, body)?;
+    if queried {
+        references::check_query(conn, project, &definition)?;
+    }
     if retyped {
         types::check(conn, project, &definition)?;
     }
@@ -62,6 +66,7 @@ pub fn change(
     // What cohorts say of one another is checked and changed by one request at a time.
     projects::lock(conn, project)?;
     let mut row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
+    let queried = matches!(body.query, Patch::Value(_));
     let definition = checked(conn, caller, &row, body)?;
     let turned_static = definition.is_static && !row.definition.is_static;
     if turned_static {
@@ -86,6 +91,12 @@ pub fn change(
         // Whoever calculates it now writes nothing more.
         calculations::next_attempt(conn, id)?;
         cohorts::cancel_calculation(conn, id)?;
+    }
+    if definition.deleted || (turned_static && !queried) {
+        // There is nothing to calculate.
+    } else if definition.is_static && queried {
+        // Whom it finds is added, whatever is calculated now.
+        cohorts::request_calculation(conn, id)?;
     } else if !definition.is_static {
         let mut asked = references::related(conn, project, id, &definition)?;
         asked.insert(id.0);

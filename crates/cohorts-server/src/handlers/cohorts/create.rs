@@ -13,7 +13,7 @@ use crate::store::cohorts::{self, Definition};
 use crate::store::members::{self, List};
 use crate::store::{CohortId, Conn, ProjectId, forgotten, projects};
 
-/// Whom a new static cohort is filled with, beside what its criteria find.
+/// Whom a new static cohort is filled with, beside what its criteria or its query find.
 pub struct First {
     pub person_ids: Vec<String>,
     pub named: Option<Named>,
@@ -44,6 +44,7 @@ impl First {
 /// Checks what needs no members, before an upload is read.
 pub fn check(conn: &mut Conn, caller: &Caller, definition: &Definition) -> Result<(), Error> {
     definition::check_takes_list(definition)?;
+    references::check_query(conn, caller.project.id(), definition)?;
     types::check(conn, caller.project.id(), definition)
 }
 
@@ -54,6 +55,7 @@ pub fn create(
     mut first: First,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
+    references::check_query(conn, project, &definition)?;
     types::check(conn, project, &definition)?;
     let listed = match definition.is_static {
         true => first.members(conn, project)?,
@@ -67,7 +69,7 @@ pub fn create(
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;
     let mut upload = None;
-    if definition.is_static && (listed.is_some() || !definition.has_criteria()) {
+    if definition.is_static && (listed.is_some() || !definition.chooses()) {
         let edit = members::edit(conn, &List::from(&cohort), |_| {
             Ok(listed.unwrap_or_default())
         })?;

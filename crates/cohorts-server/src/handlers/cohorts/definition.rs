@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use chrono::Utc;
 use cohorts_api::types::{CohortCreate, PatchedCohort};
 use cohorts_api::{Patch, RawJson};
-use cohorts_engine::Filter;
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::{complete_groups, rewrite_groups};
+use cohorts_engine::plan::QUERY_KINDS;
+use cohorts_engine::{Filter, Moment, plan_query};
 
 use crate::error::Error;
 use crate::store::JsonText;
@@ -49,7 +51,7 @@ pub fn judge(before: &str) -> Result<(), Error> {
         read_filters(filters, is_static)?;
     }
     match sent.get("query") {
-        Some(query) if !query.is_null() && !is_known_query(query) => Err(refuse_query(query)),
+        Some(query) if !query.is_null() => read_query(query).map(drop),
         _ => Ok(()),
     }
 }
@@ -68,15 +70,16 @@ pub fn new(body: CohortCreate) -> Result<Definition, Error> {
         None => None,
         Some(filters) => read_filters(&filters, is_static)?,
     };
-    if let Some(query) = body.query {
-        return Err(refuse_new_query(&query, filters.as_ref(), is_static));
+    let query = body.query.as_ref().map(read_query).transpose()?;
+    if query.is_some() {
+        check_query_fits(filters.as_ref(), is_static)?;
     }
     Ok(Definition {
         name: body.name,
         description: body.description.unwrap_or_default(),
         groups,
         filters,
-        query: None,
+        query,
         deleted: body.deleted.unwrap_or(false),
         is_static,
         cohort_type: body.cohort_type.filter(|text| !text.is_empty()),
@@ -112,8 +115,10 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, E
         }
         Patch::Value(filters) => after.filters = read_filters(&filters, after.is_static)?,
     }
-    if let Patch::Value(query) = body.query {
-        return Err(refuse_query(&query));
+    match body.query {
+        Patch::Absent => {}
+        Patch::Null => after.query = None,
+        Patch::Value(query) => after.query = Some(read_query(&query)?),
     }
     if let Some(cohort_type) = body.cohort_type.change() {
         after.cohort_type = cohort_type.filter(|text| !text.is_empty());
@@ -134,39 +139,35 @@ fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, 
     Ok(Some(JsonText::of(&normalised)))
 }
 
-/// Why a new cohort cannot have this query, in the order in which PostHog looks.
-fn refuse_new_query(query: &RawJson, filters: Option<&JsonText>, is_static: bool) -> Error {
-    let refusal = refuse_query(query);
-    if !is_known_query(query) {
-        return refusal;
-    }
+/// Whether a new cohort can have a query, in the order in which PostHog looks.
+fn check_query_fits(filters: Option<&JsonText>, is_static: bool) -> Result<(), Error> {
     if filters.is_some_and(|filters| has_criteria(&filters.parse())) {
-        return Error::whole("Cannot set both query and filters at the same time.");
+        return Err(Error::whole(
+            "Cannot set both query and filters at the same time.",
+        ));
     }
     match is_static {
-        true => refusal,
-        false => {
-            Error::whole("Cannot create a dynamic cohort with a query. Set is_static to true.")
-        }
+        true => Ok(()),
+        false => Err(Error::whole(
+            "Cannot create a dynamic cohort with a query. Set is_static to true.",
+        )),
     }
 }
 
-fn is_known_query(query: &RawJson) -> bool {
-    matches!(
-        query.parse()["kind"].as_str(),
-        Some("ActorsQuery" | "HogQLQuery")
-    )
-}
-
-fn refuse_query(query: &RawJson) -> Error {
-    let parsed = query.parse();
-    let detail = if !parsed.is_object() {
-        "Query must be a dictionary.".to_owned()
-    } else if is_known_query(query) {
-        "Queries are not offered by this version; use filters.".to_owned()
-    } else {
-        let kind = parsed["kind"].as_str().unwrap_or("None");
-        format!("Query must be an ActorsQuery or HogQLQuery. Got: {kind}")
-    };
-    Error::field("query", detail)
+/// The query to store, which is one that can be calculated.
+fn read_query(query: &RawJson) -> Result<JsonText, Error> {
+    let value = query.parse();
+    let kind = value["kind"].as_str();
+    if !value.is_object() {
+        return Err(Error::field("query", "Query must be a dictionary."));
+    }
+    if !kind.is_some_and(|kind| QUERY_KINDS.contains(&kind)) {
+        let kind = kind.unwrap_or("None");
+        let detail = format!("Query must be an ActorsQuery or HogQLQuery. Got: {kind}");
+        return Err(Error::field("query", detail));
+    }
+    // In which zone matters for its answer alone.
+    let now = Moment::utc(Utc::now().timestamp_micros());
+    plan_query(&value, &now).map_err(|error| Error::filter("query", error))?;
+    Ok(JsonText::of(&value))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cohorts_engine::Filter;
+use chrono::Utc;
+use cohorts_engine::{Filter, Moment, plan_query};
 
 use crate::error::Error;
 use crate::store::cohorts::{self, Definition};
@@ -32,6 +33,28 @@ pub fn check(
             "Cohorts cannot reference other cohorts in a loop.",
         )),
         false => Ok(()),
+    }
+}
+
+/// Refuses a query that asks for the members of a cohort which is not there.
+pub fn check_query(
+    conn: &mut Conn,
+    project: ProjectId,
+    definition: &Definition,
+) -> Result<(), Error> {
+    let Some(query) = &definition.query else {
+        return Ok(());
+    };
+    let now = Moment::utc(Utc::now().timestamp_micros());
+    let plan = plan_query(&query.parse(), &now).map_err(|error| Error::filter("query", error))?;
+    let ids: Vec<i64> = plan.cohort_references().into_iter().collect();
+    let found = cohorts::definitions(conn, project, &ids)?;
+    match ids.iter().find(|id| !found.contains_key(id)) {
+        None => Ok(()),
+        Some(id) => {
+            let detail = format!("query: there is no cohort {id} in this project");
+            Err(Error::field("query", detail))
+        }
     }
 }
 

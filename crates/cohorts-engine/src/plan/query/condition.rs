@@ -1,0 +1,302 @@
+//! Conditions of WHERE and HAVING, down to their tests.
+
+use sqlparser::ast::{self, BinaryOperator, Expr, Function, InTarget, UnaryOperator};
+
+use super::column::{Column, Scope};
+use super::operand::{Operand, arguments};
+use super::select::{self, Aliases};
+use super::test::{Asked, Test, comparison, tested, turned};
+use super::{PATH, unsupported};
+use crate::FilterError;
+use crate::condition::Condition;
+use crate::plan::Planner;
+use crate::predicate::{Comparison, Predicate};
+use crate::window::Moment;
+
+/// Reads the conditions of one SELECT.
+pub(super) struct Reader<'a> {
+    pub scope: &'a Scope,
+    pub aliases: &'a Aliases<'a>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn condition(
+        &self,
+        expr: &'a Expr,
+        planner: &mut Planner,
+    ) -> Result<Condition<Test>, FilterError> {
+        match expr {
+            Expr::BinaryOp {
+                op: op @ (BinaryOperator::And | BinaryOperator::Or),
+                ..
+            } => {
+                let parts = chained(expr, op).into_iter();
+                let parts = parts.map(|part| self.condition(part, planner));
+                let parts = parts.collect::<Result<_, _>>()?;
+                Ok(match op {
+                    BinaryOperator::And => Condition::All(parts),
+                    _ => Condition::Any(parts),
+                })
+            }
+            Expr::Nested(inner) => self.condition(inner, planner),
+            Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: inner,
+            } => Ok(self.condition(inner, planner)?.negated()),
+            Expr::Value(value) => match value.value {
+                ast::Value::Boolean(true) => Ok(Condition::All(Vec::new())),
+                ast::Value::Boolean(false) => Ok(Condition::Any(Vec::new())),
+                _ => Err(unsupported(format!("{expr} as a condition"))),
+            },
+            Expr::Function(function) => self.call(function, planner),
+            _ => self.test(expr, planner),
+        }
+    }
+
+    fn test(&self, expr: &'a Expr, planner: &mut Planner) -> Result<Condition<Test>, FilterError> {
+        match expr {
+            Expr::BinaryOp { left, op, right } => {
+                let (comparison, negated) = comparison(op)
+                    .ok_or_else(|| unsupported(format!("the operator {op} in a condition")))?;
+                let found = self.compared(left, comparison, right, planner.moment)?;
+                Ok(found.negated_if(negated))
+            }
+            Expr::IsNull(inner) => Ok(self.is_set(inner, planner)?.negated()),
+            Expr::IsNotNull(inner) => self.is_set(inner, planner),
+            Expr::Between {
+                expr: inner,
+                negated,
+                low,
+                high,
+            } => {
+                let at = planner.moment;
+                let low = self.compared(inner, Comparison::GreaterOrEqual, low, at)?;
+                let high = self.compared(inner, Comparison::LessOrEqual, high, at)?;
+                Ok(Condition::All(vec![low, high]).negated_if(*negated))
+            }
+            Expr::Like {
+                negated,
+                any: false,
+                expr: inner,
+                pattern,
+                escape_char: None,
+            } => self.like(inner, pattern, "(?s)", *negated, planner),
+            Expr::ILike {
+                negated,
+                any: false,
+                expr: inner,
+                pattern,
+                escape_char: None,
+            } => self.like(inner, pattern, "(?si)", *negated, planner),
+            Expr::In {
+                expr: inner,
+                target,
+                negated,
+                ..
+            } => Ok(self.among(inner, target, planner)?.negated_if(*negated)),
+            _ => Err(unsupported(format!("the condition {expr}"))),
+        }
+    }
+
+    fn call(
+        &self,
+        function: &'a Function,
+        planner: &mut Planner,
+    ) -> Result<Condition<Test>, FilterError> {
+        let name = function.name.to_string().to_lowercase();
+        let arguments = arguments(function).unwrap_or_default();
+        let each = |planner: &mut Planner| {
+            let parts = arguments.iter().map(|part| self.condition(part, planner));
+            parts.collect::<Result<Vec<_>, _>>()
+        };
+        let at = planner.moment;
+        match (name.as_str(), arguments.as_slice()) {
+            ("and", [_, ..]) => Ok(Condition::All(each(planner)?)),
+            ("or", [_, ..]) => Ok(Condition::Any(each(planner)?)),
+            ("not", [inner]) => Ok(self.condition(inner, planner)?.negated()),
+            ("isnull", [inner]) => Ok(self.is_set(inner, planner)?.negated()),
+            ("isnotnull", [inner]) => self.is_set(inner, planner),
+            ("equals", [left, right]) => self.compared(left, Comparison::Equal, right, at),
+            ("notequals", [left, right]) => {
+                Ok(self.compared(left, Comparison::Equal, right, at)?.negated())
+            }
+            ("greater", [left, right]) => self.compared(left, Comparison::Greater, right, at),
+            ("greaterorequals", [left, right]) => {
+                self.compared(left, Comparison::GreaterOrEqual, right, at)
+            }
+            ("less", [left, right]) => self.compared(left, Comparison::Less, right, at),
+            ("lessorequals", [left, right]) => {
+                self.compared(left, Comparison::LessOrEqual, right, at)
+            }
+            ("like", [left, right]) => self.like(left, right, "(?s)", false, planner),
+            ("notlike", [left, right]) => self.like(left, right, "(?s)", true, planner),
+            ("ilike", [left, right]) => self.like(left, right, "(?si)", false, planner),
+            ("notilike", [left, right]) => self.like(left, right, "(?si)", true, planner),
+            ("match", [left, right]) => {
+                let pattern = self.text(right, planner.moment)?;
+                self.matches(left, pattern, planner.moment)
+            }
+            ("startswith", [left, right]) => {
+                let start = regex::escape(&self.text(right, at)?);
+                self.matches(left, format!(r"\A{start}"), at)
+            }
+            ("endswith", [left, right]) => {
+                let end = regex::escape(&self.text(right, at)?);
+                self.matches(left, format!(r"{end}\z"), at)
+            }
+            _ => Err(unsupported(format!(
+                "the function {function} as a condition"
+            ))),
+        }
+    }
+
+    fn operand(&self, expr: &'a Expr, at: &Moment) -> Result<Operand, FilterError> {
+        Operand::read(self.aliases.resolve(expr), self.scope, at)
+    }
+
+    fn text(&self, expr: &'a Expr, at: &Moment) -> Result<String, FilterError> {
+        match self.operand(expr, at)? {
+            Operand::Text(text) => Ok(text),
+            _ => Err(unsupported(format!("{expr} in place of a text"))),
+        }
+    }
+
+    /// A column that holds texts and the like.
+    fn plain_column(&self, expr: &'a Expr, at: &Moment) -> Result<Column, FilterError> {
+        match self.operand(expr, at)? {
+            Operand::Column(column) if column.is_property() || column == Column::Event => {
+                Ok(column)
+            }
+            _ => Err(unsupported(format!("this test of {expr}"))),
+        }
+    }
+
+    fn is_set(&self, expr: &'a Expr, planner: &Planner) -> Result<Condition<Test>, FilterError> {
+        let column = self.plain_column(expr, planner.moment)?;
+        Ok(Condition::Test(Test {
+            column,
+            asked: Asked::IsSet,
+        }))
+    }
+
+    fn like(
+        &self,
+        expr: &'a Expr,
+        pattern: &'a Expr,
+        flags: &str,
+        negated: bool,
+        planner: &Planner,
+    ) -> Result<Condition<Test>, FilterError> {
+        let pattern = like_pattern(&self.text(pattern, planner.moment)?);
+        let found = self.matches(expr, format!("{flags}{pattern}"), planner.moment)?;
+        Ok(found.negated_if(negated))
+    }
+
+    fn matches(
+        &self,
+        expr: &'a Expr,
+        pattern: String,
+        at: &Moment,
+    ) -> Result<Condition<Test>, FilterError> {
+        if !Predicate::is_pattern(&pattern) {
+            let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
+            return Err(FilterError::input(PATH, sentence));
+        }
+        Ok(Condition::Test(Test {
+            column: self.plain_column(expr, at)?,
+            asked: Asked::Matches(pattern),
+        }))
+    }
+
+    fn among(
+        &self,
+        expr: &'a Expr,
+        target: &'a InTarget,
+        planner: &mut Planner,
+    ) -> Result<Condition<Test>, FilterError> {
+        let operand = self.operand(expr, planner.moment)?;
+        let list = match (&operand, target) {
+            (Operand::Column(Column::Person), InTarget::Subquery(query)) => {
+                let asked = Asked::Among(select::query(query, planner)?);
+                return Ok(Condition::Test(Test {
+                    column: Column::Person,
+                    asked,
+                }));
+            }
+            (_, InTarget::Subquery(_)) => {
+                return Err(unsupported(format!(
+                    "a subquery for {expr}, which is not the person,"
+                )));
+            }
+            (_, InTarget::List(list)) => list,
+            _ => return Err(unsupported(format!("IN {target}"))),
+        };
+        let values = list.iter().map(|value| self.operand(value, planner.moment));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        match operand {
+            Operand::Column(column) if column.takes_lists() => {
+                let values = values.iter().map(|value| {
+                    let value = value.value().filter(|value| column.takes(value));
+                    value.ok_or_else(|| unsupported(format!("this list for {column}")))
+                });
+                let asked = Asked::OneOf(values.collect::<Result<_, _>>()?);
+                Ok(Condition::Test(Test { column, asked }))
+            }
+            operand => {
+                let equal = values
+                    .iter()
+                    .map(|value| tested(&operand, Comparison::Equal, value, planner.moment));
+                Ok(Condition::Any(equal.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+
+    fn compared(
+        &self,
+        left: &'a Expr,
+        comparison: Comparison,
+        right: &'a Expr,
+        at: &Moment,
+    ) -> Result<Condition<Test>, FilterError> {
+        let (left, right) = (self.operand(left, at)?, self.operand(right, at)?);
+        match (left.is_column(), right.is_column()) {
+            (true, false) => tested(&left, comparison, &right, at),
+            (false, true) => tested(&right, turned(comparison), &left, at),
+            (true, true) => Err(unsupported("a comparison of two columns")),
+            (false, false) => Err(unsupported("a comparison of two values")),
+        }
+    }
+}
+
+/// The parts of a chain of the same operator, found without recursion.
+fn chained<'a>(expr: &'a Expr, joint: &BinaryOperator) -> Vec<&'a Expr> {
+    let mut parts = Vec::new();
+    let mut rest = expr;
+    while let Expr::BinaryOp { left, op, right } = rest
+        && op == joint
+    {
+        parts.push(right.as_ref());
+        rest = left;
+    }
+    parts.push(rest);
+    parts.reverse();
+    parts
+}
+
+/// A pattern of LIKE as a regular expression: `%` is any text, `_` one character, `\` takes the next literally.
+fn like_pattern(like: &str) -> String {
+    let mut pattern = r"\A".to_owned();
+    let mut rest = like.chars();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '%' => pattern.push_str(".*"),
+            '_' => pattern.push('.'),
+            '\\' => {
+                let literal = rest.next().unwrap_or('\\');
+                pattern.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4])));
+            }
+            other => pattern.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    pattern + r"\z"
+}

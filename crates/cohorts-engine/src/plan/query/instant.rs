@@ -1,0 +1,149 @@
+//! Instants as queries write them: dates, now, and intervals back and forth.
+
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use sqlparser::ast::{self, BinaryOperator, DateTimeField, Expr, Interval};
+
+use super::column::Scope;
+use super::operand::{Operand, arguments};
+use super::{PATH, unsupported};
+use crate::FilterError;
+use crate::date;
+use crate::window::{Moment, Unit, day_start, instant_of};
+
+/// A local day: its first instant, and that of the next one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Day {
+    pub start: i64,
+    pub next: i64,
+}
+
+/// An absolute date or date-time, in the zone of the project unless it names an offset.
+pub(super) fn read(text: &str, at: &Moment) -> Result<i64, FilterError> {
+    let instant = date::absolute(text, &at.time_zone);
+    instant.ok_or_else(|| FilterError::input(PATH, format!("'{text}' is not a date")))
+}
+
+/// The instant of a function without arguments.
+pub(super) fn now(name: &str, arguments: usize, at: &Moment) -> Result<Option<i64>, FilterError> {
+    if arguments > 0 {
+        return Ok(None);
+    }
+    Ok(match name {
+        "now" => Some(at.now),
+        "today" => Some(day(at.now, at)?.start),
+        "yesterday" => Some(day(day(at.now, at)?.start - 1, at)?.start),
+        _ => None,
+    })
+}
+
+/// The local day that holds an instant.
+pub(super) fn day(instant: i64, at: &Moment) -> Result<Day, FilterError> {
+    let local = Timestamp::from_microsecond(instant).ok();
+    let date = local.map(|instant| at.time_zone.to_datetime(instant).date());
+    let next = date.and_then(|date| date.tomorrow().ok());
+    let bounds = date.zip(next).and_then(|(date, next)| {
+        Some(Day {
+            start: day_start(date, &at.time_zone)?,
+            next: day_start(next, &at.time_zone)?,
+        })
+    });
+    bounds.ok_or_else(outside)
+}
+
+fn outside() -> FilterError {
+    FilterError::input(PATH, "an instant lies outside the calendar")
+}
+
+/// `now() - INTERVAL 7 DAY` and its like.
+pub(super) fn moved(expr: &Expr, scope: &Scope, at: &Moment) -> Result<i64, FilterError> {
+    let mut steps = Vec::new();
+    let mut start = expr;
+    while let Expr::BinaryOp { left, op, right } = start {
+        let back = match op {
+            BinaryOperator::Minus => true,
+            BinaryOperator::Plus => false,
+            _ => return Err(unsupported(format!("the operator {op} in an expression"))),
+        };
+        steps.push((back, interval(right)?));
+        start = left;
+    }
+    let Operand::Instant(mut instant) = Operand::read(start, scope, at)? else {
+        return Err(unsupported("arithmetic on anything but now() and dates"));
+    };
+    for (back, (amount, unit)) in steps.into_iter().rev() {
+        let amount = if back { -amount } else { amount };
+        instant = step(instant, amount, unit, &at.time_zone).ok_or_else(outside)?;
+    }
+    Ok(instant)
+}
+
+/// Days and longer units go by the calendar of the zone, shorter ones by the clock.
+fn step(instant: i64, amount: i64, unit: Unit, zone: &TimeZone) -> Option<i64> {
+    let from = Timestamp::from_microsecond(instant).ok()?;
+    if matches!(unit, Unit::Second | Unit::Minute | Unit::Hour) {
+        let span: Span = unit.span(amount)?;
+        return Some(from.checked_add(span).ok()?.as_microsecond());
+    }
+    let local = zone
+        .to_datetime(from)
+        .checked_add(unit.span(amount)?)
+        .ok()?;
+    instant_of(local, zone)
+}
+
+fn interval(expr: &Expr) -> Result<(i64, Unit), FilterError> {
+    let found = match expr {
+        Expr::Interval(interval) => written(interval),
+        Expr::Nested(inner) => return interval(inner),
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            let amount = match arguments(function).as_deref() {
+                Some([Expr::Value(value)]) => whole(&value.value),
+                _ => None,
+            };
+            amount.zip(name.strip_prefix("tointerval").and_then(unit))
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| unsupported(format!("the interval {expr}")))
+}
+
+/// `INTERVAL 7 DAY`, `INTERVAL '7' DAY` and `INTERVAL '7 days'`.
+fn written(interval: &Interval) -> Option<(i64, Unit)> {
+    let plain = interval.leading_precision.is_none()
+        && interval.last_field.is_none()
+        && interval.fractional_seconds_precision.is_none();
+    let Expr::Value(value) = interval.value.as_ref() else {
+        return None;
+    };
+    match (&interval.leading_field, &value.value) {
+        _ if !plain => None,
+        (Some(field), value) => Some((whole(value)?, unit(&field_name(field))?)),
+        (None, ast::Value::SingleQuotedString(text)) => {
+            let (amount, name) = text.trim().split_once(' ')?;
+            Some((amount.parse().ok()?, unit(&name.trim().to_lowercase())?))
+        }
+        _ => None,
+    }
+}
+
+fn field_name(field: &DateTimeField) -> String {
+    field.to_string().to_lowercase()
+}
+
+fn whole(value: &ast::Value) -> Option<i64> {
+    match value {
+        ast::Value::Number(text, _) | ast::Value::SingleQuotedString(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+fn unit(name: &str) -> Option<Unit> {
+    match name.strip_suffix('s').unwrap_or(name) {
+        "second" => Some(Unit::Second),
+        "minute" => Some(Unit::Minute),
+        "quarter" => Some(Unit::Quarter),
+        name => Unit::from_interval(name),
+    }
+}

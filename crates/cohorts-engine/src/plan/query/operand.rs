@@ -1,0 +1,206 @@
+//! What stands at either side of a comparison: columns, aggregates and values.
+
+use serde_json::{Number, Value};
+use sqlparser::ast::{
+    self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    UnaryOperator,
+};
+
+use super::column::{Aggregate, Column, Scope, chain, text_of};
+use super::{instant, unsupported};
+use crate::FilterError;
+use crate::window::Moment;
+
+#[derive(Clone, Debug)]
+pub(super) enum Operand {
+    Column(Column),
+    /// The local day of a column: `toDate`.
+    Day(Column),
+    /// A property read as an instant: `toDateTime`.
+    Moment(Column),
+    Text(String),
+    Number(Number),
+    Bool(bool),
+    Null,
+    Instant(i64),
+}
+
+impl Operand {
+    pub fn read(expr: &Expr, scope: &Scope, at: &Moment) -> Result<Operand, FilterError> {
+        match expr {
+            Expr::Nested(inner) => Operand::read(inner, scope, at),
+            Expr::Value(value) => literal(&value.value),
+            Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr: inner,
+            } => match Operand::read(inner, scope, at)? {
+                Operand::Number(number) => negative(&number),
+                _ => Err(unsupported(format!("{expr}"))),
+            },
+            Expr::TypedString(typed) => match &typed.value.value {
+                ast::Value::SingleQuotedString(text) => {
+                    Ok(Operand::Instant(instant::read(text, at)?))
+                }
+                _ => Err(unsupported(format!("{expr}"))),
+            },
+            Expr::BinaryOp {
+                op: BinaryOperator::Plus | BinaryOperator::Minus,
+                ..
+            } => Ok(Operand::Instant(instant::moved(expr, scope, at)?)),
+            Expr::Function(function) => Operand::call(function, scope, at),
+            _ => match scope.column(expr)? {
+                Some(column) => Ok(Operand::Column(column)),
+                None => Err(unsupported(format!("the expression {expr}"))),
+            },
+        }
+    }
+
+    fn call(function: &Function, scope: &Scope, at: &Moment) -> Result<Operand, FilterError> {
+        let name = function.name.to_string().to_lowercase();
+        let no = || unsupported(format!("the function {function}"));
+        if name == "count" {
+            return match takes_rows(function) {
+                true => Ok(Operand::Column(Column::Aggregate(Aggregate::Count))),
+                false => Err(no()),
+            };
+        }
+        let arguments = arguments(function).ok_or_else(no)?;
+        if let Some(value) = instant::now(&name, arguments.len(), at)? {
+            return Ok(Operand::Instant(value));
+        }
+        if name.starts_with("jsonextract") {
+            return extracted(&name, &arguments, scope)?.ok_or_else(no);
+        }
+        let [argument] = arguments.as_slice() else {
+            return Err(no());
+        };
+        Ok(match (name.as_str(), Operand::read(argument, scope, at)?) {
+            ("min", Operand::Column(Column::Timestamp)) => {
+                Operand::Column(Column::Aggregate(Aggregate::First))
+            }
+            ("max", Operand::Column(Column::Timestamp)) => {
+                Operand::Column(Column::Aggregate(Aggregate::Last))
+            }
+            ("tofloat" | "tostring", Operand::Column(column)) if column.is_property() => {
+                Operand::Column(column)
+            }
+            ("todatetime", Operand::Column(column)) if column.is_time() => Operand::Column(column),
+            ("todatetime", Operand::Column(column)) if column.is_property() => {
+                Operand::Moment(column)
+            }
+            ("todatetime", Operand::Text(text)) => Operand::Instant(instant::read(&text, at)?),
+            ("todatetime", value @ Operand::Instant(_)) => value,
+            ("todate", Operand::Column(column)) if column.is_time() => Operand::Day(column),
+            ("todate", Operand::Text(text)) => {
+                Operand::Instant(instant::day(instant::read(&text, at)?, at)?.start)
+            }
+            ("todate" | "tostartofday", Operand::Instant(value)) => {
+                Operand::Instant(instant::day(value, at)?.start)
+            }
+            _ => return Err(no()),
+        })
+    }
+
+    /// The value as JSON, where it is one.
+    pub fn value(&self) -> Option<Value> {
+        match self {
+            Operand::Text(text) => Some(Value::from(text.as_str())),
+            Operand::Number(number) => Some(Value::Number(number.clone())),
+            Operand::Bool(answer) => Some(Value::from(*answer)),
+            _ => None,
+        }
+    }
+}
+
+fn literal(value: &ast::Value) -> Result<Operand, FilterError> {
+    Ok(match value {
+        ast::Value::SingleQuotedString(text) => Operand::Text(text.clone()),
+        ast::Value::Number(text, _) => match text.parse() {
+            Ok(number) => Operand::Number(number),
+            Err(_) => return Err(unsupported(format!("the number {text}"))),
+        },
+        ast::Value::Boolean(answer) => Operand::Bool(*answer),
+        ast::Value::Null => Operand::Null,
+        other => return Err(unsupported(format!("the value {other}"))),
+    })
+}
+
+fn negative(number: &Number) -> Result<Operand, FilterError> {
+    let text = format!("-{number}");
+    match text.parse() {
+        Ok(number) => Ok(Operand::Number(number)),
+        Err(_) => Err(unsupported(format!("the number {text}"))),
+    }
+}
+
+/// `count()` or `count(*)`, and nothing beside it.
+fn takes_rows(function: &Function) -> bool {
+    match &function.args {
+        FunctionArguments::List(list) => {
+            let all = matches!(
+                list.args.as_slice(),
+                [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]
+            );
+            all && is_plain(function)
+        }
+        _ => false,
+    }
+}
+
+fn is_plain(function: &Function) -> bool {
+    let list = match &function.args {
+        FunctionArguments::List(list) => list,
+        _ => return false,
+    };
+    list.duplicate_treatment.is_none()
+        && list.clauses.is_empty()
+        && matches!(function.parameters, FunctionArguments::None)
+        && function.within_group.is_empty()
+        && function.filter.is_none()
+        && function.null_treatment.is_none()
+        && function.over.is_none()
+        && !function.uses_odbc_syntax
+}
+
+/// The arguments of a plain call.
+pub(super) fn arguments(function: &Function) -> Option<Vec<&Expr>> {
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let plain = |argument| match argument {
+        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref expr)) => Some(expr),
+        _ => None,
+    };
+    is_plain(function).then(|| list.args.iter().map(plain).collect())?
+}
+
+/// `JSONExtractString(properties, 'plan')` and its like: the property.
+fn extracted(
+    name: &str,
+    arguments: &[&Expr],
+    scope: &Scope,
+) -> Result<Option<Operand>, FilterError> {
+    let known = ["string", "float", "int", "uint", "bool", "raw"];
+    let kind = name.strip_prefix("jsonextract").unwrap_or_default();
+    let [object, key] = arguments else {
+        return Ok(None);
+    };
+    let (Some(mut names), Some(key)) = (chain(object), text_of(key)) else {
+        return Ok(None);
+    };
+    if !known.contains(&kind) {
+        return Ok(None);
+    }
+    names.push(key);
+    let column = scope.named(&names)?;
+    Ok(column.is_property().then_some(Operand::Column(column)))
+}
+
+impl Operand {
+    pub fn is_column(&self) -> bool {
+        matches!(
+            self,
+            Operand::Column(_) | Operand::Day(_) | Operand::Moment(_)
+        )
+    }
+}

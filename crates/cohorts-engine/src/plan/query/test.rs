@@ -1,0 +1,146 @@
+//! Tests of one column each.
+
+use serde_json::Value;
+use sqlparser::ast::BinaryOperator;
+
+use super::column::Column;
+use super::operand::Operand;
+use super::{PATH, instant, unsupported};
+use crate::FilterError;
+use crate::condition::Condition;
+use crate::plan::Tree;
+use crate::predicate::{Comparison, Predicate};
+use crate::window::Moment;
+
+/// A test of one column.
+#[derive(Clone, Debug)]
+pub(super) struct Test {
+    pub column: Column,
+    pub asked: Asked,
+}
+
+/// What is asked of a column. The opposites are made by NOT.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    IsSet,
+    Compares(Comparison, Value),
+    OneOf(Vec<Value>),
+    /// A regular expression that was found readable.
+    Matches(String),
+    Instant(Comparison, i64),
+    Among(Tree),
+}
+
+impl Asked {
+    /// The same as an operator of filters.
+    pub fn predicate(&self, at: &Moment) -> Result<Predicate, FilterError> {
+        let (operator, value) = match self {
+            Asked::IsSet => ("is_set", Value::Null),
+            Asked::Compares(comparison, value) => (operator(*comparison), value.clone()),
+            Asked::OneOf(values) => ("in", Value::Array(values.clone())),
+            Asked::Matches(pattern) => ("regex", Value::from(pattern.as_str())),
+            Asked::Instant(comparison, instant) => {
+                return Ok(Predicate::dated(*comparison, *instant, at));
+            }
+            Asked::Among(_) => return Err(unsupported("a subquery for anything but the person")),
+        };
+        Predicate::compile(PATH, Some(operator), Some(&value), at)
+    }
+}
+
+fn operator(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => "exact",
+        Comparison::Greater => "gt",
+        Comparison::GreaterOrEqual => "gte",
+        Comparison::Less => "lt",
+        Comparison::LessOrEqual => "lte",
+    }
+}
+
+/// The comparison of an operator, and whether its opposite is meant.
+pub(super) fn comparison(op: &BinaryOperator) -> Option<(Comparison, bool)> {
+    Some(match op {
+        BinaryOperator::Eq => (Comparison::Equal, false),
+        BinaryOperator::NotEq => (Comparison::Equal, true),
+        BinaryOperator::Gt => (Comparison::Greater, false),
+        BinaryOperator::GtEq => (Comparison::GreaterOrEqual, false),
+        BinaryOperator::Lt => (Comparison::Less, false),
+        BinaryOperator::LtEq => (Comparison::LessOrEqual, false),
+        _ => return None,
+    })
+}
+
+/// The comparison with its sides exchanged.
+pub(super) fn turned(comparison: Comparison) -> Comparison {
+    match comparison {
+        Comparison::Equal => Comparison::Equal,
+        Comparison::Greater => Comparison::Less,
+        Comparison::GreaterOrEqual => Comparison::LessOrEqual,
+        Comparison::Less => Comparison::Greater,
+        Comparison::LessOrEqual => Comparison::GreaterOrEqual,
+    }
+}
+
+/// One column against one value.
+pub(super) fn tested(
+    column: &Operand,
+    comparison: Comparison,
+    value: &Operand,
+    at: &Moment,
+) -> Result<Condition<Test>, FilterError> {
+    let test = |column: &Column, asked| {
+        Condition::Test(Test {
+            column: column.clone(),
+            asked,
+        })
+    };
+    let instant = || match value {
+        Operand::Instant(instant) => Ok(*instant),
+        Operand::Text(text) => instant::read(text, at),
+        _ => Err(unsupported(
+            "a comparison of an instant with anything but a date",
+        )),
+    };
+    match column {
+        Operand::Day(column) => {
+            let day = instant::day(instant()?, at)?;
+            let test = |comparison, instant| test(column, Asked::Instant(comparison, instant));
+            Ok(match comparison {
+                Comparison::Equal => Condition::All(vec![
+                    test(Comparison::GreaterOrEqual, day.start),
+                    test(Comparison::Less, day.next),
+                ]),
+                Comparison::Less => test(Comparison::Less, day.start),
+                Comparison::LessOrEqual => test(Comparison::Less, day.next),
+                Comparison::Greater => test(Comparison::GreaterOrEqual, day.next),
+                Comparison::GreaterOrEqual => test(Comparison::GreaterOrEqual, day.start),
+            })
+        }
+        Operand::Moment(column) => Ok(test(column, Asked::Instant(comparison, instant()?))),
+        Operand::Column(column) if column.is_time() => {
+            Ok(test(column, Asked::Instant(comparison, instant()?)))
+        }
+        Operand::Column(column) => match value {
+            Operand::Null if column.is_property() && comparison == Comparison::Equal => {
+                Ok(test(column, Asked::IsSet).negated())
+            }
+            Operand::Instant(instant) if column.is_property() => {
+                Ok(test(column, Asked::Instant(comparison, *instant)))
+            }
+            value => {
+                let found = value.value().filter(|value| column.takes(value));
+                let ordered =
+                    comparison == Comparison::Equal || matches!(value, Operand::Number(_));
+                match found {
+                    Some(found) if ordered => Ok(test(column, Asked::Compares(comparison, found))),
+                    Some(_) => Err(unsupported(format!(
+                        "an order of texts, for {column}; compare with a number, or with a date by toDateTime('…'),"
+                    ))),
+                    None => Err(unsupported(format!("this comparison of {column}"))),
+                }
+            }
+        },
+        _ => Err(unsupported("a comparison without a column")),
+    }
+}

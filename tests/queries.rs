@@ -1,0 +1,264 @@
+//! Static cohorts that a query fills.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Project, any_of, did, person};
+
+fn hogql(text: &str) -> Value {
+    json!({"kind": "HogQLQuery", "query": text})
+}
+
+/// A static cohort that a query fills.
+fn filled(project: &Project, query: Value) -> i64 {
+    let made = project.post("cohorts/", json!({"is_static": true, "query": query}));
+    assert_eq!(made.status, 201, "{}", made.text);
+    let cohort = made.json();
+    assert_eq!(cohort["is_calculating"], true, "{cohort}");
+    let id = cohort["id"].as_i64().expect("an id");
+    let settled = project.settle(id);
+    assert_eq!(settled["errors_calculating"], 0, "{settled}");
+    assert_eq!(settled["is_calculating"], false, "{settled}");
+    assert_eq!(settled["query"], query, "{settled}");
+    id
+}
+
+/// Ada pays twice, Bob once, Cy only looks; Dan does nothing.
+fn shop() -> Project {
+    let project = Project::new();
+    project.people([
+        ("ada", json!({"plan": "pro", "$browser": "Firefox"})),
+        ("bob", json!({"plan": "free"})),
+        ("cy", json!({"plan": "free"})),
+        ("dan", json!({"plan": "pro"})),
+    ]);
+    let event = |name: &str, id: &str, amount: i64| json!({"event": name, "distinct_id": id, "properties": {"amount": amount}});
+    project.capture(json!([
+        event("paid", "ada", 5),
+        event("paid", "ada", 50),
+        event("paid", "bob", 50),
+        event("seen", "cy", 1)
+    ]));
+    project
+}
+
+#[test]
+fn a_query_over_people_or_events_fills_a_static_cohort() {
+    let project = shop();
+    for (text, expected) in [
+        (
+            "SELECT id FROM persons WHERE properties.plan = 'pro'",
+            vec!["ada", "dan"],
+        ),
+        (
+            "SELECT person_id FROM events WHERE event = 'paid' AND properties.amount >= 50",
+            vec!["ada", "bob"],
+        ),
+        (
+            "SELECT person_id FROM events WHERE event = 'paid' AND timestamp > now() - INTERVAL 1 DAY \
+             GROUP BY person_id HAVING count() >= 2",
+            vec!["ada"],
+        ),
+        (
+            "SELECT id FROM persons WHERE properties.$browser LIKE 'Fire%' UNION ALL \
+             SELECT person_id FROM events WHERE event = 'seen'",
+            vec!["ada", "cy"],
+        ),
+        (
+            "SELECT id FROM persons EXCEPT SELECT person_id FROM events WHERE event IN ('paid', 'seen')",
+            vec!["dan"],
+        ),
+    ] {
+        let cohort = filled(&project, hogql(text));
+        assert_eq!(project.members(cohort), expected, "{text}");
+        let shown = project.get(&format!("cohorts/{cohort}/")).json();
+        assert_eq!(shown["count"], expected.len(), "{text}");
+    }
+}
+
+#[test]
+fn an_actors_query_fills_a_static_cohort() {
+    let project = shop();
+    let listed = filled(
+        &project,
+        hogql("SELECT person_id FROM events WHERE event = 'seen'"),
+    );
+    let pros = json!({"kind": "ActorsQuery", "properties": [person("plan", "exact", "pro")]});
+    let pros = filled(&project, pros);
+    assert_eq!(project.members(pros), ["ada", "dan"]);
+    let others = json!({"kind": "ActorsQuery", "fixedProperties": [
+        {"type": "cohort", "key": "id", "value": pros, "operator": "not_in"},
+        {"type": "cohort", "key": "id", "value": listed, "operator": "in"}
+    ]});
+    assert_eq!(project.members(filled(&project, others)), ["cy"]);
+}
+
+/// How PostHog's own pages copy a cohort.
+#[test]
+fn members_of_a_cohort_are_copied() {
+    let project = shop();
+    let dynamic = project.cohort(json!({"filters": any_of(json!([did("paid", 7)]))}));
+    let copy = hogql(&format!(
+        "SELECT person_id FROM cohort_people WHERE cohort_id = {dynamic}"
+    ));
+    let copy = filled(&project, copy);
+    assert_eq!(project.members(copy), ["ada", "bob"]);
+    let again = hogql(&format!(
+        "SELECT person_id FROM static_cohort_people WHERE cohort_id = {copy}"
+    ));
+    assert_eq!(project.members(filled(&project, again)), ["ada", "bob"]);
+    let none = hogql(&format!(
+        "SELECT person_id FROM events WHERE event != '$set' AND person_id NOT IN COHORT {copy}"
+    ));
+    assert_eq!(project.members(filled(&project, none)), ["cy"]);
+}
+
+#[test]
+fn a_query_in_a_patch_adds_to_the_members() {
+    let project = shop();
+    let cohort = filled(
+        &project,
+        hogql("SELECT person_id FROM events WHERE event = 'seen'"),
+    );
+    let pros = hogql("SELECT id FROM persons WHERE properties.plan = 'pro'");
+    let path = format!("cohorts/{cohort}/");
+    let changed = project.patch(&path, json!({"query": pros})).json();
+    assert_eq!(changed["is_calculating"], true);
+    let settled = project.settle(cohort);
+    assert_eq!((&settled["query"], &settled["count"]), (&pros, &json!(3)));
+    assert_eq!(project.members(cohort), ["ada", "cy", "dan"]);
+    // Neither another change nor the end of the query takes anybody away.
+    project.capture(json!([{"event": "seen", "distinct_id": "bob"}]));
+    project.patch(&path, json!({"name": "Some", "query": null}));
+    assert_eq!(project.settle(cohort)["count"], 3);
+    assert_eq!(project.get(&path).json()["query"], Value::Null);
+}
+
+#[test]
+fn a_query_that_comes_while_another_is_calculated_is_calculated_too() {
+    let project = shop();
+    let made = project.post(
+        "cohorts/",
+        json!({"is_static": true, "query": hogql("SELECT person_id FROM events WHERE event = 'seen'")}),
+    );
+    let path = format!("cohorts/{}/", made.json()["id"]);
+    let cohort = made.json()["id"].as_i64().expect("an id");
+    let later = hogql("SELECT person_id FROM events WHERE properties.amount = 5");
+    assert_eq!(project.patch(&path, json!({"query": later})).status, 200);
+    project.settle(cohort);
+    // The first was not begun when it was replaced.
+    assert_eq!(project.members(cohort), ["ada"]);
+}
+
+#[test]
+fn people_who_were_merged_or_deleted_are_counted_as_they_are_now() {
+    let project = shop();
+    project.capture(json!([
+        {"event": "$identify", "distinct_id": "ada", "properties": {"$anon_distinct_id": "cy"}}
+    ]));
+    let bob = project.person("bob");
+    let deleted = project.ask(reqwest::Method::DELETE, &format!("persons/{bob}/"), None);
+    assert!(deleted.status < 300, "{}", deleted.text);
+    let all = filled(
+        &project,
+        hogql("SELECT person_id FROM events WHERE event IN ('paid', 'seen')"),
+    );
+    assert_eq!(project.settle(all)["count"], 1);
+    let counted = "SELECT person_id FROM events WHERE event != '$identify' AND event != '$set' \
+         GROUP BY person_id HAVING count() = 3";
+    let counted = filled(&project, hogql(counted));
+    assert_eq!(
+        project.settle(counted)["count"],
+        1,
+        "events of both are hers"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_nothing_is_stored() {
+    let project = shop();
+    let elsewhere = Project::new().cohort(json!({"is_static": true}));
+    let copy = |id: i64| {
+        hogql(&format!(
+            "SELECT person_id FROM cohort_people WHERE cohort_id = {id}"
+        ))
+    };
+    let unknown = format!("query: there is no cohort {elsewhere} in this project");
+    let before = project.get("cohorts/").json()["count"].clone();
+    for (query, detail) in [
+        (json!("SELECT 1"), "Query must be a dictionary.".to_owned()),
+        (
+            json!({"kind": "TrendsQuery"}),
+            "Query must be an ActorsQuery or HogQLQuery. Got: TrendsQuery".to_owned(),
+        ),
+        (json!({}), "Query must be an ActorsQuery or HogQLQuery. Got: None".to_owned()),
+        (
+            hogql("SELECT id FROM persons LIMIT 5"),
+            "query: LIMIT is not supported in the query of a cohort".to_owned(),
+        ),
+        (
+            json!({"kind": "ActorsQuery", "source": {"kind": "FunnelsActorsQuery"}}),
+            "query: an ActorsQuery whose source is FunnelsActorsQuery is not supported in the query of a cohort"
+                .to_owned(),
+        ),
+        (copy(elsewhere), unknown.clone()),
+    ] {
+        let made = project.post("cohorts/", json!({"is_static": true, "query": query}));
+        made.is_error(400, "invalid_input", Some("query"));
+        assert_eq!(made.detail(), detail);
+    }
+    let query = hogql("SELECT id FROM persons");
+    let filters = any_of(json!([did("paid", 7)]));
+    for (body, detail) in [
+        (
+            json!({"is_static": true, "query": query, "filters": filters}),
+            "Cannot set both query and filters at the same time.",
+        ),
+        (
+            json!({"query": query}),
+            "Cannot create a dynamic cohort with a query. Set is_static to true.",
+        ),
+    ] {
+        let made = project.post("cohorts/", body);
+        made.is_error(400, "invalid_input", None);
+        assert_eq!(made.detail(), detail);
+    }
+    assert_eq!(project.get("cohorts/").json()["count"], before);
+    let list = project.cohort(json!({"is_static": true}));
+    let changed = project.patch(
+        &format!("cohorts/{list}/"),
+        json!({"query": copy(elsewhere)}),
+    );
+    changed.is_error(400, "invalid_input", Some("query"));
+    assert_eq!(changed.detail(), unknown);
+    assert_eq!(project.settle(list)["query"], Value::Null);
+}
+
+#[test]
+fn listed_people_come_before_a_query() {
+    let project = shop();
+    let body = json!({"is_static": true, "query": hogql("SELECT id FROM persons"),
+        "_create_static_person_ids": [project.person("bob")]});
+    let made = project.post("cohorts/", body).json();
+    assert_eq!(
+        (&made["count"], &made["is_calculating"]),
+        (&json!(1), &json!(false))
+    );
+}
+
+#[test]
+fn the_query_of_a_dynamic_cohort_is_kept_and_not_looked_at() {
+    let project = shop();
+    let cohort = project.cohort(json!({"filters": any_of(json!([did("seen", 7)]))}));
+    let path = format!("cohorts/{cohort}/");
+    let query = hogql("SELECT id FROM persons");
+    let changed = project.patch(&path, json!({"query": query})).json();
+    assert_eq!(changed["query"], query);
+    project.settle(cohort);
+    assert_eq!(project.members(cohort), ["cy"]);
+    // Turned into a list it keeps its members, until the query is sent again.
+    project.patch(&path, json!({"is_static": true}));
+    project.settle(cohort);
+    assert_eq!(project.members(cohort), ["cy"]);
+    project.patch(&path, json!({"query": query}));
+    assert_eq!(project.settle(cohort)["count"], 4);
+}
