@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use serde_json::Value;
 
 use crate::predicate::Predicate;
-use crate::source::EventQuery;
+use crate::source::{EventQuery, Meter, Source};
 
 /// The code of a value that is missing.
 const MISSING: u32 = u32::MAX;
@@ -21,16 +21,20 @@ struct Column {
 
 impl Column {
     /// The answers of a predicate by code.
-    fn answers(&self, predicate: &Predicate) -> Answers<'_> {
-        Answers {
+    fn answers<S: Source>(
+        &self,
+        predicate: &Predicate,
+        meter: &Meter<S>,
+    ) -> Result<Answers<'_>, S::Error> {
+        let answer = |value: &Value| {
+            meter.spend(predicate.work(value))?;
+            Ok(predicate.matches(value))
+        };
+        Ok(Answers {
             codes: &self.codes,
-            by_code: self
-                .values
-                .iter()
-                .map(|value| predicate.matches(value))
-                .collect(),
+            by_code: self.values.iter().map(answer).collect::<Result<_, _>>()?,
             missing: predicate.matches_missing(),
-        }
+        })
     }
 
     fn reorder(&mut self, order: &[u32]) {
@@ -118,12 +122,13 @@ pub struct PropertyBlock {
 impl PropertyBlock {
     /// The persons for whom a predicate holds in any row, and those without a row if it holds
     /// for a missing value.
-    pub(crate) fn matching(
+    pub(crate) fn matching<S: Source>(
         &self,
         predicate: &Predicate,
         everyone: &RoaringBitmap,
-    ) -> RoaringBitmap {
-        let answers = self.column.answers(predicate);
+        meter: &Meter<S>,
+    ) -> Result<RoaringBitmap, S::Error> {
+        let answers = self.column.answers(predicate, meter)?;
         let rows = self.persons.iter().enumerate();
         let mut found = bitmap(
             rows.filter(|(row, _)| answers.at(*row))
@@ -133,7 +138,7 @@ impl PropertyBlock {
         if predicate.matches_missing() {
             found |= everyone - bitmap(self.persons.iter().copied());
         }
-        found
+        Ok(found)
     }
 
     /// How many rows the block holds.
@@ -262,10 +267,15 @@ impl EventBlock {
     }
 
     /// Whether each event has a property for which the predicate holds.
-    pub(crate) fn answers(&self, property: &str, predicate: &Predicate) -> Answers<'_> {
+    pub(crate) fn answers<S: Source>(
+        &self,
+        property: &str,
+        predicate: &Predicate,
+        meter: &Meter<S>,
+    ) -> Result<Answers<'_>, S::Error> {
         match self.properties.get(property) {
-            Some(column) => column.answers(predicate),
-            None => Answers::constant(predicate.matches_missing()),
+            Some(column) => column.answers(predicate, meter),
+            None => Ok(Answers::constant(predicate.matches_missing())),
         }
     }
 }

@@ -33,26 +33,12 @@ impl<T> Condition<T> {
         }
     }
 
-    /// The same condition over other tests.
-    pub fn map<'a, U>(&'a self, make: &impl Fn(&'a T) -> U) -> Condition<U> {
-        match self {
-            Condition::All(parts) => {
-                Condition::All(parts.iter().map(|part| part.map(make)).collect())
-            }
-            Condition::Any(parts) => {
-                Condition::Any(parts.iter().map(|part| part.map(make)).collect())
-            }
-            Condition::Not(inner) => inner.map(make).negated(),
-            Condition::Test(one) => Condition::Test(make(one)),
-        }
-    }
-
     /// The same condition over other tests, or the first error in making one.
-    pub fn try_map<U, E>(
-        &self,
-        make: &mut impl FnMut(&T) -> Result<Condition<U>, E>,
+    pub fn try_map<'a, U, E>(
+        &'a self,
+        make: &mut impl FnMut(&'a T) -> Result<Condition<U>, E>,
     ) -> Result<Condition<U>, E> {
-        let mut all = |parts: &[Condition<T>]| {
+        let mut all = |parts: &'a [Condition<T>]| {
             let parts = parts.iter().map(|part| part.try_map(make));
             parts.collect::<Result<Vec<_>, E>>()
         };

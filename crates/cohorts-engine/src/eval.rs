@@ -14,7 +14,7 @@ use roaring::{MultiOps, RoaringBitmap};
 
 use crate::condition::Condition;
 use crate::plan::{Criterion, Plan, RowTest, Tree, plan};
-use crate::source::{Reference, Source};
+use crate::source::{Meter, Reference, Source};
 
 /// How many cohorts may stand for one another by their definitions.
 const MAX_REFERENCES: usize = 16;
@@ -147,13 +147,16 @@ impl<'a, S: Source> Evaluation<'a, S> {
 
     fn criterion(&mut self, criterion: &Criterion) -> Result<Found, S::Error> {
         let everyone = &self.everyone;
+        self.source.checkpoint()?;
+        let meter = Meter::new(self.source);
         let persons = match criterion {
-            Criterion::Property { key, predicate } => self
-                .source
-                .person_property(key)?
-                .matching(predicate, everyone),
+            Criterion::Property { key, predicate } => {
+                let values = self.source.person_property(key)?;
+                values.matching(predicate, everyone, &meter)?
+            }
             Criterion::DistinctId(predicate) => {
-                self.source.distinct_ids()?.matching(predicate, everyone)
+                let ids = self.source.distinct_ids()?;
+                ids.matching(predicate, everyone, &meter)?
             }
             Criterion::CreatedAt(predicate) => {
                 self.source.created_at()?.matching(predicate, everyone)

@@ -127,6 +127,18 @@ pub(crate) enum Behavior {
 }
 
 impl Criterion {
+    fn predicates(&self) -> Vec<&Predicate> {
+        match self {
+            Criterion::Property { predicate, .. }
+            | Criterion::DistinctId(predicate)
+            | Criterion::CreatedAt(predicate) => vec![predicate],
+            Criterion::Behavior { target, .. } => {
+                target.filters.iter().map(|(_, test)| test).collect()
+            }
+            Criterion::Cohort(_) | Criterion::Rows(_) => Vec::new(),
+        }
+    }
+
     /// A rank, the dearest last.
     fn cost(&self) -> u8 {
         match self {
@@ -206,6 +218,8 @@ struct Planner<'a> {
     /// Leaves by their own JSON text, negation aside.
     known: HashMap<String, usize>,
     criteria: Vec<Placed>,
+    /// What the patterns so far cost to compile.
+    spent: u32,
 }
 
 impl<'a> Planner<'a> {
@@ -215,6 +229,7 @@ impl<'a> Planner<'a> {
             leaves: Vec::new(),
             known: HashMap::new(),
             criteria: Vec::new(),
+            spent: 0,
         }
     }
 
@@ -272,6 +287,9 @@ impl<'a> Planner<'a> {
             Some(known) => *known,
             None => {
                 let criterion = criterion(leaf, &path, self.moment)?;
+                for predicate in criterion.predicates() {
+                    predicate.charge(&mut self.spent, &path)?;
+                }
                 self.leaves.push(criterion);
                 self.known.insert(key, self.leaves.len() - 1);
                 self.leaves.len() - 1

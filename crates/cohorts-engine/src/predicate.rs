@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
 
+use crate::FilterError;
 use crate::date;
 use crate::semver::{Version, VersionRange};
 use crate::value::{Number, text};
@@ -20,6 +21,8 @@ pub(crate) struct Predicate {
     missing: bool,
     rule: Rule,
     time_zone: TimeZone,
+    /// What its patterns cost to compile, in units of `PATTERN_BUDGET`.
+    pattern_cost: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +80,25 @@ impl Comparison {
 impl Predicate {
     pub fn matches_missing(&self) -> bool {
         self.missing
+    }
+
+    /// How much work it is to look at a value, in units of some ten nanoseconds.
+    pub fn work(&self, stored: &Value) -> u64 {
+        let tests = match &self.rule {
+            Rule::Constant(_) => return 1,
+            Rule::Any(tests) | Rule::NoneOf(tests) => tests.len() as u64,
+        };
+        let length = stored.as_str().map_or(64, str::len) as u64;
+        tests * (1 + length / 64)
+    }
+
+    /// Adds the cost of its patterns to what a filter has spent, unless that is too much.
+    pub fn charge(&self, spent: &mut u32, path: &str) -> Result<(), FilterError> {
+        *spent = spent.saturating_add(self.pattern_cost);
+        match *spent > compile::PATTERN_BUDGET {
+            true => Err(FilterError::calculation(path, compile::TOO_MANY_PATTERNS)),
+            false => Ok(()),
+        }
     }
 
     pub fn matches(&self, stored: &Value) -> bool {

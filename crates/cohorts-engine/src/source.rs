@@ -2,6 +2,7 @@
 //! A source may answer from rows, from stored columns or from memory; it may give more events
 //! than were asked for, since times and properties are checked again.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -36,6 +37,40 @@ pub trait Source {
 
     /// An action, or nothing where the project has none of that id.
     fn action(&self, id: i64) -> Result<Option<Action>, Self::Error>;
+
+    /// Called every few milliseconds of an evaluation, which an error ends: so a source bounds
+    /// the time that it may take.
+    fn checkpoint(&self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Has a source asked at its checkpoint as work goes on.
+pub(crate) struct Meter<'a, S> {
+    source: &'a S,
+    done: Cell<u64>,
+}
+
+impl<'a, S: Source> Meter<'a, S> {
+    /// The work between two checkpoints, in units of some ten nanoseconds.
+    const STEP: u64 = 200_000;
+
+    pub fn new(source: &'a S) -> Meter<'a, S> {
+        Meter {
+            source,
+            done: Cell::new(0),
+        }
+    }
+
+    pub fn spend(&self, work: u64) -> Result<(), S::Error> {
+        let done = self.done.get() + work;
+        let due = done >= Self::STEP;
+        self.done.set(if due { 0 } else { done });
+        match due {
+            true => self.source.checkpoint(),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Which events are wanted.

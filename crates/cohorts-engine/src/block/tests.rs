@@ -1,11 +1,16 @@
 use serde_json::json;
 
 use super::*;
-use crate::cases::at;
+use crate::cases::{Project, at};
 
 fn predicate(operator: &str, value: Value) -> Predicate {
     let moment = at("2025-06-18T15:30:00Z", "UTC");
     Predicate::compile("p", Some(operator), Some(&value), &moment).unwrap()
+}
+
+/// Data that sets no bound to the work.
+fn unbounded() -> Project {
+    Project::default()
 }
 
 fn everyone() -> RoaringBitmap {
@@ -43,7 +48,9 @@ fn null_and_broken_text_are_no_rows() {
     builder.push_raw(3, "0");
     let block = builder.finish();
     assert_eq!(block.rows(), 1);
-    let unset = block.matching(&predicate("is_not_set", json!("")), &everyone());
+    let source = unbounded();
+    let unset = predicate("is_not_set", json!(""));
+    let Ok(unset) = block.matching(&unset, &everyone(), &Meter::new(&source));
     assert_eq!(Vec::from_iter(unset), [0, 1, 2]);
 }
 
@@ -55,7 +62,9 @@ fn a_person_with_several_rows_matches_by_any_of_them() {
     }
     let block = builder.finish();
     let matching = |operator, value| {
-        let found = block.matching(&predicate(operator, json!(value)), &everyone());
+        let source = unbounded();
+        let predicate = predicate(operator, json!(value));
+        let Ok(found) = block.matching(&predicate, &everyone(), &Meter::new(&source));
         Vec::from_iter(found)
     };
     assert_eq!(matching("exact", "b"), [1, 3]);
@@ -87,17 +96,14 @@ fn events_are_sorted_with_their_columns() {
         all(block.named(|name| name == "early")),
         [false, true, false]
     );
-    assert_eq!(
-        all(block.answers("a", &predicate("exact", json!(1)))),
-        [true, false, true]
-    );
-    assert_eq!(
-        all(block.answers("b", &predicate("is_not_set", json!("")))),
-        [true, false, true]
-    );
+    let source = unbounded();
+    let answers = |property, operator, value| {
+        let predicate = predicate(operator, value);
+        let Ok(answers) = block.answers(property, &predicate, &Meter::new(&source));
+        all(answers)
+    };
+    assert_eq!(answers("a", "exact", json!(1)), [true, false, true]);
+    assert_eq!(answers("b", "is_not_set", json!("")), [true, false, true]);
     // The query did not ask for this property, so the block does not know it.
-    assert_eq!(
-        all(block.answers("c", &predicate("is_set", json!("")))),
-        [false; 3]
-    );
+    assert_eq!(answers("c", "is_set", json!("")), [false; 3]);
 }

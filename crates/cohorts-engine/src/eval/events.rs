@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use crate::block::{Answers, EventBlock, bitmap};
 use crate::plan::{Target, What};
 use crate::predicate::Predicate;
-use crate::source::{ActionStep, EventQuery, Source};
+use crate::source::{ActionStep, EventQuery, Meter, Source};
 use crate::window::{Moment, Range};
 
 /// A target with its action looked up: an event belongs to it that meets any of the steps.
@@ -135,6 +135,7 @@ fn scan<S: Source>(
     if range.from.is_some_and(|from| from > range.to) {
         return Ok(0);
     }
+    let meter = Meter::new(source);
     let names = names(selectors);
     for name in &names {
         let query = EventQuery {
@@ -144,13 +145,15 @@ fn scan<S: Source>(
             properties: properties(selectors, name.as_deref()),
         };
         let block = source.events(&query)?;
-        let marker = Marker::new(&block, selectors, name.as_deref());
+        let marker = Marker::new(&block, selectors, name.as_deref(), &meter)?;
         for row in 0..block.rows() {
             let (person, time) = block.row(row);
+            meter.spend(1)?;
             if !range.contains(time) {
                 continue;
             }
             let marks = marker.marks(row);
+            meter.spend(marker.tests)?;
             if marks != 0 {
                 visit(Hit {
                     person,
@@ -191,29 +194,37 @@ fn concerns(step: &Step, name: Option<&str>) -> bool {
 /// must hold.
 struct Marker<'a> {
     selectors: Vec<Vec<Vec<Answers<'a>>>>,
+    /// How many tests there are in all.
+    tests: u64,
 }
 
 impl<'a> Marker<'a> {
-    fn new(block: &'a EventBlock, selectors: &[Selector], name: Option<&str>) -> Marker<'a> {
-        let answered = |step: &Step| {
-            let mut tests: Vec<Answers> = Vec::new();
-            if let (None, Some(event)) = (name, &step.event) {
-                tests.push(block.named(|name| name.as_str() == Some(event)));
+    fn new<S: Source>(
+        block: &'a EventBlock,
+        selectors: &[Selector],
+        name: Option<&str>,
+        meter: &Meter<S>,
+    ) -> Result<Marker<'a>, S::Error> {
+        let mut marker = Marker {
+            selectors: Vec::new(),
+            tests: 0,
+        };
+        for selector in selectors {
+            let mut steps = Vec::new();
+            for step in selector.steps.iter().filter(|step| concerns(step, name)) {
+                let mut tests: Vec<Answers> = Vec::new();
+                if let (None, Some(event)) = (name, &step.event) {
+                    tests.push(block.named(|name| name.as_str() == Some(event)));
+                }
+                for (key, test) in &step.tests {
+                    tests.push(block.answers(key, test, meter)?);
+                }
+                marker.tests += 1 + tests.len() as u64;
+                steps.push(tests);
             }
-            tests.extend(
-                step.tests
-                    .iter()
-                    .map(|(key, test)| block.answers(key, test)),
-            );
-            tests
-        };
-        let steps = |selector: &Selector| {
-            let steps = selector.steps.iter().filter(|step| concerns(step, name));
-            steps.map(answered).collect()
-        };
-        Marker {
-            selectors: selectors.iter().map(steps).collect(),
+            marker.selectors.push(steps);
         }
+        Ok(marker)
     }
 
     fn marks(&self, row: usize) -> u8 {

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+use serde_json::Value;
 
 use crate::block::{Answers, EventBlock};
 use crate::condition::Condition;
 use crate::plan::{GroupTest, RowTest};
 use crate::predicate::Comparison;
-use crate::source::{EventQuery, Source};
+use crate::source::{EventQuery, Meter, Source};
 use crate::window::Range;
 
 /// A test of an event; those of its person are answered already.
@@ -23,6 +24,8 @@ pub(super) fn persons<S: Source>(
 ) -> Result<RoaringBitmap, S::Error> {
     let range = range(condition);
     let properties = properties(condition);
+    let tests = 1 + condition.tests().len() as u64;
+    let meter = Meter::new(source);
     let mut found: Vec<(u32, i64)> = Vec::new();
     if range.from.is_some_and(|from| from > range.to) {
         return Ok(RoaringBitmap::new());
@@ -39,12 +42,14 @@ pub(super) fn persons<S: Source>(
             properties: properties.iter().cloned().collect(),
         };
         let block = source.events(&query)?;
-        let condition = answered(condition, &block);
-        let rows = (0..block.rows()).filter(|row| {
-            let (person, time) = block.row(*row);
-            condition.holds(&|answer| answer.at(*row, person, time))
-        });
-        found.extend(rows.map(|row| block.row(row)));
+        let answered = condition.try_map(&mut |test| answered(test, &block, &meter))?;
+        for row in 0..block.rows() {
+            meter.spend(tests)?;
+            let (person, time) = block.row(row);
+            if answered.holds(&|answer| answer.at(row, person, time)) {
+                found.push((person, time));
+            }
+        }
     }
     // A source may give other events beside those asked for, so names do not part them.
     found.sort_unstable();
@@ -82,17 +87,21 @@ impl Answer<'_> {
     }
 }
 
-fn answered<'a>(condition: &'a Condition<Test>, block: &'a EventBlock) -> Condition<Answer<'a>> {
-    let answer = |test: &'a Test| match test {
-        RowTest::Named(names) => Answer::Column(
-            block.named(|name| name.as_str().is_some_and(|name| names.contains(name))),
-        ),
+fn answered<'a, S: Source>(
+    test: &'a Test,
+    block: &'a EventBlock,
+    meter: &Meter<S>,
+) -> Result<Condition<Answer<'a>>, S::Error> {
+    let named = |name: &Value, names: &BTreeSet<String>| {
+        name.as_str().is_some_and(|name| names.contains(name))
+    };
+    Ok(Condition::Test(match test {
+        RowTest::Named(names) => Answer::Column(block.named(|name| named(name, names))),
         RowTest::Name(predicate) => Answer::Column(block.named(|name| predicate.matches(name))),
-        RowTest::Property(key, predicate) => Answer::Column(block.answers(key, predicate)),
+        RowTest::Property(key, test) => Answer::Column(block.answers(key, test, meter)?),
         RowTest::Time(comparison, bound) => Answer::Time(*comparison, *bound),
         RowTest::Person(persons) => Answer::Person(persons),
-    };
-    condition.map(&answer)
+    }))
 }
 
 fn properties(condition: &Condition<Test>) -> BTreeSet<String> {

@@ -1,6 +1,7 @@
 //! Facts about the evaluation that the shared cases leave open, and the comparison with an
 //! evaluator that looks at one person at a time.
 
+mod bounds;
 mod naive;
 mod random;
 mod references;

@@ -17,13 +17,14 @@ impl Action {
     pub fn parse(steps: &Value) -> Result<Action, FilterError> {
         let steps = list("steps", Some(steps), MOST_STEPS)?;
         let steps = steps.iter().enumerate();
-        let steps = steps.map(|(nth, step)| read_step(&format!("steps[{nth}]"), step));
+        let mut spent = 0;
+        let steps = steps.map(|(nth, step)| read_step(&format!("steps[{nth}]"), step, &mut spent));
         let steps = steps.collect::<Result<_, _>>()?;
         Ok(Action { steps })
     }
 }
 
-fn read_step(path: &str, value: &Value) -> Result<ActionStep, FilterError> {
+fn read_step(path: &str, value: &Value, spent: &mut u32) -> Result<ActionStep, FilterError> {
     let step = object(path, value)?;
     for name in UNSUPPORTED {
         if text(path, step, name)?.is_some() {
@@ -45,16 +46,26 @@ fn read_step(path: &str, value: &Value) -> Result<ActionStep, FilterError> {
     let place = format!("{path}.properties");
     let properties = list(&place, step.get("properties"), MOST_PROPERTIES)?;
     let properties = properties.iter().enumerate();
-    let properties = properties.map(|(nth, one)| read_property(&format!("{place}[{nth}]"), one));
+    let properties =
+        properties.map(|(nth, one)| read_property(&format!("{place}[{nth}]"), one, spent));
+    let properties = properties.collect::<Result<_, _>>()?;
+    let url = text(path, step, "url")?;
+    if let Some(url) = &url {
+        Predicate::address(url, url_matching.as_deref()).charge(spent, path)?;
+    }
     Ok(ActionStep {
         event: text(path, step, "event")?,
-        url: text(path, step, "url")?,
+        url,
         url_matching,
-        properties: properties.collect::<Result<_, _>>()?,
+        properties,
     })
 }
 
-fn read_property(path: &str, value: &Value) -> Result<ActionProperty, FilterError> {
+fn read_property(
+    path: &str,
+    value: &Value,
+    spent: &mut u32,
+) -> Result<ActionProperty, FilterError> {
     let property = object(path, value)?;
     let key = text(path, property, "key")?;
     let key = key.ok_or_else(|| FilterError::input(path, "'key' is missing"))?;
@@ -66,9 +77,8 @@ fn read_property(path: &str, value: &Value) -> Result<ActionProperty, FilterErro
     }
     let operator = text(path, property, "operator")?;
     let value = property.get("value").filter(|value| !value.is_null());
-    if let Some(moment) = Moment::new(0, "UTC") {
-        Predicate::compile(path, operator.as_deref(), value, &moment)?;
-    }
+    let predicate = Predicate::compile(path, operator.as_deref(), value, &Moment::utc(0))?;
+    predicate.charge(spent, path)?;
     Ok(ActionProperty {
         key,
         operator,

@@ -1,5 +1,7 @@
 //! From an operator and its value to a predicate.
 
+use std::cell::Cell;
+
 use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
@@ -11,8 +13,16 @@ use crate::semver::{Version, VersionRange};
 use crate::value::{Number, text};
 use crate::window::Moment;
 
-/// The memory one compiled pattern may take.
+/// The memory that one compiled pattern may take.
 const PATTERN_LIMIT: usize = 1 << 20;
+/// The memory up to which a pattern is a small one, as nearly all are.
+const SMALL_PATTERN: usize = 1 << 16;
+/// What the patterns of one filter may cost. A small one costs 1, which is a third of a millisecond at worst, one
+/// that is larger or too large `LARGE_COST`.
+pub(crate) const PATTERN_BUDGET: u32 = 1_024;
+const LARGE_COST: u32 = 32;
+pub(crate) const TOO_MANY_PATTERNS: &str =
+    "the regular expressions of this filter are too many or too large";
 
 impl Predicate {
     /// A missing operator means `exact`. A pattern, version or date that cannot be read is no
@@ -25,9 +35,7 @@ impl Predicate {
     ) -> Result<Predicate, FilterError> {
         let operator = operator.unwrap_or("exact");
         let fail = |sentence: String| FilterError::calculation(path, sentence);
-        let build = Build {
-            zone: &at.time_zone,
-        };
+        let build = Build::new(&at.time_zone);
         match operator {
             "is_set" => return Ok(build.rule(false, Rule::Constant(true))),
             "is_not_set" => return Ok(build.rule(true, Rule::Constant(false))),
@@ -47,6 +55,7 @@ impl Predicate {
         };
         let listed = build.listed(operator, values, at);
         let predicate = listed.ok_or_else(|| fail(format!("unknown operator '{operator}'")))?;
+        predicate.charge(&mut 0, path)?;
         match value {
             None => Err(fail(format!("operator '{operator}' needs a value"))),
             // An empty list drops the condition, so it holds for everyone.
@@ -57,26 +66,25 @@ impl Predicate {
 
     /// A comparison with an instant, as dates are compared; stored values that are no date do not match.
     pub fn dated(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
-        let build = Build {
-            zone: &at.time_zone,
-        };
+        let build = Build::new(&at.time_zone);
         build.any(vec![Test::Dated(comparison, instant)])
     }
 
-    /// Whether a pattern can be compiled.
-    pub fn is_pattern(pattern: &str) -> bool {
-        patterns(&[Value::from(pattern)]).next().is_some()
+    /// The test of a pattern, which holds for nothing where it cannot be read; whether it can be comes beside it.
+    pub fn pattern(pattern: &str, at: &Moment) -> (Predicate, bool) {
+        let build = Build::new(&at.time_zone);
+        let tests = build.patterns(&[Value::from(pattern)]);
+        let readable = !tests.is_empty();
+        (build.any(tests), readable)
     }
 
     /// The test of an address in a step of an action.
     pub fn address(url: &str, matching: Option<&str>) -> Predicate {
-        let build = Build {
-            zone: &TimeZone::UTC,
-        };
+        let build = Build::new(&TimeZone::UTC);
         let value = [Value::from(url)];
         build.any(match matching {
             Some("exact") => vec![one_of(&value)],
-            Some("regex") => patterns(&value).map(Test::Matches).collect(),
+            Some("regex") => build.patterns(&value),
             _ => vec![Test::Holds(url.to_owned())],
         })
     }
@@ -90,17 +98,37 @@ fn pair(value: &Value) -> Option<(Number, Number)> {
     low.compare(high).is_le().then_some((low, high))
 }
 
-struct Build<'a> {
-    zone: &'a TimeZone,
+struct Build {
+    zone: TimeZone,
+    pattern_cost: Cell<u32>,
 }
 
-impl Build<'_> {
+impl Build {
+    fn new(zone: &TimeZone) -> Build {
+        Build {
+            zone: zone.clone(),
+            pattern_cost: Cell::new(0),
+        }
+    }
+
     fn rule(&self, missing: bool, rule: Rule) -> Predicate {
         Predicate {
             missing,
             rule,
             time_zone: self.zone.clone(),
+            pattern_cost: self.pattern_cost.get(),
         }
+    }
+
+    /// Those patterns that can be compiled, until their budget is spent.
+    fn patterns(&self, values: &[Value]) -> Vec<Test> {
+        let affordable = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
+        let compiled = values.iter().take_while(affordable).filter_map(|value| {
+            let (pattern, cost) = compile(&text(value));
+            self.pattern_cost.set(self.pattern_cost.get() + cost);
+            pattern
+        });
+        compiled.map(Test::Matches).collect()
     }
 
     fn any(&self, tests: Vec<Test>) -> Predicate {
@@ -132,7 +160,7 @@ impl Build<'_> {
             "not_starts_with" => self.none_of(parts(values, Test::StartsWith)),
             "ends_with" => self.any(parts(values, Test::EndsWith)),
             "not_ends_with" => self.none_of(parts(values, Test::EndsWith)),
-            "regex" => self.any(patterns(values).map(Test::Matches).collect()),
+            "regex" => self.any(self.patterns(values)),
             "not_regex" => self.not_regex(values),
             "gt" => self.any(bounds(values, Greater)),
             "gte" | "min" => self.any(bounds(values, GreaterOrEqual)),
@@ -148,9 +176,9 @@ impl Build<'_> {
 
     /// A pattern that cannot be compiled makes the whole list match nobody.
     fn not_regex(&self, values: &[Value]) -> Predicate {
-        let compiled: Vec<Regex> = patterns(values).collect();
+        let compiled = self.patterns(values);
         match compiled.len() == values.len() {
-            true => self.none_of(compiled.into_iter().map(Test::Matches).collect()),
+            true => self.none_of(compiled),
             false => self.rule(false, Rule::Constant(false)),
         }
     }
@@ -183,15 +211,18 @@ fn parts(values: &[Value], test: fn(String) -> Test) -> Vec<Test> {
         .collect()
 }
 
-fn patterns(values: &[Value]) -> impl Iterator<Item = Regex> {
-    let compile = |value: &Value| {
-        let mut builder = RegexBuilder::new(&text(value));
-        builder
-            .size_limit(PATTERN_LIMIT)
-            .dfa_size_limit(PATTERN_LIMIT);
-        builder.build().ok()
+/// A pattern, where it can be compiled, and what trying it cost.
+fn compile(pattern: &str) -> (Option<Regex>, u32) {
+    let within = |limit: usize| {
+        let mut builder = RegexBuilder::new(pattern);
+        builder.size_limit(limit).dfa_size_limit(PATTERN_LIMIT);
+        builder.build()
     };
-    values.iter().filter_map(compile)
+    match within(SMALL_PATTERN) {
+        Ok(pattern) => (Some(pattern), 1),
+        Err(regex::Error::CompiledTooBig(_)) => (within(PATTERN_LIMIT).ok(), LARGE_COST),
+        Err(_) => (None, 1),
+    }
 }
 
 fn bounds(values: &[Value], comparison: Comparison) -> Vec<Test> {

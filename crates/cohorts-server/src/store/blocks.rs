@@ -256,6 +256,13 @@ impl Source for Snapshot<'_> {
         // Steps are checked before they are stored.
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
+
+    fn checkpoint(&self) -> Result<(), Error> {
+        match Instant::now() < self.deadline {
+            true => Ok(()),
+            false => Err(Error::TimedOut),
+        }
+    }
 }
 
 /// What is read once and kept.

@@ -134,15 +134,15 @@ impl<'a> Reader<'a> {
             ("notilike", [left, right]) => self.like(left, right, "(?si)", true, planner),
             ("match", [left, right]) => {
                 let pattern = self.text(right, planner.moment)?;
-                self.matches(left, pattern, planner.moment)
+                self.matches(left, &pattern, planner)
             }
             ("startswith", [left, right]) => {
                 let start = regex::escape(&self.text(right, at)?);
-                self.matches(left, format!(r"\A{start}"), at)
+                self.matches(left, &format!(r"\A{start}"), planner)
             }
             ("endswith", [left, right]) => {
                 let end = regex::escape(&self.text(right, at)?);
-                self.matches(left, format!(r"{end}\z"), at)
+                self.matches(left, &format!(r"{end}\z"), planner)
             }
             _ => Err(unsupported(format!(
                 "the function {function} as a condition"
@@ -185,27 +185,28 @@ impl<'a> Reader<'a> {
         pattern: &'a Expr,
         flags: &str,
         negated: bool,
-        planner: &Planner,
+        planner: &mut Planner,
     ) -> Result<Condition<Test>, FilterError> {
         let pattern = like_pattern(&self.text(pattern, planner.moment)?);
-        let found = self.matches(expr, format!("{flags}{pattern}"), planner.moment)?;
+        let found = self.matches(expr, &format!("{flags}{pattern}"), planner)?;
         Ok(found.negated_if(negated))
     }
 
     fn matches(
         &self,
         expr: &'a Expr,
-        pattern: String,
-        at: &Moment,
+        pattern: &str,
+        planner: &mut Planner,
     ) -> Result<Condition<Test>, FilterError> {
-        if !Predicate::is_pattern(&pattern) {
+        let column = self.plain_column(expr, planner.moment)?;
+        let (predicate, readable) = Predicate::pattern(pattern, planner.moment);
+        predicate.charge(&mut planner.spent, PATH)?;
+        if !readable {
             let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
             return Err(FilterError::input(PATH, sentence));
         }
-        Ok(Condition::Test(Test {
-            column: self.plain_column(expr, at)?,
-            asked: Asked::Matches(pattern),
-        }))
+        let asked = Asked::Matches(predicate);
+        Ok(Condition::Test(Test { column, asked }))
     }
 
     fn among(

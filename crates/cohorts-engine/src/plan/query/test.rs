@@ -25,8 +25,8 @@ pub(super) enum Asked {
     IsSet,
     Compares(Comparison, Value),
     OneOf(Vec<Value>),
-    /// A regular expression that was found readable.
-    Matches(String),
+    /// A pattern that could be read.
+    Matches(Predicate),
     Instant(Comparison, i64),
     Among(Tree),
 }
@@ -38,7 +38,7 @@ impl Asked {
             Asked::IsSet => ("is_set", Value::Null),
             Asked::Compares(comparison, value) => (operator(*comparison), value.clone()),
             Asked::OneOf(values) => ("in", Value::Array(values.clone())),
-            Asked::Matches(pattern) => ("regex", Value::from(pattern.as_str())),
+            Asked::Matches(predicate) => return Ok(predicate.clone()),
             Asked::Instant(comparison, instant) => {
                 return Ok(Predicate::dated(*comparison, *instant, at));
             }

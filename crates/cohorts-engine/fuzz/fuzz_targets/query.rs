@@ -1,0 +1,28 @@
+//! Any text as a query: it is refused as a query, or it chooses some of the people there are.
+
+#![no_main]
+
+mod people;
+
+use cohorts_engine::plan_query;
+use libfuzzer_sys::fuzz_target;
+use people::{People, now};
+use serde_json::json;
+
+fuzz_target!(|text: &str| {
+    // JSON is a query as it stands, anything else the text of one.
+    let query = match serde_json::from_str(text) {
+        Ok(query) => query,
+        Err(_) => json!({"kind": "HogQLQuery", "query": text}),
+    };
+    match plan_query(&query, &now()) {
+        Err(error) => {
+            assert_eq!((error.path.as_str(), error.code), ("query", "invalid_input"));
+            assert!(error.detail.starts_with("query"), "{}", error.detail);
+        }
+        Ok(plan) => {
+            let Ok(members) = plan.evaluate(&People);
+            assert!(members.max().is_none_or(|person| person < 6));
+        }
+    }
+});

@@ -1,0 +1,157 @@
+//! What a filter may cost.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use serde_json::{Value, json};
+
+use super::{event, now, people, tree};
+use crate::cases::Project;
+use crate::{
+    Action, EventBlock, EventQuery, Filter, PropertyBlock, Reference, Source, TimesBlock, plan,
+};
+
+/// A project that is looked at until a number of checkpoints is reached.
+struct Limited {
+    project: Project,
+    left: Cell<u32>,
+}
+
+impl Source for Limited {
+    type Error = &'static str;
+
+    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Self::Error> {
+        let Ok(everyone) = self.project.everyone();
+        Ok(everyone)
+    }
+
+    fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Self::Error> {
+        let Ok(block) = self.project.person_property(key);
+        Ok(block)
+    }
+
+    fn created_at(&self) -> Result<Arc<TimesBlock>, Self::Error> {
+        let Ok(block) = self.project.created_at();
+        Ok(block)
+    }
+
+    fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Self::Error> {
+        let Ok(block) = self.project.distinct_ids();
+        Ok(block)
+    }
+
+    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Self::Error> {
+        let Ok(block) = self.project.events(query);
+        Ok(block)
+    }
+
+    fn cohort(&self, id: i64) -> Result<Option<Reference>, Self::Error> {
+        let Ok(reference) = self.project.cohort(id);
+        Ok(reference)
+    }
+
+    fn action(&self, id: i64) -> Result<Option<Action>, Self::Error> {
+        let Ok(action) = self.project.action(id);
+        Ok(action)
+    }
+
+    fn checkpoint(&self) -> Result<(), Self::Error> {
+        let left = self.left.get().checked_sub(1).ok_or("time is up")?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+#[track_caller]
+fn ends(project: &Project, leaf: Value, checkpoints: u32) {
+    let filter = Filter::parse(&tree("AND", json!([leaf]))).unwrap();
+    let plan = plan(&filter, &now()).unwrap();
+    let evaluate = |left: u32| {
+        let project = project.clone();
+        plan.evaluate(&Limited {
+            project,
+            left: Cell::new(left),
+        })
+    };
+    assert_eq!(evaluate(checkpoints), Err("time is up"));
+    assert!(evaluate(1_000_000).is_ok());
+}
+
+fn patterns(count: usize) -> Vec<String> {
+    (0..count).map(|nth| format!("x{nth}.*y$")).collect()
+}
+
+#[test]
+fn an_evaluation_ends_where_its_source_says_so() {
+    let values: Vec<Value> = (0..500)
+        .map(|nth| json!({"p": format!("x{nth}")}))
+        .collect();
+    let mut project = people(&values);
+    let leaf = json!({"type": "person", "key": "p", "operator": "regex", "value": patterns(1_000)});
+    ends(&project, leaf, 2);
+
+    project.events = (0..500)
+        .map(|nth| {
+            event(
+                nth,
+                "e",
+                "2025-06-17T12:00:00Z",
+                json!({"p": nth.to_string()}),
+            )
+        })
+        .collect();
+    let tests: Vec<Value> = (0..500)
+        .map(|nth| json!({"type": "event", "key": "p", "operator": "is_not", "value": format!("a{nth}")}))
+        .collect();
+    let leaf = json!({"type": "behavioral", "key": "e", "value": "performed_event",
+        "event_type": "events", "time_value": 7, "time_interval": "day", "event_filters": tests});
+    ends(&project, leaf, 2);
+}
+
+#[test]
+fn patterns_of_one_filter_share_a_budget() {
+    let planned = |leaves: Value| {
+        let filter = Filter::parse(&tree("OR", leaves)).unwrap();
+        plan(&filter, &now())
+            .map(drop)
+            .map_err(|error| error.detail)
+    };
+    let leaf = |key: &str, patterns: Value| json!({"type": "person", "key": key, "operator": "regex", "value": patterns});
+    let spent = |place: &str| {
+        Err(format!(
+            "{place}: the regular expressions of this filter are too many or too large"
+        ))
+    };
+    assert_eq!(planned(json!([leaf("a", json!(patterns(1_024)))])), Ok(()));
+    assert_eq!(
+        planned(json!([leaf("a", json!(patterns(1_025)))])),
+        spent("properties.values[0]")
+    );
+    let (some, others) = (
+        leaf("a", json!(patterns(600))),
+        leaf("b", json!(patterns(600))),
+    );
+    assert_eq!(
+        planned(json!([some, others])),
+        spent("properties.values[1]")
+    );
+    // One that cannot be compiled costs what was spent on trying.
+    let large = |count: usize| leaf("a", json!(vec![r"\w{100}"; count]));
+    assert_eq!(planned(json!([large(32)])), Ok(()));
+    assert_eq!(planned(json!([large(33)])), spent("properties.values[0]"));
+    let filters: Vec<Value> = patterns(1_025)
+        .iter()
+        .map(|pattern| json!({"type": "event", "key": "p", "operator": "not_regex", "value": pattern}))
+        .collect();
+    let leaf = json!({"type": "behavioral", "key": "e", "value": "performed_event",
+        "event_type": "events", "time_value": 7, "time_interval": "day", "event_filters": filters});
+    assert_eq!(planned(json!([leaf])), spent("properties.values[0]"));
+    let steps = json!([{"url": "a", "url_matching": "regex", "properties": [{"key": "a", "operator": "regex", "value": patterns(1_024)}]}]);
+    assert_eq!(
+        Action::parse(&steps)
+            .map(drop)
+            .map_err(|error| error.detail),
+        spent("steps[0]")
+    );
+}
