@@ -11,7 +11,7 @@ use cohorts_client::{Client, types};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, did, key, person, scratch_dir, start};
+use crate::harness::{Project, any_of, did, first_ids, key, person, scratch_dir, start};
 
 /// What a script says to mean that it cannot run here.
 const SKIPPED: i32 = 77;
@@ -228,4 +228,37 @@ async fn people(client: &Client, filters: Value) -> Vec<types::Person> {
         .limit(2)
         .stream();
     members.try_collect().await.expect("people")
+}
+
+/// `match_property_group` decides feature flags that name cohorts, without asking a server.
+#[test]
+fn the_sdks_own_matcher_finds_the_members_that_a_cohort_has() {
+    let python = std::env::var("COHORTS_TEST_PYTHON").unwrap_or("python3".to_owned());
+    let mut command = Command::new(python);
+    command
+        .arg(script("sdk/posthog_matcher.py"))
+        .args(["--seed", "20251125", "--groups", "400"]);
+    let Some(said) = outcome("python", command) else {
+        return;
+    };
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let project = Project::new();
+    let people = said["people"].as_object().expect("people");
+    let set = |(id, properties): (&String, &Value)| json!({"event": "$set", "distinct_id": id, "properties": {"$set": properties}});
+    project.capture(people.iter().map(set).collect());
+    for group in said["groups"].as_array().expect("groups") {
+        let body = json!({"filters": group["filters"], "sample": 100});
+        let answer = project.post("cohorts/preview/", body);
+        assert_eq!(answer.status, 200, "{} {}", group["filters"], answer.text);
+        let mut expected: Vec<&str> = (group["members"].as_array().expect("members").iter())
+            .filter_map(Value::as_str)
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(
+            first_ids(&answer.json()["sample"]),
+            expected,
+            "{}",
+            group["filters"]
+        );
+    }
 }

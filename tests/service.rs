@@ -1,9 +1,9 @@
 //! The service's own endpoints, and what every answer has.
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Project, request, send};
+use crate::harness::{Project, any_of, did, person, request, send};
 use crate::spec;
 
 fn get(path: &str) -> crate::harness::Answer {
@@ -40,6 +40,20 @@ fn the_document_is_the_contract_in_both_forms() {
 }
 
 #[test]
+fn editors_are_told_what_a_filter_is() {
+    let schema = get("/api/schema/filters/").json();
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
+    let filters = any_of(json!([person("plan", "exact", "pro"), did("paid", 7)]));
+    assert!(schema.is_valid(&filters));
+    for wrong in [
+        json!({}),
+        any_of(json!([{"type": "person", "key": "plan"}])),
+    ] {
+        assert!(!schema.is_valid(&wrong), "{wrong}");
+    }
+}
+
+#[test]
 fn the_own_endpoints_are_described_apart_from_the_contract() {
     let document = get("/api/schema/service/").json();
     let paths: Vec<&String> = document["paths"]
@@ -52,6 +66,7 @@ fn the_own_endpoints_are_described_apart_from_the_contract() {
         [
             "/_livez",
             "/_readyz",
+            "/api/schema/filters/",
             "/array/{token}/config.js",
             "/metrics"
         ]

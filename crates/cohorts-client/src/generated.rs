@@ -449,18 +449,21 @@ pub mod types {
     /// A criterion on what the person did.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct BehavioralLeaf {
-        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
-        pub bytecode: ::std::vec::Vec<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub bytecode_error: ::std::option::Option<::std::string::String>,
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
         #[serde(
             rename = "conditionHash",
             skip_serializing_if = "::std::option::Option::is_none"
         )]
-        pub condition_hash: ::std::option::Option<::std::string::String>,
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
         /// Criteria on the properties of the same event; all must hold.
-        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
-        pub event_filters: ::std::vec::Vec<EventFilter>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub event_filters: ::std::option::Option<::std::vec::Vec<EventFilter>>,
         /// `events` or `actions`.
         pub event_type: ::std::string::String,
         /// Start of the window instead of `time_value`: a date, or a relative one such as `-30d`.
@@ -472,29 +475,32 @@ pub mod types {
         /// The name of the event, or the number of the action.
         pub key: BehavioralLeafKey,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub min_periods: ::std::option::Option<FilterInteger>,
-        #[serde(default)]
-        pub negation: bool,
+        pub min_periods: ::std::option::Option<OptionalFilterInteger>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
         /// How the count compares: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub operator: ::std::option::Option<::std::string::String>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator_value: ::std::option::Option<FilterInteger>,
+        pub operator_value: ::std::option::Option<OptionalFilterInteger>,
+        /// The second event of a sequence.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub seq_event: ::std::option::Option<BehavioralLeafSeqEvent>,
+        /// `events` or `actions`, for `seq_event`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub seq_event_type: ::std::option::Option<::std::string::String>,
+        /// The unit of `seq_time_value`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub seq_time_interval: ::std::option::Option<::std::string::String>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_time_value: ::std::option::Option<FilterInteger>,
+        pub seq_time_value: ::std::option::Option<OptionalFilterInteger>,
         /// `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub time_interval: ::std::option::Option<::std::string::String>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub time_value: ::std::option::Option<FilterInteger>,
+        pub time_value: ::std::option::Option<OptionalFilterInteger>,
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub total_periods: ::std::option::Option<FilterInteger>,
+        pub total_periods: ::std::option::Option<OptionalFilterInteger>,
         #[serde(rename = "type")]
         pub type_: BehavioralLeafType,
         /// `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
@@ -526,23 +532,16 @@ pub mod types {
             Self::Int64(value)
         }
     }
+    /// The second event of a sequence.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
     pub enum BehavioralLeafSeqEvent {
-        String(::std::string::String),
-        Int64(i64),
+        Variant0(::std::string::String),
+        Variant1(::std::option::Option<i64>),
     }
-    impl ::std::fmt::Display for BehavioralLeafSeqEvent {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::String(x) => x.fmt(f),
-                Self::Int64(x) => x.fmt(f),
-            }
-        }
-    }
-    impl ::std::convert::From<i64> for BehavioralLeafSeqEvent {
-        fn from(value: i64) -> Self {
-            Self::Int64(value)
+    impl ::std::convert::From<::std::option::Option<i64>> for BehavioralLeafSeqEvent {
+        fn from(value: ::std::option::Option<i64>) -> Self {
+            Self::Variant1(value)
         }
     }
     #[derive(
@@ -1225,22 +1224,24 @@ pub mod types {
     /// Members of another cohort, of a static one those on its list, of a dynamic one those who meet its criteria at the same moment.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortLeaf {
-        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
-        pub bytecode: ::std::vec::Vec<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub bytecode_error: ::std::option::Option<::std::string::String>,
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
         #[serde(
             rename = "conditionHash",
             skip_serializing_if = "::std::option::Option::is_none"
         )]
-        pub condition_hash: ::std::option::Option<::std::string::String>,
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
         pub key: CohortLeafKey,
-        #[serde(default)]
-        pub negation: bool,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
         #[serde(rename = "type")]
         pub type_: CohortLeafType,
-        /// The number of the other cohort; numeric text is read as a number.
-        pub value: CohortLeafValue,
+        pub value: FilterInteger,
     }
     impl CohortLeaf {
         pub fn builder() -> builder::CohortLeaf {
@@ -1345,26 +1346,6 @@ pub mod types {
             value: ::std::string::String,
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
-        }
-    }
-    /// The number of the other cohort; numeric text is read as a number.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum CohortLeafValue {
-        Int64(i64),
-        String(::std::string::String),
-    }
-    impl ::std::fmt::Display for CohortLeafValue {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Int64(x) => x.fmt(f),
-                Self::String(x) => x.fmt(f),
-            }
-        }
-    }
-    impl ::std::convert::From<i64> for CohortLeafValue {
-        fn from(value: i64) -> Self {
-            Self::Int64(value)
         }
     }
     /// A named set of people, in a list.
@@ -1718,6 +1699,108 @@ pub mod types {
             value.parse()
         }
     }
+    /// `is_date_before` and `is_date_after` want a date; which days there are, a pattern cannot tell.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum ComparedDate {
+        Variant0 {
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            operator: ::std::option::Option<::std::string::String>,
+        },
+        Variant1 {
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<ComparedDateVariant1Value>,
+        },
+    }
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum ComparedDateVariant1Value {
+        FilterDate(FilterDate),
+        Array(::std::vec::Vec<FilterDate>),
+    }
+    impl ::std::convert::From<FilterDate> for ComparedDateVariant1Value {
+        fn from(value: FilterDate) -> Self {
+            Self::FilterDate(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<FilterDate>>
+    for ComparedDateVariant1Value {
+        fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
+            Self::Array(value)
+        }
+    }
+    /// All operators but `is_set` and `is_not_set` want a value.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub enum ComparedValue {
+        #[serde(rename = "operator")]
+        Operator(ComparedValueOperator),
+        #[serde(rename = "value")]
+        Value(FilterValue),
+    }
+    impl ::std::convert::From<ComparedValueOperator> for ComparedValue {
+        fn from(value: ComparedValueOperator) -> Self {
+            Self::Operator(value)
+        }
+    }
+    impl ::std::convert::From<FilterValue> for ComparedValue {
+        fn from(value: FilterValue) -> Self {
+            Self::Value(value)
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ComparedValueOperator {
+        #[serde(rename = "is_set")]
+        IsSet,
+        #[serde(rename = "is_not_set")]
+        IsNotSet,
+    }
+    impl ::std::fmt::Display for ComparedValueOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsSet => f.write_str("is_set"),
+                Self::IsNotSet => f.write_str("is_not_set"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for ComparedValueOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_set" => Ok(Self::IsSet),
+                "is_not_set" => Ok(Self::IsNotSet),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for ComparedValueOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for ComparedValueOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// How many people meet one criterion by itself; a negated one counts those who do not.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CriterionCount {
@@ -1857,17 +1940,102 @@ pub mod types {
     }
     /// A criterion on a property of an event.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct EventFilter {
-        pub key: ::std::string::String,
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
-        #[serde(rename = "type")]
-        pub type_: EventFilterType,
-        pub value: ::serde_json::Value,
+    #[serde(untagged)]
+    pub enum EventFilter {
+        Variant0 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: ::std::string::String,
+            operator: EventFilterVariant0Operator,
+            #[serde(rename = "type")]
+            type_: EventFilterVariant0Type,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<::serde_json::Value>,
+        },
+        Variant1 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: ::std::string::String,
+            /// As that of a criterion on a person; `exact` where it is absent.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            operator: ::std::option::Option<::std::string::String>,
+            #[serde(rename = "type")]
+            type_: EventFilterVariant1Type,
+            value: FilterValue,
+        },
     }
-    impl EventFilter {
-        pub fn builder() -> builder::EventFilter {
-            Default::default()
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventFilterVariant0Operator {
+        #[serde(rename = "is_set")]
+        IsSet,
+        #[serde(rename = "is_not_set")]
+        IsNotSet,
+    }
+    impl ::std::fmt::Display for EventFilterVariant0Operator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsSet => f.write_str("is_set"),
+                Self::IsNotSet => f.write_str("is_not_set"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterVariant0Operator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_set" => Ok(Self::IsSet),
+                "is_not_set" => Ok(Self::IsNotSet),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterVariant0Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant0Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     #[derive(
@@ -1882,18 +2050,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum EventFilterType {
+    pub enum EventFilterVariant0Type {
         #[serde(rename = "event")]
         Event,
     }
-    impl ::std::fmt::Display for EventFilterType {
+    impl ::std::fmt::Display for EventFilterVariant0Type {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::Event => f.write_str("event"),
             }
         }
     }
-    impl ::std::str::FromStr for EventFilterType {
+    impl ::std::str::FromStr for EventFilterVariant0Type {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -1904,7 +2072,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for EventFilterType {
+    impl ::std::convert::TryFrom<&str> for EventFilterVariant0Type {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -1912,12 +2080,115 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for EventFilterType {
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant0Type {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventFilterVariant1Type {
+        #[serde(rename = "event")]
+        Event,
+    }
+    impl ::std::fmt::Display for EventFilterVariant1Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Event => f.write_str("event"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterVariant1Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "event" => Ok(Self::Event),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Relative (`-7d`), ISO 8601, or spelled out.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    #[serde(transparent)]
+    pub struct FilterDate(pub ::std::string::String);
+    impl ::std::ops::Deref for FilterDate {
+        type Target = ::std::string::String;
+        fn deref(&self) -> &::std::string::String {
+            &self.0
+        }
+    }
+    impl ::std::convert::From<FilterDate> for ::std::string::String {
+        fn from(value: FilterDate) -> Self {
+            value.0
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for FilterDate {
+        fn from(value: ::std::string::String) -> Self {
+            Self(value)
+        }
+    }
+    impl ::std::fmt::Display for FilterDate {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+    impl ::std::str::FromStr for FilterDate {
+        type Err = ::std::convert::Infallible;
+        fn from_str(value: &str) -> ::std::result::Result<Self, Self::Err> {
+            Ok(Self(value.to_string()))
+        }
+    }
+    /// Whether everybody is meant who does not meet the criterion; true or false may be text.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum FilterFlag {
+        Variant0(::std::option::Option<bool>),
+        Variant1(::std::string::String),
+    }
+    impl ::std::convert::From<::std::option::Option<bool>> for FilterFlag {
+        fn from(value: ::std::option::Option<bool>) -> Self {
+            Self::Variant0(value)
         }
     }
     /// All (`AND`) or any (`OR`) of its values; a group without values matches nobody at the root.
@@ -2051,6 +2322,40 @@ pub mod types {
             Self::Other(value)
         }
     }
+    /// Anything but null.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum FilterValue {
+        String(::std::string::String),
+        Number(f64),
+        Boolean(bool),
+        Array(::std::vec::Vec<::serde_json::Value>),
+        Object(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+    }
+    impl ::std::convert::From<f64> for FilterValue {
+        fn from(value: f64) -> Self {
+            Self::Number(value)
+        }
+    }
+    impl ::std::convert::From<bool> for FilterValue {
+        fn from(value: bool) -> Self {
+            Self::Boolean(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<::serde_json::Value>> for FilterValue {
+        fn from(value: ::std::vec::Vec<::serde_json::Value>) -> Self {
+            Self::Array(value)
+        }
+    }
+    impl ::std::convert::From<
+        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+    > for FilterValue {
+        fn from(
+            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        ) -> Self {
+            Self::Object(value)
+        }
+    }
     /// What SDKs want to hear of flags, where there are none.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
@@ -2074,6 +2379,18 @@ pub mod types {
     impl NoFlags {
         pub fn builder() -> builder::NoFlags {
             Default::default()
+        }
+    }
+    /// A whole number, also as text, or null.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum OptionalFilterInteger {
+        Variant0(::std::option::Option<i64>),
+        Variant1(::std::string::String),
+    }
+    impl ::std::convert::From<::std::option::Option<i64>> for OptionalFilterInteger {
+        fn from(value: ::std::option::Option<i64>) -> Self {
+            Self::Variant0(value)
         }
     }
     /// One page of actions.
@@ -2321,41 +2638,6 @@ pub mod types {
             Default::default()
         }
     }
-    /// A criterion on a property of the person.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct PersonLeaf {
-        /// Accepted from PostHog's clients and dropped.
-        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
-        pub bytecode: ::std::vec::Vec<::serde_json::Value>,
-        /// Accepted from PostHog's clients and dropped.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub bytecode_error: ::std::option::Option<::std::string::String>,
-        /// Accepted from PostHog's clients and dropped.
-        #[serde(
-            rename = "conditionHash",
-            skip_serializing_if = "::std::option::Option::is_none"
-        )]
-        pub condition_hash: ::std::option::Option<::std::string::String>,
-        /// The name of the property.
-        pub key: ::std::string::String,
-        /// Everybody who does not meet the criterion.
-        #[serde(default)]
-        pub negation: bool,
-        /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-        /// `between`, `not_between`, `in`, `not_in`, `is_set`, `is_not_set`, `is_date_exact`, `is_date_before`,
-        /// `is_date_after`, and more; an unknown one is stored, and its calculation fails.
-        pub operator: ::std::string::String,
-        #[serde(rename = "type")]
-        pub type_: PersonLeafType,
-        /// What to compare with; a list means any of its items. May be absent for `is_set` and `is_not_set`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub value: ::std::option::Option<::serde_json::Value>,
-    }
-    impl PersonLeaf {
-        pub fn builder() -> builder::PersonLeaf {
-            Default::default()
-        }
-    }
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2368,72 +2650,8 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonLeafType {
-        #[serde(rename = "person")]
-        Person,
-    }
-    impl ::std::fmt::Display for PersonLeafType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Person => f.write_str("person"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonLeafType {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person" => Ok(Self::Person),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonLeafType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    /// A criterion on the person rather than on a property.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct PersonMetadataLeaf {
-        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
-        pub bytecode: ::std::vec::Vec<::serde_json::Value>,
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub bytecode_error: ::std::option::Option<::std::string::String>,
-        #[serde(
-            rename = "conditionHash",
-            skip_serializing_if = "::std::option::Option::is_none"
-        )]
-        pub condition_hash: ::std::option::Option<::std::string::String>,
-        pub key: PersonMetadataLeafKey,
-        #[serde(default)]
-        pub negation: bool,
-        /// `is_date_exact`, `is_date_before` or `is_date_after`.
-        pub operator: ::std::string::String,
-        #[serde(rename = "type")]
-        pub type_: PersonMetadataLeafType,
-        /// A date, or a relative one such as `-7d`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub value: ::std::option::Option<::serde_json::Value>,
-    }
-    impl PersonMetadataLeaf {
-        pub fn builder() -> builder::PersonMetadataLeaf {
-            Default::default()
-        }
-    }
+    #[serde(deny_unknown_fields)]
+    pub enum PersonLeaf {}
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2446,94 +2664,8 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonMetadataLeafKey {
-        #[serde(rename = "created_at")]
-        CreatedAt,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafKey {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::CreatedAt => f.write_str("created_at"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafKey {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "created_at" => Ok(Self::CreatedAt),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafKey {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafKey {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonMetadataLeafType {
-        #[serde(rename = "person_metadata")]
-        PersonMetadata,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonMetadata => f.write_str("person_metadata"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafType {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_metadata" => Ok(Self::PersonMetadata),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
+    #[serde(deny_unknown_fields)]
+    pub enum PersonMetadataLeaf {}
     /// One page of people.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
@@ -4125,19 +4257,19 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct BehavioralLeaf {
             bytecode: ::std::result::Result<
-                ::std::vec::Vec<::serde_json::Value>,
+                ::std::option::Option<::serde_json::Value>,
                 ::std::string::String,
             >,
             bytecode_error: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<::serde_json::Value>,
                 ::std::string::String,
             >,
             condition_hash: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<::serde_json::Value>,
                 ::std::string::String,
             >,
             event_filters: ::std::result::Result<
-                ::std::vec::Vec<super::EventFilter>,
+                ::std::option::Option<::std::vec::Vec<super::EventFilter>>,
                 ::std::string::String,
             >,
             event_type: ::std::result::Result<
@@ -4154,16 +4286,19 @@ pub mod types {
             >,
             key: ::std::result::Result<super::BehavioralLeafKey, ::std::string::String>,
             min_periods: ::std::result::Result<
-                ::std::option::Option<super::FilterInteger>,
+                ::std::option::Option<super::OptionalFilterInteger>,
                 ::std::string::String,
             >,
-            negation: ::std::result::Result<bool, ::std::string::String>,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
             operator: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             operator_value: ::std::result::Result<
-                ::std::option::Option<super::FilterInteger>,
+                ::std::option::Option<super::OptionalFilterInteger>,
                 ::std::string::String,
             >,
             seq_event: ::std::result::Result<
@@ -4179,7 +4314,7 @@ pub mod types {
                 ::std::string::String,
             >,
             seq_time_value: ::std::result::Result<
-                ::std::option::Option<super::FilterInteger>,
+                ::std::option::Option<super::OptionalFilterInteger>,
                 ::std::string::String,
             >,
             time_interval: ::std::result::Result<
@@ -4187,11 +4322,11 @@ pub mod types {
                 ::std::string::String,
             >,
             time_value: ::std::result::Result<
-                ::std::option::Option<super::FilterInteger>,
+                ::std::option::Option<super::OptionalFilterInteger>,
                 ::std::string::String,
             >,
             total_periods: ::std::result::Result<
-                ::std::option::Option<super::FilterInteger>,
+                ::std::option::Option<super::OptionalFilterInteger>,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<
@@ -4230,7 +4365,7 @@ pub mod types {
         impl BehavioralLeaf {
             pub fn bytecode<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::vec::Vec<::serde_json::Value>>,
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.bytecode = value
@@ -4242,7 +4377,7 @@ pub mod types {
             }
             pub fn bytecode_error<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.bytecode_error = value
@@ -4256,7 +4391,7 @@ pub mod types {
             }
             pub fn condition_hash<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.condition_hash = value
@@ -4270,7 +4405,9 @@ pub mod types {
             }
             pub fn event_filters<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::EventFilter>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<super::EventFilter>>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.event_filters = value
@@ -4334,7 +4471,9 @@ pub mod types {
             }
             pub fn min_periods<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::FilterInteger>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::OptionalFilterInteger>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.min_periods = value
@@ -4346,7 +4485,7 @@ pub mod types {
             }
             pub fn negation<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<bool>,
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.negation = value
@@ -4370,7 +4509,9 @@ pub mod types {
             }
             pub fn operator_value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::FilterInteger>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::OptionalFilterInteger>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator_value = value
@@ -4426,7 +4567,9 @@ pub mod types {
             }
             pub fn seq_time_value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::FilterInteger>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::OptionalFilterInteger>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_time_value = value
@@ -4452,7 +4595,9 @@ pub mod types {
             }
             pub fn time_value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::FilterInteger>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::OptionalFilterInteger>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.time_value = value
@@ -4464,7 +4609,9 @@ pub mod types {
             }
             pub fn total_periods<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::FilterInteger>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::OptionalFilterInteger>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.total_periods = value
@@ -6659,21 +6806,24 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct CohortLeaf {
             bytecode: ::std::result::Result<
-                ::std::vec::Vec<::serde_json::Value>,
+                ::std::option::Option<::serde_json::Value>,
                 ::std::string::String,
             >,
             bytecode_error: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<::serde_json::Value>,
                 ::std::string::String,
             >,
             condition_hash: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<::serde_json::Value>,
                 ::std::string::String,
             >,
             key: ::std::result::Result<super::CohortLeafKey, ::std::string::String>,
-            negation: ::std::result::Result<bool, ::std::string::String>,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
             type_: ::std::result::Result<super::CohortLeafType, ::std::string::String>,
-            value: ::std::result::Result<super::CohortLeafValue, ::std::string::String>,
+            value: ::std::result::Result<super::FilterInteger, ::std::string::String>,
         }
         impl ::std::default::Default for CohortLeaf {
             fn default() -> Self {
@@ -6691,7 +6841,7 @@ pub mod types {
         impl CohortLeaf {
             pub fn bytecode<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::vec::Vec<::serde_json::Value>>,
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.bytecode = value
@@ -6703,7 +6853,7 @@ pub mod types {
             }
             pub fn bytecode_error<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.bytecode_error = value
@@ -6717,7 +6867,7 @@ pub mod types {
             }
             pub fn condition_hash<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.condition_hash = value
@@ -6743,7 +6893,7 @@ pub mod types {
             }
             pub fn negation<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<bool>,
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.negation = value
@@ -6767,7 +6917,7 @@ pub mod types {
             }
             pub fn value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::CohortLeafValue>,
+                T: ::std::convert::TryInto<super::FilterInteger>,
                 T::Error: ::std::fmt::Display,
             {
                 self.value = value
@@ -7839,99 +7989,6 @@ pub mod types {
                     code: Ok(value.code),
                     detail: Ok(value.detail),
                     type_: Ok(value.type_),
-                }
-            }
-        }
-        #[derive(Clone, Debug)]
-        pub struct EventFilter {
-            key: ::std::result::Result<::std::string::String, ::std::string::String>,
-            operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<super::EventFilterType, ::std::string::String>,
-            value: ::std::result::Result<::serde_json::Value, ::std::string::String>,
-        }
-        impl ::std::default::Default for EventFilter {
-            fn default() -> Self {
-                Self {
-                    key: Err("no value supplied for key".to_string()),
-                    operator: Ok(Default::default()),
-                    type_: Err("no value supplied for type_".to_string()),
-                    value: Err("no value supplied for value".to_string()),
-                }
-            }
-        }
-        impl EventFilter {
-            pub fn key<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.key = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for key: {e}")
-                    });
-                self
-            }
-            pub fn operator<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.operator = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for operator: {e}")
-                    });
-                self
-            }
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::EventFilterType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-            pub fn value<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::serde_json::Value>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for value: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<EventFilter> for super::EventFilter {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: EventFilter,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    key: value.key?,
-                    operator: value.operator?,
-                    type_: value.type_?,
-                    value: value.value?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::EventFilter> for EventFilter {
-            fn from(value: super::EventFilter) -> Self {
-                Self {
-                    key: Ok(value.key),
-                    operator: Ok(value.operator),
-                    type_: Ok(value.type_),
-                    value: Ok(value.value),
                 }
             }
         }
@@ -9212,358 +9269,6 @@ pub mod types {
         impl ::std::convert::From<super::PersonCohorts> for PersonCohorts {
             fn from(value: super::PersonCohorts) -> Self {
                 Self { results: Ok(value.results) }
-            }
-        }
-        #[derive(Clone, Debug)]
-        pub struct PersonLeaf {
-            bytecode: ::std::result::Result<
-                ::std::vec::Vec<::serde_json::Value>,
-                ::std::string::String,
-            >,
-            bytecode_error: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            condition_hash: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            key: ::std::result::Result<::std::string::String, ::std::string::String>,
-            negation: ::std::result::Result<bool, ::std::string::String>,
-            operator: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<super::PersonLeafType, ::std::string::String>,
-            value: ::std::result::Result<
-                ::std::option::Option<::serde_json::Value>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonLeaf {
-            fn default() -> Self {
-                Self {
-                    bytecode: Ok(Default::default()),
-                    bytecode_error: Ok(Default::default()),
-                    condition_hash: Ok(Default::default()),
-                    key: Err("no value supplied for key".to_string()),
-                    negation: Ok(Default::default()),
-                    operator: Err("no value supplied for operator".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                    value: Ok(Default::default()),
-                }
-            }
-        }
-        impl PersonLeaf {
-            pub fn bytecode<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::serde_json::Value>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.bytecode = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for bytecode: {e}")
-                    });
-                self
-            }
-            pub fn bytecode_error<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.bytecode_error = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for bytecode_error: {e}"
-                        )
-                    });
-                self
-            }
-            pub fn condition_hash<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.condition_hash = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for condition_hash: {e}"
-                        )
-                    });
-                self
-            }
-            pub fn key<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.key = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for key: {e}")
-                    });
-                self
-            }
-            pub fn negation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.negation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for negation: {e}")
-                    });
-                self
-            }
-            pub fn operator<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.operator = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for operator: {e}")
-                    });
-                self
-            }
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::PersonLeafType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-            pub fn value<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for value: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonLeaf> for super::PersonLeaf {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonLeaf,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    bytecode: value.bytecode?,
-                    bytecode_error: value.bytecode_error?,
-                    condition_hash: value.condition_hash?,
-                    key: value.key?,
-                    negation: value.negation?,
-                    operator: value.operator?,
-                    type_: value.type_?,
-                    value: value.value?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonLeaf> for PersonLeaf {
-            fn from(value: super::PersonLeaf) -> Self {
-                Self {
-                    bytecode: Ok(value.bytecode),
-                    bytecode_error: Ok(value.bytecode_error),
-                    condition_hash: Ok(value.condition_hash),
-                    key: Ok(value.key),
-                    negation: Ok(value.negation),
-                    operator: Ok(value.operator),
-                    type_: Ok(value.type_),
-                    value: Ok(value.value),
-                }
-            }
-        }
-        #[derive(Clone, Debug)]
-        pub struct PersonMetadataLeaf {
-            bytecode: ::std::result::Result<
-                ::std::vec::Vec<::serde_json::Value>,
-                ::std::string::String,
-            >,
-            bytecode_error: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            condition_hash: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            key: ::std::result::Result<
-                super::PersonMetadataLeafKey,
-                ::std::string::String,
-            >,
-            negation: ::std::result::Result<bool, ::std::string::String>,
-            operator: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<
-                super::PersonMetadataLeafType,
-                ::std::string::String,
-            >,
-            value: ::std::result::Result<
-                ::std::option::Option<::serde_json::Value>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonMetadataLeaf {
-            fn default() -> Self {
-                Self {
-                    bytecode: Ok(Default::default()),
-                    bytecode_error: Ok(Default::default()),
-                    condition_hash: Ok(Default::default()),
-                    key: Err("no value supplied for key".to_string()),
-                    negation: Ok(Default::default()),
-                    operator: Err("no value supplied for operator".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                    value: Ok(Default::default()),
-                }
-            }
-        }
-        impl PersonMetadataLeaf {
-            pub fn bytecode<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::serde_json::Value>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.bytecode = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for bytecode: {e}")
-                    });
-                self
-            }
-            pub fn bytecode_error<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.bytecode_error = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for bytecode_error: {e}"
-                        )
-                    });
-                self
-            }
-            pub fn condition_hash<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.condition_hash = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for condition_hash: {e}"
-                        )
-                    });
-                self
-            }
-            pub fn key<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::PersonMetadataLeafKey>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.key = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for key: {e}")
-                    });
-                self
-            }
-            pub fn negation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.negation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for negation: {e}")
-                    });
-                self
-            }
-            pub fn operator<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.operator = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for operator: {e}")
-                    });
-                self
-            }
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::PersonMetadataLeafType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-            pub fn value<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for value: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonMetadataLeaf> for super::PersonMetadataLeaf {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonMetadataLeaf,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    bytecode: value.bytecode?,
-                    bytecode_error: value.bytecode_error?,
-                    condition_hash: value.condition_hash?,
-                    key: value.key?,
-                    negation: value.negation?,
-                    operator: value.operator?,
-                    type_: value.type_?,
-                    value: value.value?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonMetadataLeaf> for PersonMetadataLeaf {
-            fn from(value: super::PersonMetadataLeaf) -> Self {
-                Self {
-                    bytecode: Ok(value.bytecode),
-                    bytecode_error: Ok(value.bytecode_error),
-                    condition_hash: Ok(value.condition_hash),
-                    key: Ok(value.key),
-                    negation: Ok(value.negation),
-                    operator: Ok(value.operator),
-                    type_: Ok(value.type_),
-                    value: Ok(value.value),
-                }
             }
         }
         #[derive(Clone, Debug)]

@@ -1,6 +1,11 @@
 //! The filter tree as types, and what a tree reads.
 //! Operators, kinds and intervals stay text here: any text may be stored, and only the plan
 //! decides which of them can be calculated.
+//!
+//! The JSON Schema that is derived from these types is that of the form in which a filter may be
+//! sent; `schema.rs` adds what the types cannot say.
+
+mod schema;
 
 use std::collections::BTreeSet;
 
@@ -59,6 +64,7 @@ pub enum Leaf {
     /// A property of the person.
     Person(PersonLeaf),
     /// A column of the person record; only `created_at` exists.
+    #[schemars(transform = schema::created_at)]
     PersonMetadata(PersonLeaf),
     /// Membership of another cohort.
     Cohort(CohortLeaf),
@@ -79,6 +85,7 @@ impl Leaf {
 
 /// A test of one person property.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, transform = schema::person_leaf)]
 pub struct PersonLeaf {
     /// The property name, taken as a whole: dots have no meaning in it.
     pub key: String,
@@ -90,18 +97,22 @@ pub struct PersonLeaf {
     pub value: Option<Value>,
     /// Whether the complement is meant.
     #[serde(default)]
+    #[schemars(with = "schema::Flag")]
     pub negation: bool,
 }
 
 /// Membership of another cohort.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, transform = schema::with_machine_fields)]
 pub struct CohortLeaf {
     /// Always `id`.
     pub key: CohortKey,
     /// The id of the other cohort.
+    #[schemars(with = "schema::WholeNumber")]
     pub value: i64,
     /// Whether non-membership is meant.
     #[serde(default)]
+    #[schemars(with = "schema::Flag")]
     pub negation: bool,
 }
 
@@ -115,6 +126,7 @@ pub enum CohortKey {
 
 /// A test of what a person did, and when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, transform = schema::with_machine_fields)]
 pub struct BehavioralLeaf {
     /// An event name, or the id of an action.
     pub key: Name,
@@ -127,9 +139,11 @@ pub struct BehavioralLeaf {
     pub operator: Option<String>,
     /// What a count is compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::WholeNumber>")]
     pub operator_value: Option<i64>,
     /// The length of the window, or of one period.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::WholeNumber>")]
     pub time_value: Option<i64>,
     /// The unit of `time_value`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,21 +162,25 @@ pub struct BehavioralLeaf {
     pub seq_event_type: Option<String>,
     /// The longest way between the events of a sequence, or the inner window.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::WholeNumber>")]
     pub seq_time_value: Option<i64>,
     /// The unit of `seq_time_value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_time_interval: Option<String>,
     /// How many periods are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::WholeNumber>")]
     pub total_periods: Option<i64>,
     /// How many of them must qualify.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::WholeNumber>")]
     pub min_periods: Option<i64>,
     /// What must hold for the event itself, all of it for the same event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_filters: Option<Vec<EventFilter>>,
     /// Whether the complement is meant.
     #[serde(default)]
+    #[schemars(with = "schema::Flag")]
     pub negation: bool,
 }
 
@@ -171,6 +189,7 @@ pub struct BehavioralLeaf {
 #[serde(untagged)]
 pub enum Name {
     /// A number.
+    #[schemars(extend("minimum" = i64::MIN, "maximum" = i64::MAX))]
     Number(i64),
     /// Text.
     Text(String),
@@ -202,7 +221,7 @@ impl Name {
 
 /// A test of one property of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, transform = schema::event_filter)]
 pub struct EventFilter {
     /// Always `event`.
     #[serde(rename = "type")]
@@ -248,6 +267,12 @@ impl Filter {
     /// `properties` object is a filter without criteria.
     pub fn parse_stored(filters: &Value) -> Result<Filter, FilterError> {
         parse::filter(filters, Mode::Stored).map(|(filter, _)| filter)
+    }
+
+    /// The JSON Schema of a filter as it may be sent, for editors. Beside it there are bounds on
+    /// depth, number and length, and a date must exist.
+    pub fn schema() -> Value {
+        schemars::schema_for!(Filter).to_value()
     }
 
     /// Whether there are no criteria, so that nobody is a member.

@@ -5,6 +5,7 @@ mod action;
 mod fields;
 mod leaf;
 
+pub(crate) use fields::MACHINE_FIELDS;
 use serde_json::{Map, Value};
 
 use crate::FilterError;

@@ -47,6 +47,8 @@ pub struct Service {
     pub exports: Arc<Semaphore>,
     /// So do uploads while they are read.
     pub uploads: Arc<Semaphore>,
+    /// So do previews.
+    pub previews: Arc<Semaphore>,
     /// What links in answers begin with.
     pub origin: Origin,
     /// Absent where requests are not limited.
@@ -70,7 +72,7 @@ fn rows_of(limit: i64, offset: i64) -> (i64, i64) {
 
 /// Bodies of events that are unpacked at a time: it is work for a processor.
 pub const UNPACKING: usize = 4;
-/// Exports, and uploads, that run at a time; far fewer than there are connections.
+/// Exports, uploads, and previews, that run at a time; far fewer than there are connections.
 pub const LONG: usize = 4;
 /// How long something waits for those before it, or for its reader to take a piece.
 const PATIENCE: Duration = Duration::from_secs(30);

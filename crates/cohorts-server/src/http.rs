@@ -56,7 +56,7 @@ fn is_capture(path: &str) -> bool {
 /// The service's own endpoints, which belong to no contract.
 #[derive(OpenApi)]
 #[openapi(
-    paths(livez, readyz, metrics, capture_config_script),
+    paths(livez, readyz, metrics, capture_config_script, crate::swagger::filters),
     info(
         title = "Cohorts: the service's own endpoints",
         description = "For whoever operates the service. None of them wants a key."

@@ -130,6 +130,7 @@ impl Server {
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::LONG)),
             uploads: Arc::new(Semaphore::new(handlers::LONG)),
+            previews: Arc::new(Semaphore::new(handlers::LONG)),
             origin: config.origin.clone(),
             throttle: config.rate_limit.map(Throttle::new),
         };

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use actix_web::{HttpResponse, web};
 use cohorts_api::OPENAPI_YAML;
+use cohorts_engine::Filter;
 use serde::Deserialize;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
@@ -12,6 +13,7 @@ use crate::http::OwnEndpoints;
 
 const CONTRACT: &str = "/api/schema/";
 const OWN: &str = "/api/schema/service/";
+const FILTERS: &str = "/api/schema/filters/";
 
 /// The contract as JSON. The document is read by a test, so it is never unreadable.
 static OPENAPI_JSON: LazyLock<String> = LazyLock::new(|| {
@@ -19,6 +21,7 @@ static OPENAPI_JSON: LazyLock<String> = LazyLock::new(|| {
         serde_yaml_ng::from_str(OPENAPI_YAML).expect("the contract is YAML that JSON can express");
     document.to_string()
 });
+static FILTERS_JSON: LazyLock<String> = LazyLock::new(|| Filter::schema().to_string());
 static OWN_JSON: LazyLock<String> = LazyLock::new(|| {
     let document = OwnEndpoints::openapi().to_json();
     document.expect("a derived document is JSON")
@@ -38,6 +41,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config
         .service(web::resource([CONTRACT, "/api/schema"]).get(contract))
         .service(web::resource([OWN, "/api/schema/service"]).get(own))
+        .service(web::resource([FILTERS, "/api/schema/filters"]).get(filters))
         .service(web::resource("/docs").get(to_page))
         .service(SwaggerUi::new("/docs/{_:.*}").config(page));
 }
@@ -54,6 +58,16 @@ async fn contract(query: web::Query<Format>) -> HttpResponse {
             .body(OPENAPI_YAML),
         _ => json(&OPENAPI_JSON),
     }
+}
+
+/// The filters of cohorts as a JSON Schema, for editors. It accepts what may be sent, save that dates must exist and
+/// that depth, number and length have bounds.
+#[utoipa::path(
+    get, path = "/api/schema/filters/", tag = "documents",
+    responses((status = 200, description = "A JSON Schema, 2020-12.", content_type = "application/json", body = serde_json::Value))
+)]
+pub async fn filters() -> HttpResponse {
+    json(&FILTERS_JSON)
 }
 
 async fn own() -> HttpResponse {

@@ -8,7 +8,7 @@ use crate::FilterError;
 use crate::filter::Name;
 
 /// Keys that other servers add to leaves; accepted and dropped.
-const MACHINE: [&str; 3] = ["bytecode", "bytecode_error", "conditionHash"];
+pub(crate) const MACHINE_FIELDS: [&str; 3] = ["bytecode", "bytecode_error", "conditionHash"];
 
 /// The members of one leaf. A null member counts as absent.
 pub(super) struct Fields<'a> {
@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
             return Ok(());
         }
         let mut rest = self.sent.clone();
-        rest.retain(|key, _| !MACHINE.contains(&key.as_str()));
+        rest.retain(|key, _| !MACHINE_FIELDS.contains(&key.as_str()));
         refuse_unknown(self.path, &rest, known)
     }
 
@@ -102,7 +102,7 @@ impl<'a> Fields<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(Name::Text(text.clone()))),
-            Some(value) => match value.as_i64() {
+            Some(value) => match whole_number(value) {
                 Some(number) => Ok(Some(Name::Number(number))),
                 None => Err(self.fail(format!("'{key}' must be text or a whole number"))),
             },
@@ -143,7 +143,7 @@ impl<'a> Fields<'a> {
     pub fn wire(mut self) -> Value {
         let mut wire = Map::new();
         for (key, value) in self.sent {
-            if value.is_null() || MACHINE.contains(&key.as_str()) {
+            if value.is_null() || MACHINE_FIELDS.contains(&key.as_str()) {
                 continue;
             }
             let value = self.coerced.shift_remove(key);
@@ -154,15 +154,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A whole number written as one, as an integral float or as text.
+/// A whole number written as one, as an integral float or as text of at most 18 digits.
 fn whole_number(value: &Value) -> Option<i64> {
+    const END: f64 = 9_223_372_036_854_775_808.0;
     match value {
         Value::Number(number) => number.as_i64().or_else(|| {
             let float = number.as_f64()?;
-            let exact = float.fract() == 0.0 && float.abs() < 9e15;
-            exact.then_some(float as i64)
+            let whole = float.fract() == 0.0 && (-END..END).contains(&float);
+            whole.then_some(float as i64)
         }),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::String(text) => {
+            let text = text.trim();
+            let digits = text.bytes().filter(u8::is_ascii_digit).count();
+            text.parse().ok().filter(|_| digits <= 18)
+        }
         _ => None,
     }
 }

@@ -19,7 +19,7 @@ use cohorts_api::{
 use cohorts_engine::{Filter, plan};
 
 use super::uploads::Options;
-use super::{Service, persons, rows_of};
+use super::{Service, persons, rows_of, turn};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
@@ -129,6 +129,7 @@ impl CohortsApi for Service {
                 Ok((members.len(), criteria, took, sample))
             })
         };
+        let _turn = turn(&self.previews).await?;
         let (count, criteria, took, sample) = self.store.read(read).await?;
         Ok(CohortsPreviewResponse::Status200(CohortPreview {
             count: count as i64,

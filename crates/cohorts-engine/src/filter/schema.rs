@@ -1,0 +1,113 @@
+//! What the schema of a filter says beyond its types: numbers and flags may be sent as text,
+//! some operators want other values than most, and fields that other servers add are allowed.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use crate::parse::MACHINE_FIELDS;
+
+/// A whole number, or one as text.
+pub(super) struct WholeNumber;
+
+impl JsonSchema for WholeNumber {
+    fn schema_name() -> Cow<'static, str> {
+        "WholeNumber".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A whole number; numeric text is read as one.",
+            "anyOf": [
+                {"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX},
+                {"type": "string", "pattern": r"^\s*[+-]?[0-9]{1,18}\s*$"},
+            ],
+        })
+    }
+}
+
+/// True or false, also as text, and false where it is null.
+pub(super) struct Flag;
+
+impl JsonSchema for Flag {
+    fn schema_name() -> Cow<'static, str> {
+        "Flag".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "True or false; either may be text.",
+            "anyOf": [
+                {"type": ["boolean", "null"]},
+                {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"},
+            ],
+        })
+    }
+}
+
+/// A date as `is_date_before` and `is_date_after` take it: relative, ISO 8601, or spelled out. Whether there is such
+/// a day, a pattern cannot tell.
+const DATE: &str = concat!(
+    r"^\s*(-?[0-9]{1,4}[hdwmy]|[0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}.*",
+    r"|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}.*|[0-9]{1,2} [A-Za-z]{3,9} [0-9]{4}.*)$"
+);
+
+fn insert(schema: &mut Schema, key: &str, value: Value) {
+    schema.insert(key.to_owned(), value);
+}
+
+fn properties(schema: &mut Schema) -> Option<&mut Map<String, Value>> {
+    schema.get_mut("properties")?.as_object_mut()
+}
+
+/// Allows the fields that other servers add to leaves.
+pub(super) fn with_machine_fields(schema: &mut Schema) {
+    if let Some(properties) = properties(schema) {
+        let added =
+            MACHINE_FIELDS.map(|name| (name.to_owned(), json!({"description": "Dropped."})));
+        properties.extend(added);
+    }
+}
+
+/// A value is needed where an operator compares with one.
+fn needs_value(schema: &mut Schema, rules: &[Value]) {
+    let valueless = json!({"properties": {"operator": {"enum": ["is_set", "is_not_set"]}}, "required": ["operator"]});
+    let needed = json!({"properties": {"value": {"not": {"type": "null"}}}, "required": ["value"]});
+    let mut all = vec![json!({"if": valueless, "else": needed})];
+    all.extend(rules.iter().cloned());
+    insert(schema, "allOf", Value::Array(all));
+}
+
+pub(super) fn person_leaf(schema: &mut Schema) {
+    with_machine_fields(schema);
+    if let Some(properties) = properties(schema) {
+        // Only trees made from legacy groups lack it.
+        properties.insert(
+            "operator".to_owned(),
+            json!({"type": "string", "description": "How it is compared."}),
+        );
+    }
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.push(json!("operator"));
+    }
+    let date = json!({"type": "string", "pattern": DATE});
+    let dates = json!({"anyOf": [date, {"type": "array", "items": date, "minItems": 1}]});
+    let dated = json!({"properties": {"operator": {"enum": ["is_date_before", "is_date_after"]}}});
+    needs_value(
+        schema,
+        &[json!({"if": dated, "then": {"properties": {"value": dates}}})],
+    );
+}
+
+pub(super) fn event_filter(schema: &mut Schema) {
+    with_machine_fields(schema);
+    needs_value(schema, &[]);
+}
+
+/// The only column of the person record.
+pub(super) fn created_at(schema: &mut Schema) {
+    if let Some(properties) = properties(schema) {
+        properties.insert("key".to_owned(), json!({"const": "created_at"}));
+    }
+}

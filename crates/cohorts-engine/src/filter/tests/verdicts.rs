@@ -1,0 +1,192 @@
+//! One verdict on a filter: what the parser accepts, the derived schema and the contract's accept, and nothing else.
+
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+
+use super::tree;
+use crate::{Filter, cases};
+
+const CONTRACT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.yaml");
+
+fn derived() -> Validator {
+    jsonschema::draft202012::new(&Filter::schema()).unwrap()
+}
+
+/// The schema of the contract.
+fn contract() -> Validator {
+    let text = std::fs::read_to_string(CONTRACT).unwrap();
+    let document: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let schema = json!({
+        "type": "object",
+        "required": ["properties"],
+        "additionalProperties": false,
+        "properties": {"properties": {"$ref": "#/components/schemas/FilterGroup"}},
+        "components": {"schemas": as_json_schema(&document["components"]["schemas"])},
+    });
+    jsonschema::draft202012::new(&schema).unwrap()
+}
+
+/// What OpenAPI says in words of its own: `nullable`, and the bounds of `int64`.
+fn as_json_schema(schema: &Value) -> Value {
+    match schema {
+        Value::Array(list) => list.iter().map(as_json_schema).collect(),
+        Value::Object(map) => {
+            let members = map
+                .iter()
+                .map(|(key, value)| (key.clone(), as_json_schema(value)));
+            let mut map: Map<String, Value> = members.collect();
+            if map.shift_remove("nullable") == Some(json!(true)) {
+                map["type"] = json!([map["type"], "null"]);
+            }
+            if map.get("format") == Some(&json!("int64")) {
+                map.insert("minimum".to_owned(), json!(i64::MIN));
+                map.insert("maximum".to_owned(), json!(i64::MAX));
+            }
+            Value::Object(map)
+        }
+        other => other.clone(),
+    }
+}
+
+fn leaves() -> Vec<Value> {
+    let person = |operator: &str, value: Value| json!({"type": "person", "key": "k", "operator": operator, "value": value, "negation": true});
+    vec![
+        person("exact", json!("a")),
+        person("in", json!(["a", 1])),
+        person("is_set", json!(null)),
+        person("is_date_before", json!("-7d")),
+        person("is_date_after", json!(["2025-01-01", "March 3, 2025"])),
+        person("is_date_exact", json!("soon")),
+        person("unheard_of", json!({"a": 1})),
+        json!({"type": "person_metadata", "key": "created_at", "operator": "is_date_after", "value": "2025-01-01T00:00:00Z"}),
+        json!({"type": "cohort", "key": "id", "value": 5}),
+        json!({"type": "behavioral", "key": "e", "value": "performed_event", "event_type": "events",
+            "explicit_datetime": "-3d", "explicit_datetime_to": "-1d", "bytecode": [1], "conditionHash": "x"}),
+        json!({"type": "behavioral", "key": 5, "value": "performed_event_sequence", "event_type": "actions",
+            "time_value": 3, "time_interval": "day", "operator": "gte", "operator_value": 2, "seq_event": "f",
+            "seq_event_type": "events", "seq_time_value": 1, "seq_time_interval": "day", "total_periods": 4,
+            "min_periods": 2, "negation": false,
+            "event_filters": [{"type": "event", "key": "k", "operator": "exact", "value": 1}, {"type": "event", "key": "k", "operator": "is_set"}]}),
+    ]
+}
+
+/// Values that a member may be given in place of its own.
+fn others() -> Vec<Value> {
+    vec![
+        json!(null),
+        json!(true),
+        json!("TRUE"),
+        json!(5),
+        json!(-5.0),
+        json!(5.5),
+        json!(1e30),
+        json!("7"),
+        json!(" +7 "),
+        json!("7.0"),
+        json!("1234567890123456789"),
+        json!(""),
+        json!("is_set"),
+        json!("is_date_before"),
+        json!("-10000d"),
+        json!("2025-06-17"),
+        json!([]),
+        json!(["x"]),
+        json!({}),
+        json!({"type": "event", "key": "k"}),
+        json!([{"type": "element", "key": "k", "value": 1}]),
+    ]
+}
+
+/// The value with one member, at any depth, taken away, replaced or added.
+fn mutations(value: &Value) -> Vec<Value> {
+    let mut found = Vec::new();
+    match value {
+        Value::Object(map) => {
+            let with = |key: &str, value: Option<Value>| {
+                let mut map = map.clone();
+                match value {
+                    Some(value) => map.insert(key.to_owned(), value),
+                    None => map.shift_remove(key),
+                };
+                Value::Object(map)
+            };
+            for (key, value) in map {
+                found.push(with(key, None));
+                found.extend(others().into_iter().map(|other| with(key, Some(other))));
+                found.extend(
+                    mutations(value)
+                        .into_iter()
+                        .map(|value| with(key, Some(value))),
+                );
+            }
+            for name in [
+                "shade",
+                "operator",
+                "negation",
+                "bytecode",
+                "values",
+                "event_filters",
+            ] {
+                found.push(with(name, Some(json!(["x"]))));
+            }
+        }
+        Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                found.extend(mutations(value).into_iter().map(|value| {
+                    let mut list = list.clone();
+                    list[index] = value;
+                    Value::Array(list)
+                }));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+#[test]
+fn parser_derived_schema_and_contract_agree_on_every_tree() {
+    let (derived, contract) = (derived(), contract());
+    let mut corpus: Vec<Value> = leaves()
+        .into_iter()
+        .map(|leaf| tree(json!([leaf])))
+        .collect();
+    corpus.push(tree(
+        json!([{"type": "AND", "values": [{"type": "OR", "values": []}, leaves()[0]]}]),
+    ));
+    let mutated: Vec<Value> = corpus.iter().flat_map(mutations).collect();
+    corpus.extend(mutated);
+    corpus.extend(
+        cases::all()
+            .into_iter()
+            .map(|(_, case)| case["filters"].clone()),
+    );
+    let (mut accepted, mut refused) = (0, 0);
+    for filters in &corpus {
+        let verdict = Filter::parse(filters);
+        let verdicts = (
+            verdict.is_ok(),
+            derived.is_valid(filters),
+            contract.is_valid(filters),
+        );
+        match verdicts {
+            (true, true, true) => accepted += 1,
+            (false, false, false) => refused += 1,
+            _ => panic!("parser, derived, contract: {verdicts:?} on {filters} ({verdict:?})"),
+        }
+    }
+    assert!(
+        accepted > 500 && refused > 1_500,
+        "{accepted} and {refused}"
+    );
+}
+
+/// What is stored and echoed is a form that may be sent again.
+#[test]
+fn normalised_filters_meet_the_derived_schema() {
+    let derived = derived();
+    for leaf in leaves() {
+        let normal = Filter::normalised(&tree(json!([leaf]))).unwrap();
+        assert!(derived.is_valid(&normal), "{normal}");
+    }
+}
