@@ -27,5 +27,6 @@ mod spec;
 mod statements;
 mod throttle;
 mod tidy;
+mod twin;
 mod uploads;
 mod wire;

@@ -2,6 +2,10 @@
 //! evaluator that looks at one person at a time.
 
 mod bounds;
+// The twin is written outside of the engine, for the tests over HTTP too.
+#[path = "../../../../tests/twin/made_up.rs"]
+mod made_up;
+#[path = "../../../../tests/twin/naive.rs"]
 mod naive;
 mod random;
 mod references;
