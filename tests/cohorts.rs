@@ -18,7 +18,7 @@ fn a_new_dynamic_cohort_waits_for_its_calculation() {
     let expected = json!({
         "name": "Pros", "description": "", "groups": [], "deleted": false, "query": null, "version": null,
         "pending_version": 1, "is_calculating": true, "last_calculation": null, "errors_calculating": 0,
-        "last_error_message": null, "count": null, "is_static": false, "cohort_type": "realtime", "experiment_set": [],
+        "last_error_message": null, "last_error_code": null, "count": null, "is_static": false, "cohort_type": "realtime", "experiment_set": [],
     });
     for (key, value) in expected.as_object().expect("an object") {
         assert_eq!(made[key], *value, "{key}");

@@ -22,6 +22,7 @@ mod persons;
 mod queries;
 mod references;
 mod sdk;
+mod sentences;
 mod service;
 mod spec;
 mod statements;

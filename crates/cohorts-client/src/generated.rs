@@ -605,6 +605,9 @@ pub mod types {
         /// Why it failed.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error: ::std::option::Option<::std::string::String>,
+        /// The same in a word, ours, as in `last_error_code` of the cohort.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub error_code: ::std::option::Option<::std::string::String>,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub filters: ::std::option::Option<StoredFilters>,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -904,6 +907,10 @@ pub mod types {
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
+        /// The same in a word, ours: `validation_error` and `no_properties` where the criteria are at fault, `timeout`,
+        /// `capacity` and `interrupted` where another try may help, `unknown` otherwise.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Why the last failed calculation failed.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -1386,6 +1393,10 @@ pub mod types {
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
+        /// The same in a word, ours: `validation_error` and `no_properties` where the criteria are at fault, `timeout`,
+        /// `capacity` and `interrupted` where another try may help, `unknown` otherwise.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Why the last failed calculation failed.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -4717,6 +4728,10 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            error_code: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             filters: ::std::result::Result<
                 ::std::option::Option<super::StoredFilters>,
                 ::std::string::String,
@@ -4771,6 +4786,7 @@ pub mod types {
                         "no value supplied for duration_seconds".to_string(),
                     ),
                     error: Err("no value supplied for error".to_string()),
+                    error_code: Err("no value supplied for error_code".to_string()),
                     filters: Err("no value supplied for filters".to_string()),
                     finished_at: Err("no value supplied for finished_at".to_string()),
                     id: Err("no value supplied for id".to_string()),
@@ -4835,6 +4851,18 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for error: {e}")
+                    });
+                self
+            }
+            pub fn error_code<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.error_code = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for error_code: {e}")
                     });
                 self
             }
@@ -5017,6 +5045,7 @@ pub mod types {
                     count: value.count?,
                     duration_seconds: value.duration_seconds?,
                     error: value.error?,
+                    error_code: value.error_code?,
                     filters: value.filters?,
                     finished_at: value.finished_at?,
                     id: value.id?,
@@ -5040,6 +5069,7 @@ pub mod types {
                     count: Ok(value.count),
                     duration_seconds: Ok(value.duration_seconds),
                     error: Ok(value.error),
+                    error_code: Ok(value.error_code),
                     filters: Ok(value.filters),
                     finished_at: Ok(value.finished_at),
                     id: Ok(value.id),
@@ -5896,6 +5926,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            last_error_code: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             last_error_message: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -5949,6 +5983,9 @@ pub mod types {
                     ),
                     last_calculation: Err(
                         "no value supplied for last_calculation".to_string(),
+                    ),
+                    last_error_code: Err(
+                        "no value supplied for last_error_code".to_string(),
                     ),
                     last_error_message: Err(
                         "no value supplied for last_error_message".to_string(),
@@ -6160,6 +6197,20 @@ pub mod types {
                     });
                 self
             }
+            pub fn last_error_code<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_error_code = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for last_error_code: {e}"
+                        )
+                    });
+                self
+            }
             pub fn last_error_message<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -6259,6 +6310,7 @@ pub mod types {
                     last_backfill_person_properties_at: value
                         .last_backfill_person_properties_at?,
                     last_calculation: value.last_calculation?,
+                    last_error_code: value.last_error_code?,
                     last_error_message: value.last_error_message?,
                     name: value.name?,
                     pending_version: value.pending_version?,
@@ -6288,6 +6340,7 @@ pub mod types {
                         value.last_backfill_person_properties_at,
                     ),
                     last_calculation: Ok(value.last_calculation),
+                    last_error_code: Ok(value.last_error_code),
                     last_error_message: Ok(value.last_error_message),
                     name: Ok(value.name),
                     pending_version: Ok(value.pending_version),
@@ -7004,6 +7057,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            last_error_code: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             last_error_message: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -7057,6 +7114,9 @@ pub mod types {
                     ),
                     last_calculation: Err(
                         "no value supplied for last_calculation".to_string(),
+                    ),
+                    last_error_code: Err(
+                        "no value supplied for last_error_code".to_string(),
                     ),
                     last_error_message: Err(
                         "no value supplied for last_error_message".to_string(),
@@ -7268,6 +7328,20 @@ pub mod types {
                     });
                 self
             }
+            pub fn last_error_code<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.last_error_code = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for last_error_code: {e}"
+                        )
+                    });
+                self
+            }
             pub fn last_error_message<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7371,6 +7445,7 @@ pub mod types {
                     last_backfill_person_properties_at: value
                         .last_backfill_person_properties_at?,
                     last_calculation: value.last_calculation?,
+                    last_error_code: value.last_error_code?,
                     last_error_message: value.last_error_message?,
                     name: value.name?,
                     pending_version: value.pending_version?,
@@ -7400,6 +7475,7 @@ pub mod types {
                         value.last_backfill_person_properties_at,
                     ),
                     last_calculation: Ok(value.last_calculation),
+                    last_error_code: Ok(value.last_error_code),
                     last_error_message: Ok(value.last_error_message),
                     name: Ok(value.name),
                     pending_version: Ok(value.pending_version),

@@ -382,6 +382,9 @@ pub struct CalculationHistoryItem {
     /// Why it failed.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub error: ::std::option::Option<::std::string::String>,
+    /// The same in a word, ours, as in `last_error_code` of the cohort.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub error_code: ::std::option::Option<::std::string::String>,
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub duration_seconds: ::std::option::Option<f64>,
     pub is_completed: bool,
@@ -521,6 +524,10 @@ pub struct Cohort {
     /// Why the last failed calculation failed.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
+    /// The same in a word, ours: `validation_error` and `no_properties` where the criteria are at fault, `timeout`,
+    /// `capacity` and `interrupted` where another try may help, `unknown` otherwise.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub last_error_code: ::std::option::Option<::std::string::String>,
     /// The number of members after the last calculation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub count: ::std::option::Option<i64>,
@@ -697,6 +704,10 @@ pub struct CohortListItem {
     /// Why the last failed calculation failed.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
+    /// The same in a word, ours: `validation_error` and `no_properties` where the criteria are at fault, `timeout`,
+    /// `capacity` and `interrupted` where another try may help, `unknown` otherwise.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub last_error_code: ::std::option::Option<::std::string::String>,
     /// The number of members after the last calculation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub count: ::std::option::Option<i64>,

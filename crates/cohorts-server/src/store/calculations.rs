@@ -294,6 +294,7 @@ pub struct Calculation {
     pub finished_at: Option<DateTime<Utc>>,
     pub count: Option<i64>,
     pub error: Option<String>,
+    pub error_code: Option<String>,
 }
 
 /// Some calculations of a cohort, newest first, and how many there are.

@@ -35,6 +35,7 @@ fn item(row: Calculation) -> CalculationHistoryItem {
         is_completed: row.finished_at.is_some(),
         is_successful: row.finished_at.is_some() && row.error.is_none(),
         error: row.error,
+        error_code: row.error_code,
         duration_seconds: took.map(|took| took.as_seconds_f64()),
         total_query_ms: None,
         total_memory_mb: None,

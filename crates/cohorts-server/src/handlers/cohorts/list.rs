@@ -82,6 +82,7 @@ pub fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem
         last_backfill_person_properties_at: cohort.last_backfill_person_properties_at,
         errors_calculating: cohort.errors_calculating,
         last_error_message: cohort.last_error_message,
+        last_error_code: cohort.last_error_code,
         count: cohort.count,
         is_static: cohort.is_static,
         cohort_type: cohort

@@ -45,6 +45,7 @@ pub fn one((row, creator): WithCreator) -> Cohort {
         last_backfill_person_properties_at: None,
         errors_calculating: row.errors_calculating,
         last_error_message,
+        last_error_code: row.last_error_code,
         count: row.count,
         is_static: definition.is_static,
         cohort_type: definition.cohort_type.and_then(|text| text.parse().ok()),
