@@ -1712,50 +1712,14 @@ pub mod types {
     }
     /// `is_date_before` and `is_date_after` want a date; which days there are, a pattern cannot tell.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum ComparedDate {
-        Variant0 {
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            operator: ::std::option::Option<::std::string::String>,
-        },
-        Variant1 {
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<ComparedDateVariant1Value>,
-        },
+    pub struct ComparedWithDate {
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub operator: ::std::option::Option<ComparedWithDateOperator>,
+        pub value: ComparedWithDateValue,
     }
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum ComparedDateVariant1Value {
-        FilterDate(FilterDate),
-        Array(::std::vec::Vec<FilterDate>),
-    }
-    impl ::std::convert::From<FilterDate> for ComparedDateVariant1Value {
-        fn from(value: FilterDate) -> Self {
-            Self::FilterDate(value)
-        }
-    }
-    impl ::std::convert::From<::std::vec::Vec<FilterDate>>
-    for ComparedDateVariant1Value {
-        fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
-            Self::Array(value)
-        }
-    }
-    /// All operators but `is_set` and `is_not_set` want a value.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub enum ComparedValue {
-        #[serde(rename = "operator")]
-        Operator(ComparedValueOperator),
-        #[serde(rename = "value")]
-        Value(FilterValue),
-    }
-    impl ::std::convert::From<ComparedValueOperator> for ComparedValue {
-        fn from(value: ComparedValueOperator) -> Self {
-            Self::Operator(value)
-        }
-    }
-    impl ::std::convert::From<FilterValue> for ComparedValue {
-        fn from(value: FilterValue) -> Self {
-            Self::Value(value)
+    impl ComparedWithDate {
+        pub fn builder() -> builder::ComparedWithDate {
+            Default::default()
         }
     }
     #[derive(
@@ -1770,13 +1734,93 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum ComparedValueOperator {
+    pub enum ComparedWithDateOperator {
+        #[serde(rename = "is_date_before")]
+        IsDateBefore,
+        #[serde(rename = "is_date_after")]
+        IsDateAfter,
+    }
+    impl ::std::fmt::Display for ComparedWithDateOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsDateBefore => f.write_str("is_date_before"),
+                Self::IsDateAfter => f.write_str("is_date_after"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for ComparedWithDateOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_date_before" => Ok(Self::IsDateBefore),
+                "is_date_after" => Ok(Self::IsDateAfter),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for ComparedWithDateOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for ComparedWithDateOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum ComparedWithDateValue {
+        FilterDate(FilterDate),
+        Array(::std::vec::Vec<FilterDate>),
+    }
+    impl ::std::convert::From<FilterDate> for ComparedWithDateValue {
+        fn from(value: FilterDate) -> Self {
+            Self::FilterDate(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<FilterDate>> for ComparedWithDateValue {
+        fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
+            Self::Array(value)
+        }
+    }
+    /// `is_set` and `is_not_set` want no value.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedWithNothing {
+        pub operator: ComparedWithNothingOperator,
+    }
+    impl ComparedWithNothing {
+        pub fn builder() -> builder::ComparedWithNothing {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ComparedWithNothingOperator {
         #[serde(rename = "is_set")]
         IsSet,
         #[serde(rename = "is_not_set")]
         IsNotSet,
     }
-    impl ::std::fmt::Display for ComparedValueOperator {
+    impl ::std::fmt::Display for ComparedWithNothingOperator {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::IsSet => f.write_str("is_set"),
@@ -1784,7 +1828,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::str::FromStr for ComparedValueOperator {
+    impl ::std::str::FromStr for ComparedWithNothingOperator {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -1796,7 +1840,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for ComparedValueOperator {
+    impl ::std::convert::TryFrom<&str> for ComparedWithNothingOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -1804,12 +1848,34 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for ComparedValueOperator {
+    impl ::std::convert::TryFrom<::std::string::String> for ComparedWithNothingOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
+        }
+    }
+    /// Any operator may have a value, but for those that want a date.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedWithOtherValue {
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub operator: ::std::option::Option<::std::string::String>,
+        pub value: FilterValue,
+    }
+    impl ComparedWithOtherValue {
+        pub fn builder() -> builder::ComparedWithOtherValue {
+            Default::default()
+        }
+    }
+    /// Any operator may have a value.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedWithValue {
+        pub value: FilterValue,
+    }
+    impl ComparedWithValue {
+        pub fn builder() -> builder::ComparedWithValue {
+            Default::default()
         }
     }
     /// How many people meet one criterion by itself; a negated one counts those who do not.
@@ -1994,6 +2060,28 @@ pub mod types {
             type_: EventFilterVariant1Type,
             value: FilterValue,
         },
+        Variant2 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: ::std::string::String,
+            /// As that of a criterion on a person; `exact` where it is absent.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            operator: ::std::option::Option<::std::string::String>,
+            #[serde(rename = "type")]
+            type_: EventFilterVariant2Type,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<::serde_json::Value>,
+        },
     }
     #[derive(
         ::serde::Deserialize,
@@ -2142,6 +2230,56 @@ pub mod types {
         }
     }
     impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventFilterVariant2Type {
+        #[serde(rename = "event")]
+        Event,
+    }
+    impl ::std::fmt::Display for EventFilterVariant2Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Event => f.write_str("event"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterVariant2Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "event" => Ok(Self::Event),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterVariant2Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant2Type {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -2649,6 +2787,106 @@ pub mod types {
             Default::default()
         }
     }
+    /// A criterion on a property of the person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum PersonLeaf {
+        Variant0 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            /// The name of the property.
+            key: ::std::string::String,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            operator: PersonLeafVariant0Operator,
+            #[serde(rename = "type")]
+            type_: PersonLeafVariant0Type,
+            /// What to compare with; a list means any of its items. May be absent for `is_set` and `is_not_set`.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<::serde_json::Value>,
+        },
+        Variant1 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            /// The name of the property.
+            key: ::std::string::String,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            operator: ::std::string::String,
+            #[serde(rename = "type")]
+            type_: PersonLeafVariant1Type,
+            value: FilterValue,
+        },
+        Variant2 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            /// The name of the property.
+            key: ::std::string::String,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            operator: PersonLeafVariant2Operator,
+            #[serde(rename = "type")]
+            type_: PersonLeafVariant2Type,
+            value: PersonLeafVariant2Value,
+        },
+        Variant3 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            /// The name of the property.
+            key: ::std::string::String,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
+            /// `between`, `not_between`, `in`, `not_in`, `is_set`, `is_not_set`, `is_date_exact`, `is_date_before`,
+            /// `is_date_after`, and more; an unknown one is stored, and its calculation fails.
+            operator: ::std::string::String,
+            #[serde(rename = "type")]
+            type_: PersonLeafVariant3Type,
+            /// What to compare with; a list means any of its items. May be absent for `is_set` and `is_not_set`.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<::serde_json::Value>,
+        },
+    }
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2661,8 +2899,48 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    #[serde(deny_unknown_fields)]
-    pub enum PersonLeaf {}
+    pub enum PersonLeafVariant0Operator {
+        #[serde(rename = "is_set")]
+        IsSet,
+        #[serde(rename = "is_not_set")]
+        IsNotSet,
+    }
+    impl ::std::fmt::Display for PersonLeafVariant0Operator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsSet => f.write_str("is_set"),
+                Self::IsNotSet => f.write_str("is_not_set"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafVariant0Operator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_set" => Ok(Self::IsSet),
+                "is_not_set" => Ok(Self::IsNotSet),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafVariant0Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant0Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2675,8 +2953,893 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    #[serde(deny_unknown_fields)]
-    pub enum PersonMetadataLeaf {}
+    pub enum PersonLeafVariant0Type {
+        #[serde(rename = "person")]
+        Person,
+    }
+    impl ::std::fmt::Display for PersonLeafVariant0Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Person => f.write_str("person"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafVariant0Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person" => Ok(Self::Person),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafVariant0Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant0Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafVariant1Type {
+        #[serde(rename = "person")]
+        Person,
+    }
+    impl ::std::fmt::Display for PersonLeafVariant1Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Person => f.write_str("person"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafVariant1Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person" => Ok(Self::Person),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafVariant2Operator {
+        #[serde(rename = "is_date_before")]
+        IsDateBefore,
+        #[serde(rename = "is_date_after")]
+        IsDateAfter,
+    }
+    impl ::std::fmt::Display for PersonLeafVariant2Operator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsDateBefore => f.write_str("is_date_before"),
+                Self::IsDateAfter => f.write_str("is_date_after"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafVariant2Operator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_date_before" => Ok(Self::IsDateBefore),
+                "is_date_after" => Ok(Self::IsDateAfter),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafVariant2Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant2Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafVariant2Type {
+        #[serde(rename = "person")]
+        Person,
+    }
+    impl ::std::fmt::Display for PersonLeafVariant2Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Person => f.write_str("person"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafVariant2Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person" => Ok(Self::Person),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafVariant2Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant2Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum PersonLeafVariant2Value {
+        FilterDate(FilterDate),
+        Array(::std::vec::Vec<FilterDate>),
+    }
+    impl ::std::convert::From<FilterDate> for PersonLeafVariant2Value {
+        fn from(value: FilterDate) -> Self {
+            Self::FilterDate(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<FilterDate>> for PersonLeafVariant2Value {
+        fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
+            Self::Array(value)
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafVariant3Type {
+        #[serde(rename = "person")]
+        Person,
+    }
+    impl ::std::fmt::Display for PersonLeafVariant3Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Person => f.write_str("person"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafVariant3Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person" => Ok(Self::Person),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafVariant3Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant3Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// A criterion on the person rather than on a property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum PersonMetadataLeaf {
+        Variant0 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: PersonMetadataLeafVariant0Key,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            operator: PersonMetadataLeafVariant0Operator,
+            #[serde(rename = "type")]
+            type_: PersonMetadataLeafVariant0Type,
+            /// A date, or a relative one such as `-7d`.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<::serde_json::Value>,
+        },
+        Variant1 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: PersonMetadataLeafVariant1Key,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            operator: ::std::string::String,
+            #[serde(rename = "type")]
+            type_: PersonMetadataLeafVariant1Type,
+            value: FilterValue,
+        },
+        Variant2 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: PersonMetadataLeafVariant2Key,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            operator: PersonMetadataLeafVariant2Operator,
+            #[serde(rename = "type")]
+            type_: PersonMetadataLeafVariant2Type,
+            value: PersonMetadataLeafVariant2Value,
+        },
+        Variant3 {
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            bytecode_error: ::std::option::Option<::serde_json::Value>,
+            /// Accepted from PostHog's clients and dropped.
+            #[serde(
+                rename = "conditionHash",
+                skip_serializing_if = "::std::option::Option::is_none"
+            )]
+            condition_hash: ::std::option::Option<::serde_json::Value>,
+            key: PersonMetadataLeafVariant3Key,
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            negation: ::std::option::Option<FilterFlag>,
+            /// `is_date_exact`, `is_date_before` or `is_date_after`.
+            operator: ::std::string::String,
+            #[serde(rename = "type")]
+            type_: PersonMetadataLeafVariant3Type,
+            /// A date, or a relative one such as `-7d`.
+            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+            value: ::std::option::Option<::serde_json::Value>,
+        },
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant0Key {
+        #[serde(rename = "created_at")]
+        CreatedAt,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant0Key {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::CreatedAt => f.write_str("created_at"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant0Key {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "created_at" => Ok(Self::CreatedAt),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant0Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant0Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant0Operator {
+        #[serde(rename = "is_set")]
+        IsSet,
+        #[serde(rename = "is_not_set")]
+        IsNotSet,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant0Operator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsSet => f.write_str("is_set"),
+                Self::IsNotSet => f.write_str("is_not_set"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant0Operator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_set" => Ok(Self::IsSet),
+                "is_not_set" => Ok(Self::IsNotSet),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant0Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant0Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant0Type {
+        #[serde(rename = "person_metadata")]
+        PersonMetadata,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant0Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonMetadata => f.write_str("person_metadata"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant0Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_metadata" => Ok(Self::PersonMetadata),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant0Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant0Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant1Key {
+        #[serde(rename = "created_at")]
+        CreatedAt,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant1Key {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::CreatedAt => f.write_str("created_at"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant1Key {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "created_at" => Ok(Self::CreatedAt),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant1Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant1Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant1Type {
+        #[serde(rename = "person_metadata")]
+        PersonMetadata,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant1Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonMetadata => f.write_str("person_metadata"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant1Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_metadata" => Ok(Self::PersonMetadata),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant1Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant2Key {
+        #[serde(rename = "created_at")]
+        CreatedAt,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant2Key {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::CreatedAt => f.write_str("created_at"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant2Key {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "created_at" => Ok(Self::CreatedAt),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant2Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant2Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant2Operator {
+        #[serde(rename = "is_date_before")]
+        IsDateBefore,
+        #[serde(rename = "is_date_after")]
+        IsDateAfter,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant2Operator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsDateBefore => f.write_str("is_date_before"),
+                Self::IsDateAfter => f.write_str("is_date_after"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant2Operator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_date_before" => Ok(Self::IsDateBefore),
+                "is_date_after" => Ok(Self::IsDateAfter),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant2Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant2Operator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant2Type {
+        #[serde(rename = "person_metadata")]
+        PersonMetadata,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant2Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonMetadata => f.write_str("person_metadata"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant2Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_metadata" => Ok(Self::PersonMetadata),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant2Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant2Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum PersonMetadataLeafVariant2Value {
+        FilterDate(FilterDate),
+        Array(::std::vec::Vec<FilterDate>),
+    }
+    impl ::std::convert::From<FilterDate> for PersonMetadataLeafVariant2Value {
+        fn from(value: FilterDate) -> Self {
+            Self::FilterDate(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<FilterDate>>
+    for PersonMetadataLeafVariant2Value {
+        fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
+            Self::Array(value)
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant3Key {
+        #[serde(rename = "created_at")]
+        CreatedAt,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant3Key {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::CreatedAt => f.write_str("created_at"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant3Key {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "created_at" => Ok(Self::CreatedAt),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant3Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant3Key {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafVariant3Type {
+        #[serde(rename = "person_metadata")]
+        PersonMetadata,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafVariant3Type {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonMetadata => f.write_str("person_metadata"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafVariant3Type {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_metadata" => Ok(Self::PersonMetadata),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant3Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataLeafVariant3Type {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// One page of people.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
@@ -7877,6 +9040,217 @@ pub mod types {
                     name: Ok(value.name),
                     replace_members: Ok(value.replace_members),
                 }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct ComparedWithDate {
+            operator: ::std::result::Result<
+                ::std::option::Option<super::ComparedWithDateOperator>,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                super::ComparedWithDateValue,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for ComparedWithDate {
+            fn default() -> Self {
+                Self {
+                    operator: Ok(Default::default()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl ComparedWithDate {
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::ComparedWithDateOperator>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::ComparedWithDateValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<ComparedWithDate> for super::ComparedWithDate {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: ComparedWithDate,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    operator: value.operator?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::ComparedWithDate> for ComparedWithDate {
+            fn from(value: super::ComparedWithDate) -> Self {
+                Self {
+                    operator: Ok(value.operator),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct ComparedWithNothing {
+            operator: ::std::result::Result<
+                super::ComparedWithNothingOperator,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for ComparedWithNothing {
+            fn default() -> Self {
+                Self {
+                    operator: Err("no value supplied for operator".to_string()),
+                }
+            }
+        }
+        impl ComparedWithNothing {
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::ComparedWithNothingOperator>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<ComparedWithNothing>
+        for super::ComparedWithNothing {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: ComparedWithNothing,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { operator: value.operator? })
+            }
+        }
+        impl ::std::convert::From<super::ComparedWithNothing> for ComparedWithNothing {
+            fn from(value: super::ComparedWithNothing) -> Self {
+                Self {
+                    operator: Ok(value.operator),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct ComparedWithOtherValue {
+            operator: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
+        }
+        impl ::std::default::Default for ComparedWithOtherValue {
+            fn default() -> Self {
+                Self {
+                    operator: Ok(Default::default()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl ComparedWithOtherValue {
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::FilterValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<ComparedWithOtherValue>
+        for super::ComparedWithOtherValue {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: ComparedWithOtherValue,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    operator: value.operator?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::ComparedWithOtherValue>
+        for ComparedWithOtherValue {
+            fn from(value: super::ComparedWithOtherValue) -> Self {
+                Self {
+                    operator: Ok(value.operator),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct ComparedWithValue {
+            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
+        }
+        impl ::std::default::Default for ComparedWithValue {
+            fn default() -> Self {
+                Self {
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl ComparedWithValue {
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::FilterValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<ComparedWithValue> for super::ComparedWithValue {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: ComparedWithValue,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { value: value.value? })
+            }
+        }
+        impl ::std::convert::From<super::ComparedWithValue> for ComparedWithValue {
+            fn from(value: super::ComparedWithValue) -> Self {
+                Self { value: Ok(value.value) }
             }
         }
         #[derive(Clone, Debug)]
