@@ -1,13 +1,17 @@
 //! Rows turned into columns: distinct values once, in a dictionary, and a small code per row.
 //! An operator is evaluated once per distinct value; after that only codes are compared.
 
+mod events;
+
 use std::collections::HashMap;
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
 use crate::predicate::Predicate;
-use crate::source::{EventQuery, Meter, Source};
+use crate::source::{Meter, Source};
+
+pub use events::{EventBlock, EventBlockBuilder};
 
 /// The code of a value that is missing.
 const MISSING: u32 = u32::MAX;
@@ -35,6 +39,38 @@ impl Column {
             by_code: self.values.iter().map(answer).collect::<Result<_, _>>()?,
             missing: predicate.matches_missing(),
         })
+    }
+
+    /// Adds the rows of another column.
+    fn extend(&mut self, more: &Column) {
+        let known = self.values.iter().enumerate();
+        let known: HashMap<String, u32> = known
+            .map(|(code, value)| (value.to_string(), code as u32))
+            .collect();
+        let code = |value: &Value| known.get(&value.to_string()).copied();
+        let mut codes = Vec::new();
+        for value in &more.values {
+            codes.push(code(value).unwrap_or_else(|| {
+                self.values.push(value.clone());
+                self.values.len() as u32 - 1
+            }));
+        }
+        let rows = more.codes.iter();
+        self.codes
+            .extend(rows.map(|code| codes.get(*code as usize).copied().unwrap_or(MISSING)));
+    }
+
+    fn extend_missing(&mut self, rows: usize) {
+        self.codes.resize(self.codes.len() + rows, MISSING);
+    }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let values = self.values.iter().map(|value| {
+            let text = value.as_str().map_or(0, str::len);
+            size_of::<Value>() + text
+        });
+        values.sum::<usize>() + self.codes.len() * size_of::<u32>()
     }
 
     fn reorder(&mut self, order: &[u32]) {
@@ -114,12 +150,79 @@ impl ColumnBuilder {
 /// One property of persons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PropertyBlock {
-    /// Rising; a person may have several rows.
-    persons: Vec<u32>,
-    column: Column,
+    values: Vec<Value>,
+    holders: Holders,
+    /// Who has any value.
+    present: RoaringBitmap,
+    /// People who are not as above, and how they are now.
+    changed: Option<Box<(RoaringBitmap, PropertyBlock)>>,
 }
 
+/// Who has which value.
+#[derive(Clone, Debug, PartialEq)]
+enum Holders {
+    /// Of few values, everybody for each.
+    Sets(Vec<RoaringBitmap>),
+    /// Of many, rows of a person and a code, by rising person; a person may have several.
+    Rows(Vec<(u32, u32)>),
+}
+
+impl Default for Holders {
+    fn default() -> Holders {
+        Holders::Rows(Vec::new())
+    }
+}
+
+/// Up to so many values there is a set for each.
+const FEW_VALUES: usize = 256;
+
 impl PropertyBlock {
+    /// From a column, with the person of each row.
+    fn new(persons: Vec<u32>, column: Column) -> PropertyBlock {
+        let mut rows: Vec<(u32, u32)> = persons.into_iter().zip(column.codes).collect();
+        if !rows.is_sorted() {
+            rows.sort_unstable();
+        }
+        let present = bitmap(rows.iter().map(|(person, _)| *person));
+        let holders = match column.values.len() <= FEW_VALUES {
+            false => Holders::Rows(rows),
+            true => {
+                let mut sets = vec![RoaringBitmap::new(); column.values.len()];
+                for (person, code) in rows {
+                    sets[code as usize].insert(person);
+                }
+                Holders::Sets(sets)
+            }
+        };
+        PropertyBlock {
+            values: column.values,
+            holders,
+            present,
+            changed: None,
+        }
+    }
+
+    /// The block with some people as they are in another one, or without any value there.
+    pub fn with_changes(&self, people: &RoaringBitmap, now: PropertyBlock) -> PropertyBlock {
+        let mut block = self.clone();
+        block.changed = Some(Box::new(match block.changed.take() {
+            None => (people.clone(), now),
+            Some(former) => {
+                let (mut changed, block) = *former;
+                changed |= people;
+                (changed, block.with_changes(people, now))
+            }
+        }));
+        block
+    }
+
+    /// How many changes lie upon one another; each makes the block slower to look at.
+    pub fn layers(&self) -> usize {
+        self.changed
+            .as_ref()
+            .map_or(0, |changed| 1 + changed.1.layers())
+    }
+
     /// The persons for whom a predicate holds in any row, and those without a row if it holds
     /// for a missing value.
     pub(crate) fn matching<S: Source>(
@@ -128,22 +231,59 @@ impl PropertyBlock {
         everyone: &RoaringBitmap,
         meter: &Meter<S>,
     ) -> Result<RoaringBitmap, S::Error> {
-        let answers = self.column.answers(predicate, meter)?;
-        let rows = self.persons.iter().enumerate();
-        let mut found = bitmap(
-            rows.filter(|(row, _)| answers.at(*row))
-                .map(|(_, person)| *person),
-        );
-        found &= everyone;
+        let mut found = self.holding(predicate, meter)? & everyone;
         if predicate.matches_missing() {
-            found |= everyone - bitmap(self.persons.iter().copied());
+            found |= everyone - &self.present;
+        }
+        if let Some(changed) = &self.changed {
+            let (people, now) = changed.as_ref();
+            found -= people;
+            found |= now.matching(predicate, &(everyone & people), meter)?;
         }
         Ok(found)
     }
 
-    /// How many rows the block holds.
+    /// Those with a value for which a predicate holds, changes aside.
+    fn holding<S: Source>(
+        &self,
+        predicate: &Predicate,
+        meter: &Meter<S>,
+    ) -> Result<RoaringBitmap, S::Error> {
+        let holds = self.values.iter().map(|value| {
+            meter.spend(predicate.work(value))?;
+            Ok(predicate.matches(value))
+        });
+        let holds = holds.collect::<Result<Vec<bool>, _>>()?;
+        Ok(match &self.holders {
+            Holders::Sets(sets) => {
+                let chosen = sets.iter().zip(&holds).filter(|(_, holds)| **holds);
+                chosen.map(|(set, _)| set).union()
+            }
+            Holders::Rows(rows) => {
+                let chosen = rows.iter().filter(|(_, code)| holds[*code as usize]);
+                bitmap(chosen.map(|(person, _)| *person))
+            }
+        })
+    }
+
+    /// How many people have a value, changes aside.
     pub fn rows(&self) -> usize {
-        self.persons.len()
+        self.present.len() as usize
+    }
+
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        let values = self.values.iter().map(|value| {
+            let text = value.as_str().map_or(0, str::len);
+            size_of::<Value>() + text
+        });
+        let holders = match &self.holders {
+            Holders::Sets(sets) => sets.iter().map(RoaringBitmap::serialized_size).sum(),
+            Holders::Rows(rows) => size_of_val(rows.as_slice()),
+        };
+        let changed = self.changed.as_ref();
+        let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
+        values.sum::<usize>() + holders + self.present.serialized_size() + changed
     }
 }
 
@@ -189,20 +329,7 @@ impl PropertyBlockBuilder {
 
     /// The finished block.
     pub fn finish(self) -> PropertyBlock {
-        let mut block = PropertyBlock {
-            persons: self.persons,
-            column: self.column.column,
-        };
-        if !block.persons.is_sorted() {
-            let mut order: Vec<u32> = (0..block.persons.len() as u32).collect();
-            order.sort_by_key(|row| block.persons[*row as usize]);
-            block.column.reorder(&order);
-            block.persons = order
-                .iter()
-                .map(|row| block.persons[*row as usize])
-                .collect();
-        }
-        block
+        PropertyBlock::new(self.persons, self.column.column)
     }
 }
 
@@ -235,130 +362,6 @@ impl TimesBlock {
             found |= everyone - bitmap(self.rows.iter().map(|(person, _)| *person));
         }
         found
-    }
-}
-
-/// Events as columns, sorted by person and time.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EventBlock {
-    persons: Vec<u32>,
-    times: Vec<i64>,
-    names: Column,
-    properties: HashMap<String, Column>,
-}
-
-impl EventBlock {
-    /// How many events the block holds.
-    pub fn rows(&self) -> usize {
-        self.persons.len()
-    }
-
-    pub(crate) fn row(&self, row: usize) -> (u32, i64) {
-        (self.persons[row], self.times[row])
-    }
-
-    /// Whether each event bears a name for which the test holds.
-    pub(crate) fn named(&self, test: impl Fn(&Value) -> bool) -> Answers<'_> {
-        Answers {
-            codes: &self.names.codes,
-            by_code: self.names.values.iter().map(test).collect(),
-            missing: false,
-        }
-    }
-
-    /// Whether each event has a property for which the predicate holds.
-    pub(crate) fn answers<S: Source>(
-        &self,
-        property: &str,
-        predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<Answers<'_>, S::Error> {
-        match self.properties.get(property) {
-            Some(column) => column.answers(predicate, meter),
-            None => Ok(Answers::constant(predicate.matches_missing())),
-        }
-    }
-}
-
-/// Collects events, in any order.
-#[derive(Debug)]
-pub struct EventBlockBuilder {
-    persons: Vec<u32>,
-    times: Vec<i64>,
-    names: ColumnBuilder,
-    properties: Vec<(String, ColumnBuilder)>,
-}
-
-impl EventBlockBuilder {
-    /// An empty block with a column for each property of the query.
-    pub fn new(query: &EventQuery) -> EventBlockBuilder {
-        let column = |key: &String| (key.clone(), ColumnBuilder::default());
-        EventBlockBuilder {
-            persons: Vec::new(),
-            times: Vec::new(),
-            names: ColumnBuilder::default(),
-            properties: query.properties.iter().map(column).collect(),
-        }
-    }
-
-    fn push_event(&mut self, person: u32, time: i64, event: &str) {
-        self.persons.push(person);
-        self.times.push(time);
-        self.names.push_keyed(event, || Value::from(event));
-    }
-
-    /// Adds an event with its time in microseconds and its properties, of which only those of
-    /// the query are kept.
-    pub fn push(&mut self, person: u32, time: i64, event: &str, properties: &Value) {
-        self.push_event(person, time, event);
-        for (key, column) in &mut self.properties {
-            column.push(properties.get(key.as_str()));
-        }
-    }
-
-    /// Adds an event whose properties stand as JSON text in the order of the query; those that
-    /// are left out count as missing.
-    pub fn push_raw<'a>(
-        &mut self,
-        person: u32,
-        time: i64,
-        event: &str,
-        properties: impl IntoIterator<Item = Option<&'a str>>,
-    ) {
-        self.push_event(person, time, event);
-        let mut properties = properties.into_iter();
-        for (_, column) in &mut self.properties {
-            column.push_raw(properties.next().flatten());
-        }
-    }
-
-    /// The finished block.
-    pub fn finish(self) -> EventBlock {
-        let columns = self.properties.into_iter();
-        let mut block = EventBlock {
-            persons: self.persons,
-            times: self.times,
-            names: self.names.column,
-            properties: columns
-                .map(|(key, builder)| (key, builder.column))
-                .collect(),
-        };
-        let key = |row: &u32| block.row(*row as usize);
-        let mut order: Vec<u32> = (0..block.rows() as u32).collect();
-        if !order.is_sorted_by_key(key) {
-            order.sort_by_key(key);
-            block.persons = order
-                .iter()
-                .map(|row| block.persons[*row as usize])
-                .collect();
-            block.times = order.iter().map(|row| block.times[*row as usize]).collect();
-            block.names.reorder(&order);
-            block
-                .properties
-                .values_mut()
-                .for_each(|column| column.reorder(&order));
-        }
-        block
     }
 }
 

@@ -1,6 +1,6 @@
 //! The shared cases and a project in memory for them; used by the tests alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -75,15 +75,21 @@ impl Source for Project {
         Ok(Arc::new(block.finish()))
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Infallible> {
-        let mut block = EventBlockBuilder::new(query);
-        for event in &self.events {
-            let wanted = query.event.as_ref().is_none_or(|name| *name == event.name);
-            if wanted {
-                block.push(event.person, event.time, &event.name, &event.properties);
-            }
+    /// Cut into blocks of a day, as a log may be.
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
+        const DAY: i64 = 86_400_000_000;
+        let mut days: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        for event in self.events.iter().filter(|event| event.name == query.event) {
+            let day = days.entry(event.time.div_euclid(DAY));
+            let block = day.or_insert_with(|| EventBlockBuilder::new(&query.properties));
+            block.push(event.person, event.time, &event.properties);
         }
-        Ok(Arc::new(block.finish()))
+        let blocks = days.into_values().map(|block| Arc::new(block.finish()));
+        Ok(blocks.collect())
+    }
+
+    fn event_names(&self) -> Result<Vec<String>, Infallible> {
+        Ok(self.events.iter().map(|event| event.name.clone()).collect())
     }
 
     fn cohort(&self, id: i64) -> Result<Option<Reference>, Infallible> {

@@ -29,8 +29,11 @@ pub trait Source {
     /// The distinct ids, as JSON strings; a person may have many rows.
     fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Self::Error>;
 
-    /// The events that answer a query, and perhaps others of the same name.
-    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Self::Error>;
+    /// The events that answer a query, and perhaps others of the same name: blocks that follow one another in time.
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Self::Error>;
+
+    /// The names of all events there are, and perhaps others.
+    fn event_names(&self) -> Result<Vec<String>, Self::Error>;
 
     /// Another cohort, or nothing where the project has none of that id.
     fn cohort(&self, id: i64) -> Result<Option<Reference>, Self::Error>;
@@ -76,8 +79,8 @@ impl<'a, S: Source> Meter<'a, S> {
 /// Which events are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventQuery {
-    /// The name, whole and case-sensitive; without it events of any name are wanted.
-    pub event: Option<String>,
+    /// The name, whole and case-sensitive.
+    pub event: String,
     /// The earliest instant in microseconds, inclusive; without it the log is read from its
     /// start.
     pub from: Option<i64>,

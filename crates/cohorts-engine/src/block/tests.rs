@@ -17,15 +17,6 @@ fn everyone() -> RoaringBitmap {
     (0..4).collect()
 }
 
-fn query(properties: &[&str]) -> EventQuery {
-    EventQuery {
-        event: None,
-        from: None,
-        to: i64::MAX,
-        properties: properties.iter().map(|key| (*key).to_owned()).collect(),
-    }
-}
-
 #[test]
 fn equal_values_share_one_code_whichever_way_they_come() {
     let mut builder = PropertyBlockBuilder::new();
@@ -34,9 +25,76 @@ fn equal_values_share_one_code_whichever_way_they_come() {
     builder.push(1, &json!(["a", 1]));
     builder.push_raw(1, "[\"a\",1]");
     let block = builder.finish();
-    assert_eq!(block.persons, [0, 1, 1, 2]);
-    assert_eq!(block.column.values.len(), 2);
-    assert_eq!(block.column.codes, [0, 1, 1, 0]);
+    assert_eq!(block.values, [json!("a"), json!(["a", 1])]);
+    let sets = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
+    assert_eq!(block.holders, Holders::Sets(sets.to_vec()));
+}
+
+#[test]
+fn few_values_and_many_are_looked_at_alike() {
+    let source = unbounded();
+    let everyone: RoaringBitmap = (0..1_000).collect();
+    for values in [10, 900] {
+        let mut builder = PropertyBlockBuilder::new();
+        for person in (0..900).rev() {
+            builder.push(person, &json!(person % values));
+        }
+        let block = builder.finish();
+        for (operator, value) in [
+            ("exact", json!(7)),
+            ("gt", json!(7)),
+            ("is_not", json!([1, 2])),
+        ] {
+            let predicate = predicate(operator, value);
+            let Ok(found) = block.matching(&predicate, &everyone, &Meter::new(&source));
+            let holds = |person: &u32| match *person < 900 {
+                true => predicate.matches(&json!(person % values)),
+                false => predicate.matches_missing(),
+            };
+            assert_eq!(
+                found,
+                (0..1_000).filter(holds).collect(),
+                "{operator} {values}"
+            );
+        }
+    }
+}
+
+#[test]
+fn changes_lie_upon_what_was_before() {
+    let source = unbounded();
+    let block = |rows: &[(u32, &str)]| {
+        let mut builder = PropertyBlockBuilder::new();
+        rows.iter()
+            .for_each(|(person, value)| builder.push(*person, &json!(value)));
+        builder.finish()
+    };
+    let first = block(&[(0, "a"), (1, "b"), (2, "a")]);
+    // Person 1 has another value, 2 has none any more, 3 is new; then 0 changes and 1 once more.
+    let second = first.with_changes(
+        &[1, 2, 3].into_iter().collect(),
+        block(&[(1, "a"), (3, "b")]),
+    );
+    let third = second.with_changes(&[0, 1].into_iter().collect(), block(&[(0, "c"), (1, "c")]));
+    for (block, plain) in [
+        (second, block(&[(0, "a"), (1, "a"), (3, "b")])),
+        (third, block(&[(0, "c"), (1, "c"), (3, "b")])),
+    ] {
+        for (operator, value) in [
+            ("exact", "a"),
+            ("exact", "b"),
+            ("exact", "c"),
+            ("is_not", "a"),
+            ("is_not_set", ""),
+        ] {
+            let predicate = predicate(operator, json!(value));
+            let find = |block: &PropertyBlock| {
+                let Ok(found) = block.matching(&predicate, &everyone(), &Meter::new(&source));
+                found
+            };
+            assert_eq!(find(&block), find(&plain), "{operator} {value}");
+        }
+    }
 }
 
 #[test]
@@ -82,28 +140,111 @@ fn of_several_times_of_a_person_the_earliest_counts() {
     assert_eq!(block.rows, [(0, 20), (1, 10), (9, 10)]);
 }
 
+fn events(rows: &[(u32, i64, Value)]) -> EventBlock {
+    let mut builder = EventBlockBuilder::new(&["a".to_owned(), "b".to_owned()]);
+    for (person, time, properties) in rows {
+        builder.push(*person, *time, properties);
+    }
+    builder.finish()
+}
+
+/// Rows, and for each whether some tests of its columns hold.
+fn shown(block: &EventBlock) -> Vec<(u32, i64, Vec<bool>)> {
+    let source = unbounded();
+    let tests = [
+        ("a", "exact", json!(1)),
+        ("a", "is_not_set", json!("")),
+        ("b", "icontains", json!("x")),
+        ("c", "is_set", json!("")),
+    ];
+    let meter = Meter::new(&source);
+    let answers = tests.map(|(property, operator, value)| {
+        let Ok(answers) = block.answers(property, &predicate(operator, value), &meter);
+        Vec::from_iter((0..block.rows()).map(|row| answers.at(row)))
+    });
+    let row = |row: usize| {
+        let (person, time) = block.row(row);
+        (
+            person,
+            time,
+            answers.iter().map(|answer| answer[row]).collect(),
+        )
+    };
+    (0..block.rows()).map(row).collect()
+}
+
 #[test]
 fn events_are_sorted_with_their_columns() {
-    let mut builder = EventBlockBuilder::new(&query(&["a", "b"]));
-    builder.push(1, 20, "late", &json!({"a": 1, "b": null, "c": 3}));
-    builder.push_raw(1, 10, "early", [None, Some("\"x\"")]);
-    builder.push_raw(0, 30, "other", [Some("1")]);
+    let mut builder = EventBlockBuilder::new(&["a".to_owned(), "b".to_owned()]);
+    builder.push(1, 20, &json!({"a": 1, "b": null, "c": 3}));
+    builder.push_raw(1, 10, [None, Some("\"x\"")]);
+    builder.push_raw(0, 30, [Some("1")]);
     let block = builder.finish();
-    let rows: Vec<(u32, i64)> = (0..block.rows()).map(|row| block.row(row)).collect();
-    assert_eq!(rows, [(0, 30), (1, 10), (1, 20)]);
-    let all = |answers: Answers| Vec::from_iter((0..3).map(|row| answers.at(row)));
+    let expected = vec![
+        (0, 30, vec![true, false, false, false]),
+        (1, 10, vec![false, true, true, false]),
+        (1, 20, vec![true, false, false, false]),
+    ];
+    assert_eq!(shown(&block), expected);
     assert_eq!(
-        all(block.named(|name| name == "early")),
-        [false, true, false]
+        (block.span(), Vec::from_iter(block.people())),
+        ((10, 30), vec![0, 1])
     );
-    let source = unbounded();
-    let answers = |property, operator, value| {
-        let predicate = predicate(operator, value);
-        let Ok(answers) = block.answers(property, &predicate, &Meter::new(&source));
-        all(answers)
-    };
-    assert_eq!(answers("a", "exact", json!(1)), [true, false, true]);
-    assert_eq!(answers("b", "is_not_set", json!("")), [true, false, true]);
-    // The query did not ask for this property, so the block does not know it.
-    assert_eq!(answers("c", "is_set", json!("")), [false; 3]);
+}
+
+#[test]
+fn instants_are_kept_to_the_microsecond() {
+    for times in [
+        [1_000, 5_000_000_000, -7_000],
+        [1, 2, 3],
+        [i64::MIN, 0, i64::MAX],
+    ] {
+        let rows = times.map(|time| (0, time, json!({})));
+        let kept: Vec<i64> = shown(&events(&rows))
+            .into_iter()
+            .map(|(_, time, _)| time)
+            .collect();
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        assert_eq!(kept, times);
+    }
+}
+
+#[test]
+fn a_block_that_grew_is_the_one_made_of_all() {
+    let some = [
+        (3, 10, json!({"a": 1})),
+        (1, 20, json!({"b": "x"})),
+        (1, 20, json!({"a": 2})),
+    ];
+    let more = [
+        (1, 5, json!({"a": 2, "b": "xy"})),
+        (7, 1, json!({"a": 1})),
+        (3, 10, json!({})),
+    ];
+    let grown = events(&some).with(&events(&more));
+    let all: Vec<_> = some.into_iter().chain(more).collect();
+    assert_eq!(shown(&grown), shown(&events(&all)));
+}
+
+#[test]
+fn events_follow_people_to_other_numbers() {
+    let rows = [
+        (3, 10, json!({"a": 1})),
+        (1, 20, json!({"b": "x"})),
+        (2, 15, json!({})),
+        (2, 25, json!({"a": 1})),
+    ];
+    let block = events(&rows).renumbered(|person| match person {
+        3 => None,
+        2 => Some(1),
+        other => Some(other),
+    });
+    let expected = [
+        (1, 20, json!({"b": "x"})),
+        (1, 15, json!({})),
+        (1, 25, json!({"a": 1})),
+    ];
+    assert_eq!(shown(&block), shown(&events(&expected)));
+    assert_eq!(Vec::from_iter(block.people()), [1]);
 }

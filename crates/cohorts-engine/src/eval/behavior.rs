@@ -1,11 +1,15 @@
 //! What each kind of behaviour demands of a person's events.
 
+mod tally;
+
 use roaring::RoaringBitmap;
 
-use super::events::{Hit, Selector, hits, persons as anybody, persons_where};
+use super::events::{Events, Hit, Selector, persons_where};
+use crate::block::bitmap;
 use crate::plan::{Behavior, Count, Target};
 use crate::source::Source;
 use crate::window::{Moment, Range};
+use tally::Tally;
 
 /// The persons who showed the behaviour; they need not all be known to the project.
 pub(super) fn persons<S: Source>(
@@ -15,20 +19,20 @@ pub(super) fn persons<S: Source>(
     at: &Moment,
 ) -> Result<RoaringBitmap, S::Error> {
     let own = Selector::resolve(source, target, true, at)?;
-    let found = |range: Range, own: Selector| hits(source, &[own], range);
+    let events = Events::new(source);
     Ok(match rule {
-        Behavior::Performed(range) => anybody(source, own, *range)?,
-        Behavior::Counted(range, count) => {
-            persons_where(&found(*range, own)?, |hits| count.admits(hits.len()))
-        }
+        Behavior::Performed(range) => events.any(&own, *range)?,
+        Behavior::Counted(range, count) => counted(&events, &own, *range, *count)?,
         Behavior::FirstTime(range) => {
             let unfiltered = Selector::resolve(source, target, false, at)?;
-            let ever = Range {
-                from: None,
-                ..*range
-            };
-            let hits = hits(source, &[unfiltered, own], ever)?;
-            persons_where(&hits, |hits| is_first_time(hits, range))
+            let found = events.any(&own, *range)?;
+            let earlier = events.any(&unfiltered, before(range))?;
+            let found = found - earlier;
+            if target.filters.is_empty() {
+                return Ok(found);
+            }
+            let hits = events.hits(&[&unfiltered, &own], *range, &found)?;
+            persons_where(&hits, is_first)
         }
         Behavior::Sequence {
             range,
@@ -36,7 +40,8 @@ pub(super) fn persons<S: Source>(
             within,
         } => {
             let second = Selector::resolve(source, second, true, at)?;
-            let hits = hits(source, &[own, second], *range)?;
+            let both = events.any(&own, *range)? & events.any(&second, *range)?;
+            let hits = events.hits(&[&own, &second], *range, &both)?;
             persons_where(&hits, |hits| is_sequence(hits, *within))
         }
         Behavior::Regularly {
@@ -44,47 +49,56 @@ pub(super) fn persons<S: Source>(
             count,
             min_periods,
         } => {
-            let range = Range {
-                from: starts.last().copied(),
-                to: starts[0] - 1,
-            };
-            let hits = found(range, own)?;
-            persons_where(&hits, |hits| {
-                qualifying(hits, starts, *count) >= *min_periods
-            })
+            let mut tally = Tally::default();
+            for period in starts.windows(2) {
+                let range = Range {
+                    from: Some(period[1]),
+                    to: period[0] - 1,
+                };
+                tally.add(counted(&events, &own, range, *count)?);
+            }
+            tally.at_least(*min_periods)
         }
         Behavior::Stopped { outer, inner } => {
-            let both = Range {
-                from: outer.from.min(inner.from),
-                to: outer.to,
-            };
-            persons_where(&found(both, own)?, |hits| {
-                any_in(hits, outer) && !any_in(hits, inner)
-            })
+            events.any(&own, *outer)? - events.any(&own, *inner)?
         }
         Behavior::Restarted { recent, pause } => {
-            let ever = Range {
-                from: None,
-                ..*recent
-            };
-            persons_where(&found(ever, own)?, |hits| {
-                let before = recent.from.is_some_and(|from| hits[0].time < from);
-                before && any_in(hits, recent) && !any_in(hits, pause)
-            })
+            let returned = events.any(&own, *recent)? & events.any(&own, before(recent))?;
+            returned - events.any(&own, *pause)?
         }
     })
 }
 
-fn any_in(hits: &[Hit], range: &Range) -> bool {
-    hits.iter().any(|hit| range.contains(hit.time))
+/// All time before a range.
+fn before(range: &Range) -> Range {
+    Range {
+        from: None,
+        to: range.from.map_or(i64::MIN, |from| from.saturating_sub(1)),
+    }
 }
 
-/// Selector 0 is the event by name, selector 1 the same with its filters. Of several events at
-/// the very first instant, one that passes the filters is enough.
-fn is_first_time(hits: &[Hit], range: &Range) -> bool {
+/// Those whose number of events in a range a count admits.
+fn counted<S: Source>(
+    events: &Events<S>,
+    own: &Selector,
+    range: Range,
+    count: Count,
+) -> Result<RoaringBitmap, S::Error> {
+    if count.admits_any() {
+        return events.any(own, range);
+    }
+    let counts = events.counts(own, range)?;
+    let counts = counts.iter().enumerate().filter(|(_, number)| **number > 0);
+    let admitted = counts.filter(|(_, number)| count.admits(**number as usize));
+    Ok(bitmap(admitted.map(|(person, _)| person as u32)))
+}
+
+/// Selector 0 is the event by name, selector 1 the same with its filters; there is none before. Of several events at the
+/// very first instant, one that passes the filters is enough.
+fn is_first(hits: &[Hit]) -> bool {
     let first = hits[0].time;
     let mut earliest = hits.iter().take_while(|hit| hit.time == first);
-    range.contains(first) && earliest.any(|hit| hit.is(1))
+    earliest.any(|hit| hit.is(1))
 }
 
 /// Selector 0 starts a sequence and selector 1 ends it, with two different events no further
@@ -108,11 +122,4 @@ fn is_sequence(hits: &[Hit], within: i64) -> bool {
         }
     }
     false
-}
-
-/// How many periods hold a number of events that the count admits.
-fn qualifying(hits: &[Hit], starts: &[i64], count: Count) -> usize {
-    let period = |hit: &Hit| starts.partition_point(|start| *start > hit.time);
-    let periods = hits.chunk_by(|a, b| period(a) == period(b));
-    periods.filter(|hits| count.admits(hits.len())).count()
 }

@@ -1,8 +1,12 @@
-//! Which events of a source a target means, person by person and in the order of time.
+//! Which events of a source a target means: who has any in a range of time, how many, and which.
+//!
+//! Where a name alone decides, whole blocks are taken by the bitmaps of their people; only at the edges of a range, and
+//! where properties matter, single events are looked at.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 
 use crate::block::{Answers, EventBlock, bitmap};
 use crate::plan::{Target, What};
@@ -87,73 +91,191 @@ fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
     })
 }
 
-/// All hits in a range, sorted by person and time.
-pub(super) fn hits<S: Source>(
-    source: &S,
-    selectors: &[Selector],
-    range: Range,
-) -> Result<Vec<Hit>, S::Error> {
-    let mut found = Vec::new();
-    let blocks = scan(source, selectors, range, |hit| found.push(hit))?;
-    if blocks > 1 {
-        found.sort_by_key(|hit| (hit.person, hit.time));
-    }
-    Ok(found)
+/// Looks events of a source up.
+pub(super) struct Events<'a, S> {
+    source: &'a S,
+    meter: Meter<'a, S>,
 }
 
-/// Everybody with a hit in a range.
-pub(super) fn persons<S: Source>(
-    source: &S,
-    selector: Selector,
-    range: Range,
-) -> Result<RoaringBitmap, S::Error> {
-    let mut found = RoaringBitmap::new();
-    let mut last = None;
-    scan(source, &[selector], range, |hit| {
-        if last != Some(hit.person) {
-            found.insert(hit.person);
-            last = Some(hit.person);
+impl<'a, S: Source> Events<'a, S> {
+    pub fn new(source: &'a S) -> Events<'a, S> {
+        Events {
+            source,
+            meter: Meter::new(source),
         }
-    })?;
-    Ok(found)
-}
-
-/// Those of the persons for whom a test of their hits, in the order of time, holds.
-pub(super) fn persons_where(hits: &[Hit], test: impl Fn(&[Hit]) -> bool) -> RoaringBitmap {
-    let persons = hits.chunk_by(|a, b| a.person == b.person);
-    bitmap(persons.filter(|own| test(own)).map(|own| own[0].person))
-}
-
-/// Visits each event once, however many steps it meets, and tells how many blocks were read.
-/// Within a block hits come sorted by person and time.
-fn scan<S: Source>(
-    source: &S,
-    selectors: &[Selector],
-    range: Range,
-    mut visit: impl FnMut(Hit),
-) -> Result<usize, S::Error> {
-    if range.from.is_some_and(|from| from > range.to) {
-        return Ok(0);
     }
-    let meter = Meter::new(source);
-    let names = names(selectors);
-    for name in &names {
-        let query = EventQuery {
-            event: name.clone(),
-            from: range.from,
-            to: range.to,
-            properties: properties(selectors, name.as_deref()),
-        };
-        let block = source.events(&query)?;
-        let marker = Marker::new(&block, selectors, name.as_deref(), &meter)?;
-        for row in 0..block.rows() {
-            let (person, time) = block.row(row);
-            meter.spend(1)?;
-            if !range.contains(time) {
+
+    /// Everybody with an event in a range.
+    pub fn any(&self, selector: &Selector, range: Range) -> Result<RoaringBitmap, S::Error> {
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
+        self.visit(&[selector], range, |part| {
+            if part.is_whole() {
+                whole.push(Arc::clone(part.block));
+            } else {
+                let mut people = Vec::new();
+                part.hits(&self.meter, |hit| people.push(hit.person))?;
+                parts.push(bitmap(people.into_iter()));
+            }
+            Ok(())
+        })?;
+        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|block| block.people()).collect();
+        sets.extend(&parts);
+        Ok(sets.union())
+    }
+
+    /// How many events each person has in a range, by number.
+    pub fn counts(&self, selector: &Selector, range: Range) -> Result<Vec<u32>, S::Error> {
+        let mut counts = Vec::new();
+        self.visit(&[selector], range, |part| {
+            let length = part
+                .block
+                .people()
+                .max()
+                .map_or(0, |last| last as usize + 1);
+            if counts.len() < length {
+                counts.resize(length, 0_u32);
+            }
+            part.hits(&self.meter, |hit| {
+                let count = &mut counts[hit.person as usize];
+                *count = count.saturating_add(1);
+            })
+        })?;
+        Ok(counts)
+    }
+
+    /// The events of some people in a range, sorted by person and time.
+    pub fn hits(
+        &self,
+        selectors: &[&Selector],
+        range: Range,
+        among: &RoaringBitmap,
+    ) -> Result<Vec<Hit>, S::Error> {
+        let mut found = Vec::new();
+        if among.is_empty() {
+            return Ok(found);
+        }
+        let among = Members::new(among);
+        self.visit(selectors, range, |part| {
+            part.hits(&self.meter, |hit| {
+                if among.contains(hit.person) {
+                    found.push(hit);
+                }
+            })
+        })?;
+        found.sort_by_key(|hit| (hit.person, hit.time));
+        Ok(found)
+    }
+
+    /// Goes through the blocks that may hold events of a selector in a range.
+    fn visit(
+        &self,
+        selectors: &[&Selector],
+        range: Range,
+        mut visit: impl FnMut(&Part) -> Result<(), S::Error>,
+    ) -> Result<(), S::Error> {
+        if range.from.is_some_and(|from| from > range.to) {
+            return Ok(());
+        }
+        for event in self.names(selectors)? {
+            let query = EventQuery {
+                properties: properties(selectors, &event),
+                from: range.from,
+                to: range.to,
+                event,
+            };
+            for block in self.source.events(&query)? {
+                let (first, last) = block.span();
+                if last < range.from.unwrap_or(i64::MIN) || range.to < first {
+                    continue;
+                }
+                let mut marks = Vec::new();
+                for selector in selectors {
+                    marks.push(selector.marks(&block, &query.event, &self.meter)?);
+                }
+                self.meter.spend(100)?;
+                visit(&Part {
+                    block: &block,
+                    marks,
+                    range,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names to read events of.
+    fn names(&self, selectors: &[&Selector]) -> Result<BTreeSet<String>, S::Error> {
+        let steps = selectors.iter().flat_map(|selector| &selector.steps);
+        let names: Option<BTreeSet<String>> = steps.map(|step| step.event.clone()).collect();
+        match names {
+            Some(names) => Ok(names),
+            None => Ok(self.source.event_names()?.into_iter().collect()),
+        }
+    }
+}
+
+/// A block of which some events may be hits.
+struct Part<'a> {
+    block: &'a Arc<EventBlock>,
+    /// By selector.
+    marks: Vec<Marks<'a>>,
+    range: Range,
+}
+
+/// Which events of a block belong to a selector.
+enum Marks<'a> {
+    All,
+    /// Those that meet all tests of any of the steps.
+    Where(Vec<Vec<Answers<'a>>>),
+}
+
+impl Marks<'_> {
+    fn at(&self, row: usize) -> bool {
+        match self {
+            Marks::All => true,
+            Marks::Where(steps) => steps
+                .iter()
+                .any(|tests| tests.iter().all(|test| test.at(row))),
+        }
+    }
+
+    fn work(&self) -> u64 {
+        match self {
+            Marks::All => 0,
+            Marks::Where(steps) => steps.iter().map(|tests| 1 + tests.len() as u64).sum(),
+        }
+    }
+}
+
+impl Part<'_> {
+    /// Whether everything in the block is a hit.
+    fn is_whole(&self) -> bool {
+        self.is_inside() && matches!(self.marks.as_slice(), [Marks::All])
+    }
+
+    fn is_inside(&self) -> bool {
+        let (first, last) = self.block.span();
+        self.range.contains(first) && self.range.contains(last)
+    }
+
+    /// Visits the hits, sorted by person and time.
+    fn hits<S: Source>(
+        &self,
+        meter: &Meter<S>,
+        mut visit: impl FnMut(Hit),
+    ) -> Result<(), S::Error> {
+        let work = 1 + self.marks.iter().map(Marks::work).sum::<u64>();
+        let inside = self.is_inside();
+        for row in 0..self.block.rows() {
+            meter.spend(work)?;
+            let (person, time) = self.block.row(row);
+            if !inside && !self.range.contains(time) {
                 continue;
             }
-            let marks = marker.marks(row);
-            meter.spend(marker.tests)?;
+            let mut marks = 0;
+            for (index, selector) in self.marks.iter().enumerate() {
+                marks |= u8::from(selector.at(row)) << index;
+            }
             if marks != 0 {
                 visit(Hit {
                     person,
@@ -162,23 +284,35 @@ fn scan<S: Source>(
                 });
             }
         }
-    }
-    Ok(names.len())
-}
-
-/// The names to read events of; when a step takes any event, all events are read once.
-fn names(selectors: &[Selector]) -> BTreeSet<Option<String>> {
-    let steps = selectors.iter().flat_map(|selector| &selector.steps);
-    let names: BTreeSet<_> = steps.map(|step| step.event.clone()).collect();
-    match names.contains(&None) {
-        true => BTreeSet::from([None]),
-        false => names,
+        Ok(())
     }
 }
 
-fn properties(selectors: &[Selector], name: Option<&str>) -> Vec<String> {
+impl Selector {
+    fn marks<'a, S: Source>(
+        &self,
+        block: &'a EventBlock,
+        event: &str,
+        meter: &Meter<S>,
+    ) -> Result<Marks<'a>, S::Error> {
+        let mut steps = Vec::new();
+        for step in self.steps.iter().filter(|step| concerns(step, event)) {
+            if step.tests.is_empty() {
+                return Ok(Marks::All);
+            }
+            let tests = step
+                .tests
+                .iter()
+                .map(|(key, test)| block.answers(key, test, meter));
+            steps.push(tests.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(Marks::Where(steps))
+    }
+}
+
+fn properties(selectors: &[&Selector], event: &str) -> Vec<String> {
     let steps = selectors.iter().flat_map(|selector| &selector.steps);
-    let steps = steps.filter(|step| concerns(step, name));
+    let steps = steps.filter(|step| concerns(step, event));
     let keys: BTreeSet<&String> = steps
         .flat_map(|step| &step.tests)
         .map(|(key, _)| key)
@@ -186,55 +320,30 @@ fn properties(selectors: &[Selector], name: Option<&str>) -> Vec<String> {
     keys.into_iter().cloned().collect()
 }
 
-fn concerns(step: &Step, name: Option<&str>) -> bool {
-    name.is_none() || step.event.as_deref() == name
+fn concerns(step: &Step, event: &str) -> bool {
+    step.event.as_deref().is_none_or(|name| name == event)
 }
 
-/// The tests of all selectors, answered for one block: per selector the steps, per step what
-/// must hold.
-struct Marker<'a> {
-    selectors: Vec<Vec<Vec<Answers<'a>>>>,
-    /// How many tests there are in all.
-    tests: u64,
+/// A set of people that is asked about very often: a bit for each number.
+struct Members(Vec<u64>);
+
+impl Members {
+    fn new(people: &RoaringBitmap) -> Members {
+        let mut bits = vec![0; people.max().map_or(0, |last| last as usize / 64 + 1)];
+        for person in people {
+            bits[person as usize / 64] |= 1 << (person % 64);
+        }
+        Members(bits)
+    }
+
+    fn contains(&self, person: u32) -> bool {
+        let bits = self.0.get(person as usize / 64).copied().unwrap_or(0);
+        bits & (1 << (person % 64)) != 0
+    }
 }
 
-impl<'a> Marker<'a> {
-    fn new<S: Source>(
-        block: &'a EventBlock,
-        selectors: &[Selector],
-        name: Option<&str>,
-        meter: &Meter<S>,
-    ) -> Result<Marker<'a>, S::Error> {
-        let mut marker = Marker {
-            selectors: Vec::new(),
-            tests: 0,
-        };
-        for selector in selectors {
-            let mut steps = Vec::new();
-            for step in selector.steps.iter().filter(|step| concerns(step, name)) {
-                let mut tests: Vec<Answers> = Vec::new();
-                if let (None, Some(event)) = (name, &step.event) {
-                    tests.push(block.named(|name| name.as_str() == Some(event)));
-                }
-                for (key, test) in &step.tests {
-                    tests.push(block.answers(key, test, meter)?);
-                }
-                marker.tests += 1 + tests.len() as u64;
-                steps.push(tests);
-            }
-            marker.selectors.push(steps);
-        }
-        Ok(marker)
-    }
-
-    fn marks(&self, row: usize) -> u8 {
-        let mut marks = 0;
-        for (index, steps) in self.selectors.iter().enumerate() {
-            let meets = |tests: &Vec<Answers>| tests.iter().all(|test| test.at(row));
-            if steps.iter().any(meets) {
-                marks |= 1 << index;
-            }
-        }
-        marks
-    }
+/// Those of the persons for whom a test of their hits, in the order of time, holds.
+pub(super) fn persons_where(hits: &[Hit], test: impl Fn(&[Hit]) -> bool) -> RoaringBitmap {
+    let persons = hits.chunk_by(|a, b| a.person == b.person);
+    bitmap(persons.filter(|own| test(own)).map(|own| own[0].person))
 }

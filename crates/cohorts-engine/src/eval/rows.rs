@@ -23,35 +23,35 @@ pub(super) fn persons<S: Source>(
     having: &Condition<GroupTest>,
 ) -> Result<RoaringBitmap, S::Error> {
     let range = range(condition);
-    let properties = properties(condition);
-    let tests = 1 + condition.tests().len() as u64;
-    let meter = Meter::new(source);
-    let mut found: Vec<(u32, i64)> = Vec::new();
     if range.from.is_some_and(|from| from > range.to) {
         return Ok(RoaringBitmap::new());
     }
-    let names: Vec<Option<String>> = match names(condition) {
-        None => vec![None],
-        Some(names) => names.into_iter().map(Some).collect(),
+    let names = match names(condition) {
+        None => source.event_names()?.into_iter().collect(),
+        Some(names) => names,
     };
+    let tests = 1 + condition.tests().len() as u64;
+    let meter = Meter::new(source);
+    let mut found: Vec<(u32, i64)> = Vec::new();
     for event in names {
         let query = EventQuery {
             event,
             from: range.from,
             to: range.to,
-            properties: properties.iter().cloned().collect(),
+            properties: properties(condition).into_iter().collect(),
         };
-        let block = source.events(&query)?;
-        let answered = condition.try_map(&mut |test| answered(test, &block, &meter))?;
-        for row in 0..block.rows() {
-            meter.spend(tests)?;
-            let (person, time) = block.row(row);
-            if answered.holds(&|answer| answer.at(row, person, time)) {
-                found.push((person, time));
+        for block in source.events(&query)? {
+            let event = Value::from(query.event.as_str());
+            let answered = condition.try_map(&mut |test| answered(test, &event, &block, &meter))?;
+            for row in 0..block.rows() {
+                meter.spend(tests)?;
+                let (person, time) = block.row(row);
+                if answered.holds(&|answer| answer.at(row, person, time)) {
+                    found.push((person, time));
+                }
             }
         }
     }
-    // A source may give other events beside those asked for, so names do not part them.
     found.sort_unstable();
     let groups = found.chunk_by(|a, b| a.0 == b.0);
     let chosen = groups.filter(|group| having.holds(&|test| admits(test, group)));
@@ -89,15 +89,14 @@ impl Answer<'_> {
 
 fn answered<'a, S: Source>(
     test: &'a Test,
+    event: &Value,
     block: &'a EventBlock,
     meter: &Meter<S>,
 ) -> Result<Condition<Answer<'a>>, S::Error> {
-    let named = |name: &Value, names: &BTreeSet<String>| {
-        name.as_str().is_some_and(|name| names.contains(name))
-    };
+    let named = |names: &BTreeSet<String>| event.as_str().is_some_and(|name| names.contains(name));
     Ok(Condition::Test(match test {
-        RowTest::Named(names) => Answer::Column(block.named(|name| named(name, names))),
-        RowTest::Name(predicate) => Answer::Column(block.named(|name| predicate.matches(name))),
+        RowTest::Named(names) => Answer::Column(Answers::constant(named(names))),
+        RowTest::Name(predicate) => Answer::Column(Answers::constant(predicate.matches(event))),
         RowTest::Property(key, test) => Answer::Column(block.answers(key, test, meter)?),
         RowTest::Time(comparison, bound) => Answer::Time(*comparison, *bound),
         RowTest::Person(persons) => Answer::Person(persons),

@@ -21,6 +21,11 @@ pub(crate) struct Count {
 }
 
 impl Count {
+    /// Whether any number but zero will do.
+    pub fn admits_any(&self) -> bool {
+        self.comparison == Comparison::GreaterOrEqual && self.bound == 1
+    }
+
     /// Asked only of persons and periods with at least one event, so zero is never seen.
     pub fn admits(&self, number: usize) -> bool {
         let number = i64::try_from(number).unwrap_or(i64::MAX);

@@ -41,9 +41,14 @@ impl Source for Limited {
         Ok(block)
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Self::Error> {
-        let Ok(block) = self.project.events(query);
-        Ok(block)
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Self::Error> {
+        let Ok(blocks) = self.project.events(query);
+        Ok(blocks)
+    }
+
+    fn event_names(&self) -> Result<Vec<String>, Self::Error> {
+        let Ok(names) = self.project.event_names();
+        Ok(names)
     }
 
     fn cohort(&self, id: i64) -> Result<Option<Reference>, Self::Error> {

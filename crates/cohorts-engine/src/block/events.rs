@@ -1,0 +1,224 @@
+//! Events of one name as columns.
+
+use std::collections::HashMap;
+
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use super::{Answers, Column, ColumnBuilder, bitmap};
+use crate::predicate::Predicate;
+use crate::source::{Meter, Source};
+
+/// Events of one name, sorted by person and time, and who did them.
+///
+/// A log is cut into blocks by time: no event of a block is earlier than one of the block before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventBlock {
+    persons: Vec<u32>,
+    times: Times,
+    people: RoaringBitmap,
+    /// The first and the last instant.
+    span: (i64, i64),
+    properties: HashMap<String, Column>,
+}
+
+/// Instants in microseconds; half as large where all are whole milliseconds of a few weeks.
+#[derive(Clone, Debug, PartialEq)]
+enum Times {
+    Millis { base: i64, offsets: Vec<u32> },
+    Micros(Vec<i64>),
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times::Micros(Vec::new())
+    }
+}
+
+impl Times {
+    fn new(times: Vec<i64>) -> Times {
+        let base = times.iter().copied().min().unwrap_or_default();
+        let offset = |time: &i64| {
+            let micros = time.checked_sub(base)?;
+            (micros % 1_000 == 0).then_some(())?;
+            u32::try_from(micros / 1_000).ok()
+        };
+        match times.iter().map(offset).collect() {
+            Some(offsets) => Times::Millis { base, offsets },
+            None => Times::Micros(times),
+        }
+    }
+
+    fn at(&self, row: usize) -> i64 {
+        match self {
+            Times::Millis { base, offsets } => base + i64::from(offsets[row]) * 1_000,
+            Times::Micros(times) => times[row],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Times::Millis { offsets, .. } => offsets.len() * size_of::<u32>(),
+            Times::Micros(times) => times.len() * size_of::<i64>(),
+        }
+    }
+}
+
+impl EventBlock {
+    /// How many events the block holds.
+    pub fn rows(&self) -> usize {
+        self.persons.len()
+    }
+
+    /// Who did any of them.
+    pub fn people(&self) -> &RoaringBitmap {
+        &self.people
+    }
+
+    /// The first and the last instant, in microseconds.
+    pub fn span(&self) -> (i64, i64) {
+        self.span
+    }
+
+    /// The properties that it has columns for.
+    pub fn properties(&self) -> impl Iterator<Item = &str> {
+        self.properties.keys().map(String::as_str)
+    }
+
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        let columns = self.properties.values().map(Column::bytes).sum::<usize>();
+        let rows = self.persons.len() * size_of::<u32>() + self.times.bytes();
+        rows + self.people.serialized_size() + columns + size_of::<EventBlock>()
+    }
+
+    pub(crate) fn row(&self, row: usize) -> (u32, i64) {
+        (self.persons[row], self.times.at(row))
+    }
+
+    /// Whether each event has a property for which the predicate holds.
+    pub(crate) fn answers<S: Source>(
+        &self,
+        property: &str,
+        predicate: &Predicate,
+        meter: &Meter<S>,
+    ) -> Result<Answers<'_>, S::Error> {
+        match self.properties.get(property) {
+            Some(column) => column.answers(predicate, meter),
+            None => Ok(Answers::constant(predicate.matches_missing())),
+        }
+    }
+
+    /// The block with the events of another one of the same name and the same columns.
+    pub fn with(&self, more: &EventBlock) -> EventBlock {
+        let rows = |block: &EventBlock| {
+            (0..block.rows())
+                .map(|row| block.row(row))
+                .collect::<Vec<_>>()
+        };
+        let mut all = rows(self);
+        all.extend(rows(more));
+        let columns = self.properties.iter().map(|(key, column)| {
+            let mut column = column.clone();
+            match more.properties.get(key) {
+                Some(more) => column.extend(more),
+                None => column.extend_missing(more.rows()),
+            }
+            (key.clone(), column)
+        });
+        EventBlock::sorted(all, columns.collect())
+    }
+
+    /// The block with the events of some people under other numbers, or without them.
+    pub fn renumbered(&self, owner: impl Fn(u32) -> Option<u32>) -> EventBlock {
+        let kept: Vec<u32> = (0..self.rows() as u32)
+            .filter(|row| owner(self.persons[*row as usize]).is_some())
+            .collect();
+        let rows = kept.iter().filter_map(|row| {
+            let (person, time) = self.row(*row as usize);
+            Some((owner(person)?, time))
+        });
+        let columns = self.properties.iter().map(|(key, column)| {
+            let mut column = column.clone();
+            column.reorder(&kept);
+            (key.clone(), column)
+        });
+        EventBlock::sorted(rows.collect(), columns.collect())
+    }
+
+    /// Sorts rows that stand in the order of the columns.
+    fn sorted(mut rows: Vec<(u32, i64)>, mut properties: HashMap<String, Column>) -> EventBlock {
+        if !rows.is_sorted() {
+            let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+            order.sort_by_key(|row| rows[*row as usize]);
+            rows = order.iter().map(|row| rows[*row as usize]).collect();
+            properties
+                .values_mut()
+                .for_each(|column| column.reorder(&order));
+        }
+        let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+        let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
+        let first = times.iter().copied().min().unwrap_or(i64::MAX);
+        let last = times.iter().copied().max().unwrap_or(i64::MIN);
+        EventBlock {
+            people: bitmap(persons.iter().copied()),
+            persons,
+            times: Times::new(times),
+            span: (first, last),
+            properties,
+        }
+    }
+}
+
+/// Collects events of one name, in any order.
+#[derive(Debug)]
+pub struct EventBlockBuilder {
+    rows: Vec<(u32, i64)>,
+    properties: Vec<(String, ColumnBuilder)>,
+}
+
+impl EventBlockBuilder {
+    /// An empty block with a column for each of the properties.
+    pub fn new(properties: &[String]) -> EventBlockBuilder {
+        let column = |key: &String| (key.clone(), ColumnBuilder::default());
+        EventBlockBuilder {
+            rows: Vec::new(),
+            properties: properties.iter().map(column).collect(),
+        }
+    }
+
+    /// Adds an event with its time in microseconds and its properties, of which only those that
+    /// the block has columns for are kept.
+    pub fn push(&mut self, person: u32, time: i64, properties: &Value) {
+        self.rows.push((person, time));
+        for (key, column) in &mut self.properties {
+            column.push(properties.get(key.as_str()));
+        }
+    }
+
+    /// Adds an event whose properties stand as JSON text in the order of the columns; those that
+    /// are left out count as missing.
+    pub fn push_raw<'a>(
+        &mut self,
+        person: u32,
+        time: i64,
+        properties: impl IntoIterator<Item = Option<&'a str>>,
+    ) {
+        self.rows.push((person, time));
+        let mut properties = properties.into_iter();
+        for (_, column) in &mut self.properties {
+            column.push_raw(properties.next().flatten());
+        }
+    }
+
+    /// The finished block.
+    pub fn finish(self) -> EventBlock {
+        let columns = self.properties.into_iter();
+        EventBlock::sorted(
+            self.rows,
+            columns
+                .map(|(key, builder)| (key, builder.column))
+                .collect(),
+        )
+    }
+}
