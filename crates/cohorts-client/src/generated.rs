@@ -463,7 +463,9 @@ pub mod types {
         pub condition_hash: ::std::option::Option<::serde_json::Value>,
         /// Criteria on the properties of the same event; all must hold.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub event_filters: ::std::option::Option<::std::vec::Vec<EventFilter>>,
+        pub event_filters: ::std::option::Option<
+            ::std::vec::Vec<BehavioralLeafEventFiltersItem>,
+        >,
         /// `events` or `actions`.
         pub event_type: ::std::string::String,
         /// Start of the window instead of `time_value`: a date, or a relative one such as `-30d`.
@@ -510,6 +512,32 @@ pub mod types {
     impl BehavioralLeaf {
         pub fn builder() -> builder::BehavioralLeaf {
             Default::default()
+        }
+    }
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum BehavioralLeafEventFiltersItem {
+        EventFilter(EventFilter),
+        EventPresenceFilter(EventPresenceFilter),
+        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+    }
+    impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
+        fn from(value: EventFilter) -> Self {
+            Self::EventFilter(value)
+        }
+    }
+    impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
+        fn from(value: EventPresenceFilter) -> Self {
+            Self::EventPresenceFilter(value)
+        }
+    }
+    impl ::std::convert::From<
+        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+    > for BehavioralLeafEventFiltersItem {
+        fn from(
+            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
+        ) -> Self {
+            Self::Other(value)
         }
     }
     /// The name of the event, or the number of the action.
@@ -1710,174 +1738,6 @@ pub mod types {
             value.parse()
         }
     }
-    /// `is_date_before` and `is_date_after` want a date; which days there are, a pattern cannot tell.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct ComparedWithDate {
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<ComparedWithDateOperator>,
-        pub value: ComparedWithDateValue,
-    }
-    impl ComparedWithDate {
-        pub fn builder() -> builder::ComparedWithDate {
-            Default::default()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum ComparedWithDateOperator {
-        #[serde(rename = "is_date_before")]
-        IsDateBefore,
-        #[serde(rename = "is_date_after")]
-        IsDateAfter,
-    }
-    impl ::std::fmt::Display for ComparedWithDateOperator {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::IsDateBefore => f.write_str("is_date_before"),
-                Self::IsDateAfter => f.write_str("is_date_after"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for ComparedWithDateOperator {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "is_date_before" => Ok(Self::IsDateBefore),
-                "is_date_after" => Ok(Self::IsDateAfter),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ComparedWithDateOperator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ComparedWithDateOperator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum ComparedWithDateValue {
-        FilterDate(FilterDate),
-        Array(::std::vec::Vec<FilterDate>),
-    }
-    impl ::std::convert::From<FilterDate> for ComparedWithDateValue {
-        fn from(value: FilterDate) -> Self {
-            Self::FilterDate(value)
-        }
-    }
-    impl ::std::convert::From<::std::vec::Vec<FilterDate>> for ComparedWithDateValue {
-        fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
-            Self::Array(value)
-        }
-    }
-    /// `is_set` and `is_not_set` want no value.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct ComparedWithNothing {
-        pub operator: ComparedWithNothingOperator,
-    }
-    impl ComparedWithNothing {
-        pub fn builder() -> builder::ComparedWithNothing {
-            Default::default()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum ComparedWithNothingOperator {
-        #[serde(rename = "is_set")]
-        IsSet,
-        #[serde(rename = "is_not_set")]
-        IsNotSet,
-    }
-    impl ::std::fmt::Display for ComparedWithNothingOperator {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::IsSet => f.write_str("is_set"),
-                Self::IsNotSet => f.write_str("is_not_set"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for ComparedWithNothingOperator {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "is_set" => Ok(Self::IsSet),
-                "is_not_set" => Ok(Self::IsNotSet),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ComparedWithNothingOperator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ComparedWithNothingOperator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    /// Any operator may have a value, but for those that want a date.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct ComparedWithOtherValue {
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
-        pub value: FilterValue,
-    }
-    impl ComparedWithOtherValue {
-        pub fn builder() -> builder::ComparedWithOtherValue {
-            Default::default()
-        }
-    }
-    /// Any operator may have a value.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    pub struct ComparedWithValue {
-        pub value: FilterValue,
-    }
-    impl ComparedWithValue {
-        pub fn builder() -> builder::ComparedWithValue {
-            Default::default()
-        }
-    }
     /// How many people meet one criterion by itself; a negated one counts those who do not.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CriterionCount {
@@ -2015,73 +1875,33 @@ pub mod types {
             value.parse()
         }
     }
-    /// A criterion on a property of an event.
+    /// A criterion that compares a property of an event.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum EventFilter {
-        Variant0 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: ::std::string::String,
-            operator: EventFilterVariant0Operator,
-            #[serde(rename = "type")]
-            type_: EventFilterVariant0Type,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<::serde_json::Value>,
-        },
-        Variant1 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: ::std::string::String,
-            /// As that of a criterion on a person; `exact` where it is absent.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            operator: ::std::option::Option<::std::string::String>,
-            #[serde(rename = "type")]
-            type_: EventFilterVariant1Type,
-            value: FilterValue,
-        },
-        Variant2 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: ::std::string::String,
-            /// As that of a criterion on a person; `exact` where it is absent.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            operator: ::std::option::Option<::std::string::String>,
-            #[serde(rename = "type")]
-            type_: EventFilterVariant2Type,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<::serde_json::Value>,
-        },
+    pub struct EventFilter {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        pub key: ::std::string::String,
+        /// As that of a criterion on a person; `exact` where it is absent.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub operator: ::std::option::Option<::std::string::String>,
+        #[serde(rename = "type")]
+        pub type_: EventFilterType,
+        pub value: FilterValue,
+    }
+    impl EventFilter {
+        pub fn builder() -> builder::EventFilter {
+            Default::default()
+        }
     }
     #[derive(
         ::serde::Deserialize,
@@ -2095,13 +1915,91 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum EventFilterVariant0Operator {
+    pub enum EventFilterType {
+        #[serde(rename = "event")]
+        Event,
+    }
+    impl ::std::fmt::Display for EventFilterType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Event => f.write_str("event"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "event" => Ok(Self::Event),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// A criterion on whether an event has a property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct EventPresenceFilter {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        pub key: ::std::string::String,
+        pub operator: EventPresenceFilterOperator,
+        #[serde(rename = "type")]
+        pub type_: EventPresenceFilterType,
+        /// Not looked at.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
+    }
+    impl EventPresenceFilter {
+        pub fn builder() -> builder::EventPresenceFilter {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventPresenceFilterOperator {
         #[serde(rename = "is_set")]
         IsSet,
         #[serde(rename = "is_not_set")]
         IsNotSet,
     }
-    impl ::std::fmt::Display for EventFilterVariant0Operator {
+    impl ::std::fmt::Display for EventPresenceFilterOperator {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::IsSet => f.write_str("is_set"),
@@ -2109,7 +2007,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::str::FromStr for EventFilterVariant0Operator {
+    impl ::std::str::FromStr for EventPresenceFilterOperator {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -2121,7 +2019,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for EventFilterVariant0Operator {
+    impl ::std::convert::TryFrom<&str> for EventPresenceFilterOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -2129,57 +2027,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant0Operator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum EventFilterVariant0Type {
-        #[serde(rename = "event")]
-        Event,
-    }
-    impl ::std::fmt::Display for EventFilterVariant0Type {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Event => f.write_str("event"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for EventFilterVariant0Type {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "event" => Ok(Self::Event),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for EventFilterVariant0Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant0Type {
+    impl ::std::convert::TryFrom<::std::string::String> for EventPresenceFilterOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -2199,18 +2047,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum EventFilterVariant1Type {
+    pub enum EventPresenceFilterType {
         #[serde(rename = "event")]
         Event,
     }
-    impl ::std::fmt::Display for EventFilterVariant1Type {
+    impl ::std::fmt::Display for EventPresenceFilterType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::Event => f.write_str("event"),
             }
         }
     }
-    impl ::std::str::FromStr for EventFilterVariant1Type {
+    impl ::std::str::FromStr for EventPresenceFilterType {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -2221,7 +2069,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for EventFilterVariant1Type {
+    impl ::std::convert::TryFrom<&str> for EventPresenceFilterType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -2229,57 +2077,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant1Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum EventFilterVariant2Type {
-        #[serde(rename = "event")]
-        Event,
-    }
-    impl ::std::fmt::Display for EventFilterVariant2Type {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Event => f.write_str("event"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for EventFilterVariant2Type {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "event" => Ok(Self::Event),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for EventFilterVariant2Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for EventFilterVariant2Type {
+    impl ::std::convert::TryFrom<::std::string::String> for EventPresenceFilterType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -2432,7 +2230,11 @@ pub mod types {
     pub enum FilterNode {
         FilterGroup(FilterGroup),
         PersonLeaf(PersonLeaf),
+        PersonPresenceLeaf(PersonPresenceLeaf),
+        PersonDateLeaf(PersonDateLeaf),
         PersonMetadataLeaf(PersonMetadataLeaf),
+        PersonMetadataPresenceLeaf(PersonMetadataPresenceLeaf),
+        PersonMetadataDateLeaf(PersonMetadataDateLeaf),
         CohortLeaf(CohortLeaf),
         BehavioralLeaf(BehavioralLeaf),
         Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
@@ -2447,9 +2249,29 @@ pub mod types {
             Self::PersonLeaf(value)
         }
     }
+    impl ::std::convert::From<PersonPresenceLeaf> for FilterNode {
+        fn from(value: PersonPresenceLeaf) -> Self {
+            Self::PersonPresenceLeaf(value)
+        }
+    }
+    impl ::std::convert::From<PersonDateLeaf> for FilterNode {
+        fn from(value: PersonDateLeaf) -> Self {
+            Self::PersonDateLeaf(value)
+        }
+    }
     impl ::std::convert::From<PersonMetadataLeaf> for FilterNode {
         fn from(value: PersonMetadataLeaf) -> Self {
             Self::PersonMetadataLeaf(value)
+        }
+    }
+    impl ::std::convert::From<PersonMetadataPresenceLeaf> for FilterNode {
+        fn from(value: PersonMetadataPresenceLeaf) -> Self {
+            Self::PersonMetadataPresenceLeaf(value)
+        }
+    }
+    impl ::std::convert::From<PersonMetadataDateLeaf> for FilterNode {
+        fn from(value: PersonMetadataDateLeaf) -> Self {
+            Self::PersonMetadataDateLeaf(value)
         }
     }
     impl ::std::convert::From<CohortLeaf> for FilterNode {
@@ -2787,158 +2609,34 @@ pub mod types {
             Default::default()
         }
     }
-    /// A criterion on a property of the person.
+    /// A criterion that compares a property of the person as a date.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum PersonLeaf {
-        Variant0 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            /// The name of the property.
-            key: ::std::string::String,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            operator: PersonLeafVariant0Operator,
-            #[serde(rename = "type")]
-            type_: PersonLeafVariant0Type,
-            /// What to compare with; a list means any of its items. May be absent for `is_set` and `is_not_set`.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<::serde_json::Value>,
-        },
-        Variant1 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            /// The name of the property.
-            key: ::std::string::String,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            operator: ::std::string::String,
-            #[serde(rename = "type")]
-            type_: PersonLeafVariant1Type,
-            value: FilterValue,
-        },
-        Variant2 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            /// The name of the property.
-            key: ::std::string::String,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            operator: PersonLeafVariant2Operator,
-            #[serde(rename = "type")]
-            type_: PersonLeafVariant2Type,
-            value: PersonLeafVariant2Value,
-        },
-        Variant3 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            /// The name of the property.
-            key: ::std::string::String,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-            /// `between`, `not_between`, `in`, `not_in`, `is_set`, `is_not_set`, `is_date_exact`, `is_date_before`,
-            /// `is_date_after`, and more; an unknown one is stored, and its calculation fails.
-            operator: ::std::string::String,
-            #[serde(rename = "type")]
-            type_: PersonLeafVariant3Type,
-            /// What to compare with; a list means any of its items. May be absent for `is_set` and `is_not_set`.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<::serde_json::Value>,
-        },
+    pub struct PersonDateLeaf {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        /// The name of the property.
+        pub key: ::std::string::String,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
+        pub operator: PersonDateLeafOperator,
+        #[serde(rename = "type")]
+        pub type_: PersonDateLeafType,
+        /// A date, or several, any of which will do; which days there are, a pattern cannot tell.
+        pub value: PersonDateLeafValue,
     }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonLeafVariant0Operator {
-        #[serde(rename = "is_set")]
-        IsSet,
-        #[serde(rename = "is_not_set")]
-        IsNotSet,
-    }
-    impl ::std::fmt::Display for PersonLeafVariant0Operator {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::IsSet => f.write_str("is_set"),
-                Self::IsNotSet => f.write_str("is_not_set"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonLeafVariant0Operator {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "is_set" => Ok(Self::IsSet),
-                "is_not_set" => Ok(Self::IsNotSet),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonLeafVariant0Operator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant0Operator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+    impl PersonDateLeaf {
+        pub fn builder() -> builder::PersonDateLeaf {
+            Default::default()
         }
     }
     #[derive(
@@ -2953,113 +2651,13 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonLeafVariant0Type {
-        #[serde(rename = "person")]
-        Person,
-    }
-    impl ::std::fmt::Display for PersonLeafVariant0Type {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Person => f.write_str("person"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonLeafVariant0Type {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person" => Ok(Self::Person),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonLeafVariant0Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant0Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonLeafVariant1Type {
-        #[serde(rename = "person")]
-        Person,
-    }
-    impl ::std::fmt::Display for PersonLeafVariant1Type {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Person => f.write_str("person"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonLeafVariant1Type {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person" => Ok(Self::Person),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonLeafVariant1Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant1Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonLeafVariant2Operator {
+    pub enum PersonDateLeafOperator {
         #[serde(rename = "is_date_before")]
         IsDateBefore,
         #[serde(rename = "is_date_after")]
         IsDateAfter,
     }
-    impl ::std::fmt::Display for PersonLeafVariant2Operator {
+    impl ::std::fmt::Display for PersonDateLeafOperator {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::IsDateBefore => f.write_str("is_date_before"),
@@ -3067,7 +2665,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::str::FromStr for PersonLeafVariant2Operator {
+    impl ::std::str::FromStr for PersonDateLeafOperator {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3079,7 +2677,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonLeafVariant2Operator {
+    impl ::std::convert::TryFrom<&str> for PersonDateLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3087,7 +2685,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant2Operator {
+    impl ::std::convert::TryFrom<::std::string::String> for PersonDateLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3107,18 +2705,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonLeafVariant2Type {
+    pub enum PersonDateLeafType {
         #[serde(rename = "person")]
         Person,
     }
-    impl ::std::fmt::Display for PersonLeafVariant2Type {
+    impl ::std::fmt::Display for PersonDateLeafType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::Person => f.write_str("person"),
             }
         }
     }
-    impl ::std::str::FromStr for PersonLeafVariant2Type {
+    impl ::std::str::FromStr for PersonDateLeafType {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3129,7 +2727,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonLeafVariant2Type {
+    impl ::std::convert::TryFrom<&str> for PersonDateLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3137,7 +2735,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant2Type {
+    impl ::std::convert::TryFrom<::std::string::String> for PersonDateLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3145,20 +2743,53 @@ pub mod types {
             value.parse()
         }
     }
+    /// A date, or several, any of which will do; which days there are, a pattern cannot tell.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
-    pub enum PersonLeafVariant2Value {
+    pub enum PersonDateLeafValue {
         FilterDate(FilterDate),
         Array(::std::vec::Vec<FilterDate>),
     }
-    impl ::std::convert::From<FilterDate> for PersonLeafVariant2Value {
+    impl ::std::convert::From<FilterDate> for PersonDateLeafValue {
         fn from(value: FilterDate) -> Self {
             Self::FilterDate(value)
         }
     }
-    impl ::std::convert::From<::std::vec::Vec<FilterDate>> for PersonLeafVariant2Value {
+    impl ::std::convert::From<::std::vec::Vec<FilterDate>> for PersonDateLeafValue {
         fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
             Self::Array(value)
+        }
+    }
+    /// A criterion that compares a property of the person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonLeaf {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        /// The name of the property.
+        pub key: ::std::string::String,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
+        /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
+        /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and more; an unknown one is stored,
+        /// and its calculation fails.
+        pub operator: ::std::string::String,
+        #[serde(rename = "type")]
+        pub type_: PersonLeafType,
+        pub value: FilterValue,
+    }
+    impl PersonLeaf {
+        pub fn builder() -> builder::PersonLeaf {
+            Default::default()
         }
     }
     #[derive(
@@ -3173,18 +2804,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonLeafVariant3Type {
+    pub enum PersonLeafType {
         #[serde(rename = "person")]
         Person,
     }
-    impl ::std::fmt::Display for PersonLeafVariant3Type {
+    impl ::std::fmt::Display for PersonLeafType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::Person => f.write_str("person"),
             }
         }
     }
-    impl ::std::str::FromStr for PersonLeafVariant3Type {
+    impl ::std::str::FromStr for PersonLeafType {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3195,7 +2826,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonLeafVariant3Type {
+    impl ::std::convert::TryFrom<&str> for PersonLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3203,7 +2834,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafVariant3Type {
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3211,99 +2842,34 @@ pub mod types {
             value.parse()
         }
     }
-    /// A criterion on the person rather than on a property.
+    /// A criterion on when the person was created.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-    #[serde(untagged)]
-    pub enum PersonMetadataLeaf {
-        Variant0 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: PersonMetadataLeafVariant0Key,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            operator: PersonMetadataLeafVariant0Operator,
-            #[serde(rename = "type")]
-            type_: PersonMetadataLeafVariant0Type,
-            /// A date, or a relative one such as `-7d`.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<::serde_json::Value>,
-        },
-        Variant1 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: PersonMetadataLeafVariant1Key,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            operator: ::std::string::String,
-            #[serde(rename = "type")]
-            type_: PersonMetadataLeafVariant1Type,
-            value: FilterValue,
-        },
-        Variant2 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: PersonMetadataLeafVariant2Key,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            operator: PersonMetadataLeafVariant2Operator,
-            #[serde(rename = "type")]
-            type_: PersonMetadataLeafVariant2Type,
-            value: PersonMetadataLeafVariant2Value,
-        },
-        Variant3 {
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            bytecode_error: ::std::option::Option<::serde_json::Value>,
-            /// Accepted from PostHog's clients and dropped.
-            #[serde(
-                rename = "conditionHash",
-                skip_serializing_if = "::std::option::Option::is_none"
-            )]
-            condition_hash: ::std::option::Option<::serde_json::Value>,
-            key: PersonMetadataLeafVariant3Key,
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            negation: ::std::option::Option<FilterFlag>,
-            /// `is_date_exact`, `is_date_before` or `is_date_after`.
-            operator: ::std::string::String,
-            #[serde(rename = "type")]
-            type_: PersonMetadataLeafVariant3Type,
-            /// A date, or a relative one such as `-7d`.
-            #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-            value: ::std::option::Option<::serde_json::Value>,
-        },
+    pub struct PersonMetadataDateLeaf {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        pub key: PersonMetadataDateLeafKey,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
+        pub operator: PersonMetadataDateLeafOperator,
+        #[serde(rename = "type")]
+        pub type_: PersonMetadataDateLeafType,
+        /// A date, or several, any of which will do; which days there are, a pattern cannot tell.
+        pub value: PersonMetadataDateLeafValue,
+    }
+    impl PersonMetadataDateLeaf {
+        pub fn builder() -> builder::PersonMetadataDateLeaf {
+            Default::default()
+        }
     }
     #[derive(
         ::serde::Deserialize,
@@ -3317,18 +2883,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonMetadataLeafVariant0Key {
+    pub enum PersonMetadataDateLeafKey {
         #[serde(rename = "created_at")]
         CreatedAt,
     }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant0Key {
+    impl ::std::fmt::Display for PersonMetadataDateLeafKey {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::CreatedAt => f.write_str("created_at"),
             }
         }
     }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant0Key {
+    impl ::std::str::FromStr for PersonMetadataDateLeafKey {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3339,7 +2905,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant0Key {
+    impl ::std::convert::TryFrom<&str> for PersonMetadataDateLeafKey {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3347,8 +2913,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant0Key {
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataDateLeafKey {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3368,272 +2933,13 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonMetadataLeafVariant0Operator {
-        #[serde(rename = "is_set")]
-        IsSet,
-        #[serde(rename = "is_not_set")]
-        IsNotSet,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant0Operator {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::IsSet => f.write_str("is_set"),
-                Self::IsNotSet => f.write_str("is_not_set"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant0Operator {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "is_set" => Ok(Self::IsSet),
-                "is_not_set" => Ok(Self::IsNotSet),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant0Operator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant0Operator {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonMetadataLeafVariant0Type {
-        #[serde(rename = "person_metadata")]
-        PersonMetadata,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant0Type {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonMetadata => f.write_str("person_metadata"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant0Type {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_metadata" => Ok(Self::PersonMetadata),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant0Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant0Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonMetadataLeafVariant1Key {
-        #[serde(rename = "created_at")]
-        CreatedAt,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant1Key {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::CreatedAt => f.write_str("created_at"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant1Key {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "created_at" => Ok(Self::CreatedAt),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant1Key {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant1Key {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonMetadataLeafVariant1Type {
-        #[serde(rename = "person_metadata")]
-        PersonMetadata,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant1Type {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonMetadata => f.write_str("person_metadata"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant1Type {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_metadata" => Ok(Self::PersonMetadata),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant1Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant1Type {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonMetadataLeafVariant2Key {
-        #[serde(rename = "created_at")]
-        CreatedAt,
-    }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant2Key {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::CreatedAt => f.write_str("created_at"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant2Key {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "created_at" => Ok(Self::CreatedAt),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant2Key {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant2Key {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum PersonMetadataLeafVariant2Operator {
+    pub enum PersonMetadataDateLeafOperator {
         #[serde(rename = "is_date_before")]
         IsDateBefore,
         #[serde(rename = "is_date_after")]
         IsDateAfter,
     }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant2Operator {
+    impl ::std::fmt::Display for PersonMetadataDateLeafOperator {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::IsDateBefore => f.write_str("is_date_before"),
@@ -3641,7 +2947,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant2Operator {
+    impl ::std::str::FromStr for PersonMetadataDateLeafOperator {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3653,7 +2959,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant2Operator {
+    impl ::std::convert::TryFrom<&str> for PersonMetadataDateLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3662,7 +2968,7 @@ pub mod types {
         }
     }
     impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant2Operator {
+    for PersonMetadataDateLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3682,18 +2988,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonMetadataLeafVariant2Type {
+    pub enum PersonMetadataDateLeafType {
         #[serde(rename = "person_metadata")]
         PersonMetadata,
     }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant2Type {
+    impl ::std::fmt::Display for PersonMetadataDateLeafType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::PersonMetadata => f.write_str("person_metadata"),
             }
         }
     }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant2Type {
+    impl ::std::str::FromStr for PersonMetadataDateLeafType {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3704,7 +3010,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant2Type {
+    impl ::std::convert::TryFrom<&str> for PersonMetadataDateLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3712,8 +3018,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant2Type {
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataDateLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3721,21 +3026,51 @@ pub mod types {
             value.parse()
         }
     }
+    /// A date, or several, any of which will do; which days there are, a pattern cannot tell.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
-    pub enum PersonMetadataLeafVariant2Value {
+    pub enum PersonMetadataDateLeafValue {
         FilterDate(FilterDate),
         Array(::std::vec::Vec<FilterDate>),
     }
-    impl ::std::convert::From<FilterDate> for PersonMetadataLeafVariant2Value {
+    impl ::std::convert::From<FilterDate> for PersonMetadataDateLeafValue {
         fn from(value: FilterDate) -> Self {
             Self::FilterDate(value)
         }
     }
     impl ::std::convert::From<::std::vec::Vec<FilterDate>>
-    for PersonMetadataLeafVariant2Value {
+    for PersonMetadataDateLeafValue {
         fn from(value: ::std::vec::Vec<FilterDate>) -> Self {
             Self::Array(value)
+        }
+    }
+    /// A criterion on the person rather than on a property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonMetadataLeaf {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        pub key: PersonMetadataLeafKey,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
+        /// `is_date_exact`; any other is stored, and its calculation fails.
+        pub operator: ::std::string::String,
+        #[serde(rename = "type")]
+        pub type_: PersonMetadataLeafType,
+        pub value: FilterValue,
+    }
+    impl PersonMetadataLeaf {
+        pub fn builder() -> builder::PersonMetadataLeaf {
+            Default::default()
         }
     }
     #[derive(
@@ -3750,18 +3085,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonMetadataLeafVariant3Key {
+    pub enum PersonMetadataLeafKey {
         #[serde(rename = "created_at")]
         CreatedAt,
     }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant3Key {
+    impl ::std::fmt::Display for PersonMetadataLeafKey {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::CreatedAt => f.write_str("created_at"),
             }
         }
     }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant3Key {
+    impl ::std::str::FromStr for PersonMetadataLeafKey {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3772,7 +3107,7 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant3Key {
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafKey {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3780,8 +3115,7 @@ pub mod types {
             value.parse()
         }
     }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant3Key {
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafKey {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3801,18 +3135,18 @@ pub mod types {
         PartialEq,
         PartialOrd
     )]
-    pub enum PersonMetadataLeafVariant3Type {
+    pub enum PersonMetadataLeafType {
         #[serde(rename = "person_metadata")]
         PersonMetadata,
     }
-    impl ::std::fmt::Display for PersonMetadataLeafVariant3Type {
+    impl ::std::fmt::Display for PersonMetadataLeafType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
             match *self {
                 Self::PersonMetadata => f.write_str("person_metadata"),
             }
         }
     }
-    impl ::std::str::FromStr for PersonMetadataLeafVariant3Type {
+    impl ::std::str::FromStr for PersonMetadataLeafType {
         type Err = self::error::ConversionError;
         fn from_str(
             value: &str,
@@ -3823,7 +3157,87 @@ pub mod types {
             }
         }
     }
-    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafVariant3Type {
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// A criterion on whether the person has what everybody has.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonMetadataPresenceLeaf {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        pub key: PersonMetadataPresenceLeafKey,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
+        pub operator: PersonMetadataPresenceLeafOperator,
+        #[serde(rename = "type")]
+        pub type_: PersonMetadataPresenceLeafType,
+        /// Not looked at.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
+    }
+    impl PersonMetadataPresenceLeaf {
+        pub fn builder() -> builder::PersonMetadataPresenceLeaf {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataPresenceLeafKey {
+        #[serde(rename = "created_at")]
+        CreatedAt,
+    }
+    impl ::std::fmt::Display for PersonMetadataPresenceLeafKey {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::CreatedAt => f.write_str("created_at"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataPresenceLeafKey {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "created_at" => Ok(Self::CreatedAt),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataPresenceLeafKey {
         type Error = self::error::ConversionError;
         fn try_from(
             value: &str,
@@ -3832,7 +3246,113 @@ pub mod types {
         }
     }
     impl ::std::convert::TryFrom<::std::string::String>
-    for PersonMetadataLeafVariant3Type {
+    for PersonMetadataPresenceLeafKey {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataPresenceLeafOperator {
+        #[serde(rename = "is_set")]
+        IsSet,
+        #[serde(rename = "is_not_set")]
+        IsNotSet,
+    }
+    impl ::std::fmt::Display for PersonMetadataPresenceLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsSet => f.write_str("is_set"),
+                Self::IsNotSet => f.write_str("is_not_set"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataPresenceLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_set" => Ok(Self::IsSet),
+                "is_not_set" => Ok(Self::IsNotSet),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataPresenceLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataPresenceLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataPresenceLeafType {
+        #[serde(rename = "person_metadata")]
+        PersonMetadata,
+    }
+    impl ::std::fmt::Display for PersonMetadataPresenceLeafType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonMetadata => f.write_str("person_metadata"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataPresenceLeafType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_metadata" => Ok(Self::PersonMetadata),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataPresenceLeafType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for PersonMetadataPresenceLeafType {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3852,6 +3372,141 @@ pub mod types {
     impl PersonPage {
         pub fn builder() -> builder::PersonPage {
             Default::default()
+        }
+    }
+    /// A criterion on whether a person has a property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonPresenceLeaf {
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub bytecode_error: ::std::option::Option<::serde_json::Value>,
+        /// Accepted from PostHog's clients and dropped.
+        #[serde(
+            rename = "conditionHash",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub condition_hash: ::std::option::Option<::serde_json::Value>,
+        /// The name of the property.
+        pub key: ::std::string::String,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub negation: ::std::option::Option<FilterFlag>,
+        pub operator: PersonPresenceLeafOperator,
+        #[serde(rename = "type")]
+        pub type_: PersonPresenceLeafType,
+        /// Not looked at.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
+    }
+    impl PersonPresenceLeaf {
+        pub fn builder() -> builder::PersonPresenceLeaf {
+            Default::default()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonPresenceLeafOperator {
+        #[serde(rename = "is_set")]
+        IsSet,
+        #[serde(rename = "is_not_set")]
+        IsNotSet,
+    }
+    impl ::std::fmt::Display for PersonPresenceLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsSet => f.write_str("is_set"),
+                Self::IsNotSet => f.write_str("is_not_set"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonPresenceLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_set" => Ok(Self::IsSet),
+                "is_not_set" => Ok(Self::IsNotSet),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonPresenceLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonPresenceLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonPresenceLeafType {
+        #[serde(rename = "person")]
+        Person,
+    }
+    impl ::std::fmt::Display for PersonPresenceLeafType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Person => f.write_str("person"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonPresenceLeafType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person" => Ok(Self::Person),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonPresenceLeafType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonPresenceLeafType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// A person by `id`.
@@ -5443,7 +5098,9 @@ pub mod types {
                 ::std::string::String,
             >,
             event_filters: ::std::result::Result<
-                ::std::option::Option<::std::vec::Vec<super::EventFilter>>,
+                ::std::option::Option<
+                    ::std::vec::Vec<super::BehavioralLeafEventFiltersItem>,
+                >,
                 ::std::string::String,
             >,
             event_type: ::std::result::Result<
@@ -5580,7 +5237,9 @@ pub mod types {
             pub fn event_filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
-                    ::std::option::Option<::std::vec::Vec<super::EventFilter>>,
+                    ::std::option::Option<
+                        ::std::vec::Vec<super::BehavioralLeafEventFiltersItem>,
+                    >,
                 >,
                 T::Error: ::std::fmt::Display,
             {
@@ -9043,217 +8702,6 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
-        pub struct ComparedWithDate {
-            operator: ::std::result::Result<
-                ::std::option::Option<super::ComparedWithDateOperator>,
-                ::std::string::String,
-            >,
-            value: ::std::result::Result<
-                super::ComparedWithDateValue,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ComparedWithDate {
-            fn default() -> Self {
-                Self {
-                    operator: Ok(Default::default()),
-                    value: Err("no value supplied for value".to_string()),
-                }
-            }
-        }
-        impl ComparedWithDate {
-            pub fn operator<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::ComparedWithDateOperator>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.operator = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for operator: {e}")
-                    });
-                self
-            }
-            pub fn value<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ComparedWithDateValue>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for value: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ComparedWithDate> for super::ComparedWithDate {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ComparedWithDate,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    operator: value.operator?,
-                    value: value.value?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ComparedWithDate> for ComparedWithDate {
-            fn from(value: super::ComparedWithDate) -> Self {
-                Self {
-                    operator: Ok(value.operator),
-                    value: Ok(value.value),
-                }
-            }
-        }
-        #[derive(Clone, Debug)]
-        pub struct ComparedWithNothing {
-            operator: ::std::result::Result<
-                super::ComparedWithNothingOperator,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ComparedWithNothing {
-            fn default() -> Self {
-                Self {
-                    operator: Err("no value supplied for operator".to_string()),
-                }
-            }
-        }
-        impl ComparedWithNothing {
-            pub fn operator<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ComparedWithNothingOperator>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.operator = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for operator: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ComparedWithNothing>
-        for super::ComparedWithNothing {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ComparedWithNothing,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { operator: value.operator? })
-            }
-        }
-        impl ::std::convert::From<super::ComparedWithNothing> for ComparedWithNothing {
-            fn from(value: super::ComparedWithNothing) -> Self {
-                Self {
-                    operator: Ok(value.operator),
-                }
-            }
-        }
-        #[derive(Clone, Debug)]
-        pub struct ComparedWithOtherValue {
-            operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
-        }
-        impl ::std::default::Default for ComparedWithOtherValue {
-            fn default() -> Self {
-                Self {
-                    operator: Ok(Default::default()),
-                    value: Err("no value supplied for value".to_string()),
-                }
-            }
-        }
-        impl ComparedWithOtherValue {
-            pub fn operator<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.operator = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for operator: {e}")
-                    });
-                self
-            }
-            pub fn value<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::FilterValue>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for value: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ComparedWithOtherValue>
-        for super::ComparedWithOtherValue {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ComparedWithOtherValue,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    operator: value.operator?,
-                    value: value.value?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ComparedWithOtherValue>
-        for ComparedWithOtherValue {
-            fn from(value: super::ComparedWithOtherValue) -> Self {
-                Self {
-                    operator: Ok(value.operator),
-                    value: Ok(value.value),
-                }
-            }
-        }
-        #[derive(Clone, Debug)]
-        pub struct ComparedWithValue {
-            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
-        }
-        impl ::std::default::Default for ComparedWithValue {
-            fn default() -> Self {
-                Self {
-                    value: Err("no value supplied for value".to_string()),
-                }
-            }
-        }
-        impl ComparedWithValue {
-            pub fn value<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::FilterValue>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for value: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ComparedWithValue> for super::ComparedWithValue {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ComparedWithValue,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { value: value.value? })
-            }
-        }
-        impl ::std::convert::From<super::ComparedWithValue> for ComparedWithValue {
-            fn from(value: super::ComparedWithValue) -> Self {
-                Self { value: Ok(value.value) }
-            }
-        }
-        #[derive(Clone, Debug)]
         pub struct CriterionCount {
             count: ::std::result::Result<i64, ::std::string::String>,
             path: ::std::result::Result<::std::string::String, ::std::string::String>,
@@ -9439,6 +8887,321 @@ pub mod types {
                     code: Ok(value.code),
                     detail: Ok(value.detail),
                     type_: Ok(value.type_),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct EventFilter {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<::std::string::String, ::std::string::String>,
+            operator: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<super::EventFilterType, ::std::string::String>,
+            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
+        }
+        impl ::std::default::Default for EventFilter {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    operator: Ok(Default::default()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl EventFilter {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::EventFilterType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::FilterValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<EventFilter> for super::EventFilter {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: EventFilter,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::EventFilter> for EventFilter {
+            fn from(value: super::EventFilter) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct EventPresenceFilter {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<::std::string::String, ::std::string::String>,
+            operator: ::std::result::Result<
+                super::EventPresenceFilterOperator,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<
+                super::EventPresenceFilterType,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for EventPresenceFilter {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Ok(Default::default()),
+                }
+            }
+        }
+        impl EventPresenceFilter {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::EventPresenceFilterOperator>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::EventPresenceFilterType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<EventPresenceFilter>
+        for super::EventPresenceFilter {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: EventPresenceFilter,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::EventPresenceFilter> for EventPresenceFilter {
+            fn from(value: super::EventPresenceFilter) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
                 }
             }
         }
@@ -10722,6 +10485,905 @@ pub mod types {
             }
         }
         #[derive(Clone, Debug)]
+        pub struct PersonDateLeaf {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<::std::string::String, ::std::string::String>,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
+            operator: ::std::result::Result<
+                super::PersonDateLeafOperator,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<
+                super::PersonDateLeafType,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                super::PersonDateLeafValue,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonDateLeaf {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    negation: Ok(Default::default()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl PersonDateLeaf {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn negation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.negation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for negation: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonDateLeafOperator>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonDateLeafType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonDateLeafValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonDateLeaf> for super::PersonDateLeaf {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonDateLeaf,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    negation: value.negation?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonDateLeaf> for PersonDateLeaf {
+            fn from(value: super::PersonDateLeaf) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    negation: Ok(value.negation),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonLeaf {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<::std::string::String, ::std::string::String>,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
+            operator: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<super::PersonLeafType, ::std::string::String>,
+            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
+        }
+        impl ::std::default::Default for PersonLeaf {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    negation: Ok(Default::default()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl PersonLeaf {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn negation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.negation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for negation: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonLeafType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::FilterValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonLeaf> for super::PersonLeaf {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonLeaf,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    negation: value.negation?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonLeaf> for PersonLeaf {
+            fn from(value: super::PersonLeaf) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    negation: Ok(value.negation),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonMetadataDateLeaf {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<
+                super::PersonMetadataDateLeafKey,
+                ::std::string::String,
+            >,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
+            operator: ::std::result::Result<
+                super::PersonMetadataDateLeafOperator,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<
+                super::PersonMetadataDateLeafType,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                super::PersonMetadataDateLeafValue,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonMetadataDateLeaf {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    negation: Ok(Default::default()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl PersonMetadataDateLeaf {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataDateLeafKey>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn negation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.negation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for negation: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataDateLeafOperator>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataDateLeafType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataDateLeafValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonMetadataDateLeaf>
+        for super::PersonMetadataDateLeaf {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonMetadataDateLeaf,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    negation: value.negation?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonMetadataDateLeaf>
+        for PersonMetadataDateLeaf {
+            fn from(value: super::PersonMetadataDateLeaf) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    negation: Ok(value.negation),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonMetadataLeaf {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<
+                super::PersonMetadataLeafKey,
+                ::std::string::String,
+            >,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
+            operator: ::std::result::Result<
+                ::std::string::String,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<
+                super::PersonMetadataLeafType,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<super::FilterValue, ::std::string::String>,
+        }
+        impl ::std::default::Default for PersonMetadataLeaf {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    negation: Ok(Default::default()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Err("no value supplied for value".to_string()),
+                }
+            }
+        }
+        impl PersonMetadataLeaf {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataLeafKey>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn negation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.negation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for negation: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataLeafType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::FilterValue>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonMetadataLeaf> for super::PersonMetadataLeaf {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonMetadataLeaf,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    negation: value.negation?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonMetadataLeaf> for PersonMetadataLeaf {
+            fn from(value: super::PersonMetadataLeaf) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    negation: Ok(value.negation),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonMetadataPresenceLeaf {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<
+                super::PersonMetadataPresenceLeafKey,
+                ::std::string::String,
+            >,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
+            operator: ::std::result::Result<
+                super::PersonMetadataPresenceLeafOperator,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<
+                super::PersonMetadataPresenceLeafType,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonMetadataPresenceLeaf {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    negation: Ok(Default::default()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonMetadataPresenceLeaf {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataPresenceLeafKey>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn negation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.negation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for negation: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataPresenceLeafOperator>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonMetadataPresenceLeafType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonMetadataPresenceLeaf>
+        for super::PersonMetadataPresenceLeaf {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonMetadataPresenceLeaf,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    negation: value.negation?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonMetadataPresenceLeaf>
+        for PersonMetadataPresenceLeaf {
+            fn from(value: super::PersonMetadataPresenceLeaf) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    negation: Ok(value.negation),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
         pub struct PersonPage {
             next: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
@@ -10801,6 +11463,185 @@ pub mod types {
                     next: Ok(value.next),
                     previous: Ok(value.previous),
                     results: Ok(value.results),
+                }
+            }
+        }
+        #[derive(Clone, Debug)]
+        pub struct PersonPresenceLeaf {
+            bytecode: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            bytecode_error: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            condition_hash: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+            key: ::std::result::Result<::std::string::String, ::std::string::String>,
+            negation: ::std::result::Result<
+                ::std::option::Option<super::FilterFlag>,
+                ::std::string::String,
+            >,
+            operator: ::std::result::Result<
+                super::PersonPresenceLeafOperator,
+                ::std::string::String,
+            >,
+            type_: ::std::result::Result<
+                super::PersonPresenceLeafType,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonPresenceLeaf {
+            fn default() -> Self {
+                Self {
+                    bytecode: Ok(Default::default()),
+                    bytecode_error: Ok(Default::default()),
+                    condition_hash: Ok(Default::default()),
+                    key: Err("no value supplied for key".to_string()),
+                    negation: Ok(Default::default()),
+                    operator: Err("no value supplied for operator".to_string()),
+                    type_: Err("no value supplied for type_".to_string()),
+                    value: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonPresenceLeaf {
+            pub fn bytecode<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for bytecode: {e}")
+                    });
+                self
+            }
+            pub fn bytecode_error<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.bytecode_error = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for bytecode_error: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn condition_hash<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_hash = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_hash: {e}"
+                        )
+                    });
+                self
+            }
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            pub fn negation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::FilterFlag>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.negation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for negation: {e}")
+                    });
+                self
+            }
+            pub fn operator<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonPresenceLeafOperator>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.operator = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for operator: {e}")
+                    });
+                self
+            }
+            pub fn type_<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::PersonPresenceLeafType>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.type_ = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for type_: {e}")
+                    });
+                self
+            }
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonPresenceLeaf> for super::PersonPresenceLeaf {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonPresenceLeaf,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    bytecode: value.bytecode?,
+                    bytecode_error: value.bytecode_error?,
+                    condition_hash: value.condition_hash?,
+                    key: value.key?,
+                    negation: value.negation?,
+                    operator: value.operator?,
+                    type_: value.type_?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonPresenceLeaf> for PersonPresenceLeaf {
+            fn from(value: super::PersonPresenceLeaf) -> Self {
+                Self {
+                    bytecode: Ok(value.bytecode),
+                    bytecode_error: Ok(value.bytecode_error),
+                    condition_hash: Ok(value.condition_hash),
+                    key: Ok(value.key),
+                    negation: Ok(value.negation),
+                    operator: Ok(value.operator),
+                    type_: Ok(value.type_),
+                    value: Ok(value.value),
                 }
             }
         }
