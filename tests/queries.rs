@@ -134,19 +134,71 @@ fn a_query_in_a_patch_adds_to_the_members() {
 }
 
 #[test]
-fn a_query_that_comes_while_another_is_calculated_is_calculated_too() {
+fn a_query_that_comes_before_the_criteria_were_used_is_used_beside_them() {
     let project = shop();
-    let made = project.post(
-        "cohorts/",
-        json!({"is_static": true, "query": hogql("SELECT person_id FROM events WHERE event = 'seen'")}),
-    );
-    let path = format!("cohorts/{}/", made.json()["id"]);
-    let cohort = made.json()["id"].as_i64().expect("an id");
-    let later = hogql("SELECT person_id FROM events WHERE properties.amount = 5");
-    assert_eq!(project.patch(&path, json!({"query": later})).status, 200);
+    let pros = any_of(json!([person("plan", "exact", "pro")]));
+    let cohort = project.cohort(json!({"is_static": true, "filters": pros}));
+    let path = format!("cohorts/{cohort}/");
+    let seen = hogql("SELECT person_id FROM events WHERE event = 'seen'");
+    assert_eq!(project.patch(&path, json!({"query": seen})).status, 200);
     project.settle(cohort);
-    // The first was not begun when it was replaced.
-    assert_eq!(project.members(cohort), ["ada"]);
+    assert_eq!(project.members(cohort), ["ada", "cy", "dan"]);
+    // Both were used once.
+    project.people([("eve", json!({"plan": "pro"}))]);
+    project.patch(&path, json!({"name": "Some"}));
+    assert_eq!(project.settle(cohort)["count"], 3);
+}
+
+#[test]
+fn a_query_that_is_taken_back_is_not_calculated() {
+    let project = shop();
+    let pros = any_of(json!([person("plan", "exact", "pro")]));
+    let cohort = project.cohort(json!({"is_static": true, "filters": pros}));
+    let path = format!("cohorts/{cohort}/");
+    project.settle(cohort);
+    project.people([("eve", json!({"plan": "pro"}))]);
+    project.patch(&path, json!({"query": hogql("SELECT id FROM persons")}));
+    let back = project.patch(&path, json!({"query": null})).json();
+    assert_eq!(back["is_calculating"], false);
+    assert_eq!(project.settle(cohort)["count"], 2);
+}
+
+#[test]
+fn a_query_waits_while_its_cohort_is_deleted() {
+    let project = shop();
+    let cohort = project.cohort(json!({"is_static": true}));
+    let path = format!("cohorts/{cohort}/");
+    project.patch(&path, json!({"query": hogql("SELECT id FROM persons")}));
+    let deleted = project.patch(&path, json!({"deleted": true})).json();
+    assert_eq!(deleted["is_calculating"], false);
+    let restored = project.patch(&path, json!({"deleted": false})).json();
+    assert_eq!(restored["is_calculating"], true);
+    assert_eq!(project.settle(cohort)["count"], 4);
+}
+
+#[test]
+fn a_query_about_a_cohort_that_cannot_be_calculated_fails_and_says_so() {
+    let project = shop();
+    let broken = any_of(json!([person("plan", "between", json!([5, 1]))]));
+    let broken = project.cohort(json!({"filters": broken}));
+    for text in [
+        format!(
+            "SELECT id FROM persons EXCEPT SELECT person_id FROM cohort_people WHERE cohort_id = {broken}"
+        ),
+        format!("SELECT person_id FROM events WHERE person_id NOT IN COHORT {broken}"),
+    ] {
+        let made = project.cohort(json!({"is_static": true, "query": hogql(&text)}));
+        let failed = project.settle(made);
+        assert_eq!(
+            (&failed["errors_calculating"], &failed["count"]),
+            (&json!(1), &Value::Null)
+        );
+        let message = failed["last_error_message"].as_str().expect("a message");
+        assert!(
+            message.contains(&format!("query: cohort {broken} cannot be calculated: ")),
+            "{message}"
+        );
+    }
 }
 
 #[test]

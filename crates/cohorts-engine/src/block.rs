@@ -348,20 +348,25 @@ impl TimesBlock {
         TimesBlock { rows }
     }
 
-    pub(crate) fn matching(
+    pub(crate) fn matching<S: Source>(
         &self,
         predicate: &Predicate,
         everyone: &RoaringBitmap,
-    ) -> RoaringBitmap {
-        let holds = self
-            .rows
-            .iter()
-            .filter(|(_, time)| predicate.matches_instant(*time));
-        let mut found = bitmap(holds.map(|(person, _)| *person)) & everyone;
+        meter: &Meter<S>,
+    ) -> Result<RoaringBitmap, S::Error> {
+        let work = predicate.work_of_instant();
+        let mut holds = Vec::new();
+        for (person, time) in &self.rows {
+            meter.spend(work)?;
+            if predicate.matches_instant(*time) {
+                holds.push(*person);
+            }
+        }
+        let mut found = bitmap(holds.into_iter()) & everyone;
         if predicate.matches_missing() {
             found |= everyone - bitmap(self.rows.iter().map(|(person, _)| *person));
         }
-        found
+        Ok(found)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Dates as filters and properties write them, turned into instants.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
+use regex::Regex;
 use serde_json::Value;
 
 use crate::value::Number;
@@ -55,9 +58,19 @@ fn short_relative(text: &str) -> Option<Relative> {
     (unit && found.amount < 10_000).then_some(found)
 }
 
+/// How a date looks that a person criterion may compare with: relative, ISO 8601, or spelled out. Whether there is
+/// such a day, a pattern cannot tell.
+pub(crate) const FORM: &str = concat!(
+    r"^(-?[0-9]{1,4}[hdwmy]|\s*([0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}.*",
+    r"|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}.*|[0-9]{1,2} [A-Za-z]{3,9} [0-9]{4}.*))$"
+);
+static READABLE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(FORM).expect("a pattern that is tested"));
+
 /// Whether a person criterion may compare with this date.
 pub(crate) fn is_readable(text: &str) -> bool {
-    short_relative(text).is_some() || absolute(text, &TimeZone::UTC).is_some()
+    let exists = || short_relative(text).is_some() || absolute(text, &TimeZone::UTC).is_some();
+    READABLE.is_match(text) && exists()
 }
 
 /// The instant a person criterion means; relative ones are cut to whole seconds.

@@ -159,7 +159,8 @@ impl<'a, S: Source> Evaluation<'a, S> {
                 ids.matching(predicate, everyone, &meter)?
             }
             Criterion::CreatedAt(predicate) => {
-                self.source.created_at()?.matching(predicate, everyone)
+                let times = self.source.created_at()?;
+                times.matching(predicate, everyone, &meter)?
             }
             Criterion::Cohort(id) => return self.cohort(*id),
             Criterion::Rows(rows) => {

@@ -88,8 +88,9 @@ impl Predicate {
             Rule::Constant(_) => return 1,
             Rule::Any(tests) | Rule::NoneOf(tests) => tests.len() as u64,
         };
-        let length = stored.as_str().map_or(64, str::len) as u64;
-        tests * (1 + length / 64)
+        let length = size(stored);
+        // A pattern may look at each letter in many states.
+        tests * (1 + length / 64) + u64::from(self.pattern_cost) * length
     }
 
     /// Adds the cost of its patterns to what a filter has spent, unless that is too much.
@@ -110,6 +111,14 @@ impl Predicate {
             Rule::Constant(answer) => *answer,
             Rule::Any(tests) => tests.iter().any(holds),
             Rule::NoneOf(tests) => !tests.iter().any(holds),
+        }
+    }
+
+    /// How much work it is to look at an instant.
+    pub fn work_of_instant(&self) -> u64 {
+        match &self.rule {
+            Rule::Constant(_) => 1,
+            Rule::Any(tests) | Rule::NoneOf(tests) => tests.len() as u64,
         }
     }
 
@@ -158,6 +167,21 @@ impl Test {
             }),
             Test::InVersions(range) => with_version(stored, |version| range.contains(version)),
         }
+    }
+}
+
+/// About how long the text of a value is.
+fn size(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(list) => list.iter().map(|one| 4 + size(one)).sum(),
+        Value::Object(map) => {
+            let members = map.iter();
+            members
+                .map(|(key, one)| 4 + key.len() as u64 + size(one))
+                .sum()
+        }
+        _ => 8,
     }
 }
 

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_engine::{FilterError, Moment, chunks};
+use cohorts_engine::{FilterError, Moment, Plan, chunks, plan};
 use roaring::RoaringBitmap;
 
 use crate::error::Error;
@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::retention::Sweeper;
 use crate::store::blocks::Snapshot;
 use crate::store::calculations;
-use crate::store::cohorts::Cohort;
+use crate::store::cohorts::{self, Cohort};
 use crate::store::projects::{self, Project};
 use crate::store::{self, Conn, Place, ProjectId, Store, events, forgotten, members};
 
@@ -144,13 +144,43 @@ fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
     let project = projects::find(&mut conn, cohort.project()).map_err(Error::from)?;
     let project = project.ok_or(Error::ProjectNotFound)?;
     let now = moment(&project, Utc::now().timestamp_micros())?;
-    let plan = cohort.definition.plan(&now)?;
+    let plans = cohort.plans(&now)?;
+    if cohort.owes_query {
+        check_references(&mut conn, cohort, &plans, &now)?;
+    }
     let (members, seen) = Snapshot::read(&mut conn, project.id(), LIMIT, |snapshot| {
         let seen = snapshot.head()?;
-        Ok((plan.evaluate(snapshot)?, seen))
+        let mut members = RoaringBitmap::new();
+        for plan in &plans {
+            members |= plan.evaluate(snapshot)?;
+        }
+        Ok((members, seen))
     })?;
     drop(conn);
     publish(store, cohort, members, seen)?;
+    Ok(())
+}
+
+/// A query that asks for the members of a cohort which cannot be calculated, perhaps for those who are not in it, has no
+/// answer.
+fn check_references(
+    conn: &mut Conn,
+    cohort: &Cohort,
+    plans: &[Plan],
+    now: &Moment,
+) -> Result<(), Failure> {
+    let ids: HashSet<i64> = plans.iter().flat_map(Plan::cohort_references).collect();
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let found = cohorts::definitions(conn, cohort.project(), &ids).map_err(Error::from)?;
+    for (id, definition) in found.iter().filter(|(_, one)| !one.is_static) {
+        let calculable = definition.filter().and_then(|filter| plan(&filter, now));
+        if let Err(error) = calculable {
+            return Err(Failure {
+                code: "validation_error",
+                detail: format!("query: cohort {id} cannot be calculated: {}", error.detail),
+            });
+        }
+    }
     Ok(())
 }
 

@@ -132,10 +132,9 @@ fn a_person_with_several_rows_matches_by_any_of_them() {
 #[test]
 fn of_several_times_of_a_person_the_earliest_counts() {
     let block = TimesBlock::new([(1, 50), (0, 20), (1, 10), (9, 10)]);
-    let found = block.matching(
-        &predicate("is_date_before", json!("2000-01-01")),
-        &everyone(),
-    );
+    let source = unbounded();
+    let early = predicate("is_date_before", json!("2000-01-01"));
+    let Ok(found) = block.matching(&early, &everyone(), &Meter::new(&source));
     assert_eq!(Vec::from_iter(found), [0, 1]);
     assert_eq!(block.rows, [(0, 20), (1, 10), (9, 10)]);
 }

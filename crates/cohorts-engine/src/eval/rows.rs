@@ -13,6 +13,9 @@ use crate::predicate::Comparison;
 use crate::source::{EventQuery, Meter, Source};
 use crate::window::Range;
 
+/// Above so many names it is better to know which there are.
+const MANY_NAMES: usize = 16;
+
 /// A test of an event; those of its person are answered already.
 pub(super) type Test = RowTest<Arc<RoaringBitmap>>;
 
@@ -27,8 +30,11 @@ pub(super) fn persons<S: Source>(
         return Ok(RoaringBitmap::new());
     }
     let names = match names(condition) {
-        None => source.event_names()?.into_iter().collect(),
-        Some(names) => names,
+        Some(names) if names.len() <= MANY_NAMES => names,
+        wanted => {
+            let known: BTreeSet<String> = source.event_names()?.into_iter().collect();
+            wanted.map_or_else(|| known.clone(), |wanted| &wanted & &known)
+        }
     };
     let tests = 1 + condition.tests().len() as u64;
     let meter = Meter::new(source);

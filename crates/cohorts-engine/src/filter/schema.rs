@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use crate::date;
 use crate::parse::MACHINE_FIELDS;
 
 /// A whole number, or one as text.
@@ -46,13 +47,6 @@ impl JsonSchema for Flag {
     }
 }
 
-/// A date as `is_date_before` and `is_date_after` take it: relative, ISO 8601, or spelled out. Whether there is such
-/// a day, a pattern cannot tell.
-const DATE: &str = concat!(
-    r"^\s*(-?[0-9]{1,4}[hdwmy]|[0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}.*",
-    r"|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}.*|[0-9]{1,2} [A-Za-z]{3,9} [0-9]{4}.*)$"
-);
-
 fn insert(schema: &mut Schema, key: &str, value: Value) {
     schema.insert(key.to_owned(), value);
 }
@@ -91,7 +85,7 @@ pub(super) fn person_leaf(schema: &mut Schema) {
     if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
         required.push(json!("operator"));
     }
-    let date = json!({"type": "string", "pattern": DATE});
+    let date = json!({"type": "string", "pattern": date::FORM});
     let dates = json!({"anyOf": [date, {"type": "array", "items": date, "minItems": 1}]});
     let dated = json!({"properties": {"operator": {"enum": ["is_date_before", "is_date_after"]}}});
     needs_value(

@@ -36,6 +36,9 @@ use crate::window::Moment;
 /// Where in a cohort a query stands.
 const PATH: &str = "query";
 
+/// Each of them takes a set of people while a plan is evaluated.
+const MAX_TESTS: usize = 1_000;
+
 /// The kinds of queries there are.
 pub const QUERY_KINDS: [&str; 2] = ["ActorsQuery", "HogQLQuery"];
 
@@ -55,6 +58,10 @@ pub fn plan_query(query: &Value, at: &Moment) -> Result<Plan, FilterError> {
             return Err(FilterError::input(PATH, sentence));
         }
     };
+    if planner.leaves.len() > MAX_TESTS {
+        let sentence = format!("a query may test {MAX_TESTS} things at most; a list for IN is one");
+        return Err(FilterError::input(PATH, sentence));
+    }
     Ok(planner.finish(root))
 }
 
@@ -132,18 +139,18 @@ fn group(key: &str, value: &Value) -> Result<Option<Value>, FilterError> {
 
 /// An error of a filter inside the query, by its place in the query.
 fn inside(key: &str, listed: bool, error: FilterError) -> FilterError {
-    let rest = error.detail.strip_prefix("properties");
-    let rest = rest.map(|rest| match listed {
-        true => rest.strip_prefix(".values").unwrap_or(rest),
-        false => rest,
-    });
+    let place = error.path.strip_prefix("properties").unwrap_or_default();
+    let place = match listed {
+        true => place.strip_prefix(".values").unwrap_or(place),
+        false => place,
+    };
+    // Most sentences open with their place.
+    let opening = format!("{}: ", error.path);
+    let sentence = error.detail.strip_prefix(&opening).unwrap_or(&error.detail);
     FilterError::new(
         PATH,
         "invalid_input",
-        match rest {
-            Some(rest) => format!("{PATH}.{key}{rest}"),
-            None => format!("{PATH}.{key}: {}", error.detail),
-        },
+        format!("{PATH}.{key}{place}: {sentence}"),
     )
 }
 

@@ -29,11 +29,12 @@ const PROPERTY: &str = "\
     select number, (properties -> $2)::text as value from persons where place = $1 and properties ? $2";
 /// The properties come as JSON text, in the order asked for.
 const EVENTS: &str = "\
-    select number, timestamp, event, \
+    select number, timestamp, \
         array(select (properties -> key)::text from unnest($5) with ordinality as wanted(key, nth) order by nth) \
             as properties \
     from events \
-    where place = $1 and ($2 is null or event = $2) and ($3 is null or timestamp >= $3) and timestamp <= $4";
+    where place = $1 and event = $2 and ($3 is null or timestamp >= $3) and timestamp <= $4";
+const NEXT_NAME: &str = "select min(event) as name from events where place = $1 and event > $2";
 
 #[derive(QueryableByName)]
 struct PropertyRow {
@@ -44,13 +45,17 @@ struct PropertyRow {
 }
 
 #[derive(QueryableByName)]
+struct NameRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    name: Option<String>,
+}
+
+#[derive(QueryableByName)]
 struct EventRow {
     #[diesel(sql_type = BigInt)]
     number: i64,
     #[diesel(sql_type = Timestamptz)]
     timestamp: DateTime<Utc>,
-    #[diesel(sql_type = Text)]
-    event: String,
     #[diesel(sql_type = Array<Nullable<Text>>)]
     properties: Vec<Option<String>>,
 }
@@ -159,13 +164,13 @@ impl Snapshot<'_> {
     }
 
     fn read_events(&self, query: &EventQuery) -> Result<EventBlock, Error> {
-        let mut block = EventBlockBuilder::new(query);
+        let mut block = EventBlockBuilder::new(&query.properties);
         let from = query.from.map(instant).max(self.oldest()?);
         let forgotten = self.forgotten()?;
         self.ask(|conn| {
             let rows = diesel::sql_query(EVENTS)
                 .bind::<BigInt, _>(self.place())
-                .bind::<Nullable<Text>, _>(&query.event)
+                .bind::<Text, _>(&query.event)
                 .bind::<Nullable<Timestamptz>, _>(from)
                 .bind::<Timestamptz, _>(instant(query.to))
                 .bind::<Array<Text>, _>(&query.properties)
@@ -175,7 +180,7 @@ impl Snapshot<'_> {
                 let time = row.timestamp.timestamp_micros();
                 let properties = row.properties.iter().map(Option::as_deref);
                 if let Some(person) = forgotten.owner(person(row.number)?) {
-                    block.push_raw(person, time, &row.event, properties);
+                    block.push_raw(person, time, properties);
                 }
             }
             Ok(())
@@ -231,8 +236,28 @@ impl Source for Snapshot<'_> {
         Ok(Arc::new(block.finish()))
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Error> {
-        kept(&self.events, query.clone(), || self.read_events(query))
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Error> {
+        let block = kept(&self.events, query.clone(), || self.read_events(query))?;
+        Ok(vec![block])
+    }
+
+    /// From one name to the next, which costs the same however many events there are.
+    fn event_names(&self) -> Result<Vec<String>, Error> {
+        let mut names = vec![String::new()];
+        self.ask(|conn| {
+            while let Some(last) = names.last() {
+                let next: NameRow = diesel::sql_query(NEXT_NAME)
+                    .bind::<BigInt, _>(self.place())
+                    .bind::<Text, _>(last)
+                    .get_result(conn)?;
+                match next.name {
+                    Some(name) => names.push(name),
+                    None => break,
+                }
+            }
+            Ok(())
+        })?;
+        Ok(names)
     }
 
     fn cohort(&self, id: i64) -> Result<Option<Reference>, Error> {

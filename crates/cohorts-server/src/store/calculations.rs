@@ -57,11 +57,10 @@ pub fn candidates(
         .load(conn)
 }
 
-/// Whether a cohort, static or not, failed when it was last calculated: a static one still lacks whom it asked for.
+/// Whether a static cohort still lacks people.
 #[diesel::dsl::auto_type]
 fn owes_members() -> _ {
-    let none: i64 = 0;
-    cohorts::errors_calculating.gt(none)
+    cohorts::owes_criteria.or(cohorts::owes_query)
 }
 
 /// Asks for a calculation of a cohort that is still live and idle, and dynamic or never filled.
@@ -204,6 +203,9 @@ pub fn publish(
                 cohorts::retry_at.eq(None::<DateTime<Utc>>),
                 cohorts::lease_until.eq(None::<DateTime<Utc>>),
                 cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
+                cohorts::owes_criteria.eq(false),
+                cohorts::owes_query
+                    .eq(cohorts::owes_query.and(is_ahead_of(claimed.pending_version))),
             ))
             .execute(conn)?;
         finish(conn, claimed, Some(count), None)?;
@@ -332,7 +334,9 @@ mod tests {
 
     use super::*;
     use crate::postgres::{Postgres, hasty};
-    use crate::store::cohorts::{Definition, create, find, request_calculation};
+    use crate::store::cohorts::{
+        self as cohorts_of, Definition, create, find, owe_query, request_calculation,
+    };
     use crate::store::{Store, keys, projects};
 
     /// A cohort in a database of its own, which lives as long as the rest.
@@ -385,6 +389,37 @@ mod tests {
             (Some(5), Some(1), true)
         );
         assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_some());
+    }
+
+    /// That a static cohort failed at some time says nothing of what it lacks.
+    #[test]
+    fn a_static_cohort_is_tried_again_while_it_owes_and_not_otherwise() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        let listed = |conn: &mut Conn| candidates(conn, Utc::now(), 9).unwrap().len();
+        let become_static = Definition {
+            is_static: true,
+            ..made.definition.clone()
+        };
+        request_calculation(conn, made.id()).unwrap();
+        let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        fail(conn, &claimed, Utc::now(), "unknown", "why").unwrap();
+        cohorts_of::update(conn, made.id(), &become_static).unwrap();
+        assert_eq!(listed(conn), 0);
+
+        owe_query(conn, made.id(), false).unwrap();
+        let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        // Another query comes while this one is calculated, and then fails.
+        owe_query(conn, made.id(), false).unwrap();
+        publish(conn, &claimed, 0, |_| Ok(1)).unwrap();
+        let next = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        assert!(next.owes_query);
+        fail(conn, &next, Utc::now(), "unknown", "why").unwrap();
+        assert_eq!(listed(conn), 1);
+        request_if_idle(conn, made.id()).unwrap();
+        let last = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        publish(conn, &last, 0, |_| Ok(2)).unwrap();
+        assert_eq!(listed(conn), 0);
     }
 
     #[test]

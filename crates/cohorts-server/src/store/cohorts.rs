@@ -60,14 +60,6 @@ impl Definition {
         self.has_criteria() || self.query.is_some()
     }
 
-    /// What finds its members at a moment. A query counts for static cohorts alone, and there before any criteria.
-    pub fn plan(&self, at: &Moment) -> Result<Plan, FilterError> {
-        match &self.query {
-            Some(query) if self.is_static => plan_query(&query.parse(), at),
-            _ => plan(&self.filter()?, at),
-        }
-    }
-
     /// The criteria, read.
     pub fn filter(&self) -> Result<Filter, FilterError> {
         Filter::parse_stored(&self.criteria()?.parse())
@@ -93,9 +85,27 @@ pub struct Cohort {
     pub last_error_code: Option<String>,
     pub last_error: Option<String>,
     pub attempt: i64,
+    /// Whether a static cohort still lacks whom its criteria ask for.
+    pub owes_criteria: bool,
+    /// The same of its query.
+    pub owes_query: bool,
 }
 
 impl Cohort {
+    /// What finds its members at a moment, or those that a static cohort still lacks.
+    pub fn plans(&self, at: &Moment) -> Result<Vec<Plan>, FilterError> {
+        let mut plans = Vec::new();
+        if !self.definition.is_static || self.owes_criteria {
+            plans.push(plan(&self.definition.filter()?, at)?);
+        }
+        if let Some(query) = &self.definition.query
+            && self.owes_query
+        {
+            plans.push(plan_query(&query.parse(), at)?);
+        }
+        Ok(plans)
+    }
+
     pub fn id(&self) -> CohortId {
         CohortId(self.id)
     }
@@ -417,10 +427,54 @@ pub fn cancel_calculation(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     Ok(())
 }
 
-/// Asks for the one calculation of a static cohort, which counts no versions.
-pub fn request_snapshot(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+/// Writes down that a static cohort lacks whom its criteria ask for, and asks for them unless it is deleted. It counts
+/// no versions.
+pub fn owe_criteria(conn: &mut Conn, id: CohortId, deleted: bool) -> QueryResult<()> {
     diesel::update(cohorts::table.find(id.0))
-        .set(cohorts::is_calculating.eq(true))
+        .set((
+            cohorts::owes_criteria.eq(true),
+            cohorts::is_calculating.eq(!deleted),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Writes down that a static cohort lacks whom its query asks for, and asks for them, also where a calculation is under
+/// way, unless it is deleted.
+pub fn owe_query(conn: &mut Conn, id: CohortId, deleted: bool) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::owes_query.eq(true),
+            cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
+            cohorts::is_calculating.eq(!deleted),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A cohort that is dynamic owes nothing.
+pub fn owe_nothing(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
+            cohorts::owes_criteria.eq(false),
+            cohorts::owes_query.eq(false),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A static cohort without a query may still owe whom its criteria ask for.
+pub fn owe_no_query(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set(cohorts::owes_query.eq(false))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Asks for what a static cohort owes.
+pub fn request_owed(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set(cohorts::is_calculating.eq(cohorts::owes_criteria.or(cohorts::owes_query)))
         .execute(conn)?;
     Ok(())
 }

@@ -68,6 +68,8 @@ diesel::table! {
         lease_until -> Nullable<Timestamptz>,
         last_error_code -> Nullable<Text>,
         last_error -> Nullable<Text>,
+        owes_criteria -> Bool,
+        owes_query -> Bool,
     }
 }
 

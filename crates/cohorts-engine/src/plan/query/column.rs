@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use sqlparser::ast::{self, AccessExpr, Expr, Subscript};
 
+use super::operand::unescaped;
 use super::{PATH, unsupported};
 use crate::FilterError;
 
@@ -107,6 +108,7 @@ impl Scope {
             (Table::Events, ["properties", key]) => Column::EventProperty((*key).to_owned()),
             (Table::Events, ["distinct_id"]) => Column::Shown("distinct_id"),
             (Table::Events, ["uuid"]) => Column::Shown("uuid"),
+            (Table::Persons | Table::Events, ["properties"]) => Column::Shown("properties"),
             (Table::Members, ["person_id"]) => Column::Person,
             (Table::Members, ["cohort_id"]) => Column::CohortId,
             (Table::Persons, ["properties", ..])
@@ -137,7 +139,7 @@ impl Scope {
 }
 
 /// Names joined by dots or brackets, such as `person.properties['plan']`.
-pub(super) fn chain(expr: &Expr) -> Option<Vec<String>> {
+fn chain(expr: &Expr) -> Option<Vec<String>> {
     match expr {
         Expr::Identifier(name) => Some(vec![name.value.clone()]),
         Expr::CompoundIdentifier(names) => {
@@ -149,7 +151,7 @@ pub(super) fn chain(expr: &Expr) -> Option<Vec<String>> {
                 match access {
                     AccessExpr::Dot(Expr::Identifier(name)) => names.push(name.value.clone()),
                     AccessExpr::Subscript(Subscript::Index { index }) => {
-                        names.push(text_of(index)?)
+                        names.push(text_of(index)?);
                     }
                     _ => return None,
                 }
@@ -160,10 +162,10 @@ pub(super) fn chain(expr: &Expr) -> Option<Vec<String>> {
     }
 }
 
-pub(super) fn text_of(expr: &Expr) -> Option<String> {
+fn text_of(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Value(value) => match &value.value {
-            ast::Value::SingleQuotedString(text) => Some(text.clone()),
+            ast::Value::SingleQuotedString(text) => unescaped(text).ok(),
             _ => None,
         },
         _ => None,

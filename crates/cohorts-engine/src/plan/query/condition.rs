@@ -200,7 +200,8 @@ impl<'a> Reader<'a> {
     ) -> Result<Condition<Test>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
         let (predicate, readable) = Predicate::pattern(pattern, planner.moment);
-        predicate.charge(&mut planner.spent, PATH)?;
+        let charged = predicate.charge(&mut planner.spent, PATH);
+        charged.map_err(|error| FilterError::new(PATH, "invalid_input", error.detail))?;
         if !readable {
             let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
             return Err(FilterError::input(PATH, sentence));
@@ -218,7 +219,7 @@ impl<'a> Reader<'a> {
         let operand = self.operand(expr, planner.moment)?;
         let list = match (&operand, target) {
             (Operand::Column(Column::Person), InTarget::Subquery(query)) => {
-                let asked = Asked::Among(select::query(query, planner)?);
+                let asked = Asked::Among(select::people(query, planner)?);
                 return Ok(Condition::Test(Test {
                     column: Column::Person,
                     asked,
@@ -292,10 +293,13 @@ fn like_pattern(like: &str) -> String {
         match letter {
             '%' => pattern.push_str(".*"),
             '_' => pattern.push('.'),
-            '\\' => {
-                let literal = rest.next().unwrap_or('\\');
-                pattern.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4])));
-            }
+            '\\' => match rest.clone().next() {
+                Some(special @ ('%' | '_' | '\\')) => {
+                    rest.next();
+                    pattern.push_str(&regex::escape(special.encode_utf8(&mut [0; 4])));
+                }
+                _ => pattern.push_str(r"\\"),
+            },
             other => pattern.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
         }
     }

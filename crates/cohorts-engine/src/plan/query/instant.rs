@@ -92,6 +92,9 @@ fn step(instant: i64, amount: i64, unit: Unit, zone: &TimeZone) -> Option<i64> {
     instant_of(local, zone)
 }
 
+/// The longest interval, far beyond the calendar.
+const LONGEST: i64 = 1_000_000_000_000;
+
 fn interval(expr: &Expr) -> Result<(i64, Unit), FilterError> {
     let found = match expr {
         Expr::Interval(interval) => written(interval),
@@ -102,10 +105,12 @@ fn interval(expr: &Expr) -> Result<(i64, Unit), FilterError> {
                 Some([Expr::Value(value)]) => whole(&value.value),
                 _ => None,
             };
-            amount.zip(name.strip_prefix("tointerval").and_then(unit))
+            name.strip_prefix("tointerval")
+                .and_then(|name| measured(amount?, name))
         }
         _ => None,
     };
+    let found = found.filter(|(amount, _)| (-LONGEST..=LONGEST).contains(amount));
     found.ok_or_else(|| unsupported(format!("the interval {expr}")))
 }
 
@@ -119,10 +124,10 @@ fn written(interval: &Interval) -> Option<(i64, Unit)> {
     };
     match (&interval.leading_field, &value.value) {
         _ if !plain => None,
-        (Some(field), value) => Some((whole(value)?, unit(&field_name(field))?)),
+        (Some(field), value) => measured(whole(value)?, &field_name(field)),
         (None, ast::Value::SingleQuotedString(text)) => {
             let (amount, name) = text.trim().split_once(' ')?;
-            Some((amount.parse().ok()?, unit(&name.trim().to_lowercase())?))
+            measured(amount.parse().ok()?, &name.trim().to_lowercase())
         }
         _ => None,
     }
@@ -139,11 +144,11 @@ fn whole(value: &ast::Value) -> Option<i64> {
     }
 }
 
-fn unit(name: &str) -> Option<Unit> {
-    match name.strip_suffix('s').unwrap_or(name) {
-        "second" => Some(Unit::Second),
-        "minute" => Some(Unit::Minute),
-        "quarter" => Some(Unit::Quarter),
-        name => Unit::from_interval(name),
-    }
+fn measured(amount: i64, name: &str) -> Option<(i64, Unit)> {
+    Some(match name.strip_suffix('s').unwrap_or(name) {
+        "second" => (amount, Unit::Second),
+        "minute" => (amount, Unit::Minute),
+        "quarter" => (amount.checked_mul(3)?, Unit::Month),
+        name => (amount, Unit::from_interval(name)?),
+    })
 }

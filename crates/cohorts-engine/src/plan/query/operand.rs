@@ -6,7 +6,7 @@ use sqlparser::ast::{
     UnaryOperator,
 };
 
-use super::column::{Aggregate, Column, Scope, chain, text_of};
+use super::column::{Aggregate, Column, Scope};
 use super::{instant, unsupported};
 use crate::FilterError;
 use crate::window::Moment;
@@ -16,6 +16,8 @@ pub(super) enum Operand {
     Column(Column),
     /// The local day of a column: `toDate`.
     Day(Column),
+    /// A property read as a number: `toFloat`.
+    Float(Column),
     /// A property read as an instant: `toDateTime`.
     Moment(Column),
     Text(String),
@@ -38,8 +40,8 @@ impl Operand {
                 _ => Err(unsupported(format!("{expr}"))),
             },
             Expr::TypedString(typed) => match &typed.value.value {
-                ast::Value::SingleQuotedString(text) => {
-                    Ok(Operand::Instant(instant::read(text, at)?))
+                ast::Value::SingleQuotedString(text) if is_date(&typed.data_type) => {
+                    Ok(Operand::Instant(instant::read(&unescaped(text)?, at)?))
                 }
                 _ => Err(unsupported(format!("{expr}"))),
             },
@@ -68,9 +70,6 @@ impl Operand {
         if let Some(value) = instant::now(&name, arguments.len(), at)? {
             return Ok(Operand::Instant(value));
         }
-        if name.starts_with("jsonextract") {
-            return extracted(&name, &arguments, scope)?.ok_or_else(no);
-        }
         let [argument] = arguments.as_slice() else {
             return Err(no());
         };
@@ -81,9 +80,10 @@ impl Operand {
             ("max", Operand::Column(Column::Timestamp)) => {
                 Operand::Column(Column::Aggregate(Aggregate::Last))
             }
-            ("tofloat" | "tostring", Operand::Column(column)) if column.is_property() => {
+            ("tostring", Operand::Column(column)) if column.is_property() => {
                 Operand::Column(column)
             }
+            ("tofloat", Operand::Column(column)) if column.is_property() => Operand::Float(column),
             ("todatetime", Operand::Column(column)) if column.is_time() => Operand::Column(column),
             ("todatetime", Operand::Column(column)) if column.is_property() => {
                 Operand::Moment(column)
@@ -114,7 +114,7 @@ impl Operand {
 
 fn literal(value: &ast::Value) -> Result<Operand, FilterError> {
     Ok(match value {
-        ast::Value::SingleQuotedString(text) => Operand::Text(text.clone()),
+        ast::Value::SingleQuotedString(text) => Operand::Text(unescaped(text)?),
         ast::Value::Number(text, _) => match text.parse() {
             Ok(number) => Operand::Number(number),
             Err(_) => return Err(unsupported(format!("the number {text}"))),
@@ -174,33 +174,47 @@ pub(super) fn arguments(function: &Function) -> Option<Vec<&Expr>> {
     is_plain(function).then(|| list.args.iter().map(plain).collect())?
 }
 
-/// `JSONExtractString(properties, 'plan')` and its like: the property.
-fn extracted(
-    name: &str,
-    arguments: &[&Expr],
-    scope: &Scope,
-) -> Result<Option<Operand>, FilterError> {
-    let known = ["string", "float", "int", "uint", "bool", "raw"];
-    let kind = name.strip_prefix("jsonextract").unwrap_or_default();
-    let [object, key] = arguments else {
-        return Ok(None);
-    };
-    let (Some(mut names), Some(key)) = (chain(object), text_of(key)) else {
-        return Ok(None);
-    };
-    if !known.contains(&kind) {
-        return Ok(None);
-    }
-    names.push(key);
-    let column = scope.named(&names)?;
-    Ok(column.is_property().then_some(Operand::Column(column)))
-}
-
 impl Operand {
     pub fn is_column(&self) -> bool {
         matches!(
             self,
-            Operand::Column(_) | Operand::Day(_) | Operand::Moment(_)
+            Operand::Column(_) | Operand::Day(_) | Operand::Float(_) | Operand::Moment(_)
         )
+    }
+}
+
+fn is_date(kind: &ast::DataType) -> bool {
+    matches!(
+        kind,
+        ast::DataType::Date | ast::DataType::Datetime(_) | ast::DataType::Timestamp(..)
+    )
+}
+
+/// The text that a literal stands for, by the escapes of ClickHouse: of those that it does not know the backslash stays.
+pub(super) fn unescaped(literal: &str) -> Result<String, FilterError> {
+    let mut text = String::new();
+    let mut rest = literal.chars().peekable();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '\'' if rest.peek() == Some(&'\'') => text.extend(rest.next()),
+            '\\' => match rest.next() {
+                Some('n') => text.push('\n'),
+                Some('t') => text.push('\t'),
+                Some('r') => text.push('\r'),
+                Some('b') => text.push('\u{8}'),
+                Some('f') => text.push('\u{c}'),
+                Some('a') => text.push('\u{7}'),
+                Some('v') => text.push('\u{b}'),
+                Some('0') => text.push('\0'),
+                Some(known @ ('\\' | '\'' | '"' | '`' | '/' | '=')) => text.push(known),
+                Some(other) => text.extend(['\\', other]),
+                None => text.push('\\'),
+            },
+            other => text.push(other),
+        }
+    }
+    match text.contains('\0') {
+        false => Ok(text),
+        true => Err(unsupported("the character NUL, which no stored text has,")),
     }
 }

@@ -16,6 +16,15 @@ use crate::window::Moment;
 
 /// Whom a query chooses.
 pub(super) fn query(query: &Query, planner: &mut Planner) -> Result<Tree, FilterError> {
+    chosen(query, false, planner)
+}
+
+/// Whom a subquery of IN chooses, which shows the person and nothing else.
+pub(super) fn people(query: &Query, planner: &mut Planner) -> Result<Tree, FilterError> {
+    chosen(query, true, planner)
+}
+
+fn chosen(query: &Query, alone: bool, planner: &mut Planner) -> Result<Tree, FilterError> {
     for (present, what) in [
         (query.with.is_some(), "WITH"),
         (
@@ -32,13 +41,13 @@ pub(super) fn query(query: &Query, planner: &mut Planner) -> Result<Tree, Filter
         }
     }
     // An order means nothing to a set.
-    set(&query.body, planner)
+    set(&query.body, alone, planner)
 }
 
-fn set(body: &SetExpr, planner: &mut Planner) -> Result<Tree, FilterError> {
+fn set(body: &SetExpr, alone: bool, planner: &mut Planner) -> Result<Tree, FilterError> {
     match body {
-        SetExpr::Select(one) => select(one, planner),
-        SetExpr::Query(inner) => query(inner, planner),
+        SetExpr::Select(one) => select(one, alone, planner),
+        SetExpr::Query(inner) => chosen(inner, alone, planner),
         SetExpr::SetOperation {
             left,
             op,
@@ -53,7 +62,7 @@ fn set(body: &SetExpr, planner: &mut Planner) -> Result<Tree, FilterError> {
             if !plain && !union_all {
                 return Err(unsupported(format!("{op} {set_quantifier}")));
             }
-            let (left, right) = (set(left, planner)?, set(right, planner)?);
+            let (left, right) = (set(left, alone, planner)?, set(right, alone, planner)?);
             Ok(match op {
                 SetOperator::Union => Tree::Or(vec![left, right]),
                 SetOperator::Intersect => Tree::And(vec![left, right]),
@@ -66,11 +75,14 @@ fn set(body: &SetExpr, planner: &mut Planner) -> Result<Tree, FilterError> {
     }
 }
 
-fn select(select: &Select, planner: &mut Planner) -> Result<Tree, FilterError> {
+fn select(select: &Select, alone: bool, planner: &mut Planner) -> Result<Tree, FilterError> {
     refuse_clauses(select)?;
     let scope = scope(select)?;
     let grouped = grouped(select, &scope)?;
     check_columns(select, &scope, grouped, planner.moment)?;
+    if alone {
+        check_alone(select, &scope)?;
+    }
     let reader = Reader {
         scope: &scope,
         aliases: &Aliases::default(),
@@ -265,7 +277,10 @@ fn check_columns(
             other => return Err(unsupported(format!("{other} in SELECT"))),
         };
         let column = match Operand::read(expr, scope, at)? {
-            Operand::Column(column) | Operand::Day(column) | Operand::Moment(column) => column,
+            Operand::Column(column)
+            | Operand::Day(column)
+            | Operand::Float(column)
+            | Operand::Moment(column) => column,
             _ => return Err(unsupported(format!("{expr} in SELECT"))),
         };
         if matches!(column, Column::Aggregate(_)) && !grouped {
@@ -283,6 +298,20 @@ fn check_columns(
             let sentence = format!("SELECT over {} must name person_id", scope.name);
             Err(FilterError::input(PATH, sentence))
         }
+    }
+}
+
+/// IN compares with one column, which must be the person.
+fn check_alone(select: &Select, scope: &Scope) -> Result<(), FilterError> {
+    let expr = match select.projection.as_slice() {
+        [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] => expr,
+        _ => return Err(unsupported("a subquery that shows more than the person")),
+    };
+    match scope.column(expr)? {
+        Some(Column::Person) => Ok(()),
+        _ => Err(unsupported(format!(
+            "a subquery that shows {expr}, which is not the person,"
+        ))),
     }
 }
 

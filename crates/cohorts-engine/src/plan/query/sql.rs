@@ -43,7 +43,9 @@ pub(super) fn parse(text: &str) -> Result<Query, FilterError> {
         let sentence = "the text must not hold the character NUL, which no stored text has";
         return Err(FilterError::input(PATH, sentence));
     }
-    let tokens = Tokenizer::new(&HogQl, text).tokenize_with_location();
+    // The escapes of ClickHouse are read by `operand.rs`.
+    let mut tokenizer = Tokenizer::new(&HogQl, text).with_unescape(false);
+    let tokens = tokenizer.tokenize_with_location();
     let tokens = tokens.map_err(|error| unreadable(error.to_string()))?;
     let tokens = name_cohorts(tokens)?;
     if tokens.iter().filter(|token| may_nest(token)).count() > MAX_OPERATORS {

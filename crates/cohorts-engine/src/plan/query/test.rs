@@ -104,9 +104,17 @@ pub(super) fn tested(
     };
     match column {
         Operand::Day(column) => {
-            let day = instant::day(instant()?, at)?;
+            let instant = instant()?;
+            let day = instant::day(instant, at)?;
+            let at_midnight = instant == day.start;
             let test = |comparison, instant| test(column, Asked::Instant(comparison, instant));
             Ok(match comparison {
+                // No day begins later than at its start.
+                Comparison::Equal if !at_midnight => Condition::Any(Vec::new()),
+                Comparison::Less if !at_midnight => test(Comparison::Less, day.next),
+                Comparison::GreaterOrEqual if !at_midnight => {
+                    test(Comparison::GreaterOrEqual, day.next)
+                }
                 Comparison::Equal => Condition::All(vec![
                     test(Comparison::GreaterOrEqual, day.start),
                     test(Comparison::Less, day.next),
@@ -118,6 +126,22 @@ pub(super) fn tested(
             })
         }
         Operand::Moment(column) => Ok(test(column, Asked::Instant(comparison, instant()?))),
+        Operand::Float(column) => {
+            let Operand::Number(number) = value else {
+                return Err(unsupported(
+                    "a comparison of toFloat with anything but a number",
+                ));
+            };
+            let test =
+                |comparison| test(column, Asked::Compares(comparison, number.clone().into()));
+            Ok(match comparison {
+                Comparison::Equal => Condition::All(vec![
+                    test(Comparison::GreaterOrEqual),
+                    test(Comparison::LessOrEqual),
+                ]),
+                other => test(other),
+            })
+        }
         Operand::Column(column) if column.is_time() => {
             Ok(test(column, Asked::Instant(comparison, instant()?)))
         }

@@ -99,7 +99,7 @@ fn persons_are_chosen_by_properties() {
             vec![1],
         ),
         (
-            "JSONExtractString(properties, 'plan') IN ('pro', 'free')",
+            "toString(properties.plan) IN ('pro', 'free')",
             vec![0, 1, 3],
         ),
         ("properties.plan NOT IN ('pro', 'x')", vec![1, 2]),
@@ -229,6 +229,64 @@ fn persons_are_chosen_by_their_events() {
     }
     let named = "SELECT person_id, count() AS times FROM events GROUP BY person_id HAVING times > 2 ORDER BY times DESC";
     assert_eq!(chosen(&hogql(named)), [0, 1]);
+}
+
+#[test]
+fn texts_are_written_by_the_escapes_of_clickhouse() {
+    let mut project = project();
+    for (person, text) in [r"50%", r"501", r"a\b", "it's", "x9"]
+        .iter()
+        .enumerate()
+        .take(4)
+    {
+        project.persons[person].properties = json!({"text": text});
+    }
+    for (condition, expected) in [
+        (r"properties.text LIKE '50\%'", vec![0]),
+        (r"properties.text LIKE '50\\%'", vec![0]),
+        (r"properties.text LIKE '50%'", vec![0, 1]),
+        (r"properties.text = 'a\\b'", vec![2]),
+        (r"properties.text LIKE 'a\\\\b'", vec![2]),
+        (r"properties.text = 'it\'s'", vec![3]),
+        (r"properties.text = 'it''s'", vec![3]),
+        (r"match(properties.text, '^\d+$')", vec![1]),
+        (r"match(properties.text, '^\\d+$')", vec![1]),
+        (r"match(properties.text, '^\w+$')", vec![1]),
+    ] {
+        let query = hogql(&format!("SELECT id FROM persons WHERE {condition}"));
+        let plan = plan_query(&query, &now()).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let Ok(members) = plan.evaluate(&project);
+        assert_eq!(members.iter().collect::<Vec<_>>(), expected, "{condition}");
+    }
+    let sentence = refused(&hogql(r"SELECT person_id FROM events WHERE event = 'a\0'"));
+    assert!(sentence.contains("the character NUL"), "{sentence}");
+}
+
+/// 2025-06-18 in Berlin, where now it is 17:30.
+#[test]
+fn days_are_compared_with_instants_as_midnights() {
+    for (condition, expected) in [
+        ("toDate(created_at) <= now()", vec![0, 1, 2, 3]),
+        ("toDate(created_at) < now()", vec![0, 1, 2, 3]),
+        ("toDate(created_at) > now()", vec![]),
+        ("toDate(created_at) = now()", vec![]),
+        ("toDate(created_at) = today()", vec![1]),
+        ("toDate(created_at) >= now() - INTERVAL 1 DAY", vec![1]),
+        ("toDate(created_at) > now() - INTERVAL 1 DAY", vec![1]),
+        ("toDate(created_at) >= today() - INTERVAL 1 DAY", vec![1, 2]),
+        ("toDate(created_at) < '2025-06-17 12:00:00'", vec![0, 2, 3]),
+        ("toDate(created_at) != now()", vec![0, 1, 2, 3]),
+        (
+            "created_at >= toDate('2025-03-18') - INTERVAL 1 QUARTER",
+            vec![0, 1, 2],
+        ),
+        ("created_at >= DATE '2025-06-18'", vec![1]),
+        ("toFloat(properties.age) = 40", vec![1]),
+        ("toFloat(properties.age) != 40", vec![0, 2, 3]),
+    ] {
+        let text = format!("SELECT id FROM persons WHERE {condition}");
+        assert_eq!(chosen(&hogql(&text)), expected, "{text}");
+    }
 }
 
 #[test]
@@ -426,6 +484,30 @@ fn what_is_not_known_is_named() {
             "SELECT id FROM persons WHERE EXISTS (SELECT 1)",
             "the condition EXISTS (SELECT 1)",
         ),
+        (
+            "SELECT id FROM persons WHERE id IN (SELECT properties.invited_by FROM events)",
+            "a subquery that shows properties.invited_by, which is not the person,",
+        ),
+        (
+            "SELECT id FROM persons WHERE id IN (SELECT person_id, event FROM events)",
+            "a subquery that shows more than the person",
+        ),
+        (
+            "SELECT id FROM persons WHERE id IN (SELECT id FROM persons UNION ALL SELECT * FROM events)",
+            "a subquery that shows more than the person",
+        ),
+        (
+            "SELECT id FROM persons WHERE JSONExtractString(properties, 'plan') != ''",
+            "the function JSONExtractString(properties, 'plan')",
+        ),
+        (
+            "SELECT id FROM persons WHERE created_at > INT '2024-01-01'",
+            "INT '2024-01-01'",
+        ),
+        (
+            "SELECT id FROM persons WHERE created_at > now() - INTERVAL '-9223372036854775808' DAY",
+            "the interval INTERVAL '-9223372036854775808' DAY",
+        ),
         ("SELECT id FROM persons SAMPLE 0.1", "SAMPLE"),
     ] {
         assert_eq!(refused(&hogql(text)), in_cohort(construct), "{text}");
@@ -506,6 +588,12 @@ fn queries_have_bounds() {
             "{sentence}"
         );
     }
+    let days = vec!["'2025-01-01'"; 1_001].join(", ");
+    let sentence = refused(&select(&format!("created_at IN ({days})")));
+    assert_eq!(
+        sentence,
+        "query: a query may test 1000 things at most; a list for IN is one"
+    );
     for chain in ["IS NULL", "+ 1", "|| 'a'"] {
         let sentence = refused(&select(&format!("properties.a {}", [chain; 200].join(" "))));
         assert!(

@@ -78,6 +78,9 @@ pub fn change(
         // What is changed next builds on these members.
         row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     }
+    if row.definition.is_static && !definition.is_static {
+        cohorts::owe_nothing(conn, id)?;
+    }
     let mut upload = None;
     if let Some(named) = named {
         definition::check_takes_list(&definition)?;
@@ -92,22 +95,39 @@ pub fn change(
         calculations::next_attempt(conn, id)?;
         cohorts::cancel_calculation(conn, id)?;
     }
-    if definition.deleted || (turned_static && !queried) {
-        // There is nothing to calculate.
-    } else if definition.is_static && queried {
-        // Whom it finds is added, whatever is calculated now.
-        cohorts::request_calculation(conn, id)?;
-    } else if !definition.is_static {
+    if definition.is_static {
+        owe(conn, &row, &definition, queried)?;
+    } else if !definition.deleted {
         let mut asked = references::related(conn, project, id, &definition)?;
         asked.insert(id.0);
         cohorts::request_calculations(conn, &Vec::from_iter(asked))?;
-    } else if row.definition.deleted && row.last_calculation.is_none() {
-        // It was deleted before it was ever filled.
-        cohorts::request_snapshot(conn, id)?;
     }
     let mut changed = show::find(conn, project, id)?;
     changed.upload = upload;
     Ok(changed)
+}
+
+/// What a static cohort lacks after a change, and whether that is calculated now.
+fn owe(
+    conn: &mut Conn,
+    row: &cohorts::Cohort,
+    definition: &Definition,
+    queried: bool,
+) -> Result<(), Error> {
+    if queried {
+        // Whom it finds is added, whatever is calculated now.
+        cohorts::owe_query(conn, row.id(), definition.deleted)?;
+    } else if definition.query.is_none() && row.owes_query {
+        // A calculation under way is about the query that is gone.
+        calculations::next_attempt(conn, row.id())?;
+        cohorts::owe_no_query(conn, row.id())?;
+        if !definition.deleted {
+            cohorts::request_owed(conn, row.id())?;
+        }
+    } else if row.definition.deleted && !definition.deleted {
+        cohorts::request_owed(conn, row.id())?;
+    }
+    Ok(())
 }
 
 /// Changes the members by an upload.

@@ -76,10 +76,12 @@ pub fn create(
         if let Some(named) = &first.named {
             upload = Some(named.record(conn, caller, cohort.id(), &edit)?);
         }
+    } else if definition.is_static && definition.query.is_some() {
+        cohorts::owe_query(conn, cohort.id(), definition.deleted)?;
+    } else if definition.is_static {
+        cohorts::owe_criteria(conn, cohort.id(), definition.deleted)?;
     } else if definition.deleted {
         // It is calculated when it is restored.
-    } else if definition.is_static {
-        cohorts::request_snapshot(conn, cohort.id())?;
     } else {
         let mut asked = references::related(conn, project, cohort.id(), &definition)?;
         asked.insert(cohort.id);

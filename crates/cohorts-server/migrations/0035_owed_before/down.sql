@@ -1,0 +1,1 @@
+update cohorts set owes_criteria = false where owes_criteria;
