@@ -348,6 +348,24 @@ impl TimesBlock {
         TimesBlock { rows }
     }
 
+    /// The block with some people as they are in other rows, or not at all.
+    pub fn with_changes(
+        &self,
+        people: &RoaringBitmap,
+        now: impl IntoIterator<Item = (u32, i64)>,
+    ) -> TimesBlock {
+        let kept = self
+            .rows
+            .iter()
+            .filter(|(person, _)| !people.contains(*person));
+        TimesBlock::new(kept.copied().chain(now))
+    }
+
+    /// How much memory it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.rows.as_slice())
+    }
+
     pub(crate) fn matching<S: Source>(
         &self,
         predicate: &Predicate,

@@ -148,14 +148,15 @@ fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
     if cohort.owes_query {
         check_references(&mut conn, cohort, &plans, &now)?;
     }
-    let (members, seen) = Snapshot::read(&mut conn, project.id(), LIMIT, |snapshot| {
-        let seen = snapshot.head()?;
-        let mut members = RoaringBitmap::new();
-        for plan in &plans {
-            members |= plan.evaluate(snapshot)?;
-        }
-        Ok((members, seen))
-    })?;
+    let (members, seen) =
+        Snapshot::read(&mut conn, &store.views, project.id(), LIMIT, |snapshot| {
+            let seen = snapshot.head();
+            let mut members = RoaringBitmap::new();
+            for plan in &plans {
+                members |= plan.evaluate(snapshot)?;
+            }
+            Ok((members, seen))
+        })?;
     drop(conn);
     publish(store, cohort, members, seen)?;
     Ok(())

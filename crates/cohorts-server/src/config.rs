@@ -25,6 +25,8 @@ pub struct Config {
     pub rate_limit: Option<RateLimit>,
     /// The memory, in bytes, that events may take from when they come until they are kept.
     pub intake_memory: usize,
+    /// The memory, in bytes, that people and events may take which calculations keep at hand.
+    pub view_memory: u64,
 }
 
 /// Some twenty of the largest bodies, packed well.
@@ -41,8 +43,17 @@ impl Config {
             origin: Origin::Request,
             rate_limit: None,
             intake_memory: INTAKE_MEMORY,
+            view_memory: quarter_of_the_machine(),
         }
     }
+}
+
+/// A quarter of the memory that the service may use: the machine's, or its container's where that is less.
+fn quarter_of_the_machine() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+    limit.unwrap_or(u64::MAX).min(system.total_memory()) / 4
 }
 
 /// Where the data is.
@@ -142,6 +153,23 @@ pub struct CallersArgs {
         value_parser = BoolishValueParser::new(),
     )]
     rate_limit: bool,
+}
+
+/// What the service may take of the machine.
+#[derive(Args, Clone, Debug)]
+pub struct MemoryArgs {
+    /// How many MiB people and events may take which calculations keep at hand; a quarter of the machine's memory where
+    /// nothing is said
+    #[arg(long, value_name = "MIB", env = "COHORTS_MEMORY")]
+    memory: Option<u32>,
+}
+
+impl MemoryArgs {
+    pub fn apply(self, config: &mut Config) {
+        if let Some(memory) = self.memory {
+            config.view_memory = u64::from(memory) << 20;
+        }
+    }
 }
 
 impl CallersArgs {

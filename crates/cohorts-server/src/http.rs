@@ -90,7 +90,9 @@ async fn readyz(service: web::Data<Service>) -> HttpResponse {
 /// What the service counts, in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The counters.", body = String)))]
 async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
-    let text = service.metrics.text(service.store.connections())?;
+    let text = service
+        .metrics
+        .text(service.store.connections(), service.store.views.bytes())?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))

@@ -108,6 +108,7 @@ impl Server {
 
     fn serve(data: Data, listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
+        data.store.views.set_budget(config.view_memory);
         let metrics = Metrics::new(&data.store.statements)?;
         let (worker, waker) = match config.calculate {
             false => (None, Waker::default()),

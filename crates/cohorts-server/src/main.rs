@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs};
+use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, MemoryArgs};
 use cohorts_server::demo::{self, Size};
 use cohorts_server::import::import;
 use cohorts_server::{
@@ -30,6 +30,8 @@ enum Command {
         listen: ListenArgs,
         #[command(flatten)]
         callers: CallersArgs,
+        #[command(flatten)]
+        memory: MemoryArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -187,10 +189,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve {
             listen,
             callers,
+            memory,
             database,
         } => {
             let mut config = config(&listen, &database)?;
             callers.apply(&mut config);
+            memory.apply(&mut config);
             serve(&config)
         }
         Command::Demo {

@@ -22,6 +22,7 @@ pub struct Metrics {
     denied: IntCounterVec,
     connections: IntGauge,
     connections_in_use: IntGauge,
+    view_bytes: IntGauge,
 }
 
 impl Metrics {
@@ -86,6 +87,10 @@ impl Metrics {
                 "cohorts_database_connections_in_use",
                 "Connections to the database that are in use.",
             )?,
+            view_bytes: IntGauge::new(
+                "cohorts_view_bytes",
+                "Memory of the people and events that are kept at hand for calculations.",
+            )?,
         };
         metrics
             .registry
@@ -111,6 +116,9 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.connections_in_use.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.view_bytes.clone()))?;
         Ok(metrics)
     }
 
@@ -144,7 +152,9 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format. The pool tells its connections in use, and all of them.
-    pub fn text(&self, (in_use, open): (u32, u32)) -> anyhow::Result<String> {
+    pub fn text(&self, (in_use, open): (u32, u32), view_bytes: u64) -> anyhow::Result<String> {
+        self.view_bytes
+            .set(view_bytes.try_into().unwrap_or(i64::MAX));
         self.connections_in_use.set(i64::from(in_use));
         self.connections.set(i64::from(open));
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)

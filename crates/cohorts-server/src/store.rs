@@ -33,10 +33,13 @@ pub mod order;
 pub mod persons;
 mod pool;
 pub mod projects;
+pub mod reader;
+mod refresh;
 mod schema;
 #[cfg(test)]
 mod schema_rules;
 pub mod uploads;
+pub mod views;
 
 pub use diesel::QueryResult;
 pub use json::JsonText;
@@ -84,6 +87,7 @@ pub struct Store {
     pub numbers: Arc<persons::Numbers>,
     pub orders: Arc<order::Orders>,
     pub ids: Arc<ids::Ids>,
+    pub views: Arc<views::Views>,
     tokens: Arc<Cache<String, ProjectId>>,
     /// Whether the database can tell how much texts are like each other.
     pub similar: bool,
@@ -112,6 +116,7 @@ impl Store {
             numbers: Arc::default(),
             orders: Arc::default(),
             ids: Arc::default(),
+            views: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             similar,
             statements,

@@ -11,6 +11,7 @@ from cohorts_openapi import (
     Configuration,
     FilterGroup,
     FilterNode,
+    FilterValue,
     PatchedCohort,
     PersonLeaf,
 )
@@ -25,7 +26,7 @@ pros = CohortFilters(
             type="AND",
             values=[
                 FilterNode(
-                    PersonLeaf(type="person", key="plan", operator="exact", value="pro")
+                    PersonLeaf(type="person", key="plan", operator="exact", value=FilterValue("pro"))
                 )
             ],
         )

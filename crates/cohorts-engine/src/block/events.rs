@@ -131,16 +131,29 @@ impl EventBlock {
 
     /// The block with the events of some people under other numbers, or without them.
     pub fn renumbered(&self, owner: impl Fn(u32) -> Option<u32>) -> EventBlock {
+        let owners: Vec<Option<u32>> = self.persons.iter().map(|person| owner(*person)).collect();
         let kept: Vec<u32> = (0..self.rows() as u32)
-            .filter(|row| owner(self.persons[*row as usize]).is_some())
+            .filter(|row| owners[*row as usize].is_some())
             .collect();
-        let rows = kept.iter().filter_map(|row| {
-            let (person, time) = self.row(*row as usize);
-            Some((owner(person)?, time))
-        });
+        self.taken(&kept, |row| {
+            (owners[row].unwrap_or_default(), self.times.at(row))
+        })
+    }
+
+    /// The block without the events before an instant.
+    pub fn since(&self, oldest: i64) -> EventBlock {
+        let kept: Vec<u32> = (0..self.rows() as u32)
+            .filter(|row| self.times.at(*row as usize) >= oldest)
+            .collect();
+        self.taken(&kept, |row| self.row(row))
+    }
+
+    /// Some rows, each as it is told to be.
+    fn taken(&self, kept: &[u32], row: impl Fn(usize) -> (u32, i64)) -> EventBlock {
+        let rows = kept.iter().map(|kept| row(*kept as usize));
         let columns = self.properties.iter().map(|(key, column)| {
             let mut column = column.clone();
-            column.reorder(&kept);
+            column.reorder(kept);
             (key.clone(), column)
         });
         EventBlock::sorted(rows.collect(), columns.collect())

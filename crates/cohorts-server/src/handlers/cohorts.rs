@@ -117,10 +117,11 @@ impl CohortsApi for Service {
         let moment = moment(&caller.project, as_of.timestamp_micros())?;
         let project = caller.project.id();
         let (place, orders) = (project.place(), self.store.orders.clone());
+        let views = self.store.views.clone();
         let read = move |conn: &mut Conn| {
             let begun = Instant::now();
             let plan = plan(&filter, &moment).map_err(wrong)?;
-            Snapshot::read(conn, project, PREVIEW_LIMIT, |snapshot| {
+            Snapshot::read(conn, &views, project, PREVIEW_LIMIT, |snapshot| {
                 let (members, criteria) = plan.explain(snapshot)?;
                 let took = begun.elapsed();
                 let sample = request.body.sample;

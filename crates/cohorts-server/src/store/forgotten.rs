@@ -75,6 +75,16 @@ impl Forgotten {
         forgotten
     }
 
+    /// The same with what became of more numbers.
+    pub fn with(&self, more: &Forgotten) -> Self {
+        let mut into = self.into.clone();
+        into.extend(&more.into);
+        Self {
+            gone: &self.gone | &more.gone,
+            into,
+        }
+    }
+
     /// Whose the number is now: nobody's where the person was deleted, or was merged into somebody who was.
     pub fn owner(&self, mut number: u32) -> Option<u32> {
         while self.gone.contains(number) {

@@ -66,9 +66,9 @@ impl Service {
         let request = RequestId::current();
         actix_web::rt::spawn(request.accompany(async move {
             let failed = sender.clone();
-            let orders = store.orders.clone();
+            let own = store.clone();
             let work = move |conn: &mut Conn| {
-                asked.find(conn, &orders, |conn, found| {
+                asked.find(conn, &own, |conn, found| {
                     let mut pieces = Pieces {
                         sender,
                         made: Vec::new(),

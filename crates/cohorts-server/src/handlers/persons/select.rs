@@ -1,6 +1,6 @@
 //! Which people are asked for, and the pages of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_api::RequestHead;
@@ -17,7 +17,8 @@ use crate::handlers::Service;
 use crate::store::blocks::Snapshot;
 use crate::store::order::{Order, Orders, Standing};
 use crate::store::persons::{self, Person};
-use crate::store::{CohortId, Conn, ProjectId, cohorts, members};
+use crate::store::reader::Reader;
+use crate::store::{CohortId, Conn, ProjectId, Store, cohorts, members};
 
 const DEFAULT_LIMIT: usize = 100;
 const MOST: i64 = 10_000;
@@ -191,27 +192,44 @@ impl Selection {
     pub fn find<T>(
         &self,
         conn: &mut Conn,
+        store: &Store,
+        then: impl FnOnce(&mut Conn, Found) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Some(plan) = &self.plan else {
+            let deadline = Instant::now() + READ_LIMIT;
+            return Reader::read(conn, self.project, deadline, |reader| {
+                self.found(&reader, None, &store.orders, then)
+            });
+        };
+        Snapshot::read(conn, &store.views, self.project, READ_LIMIT, |snapshot| {
+            let meeting = plan.evaluate(snapshot)?;
+            self.found(snapshot.reader(), Some(meeting), &store.orders, then)
+        })
+    }
+
+    fn found<T>(
+        &self,
+        reader: &Reader,
+        meeting: Option<RoaringBitmap>,
         orders: &Orders,
         then: impl FnOnce(&mut Conn, Found) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let place = self.project.place();
-        Snapshot::read(conn, self.project, READ_LIMIT, |snapshot| {
-            let mut people = snapshot.ask(|conn| self.people(conn))?;
-            if let Some(plan) = &self.plan {
-                narrow(&mut people, plan.evaluate(snapshot)?);
-            }
-            if let Some(term) = &self.search {
-                let found = snapshot.ask(|conn| Ok(persons::search(conn, place, term)?))?;
-                narrow(&mut people, set(found.into_iter())?);
-            }
-            snapshot.ask_within(READ_LIMIT, |conn| {
-                let order = orders.of(conn, place)?;
-                let positions = match people {
-                    Some(people) => order.positions(&people),
-                    None => order.everyone(),
-                };
-                then(conn, Found { order, positions })
-            })
+        let mut people = reader.ask(|conn| self.people(conn))?;
+        if let Some(meeting) = meeting {
+            narrow(&mut people, meeting);
+        }
+        if let Some(term) = &self.search {
+            let found = reader.ask(|conn| Ok(persons::search(conn, place, term)?))?;
+            narrow(&mut people, set(found.into_iter())?);
+        }
+        reader.ask_within(READ_LIMIT, |conn| {
+            let order = orders.of(conn, place)?;
+            let positions = match people {
+                Some(people) => order.positions(&people),
+                None => order.everyone(),
+            };
+            then(conn, Found { order, positions })
         })
     }
 
@@ -246,9 +264,9 @@ impl Service {
     pub(super) async fn page(&self, asked: Selection, head: &RequestHead) -> Result<Answer, Error> {
         let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
         let (offset, by_cursor) = (asked.offset, asked.cursor.is_some());
-        let orders = self.store.orders.clone();
+        let store = self.store.clone();
         let read = move |conn: &mut Conn| {
-            asked.find(conn, &orders, |conn, found| {
+            asked.find(conn, &store, |conn, found| {
                 // One more tells whether there is another page.
                 let mut standings: Vec<Standing> = found.rest(&asked).take(limit + 1).collect();
                 let more = standings.len() > limit;

@@ -1,0 +1,344 @@
+//! The rows that views are made of, read under one snapshot and within a time.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder};
+use diesel::pg::PgRowByRowLoadingMode;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use roaring::RoaringBitmap;
+
+use super::forgotten::{self, Forgotten};
+use super::schema::{distinct_ids, persons};
+use super::{Conn, ProjectId, events, projects};
+use crate::error::Error;
+
+const PROPERTY: &str = "\
+    select number, (properties -> $2)::text as value from persons where place = $1 and properties ? $2";
+/// The properties come as JSON text, in the order asked for.
+const CHANGED: &str = "\
+    select number, created_at, \
+        array(select (properties -> key)::text from unnest($3) with ordinality as wanted(key, nth) order by nth) \
+            as properties \
+    from persons where place = $1 and batch > $2 limit $4";
+const EVENTS: &str = "\
+    select number, timestamp, event, \
+        array(select (properties -> key)::text from unnest($5) with ordinality as wanted(key, nth) order by nth) \
+            as properties \
+    from events \
+    where place = $1 and event = $2 and timestamp >= $3 and ($4 is null or timestamp < $4) and batch <= $6";
+const BETWEEN: &str = "\
+    select number, timestamp, event, \
+        array(select (properties -> key)::text from unnest($5) with ordinality as wanted(key, nth) order by nth) \
+            as properties \
+    from events where place = $1 and batch > $2 and batch <= $3 and event = any($4) limit $6";
+const NEXT_NAME: &str = "select min(event) as name from events where place = $1 and event > $2";
+
+#[derive(QueryableByName)]
+struct PropertyRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+#[derive(QueryableByName)]
+struct PersonRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = Array<Nullable<Text>>)]
+    properties: Vec<Option<String>>,
+}
+
+#[derive(QueryableByName)]
+struct EventRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Timestamptz)]
+    timestamp: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    event: String,
+    #[diesel(sql_type = Array<Nullable<Text>>)]
+    properties: Vec<Option<String>>,
+}
+
+#[derive(QueryableByName)]
+struct NameRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    name: Option<String>,
+}
+
+/// Somebody as a batch left them, with some properties as JSON text.
+pub struct Changed {
+    pub number: u32,
+    pub created_at: i64,
+    pub properties: Vec<Option<String>>,
+}
+
+/// An event, with some properties as JSON text.
+pub struct Happened {
+    pub number: u32,
+    pub name: String,
+    pub time: i64,
+    pub properties: Vec<Option<String>>,
+}
+
+/// Reads rows of one project under the snapshot of a connection.
+pub struct Reader<'a> {
+    conn: RefCell<&'a mut Conn>,
+    pub project: ProjectId,
+    pub deadline: Instant,
+}
+
+impl Reader<'_> {
+    /// Runs `work` on the data as it is now, until a deadline.
+    pub fn read<T>(
+        conn: &mut Conn,
+        project: ProjectId,
+        deadline: Instant,
+        work: impl FnOnce(Reader<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut transaction = conn.build_transaction().read_only().repeatable_read();
+        transaction.run(|conn| {
+            work(Reader {
+                conn: RefCell::new(conn),
+                project,
+                deadline,
+            })
+        })
+    }
+
+    /// Reads something else of the same instant, with what is left of the time.
+    pub fn ask<T>(&self, read: impl FnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, Error> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::TimedOut);
+        }
+        self.ask_within(left, read)
+    }
+
+    /// Reads something else of the same instant, with so much time for each statement.
+    pub fn ask_within<T>(
+        &self,
+        left: Duration,
+        read: impl FnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut conn = self.conn.borrow_mut();
+        diesel::sql_query("select set_config('statement_timeout', $1, true)")
+            .bind::<Text, _>(left.as_millis().max(1).to_string())
+            .execute(*conn)?;
+        read(&mut conn)
+    }
+
+    fn place(&self) -> i64 {
+        self.project.place().0
+    }
+
+    /// The last batch of the log that the snapshot holds.
+    pub fn head(&self) -> Result<i64, Error> {
+        self.ask(|conn| Ok(events::head(conn, self.project.place())?))
+    }
+
+    /// How many days events are kept.
+    pub fn retention(&self) -> Result<Option<i32>, Error> {
+        let project = self.ask(|conn| Ok(projects::find(conn, self.project)?))?;
+        Ok(project.and_then(|project| project.event_retention_days))
+    }
+
+    pub fn everyone(&self) -> Result<RoaringBitmap, Error> {
+        let mut everyone = RoaringBitmap::new();
+        self.ask(|conn| {
+            let own = persons::table.filter(persons::place.eq(self.place()));
+            let numbers = own
+                .select(persons::number)
+                .order(persons::number)
+                .load_iter::<i64, PgRowByRowLoadingMode>(conn)?;
+            for number in numbers {
+                everyone.insert(person(number?)?);
+            }
+            Ok(())
+        })?;
+        Ok(everyone)
+    }
+
+    pub fn forgotten_since(&self, batch: i64) -> Result<Forgotten, Error> {
+        self.ask(|conn| Ok(forgotten::since(conn, self.project.place(), batch)?))
+    }
+
+    /// When people were created whom a batch after that one wrote.
+    pub fn created_since(&self, batch: i64) -> Result<Vec<(u32, i64)>, Error> {
+        let rows: Vec<(i64, DateTime<Utc>)> = self.ask(|conn| {
+            let own = persons::table.filter(persons::place.eq(self.place()));
+            let own = own.filter(persons::batch.gt(batch));
+            Ok(own
+                .select((persons::number, persons::created_at))
+                .load(conn)?)
+        })?;
+        let rows = rows.into_iter();
+        rows.map(|(number, time)| Ok((person(number)?, time.timestamp_micros())))
+            .collect()
+    }
+
+    pub fn property(&self, key: &str) -> Result<PropertyBlock, Error> {
+        let mut block = PropertyBlockBuilder::new();
+        self.ask(|conn| {
+            let rows = diesel::sql_query(PROPERTY)
+                .bind::<BigInt, _>(self.place())
+                .bind::<Text, _>(key)
+                .load_iter::<PropertyRow, PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let row = row?;
+                block.push_raw(person(row.number)?, &row.value);
+            }
+            Ok(())
+        })?;
+        Ok(block.finish())
+    }
+
+    pub fn distinct_ids(&self) -> Result<PropertyBlock, Error> {
+        let mut block = PropertyBlockBuilder::new();
+        self.ask(|conn| {
+            let own = distinct_ids::table.filter(distinct_ids::place.eq(self.place()));
+            let rows = own
+                .select((distinct_ids::number, distinct_ids::distinct_id))
+                .load_iter::<(i64, String), PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let (number, id) = row?;
+                block.push(person(number)?, &id.into());
+            }
+            Ok(())
+        })?;
+        Ok(block.finish())
+    }
+
+    /// From one name to the next, which costs the same however many events there are.
+    pub fn event_names(&self) -> Result<Vec<String>, Error> {
+        let mut names = vec![String::new()];
+        self.ask(|conn| {
+            while let Some(last) = names.last() {
+                let next: NameRow = diesel::sql_query(NEXT_NAME)
+                    .bind::<BigInt, _>(self.place())
+                    .bind::<Text, _>(last)
+                    .get_result(conn)?;
+                match next.name {
+                    Some(name) => names.push(name),
+                    None => break,
+                }
+            }
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    /// People whom batches after that one wrote; nothing if they are more than so many.
+    pub fn changed_people(
+        &self,
+        batch: i64,
+        keys: &[String],
+        most: usize,
+    ) -> Result<Option<Vec<Changed>>, Error> {
+        let mut people = Vec::new();
+        self.ask(|conn| {
+            let rows = diesel::sql_query(CHANGED)
+                .bind::<BigInt, _>(self.place())
+                .bind::<BigInt, _>(batch)
+                .bind::<Array<Text>, _>(keys)
+                .bind::<BigInt, _>(most as i64 + 1)
+                .load_iter::<PersonRow, PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let row = row?;
+                people.push(Changed {
+                    number: person(row.number)?,
+                    created_at: row.created_at.timestamp_micros(),
+                    properties: row.properties,
+                });
+            }
+            Ok(())
+        })?;
+        Ok((people.len() <= most).then_some(people))
+    }
+
+    /// Events of some names that batches after one, up to another, wrote; nothing if they are more than so many.
+    pub fn events_between(
+        &self,
+        after: i64,
+        head: i64,
+        names: &[String],
+        properties: &[String],
+        most: usize,
+    ) -> Result<Option<Vec<Happened>>, Error> {
+        let mut events = Vec::new();
+        self.ask(|conn| {
+            let rows = diesel::sql_query(BETWEEN)
+                .bind::<BigInt, _>(self.place())
+                .bind::<BigInt, _>(after)
+                .bind::<BigInt, _>(head)
+                .bind::<Array<Text>, _>(names)
+                .bind::<Array<Text>, _>(properties)
+                .bind::<BigInt, _>(most as i64 + 1)
+                .load_iter::<EventRow, PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let row = row?;
+                events.push(Happened {
+                    number: person(row.number)?,
+                    name: row.event,
+                    time: row.timestamp.timestamp_micros(),
+                    properties: row.properties,
+                });
+            }
+            Ok(())
+        })?;
+        Ok((events.len() <= most).then_some(events))
+    }
+
+    /// The events of a name by UTC day, from a day on and before another one, under the numbers that people have now.
+    pub fn days(
+        &self,
+        name: &str,
+        (from, until): (i64, Option<i64>),
+        properties: &[String],
+        head: i64,
+        owner: impl Fn(u32) -> Option<u32>,
+    ) -> Result<BTreeMap<i64, EventBlock>, Error> {
+        let start = |day: i64| instant(day.saturating_mul(super::views::DAY));
+        let mut days: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        self.ask(|conn| {
+            let rows = diesel::sql_query(EVENTS)
+                .bind::<BigInt, _>(self.place())
+                .bind::<Text, _>(name)
+                .bind::<Timestamptz, _>(start(from))
+                .bind::<Nullable<Timestamptz>, _>(until.map(start))
+                .bind::<Array<Text>, _>(properties)
+                .bind::<BigInt, _>(head)
+                .load_iter::<EventRow, PgRowByRowLoadingMode>(conn)?;
+            for row in rows {
+                let row = row?;
+                let time = row.timestamp.timestamp_micros();
+                if let Some(person) = owner(person(row.number)?) {
+                    let day = days.entry(super::views::day_of(time));
+                    let block = day.or_insert_with(|| EventBlockBuilder::new(properties));
+                    block.push_raw(person, time, row.properties.iter().map(Option::as_deref));
+                }
+            }
+            Ok(())
+        })?;
+        let days = days.into_iter();
+        Ok(days.map(|(day, block)| (day, block.finish())).collect())
+    }
+}
+
+fn person(number: i64) -> Result<u32, Error> {
+    let number = u32::try_from(number).map_err(anyhow::Error::from)?;
+    Ok(number)
+}
+
+/// An instant of the engine's; beyond what a database can compare, its nearest end.
+fn instant(micros: i64) -> DateTime<Utc> {
+    const YEAR_ONE: i64 = -62_135_596_800_000_000;
+    DateTime::from_timestamp_micros(micros.max(YEAR_ONE)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

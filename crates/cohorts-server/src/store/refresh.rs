@@ -1,0 +1,153 @@
+//! From a view to the one after: what later batches wrote is laid upon it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cohorts_engine::{EventBlockBuilder, PropertyBlockBuilder, TimesBlock};
+use roaring::RoaringBitmap;
+
+use super::forgotten::Forgotten;
+use super::reader::Reader;
+use super::views::{Log, Shelf, View, day_of};
+use crate::error::Error;
+
+/// Beyond so many events, or people, it is better to read anew what is asked for.
+const MOST_ROWS: usize = 500_000;
+/// Changes of a property that may lie upon one another.
+const MOST_LAYERS: usize = 16;
+
+/// The view as of a later batch, or nothing where so much was written that a new one is as good.
+pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Error> {
+    let later = reader.forgotten_since(view.head)?;
+    let keys: Vec<String> = view
+        .properties
+        .all()
+        .into_iter()
+        .map(|(key, ..)| key)
+        .collect();
+    let Some(people) = reader.changed_people(view.head, &keys, MOST_ROWS)? else {
+        return Ok(None);
+    };
+    let forgotten = match later.gone.is_empty() {
+        true => Arc::clone(&view.forgotten),
+        false => Arc::new(view.forgotten.with(&later)),
+    };
+    let Some(logs) = logs(view, reader, head, &later, &forgotten)? else {
+        return Ok(None);
+    };
+    let changed: RoaringBitmap = people.iter().map(|person| person.number).collect();
+    let created_at = Shelf::default();
+    for ((), times, used) in view.created_at.all() {
+        let rows = people
+            .iter()
+            .map(|person| (person.number, person.created_at));
+        let times = times.with_changes(&(&changed | &later.gone), rows);
+        let bytes = TimesBlock::bytes(&times);
+        created_at.put((), Arc::new(times), bytes, used);
+    }
+    let properties = Shelf::default();
+    for (key, block, used) in view.properties.all() {
+        let Some(nth) = keys.iter().position(|one| *one == key) else {
+            continue;
+        };
+        let mut now = PropertyBlockBuilder::new();
+        for person in &people {
+            if let Some(value) = &person.properties[nth] {
+                now.push_raw(person.number, value);
+            }
+        }
+        let touched = &changed | &later.gone;
+        if touched.is_empty() {
+            let bytes = block.bytes();
+            properties.put(key, block, bytes, used);
+        } else if block.layers() < MOST_LAYERS {
+            let block = block.with_changes(&touched, now.finish());
+            let bytes = block.bytes();
+            properties.put(key, Arc::new(block), bytes, used);
+        }
+    }
+    let everyone = match changed.is_empty() && later.gone.is_empty() {
+        true => Arc::clone(&view.everyone),
+        false => Arc::new((&*view.everyone | &changed) - &later.gone),
+    };
+    Ok(Some(View {
+        head,
+        retention: view.retention,
+        everyone,
+        forgotten,
+        properties,
+        logs,
+        created_at,
+        distinct_ids: Shelf::default(),
+        names: Shelf::default(),
+    }))
+}
+
+/// The logs with later events, and with all events of people who are others now under their numbers.
+fn logs(
+    view: &View,
+    reader: &Reader,
+    head: i64,
+    later: &Forgotten,
+    forgotten: &Forgotten,
+) -> Result<Option<Shelf<String, Log>>, Error> {
+    let kept = view.logs.all();
+    let logs = Shelf::default();
+    if kept.is_empty() {
+        return Ok(Some(logs));
+    }
+    let names: Vec<String> = kept.iter().map(|(name, ..)| name.clone()).collect();
+    let all = kept
+        .iter()
+        .flat_map(|(_, log, _)| log.properties.iter().cloned());
+    let mut columns: Vec<String> = all.collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let Some(tail) = reader.events_between(view.head, head, &names, &columns, MOST_ROWS)? else {
+        return Ok(None);
+    };
+    let mut by_name: HashMap<&str, Vec<_>> = HashMap::new();
+    for event in &tail {
+        by_name.entry(&event.name).or_default().push(event);
+    }
+    for (name, log, used) in kept {
+        let own: Vec<usize> = (0..columns.len())
+            .filter(|nth| log.properties.contains(&columns[*nth]))
+            .collect();
+        let headings: Vec<String> = own.iter().map(|nth| columns[*nth].clone()).collect();
+        let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        for event in by_name.remove(name.as_str()).unwrap_or_default() {
+            let day = day_of(event.time);
+            let Some(person) = forgotten.owner(event.number).filter(|_| day >= log.from) else {
+                continue;
+            };
+            let block = new
+                .entry(day)
+                .or_insert_with(|| EventBlockBuilder::new(&headings));
+            let properties = own.iter().map(|nth| event.properties[*nth].as_deref());
+            block.push_raw(person, event.time, properties);
+        }
+        let mut days = log.days.clone();
+        for block in days.values_mut() {
+            if !block.people().is_disjoint(&later.gone) {
+                *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+            }
+        }
+        for (day, new) in new {
+            let new = new.finish();
+            let block = match days.get(&day) {
+                Some(block) => block.with(&new),
+                None => new,
+            };
+            days.insert(day, Arc::new(block));
+        }
+        let log = Log {
+            from: log.from,
+            properties: log.properties.clone(),
+            days,
+        };
+        let bytes = log.bytes();
+        logs.put(name, Arc::new(log), bytes, used);
+    }
+    Ok(Some(logs))
+}

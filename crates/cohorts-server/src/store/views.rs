@@ -1,0 +1,352 @@
+//! What calculations read, kept in memory: of each project a view of its people and events as of a batch of the log.
+//!
+//! A view is never changed but replaced by the one after: a snapshot that finds a view of its own batch uses it, one
+//! that finds an older view brings it up to date by what later batches wrote, and one that finds a newer view begins
+//! anew. So an answer knows of everything that was committed before it was asked for, and of nothing else. What a view
+//! has not read yet it reads when asked; under a bounded memory it forgets first what was asked for longest ago.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cohorts_engine::{EventBlock, PropertyBlock, TimesBlock};
+use roaring::RoaringBitmap;
+
+use super::Place;
+use super::forgotten::Forgotten;
+use super::reader::Reader;
+use super::refresh;
+use crate::error::Error;
+
+/// Microseconds of a day.
+pub const DAY: i64 = 86_400_000_000;
+
+/// A project's people and events as of a batch.
+pub struct View {
+    pub head: i64,
+    /// How many days events are kept: what was deleted since must not come back when more are kept again.
+    pub(super) retention: Option<i32>,
+    pub everyone: Arc<RoaringBitmap>,
+    pub(super) forgotten: Arc<Forgotten>,
+    pub(super) properties: Shelf<String, PropertyBlock>,
+    pub(super) logs: Shelf<String, Log>,
+    pub(super) created_at: Shelf<(), TimesBlock>,
+    pub(super) distinct_ids: Shelf<(), PropertyBlock>,
+    pub(super) names: Shelf<(), Vec<String>>,
+}
+
+/// The events of one name, in a block for each UTC day.
+#[derive(Default)]
+pub(super) struct Log {
+    /// The first day that was read; there may be earlier ones.
+    pub from: i64,
+    /// The columns that the blocks have.
+    pub properties: BTreeSet<String>,
+    pub days: BTreeMap<i64, Arc<EventBlock>>,
+}
+
+impl Log {
+    pub fn bytes(&self) -> usize {
+        self.days.values().map(|block| block.bytes()).sum()
+    }
+
+    fn has(&self, from: i64, properties: &[String]) -> bool {
+        let known = |property| self.properties.contains(property);
+        self.from <= from && properties.iter().all(known)
+    }
+}
+
+/// The UTC day of an instant in microseconds.
+pub fn day_of(time: i64) -> i64 {
+    time.div_euclid(DAY)
+}
+
+impl View {
+    fn new(reader: &Reader, head: i64, retention: Option<i32>) -> Result<View, Error> {
+        Ok(View {
+            head,
+            retention,
+            everyone: Arc::new(reader.everyone()?),
+            forgotten: Arc::new(reader.forgotten_since(-1)?),
+            properties: Shelf::default(),
+            logs: Shelf::default(),
+            created_at: Shelf::default(),
+            distinct_ids: Shelf::default(),
+            names: Shelf::default(),
+        })
+    }
+
+    /// The values of a property of people.
+    pub fn property(&self, reader: &Reader, key: &str) -> Result<Arc<PropertyBlock>, Error> {
+        let read = |_: Option<&_>| reader.property(key);
+        let bytes = PropertyBlock::bytes;
+        self.properties.get(key.to_owned(), |_| true, read, bytes)
+    }
+
+    /// When people were created.
+    pub fn created_at(&self, reader: &Reader) -> Result<Arc<TimesBlock>, Error> {
+        let read = |_: Option<&_>| Ok(TimesBlock::new(reader.created_since(-1)?));
+        self.created_at.get((), |_| true, read, TimesBlock::bytes)
+    }
+
+    /// The distinct ids of people.
+    pub fn distinct_ids(&self, reader: &Reader) -> Result<Arc<PropertyBlock>, Error> {
+        let read = |_: Option<&_>| reader.distinct_ids();
+        let bytes = PropertyBlock::bytes;
+        self.distinct_ids.get((), |_| true, read, bytes)
+    }
+
+    /// The names of all events.
+    pub fn names(&self, reader: &Reader) -> Result<Arc<Vec<String>>, Error> {
+        let bytes = |names: &Vec<String>| names.iter().map(String::len).sum();
+        self.names
+            .get((), |_| true, |_| reader.event_names(), bytes)
+    }
+
+    /// The days of a name's events that a range touches, with columns for these properties at least.
+    pub fn events(
+        &self,
+        reader: &Reader,
+        name: &str,
+        (from, to): (i64, i64),
+        properties: &[String],
+    ) -> Result<Vec<Arc<EventBlock>>, Error> {
+        let (first, last) = (day_of(from), day_of(to));
+        let read = |former: Option<&Log>| self.read_log(reader, name, former, first, properties);
+        let suits = |log: &Log| log.has(first, properties);
+        let log = self.logs.get(name.to_owned(), suits, read, Log::bytes)?;
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let days = log.days.range(first..=last);
+        Ok(days.map(|(_, block)| Arc::clone(block)).collect())
+    }
+
+    /// What a log lacks: earlier days, or all of it anew where it lacks columns.
+    fn read_log(
+        &self,
+        reader: &Reader,
+        name: &str,
+        former: Option<&Log>,
+        first: i64,
+        properties: &[String],
+    ) -> Result<Log, Error> {
+        let mut log = Log {
+            from: first,
+            properties: properties.iter().cloned().collect(),
+            days: BTreeMap::new(),
+        };
+        let mut until = None;
+        if let Some(former) = former {
+            log.from = log.from.min(former.from);
+            log.properties.extend(former.properties.iter().cloned());
+            if log.properties == former.properties {
+                until = Some(former.from);
+                log.days = former.days.clone();
+            }
+        }
+        let columns: Vec<String> = log.properties.iter().cloned().collect();
+        let owner = |number| self.forgotten.owner(number);
+        let span = (log.from, until);
+        for (day, block) in reader.days(name, span, &columns, self.head, owner)? {
+            log.days.insert(day, Arc::new(block));
+        }
+        Ok(log)
+    }
+}
+
+/// Values that are read when they are first asked for, one reader for each.
+pub(super) struct Shelf<K, V>(Mutex<HashMap<K, Arc<Slot<V>>>>);
+
+struct Slot<V> {
+    value: Mutex<Option<Arc<V>>>,
+    bytes: AtomicU64,
+    /// When it was last asked for, by a clock that ticks with each question.
+    used: AtomicU64,
+}
+
+static CLOCK: AtomicU64 = AtomicU64::new(0);
+
+impl<K, V> Default for Shelf<K, V> {
+    fn default() -> Self {
+        Shelf(Mutex::default())
+    }
+}
+
+impl<V> Slot<V> {
+    fn new(value: Option<Arc<V>>, bytes: u64, used: u64) -> Arc<Self> {
+        Arc::new(Slot {
+            value: Mutex::new(value),
+            bytes: AtomicU64::new(bytes),
+            used: AtomicU64::new(used),
+        })
+    }
+}
+
+/// A panic while something was read leaves it unread, which does no harm.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
+    /// The value if there is one that suits, else one that is made from it or from nothing.
+    fn get(
+        &self,
+        key: K,
+        suits: impl Fn(&V) -> bool,
+        read: impl FnOnce(Option<&V>) -> Result<V, Error>,
+        bytes: impl Fn(&V) -> usize,
+    ) -> Result<Arc<V>, Error> {
+        let slot = {
+            let mut slots = locked(&self.0);
+            Arc::clone(slots.entry(key).or_insert_with(|| Slot::new(None, 0, 0)))
+        };
+        slot.used
+            .store(CLOCK.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        let mut kept = locked(&slot.value);
+        if let Some(value) = kept.as_ref().filter(|value| suits(value)) {
+            return Ok(Arc::clone(value));
+        }
+        let value = Arc::new(read(kept.as_deref())?);
+        slot.bytes.store(bytes(&value) as u64, Ordering::Relaxed);
+        *kept = Some(Arc::clone(&value));
+        Ok(value)
+    }
+
+    /// The values that are there, less those that are being read.
+    pub fn all(&self) -> Vec<(K, Arc<V>, u64)> {
+        let slots = locked(&self.0);
+        let there = slots.iter().filter_map(|(key, slot)| {
+            let value = slot.value.try_lock().ok()?.clone()?;
+            Some((key.clone(), value, slot.used.load(Ordering::Relaxed)))
+        });
+        there.collect()
+    }
+
+    pub fn put(&self, key: K, value: Arc<V>, bytes: usize, used: u64) {
+        locked(&self.0).insert(key, Slot::new(Some(value), bytes as u64, used));
+    }
+
+    /// The memory of each value, and when it was last asked for.
+    fn weights(&self) -> Vec<(u64, u64)> {
+        let slots = locked(&self.0);
+        let weights = slots.values().map(|slot| {
+            let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+            (load(&slot.used), load(&slot.bytes))
+        });
+        weights.collect()
+    }
+
+    /// Forgets what was last asked for before a tick of the clock.
+    fn forget_before(&self, tick: u64) {
+        locked(&self.0).retain(|_, slot| slot.used.load(Ordering::Relaxed) >= tick);
+    }
+}
+
+/// The newest view of a project; whoever brings it up to date holds the lock.
+type Newest = Arc<Mutex<Option<Arc<View>>>>;
+
+/// The views of all projects.
+pub struct Views {
+    projects: Mutex<HashMap<Place, Newest>>,
+    budget: AtomicU64,
+}
+
+/// Where nothing else is said.
+const DEFAULT_BUDGET: u64 = 1 << 30;
+
+impl Default for Views {
+    fn default() -> Self {
+        Views {
+            projects: Mutex::default(),
+            budget: AtomicU64::new(DEFAULT_BUDGET),
+        }
+    }
+}
+
+impl Views {
+    /// How much memory views may take together, in bytes.
+    pub fn set_budget(&self, bytes: u64) {
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The view of what a reader's snapshot sees. Nothing if there is a later one: the reader is to begin anew.
+    pub fn of(&self, reader: &Reader) -> Result<Option<Arc<View>>, Error> {
+        let project = {
+            let mut projects = locked(&self.projects);
+            Arc::clone(projects.entry(reader.project.place()).or_default())
+        };
+        let mut kept = locked(&project);
+        let (head, retention) = (reader.head()?, reader.retention()?);
+        let former = kept.as_ref().filter(|view| view.retention == retention);
+        let view = match former {
+            Some(view) if view.head == head => return Ok(Some(Arc::clone(view))),
+            Some(view) if view.head > head => return Ok(None),
+            Some(view) => refresh::after(view, reader, head)?,
+            None => None,
+        };
+        let view = match view {
+            Some(view) => Arc::new(view),
+            None => Arc::new(View::new(reader, head, retention)?),
+        };
+        *kept = Some(Arc::clone(&view));
+        Ok(Some(view))
+    }
+
+    /// Forgets what was asked for longest ago until the rest fits into the budget.
+    pub fn trim(&self) {
+        let views = self.views();
+        let mut weights: Vec<(u64, u64)> = views.iter().flat_map(|view| view.weights()).collect();
+        let mut total: u64 = weights.iter().map(|(_, bytes)| bytes).sum();
+        let budget = self.budget.load(Ordering::Relaxed);
+        if total <= budget {
+            return;
+        }
+        weights.sort_unstable();
+        let mut tick = 0;
+        for (used, bytes) in weights {
+            if total <= budget {
+                break;
+            }
+            total -= bytes;
+            tick = used + 1;
+        }
+        views.iter().for_each(|view| view.forget_before(tick));
+    }
+
+    /// How much memory the views take, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let views = self.views();
+        let weights = views.iter().flat_map(|view| view.weights());
+        weights.map(|(_, bytes)| bytes).sum()
+    }
+
+    fn views(&self) -> Vec<Arc<View>> {
+        let projects: Vec<_> = locked(&self.projects).values().cloned().collect();
+        // One that is being brought up to date is looked at the next time.
+        let views = projects
+            .iter()
+            .filter_map(|project| project.try_lock().ok()?.clone());
+        views.collect()
+    }
+}
+
+impl View {
+    fn weights(&self) -> Vec<(u64, u64)> {
+        let mut all = self.properties.weights();
+        all.extend(self.logs.weights());
+        all.extend(self.created_at.weights());
+        all.extend(self.distinct_ids.weights());
+        all.extend(self.names.weights());
+        all
+    }
+
+    fn forget_before(&self, tick: u64) {
+        self.properties.forget_before(tick);
+        self.logs.forget_before(tick);
+        self.created_at.forget_before(tick);
+        self.distinct_ids.forget_before(tick);
+        self.names.forget_before(tick);
+    }
+}
