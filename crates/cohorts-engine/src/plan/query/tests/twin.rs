@@ -1,0 +1,303 @@
+//! Made-up queries: the plan chooses whom one look at each row chooses.
+
+use std::collections::BTreeSet;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+use super::{hogql, now};
+use crate::cases::{Event, Person, Project};
+use crate::plan_query;
+
+const HOUR: i64 = 3_600_000_000;
+
+/// A test of a row; `person.` stands before what is about the person of an event.
+#[derive(Clone, Debug)]
+enum Test {
+    Equals(Column, Value, bool),
+    Above(Column, i64),
+    Among(Column, Vec<Value>),
+    IsNull(Column),
+    StartsWith(Column, &'static str),
+    Since(i64),
+    Not(Box<Test>),
+    And(Vec<Test>),
+    Or(Vec<Test>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Column {
+    /// A property of the row itself.
+    Own(&'static str),
+    /// A property of the person, seen from an event.
+    Person(&'static str),
+    Event,
+}
+
+/// Rows of people, or of events.
+#[derive(Clone, Debug)]
+enum Query {
+    People(Test),
+    /// Events, and how many of them a person must have at least.
+    Events(Test, usize),
+    Joined(&'static str, Box<Query>, Box<Query>),
+}
+
+/// A row, of a person or of an event.
+struct Row<'a> {
+    own: &'a Value,
+    person: &'a Value,
+    event: Option<&'a str>,
+    time: i64,
+}
+
+impl Column {
+    fn sql(self) -> String {
+        match self {
+            Column::Own(key) => format!("properties.{key}"),
+            Column::Person(key) => format!("person.properties.{key}"),
+            Column::Event => "event".to_owned(),
+        }
+    }
+
+    fn of(self, row: &Row) -> Value {
+        match self {
+            Column::Own(key) => row.own[key].clone(),
+            Column::Person(key) => row.person[key].clone(),
+            Column::Event => json!(row.event),
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn literal(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), |text| format!("'{text}'"))
+}
+
+impl Test {
+    fn sql(&self, time: &str) -> String {
+        let all = |tests: &[Test], joint: &str| {
+            let tests: Vec<String> = tests
+                .iter()
+                .map(|test| format!("({})", test.sql(time)))
+                .collect();
+            tests.join(joint)
+        };
+        match self {
+            Test::Equals(column, value, true) => format!("{} = {}", column.sql(), literal(value)),
+            Test::Equals(column, value, false) => format!("{} != {}", column.sql(), literal(value)),
+            Test::Above(column, bound) => format!("{} > {bound}", column.sql()),
+            Test::Among(column, values) => {
+                let values: Vec<String> = values.iter().map(literal).collect();
+                format!("{} IN ({})", column.sql(), values.join(", "))
+            }
+            Test::IsNull(column) => format!("{} IS NULL", column.sql()),
+            Test::StartsWith(column, start) => format!("{} LIKE '{start}%'", column.sql()),
+            Test::Since(hours) => format!("{time} >= now() - INTERVAL {hours} HOUR"),
+            Test::Not(test) => format!("NOT ({})", test.sql(time)),
+            Test::And(tests) => all(tests, " AND "),
+            Test::Or(tests) => all(tests, " OR "),
+        }
+    }
+
+    fn holds(&self, row: &Row) -> bool {
+        let text = |column: &Column| {
+            Some(column.of(row))
+                .filter(|value| !value.is_null())
+                .map(|value| plain(&value))
+        };
+        match self {
+            Test::Equals(column, value, positive) => {
+                (text(column) == Some(plain(value))) == *positive
+            }
+            Test::Above(column, bound) => {
+                let number = text(column).and_then(|text| text.parse::<f64>().ok());
+                number.is_some_and(|number| number > *bound as f64)
+            }
+            Test::Among(column, values) => {
+                text(column).is_some_and(|text| values.iter().any(|value| plain(value) == text))
+            }
+            Test::IsNull(column) => text(column).is_none(),
+            Test::StartsWith(column, start) => {
+                text(column).is_some_and(|text| text.starts_with(start))
+            }
+            Test::Since(hours) => row.time >= now().now - hours * HOUR,
+            Test::Not(test) => !test.holds(row),
+            Test::And(tests) => tests.iter().all(|test| test.holds(row)),
+            Test::Or(tests) => tests.iter().any(|test| test.holds(row)),
+        }
+    }
+}
+
+impl Query {
+    fn sql(&self) -> String {
+        match self {
+            Query::People(test) => {
+                format!("SELECT id FROM persons WHERE {}", test.sql("created_at"))
+            }
+            Query::Events(test, least) => {
+                let group = match least {
+                    1 => String::new(),
+                    least => format!(" GROUP BY person_id HAVING count() >= {least}"),
+                };
+                format!(
+                    "SELECT person_id FROM events WHERE {}{group}",
+                    test.sql("timestamp")
+                )
+            }
+            Query::Joined(joint, left, right) => {
+                format!("({}) {joint} ({})", left.sql(), right.sql())
+            }
+        }
+    }
+
+    fn chosen(&self, project: &Project) -> BTreeSet<u32> {
+        let all = 0..project.persons.len() as u32;
+        match self {
+            Query::People(test) => {
+                let row = |person: u32| {
+                    let person = &project.persons[person as usize];
+                    Row {
+                        own: &person.properties,
+                        person: &person.properties,
+                        event: None,
+                        time: person.created_at,
+                    }
+                };
+                all.filter(|person| test.holds(&row(*person))).collect()
+            }
+            Query::Events(test, least) => {
+                let row = |event: &Event| {
+                    test.holds(&Row {
+                        own: &event.properties,
+                        person: &project.persons[event.person as usize].properties,
+                        event: Some(&event.name),
+                        time: event.time,
+                    })
+                };
+                let count = |person: u32| {
+                    let own = project.events.iter().filter(|event| event.person == person);
+                    own.filter(|event| row(event)).count()
+                };
+                all.filter(|person| count(*person) >= *least).collect()
+            }
+            Query::Joined(joint, left, right) => {
+                let (left, right) = (left.chosen(project), right.chosen(project));
+                match *joint {
+                    "UNION" | "UNION ALL" => &left | &right,
+                    "INTERSECT" => &left & &right,
+                    _ => &left - &right,
+                }
+            }
+        }
+    }
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    select(vec![
+        json!("a"),
+        json!("ab"),
+        json!("b"),
+        json!(1),
+        json!(7),
+        json!("7"),
+        json!(true),
+    ])
+}
+
+fn properties() -> impl Strategy<Value = Value> {
+    vec((select(vec!["p", "q"]), value()), 0..3).prop_map(|members| members.into_iter().collect())
+}
+
+fn test(columns: Vec<Column>) -> impl Strategy<Value = Test> {
+    let texts: Vec<Column> = columns.clone();
+    let numbers: Vec<Column> = columns
+        .into_iter()
+        .filter(|column| *column != Column::Event)
+        .collect();
+    let column = move || select(texts.clone());
+    let names = || select(vec![json!("a"), json!("ab"), json!("b")]);
+    let one = (select(numbers.clone()), value(), any::<bool>());
+    let leaf = prop_oneof![
+        one.prop_map(|(column, value, positive)| Test::Equals(column, value, positive)),
+        (column(), names(), any::<bool>())
+            .prop_map(|(column, value, positive)| Test::Equals(column, value, positive)),
+        (select(numbers), 0..8_i64).prop_map(|(column, bound)| Test::Above(column, bound)),
+        (column(), vec(names(), 1..3)).prop_map(|(column, values)| Test::Among(column, values)),
+        column().prop_map(Test::IsNull),
+        (column(), select(vec!["a", "b", "7"]))
+            .prop_map(|(column, start)| Test::StartsWith(column, start)),
+        (0..40_i64).prop_map(Test::Since),
+    ];
+    leaf.prop_recursive(3, 10, 3, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|test| Test::Not(Box::new(test))),
+            vec(inner.clone(), 1..3).prop_map(Test::And),
+            vec(inner, 1..3).prop_map(Test::Or),
+        ]
+    })
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let of_people = vec![Column::Own("p"), Column::Own("q")];
+    let of_events = vec![
+        Column::Own("p"),
+        Column::Own("q"),
+        Column::Person("p"),
+        Column::Event,
+    ];
+    let one = prop_oneof![
+        test(of_people).prop_map(Query::People),
+        (test(of_events), 1..4_usize).prop_map(|(test, least)| Query::Events(test, least)),
+    ];
+    one.prop_recursive(2, 4, 2, |inner| {
+        let joints = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
+        (joints, inner.clone(), inner)
+            .prop_map(|(joint, left, right)| Query::Joined(joint, Box::new(left), Box::new(right)))
+    })
+}
+
+fn project() -> impl Strategy<Value = Project> {
+    let time =
+        (0..40_i64, -1..=1_i64).prop_map(|(hours, micros)| now().now - hours * HOUR + micros);
+    let person = (properties(), time.clone()).prop_map(|(properties, created_at)| Person {
+        properties,
+        created_at,
+        ..Person::default()
+    });
+    let event = (select(vec!["a", "ab"]), 0..4_u32, time, properties());
+    let event = event.prop_map(|(name, person, time, properties)| Event {
+        name: name.to_owned(),
+        person,
+        time,
+        properties,
+    });
+    (vec(person, 4), vec(event, 0..20)).prop_map(|(persons, events)| Project {
+        persons,
+        events,
+        ..Project::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn plans_of_queries_agree_with_one_look_at_each_row((project, query) in (project(), query())) {
+        let text = query.sql();
+        let plan = plan_query(&hogql(&text), &now());
+        let plan = plan.map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
+        let Ok(members) = plan.evaluate(&project);
+        let members: BTreeSet<u32> = members.iter().collect();
+        prop_assert_eq!(members, query.chosen(&project), "{}", text);
+    }
+}
