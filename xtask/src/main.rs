@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod codegen;
 
 #[derive(Parser)]
@@ -24,16 +25,19 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Measure the service on a made-up population
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask lies in the root of the workspace");
-    let Cli {
-        task: Task::Codegen { check },
-    } = Cli::parse();
-    match codegen::run(root, check) {
+    let done = match Cli::parse().task {
+        Task::Codegen { check } => codegen::run(root, check),
+        Task::Bench(bench) => bench.run(root),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
