@@ -4,6 +4,7 @@
 mod events;
 
 use std::collections::HashMap;
+use std::{panic, thread};
 
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
@@ -249,11 +250,7 @@ impl PropertyBlock {
         predicate: &Predicate,
         meter: &Meter<S>,
     ) -> Result<RoaringBitmap, S::Error> {
-        let holds = self.values.iter().map(|value| {
-            meter.spend(predicate.work(value))?;
-            Ok(predicate.matches(value))
-        });
-        let holds = holds.collect::<Result<Vec<bool>, _>>()?;
+        let holds = answered(&self.values, predicate, meter)?;
         Ok(match &self.holders {
             Holders::Sets(sets) => {
                 let chosen = sets.iter().zip(&holds).filter(|(_, holds)| **holds);
@@ -285,6 +282,59 @@ impl PropertyBlock {
         let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
         values.sum::<usize>() + holders + self.present.serialized_size() + changed
     }
+}
+
+/// Fewer values are not worth a second thread.
+const FEW_ROWS: usize = 16_384;
+/// The work that is shared by threads before it is asked whether to go on, in units of `Meter`.
+const MOST_WORK: u64 = 4_000_000;
+
+/// Whether a predicate holds for each of the values; many are looked at by all processors.
+fn answered<S: Source>(
+    values: &[Value],
+    predicate: &Predicate,
+    meter: &Meter<S>,
+) -> Result<Vec<bool>, S::Error> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut holds = Vec::with_capacity(values.len());
+    if values.len() < FEW_ROWS || threads == 1 {
+        for value in values {
+            meter.spend(predicate.work(value))?;
+            holds.push(predicate.matches(value));
+        }
+        return Ok(holds);
+    }
+    let mut rest = values;
+    while !rest.is_empty() {
+        let mut work = 0;
+        let enough = rest.iter().position(|value| {
+            work += predicate.work(value);
+            work > MOST_WORK
+        });
+        let length = enough.map_or(rest.len(), |last| last + 1);
+        let some;
+        (some, rest) = rest.split_at(length);
+        meter.spend(work / threads as u64)?;
+        let answer = |values: &[Value]| -> Vec<bool> {
+            values
+                .iter()
+                .map(|value| predicate.matches(value))
+                .collect()
+        };
+        thread::scope(|scope| {
+            let parts = some.chunks(some.len().div_ceil(threads));
+            let parts: Vec<_> = parts
+                .map(|part| scope.spawn(move || answer(part)))
+                .collect();
+            for part in parts {
+                match part.join() {
+                    Ok(part) => holds.extend(part),
+                    Err(cause) => panic::resume_unwind(cause),
+                }
+            }
+        });
+    }
+    Ok(holds)
 }
 
 /// A bitmap of person numbers that come sorted, repeats included.

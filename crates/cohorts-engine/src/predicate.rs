@@ -2,6 +2,7 @@
 //! events alike. JSON null counts as missing throughout.
 
 mod compile;
+mod folded;
 
 use std::collections::HashSet;
 
@@ -141,9 +142,9 @@ impl Test {
         match self {
             Test::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
             Test::Holds(part) => text(stored).contains(part),
-            Test::Contains(part) => text(stored).to_lowercase().contains(part),
-            Test::StartsWith(part) => text(stored).to_lowercase().starts_with(part),
-            Test::EndsWith(part) => text(stored).to_lowercase().ends_with(part),
+            Test::Contains(part) => folded::contains(&text(stored), part),
+            Test::StartsWith(part) => folded::starts_with(&text(stored), part),
+            Test::EndsWith(part) => folded::ends_with(&text(stored), part),
             Test::Matches(pattern) => pattern.is_match(&text(stored)),
             Test::Compares(comparison, bound) => {
                 let number = Number::of(stored);

@@ -117,7 +117,8 @@ impl Service {
         filters: &Value,
         now: DateTime<Utc>,
     ) -> Result<(u64, f64)> {
-        let asked = json!({"filters": filters, "as_of": now.to_rfc3339_opts(SecondsFormat::Micros, true)});
+        let asked =
+            json!({"filters": filters, "as_of": now.to_rfc3339_opts(SecondsFormat::Micros, true)});
         let request = self.client.post(format!(
             "{}/api/projects/{project}/cohorts/preview/",
             self.url

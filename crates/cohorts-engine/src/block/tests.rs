@@ -247,3 +247,20 @@ fn events_follow_people_to_other_numbers() {
     assert_eq!(shown(&block), shown(&events(&expected)));
     assert_eq!(Vec::from_iter(block.people()), [1]);
 }
+
+#[test]
+fn many_values_are_answered_in_their_order() {
+    let source = unbounded();
+    let mut builder = PropertyBlockBuilder::new();
+    for person in 0..40_000_u32 {
+        builder.push(person, &json!(format!("p{person}")));
+    }
+    let block = builder.finish();
+    let everyone: RoaringBitmap = (0..40_000).collect();
+    for pattern in ["7$", "^p3.*9$"] {
+        let predicate = predicate("regex", json!(pattern));
+        let Ok(found) = block.matching(&predicate, &everyone, &Meter::new(&source));
+        let holds = |person: &u32| predicate.matches(&json!(format!("p{person}")));
+        assert_eq!(found, (0..40_000).filter(holds).collect(), "{pattern}");
+    }
+}
