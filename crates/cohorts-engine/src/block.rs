@@ -1,6 +1,7 @@
 //! Rows turned into columns: distinct values once, in a dictionary, and a small code per row.
 //! An operator is evaluated once per distinct value; after that only codes are compared.
 
+mod encode;
 mod events;
 
 use std::collections::HashMap;

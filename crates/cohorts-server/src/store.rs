@@ -38,6 +38,7 @@ mod refresh;
 mod schema;
 #[cfg(test)]
 mod schema_rules;
+pub mod sealed;
 pub mod uploads;
 pub mod views;
 

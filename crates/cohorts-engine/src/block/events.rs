@@ -24,7 +24,7 @@ pub struct EventBlock {
 
 /// Instants in microseconds; half as large where all are whole milliseconds of a few weeks.
 #[derive(Clone, Debug, PartialEq)]
-enum Times {
+pub(super) enum Times {
     Millis { base: i64, offsets: Vec<u32> },
     Micros(Vec<i64>),
 }
@@ -90,6 +90,14 @@ impl EventBlock {
         let columns = self.properties.values().map(Column::bytes).sum::<usize>();
         let rows = self.persons.len() * size_of::<u32>() + self.times.bytes();
         rows + self.people.serialized_size() + columns + size_of::<EventBlock>()
+    }
+
+    pub(super) fn persons(&self) -> &[u32] {
+        &self.persons
+    }
+
+    pub(super) fn times(&self) -> &Times {
+        &self.times
     }
 
     pub(crate) fn row(&self, row: usize) -> (u32, i64) {
@@ -160,7 +168,10 @@ impl EventBlock {
     }
 
     /// Sorts rows that stand in the order of the columns.
-    fn sorted(mut rows: Vec<(u32, i64)>, mut properties: HashMap<String, Column>) -> EventBlock {
+    pub(super) fn sorted(
+        mut rows: Vec<(u32, i64)>,
+        mut properties: HashMap<String, Column>,
+    ) -> EventBlock {
         if !rows.is_sorted() {
             let mut order: Vec<u32> = (0..rows.len() as u32).collect();
             order.sort_by_key(|row| rows[*row as usize]);

@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 
 use super::forgotten::{self, Forgotten};
 use super::schema::{distinct_ids, persons};
+use super::sealed::{self, Sealed};
 use super::{Conn, ProjectId, events, projects};
 use crate::error::Error;
 
@@ -79,6 +80,9 @@ pub struct Changed {
     pub created_at: i64,
     pub properties: Vec<Option<String>>,
 }
+
+/// What is kept of a name's events, by UTC day.
+type Kept = (Sealed, BTreeMap<i64, EventBlock>);
 
 /// An event, with some properties as JSON text.
 pub struct Happened {
@@ -150,7 +154,19 @@ impl Reader<'_> {
         Ok(project.and_then(|project| project.event_retention_days))
     }
 
-    pub fn everyone(&self) -> Result<RoaringBitmap, Error> {
+    /// Everybody, from what is kept of them and what came later, or from their rows.
+    pub fn everyone(&self, head: i64, most: usize) -> Result<RoaringBitmap, Error> {
+        let kept = self.ask(|conn| Ok(sealed::people(conn, self.project.place())?))?;
+        if let Some((batch, people)) = kept.filter(|(batch, _)| *batch <= head)
+            && let Some(changed) = self.changed_people(batch, &[], most)?
+        {
+            let changed: RoaringBitmap = changed.iter().map(|person| person.number).collect();
+            return Ok((people | changed) - self.forgotten_since(batch)?.gone);
+        }
+        self.everyone_by_rows()
+    }
+
+    fn everyone_by_rows(&self) -> Result<RoaringBitmap, Error> {
         let mut everyone = RoaringBitmap::new();
         self.ask(|conn| {
             let own = persons::table.filter(persons::place.eq(self.place()));
@@ -294,6 +310,19 @@ impl Reader<'_> {
             Ok(())
         })?;
         Ok((events.len() <= most).then_some(events))
+    }
+
+    /// What is kept of a name's events beside their rows, if it reaches back to a day.
+    pub fn sealed_log(&self, name: &str, from: i64) -> Result<Option<Kept>, Error> {
+        let place = self.project.place();
+        self.ask(|conn| {
+            let sealed = sealed::log(conn, place, name)?;
+            let Some(sealed) = sealed.filter(|sealed| sealed.from <= from) else {
+                return Ok(None);
+            };
+            let days = sealed::days(conn, place, name, from)?;
+            Ok(days.map(|days| (sealed, days)))
+        })
     }
 
     /// The events of a name by UTC day, from a day on and before another one, under the numbers that people have now.

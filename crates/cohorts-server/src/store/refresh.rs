@@ -1,18 +1,16 @@
 //! From a view to the one after: what later batches wrote is laid upon it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use cohorts_engine::{EventBlockBuilder, PropertyBlockBuilder, TimesBlock};
+use cohorts_engine::{PropertyBlockBuilder, TimesBlock};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
 use super::reader::Reader;
-use super::views::{Log, Shelf, View, day_of};
+use super::views::{Log, MOST_ROWS, Shelf, View};
 use crate::error::Error;
 
-/// Beyond so many events, or people, it is better to read anew what is asked for.
-const MOST_ROWS: usize = 500_000;
 /// Changes of a property that may lie upon one another.
 const MOST_LAYERS: usize = 16;
 
@@ -111,41 +109,15 @@ fn logs(
         by_name.entry(&event.name).or_default().push(event);
     }
     for (name, log, used) in kept {
-        let own: Vec<usize> = (0..columns.len())
-            .filter(|nth| log.properties.contains(&columns[*nth]))
-            .collect();
-        let headings: Vec<String> = own.iter().map(|nth| columns[*nth].clone()).collect();
-        let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
-        for event in by_name.remove(name.as_str()).unwrap_or_default() {
-            let day = day_of(event.time);
-            let Some(person) = forgotten.owner(event.number).filter(|_| day >= log.from) else {
-                continue;
-            };
-            let block = new
-                .entry(day)
-                .or_insert_with(|| EventBlockBuilder::new(&headings));
-            let properties = own.iter().map(|nth| event.properties[*nth].as_deref());
-            block.push_raw(person, event.time, properties);
-        }
-        let mut days = log.days.clone();
-        for block in days.values_mut() {
-            if !block.people().is_disjoint(&later.gone) {
-                *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
-            }
-        }
-        for (day, new) in new {
-            let new = new.finish();
-            let block = match days.get(&day) {
-                Some(block) => block.with(&new),
-                None => new,
-            };
-            days.insert(day, Arc::new(block));
-        }
-        let log = Log {
+        let mut log = Log {
             from: log.from,
             properties: log.properties.clone(),
-            days,
+            days: log.days.clone(),
+            kept: Arc::clone(&log.kept),
         };
+        log.follow(later, forgotten);
+        let own = by_name.remove(name.as_str()).unwrap_or_default();
+        log.add(&own, &columns, forgotten);
         let bytes = log.bytes();
         logs.put(name, Arc::new(log), bytes, used);
     }

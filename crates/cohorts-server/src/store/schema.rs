@@ -132,6 +132,33 @@ diesel::table! {
 }
 
 diesel::table! {
+    blocks (place, event, day) {
+        place -> Int8,
+        event -> Text,
+        day -> Int8,
+        head -> Int8,
+        data -> Bytea,
+    }
+}
+
+diesel::table! {
+    sealed_logs (place, event) {
+        place -> Int8,
+        event -> Text,
+        head -> Int8,
+        from_day -> Int8,
+    }
+}
+
+diesel::table! {
+    sealed_people (place) {
+        place -> Int8,
+        head -> Int8,
+        data -> Bytea,
+    }
+}
+
+diesel::table! {
     member_chunks (place, cohort_id, chunk, version) {
         place -> Int8,
         cohort_id -> Int8,
@@ -225,7 +252,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     key_projects,
     keys,
     log_heads,
+    blocks,
     member_chunks,
+    sealed_logs,
+    sealed_people,
     person_counters,
     persons,
     projects,

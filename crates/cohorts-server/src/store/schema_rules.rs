@@ -20,7 +20,8 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-const PERSON: [&str; 7] = [
+const PERSON: [&str; 10] = [
+    "blocks",
     "distinct_ids",
     "events",
     "forgotten_persons",
@@ -28,6 +29,8 @@ const PERSON: [&str; 7] = [
     "member_chunks",
     "person_counters",
     "persons",
+    "sealed_logs",
+    "sealed_people",
 ];
 
 #[derive(QueryableByName)]

@@ -9,18 +9,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use cohorts_engine::{EventBlock, PropertyBlock, TimesBlock};
+use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, TimesBlock};
 use roaring::RoaringBitmap;
 
-use super::Place;
 use super::forgotten::Forgotten;
-use super::reader::Reader;
-use super::refresh;
+use super::reader::{Happened, Reader};
+use super::sealed::{self, Sealed};
+use super::{Conn, Place, refresh};
 use crate::error::Error;
 
 /// Microseconds of a day.
 pub const DAY: i64 = 86_400_000_000;
+
+/// Beyond so many events, or people, it is better to read anew what is asked for.
+pub const MOST_ROWS: usize = 500_000;
+/// Fewer events of a name, or people, are read from their rows as fast as anything.
+const WORTH_SEALING: u64 = 10_000;
+/// What was written is written again so much later at the soonest.
+const SEAL_EVERY: Duration = Duration::from_secs(60);
 
 /// A project's people and events as of a batch.
 pub struct View {
@@ -44,6 +52,37 @@ pub(super) struct Log {
     /// The columns that the blocks have.
     pub properties: BTreeSet<String>,
     pub days: BTreeMap<i64, Arc<EventBlock>>,
+    /// What of it is kept beside the rows; the same for a log and those that follow it.
+    pub kept: Arc<Mutex<Kept>>,
+}
+
+/// What of a log is kept beside the rows.
+#[derive(Default)]
+pub struct Kept {
+    sealed: Option<Sealed>,
+    /// When it was last written.
+    written: Option<Instant>,
+    days: BTreeMap<i64, Arc<EventBlock>>,
+}
+
+impl Kept {
+    /// Whether it need not be written now.
+    fn is_current(&self, head: i64, from: i64) -> bool {
+        let holds = |sealed: Sealed| sealed.head >= head && sealed.from <= from;
+        let fresh = |written: Instant| written.elapsed() < SEAL_EVERY;
+        self.sealed.is_some_and(holds) || self.written.is_some_and(fresh)
+    }
+
+    /// The days that are not kept as they are.
+    fn changed<'a>(&self, log: &'a Log) -> BTreeMap<i64, &'a Arc<EventBlock>> {
+        let same = |day: &i64, block: &Arc<EventBlock>| {
+            self.days
+                .get(day)
+                .is_some_and(|kept| Arc::ptr_eq(kept, block))
+        };
+        let changed = log.days.iter().filter(|(day, block)| !same(day, block));
+        changed.map(|(day, block)| (*day, block)).collect()
+    }
 }
 
 impl Log {
@@ -57,6 +96,45 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Events of people who are others by now, under their numbers.
+    pub fn follow(&mut self, later: &Forgotten, forgotten: &Forgotten) {
+        for block in self.days.values_mut() {
+            if !block.people().is_disjoint(&later.gone) {
+                *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+            }
+        }
+    }
+
+    /// Adds later events, whose properties stand under these headings.
+    pub fn add(&mut self, events: &[&Happened], headings: &[String], forgotten: &Forgotten) {
+        let own: Vec<usize> = (0..headings.len())
+            .filter(|nth| self.properties.contains(&headings[*nth]))
+            .collect();
+        let columns: Vec<String> = own.iter().map(|nth| headings[*nth].clone()).collect();
+        let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        for event in events {
+            let day = day_of(event.time);
+            let Some(person) = forgotten.owner(event.number).filter(|_| day >= self.from) else {
+                continue;
+            };
+            let block = new
+                .entry(day)
+                .or_insert_with(|| EventBlockBuilder::new(&columns));
+            let properties = own.iter().map(|nth| event.properties[*nth].as_deref());
+            block.push_raw(person, event.time, properties);
+        }
+        for (day, new) in new {
+            let new = new.finish();
+            let block = match self.days.get(&day) {
+                Some(block) => block.with(&new),
+                None => new,
+            };
+            self.days.insert(day, Arc::new(block));
+        }
+    }
+}
+
 /// The UTC day of an instant in microseconds.
 pub fn day_of(time: i64) -> i64 {
     time.div_euclid(DAY)
@@ -67,7 +145,7 @@ impl View {
         Ok(View {
             head,
             retention,
-            everyone: Arc::new(reader.everyone()?),
+            everyone: Arc::new(reader.everyone(head, MOST_ROWS)?),
             forgotten: Arc::new(reader.forgotten_since(-1)?),
             properties: Shelf::default(),
             logs: Shelf::default(),
@@ -135,8 +213,14 @@ impl View {
         let mut log = Log {
             from: first,
             properties: properties.iter().cloned().collect(),
-            days: BTreeMap::new(),
+            ..Log::default()
         };
+        if former.is_none()
+            && properties.is_empty()
+            && let Some(log) = self.sealed_log(reader, name, first)?
+        {
+            return Ok(log);
+        }
         let mut until = None;
         if let Some(former) = former {
             log.from = log.from.min(former.from);
@@ -144,6 +228,7 @@ impl View {
             if log.properties == former.properties {
                 until = Some(former.from);
                 log.days = former.days.clone();
+                log.kept = Arc::clone(&former.kept);
             }
         }
         let columns: Vec<String> = log.properties.iter().cloned().collect();
@@ -153,6 +238,71 @@ impl View {
             log.days.insert(day, Arc::new(block));
         }
         Ok(log)
+    }
+}
+
+impl View {
+    /// A log from what is kept of it beside the rows, and what came later.
+    fn sealed_log(&self, reader: &Reader, name: &str, first: i64) -> Result<Option<Log>, Error> {
+        let Some((sealed, days)) = reader.sealed_log(name, first)? else {
+            return Ok(None);
+        };
+        if sealed.head > self.head {
+            return Ok(None);
+        }
+        let names = [name.to_owned()];
+        let Some(tail) = reader.events_between(sealed.head, self.head, &names, &[], MOST_ROWS)?
+        else {
+            return Ok(None);
+        };
+        let days = days.into_iter().map(|(day, block)| (day, Arc::new(block)));
+        let mut log = Log {
+            from: first,
+            days: days.collect(),
+            ..Log::default()
+        };
+        *locked(&log.kept) = Kept {
+            sealed: Some(sealed),
+            written: None,
+            days: log.days.clone(),
+        };
+        log.follow(&self.forgotten, &self.forgotten);
+        log.add(&tail.iter().collect::<Vec<_>>(), &[], &self.forgotten);
+        Ok(Some(log))
+    }
+
+    /// Keeps beside the rows what is not kept of the larger logs, and everybody.
+    fn seal(&self, conn: &mut Conn, place: Place) -> Result<(), Error> {
+        if self.everyone.len() >= WORTH_SEALING {
+            sealed::seal_people(conn, place, self.head, &self.everyone)?;
+        }
+        for (name, log, _) in self.logs.all() {
+            let rows: usize = log.days.values().map(|block| block.rows()).sum();
+            let mut kept = locked(&log.kept);
+            if (rows as u64) < WORTH_SEALING || kept.is_current(self.head, log.from) {
+                continue;
+            }
+            let sealed = Sealed {
+                head: self.head,
+                from: log.from,
+            };
+            let changed = kept.changed(&log);
+            let blocks = changed
+                .into_iter()
+                .map(|(day, block)| (day, &**block))
+                .collect();
+            let done = super::transaction(conn, |conn| {
+                sealed::seal_log(conn, place, &name, sealed, &blocks)
+            })?;
+            if done {
+                *kept = Kept {
+                    sealed: Some(sealed),
+                    written: Some(Instant::now()),
+                    days: log.days.clone(),
+                };
+            }
+        }
+        Ok(())
     }
 }
 
@@ -297,7 +447,8 @@ impl Views {
     /// Forgets what was asked for longest ago until the rest fits into the budget.
     pub fn trim(&self) {
         let views = self.views();
-        let mut weights: Vec<(u64, u64)> = views.iter().flat_map(|view| view.weights()).collect();
+        let mut weights: Vec<(u64, u64)> =
+            views.iter().flat_map(|(_, view)| view.weights()).collect();
         let mut total: u64 = weights.iter().map(|(_, bytes)| bytes).sum();
         let budget = self.budget.load(Ordering::Relaxed);
         if total <= budget {
@@ -312,22 +463,37 @@ impl Views {
             total -= bytes;
             tick = used + 1;
         }
-        views.iter().for_each(|view| view.forget_before(tick));
+        views.iter().for_each(|(_, view)| view.forget_before(tick));
+    }
+
+    /// Keeps beside the rows what is not kept yet, so that the next start finds it.
+    pub fn seal(&self, conn: &mut Conn) -> Result<(), Error> {
+        for (place, view) in self.views() {
+            view.seal(conn, place)?;
+        }
+        Ok(())
     }
 
     /// How much memory the views take, in bytes.
     pub fn bytes(&self) -> u64 {
         let views = self.views();
-        let weights = views.iter().flat_map(|view| view.weights());
+        let weights = views.iter().flat_map(|(_, view)| view.weights());
         weights.map(|(_, bytes)| bytes).sum()
     }
 
-    fn views(&self) -> Vec<Arc<View>> {
-        let projects: Vec<_> = locked(&self.projects).values().cloned().collect();
+    fn views(&self) -> Vec<(Place, Arc<View>)> {
+        let projects: Vec<(Place, Newest)> = {
+            let projects = locked(&self.projects);
+            projects
+                .iter()
+                .map(|(place, newest)| (*place, Arc::clone(newest)))
+                .collect()
+        };
         // One that is being brought up to date is looked at the next time.
-        let views = projects
-            .iter()
-            .filter_map(|project| project.try_lock().ok()?.clone());
+        let views = projects.iter().filter_map(|(place, newest)| {
+            let view = newest.try_lock().ok()?.clone()?;
+            Some((*place, view))
+        });
         views.collect()
     }
 }
@@ -348,5 +514,135 @@ impl View {
         self.created_at.forget_before(tick);
         self.distinct_ids.forget_before(tick);
         self.names.forget_before(tick);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cohorts_engine::{Filter, Moment, plan};
+    use diesel::prelude::*;
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::ingest::{Arrival, Item, keep};
+    use crate::postgres::{Postgres, hasty};
+    use crate::store::blocks::Snapshot;
+    use crate::store::{ProjectId, Store, projects};
+
+    fn item(event: &str, id: usize, more: &str) -> Item {
+        let text = format!(
+            r#"{{"event": "{event}", "distinct_id": "p{id}", "timestamp": "2025-06-{:02}T10:00:00Z"{more}}}"#,
+            id % 9 + 1
+        );
+        Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
+    }
+
+    /// Who did x, seen by these views.
+    fn who(store: &Store, views: &Views, project: ProjectId) -> RoaringBitmap {
+        let leaf = json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
+            "explicit_datetime": "2025-06-01T00:00:00Z"});
+        let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
+        let plan = plan(
+            &Filter::parse(&filters).unwrap(),
+            &Moment::utc(1_770_000_000_000_000),
+        )
+        .unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let limit = Duration::from_secs(60);
+        Snapshot::read(conn, views, project, limit, |snapshot| {
+            plan.evaluate(snapshot)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_is_found_after_a_start_with_all_that_came_later() {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
+        keep(&store, project, &items).unwrap();
+        let run = |conn: &mut Conn, statement: &str| {
+            assert!(
+                diesel::sql_query(statement).execute(conn).unwrap() > 0,
+                "{statement}"
+            );
+        };
+        let views = Views::default();
+        assert_eq!(who(&store, &views, project).len(), 100);
+        views.seal(conn).unwrap();
+
+        // Somebody new, somebody merged, and an event on a day that is sealed.
+        let merge = r#", "properties": {"alias": "p7"}"#;
+        keep(
+            &store,
+            project,
+            &[item("x", 500, ""), item("$merge_dangerously", 8, merge)],
+        )
+        .unwrap();
+        let fresh = |store: &Store| who(store, &Views::default(), project);
+        let found = fresh(&store);
+        assert_eq!((found.len(), &found), (100, &who(&store, &views, project)));
+        // A damaged block is none.
+        run(
+            conn,
+            "update blocks set data = overlay(data placing '\\x55'::bytea from 20) where day = (select min(day) from blocks)",
+        );
+        assert_eq!(fresh(&store), found);
+        run(conn, "delete from sealed_logs");
+        assert_eq!(fresh(&store), found);
+
+        let views = Views::default();
+        who(&store, &views, project);
+        views.seal(conn).unwrap();
+        // That it is the blocks which are read: there is nothing else.
+        run(conn, "delete from events where event = 'x'");
+        assert_eq!(fresh(&store), found);
+        run(conn, "delete from sealed_logs");
+        assert!(fresh(&store).is_empty());
+    }
+
+    #[test]
+    fn an_older_view_seals_nothing_over_a_newer_one() {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
+        keep(&store, project, &items).unwrap();
+        let (older, newer) = (Views::default(), Views::default());
+        who(&store, &older, project);
+        keep(&store, project, &[item("x", 500, "")]).unwrap();
+        let found = who(&store, &newer, project);
+        newer.seal(conn).unwrap();
+        older.seal(conn).unwrap();
+        assert_eq!(who(&store, &Views::default(), project), found);
+    }
+
+    #[test]
+    fn views_that_may_take_no_memory_answer_all_the_same() {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        keep(
+            &store,
+            project,
+            &(0..50).map(|nth| item("x", nth, "")).collect::<Vec<_>>(),
+        )
+        .unwrap();
+        let views = Views::default();
+        assert_eq!(who(&store, &views, project).len(), 50);
+        assert!(views.bytes() > 0);
+        views.set_budget(0);
+        for _ in 0..2 {
+            assert_eq!(who(&store, &views, project).len(), 50);
+            assert_eq!(views.bytes(), 0);
+        }
     }
 }

@@ -1,0 +1,3 @@
+drop table blocks;
+drop table sealed_logs;
+drop table sealed_people;

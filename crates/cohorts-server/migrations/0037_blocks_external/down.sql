@@ -1,0 +1,1 @@
+alter table blocks alter column data set storage extended;

@@ -1,0 +1,1 @@
+alter table sealed_people alter column data set storage extended;
