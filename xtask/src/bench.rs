@@ -10,7 +10,8 @@ mod service;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
@@ -32,6 +33,9 @@ pub struct Bench {
     #[arg(long)]
     json: Option<std::path::PathBuf>,
 }
+
+/// How long a service takes at most until it keeps blocks.
+const SETTLING: Duration = Duration::from_secs(25);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Preset {
@@ -67,6 +71,7 @@ impl Bench {
         let directory = root.join("target/bench").join(name);
         service::build(root)?;
         let data = Loaded::open(root, &directory, size)?;
+        data.settle(root, &directory)?;
         let mut figures = Vec::new();
         for kind in kinds::kinds() {
             // Each kind's first time is its service's first too.
@@ -184,6 +189,16 @@ impl Loaded {
         let known = json!({"events": size.events, "now": now.to_rfc3339(), "project": project, "key": key, "load_seconds": seconds});
         fs::write(&about, known.to_string())?;
         Loaded::read(&known)
+    }
+
+    /// Has the service keep blocks of what is asked for, as one that has run for a minute does.
+    fn settle(&self, root: &Path, directory: &Path) -> Result<()> {
+        let service = Service::start(root, directory)?;
+        for kind in kinds::kinds() {
+            service.preview(&self.key, self.project, &kind.filters, self.now)?;
+        }
+        thread::sleep(SETTLING);
+        Ok(())
     }
 
     fn read(known: &Value) -> Result<Loaded> {

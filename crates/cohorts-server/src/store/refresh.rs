@@ -113,6 +113,7 @@ fn logs(
             from: log.from,
             properties: log.properties.clone(),
             days: log.days.clone(),
+            watched: log.watched,
             kept: Arc::clone(&log.kept),
         };
         log.follow(later, forgotten);

@@ -70,12 +70,14 @@ pub fn days(
 }
 
 /// Keeps days of a name's events that were read or have changed, and with them that all of it is known up to a batch, in
-/// one transaction. Nothing is kept where another has sealed more.
+/// one transaction. Earlier days that are sealed already stay so, if the events since that batch are known to have
+/// `unmissed` none of them. Nothing is kept where another has sealed what this one cannot answer for.
 pub fn seal_log(
     conn: &mut Conn,
     place: Place,
     event: &str,
     sealed: Sealed,
+    unmissed: Option<i64>,
     changed: &BTreeMap<i64, &EventBlock>,
 ) -> Result<bool, Error> {
     let row = sealed_logs::table.find((place.0, event));
@@ -92,7 +94,9 @@ pub fn seal_log(
         .select((sealed_logs::head, sealed_logs::from_day))
         .for_update()
         .first(conn)?;
-    if known.0 >= sealed.head || known.1 < sealed.from {
+    let (head, from) = known;
+    let answers_for_all = from >= sealed.from || unmissed.is_some_and(|since| since <= head);
+    if head >= sealed.head || !answers_for_all {
         return Ok(false);
     }
     for (day, block) in changed {
@@ -115,7 +119,7 @@ pub fn seal_log(
     diesel::update(row)
         .set((
             sealed_logs::head.eq(sealed.head),
-            sealed_logs::from_day.eq(sealed.from),
+            sealed_logs::from_day.eq(sealed.from.min(from)),
         ))
         .execute(conn)?;
     Ok(true)

@@ -52,6 +52,8 @@ pub(super) struct Log {
     /// The columns that the blocks have.
     pub properties: BTreeSet<String>,
     pub days: BTreeMap<i64, Arc<EventBlock>>,
+    /// Since which batch all events were looked at, and whether one of them was on an earlier day.
+    pub watched: (i64, bool),
     /// What of it is kept beside the rows; the same for a log and those that follow it.
     pub kept: Arc<Mutex<Kept>>,
 }
@@ -115,6 +117,7 @@ impl Log {
         let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
         for event in events {
             let day = day_of(event.time);
+            self.watched.1 |= day < self.from;
             let Some(person) = forgotten.owner(event.number).filter(|_| day >= self.from) else {
                 continue;
             };
@@ -213,6 +216,7 @@ impl View {
         let mut log = Log {
             from: first,
             properties: properties.iter().cloned().collect(),
+            watched: (self.head, false),
             ..Log::default()
         };
         if former.is_none()
@@ -259,6 +263,7 @@ impl View {
         let mut log = Log {
             from: first,
             days: days.collect(),
+            watched: (sealed.head, false),
             ..Log::default()
         };
         *locked(&log.kept) = Kept {
@@ -291,8 +296,10 @@ impl View {
                 .into_iter()
                 .map(|(day, block)| (day, &**block))
                 .collect();
+            let (since, missed) = log.watched;
+            let unmissed = (!missed).then_some(since);
             let done = super::transaction(conn, |conn| {
-                sealed::seal_log(conn, place, &name, sealed, &blocks)
+                sealed::seal_log(conn, place, &name, sealed, unmissed, &blocks)
             })?;
             if done {
                 *kept = Kept {
@@ -540,8 +547,13 @@ mod tests {
 
     /// Who did x, seen by these views.
     fn who(store: &Store, views: &Views, project: ProjectId) -> RoaringBitmap {
+        since(store, views, project, 1)
+    }
+
+    /// Who did x since a day of June.
+    fn since(store: &Store, views: &Views, project: ProjectId, day: u32) -> RoaringBitmap {
         let leaf = json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
-            "explicit_datetime": "2025-06-01T00:00:00Z"});
+            "explicit_datetime": format!("2025-06-0{day}T00:00:00Z")});
         let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
         let plan = plan(
             &Filter::parse(&filters).unwrap(),
@@ -621,6 +633,43 @@ mod tests {
         newer.seal(conn).unwrap();
         older.seal(conn).unwrap();
         assert_eq!(who(&store, &Views::default(), project), found);
+    }
+
+    #[test]
+    fn who_knows_the_later_days_alone_seals_them_unless_earlier_ones_have_changed() {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let items: Vec<Item> = (0..27_000).map(|nth| item("x", nth % 100, "")).collect();
+        keep(&store, project, &items).unwrap();
+        let first = Views::default();
+        who(&store, &first, project);
+        first.seal(conn).unwrap();
+        let sealed = |conn: &mut Conn| sealed::log(conn, project.place(), "x").unwrap().unwrap();
+        let begun = sealed(conn);
+
+        // On the seventh of June.
+        let late = Views::default();
+        since(&store, &late, project, 5);
+        keep(&store, project, &[item("x", 501, "")]).unwrap();
+        since(&store, &late, project, 5);
+        late.seal(conn).unwrap();
+        let next = sealed(conn);
+        assert!(
+            (next.from, next.head > begun.head) == (begun.from, true),
+            "{next:?}"
+        );
+
+        // On the first and on the eighth.
+        let late = Views::default();
+        since(&store, &late, project, 5);
+        keep(&store, project, &[item("x", 504, ""), item("x", 502, "")]).unwrap();
+        since(&store, &late, project, 5);
+        late.seal(conn).unwrap();
+        assert_eq!(sealed(conn), next);
+        assert_eq!(who(&store, &Views::default(), project).len(), 103);
     }
 
     #[test]
