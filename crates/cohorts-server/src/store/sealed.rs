@@ -96,7 +96,8 @@ pub fn seal_log(
         .first(conn)?;
     let (head, from) = known;
     let answers_for_all = from >= sealed.from || unmissed.is_some_and(|since| since <= head);
-    if head >= sealed.head || !answers_for_all {
+    let is_more = head < sealed.head || (head == sealed.head && sealed.from < from);
+    if !is_more || !answers_for_all {
         return Ok(false);
     }
     for (day, block) in changed {

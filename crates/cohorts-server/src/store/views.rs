@@ -71,8 +71,10 @@ impl Kept {
     /// Whether it need not be written now.
     fn is_current(&self, head: i64, from: i64) -> bool {
         let holds = |sealed: Sealed| sealed.head >= head && sealed.from <= from;
+        let reaches = |sealed: Sealed| sealed.from <= from;
         let fresh = |written: Instant| written.elapsed() < SEAL_EVERY;
-        self.sealed.is_some_and(holds) || self.written.is_some_and(fresh)
+        self.sealed.is_some_and(holds)
+            || (self.sealed.is_some_and(reaches) && self.written.is_some_and(fresh))
     }
 
     /// The days that are not kept as they are.
@@ -219,21 +221,20 @@ impl View {
             watched: (self.head, false),
             ..Log::default()
         };
-        if former.is_none()
-            && properties.is_empty()
-            && let Some(log) = self.sealed_log(reader, name, first)?
+        if let Some(former) = former {
+            log.from = log.from.min(former.from);
+            log.properties.extend(former.properties.iter().cloned());
+        }
+        if log.properties.is_empty()
+            && let Some(log) = self.sealed_log(reader, name, log.from)?
         {
             return Ok(log);
         }
         let mut until = None;
-        if let Some(former) = former {
-            log.from = log.from.min(former.from);
-            log.properties.extend(former.properties.iter().cloned());
-            if log.properties == former.properties {
-                until = Some(former.from);
-                log.days = former.days.clone();
-                log.kept = Arc::clone(&former.kept);
-            }
+        if let Some(former) = former.filter(|former| former.properties == log.properties) {
+            until = Some(former.from);
+            log.days = former.days.clone();
+            log.kept = Arc::clone(&former.kept);
         }
         let columns: Vec<String> = log.properties.iter().cloned().collect();
         let owner = |number| self.forgotten.owner(number);
