@@ -1,5 +1,7 @@
 //! How a cohort gets its members.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Project, any_of, did, person};
@@ -247,4 +249,54 @@ fn a_preview_tells_what_each_criterion_contributes() {
         {"path": "properties.values[1].values[1].values[1]", "count": 2},
     ]);
     assert_eq!(preview["criteria"], expected);
+}
+
+/// What is kept in memory is neither behind the log nor ahead of it, whoever writes and asks at the same time.
+#[test]
+fn an_answer_knows_of_all_that_was_acknowledged_before_it_and_of_nothing_that_was_not_sent() {
+    const WRITERS: i64 = 3;
+    const EACH: i64 = 40;
+    let project = Project::new();
+    let (sent, kept) = (AtomicI64::new(0), AtomicI64::new(0));
+    let criteria = [did("seen", 7), person("plan", "exact", "pro")];
+    let count = |leaf: &Value| {
+        let answer = project.post(
+            "cohorts/preview/",
+            json!({"filters": any_of(json!([leaf]))}),
+        );
+        answer.json()["count"].as_i64().expect("a count")
+    };
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (project, sent, kept) = (&project, &sent, &kept);
+            scope.spawn(move || {
+                for nth in 0..EACH {
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    project.capture(
+                        json!([{"event": "seen", "distinct_id": format!("p{writer} {nth}"),
+                        "properties": {"$set": {"plan": "pro"}}}]),
+                    );
+                    kept.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for leaf in &criteria {
+            let (count, sent, kept) = (&count, &sent, &kept);
+            scope.spawn(move || {
+                let mut last = 0;
+                while last < WRITERS * EACH {
+                    let before = kept.load(Ordering::SeqCst);
+                    last = count(leaf);
+                    let after = sent.load(Ordering::SeqCst);
+                    assert!(
+                        (before..=after).contains(&last),
+                        "{before} <= {last} <= {after}"
+                    );
+                }
+            });
+        }
+    });
+    for leaf in &criteria {
+        assert_eq!(count(leaf), WRITERS * EACH);
+    }
 }
