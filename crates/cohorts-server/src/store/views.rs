@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, TimesBlock};
+use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
@@ -24,7 +25,7 @@ use crate::error::Error;
 pub const DAY: i64 = 86_400_000_000;
 
 /// Beyond so many events, or people, it is better to read anew what is asked for.
-pub const MOST_ROWS: usize = 500_000;
+pub const MOST_ROWS: usize = 200_000;
 /// Fewer events of a name, or people, are read from their rows as fast as anything.
 const WORTH_SEALING: u64 = 10_000;
 /// What was written is written again so much later at the soonest.
@@ -164,27 +165,35 @@ impl View {
     pub fn property(&self, reader: &Reader, key: &str) -> Result<Arc<PropertyBlock>, Error> {
         let read = |_: Option<&_>| reader.property(key);
         let bytes = PropertyBlock::bytes;
-        self.properties.get(key.to_owned(), |_| true, read, bytes)
+        self.properties
+            .get(key.to_owned(), reader.deadline, |_| true, read, bytes)
     }
 
     /// When people were created.
     pub fn created_at(&self, reader: &Reader) -> Result<Arc<TimesBlock>, Error> {
         let read = |_: Option<&_>| Ok(TimesBlock::new(reader.created_since(-1)?));
-        self.created_at.get((), |_| true, read, TimesBlock::bytes)
+        self.created_at
+            .get((), reader.deadline, |_| true, read, TimesBlock::bytes)
     }
 
     /// The distinct ids of people.
     pub fn distinct_ids(&self, reader: &Reader) -> Result<Arc<PropertyBlock>, Error> {
         let read = |_: Option<&_>| reader.distinct_ids();
         let bytes = PropertyBlock::bytes;
-        self.distinct_ids.get((), |_| true, read, bytes)
+        self.distinct_ids
+            .get((), reader.deadline, |_| true, read, bytes)
     }
 
     /// The names of all events.
     pub fn names(&self, reader: &Reader) -> Result<Arc<Vec<String>>, Error> {
         let bytes = |names: &Vec<String>| names.iter().map(String::len).sum();
-        self.names
-            .get((), |_| true, |_| reader.event_names(), bytes)
+        self.names.get(
+            (),
+            reader.deadline,
+            |_| true,
+            |_| reader.event_names(),
+            bytes,
+        )
     }
 
     /// The days of a name's events that a range touches, with columns for these properties at least.
@@ -198,7 +207,9 @@ impl View {
         let (first, last) = (day_of(from), day_of(to));
         let read = |former: Option<&Log>| self.read_log(reader, name, former, first, properties);
         let suits = |log: &Log| log.has(first, properties);
-        let log = self.logs.get(name.to_owned(), suits, read, Log::bytes)?;
+        let log = self
+            .logs
+            .get(name.to_owned(), reader.deadline, suits, read, Log::bytes)?;
         if first > last {
             return Ok(Vec::new());
         }
@@ -267,7 +278,7 @@ impl View {
             watched: (sealed.head, false),
             ..Log::default()
         };
-        *locked(&log.kept) = Kept {
+        *log.kept.lock() = Kept {
             sealed: Some(sealed),
             written: None,
             days: log.days.clone(),
@@ -284,7 +295,7 @@ impl View {
         }
         for (name, log, _) in self.logs.all() {
             let rows: usize = log.days.values().map(|block| block.rows()).sum();
-            let mut kept = locked(&log.kept);
+            let mut kept = log.kept.lock();
             if (rows as u64) < WORTH_SEALING || kept.is_current(self.head, log.from) {
                 continue;
             }
@@ -342,9 +353,9 @@ impl<V> Slot<V> {
     }
 }
 
-/// A panic while something was read leaves it unread, which does no harm.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits for whoever holds the lock until a deadline.
+fn until<T>(mutex: &Mutex<T>, deadline: Instant) -> Result<MutexGuard<'_, T>, Error> {
+    mutex.try_lock_until(deadline).ok_or(Error::TimedOut)
 }
 
 impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
@@ -352,17 +363,18 @@ impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
     fn get(
         &self,
         key: K,
+        deadline: Instant,
         suits: impl Fn(&V) -> bool,
         read: impl FnOnce(Option<&V>) -> Result<V, Error>,
         bytes: impl Fn(&V) -> usize,
     ) -> Result<Arc<V>, Error> {
         let slot = {
-            let mut slots = locked(&self.0);
+            let mut slots = self.0.lock();
             Arc::clone(slots.entry(key).or_insert_with(|| Slot::new(None, 0, 0)))
         };
         slot.used
             .store(CLOCK.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        let mut kept = locked(&slot.value);
+        let mut kept = until(&slot.value, deadline)?;
         if let Some(value) = kept.as_ref().filter(|value| suits(value)) {
             return Ok(Arc::clone(value));
         }
@@ -374,21 +386,23 @@ impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
 
     /// The values that are there, less those that are being read.
     pub fn all(&self) -> Vec<(K, Arc<V>, u64)> {
-        let slots = locked(&self.0);
+        let slots = self.0.lock();
         let there = slots.iter().filter_map(|(key, slot)| {
-            let value = slot.value.try_lock().ok()?.clone()?;
+            let value = slot.value.try_lock()?.clone()?;
             Some((key.clone(), value, slot.used.load(Ordering::Relaxed)))
         });
         there.collect()
     }
 
     pub fn put(&self, key: K, value: Arc<V>, bytes: usize, used: u64) {
-        locked(&self.0).insert(key, Slot::new(Some(value), bytes as u64, used));
+        self.0
+            .lock()
+            .insert(key, Slot::new(Some(value), bytes as u64, used));
     }
 
     /// The memory of each value, and when it was last asked for.
     fn weights(&self) -> Vec<(u64, u64)> {
-        let slots = locked(&self.0);
+        let slots = self.0.lock();
         let weights = slots.values().map(|slot| {
             let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
             (load(&slot.used), load(&slot.bytes))
@@ -398,7 +412,9 @@ impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
 
     /// Forgets what was last asked for before a tick of the clock.
     fn forget_before(&self, tick: u64) {
-        locked(&self.0).retain(|_, slot| slot.used.load(Ordering::Relaxed) >= tick);
+        self.0
+            .lock()
+            .retain(|_, slot| slot.used.load(Ordering::Relaxed) >= tick);
     }
 }
 
@@ -432,10 +448,10 @@ impl Views {
     /// The view of what a reader's snapshot sees. Nothing if there is a later one: the reader is to begin anew.
     pub fn of(&self, reader: &Reader) -> Result<Option<Arc<View>>, Error> {
         let project = {
-            let mut projects = locked(&self.projects);
+            let mut projects = self.projects.lock();
             Arc::clone(projects.entry(reader.project.place()).or_default())
         };
-        let mut kept = locked(&project);
+        let mut kept = until(&project, reader.deadline)?;
         let (head, retention) = (reader.head()?, reader.retention()?);
         let former = kept.as_ref().filter(|view| view.retention == retention);
         let view = match former {
@@ -491,7 +507,7 @@ impl Views {
 
     fn views(&self) -> Vec<(Place, Arc<View>)> {
         let projects: Vec<(Place, Newest)> = {
-            let projects = locked(&self.projects);
+            let projects = self.projects.lock();
             projects
                 .iter()
                 .map(|(place, newest)| (*place, Arc::clone(newest)))
@@ -499,7 +515,7 @@ impl Views {
         };
         // One that is being brought up to date is looked at the next time.
         let views = projects.iter().filter_map(|(place, newest)| {
-            let view = newest.try_lock().ok()?.clone()?;
+            let view = newest.try_lock()?.clone()?;
             Some((*place, view))
         });
         views.collect()
