@@ -57,17 +57,23 @@ impl Source for People {
         self.person_property("distinct_id")
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Arc<EventBlock>, Infallible> {
-        let mut block = EventBlockBuilder::new(query);
-        for nth in 0..20 {
-            let person = nth % PEOPLE;
-            let properties = query.properties.iter();
-            let properties = properties.map(|key| (key.clone(), value(nth, key)));
-            let name = query.event.as_deref().unwrap_or("$pageview");
-            let time = NOW - i64::from(nth) * 10_000_000_000;
-            block.push(person, time, name, &properties.collect());
-        }
-        Ok(Arc::new(block.finish()))
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
+        // The later block comes second.
+        let block = |range: std::ops::Range<u32>| {
+            let mut block = EventBlockBuilder::new(&query.properties);
+            for nth in range {
+                let properties = query.properties.iter();
+                let properties = properties.map(|key| (key.clone(), value(nth, key)));
+                let time = NOW - i64::from(nth) * 10_000_000_000;
+                block.push(nth % PEOPLE, time, &properties.collect());
+            }
+            Arc::new(block.finish())
+        };
+        Ok(vec![block(10..20), block(0..10)])
+    }
+
+    fn event_names(&self) -> Result<Vec<String>, Infallible> {
+        Ok(vec!["$pageview".to_owned(), "paid".to_owned()])
     }
 
     fn cohort(&self, id: i64) -> Result<Option<Reference>, Infallible> {
@@ -82,7 +88,8 @@ impl Source for People {
     }
 
     fn action(&self, id: i64) -> Result<Option<Action>, Infallible> {
-        let steps = json!([{"event": "paid"}, {"url": "shop", "properties": [{"key": "a", "value": 1}]}]);
+        let steps =
+            json!([{"event": "paid"}, {"url": "shop", "properties": [{"key": "a", "value": 1}]}]);
         Ok((id == 1).then(|| Action::parse(&steps).ok()).flatten())
     }
 }

@@ -17,7 +17,10 @@ fuzz_target!(|text: &str| {
     };
     match plan_query(&query, &now()) {
         Err(error) => {
-            assert_eq!((error.path.as_str(), error.code), ("query", "invalid_input"));
+            assert_eq!(
+                (error.path.as_str(), error.code),
+                ("query", "invalid_input")
+            );
             assert!(error.detail.starts_with("query"), "{}", error.detail);
         }
         Ok(plan) => {
