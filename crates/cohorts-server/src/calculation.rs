@@ -325,9 +325,7 @@ fn work_off(
         if let Err(cause) = sweeper.sweep(store) {
             log::warn!("old events are deleted later: {cause}");
         }
-        if let Err(cause) = store.views.seal(&mut *store.connection()?) {
-            log::warn!("blocks are kept later: {cause}");
-        }
+        store.views.seal(&mut *store.connection()?);
         *looked = Instant::now();
     }
     // The service ends between two calculations, not after all of them.

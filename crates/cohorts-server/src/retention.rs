@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use crate::error::Error;
-use crate::store::{ProjectId, Store, events, projects, sealed, views};
+use crate::store::{ProjectId, Store, events, projects};
 
 /// Events of one commit, and of one sweep over a project.
 const STEP: i64 = 10_000;
@@ -39,8 +39,6 @@ impl Sweeper {
                     break;
                 }
             }
-            let day = views::day_of(oldest.timestamp_micros());
-            sealed::forget_before(conn, project.id().place(), day)?;
             if deleted > 0 {
                 log::info!("project {}: {deleted} old events deleted", project.id);
             }

@@ -25,9 +25,9 @@ pub(super) fn persons<S: Source>(
         Behavior::Counted(range, count) => counted(&events, &own, *range, *count)?,
         Behavior::FirstTime(range) => {
             let unfiltered = Selector::resolve(source, target, false, at)?;
-            let found = events.any(&own, *range)?;
+            // What reaches back furthest is asked for first, so that a source reads it once.
             let earlier = events.any(&unfiltered, before(range))?;
-            let found = found - earlier;
+            let found = events.any(&own, *range)? - earlier;
             if target.filters.is_empty() {
                 return Ok(found);
             }
@@ -50,7 +50,7 @@ pub(super) fn persons<S: Source>(
             min_periods,
         } => {
             let mut tally = Tally::default();
-            for period in starts.windows(2) {
+            for period in starts.windows(2).rev() {
                 let range = Range {
                     from: Some(period[1]),
                     to: period[0] - 1,
@@ -63,7 +63,7 @@ pub(super) fn persons<S: Source>(
             events.any(&own, *outer)? - events.any(&own, *inner)?
         }
         Behavior::Restarted { recent, pause } => {
-            let returned = events.any(&own, *recent)? & events.any(&own, before(recent))?;
+            let returned = events.any(&own, before(recent))? & events.any(&own, *recent)?;
             returned - events.any(&own, *pause)?
         }
     })

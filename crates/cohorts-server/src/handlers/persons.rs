@@ -13,7 +13,7 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
 use crate::store::{self, CohortId, Conn, Place, ProjectId};
-use crate::store::{cohorts, events, forgotten, members, persons, projects};
+use crate::store::{cohorts, events, forgotten, members, persons, projects, sealed};
 
 mod export;
 mod select;
@@ -160,6 +160,7 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
         merged.retain(|number| !known.contains(number));
         events::delete_of(conn, place, &merged, 0)?;
         persons::delete(conn, place, person.number)?;
+        sealed::forget(conn, place)?;
         Ok(forgotten::record(conn, place, person.number, batch)?)
     })
 }

@@ -51,9 +51,9 @@ impl<'a> Snapshot<'a> {
                 };
                 let work = work.take();
                 work.map(|work| work(&snapshot)).transpose()
-            })?;
-            if let Some(done) = done {
-                views.trim();
+            });
+            views.trim();
+            if let Some(done) = done? {
                 return Ok(done);
             }
         }

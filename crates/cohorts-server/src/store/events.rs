@@ -35,6 +35,32 @@ pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> QueryResult<usize> {
         .execute(conn)
 }
 
+/// How many events batches after one, up to another, wrote, but no more than `most`.
+pub fn count_between(
+    conn: &mut Conn,
+    place: Place,
+    (after, head): (i64, i64),
+    most: i64,
+) -> QueryResult<i64> {
+    let row: CountRow = diesel::sql_query(BETWEEN)
+        .bind::<sql_types::BigInt, _>(place.0)
+        .bind::<sql_types::BigInt, _>(after)
+        .bind::<sql_types::BigInt, _>(head)
+        .bind::<sql_types::BigInt, _>(most)
+        .get_result(conn)?;
+    Ok(row.count)
+}
+
+const BETWEEN: &str = "\
+    select count(*) as count from ( \
+        select from events where place = $1 and batch > $2 and batch <= $3 limit $4) e";
+
+#[derive(QueryableByName)]
+struct CountRow {
+    #[diesel(sql_type = sql_types::BigInt)]
+    count: i64,
+}
+
 /// Neighbouring uuids that are looked for by their range first: new ones are mostly later than all there are.
 const RANGE: usize = 256;
 const IN_RANGES: &str = "\

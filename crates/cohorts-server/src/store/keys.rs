@@ -115,7 +115,15 @@ impl QueryId for ByHash<'_> {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-type ProjectRow = (BigInt, Text, Text, Text, Timestamptz, Nullable<Integer>);
+type ProjectRow = (
+    BigInt,
+    Text,
+    Text,
+    Text,
+    Timestamptz,
+    Nullable<Integer>,
+    BigInt,
+);
 
 impl Query for ByHash<'_> {
     type SqlType = (
@@ -133,7 +141,7 @@ impl QueryFragment<Pg> for ByHash<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "select k.id, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
-                p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days \
+                p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days, p.retention_changes \
              from keys k join teammates t on t.id = k.teammate_id \
              cross join lateral (select case when k.every_project then null else \
                 array(select kp.project_id from key_projects kp where kp.key_id = k.id order by 1) end as ids) r \

@@ -4,7 +4,7 @@ use chrono::{DateTime, Days, Utc};
 use diesel::prelude::*;
 
 use super::schema::projects;
-use super::{Conn, ProjectId};
+use super::{Conn, ProjectId, sealed};
 
 /// A row of `projects`.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -18,6 +18,8 @@ pub struct Project {
     pub created_at: DateTime<Utc>,
     /// Events that happened longer ago are deleted; all are kept where it is absent.
     pub event_retention_days: Option<i32>,
+    /// How often that was changed.
+    pub retention_changes: i64,
 }
 
 impl Project {
@@ -46,10 +48,17 @@ pub fn create(conn: &mut Conn, name: &str, time_zone: &str, token: &str) -> Quer
 
 /// Sets how long events are kept, or that all are; tells whether there is such a project.
 pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> QueryResult<bool> {
-    let changed = diesel::update(projects::table.find(id.0))
-        .set(projects::event_retention_days.eq(days))
-        .execute(conn)?;
-    Ok(changed == 1)
+    conn.transaction(|conn| {
+        let changed = diesel::update(projects::table.find(id.0))
+            .set((
+                projects::event_retention_days.eq(days),
+                projects::retention_changes.eq(projects::retention_changes + 1),
+            ))
+            .execute(conn)?;
+        // Blocks may hold events that were, or will be, deleted.
+        sealed::forget(conn, id.place())?;
+        Ok(changed == 1)
+    })
 }
 
 /// The projects of which not all events are kept.

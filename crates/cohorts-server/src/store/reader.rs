@@ -37,7 +37,7 @@ const BETWEEN: &str = "\
         array(select (properties -> key)::text from unnest($5) with ordinality as wanted(key, nth) order by nth) \
             as properties \
     from (select * from events where place = $1 and batch > $2 and batch <= $3 offset 0) e \
-    where event = any($4) limit $6";
+    where event = any($4)";
 const NEXT_NAME: &str = "select min(event) as name from events where place = $1 and event > $2";
 
 #[derive(QueryableByName)]
@@ -82,6 +82,9 @@ pub struct Changed {
     pub created_at: i64,
     pub properties: Vec<Option<String>>,
 }
+
+/// How many days events are kept, and how often that was changed.
+pub type Retention = (Option<i32>, i64);
 
 /// What is kept of a name's events, by UTC day.
 type Kept = (Sealed, BTreeMap<i64, EventBlock>);
@@ -150,10 +153,11 @@ impl Reader<'_> {
         self.ask(|conn| Ok(events::head(conn, self.project.place())?))
     }
 
-    /// How many days events are kept.
-    pub fn retention(&self) -> Result<Option<i32>, Error> {
+    /// How many days events are kept, and how often that was changed.
+    pub fn retention(&self) -> Result<Retention, Error> {
         let project = self.ask(|conn| Ok(projects::find(conn, self.project)?))?;
-        Ok(project.and_then(|project| project.event_retention_days))
+        let project = project.ok_or(Error::ProjectNotFound)?;
+        Ok((project.event_retention_days, project.retention_changes))
     }
 
     /// Everybody, from what is kept of them and what came later, or from their rows.
@@ -281,7 +285,7 @@ impl Reader<'_> {
         Ok((people.len() <= most).then_some(people))
     }
 
-    /// Events of some names that batches after one, up to another, wrote; nothing if they are more than so many.
+    /// Events of some names that batches after one, up to another, wrote; nothing if all of these are more than so many.
     pub fn events_between(
         &self,
         after: i64,
@@ -294,6 +298,9 @@ impl Reader<'_> {
         if after == head {
             return Ok(Some(events));
         }
+        if self.count_between(after, head, most)? > most as i64 {
+            return Ok(None);
+        }
         self.ask(|conn| {
             let rows = diesel::sql_query(BETWEEN)
                 .bind::<BigInt, _>(self.place())
@@ -301,7 +308,6 @@ impl Reader<'_> {
                 .bind::<BigInt, _>(head)
                 .bind::<Array<Text>, _>(names)
                 .bind::<Array<Text>, _>(properties)
-                .bind::<BigInt, _>(most as i64 + 1)
                 .load_iter::<EventRow, PgRowByRowLoadingMode>(conn)?;
             for row in rows {
                 let row = row?;
@@ -314,7 +320,20 @@ impl Reader<'_> {
             }
             Ok(())
         })?;
-        Ok((events.len() <= most).then_some(events))
+        Ok(Some(events))
+    }
+
+    /// How many events batches after one, up to another, wrote, or one more than so many.
+    fn count_between(&self, after: i64, head: i64, most: usize) -> Result<i64, Error> {
+        let place = self.project.place();
+        self.ask(|conn| {
+            Ok(events::count_between(
+                conn,
+                place,
+                (after, head),
+                most as i64 + 1,
+            )?)
+        })
     }
 
     /// What is kept of a name's events beside their rows, if it reaches back to a day.

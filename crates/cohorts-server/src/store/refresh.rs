@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
 use super::reader::Reader;
-use super::views::{Log, MOST_ROWS, Shelf, View};
+use super::views::{Log, Logs, MOST_ROWS, Shelf, View};
 use crate::error::Error;
 
 /// Changes of a property that may lie upon one another.
@@ -88,16 +88,16 @@ fn logs(
     head: i64,
     later: &Forgotten,
     forgotten: &Forgotten,
-) -> Result<Option<Shelf<String, Log>>, Error> {
+) -> Result<Option<Logs>, Error> {
     let kept = view.logs.all();
     let logs = Shelf::default();
     if kept.is_empty() {
         return Ok(Some(logs));
     }
-    let names: Vec<String> = kept.iter().map(|(name, ..)| name.clone()).collect();
-    let all = kept
-        .iter()
-        .flat_map(|(_, log, _)| log.properties.iter().cloned());
+    let mut names: Vec<String> = kept.iter().map(|((name, _), ..)| name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let all = kept.iter().flat_map(|((_, columns), ..)| columns.clone());
     let mut columns: Vec<String> = all.collect();
     columns.sort_unstable();
     columns.dedup();
@@ -108,19 +108,18 @@ fn logs(
     for event in &tail {
         by_name.entry(&event.name).or_default().push(event);
     }
-    for (name, log, used) in kept {
+    for ((name, own_columns), log, used) in kept {
         let mut log = Log {
             from: log.from,
-            properties: log.properties.clone(),
             days: log.days.clone(),
             watched: log.watched,
             kept: Arc::clone(&log.kept),
         };
         log.follow(later, forgotten);
-        let own = by_name.remove(name.as_str()).unwrap_or_default();
-        log.add(&own, &columns, forgotten);
+        let own = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        log.add(own, &columns, &own_columns, forgotten);
         let bytes = log.bytes();
-        logs.put(name, Arc::new(log), bytes, used);
+        logs.put((name, own_columns), Arc::new(log), bytes, used);
     }
     Ok(Some(logs))
 }

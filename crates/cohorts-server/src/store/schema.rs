@@ -195,6 +195,7 @@ diesel::table! {
         token -> Text,
         created_at -> Timestamptz,
         event_retention_days -> Nullable<Int4>,
+        retention_changes -> Int8,
     }
 }
 

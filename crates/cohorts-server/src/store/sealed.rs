@@ -8,7 +8,6 @@ use std::io::{Read, Write};
 
 use cohorts_engine::EventBlock;
 use diesel::prelude::*;
-use diesel::upsert::excluded;
 use roaring::RoaringBitmap;
 
 use super::schema::{blocks, sealed_logs, sealed_people};
@@ -69,51 +68,68 @@ pub fn days(
     Ok(Some(days))
 }
 
-/// Keeps days of a name's events that were read or have changed, and with them that all of it is known up to a batch, in
-/// one transaction. Earlier days that are sealed already stay so, if the events since that batch are known to have
-/// `unmissed` none of them. Nothing is kept where another has sealed what this one cannot answer for.
-pub fn seal_log(
-    conn: &mut Conn,
-    place: Place,
-    event: &str,
-    sealed: Sealed,
-    unmissed: Option<i64>,
-    changed: &BTreeMap<i64, &EventBlock>,
-) -> Result<bool, Error> {
-    let row = sealed_logs::table.find((place.0, event));
+/// What a process knows of a name's events and wants to keep.
+pub struct Seal<'a> {
+    pub event: &'a str,
+    pub sealed: Sealed,
+    /// The batch since which no event was on a day before those, if that is so.
+    pub unmissed: Option<i64>,
+    /// What the process knows to be kept; where that is nothing, its days are all of them.
+    pub kept: Option<Sealed>,
+    /// Packed days that are not kept as they are.
+    pub days: &'a [(i64, Vec<u8>)],
+}
+
+/// What became of a seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Another has sealed what this one cannot answer for.
+    Refused,
+    /// It is not kept any longer what the process takes to be kept: all days are to be written.
+    Stale,
+}
+
+/// Keeps days of a name's events, and that all of them are known up to a batch, in the transaction that it runs in.
+/// Earlier days that are kept already stay so where the seal has missed none of their events.
+pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outcome> {
+    let row = sealed_logs::table.find((place.0, seal.event));
     diesel::insert_into(sealed_logs::table)
         .values((
             sealed_logs::place.eq(place.0),
-            sealed_logs::event.eq(event),
+            sealed_logs::event.eq(seal.event),
             sealed_logs::head.eq(NOTHING),
             sealed_logs::from_day.eq(i64::MAX),
         ))
         .on_conflict_do_nothing()
         .execute(conn)?;
-    let known: (i64, i64) = row
+    let (head, from): (i64, i64) = row
         .select((sealed_logs::head, sealed_logs::from_day))
         .for_update()
         .first(conn)?;
-    let (head, from) = known;
-    let answers_for_all = from >= sealed.from || unmissed.is_some_and(|since| since <= head);
+    if seal.kept.is_some_and(|kept| kept != Sealed { head, from }) {
+        return Ok(Outcome::Stale);
+    }
+    let sealed = seal.sealed;
+    let answers_for_all = from >= sealed.from || seal.unmissed.is_some_and(|since| since <= head);
     let is_more = head < sealed.head || (head == sealed.head && sealed.from < from);
     if !is_more || !answers_for_all {
-        return Ok(false);
+        return Ok(Outcome::Refused);
     }
-    for (day, block) in changed {
+    let own = blocks::table.filter(blocks::place.eq(place.0).and(blocks::event.eq(seal.event)));
+    let written: Vec<i64> = seal.days.iter().map(|(day, _)| *day).collect();
+    match seal.kept {
+        None => diesel::delete(own.filter(blocks::day.ge(sealed.from))).execute(conn)?,
+        Some(_) => diesel::delete(own.filter(blocks::day.eq_any(written))).execute(conn)?,
+    };
+    for (day, data) in seal.days {
         diesel::insert_into(blocks::table)
             .values((
                 blocks::place.eq(place.0),
-                blocks::event.eq(event),
+                blocks::event.eq(seal.event),
                 blocks::day.eq(day),
                 blocks::head.eq(sealed.head),
-                blocks::data.eq(packed(&block.encode())?),
-            ))
-            .on_conflict((blocks::place, blocks::event, blocks::day))
-            .do_update()
-            .set((
-                blocks::head.eq(excluded(blocks::head)),
-                blocks::data.eq(excluded(blocks::data)),
+                blocks::data.eq(data),
             ))
             .execute(conn)?;
     }
@@ -123,7 +139,7 @@ pub fn seal_log(
             sealed_logs::from_day.eq(sealed.from.min(from)),
         ))
         .execute(conn)?;
-    Ok(true)
+    Ok(Outcome::Done)
 }
 
 /// Everybody, and as of which batch; nothing where it is missing or damaged.
@@ -150,6 +166,14 @@ pub fn seal_people(
     head: i64,
     people: &RoaringBitmap,
 ) -> Result<(), Error> {
+    let kept: Option<i64> = sealed_people::table
+        .find(place.0)
+        .select(sealed_people::head)
+        .first(conn)
+        .optional()?;
+    if kept.is_some_and(|kept| kept >= head) {
+        return Ok(());
+    }
     let mut bytes = Vec::new();
     people
         .serialize_into(&mut bytes)
@@ -175,10 +199,17 @@ pub fn seal_people(
     Ok(())
 }
 
-/// Forgets the days before one, whose events are not kept any longer.
-pub fn forget_before(conn: &mut Conn, place: Place, day: i64) -> QueryResult<usize> {
-    let old = blocks::table.filter(blocks::place.eq(place.0).and(blocks::day.lt(day)));
-    diesel::delete(old).execute(conn)
+/// Forgets all that is kept of a place, as it is about events that are deleted.
+pub fn forget(conn: &mut Conn, place: Place) -> QueryResult<()> {
+    diesel::delete(sealed_logs::table.filter(sealed_logs::place.eq(place.0))).execute(conn)?;
+    diesel::delete(blocks::table.filter(blocks::place.eq(place.0))).execute(conn)?;
+    diesel::delete(sealed_people::table.filter(sealed_people::place.eq(place.0))).execute(conn)?;
+    Ok(())
+}
+
+/// A block as it is kept.
+pub fn pack(block: &EventBlock) -> Result<Vec<u8>, Error> {
+    packed(&block.encode())
 }
 
 fn packed(bytes: &[u8]) -> Result<Vec<u8>, Error> {

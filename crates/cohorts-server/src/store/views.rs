@@ -5,7 +5,7 @@
 //! anew. So an answer knows of everything that was committed before it was asked for, and of nothing else. What a view
 //! has not read yet it reads when asked; under a bounded memory it forgets first what was asked for longest ago.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +16,9 @@ use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
-use super::reader::{Happened, Reader};
-use super::sealed::{self, Sealed};
-use super::{Conn, Place, refresh};
+use super::reader::{Happened, Reader, Retention};
+use super::sealed::{self, Outcome, Seal, Sealed};
+use super::{Conn, ProjectId, forgotten, projects, refresh};
 use crate::error::Error;
 
 /// Microseconds of a day.
@@ -34,24 +34,25 @@ const SEAL_EVERY: Duration = Duration::from_secs(60);
 /// A project's people and events as of a batch.
 pub struct View {
     pub head: i64,
-    /// How many days events are kept: what was deleted since must not come back when more are kept again.
-    pub(super) retention: Option<i32>,
+    /// How long events are kept: what was deleted since must not come back when more are kept again.
+    pub(super) retention: Retention,
     pub everyone: Arc<RoaringBitmap>,
     pub(super) forgotten: Arc<Forgotten>,
     pub(super) properties: Shelf<String, PropertyBlock>,
-    pub(super) logs: Shelf<String, Log>,
+    pub(super) logs: Logs,
     pub(super) created_at: Shelf<(), TimesBlock>,
     pub(super) distinct_ids: Shelf<(), PropertyBlock>,
     pub(super) names: Shelf<(), Vec<String>>,
 }
+
+/// Logs by the name of their events and the columns that they have.
+pub(super) type Logs = Shelf<(String, Vec<String>), Log>;
 
 /// The events of one name, in a block for each UTC day.
 #[derive(Default)]
 pub(super) struct Log {
     /// The first day that was read; there may be earlier ones.
     pub from: i64,
-    /// The columns that the blocks have.
-    pub properties: BTreeSet<String>,
     pub days: BTreeMap<i64, Arc<EventBlock>>,
     /// Since which batch all events were looked at, and whether one of them was on an earlier day.
     pub watched: (i64, bool),
@@ -95,13 +96,6 @@ impl Log {
         self.days.values().map(|block| block.bytes()).sum()
     }
 
-    fn has(&self, from: i64, properties: &[String]) -> bool {
-        let known = |property| self.properties.contains(property);
-        self.from <= from && properties.iter().all(known)
-    }
-}
-
-impl Log {
     /// Events of people who are others by now, under their numbers.
     pub fn follow(&mut self, later: &Forgotten, forgotten: &Forgotten) {
         for block in self.days.values_mut() {
@@ -111,12 +105,16 @@ impl Log {
         }
     }
 
-    /// Adds later events, whose properties stand under these headings.
-    pub fn add(&mut self, events: &[&Happened], headings: &[String], forgotten: &Forgotten) {
-        let own: Vec<usize> = (0..headings.len())
-            .filter(|nth| self.properties.contains(&headings[*nth]))
-            .collect();
-        let columns: Vec<String> = own.iter().map(|nth| headings[*nth].clone()).collect();
+    /// Adds later events, whose properties stand under these headings, to the columns that the log has.
+    pub fn add(
+        &mut self,
+        events: &[&Happened],
+        headings: &[String],
+        columns: &[String],
+        forgotten: &Forgotten,
+    ) {
+        let place = |column| headings.iter().position(|heading| heading == column);
+        let own: Vec<Option<usize>> = columns.iter().map(place).collect();
         let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
         for event in events {
             let day = day_of(event.time);
@@ -126,8 +124,8 @@ impl Log {
             };
             let block = new
                 .entry(day)
-                .or_insert_with(|| EventBlockBuilder::new(&columns));
-            let properties = own.iter().map(|nth| event.properties[*nth].as_deref());
+                .or_insert_with(|| EventBlockBuilder::new(columns));
+            let properties = own.iter().map(|nth| event.properties[(*nth)?].as_deref());
             block.push_raw(person, event.time, properties);
         }
         for (day, new) in new {
@@ -147,7 +145,7 @@ pub fn day_of(time: i64) -> i64 {
 }
 
 impl View {
-    fn new(reader: &Reader, head: i64, retention: Option<i32>) -> Result<View, Error> {
+    fn new(reader: &Reader, head: i64, retention: Retention) -> Result<View, Error> {
         Ok(View {
             head,
             retention,
@@ -206,10 +204,10 @@ impl View {
     ) -> Result<Vec<Arc<EventBlock>>, Error> {
         let (first, last) = (day_of(from), day_of(to));
         let read = |former: Option<&Log>| self.read_log(reader, name, former, first, properties);
-        let suits = |log: &Log| log.has(first, properties);
-        let log = self
-            .logs
-            .get(name.to_owned(), reader.deadline, suits, read, Log::bytes)?;
+        let suits = |log: &Log| log.from <= first;
+        let key = (name.to_owned(), properties.to_vec());
+        let deadline = reader.deadline;
+        let log = self.logs.get(key, deadline, suits, read, Log::bytes)?;
         if first > last {
             return Ok(Vec::new());
         }
@@ -217,7 +215,7 @@ impl View {
         Ok(days.map(|(_, block)| Arc::clone(block)).collect())
     }
 
-    /// What a log lacks: earlier days, or all of it anew where it lacks columns.
+    /// A log, or the earlier days that a former one lacks.
     fn read_log(
         &self,
         reader: &Reader,
@@ -226,31 +224,24 @@ impl View {
         first: i64,
         properties: &[String],
     ) -> Result<Log, Error> {
-        let mut log = Log {
-            from: first,
-            properties: properties.iter().cloned().collect(),
-            watched: (self.head, false),
-            ..Log::default()
-        };
-        if let Some(former) = former {
-            log.from = log.from.min(former.from);
-            log.properties.extend(former.properties.iter().cloned());
-        }
-        if log.properties.is_empty()
-            && let Some(log) = self.sealed_log(reader, name, log.from)?
+        if properties.is_empty()
+            && let Some(log) = self.sealed_log(reader, name, first)?
         {
             return Ok(log);
         }
-        let mut until = None;
-        if let Some(former) = former.filter(|former| former.properties == log.properties) {
-            until = Some(former.from);
+        let mut log = Log {
+            from: first,
+            watched: (self.head, false),
+            ..Log::default()
+        };
+        let until = former.map(|former| former.from);
+        if let Some(former) = former {
             log.days = former.days.clone();
             log.kept = Arc::clone(&former.kept);
         }
-        let columns: Vec<String> = log.properties.iter().cloned().collect();
         let owner = |number| self.forgotten.owner(number);
-        let span = (log.from, until);
-        for (day, block) in reader.days(name, span, &columns, self.head, owner)? {
+        let span = (first, until);
+        for (day, block) in reader.days(name, span, properties, self.head, owner)? {
             log.days.insert(day, Arc::new(block));
         }
         Ok(log)
@@ -259,7 +250,11 @@ impl View {
 
 impl View {
     /// A log from what is kept of it beside the rows, and what came later.
+    /// Where old events are deleted, blocks would have to follow, so none are kept.
     fn sealed_log(&self, reader: &Reader, name: &str, first: i64) -> Result<Option<Log>, Error> {
+        if self.retention.0.is_some() {
+            return Ok(None);
+        }
         let Some((sealed, days)) = reader.sealed_log(name, first)? else {
             return Ok(None);
         };
@@ -284,44 +279,80 @@ impl View {
             days: log.days.clone(),
         };
         log.follow(&self.forgotten, &self.forgotten);
-        log.add(&tail.iter().collect::<Vec<_>>(), &[], &self.forgotten);
+        log.add(&tail.iter().collect::<Vec<_>>(), &[], &[], &self.forgotten);
         Ok(Some(log))
     }
 
     /// Keeps beside the rows what is not kept of the larger logs, and everybody.
-    fn seal(&self, conn: &mut Conn, place: Place) -> Result<(), Error> {
-        if self.everyone.len() >= WORTH_SEALING {
-            sealed::seal_people(conn, place, self.head, &self.everyone)?;
+    fn seal(&self, conn: &mut Conn, project: ProjectId) -> Result<(), Error> {
+        if self.retention.0.is_some() {
+            return Ok(());
         }
-        for (name, log, _) in self.logs.all() {
+        if self.everyone.len() >= WORTH_SEALING {
+            self.sealing(conn, project, |conn| {
+                sealed::seal_people(conn, project.place(), self.head, &self.everyone)
+            })?;
+        }
+        for ((name, columns), log, _) in self.logs.all() {
             let rows: usize = log.days.values().map(|block| block.rows()).sum();
             let mut kept = log.kept.lock();
-            if (rows as u64) < WORTH_SEALING || kept.is_current(self.head, log.from) {
+            let is_small = (rows as u64) < WORTH_SEALING;
+            if is_small || !columns.is_empty() || kept.is_current(self.head, log.from) {
                 continue;
             }
-            let sealed = Sealed {
-                head: self.head,
-                from: log.from,
-            };
-            let changed = kept.changed(&log);
-            let blocks = changed
-                .into_iter()
-                .map(|(day, block)| (day, &**block))
-                .collect();
+            let days = kept.changed(&log).into_iter();
+            let days = days.map(|(day, block)| Ok((day, sealed::pack(block)?)));
             let (since, missed) = log.watched;
-            let unmissed = (!missed).then_some(since);
-            let done = super::transaction(conn, |conn| {
-                sealed::seal_log(conn, place, &name, sealed, unmissed, &blocks)
+            let seal = Seal {
+                event: &name,
+                sealed: Sealed {
+                    head: self.head,
+                    from: log.from,
+                },
+                unmissed: (!missed).then_some(since),
+                kept: kept.sealed,
+                days: &days.collect::<Result<Vec<_>, Error>>()?,
+            };
+            let outcome = self.sealing(conn, project, |conn| {
+                Ok(sealed::seal_log(conn, project.place(), &seal)?)
             })?;
-            if done {
-                *kept = Kept {
-                    sealed: Some(sealed),
-                    written: Some(Instant::now()),
-                    days: log.days.clone(),
-                };
+            match outcome {
+                Some(Outcome::Done) => {
+                    let from = kept
+                        .sealed
+                        .map_or(log.from, |former| former.from.min(log.from));
+                    *kept = Kept {
+                        sealed: sealed::log(conn, project.place(), &name)?
+                            .filter(|now| now.from <= from),
+                        written: Some(Instant::now()),
+                        days: log.days.clone(),
+                    };
+                }
+                Some(Outcome::Stale) => *kept = Kept::default(),
+                Some(Outcome::Refused) | None => {}
             }
         }
         Ok(())
+    }
+
+    /// Writes what is to be kept, unless somebody was forgotten since the view was made, or how long events are kept
+    /// was changed.
+    fn sealing<T>(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        write: impl FnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        super::transaction(conn, |conn| {
+            projects::lock(conn, project)?;
+            let now = projects::find(conn, project)?;
+            let now = now.map(|now| (now.event_retention_days, now.retention_changes));
+            let later = forgotten::since(conn, project.place(), self.head)?;
+            match now == Some(self.retention) && later.gone.is_empty() {
+                true => write(conn).map(Some),
+                false => Ok(None),
+            }
+        })
     }
 }
 
@@ -330,6 +361,8 @@ pub(super) struct Shelf<K, V>(Mutex<HashMap<K, Arc<Slot<V>>>>);
 
 struct Slot<V> {
     value: Mutex<Option<Arc<V>>>,
+    /// Held by whoever reads the value, for as long as that takes.
+    reading: Mutex<()>,
     bytes: AtomicU64,
     /// When it was last asked for, by a clock that ticks with each question.
     used: AtomicU64,
@@ -347,6 +380,7 @@ impl<V> Slot<V> {
     fn new(value: Option<Arc<V>>, bytes: u64, used: u64) -> Arc<Self> {
         Arc::new(Slot {
             value: Mutex::new(value),
+            reading: Mutex::new(()),
             bytes: AtomicU64::new(bytes),
             used: AtomicU64::new(used),
         })
@@ -374,21 +408,26 @@ impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
         };
         slot.used
             .store(CLOCK.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        let mut kept = until(&slot.value, deadline)?;
-        if let Some(value) = kept.as_ref().filter(|value| suits(value)) {
-            return Ok(Arc::clone(value));
+        let known = || slot.value.lock().clone();
+        let suiting = || known().filter(|value| suits(value));
+        if let Some(value) = suiting() {
+            return Ok(value);
         }
-        let value = Arc::new(read(kept.as_deref())?);
+        let _reading = until(&slot.reading, deadline)?;
+        if let Some(value) = suiting() {
+            return Ok(value);
+        }
+        let value = Arc::new(read(known().as_deref())?);
         slot.bytes.store(bytes(&value) as u64, Ordering::Relaxed);
-        *kept = Some(Arc::clone(&value));
+        *slot.value.lock() = Some(Arc::clone(&value));
         Ok(value)
     }
 
-    /// The values that are there, less those that are being read.
+    /// The values that are there.
     pub fn all(&self) -> Vec<(K, Arc<V>, u64)> {
         let slots = self.0.lock();
         let there = slots.iter().filter_map(|(key, slot)| {
-            let value = slot.value.try_lock()?.clone()?;
+            let value = slot.value.lock().clone()?;
             Some((key.clone(), value, slot.used.load(Ordering::Relaxed)))
         });
         there.collect()
@@ -423,7 +462,7 @@ type Newest = Arc<Mutex<Option<Arc<View>>>>;
 
 /// The views of all projects.
 pub struct Views {
-    projects: Mutex<HashMap<Place, Newest>>,
+    projects: Mutex<HashMap<ProjectId, Newest>>,
     budget: AtomicU64,
 }
 
@@ -449,7 +488,7 @@ impl Views {
     pub fn of(&self, reader: &Reader) -> Result<Option<Arc<View>>, Error> {
         let project = {
             let mut projects = self.projects.lock();
-            Arc::clone(projects.entry(reader.project.place()).or_default())
+            Arc::clone(projects.entry(reader.project).or_default())
         };
         let mut kept = until(&project, reader.deadline)?;
         let (head, retention) = (reader.head()?, reader.retention()?);
@@ -491,11 +530,12 @@ impl Views {
     }
 
     /// Keeps beside the rows what is not kept yet, so that the next start finds it.
-    pub fn seal(&self, conn: &mut Conn) -> Result<(), Error> {
-        for (place, view) in self.views() {
-            view.seal(conn, place)?;
+    pub fn seal(&self, conn: &mut Conn) {
+        for (project, view) in self.views() {
+            if let Err(cause) = view.seal(conn, project) {
+                log::warn!("blocks of project {} are kept later: {cause}", project.0);
+            }
         }
-        Ok(())
     }
 
     /// How much memory the views take, in bytes.
@@ -505,8 +545,8 @@ impl Views {
         weights.map(|(_, bytes)| bytes).sum()
     }
 
-    fn views(&self) -> Vec<(Place, Arc<View>)> {
-        let projects: Vec<(Place, Newest)> = {
+    fn views(&self) -> Vec<(ProjectId, Arc<View>)> {
+        let projects: Vec<(ProjectId, Newest)> = {
             let projects = self.projects.lock();
             projects
                 .iter()
@@ -602,7 +642,7 @@ mod tests {
         };
         let views = Views::default();
         assert_eq!(who(&store, &views, project).len(), 100);
-        views.seal(conn).unwrap();
+        views.seal(conn);
 
         // Somebody new, somebody merged, and an event on a day that is sealed.
         let merge = r#", "properties": {"alias": "p7"}"#;
@@ -626,7 +666,7 @@ mod tests {
 
         let views = Views::default();
         who(&store, &views, project);
-        views.seal(conn).unwrap();
+        views.seal(conn);
         // That it is the blocks which are read: there is nothing else.
         run(conn, "delete from events where event = 'x'");
         assert_eq!(fresh(&store), found);
@@ -647,8 +687,8 @@ mod tests {
         who(&store, &older, project);
         keep(&store, project, &[item("x", 500, "")]).unwrap();
         let found = who(&store, &newer, project);
-        newer.seal(conn).unwrap();
-        older.seal(conn).unwrap();
+        newer.seal(conn);
+        older.seal(conn);
         assert_eq!(who(&store, &Views::default(), project), found);
     }
 
@@ -663,7 +703,7 @@ mod tests {
         keep(&store, project, &items).unwrap();
         let first = Views::default();
         who(&store, &first, project);
-        first.seal(conn).unwrap();
+        first.seal(conn);
         let sealed = |conn: &mut Conn| sealed::log(conn, project.place(), "x").unwrap().unwrap();
         let begun = sealed(conn);
 
@@ -672,7 +712,7 @@ mod tests {
         since(&store, &late, project, 5);
         keep(&store, project, &[item("x", 501, "")]).unwrap();
         since(&store, &late, project, 5);
-        late.seal(conn).unwrap();
+        late.seal(conn);
         let next = sealed(conn);
         assert!(
             (next.from, next.head > begun.head) == (begun.from, true),
@@ -684,9 +724,59 @@ mod tests {
         since(&store, &late, project, 5);
         keep(&store, project, &[item("x", 504, ""), item("x", 502, "")]).unwrap();
         since(&store, &late, project, 5);
-        late.seal(conn).unwrap();
+        late.seal(conn);
         assert_eq!(sealed(conn), next);
         assert_eq!(who(&store, &Views::default(), project).len(), 103);
+    }
+
+    #[test]
+    fn events_that_were_deleted_do_not_come_back_with_the_blocks() {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
+        keep(&store, project, &items).unwrap();
+        let views = Views::default();
+        assert_eq!(who(&store, &views, project).len(), 100);
+        views.seal(conn);
+        projects::set_retention(conn, project, Some(30)).unwrap();
+        diesel::sql_query("delete from events")
+            .execute(conn)
+            .unwrap();
+        projects::set_retention(conn, project, None).unwrap();
+        // Neither from a memory that is older, nor from what that memory would keep.
+        views.seal(conn);
+        assert!(who(&store, &Views::default(), project).is_empty());
+        assert!(who(&store, &views, project).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_kept_any_longer_is_written_whole() {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
+        keep(&store, project, &items).unwrap();
+        // One that was read from blocks, so that it is not too soon to write them again.
+        who(&store, &Views::default(), project);
+        let first = Views::default();
+        who(&store, &first, project);
+        first.seal(conn);
+        let views = Views::default();
+        who(&store, &views, project);
+        keep(&store, project, &[item("x", 500, "")]).unwrap();
+        let found = who(&store, &views, project);
+        sealed::forget(conn, project.place()).unwrap();
+        // The first time it finds out, the second time it writes.
+        views.seal(conn);
+        views.seal(conn);
+        let kept = sealed::log(conn, project.place(), "x").unwrap();
+        assert!(kept.is_some());
+        assert_eq!(who(&store, &Views::default(), project), found);
     }
 
     #[test]
