@@ -32,13 +32,9 @@ impl Column {
         predicate: &Predicate,
         meter: &Meter<S>,
     ) -> Result<Answers<'_>, S::Error> {
-        let answer = |value: &Value| {
-            meter.spend(predicate.work(value))?;
-            Ok(predicate.matches(value))
-        };
         Ok(Answers {
             codes: &self.codes,
-            by_code: self.values.iter().map(answer).collect::<Result<_, _>>()?,
+            by_code: answered(&self.values, predicate, meter)?,
             missing: predicate.matches_missing(),
         })
     }
@@ -68,11 +64,7 @@ impl Column {
 
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
-        let values = self.values.iter().map(|value| {
-            let text = value.as_str().map_or(0, str::len);
-            size_of::<Value>() + text
-        });
-        values.sum::<usize>() + self.codes.len() * size_of::<u32>()
+        bytes_of(&self.values) + size_of_val(self.codes.as_slice())
     }
 
     fn reorder(&mut self, order: &[u32]) {
@@ -271,18 +263,20 @@ impl PropertyBlock {
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let values = self.values.iter().map(|value| {
-            let text = value.as_str().map_or(0, str::len);
-            size_of::<Value>() + text
-        });
         let holders = match &self.holders {
             Holders::Sets(sets) => sets.iter().map(RoaringBitmap::serialized_size).sum(),
             Holders::Rows(rows) => size_of_val(rows.as_slice()),
         };
         let changed = self.changed.as_ref();
         let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
-        values.sum::<usize>() + holders + self.present.serialized_size() + changed
+        bytes_of(&self.values) + holders + self.present.serialized_size() + changed
     }
+}
+
+/// About how much memory values take.
+fn bytes_of(values: &[Value]) -> usize {
+    let texts = values.iter().filter_map(Value::as_str);
+    size_of_val(values) + texts.map(str::len).sum::<usize>()
 }
 
 /// Fewer values are not worth a second thread.

@@ -2,7 +2,6 @@
 //!
 //! A calculation sees what was committed before it began and nothing later, whatever it asks for and when.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use roaring::RoaringBitmap;
 
 use super::reader::Reader;
 use super::views::{View, Views};
-use super::{CohortId, Conn, ProjectId, actions, cohorts, members, projects};
+use super::{CohortId, Conn, ProjectId, actions, cohorts, members};
 use crate::error::Error;
 
 /// The data of one project as of one instant.
@@ -24,8 +23,8 @@ use crate::error::Error;
 pub struct Snapshot<'a> {
     reader: Reader<'a>,
     view: Arc<View>,
-    /// What happened before is not there any more, deleted or not yet.
-    oldest: OnceCell<Option<i64>>,
+    /// What happened before, in microseconds, is not there any more, deleted or not yet.
+    oldest: i64,
 }
 
 impl<'a> Snapshot<'a> {
@@ -45,9 +44,9 @@ impl<'a> Snapshot<'a> {
                     return Ok(None);
                 };
                 let snapshot = Snapshot {
+                    oldest: view.oldest(Utc::now()),
                     reader,
                     view,
-                    oldest: OnceCell::new(),
                 };
                 let work = work.take();
                 work.map(|work| work(&snapshot)).transpose()
@@ -73,17 +72,6 @@ impl<'a> Snapshot<'a> {
     pub fn ask<T>(&self, read: impl FnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, Error> {
         self.reader.ask(read)
     }
-
-    /// When the oldest event may have happened, in microseconds.
-    fn oldest(&self) -> Result<Option<i64>, Error> {
-        if let Some(oldest) = self.oldest.get() {
-            return Ok(*oldest);
-        }
-        let project = self.ask(|conn| Ok(projects::find(conn, self.reader.project)?))?;
-        let oldest = project.and_then(|project| project.oldest_event(Utc::now()));
-        let oldest = oldest.map(|oldest| oldest.timestamp_micros());
-        Ok(*self.oldest.get_or_init(|| oldest))
-    }
 }
 
 impl Source for Snapshot<'_> {
@@ -106,7 +94,7 @@ impl Source for Snapshot<'_> {
     }
 
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Error> {
-        let oldest = self.oldest()?.unwrap_or(i64::MIN);
+        let oldest = self.oldest;
         let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
         let mut blocks = self
             .view

@@ -29,9 +29,13 @@ impl Project {
 
     /// What happened before that is not kept.
     pub fn oldest_event(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let days = self.event_retention_days?;
-        now.checked_sub_days(Days::new(days.try_into().ok()?))
+        oldest_event(self.event_retention_days, now)
     }
+}
+
+/// What happened before that is not kept, where events are kept so many days.
+pub fn oldest_event(days: Option<i32>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    now.checked_sub_days(Days::new(days?.try_into().ok()?))
 }
 
 /// Makes a project. `time_zone` must be an IANA name already checked.

@@ -17,12 +17,8 @@ const MOST_LAYERS: usize = 16;
 /// The view as of a later batch, or nothing where so much was written that a new one is as good.
 pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Error> {
     let later = reader.forgotten_since(view.head)?;
-    let keys: Vec<String> = view
-        .properties
-        .all()
-        .into_iter()
-        .map(|(key, ..)| key)
-        .collect();
+    let known = view.properties.all();
+    let keys: Vec<String> = known.iter().map(|(key, ..)| key.clone()).collect();
     let Some(people) = reader.changed_people(view.head, &keys, MOST_ROWS)? else {
         return Ok(None);
     };
@@ -34,37 +30,34 @@ pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Er
         return Ok(None);
     };
     let changed: RoaringBitmap = people.iter().map(|person| person.number).collect();
+    let touched = &changed | &later.gone;
     let created_at = Shelf::default();
     for ((), times, used) in view.created_at.all() {
         let rows = people
             .iter()
             .map(|person| (person.number, person.created_at));
-        let times = times.with_changes(&(&changed | &later.gone), rows);
+        let times = times.with_changes(&touched, rows);
         let bytes = TimesBlock::bytes(&times);
         created_at.put((), Arc::new(times), bytes, used);
     }
     let properties = Shelf::default();
-    for (key, block, used) in view.properties.all() {
-        let Some(nth) = keys.iter().position(|one| *one == key) else {
-            continue;
-        };
-        let mut now = PropertyBlockBuilder::new();
-        for person in &people {
-            if let Some(value) = &person.properties[nth] {
-                now.push_raw(person.number, value);
-            }
-        }
-        let touched = &changed | &later.gone;
+    for (nth, (key, block, used)) in known.into_iter().enumerate() {
         if touched.is_empty() {
             let bytes = block.bytes();
             properties.put(key, block, bytes, used);
         } else if block.layers() < MOST_LAYERS {
+            let mut now = PropertyBlockBuilder::new();
+            for person in &people {
+                if let Some(value) = &person.properties[nth] {
+                    now.push_raw(person.number, value);
+                }
+            }
             let block = block.with_changes(&touched, now.finish());
             let bytes = block.bytes();
             properties.put(key, Arc::new(block), bytes, used);
         }
     }
-    let everyone = match changed.is_empty() && later.gone.is_empty() {
+    let everyone = match touched.is_empty() {
         true => Arc::clone(&view.everyone),
         false => Arc::new((&*view.everyone | &changed) - &later.gone),
     };

@@ -83,7 +83,8 @@ pub struct Seal<'a> {
 /// What became of a seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Done,
+    /// This is kept now.
+    Done(Sealed),
     /// Another has sealed what this one cannot answer for.
     Refused,
     /// It is not kept any longer what the process takes to be kept: all days are to be written.
@@ -133,13 +134,17 @@ pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outco
             ))
             .execute(conn)?;
     }
+    let kept = Sealed {
+        head: sealed.head,
+        from: sealed.from.min(from),
+    };
     diesel::update(row)
         .set((
-            sealed_logs::head.eq(sealed.head),
-            sealed_logs::from_day.eq(sealed.from.min(from)),
+            sealed_logs::head.eq(kept.head),
+            sealed_logs::from_day.eq(kept.from),
         ))
         .execute(conn)?;
-    Ok(Outcome::Done)
+    Ok(Outcome::Done(kept))
 }
 
 /// Everybody, and as of which batch; nothing where it is missing or damaged.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, TimesBlock};
 use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
@@ -157,6 +158,12 @@ impl View {
             distinct_ids: Shelf::default(),
             names: Shelf::default(),
         })
+    }
+
+    /// When the oldest event may have happened that is kept, in microseconds.
+    pub fn oldest(&self, now: DateTime<Utc>) -> i64 {
+        let oldest = projects::oldest_event(self.retention.0, now);
+        oldest.map_or(i64::MIN, |oldest| oldest.timestamp_micros())
     }
 
     /// The values of a property of people.
@@ -317,13 +324,9 @@ impl View {
                 Ok(sealed::seal_log(conn, project.place(), &seal)?)
             })?;
             match outcome {
-                Some(Outcome::Done) => {
-                    let from = kept
-                        .sealed
-                        .map_or(log.from, |former| former.from.min(log.from));
+                Some(Outcome::Done(sealed)) => {
                     *kept = Kept {
-                        sealed: sealed::log(conn, project.place(), &name)?
-                            .filter(|now| now.from <= from),
+                        sealed: Some(sealed),
                         written: Some(Instant::now()),
                         days: log.days.clone(),
                     };
@@ -602,6 +605,18 @@ mod tests {
         Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
     }
 
+    /// A project in a database of its own, which lives as long as what comes first, with events of so many people.
+    fn begun(events: usize, people: usize) -> ((Postgres, TempDir), Store, ProjectId) {
+        let directory = TempDir::new().unwrap();
+        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+        let store = Store::open(&postgres.url()).unwrap();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let items: Vec<Item> = (0..events).map(|nth| item("x", nth % people, "")).collect();
+        keep(&store, project, &items).unwrap();
+        ((postgres, directory), store, project)
+    }
+
     /// Who did x, seen by these views.
     fn who(store: &Store, views: &Views, project: ProjectId) -> RoaringBitmap {
         since(store, views, project, 1)
@@ -627,13 +642,8 @@ mod tests {
 
     #[test]
     fn what_was_sealed_is_found_after_a_start_with_all_that_came_later() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let (_data, store, project) = begun(12_000, 100);
         let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
-        keep(&store, project, &items).unwrap();
         let run = |conn: &mut Conn, statement: &str| {
             assert!(
                 diesel::sql_query(statement).execute(conn).unwrap() > 0,
@@ -676,13 +686,8 @@ mod tests {
 
     #[test]
     fn an_older_view_seals_nothing_over_a_newer_one() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let (_data, store, project) = begun(12_000, 100);
         let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
-        keep(&store, project, &items).unwrap();
         let (older, newer) = (Views::default(), Views::default());
         who(&store, &older, project);
         keep(&store, project, &[item("x", 500, "")]).unwrap();
@@ -694,13 +699,8 @@ mod tests {
 
     #[test]
     fn who_knows_the_later_days_alone_seals_them_unless_earlier_ones_have_changed() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let (_data, store, project) = begun(27_000, 100);
         let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        let items: Vec<Item> = (0..27_000).map(|nth| item("x", nth % 100, "")).collect();
-        keep(&store, project, &items).unwrap();
         let first = Views::default();
         who(&store, &first, project);
         first.seal(conn);
@@ -731,13 +731,8 @@ mod tests {
 
     #[test]
     fn events_that_were_deleted_do_not_come_back_with_the_blocks() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let (_data, store, project) = begun(12_000, 100);
         let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
-        keep(&store, project, &items).unwrap();
         let views = Views::default();
         assert_eq!(who(&store, &views, project).len(), 100);
         views.seal(conn);
@@ -754,13 +749,8 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_any_longer_is_written_whole() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let (_data, store, project) = begun(12_000, 100);
         let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        let items: Vec<Item> = (0..12_000).map(|nth| item("x", nth % 100, "")).collect();
-        keep(&store, project, &items).unwrap();
         // One that was read from blocks, so that it is not too soon to write them again.
         who(&store, &Views::default(), project);
         let first = Views::default();
@@ -781,17 +771,7 @@ mod tests {
 
     #[test]
     fn views_that_may_take_no_memory_answer_all_the_same() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
-        let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        keep(
-            &store,
-            project,
-            &(0..50).map(|nth| item("x", nth, "")).collect::<Vec<_>>(),
-        )
-        .unwrap();
+        let (_data, store, project) = begun(50, 50);
         let views = Views::default();
         assert_eq!(who(&store, &views, project).len(), 50);
         assert!(views.bytes() > 0);

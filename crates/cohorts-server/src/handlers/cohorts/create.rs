@@ -95,7 +95,6 @@ pub fn create(
 /// Makes a static cohort of the members that a dynamic one has now.
 pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error> {
     let project = caller.project.id();
-    projects::lock(conn, project)?;
     // Nobody is merged or deleted meanwhile.
     projects::lock(conn, project)?;
     let (source, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
