@@ -1,11 +1,9 @@
 //! Rows turned into columns: distinct values once, in a dictionary, and a small code per row.
 //! An operator is evaluated once per distinct value; after that only codes are compared.
 
+mod column;
 mod encode;
 mod events;
-
-use std::collections::HashMap;
-use std::{panic, thread};
 
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
@@ -13,138 +11,14 @@ use serde_json::Value;
 use crate::predicate::Predicate;
 use crate::source::{Meter, Source};
 
+pub(crate) use column::Answers;
+use column::{Column, ColumnBuilder, MISSING, Values, answered};
 pub use events::{EventBlock, EventBlockBuilder};
-
-/// The code of a value that is missing.
-const MISSING: u32 = u32::MAX;
-
-/// A column of values: each distinct one once, and a code for every row.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Column {
-    values: Vec<Value>,
-    codes: Vec<u32>,
-}
-
-impl Column {
-    /// The answers of a predicate by code.
-    fn answers<S: Source>(
-        &self,
-        predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<Answers<'_>, S::Error> {
-        Ok(Answers {
-            codes: &self.codes,
-            by_code: answered(&self.values, predicate, meter)?,
-            missing: predicate.matches_missing(),
-        })
-    }
-
-    /// Adds the rows of another column.
-    fn extend(&mut self, more: &Column) {
-        let known = self.values.iter().enumerate();
-        let known: HashMap<String, u32> = known
-            .map(|(code, value)| (value.to_string(), code as u32))
-            .collect();
-        let code = |value: &Value| known.get(&value.to_string()).copied();
-        let mut codes = Vec::new();
-        for value in &more.values {
-            codes.push(code(value).unwrap_or_else(|| {
-                self.values.push(value.clone());
-                self.values.len() as u32 - 1
-            }));
-        }
-        let rows = more.codes.iter();
-        self.codes
-            .extend(rows.map(|code| codes.get(*code as usize).copied().unwrap_or(MISSING)));
-    }
-
-    fn extend_missing(&mut self, rows: usize) {
-        self.codes.resize(self.codes.len() + rows, MISSING);
-    }
-
-    /// About how much memory it takes.
-    fn bytes(&self) -> usize {
-        bytes_of(&self.values) + size_of_val(self.codes.as_slice())
-    }
-
-    fn reorder(&mut self, order: &[u32]) {
-        self.codes = order.iter().map(|row| self.codes[*row as usize]).collect();
-    }
-}
-
-/// Whether a predicate holds, row by row.
-pub(crate) struct Answers<'a> {
-    codes: &'a [u32],
-    by_code: Vec<bool>,
-    missing: bool,
-}
-
-impl Answers<'_> {
-    /// The same answer for every row.
-    pub fn constant(answer: bool) -> Answers<'static> {
-        Answers {
-            codes: &[],
-            by_code: Vec::new(),
-            missing: answer,
-        }
-    }
-
-    pub fn at(&self, row: usize) -> bool {
-        let code = self.codes.get(row).copied().unwrap_or(MISSING);
-        self.by_code
-            .get(code as usize)
-            .copied()
-            .unwrap_or(self.missing)
-    }
-}
-
-#[derive(Debug, Default)]
-struct ColumnBuilder {
-    column: Column,
-    codes: HashMap<String, u32>,
-}
-
-impl ColumnBuilder {
-    fn push(&mut self, value: Option<&Value>) {
-        match value.filter(|value| !value.is_null()) {
-            None => self.column.codes.push(MISSING),
-            Some(value) => self.push_keyed(&value.to_string(), || value.clone()),
-        }
-    }
-
-    /// Takes JSON text as it is stored. Text that is no JSON counts as missing.
-    fn push_raw(&mut self, raw: Option<&str>) {
-        let Some(raw) = raw else {
-            return self.column.codes.push(MISSING);
-        };
-        self.push_keyed(raw, || serde_json::from_str(raw).unwrap_or(Value::Null));
-    }
-
-    fn push_keyed(&mut self, key: &str, value: impl FnOnce() -> Value) {
-        let column = &mut self.column;
-        let code = match self.codes.get(key) {
-            Some(code) => *code,
-            None => {
-                let value = value();
-                let code = match value.is_null() {
-                    true => MISSING,
-                    false => column.values.len() as u32,
-                };
-                if code != MISSING {
-                    column.values.push(value);
-                }
-                self.codes.insert(key.to_owned(), code);
-                code
-            }
-        };
-        column.codes.push(code);
-    }
-}
 
 /// One property of persons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PropertyBlock {
-    values: Vec<Value>,
+    values: Values,
     holders: Holders,
     /// Who has any value.
     present: RoaringBitmap,
@@ -177,7 +51,6 @@ impl PropertyBlock {
         if !rows.is_sorted() {
             rows.sort_unstable();
         }
-        let present = bitmap(rows.iter().map(|(person, _)| *person));
         let holders = match column.values.len() <= FEW_VALUES {
             false => Holders::Rows(rows),
             true => {
@@ -188,11 +61,67 @@ impl PropertyBlock {
                 Holders::Sets(sets)
             }
         };
+        PropertyBlock::of(column.values, holders)
+    }
+
+    fn of(values: Values, holders: Holders) -> PropertyBlock {
+        let present = match &holders {
+            Holders::Sets(sets) => sets.union(),
+            Holders::Rows(rows) => bitmap(rows.iter().map(|(person, _)| *person)),
+        };
         PropertyBlock {
-            values: column.values,
+            values,
             holders,
             present,
             changed: None,
+        }
+    }
+
+    /// The same block with its changes worked in, and without the values that nobody has any more.
+    pub fn flat(&self) -> PropertyBlock {
+        let Some(changed) = &self.changed else {
+            return self.clone();
+        };
+        let (people, now) = (&changed.0, changed.1.flat());
+        let mut values = self.values.clone();
+        let codes = values.adopt(&now.values);
+        let own = self.rows_by_person().into_iter();
+        let own = own.filter(|(person, _)| !people.contains(*person));
+        let new = now.rows_by_person().into_iter();
+        let rows: Vec<(u32, u32)> = own
+            .chain(new.map(|(person, code)| (person, codes[code as usize])))
+            .collect();
+        let mut held = Values::default();
+        let mut kept = vec![MISSING; values.len()];
+        let (mut persons, mut column) = (Vec::new(), Vec::new());
+        for (person, code) in rows {
+            let code = code as usize;
+            if kept[code] == MISSING {
+                kept[code] = held.len() as u32;
+                held.push(values.at(code));
+            }
+            persons.push(person);
+            column.push(kept[code]);
+        }
+        let codes = column;
+        PropertyBlock::new(
+            persons,
+            Column {
+                values: held,
+                codes,
+            },
+        )
+    }
+
+    /// Who has which value by its code, changes aside.
+    fn rows_by_person(&self) -> Vec<(u32, u32)> {
+        match &self.holders {
+            Holders::Rows(rows) => rows.clone(),
+            Holders::Sets(sets) => {
+                let sets = (0..).zip(sets);
+                sets.flat_map(|(code, set)| set.iter().map(move |person| (person, code)))
+                    .collect()
+            }
         }
     }
 
@@ -269,67 +198,8 @@ impl PropertyBlock {
         };
         let changed = self.changed.as_ref();
         let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
-        bytes_of(&self.values) + holders + self.present.serialized_size() + changed
+        self.values.bytes() + holders + self.present.serialized_size() + changed
     }
-}
-
-/// About how much memory values take.
-fn bytes_of(values: &[Value]) -> usize {
-    let texts = values.iter().filter_map(Value::as_str);
-    size_of_val(values) + texts.map(str::len).sum::<usize>()
-}
-
-/// Fewer values are not worth a second thread.
-const FEW_ROWS: usize = 16_384;
-/// The work that is shared by threads before it is asked whether to go on, in units of `Meter`.
-const MOST_WORK: u64 = 4_000_000;
-
-/// Whether a predicate holds for each of the values; many are looked at by all processors.
-fn answered<S: Source>(
-    values: &[Value],
-    predicate: &Predicate,
-    meter: &Meter<S>,
-) -> Result<Vec<bool>, S::Error> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let mut holds = Vec::with_capacity(values.len());
-    if values.len() < FEW_ROWS || threads == 1 {
-        for value in values {
-            meter.spend(predicate.work(value))?;
-            holds.push(predicate.matches(value));
-        }
-        return Ok(holds);
-    }
-    let mut rest = values;
-    while !rest.is_empty() {
-        let mut work = 0;
-        let enough = rest.iter().position(|value| {
-            work += predicate.work(value);
-            work > MOST_WORK
-        });
-        let length = enough.map_or(rest.len(), |last| last + 1);
-        let some;
-        (some, rest) = rest.split_at(length);
-        meter.spend(work / threads as u64)?;
-        let answer = |values: &[Value]| -> Vec<bool> {
-            values
-                .iter()
-                .map(|value| predicate.matches(value))
-                .collect()
-        };
-        thread::scope(|scope| {
-            let parts = some.chunks(some.len().div_ceil(threads));
-            let parts: Vec<_> = parts
-                .map(|part| scope.spawn(move || answer(part)))
-                .collect();
-            for part in parts {
-                match part.join() {
-                    Ok(part) => holds.extend(part),
-                    Err(cause) => panic::resume_unwind(cause),
-                }
-            }
-        });
-    }
-    Ok(holds)
 }
 
 /// A bitmap of person numbers that come sorted, repeats included.
@@ -370,6 +240,11 @@ impl PropertyBlockBuilder {
             Some(&MISSING) => drop(self.column.column.codes.pop()),
             _ => self.persons.push(person),
         }
+    }
+
+    /// About how much memory it takes so far.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.persons.as_slice()) + self.column.bytes()
     }
 
     /// The finished block.

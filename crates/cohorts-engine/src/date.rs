@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::value::Number;
+use crate::value::{Number, Stored};
 use crate::window::{Moment, Unit};
 
 /// Spelled-out forms that are accepted beside ISO 8601.
@@ -86,11 +86,18 @@ pub(crate) fn filter_instant(value: &Value, at: &Moment) -> Option<i64> {
 }
 
 /// The instant a stored property means: epoch seconds, or an absolute date.
-pub(crate) fn stored_instant(value: &Value, time_zone: &TimeZone) -> Option<i64> {
+pub(crate) fn stored_instant<'a>(
+    value: impl Into<Stored<'a>>,
+    time_zone: &TimeZone,
+) -> Option<i64> {
+    let value = value.into();
     if let Some(number) = Number::of(value) {
         return number.seconds_to_micros();
     }
-    absolute(value.as_str()?, time_zone)
+    match value {
+        Stored::Text(text) => absolute(text, time_zone),
+        Stored::Json(_) => None,
+    }
 }
 
 /// An absolute date or date-time; without an offset it is wall clock in the zone.

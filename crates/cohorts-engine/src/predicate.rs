@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::FilterError;
 use crate::date;
 use crate::semver::{Version, VersionRange};
-use crate::value::{Number, text};
+use crate::value::{Number, Stored, text};
 
 /// An operator together with what it compares with.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl Predicate {
     }
 
     /// How much work it is to look at a value, in units of some ten nanoseconds.
-    pub fn work(&self, stored: &Value) -> u64 {
+    pub fn work(&self, stored: Stored) -> u64 {
         let tests = match &self.rule {
             Rule::Constant(_) => return 1,
             Rule::Any(tests) | Rule::NoneOf(tests) => tests.len() as u64,
@@ -103,8 +103,9 @@ impl Predicate {
         }
     }
 
-    pub fn matches(&self, stored: &Value) -> bool {
-        if stored.is_null() {
+    pub fn matches<'a>(&self, stored: impl Into<Stored<'a>>) -> bool {
+        let stored = stored.into();
+        if stored == Stored::Json(&Value::Null) {
             return self.missing;
         }
         let holds = |test: &Test| test.holds(stored, &self.time_zone);
@@ -138,7 +139,7 @@ impl Predicate {
 }
 
 impl Test {
-    fn holds(&self, stored: &Value, time_zone: &TimeZone) -> bool {
+    fn holds(&self, stored: Stored, time_zone: &TimeZone) -> bool {
         match self {
             Test::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
             Test::Holds(part) => text(stored).contains(part),
@@ -172,25 +173,25 @@ impl Test {
 }
 
 /// About how long the text of a value is.
-fn size(value: &Value) -> u64 {
+fn size(value: Stored) -> u64 {
     match value {
-        Value::String(text) => text.len() as u64,
-        Value::Array(list) => list.iter().map(|one| 4 + size(one)).sum(),
-        Value::Object(map) => {
+        Stored::Text(text) => text.len() as u64,
+        Stored::Json(Value::Array(list)) => list.iter().map(|one| 4 + size(one.into())).sum(),
+        Stored::Json(Value::Object(map)) => {
             let members = map.iter();
             members
-                .map(|(key, one)| 4 + key.len() as u64 + size(one))
+                .map(|(key, one)| 4 + key.len() as u64 + size(one.into()))
                 .sum()
         }
-        _ => 8,
+        Stored::Json(_) => 8,
     }
 }
 
-fn is_one_of(stored: &Value, texts: &HashSet<String>, numbers: &[Number]) -> bool {
+fn is_one_of(stored: Stored, texts: &HashSet<String>, numbers: &[Number]) -> bool {
     if texts.contains(text(stored).as_ref()) {
         return true;
     }
-    if !stored.is_number() {
+    if matches!(stored, Stored::Text(_)) {
         return false;
     }
     let same = |number: Number| {
@@ -204,7 +205,7 @@ fn within(number: Number, low: Number, high: Number) -> bool {
     number.compare(low).is_ge() && number.compare(high).is_le()
 }
 
-fn with_version(stored: &Value, test: impl FnOnce(&Version) -> bool) -> bool {
+fn with_version(stored: Stored, test: impl FnOnce(&Version) -> bool) -> bool {
     Version::parse(&text(stored)).is_some_and(|version| test(&version))
 }
 

@@ -5,13 +5,36 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+/// A value as it is looked at: most are texts, which need not be JSON values for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stored<'a> {
+    Text(&'a str),
+    /// Anything but a string.
+    Json(&'a Value),
+}
+
+impl<'a> From<&'a Value> for Stored<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::String(text) => Stored::Text(text),
+            other => Stored::Json(other),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Stored<'a> {
+    fn from(text: &'a str) -> Self {
+        Stored::Text(text)
+    }
+}
+
 /// The text of a value: strings as they are, integral numbers without a fraction, lists and
 /// objects as compact JSON.
-pub(crate) fn text(value: &Value) -> Cow<'_, str> {
-    match value {
-        Value::String(text) => Cow::Borrowed(text),
-        Value::Number(number) => Cow::Owned(number_text(number)),
-        other => Cow::Owned(other.to_string()),
+pub(crate) fn text<'a>(value: impl Into<Stored<'a>>) -> Cow<'a, str> {
+    match value.into() {
+        Stored::Text(text) => Cow::Borrowed(text),
+        Stored::Json(Value::Number(number)) => Cow::Owned(number_text(number)),
+        Stored::Json(other) => Cow::Owned(other.to_string()),
     }
 }
 
@@ -33,11 +56,11 @@ pub(crate) enum Number {
 
 impl Number {
     /// The number a value is: a JSON number, or text that is a finite decimal from end to end.
-    pub fn of(value: &Value) -> Option<Number> {
-        match value {
-            Value::Number(number) => Number::of_json(number),
-            Value::String(text) => Number::of_text(text),
-            _ => None,
+    pub fn of<'a>(value: impl Into<Stored<'a>>) -> Option<Number> {
+        match value.into() {
+            Stored::Text(text) => Number::of_text(text),
+            Stored::Json(Value::Number(number)) => Number::of_json(number),
+            Stored::Json(_) => None,
         }
     }
 

@@ -1,87 +1,279 @@
-//! Events as bytes: who did them and when, without their properties.
+//! Blocks as bytes.
 //!
-//! A version, the sort of the times and their base, then the numbers as differences and the times, each column by planes
-//! of bytes, so that what comes after can compress it. Nothing here says whether bytes are whole: that is for whoever
-//! keeps them.
+//! Numbers stand as differences where neighbours are alike, and by planes of bytes, the first byte of every number before
+//! the second of any, so that what comes after can compress them. Nothing here says whether bytes are whole: that is for
+//! whoever keeps them.
 
 use std::collections::HashMap;
 
-use super::events::{EventBlock, Times};
+use roaring::RoaringBitmap;
+use serde_json::Value;
 
-const VERSION: u8 = 1;
+use super::column::{Column, MISSING, Values};
+use super::events::{EventBlock, Times};
+use super::{Holders, PropertyBlock};
+
+const VERSION: u8 = 2;
+/// The sorts of times, of values, and of holders.
 const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
-/// Bytes before the columns: version, sort, base.
-const HEAD: usize = 10;
+const TEXTS: u8 = 0;
+const MIXED: u8 = 1;
+const SETS: u8 = 0;
+const ROWS: u8 = 1;
 
 impl EventBlock {
-    /// The events as bytes, without their properties.
+    /// The events and their columns as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let persons = self.persons();
-        let before = std::iter::once(0).chain(persons.iter().copied());
-        let steps = persons
-            .iter()
-            .zip(before)
-            .map(|(person, before)| person - before);
-        let steps: Vec<u32> = steps.collect();
-        let (sort, base) = match self.times() {
-            Times::Millis { base, .. } => (MILLIS, *base),
-            Times::Micros(_) => (MICROS, 0),
-        };
-        let mut bytes = vec![VERSION, sort];
-        bytes.extend(base.to_le_bytes());
-        put(&mut bytes, &steps, u32::to_le_bytes);
+        let mut out = Writer(vec![VERSION]);
+        out.rising(self.persons());
         match self.times() {
-            Times::Millis { offsets, .. } => put(&mut bytes, offsets, u32::to_le_bytes),
-            Times::Micros(times) => put(&mut bytes, times, i64::to_le_bytes),
+            Times::Millis { base, offsets } => {
+                out.0.push(MILLIS);
+                out.0.extend(base.to_le_bytes());
+                out.column(offsets, u32::to_le_bytes);
+            }
+            Times::Micros(times) => {
+                out.0.push(MICROS);
+                out.column(times, i64::to_le_bytes);
+            }
         }
-        bytes
+        let mut columns: Vec<(&String, &Column)> = self.columns().iter().collect();
+        columns.sort_unstable_by_key(|(key, _)| *key);
+        out.length(columns.len());
+        for (key, column) in columns {
+            out.bytes(key.as_bytes());
+            out.values(&column.values);
+            // What is missing is zero, so that small codes have small bytes.
+            let codes: Vec<u32> = column
+                .codes
+                .iter()
+                .map(|code| code.wrapping_add(1))
+                .collect();
+            out.column(&codes, u32::to_le_bytes);
+        }
+        out.0
     }
 
     /// The events of bytes that `encode` made, or nothing where it did not make them.
     pub fn decode(bytes: &[u8]) -> Option<EventBlock> {
-        let (head, columns) = bytes.split_at_checked(HEAD)?;
-        let base = i64::from_le_bytes(head[2..].try_into().ok()?);
-        let row = match (head[0], head[1]) {
-            (VERSION, MILLIS) => 8,
-            (VERSION, MICROS) => 12,
-            _ => return None,
-        };
-        let rows = columns.len() / row;
-        let (steps, times) = columns.split_at_checked(rows * 4)?;
-        let steps = take(steps, rows, u32::from_le_bytes)?;
-        let times: Vec<i64> = match row {
-            8 => {
-                let offsets = take(times, rows, u32::from_le_bytes)?.into_iter();
+        let mut bytes = Reader::new(bytes)?;
+        let persons = bytes.rising()?;
+        let times: Vec<i64> = match bytes.byte()? {
+            MILLIS => {
+                let base = i64::from_le_bytes(*bytes.0.split_off(..8)?.first_chunk()?);
+                let offsets = bytes.column(u32::from_le_bytes)?.into_iter();
                 let time = |offset| base.checked_add(i64::from(offset) * 1_000);
                 offsets.map(time).collect::<Option<_>>()?
             }
-            _ => take(times, rows, i64::from_le_bytes)?,
+            MICROS => bytes.column(i64::from_le_bytes)?,
+            _ => return None,
         };
-        let mut person = 0_u32;
-        let mut events = Vec::with_capacity(rows);
-        for (step, time) in steps.into_iter().zip(times) {
-            person = person.checked_add(step)?;
-            events.push((person, time));
+        let rows = persons.len();
+        let mut columns = HashMap::new();
+        for _ in 0..bytes.length()? {
+            let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
+            let values = bytes.values()?;
+            let codes = bytes.column(u32::from_le_bytes)?.into_iter();
+            let codes: Vec<u32> = codes.map(|code| code.wrapping_sub(1)).collect();
+            let known = |code: &u32| *code == MISSING || (*code as usize) < values.len();
+            if codes.len() != rows || !codes.iter().all(known) {
+                return None;
+            }
+            columns.insert(key, Column { values, codes });
         }
-        Some(EventBlock::sorted(events, HashMap::new()))
+        let fits = bytes.0.is_empty() && times.len() == rows;
+        fits.then(|| EventBlock::sorted(persons.into_iter().zip(times).collect(), columns))
     }
 }
 
-/// Adds a column, the first byte of every value before the second of any.
-fn put<T: Copy, const N: usize>(bytes: &mut Vec<u8>, column: &[T], of: fn(T) -> [u8; N]) {
-    for plane in 0..N {
-        bytes.extend(column.iter().map(|value| of(*value)[plane]));
+impl PropertyBlock {
+    /// The values and who has them as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        if self.changed.is_some() {
+            return self.flat().encode();
+        }
+        let mut out = Writer(vec![VERSION]);
+        out.values(&self.values);
+        match &self.holders {
+            Holders::Sets(sets) => {
+                out.0.push(SETS);
+                for set in sets {
+                    out.bytes(&crate::chunks::encode(set));
+                }
+            }
+            Holders::Rows(rows) => {
+                out.0.push(ROWS);
+                let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+                out.rising(&persons);
+                let before = std::iter::once(&(0, 0)).chain(rows);
+                let steps = rows.iter().zip(before);
+                let steps: Vec<u32> = steps
+                    .map(|(row, before)| row.1.wrapping_sub(before.1))
+                    .collect();
+                out.column(&steps, u32::to_le_bytes);
+            }
+        }
+        out.0
+    }
+
+    /// The block of bytes that `encode` made, or nothing where it did not make them.
+    pub fn decode(bytes: &[u8]) -> Option<PropertyBlock> {
+        let mut bytes = Reader::new(bytes)?;
+        let values = bytes.values()?;
+        let holders = match bytes.byte()? {
+            SETS => {
+                let set = |_| crate::chunks::decode(bytes.bytes()?).ok();
+                let sets: Vec<RoaringBitmap> = (0..values.len()).map(set).collect::<Option<_>>()?;
+                Holders::Sets(sets)
+            }
+            ROWS => {
+                let persons = bytes.rising()?;
+                let mut code = 0_u32;
+                let codes = bytes.column(u32::from_le_bytes)?.into_iter();
+                let codes = codes.map(|step| {
+                    code = code.wrapping_add(step);
+                    ((code as usize) < values.len()).then_some(code)
+                });
+                let codes: Vec<u32> = codes.collect::<Option<_>>()?;
+                if codes.len() != persons.len() {
+                    return None;
+                }
+                Holders::Rows(persons.into_iter().zip(codes).collect())
+            }
+            _ => return None,
+        };
+        let whole = bytes.0.is_empty();
+        whole.then(|| PropertyBlock::of(values, holders))
     }
 }
 
-/// A column of so many rows, if it is just that.
-fn take<T, const N: usize>(bytes: &[u8], rows: usize, of: fn([u8; N]) -> T) -> Option<Vec<T>> {
-    if bytes.len() != rows * N {
-        return None;
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn length(&mut self, length: usize) {
+        self.0.extend((length as u64).to_le_bytes());
     }
-    let value = |row: usize| of(std::array::from_fn(|plane| bytes[plane * rows + row]));
-    Some((0..rows).map(value).collect())
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.0.extend(bytes);
+    }
+
+    /// Numbers, by planes.
+    fn column<T: Copy, const N: usize>(&mut self, column: &[T], of: fn(T) -> [u8; N]) {
+        self.length(column.len());
+        for plane in 0..N {
+            self.0.extend(column.iter().map(|value| of(*value)[plane]));
+        }
+    }
+
+    /// Numbers none of which is below the one before it.
+    fn rising(&mut self, numbers: &[u32]) {
+        let before = std::iter::once(&0).chain(numbers);
+        let steps: Vec<u32> = numbers
+            .iter()
+            .zip(before)
+            .map(|(number, before)| number - before)
+            .collect();
+        self.column(&steps, u32::to_le_bytes);
+    }
+
+    fn values(&mut self, values: &Values) {
+        match values {
+            Values::Texts { bytes, ends } => {
+                self.0.push(TEXTS);
+                let before = std::iter::once(&0).chain(ends);
+                let lengths: Vec<u32> = ends
+                    .iter()
+                    .zip(before)
+                    .map(|(end, before)| (end - before) as u32)
+                    .collect();
+                self.column(&lengths, u32::to_le_bytes);
+                self.bytes(bytes.as_bytes());
+            }
+            Values::Mixed(values) => {
+                self.0.push(MIXED);
+                let mut json = Vec::new();
+                // Writing to memory has no way to fail.
+                let written = serde_json::to_writer(&mut json, values);
+                debug_assert!(written.is_ok());
+                self.bytes(&json);
+            }
+        }
+    }
+}
+
+/// Takes from the front what a `Writer` wrote.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// What follows the version, if it is this one.
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        (*version == VERSION).then_some(Reader(rest))
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.0.split_off_first().copied()
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        let bytes = self.0.split_off(..8)?.first_chunk()?;
+        u64::from_le_bytes(*bytes).try_into().ok()
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.length()?;
+        self.0.split_off(..length)
+    }
+
+    fn column<T, const N: usize>(&mut self, of: fn([u8; N]) -> T) -> Option<Vec<T>> {
+        let rows = self.length()?;
+        let bytes = self.0.split_off(..rows.checked_mul(N)?)?;
+        let mut planes = [&bytes[..0]; N];
+        for (nth, plane) in planes.iter_mut().enumerate() {
+            *plane = &bytes[nth * rows..][..rows];
+        }
+        let value = |row: usize| of(std::array::from_fn(|nth| planes[nth][row]));
+        Some((0..rows).map(value).collect())
+    }
+
+    fn rising(&mut self) -> Option<Vec<u32>> {
+        let mut number = 0_u32;
+        let steps = self.column(u32::from_le_bytes)?.into_iter();
+        let numbers = steps.map(|step| {
+            number = number.checked_add(step)?;
+            Some(number)
+        });
+        numbers.collect()
+    }
+
+    fn values(&mut self) -> Option<Values> {
+        match self.byte()? {
+            TEXTS => {
+                let mut end = 0_usize;
+                let lengths = self.column(u32::from_le_bytes)?.into_iter();
+                let ends = lengths.map(|length| {
+                    end = end.checked_add(length as usize)?;
+                    Some(end)
+                });
+                let ends: Vec<usize> = ends.collect::<Option<_>>()?;
+                let bytes = str::from_utf8(self.bytes()?).ok()?;
+                let fits =
+                    end == bytes.len() && ends.iter().all(|end| bytes.is_char_boundary(*end));
+                fits.then(|| Values::Texts {
+                    bytes: bytes.to_owned(),
+                    ends,
+                })
+            }
+            MIXED => {
+                let values: Vec<Value> = serde_json::from_slice(self.bytes()?).ok()?;
+                Some(Values::Mixed(values))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,22 +283,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::block::EventBlockBuilder;
+    use crate::block::{EventBlockBuilder, PropertyBlockBuilder};
 
-    fn block(rows: &[(u32, i64)]) -> EventBlock {
-        let mut builder = EventBlockBuilder::new(&[]);
-        for (person, time) in rows {
-            builder.push(*person, *time, &json!({}));
+    fn block(rows: &[(u32, i64, Value)]) -> EventBlock {
+        let mut builder = EventBlockBuilder::new(&["a".to_owned(), "b".to_owned()]);
+        for (person, time, value) in rows {
+            builder.push(*person, *time, &json!({"a": value, "b": person}));
         }
         builder.finish()
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let number = (0..9).prop_map(|number| json!(number));
+        prop_oneof![
+            "[aäß]{0,3}".prop_map(Value::from),
+            number,
+            Just(Value::Null),
+            Just(json!(["x", {"y": 0.1234567890123456789}]))
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = Value> {
+        "[aäß]{0,3}".prop_map(Value::from)
     }
 
     proptest! {
         #[test]
         fn events_come_back_as_they_were(
             rows in prop_oneof![
-                vec((any::<u32>(), any::<i64>()), 0..50),
-                vec((0..9_u32, (0..9_i64).prop_map(|hours| hours * 3_600_000_000)), 0..50),
+                vec((any::<u32>(), any::<i64>(), value()), 0..50),
+                vec((0..9_u32, (0..9_i64).prop_map(|hours| hours * 3_600_000_000), text()), 0..50),
             ]
         ) {
             let block = block(&rows);
@@ -114,21 +320,45 @@ mod tests {
         }
 
         #[test]
-        fn other_bytes_are_nothing_or_something_else(bytes in vec(any::<u8>(), 0..200), sort in 0..2_u8) {
+        fn properties_come_back_as_they_were(
+            rows in prop_oneof![vec((any::<u32>(), value()), 0..50), vec((0..2_000_u32, text()), 0..50)],
+            spread in any::<bool>(),
+            changes in vec((0..2_000_u32, value()), 0..9),
+        ) {
+            let build = |rows: &[(u32, Value)], spread: bool| {
+                let mut builder = PropertyBlockBuilder::new();
+                rows.iter().for_each(|(person, value)| builder.push(*person, value));
+                // Beyond so many values there are rows instead of sets.
+                (0..300 * u32::from(spread)).for_each(|nth| builder.push(nth, &json!(format!("v{nth}"))));
+                builder.finish()
+            };
+            let block = build(&rows, spread);
+            prop_assert_eq!(PropertyBlock::decode(&block.encode()), Some(block.clone()));
+            let people = changes.iter().map(|(person, _)| *person).collect();
+            let changed = block.with_changes(&people, build(&changes, false));
+            prop_assert_eq!(PropertyBlock::decode(&changed.encode()), Some(changed.flat()));
+        }
+
+        #[test]
+        fn other_bytes_are_nothing_or_something_else(bytes in vec(any::<u8>(), 0..200), place in 0..200_usize, small in any::<bool>()) {
+            let known = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
             let mut bytes = bytes;
-            if bytes.len() > 1 {
-                (bytes[0], bytes[1]) = (VERSION, sort);
+            if let Some(first) = bytes.first_mut() {
+                *first = VERSION;
             }
-            let _ = EventBlock::decode(&bytes);
+            let _ = (EventBlock::decode(&bytes), PropertyBlock::decode(&bytes));
+            let mut damaged = known.clone();
+            let place = place % known.len();
+            damaged[place] = if small { damaged[place].wrapping_add(1) } else { 0xFF };
+            let _ = (EventBlock::decode(&damaged), PropertyBlock::decode(&damaged));
         }
     }
 
     #[test]
     fn bytes_that_are_cut_off_are_nothing() {
-        let bytes = block(&[(1, 1_000), (2, 5_000), (2, 7_000)]).encode();
+        let bytes = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
         for length in 0..bytes.len() {
-            let cut = EventBlock::decode(&bytes[..length]);
-            assert!(cut.is_none_or(|block| block.rows() < 3), "{length}");
+            assert_eq!(EventBlock::decode(&bytes[..length]), None, "{length}");
         }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::{Answers, Column, ColumnBuilder, bitmap};
+use super::bitmap;
+use super::column::{Answers, Column, ColumnBuilder};
 use crate::predicate::Predicate;
 use crate::source::{Meter, Source};
 
@@ -90,6 +91,10 @@ impl EventBlock {
         let columns = self.properties.values().map(Column::bytes).sum::<usize>();
         let rows = self.persons.len() * size_of::<u32>() + self.times.bytes();
         rows + self.people.serialized_size() + columns + size_of::<EventBlock>()
+    }
+
+    pub(super) fn columns(&self) -> &HashMap<String, Column> {
+        &self.properties
     }
 
     pub(super) fn persons(&self) -> &[u32] {
@@ -233,6 +238,12 @@ impl EventBlockBuilder {
         for (_, column) in &mut self.properties {
             column.push_raw(properties.next().flatten());
         }
+    }
+
+    /// About how much memory it takes so far.
+    pub fn bytes(&self) -> usize {
+        let columns = self.properties.iter().map(|(_, column)| column.bytes());
+        size_of_val(self.rows.as_slice()) + columns.sum::<usize>()
     }
 
     /// The finished block.

@@ -25,7 +25,8 @@ fn equal_values_share_one_code_whichever_way_they_come() {
     builder.push(1, &json!(["a", 1]));
     builder.push_raw(1, "[\"a\",1]");
     let block = builder.finish();
-    assert_eq!(block.values, [json!("a"), json!(["a", 1])]);
+    let values = vec![json!("a"), json!(["a", 1])];
+    assert_eq!(block.values, Values::Mixed(values));
     let sets = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
     assert_eq!(block.holders, Holders::Sets(sets.to_vec()));
 }
@@ -93,6 +94,8 @@ fn changes_lie_upon_what_was_before() {
                 found
             };
             assert_eq!(find(&block), find(&plain), "{operator} {value}");
+            assert_eq!(find(&block.flat()), find(&plain), "{operator} {value}");
+            assert_eq!(block.flat().values.len(), plain.values.len());
         }
     }
 }

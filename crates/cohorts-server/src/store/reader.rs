@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 
 use super::forgotten::{self, Forgotten};
 use super::schema::{distinct_ids, persons};
-use super::sealed::{self, Sealed};
+use super::sealed::{self, LogKey, Sealed, SealedProperty};
 use super::{Conn, ProjectId, events, projects};
 use crate::error::Error;
 
@@ -86,8 +86,8 @@ pub struct Changed {
 /// How many days events are kept, and how often that was changed.
 pub type Retention = (Option<i32>, i64);
 
-/// What is kept of a name's events, by UTC day.
-type Kept = (Sealed, BTreeMap<i64, EventBlock>);
+/// What is kept of a log, by UTC day; no days where one of them is damaged.
+type Kept = (Sealed, Option<BTreeMap<i64, EventBlock>>);
 
 /// An event, with some properties as JSON text.
 pub struct Happened {
@@ -336,17 +336,21 @@ impl Reader<'_> {
         })
     }
 
-    /// What is kept of a name's events beside their rows, if it reaches back to a day.
-    pub fn sealed_log(&self, name: &str, from: i64) -> Result<Option<Kept>, Error> {
+    /// What is kept of a log beside its rows, if it reaches back to a day.
+    pub fn sealed_log(&self, key: &LogKey, from: i64) -> Result<Option<Kept>, Error> {
         let place = self.project.place();
         self.ask(|conn| {
-            let sealed = sealed::log(conn, place, name)?;
+            let sealed = sealed::log(conn, place, key)?;
             let Some(sealed) = sealed.filter(|sealed| sealed.from <= from) else {
                 return Ok(None);
             };
-            let days = sealed::days(conn, place, name, from)?;
-            Ok(days.map(|days| (sealed, days)))
+            Ok(Some((sealed, sealed::days(conn, place, key, from)?)))
         })
+    }
+
+    /// What is kept of a property of people beside their rows, and as of which batch.
+    pub fn sealed_property(&self, key: &str) -> Result<Option<SealedProperty>, Error> {
+        self.ask(|conn| Ok(sealed::property(conn, self.project.place(), key)?))
     }
 
     /// The events of a name by UTC day, from a day on and before another one, under the numbers that people have now.

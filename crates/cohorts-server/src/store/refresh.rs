@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cohorts_engine::{PropertyBlockBuilder, TimesBlock};
+use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
-use super::reader::Reader;
+use super::reader::{Changed, Reader};
 use super::views::{Log, Logs, MOST_ROWS, Shelf, View};
 use crate::error::Error;
 
@@ -42,20 +42,12 @@ pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Er
     }
     let properties = Shelf::default();
     for (nth, (key, block, used)) in known.into_iter().enumerate() {
-        if touched.is_empty() {
-            let bytes = block.bytes();
-            properties.put(key, block, bytes, used);
-        } else if block.layers() < MOST_LAYERS {
-            let mut now = PropertyBlockBuilder::new();
-            for person in &people {
-                if let Some(value) = &person.properties[nth] {
-                    now.push_raw(person.number, value);
-                }
-            }
-            let block = block.with_changes(&touched, now.finish());
-            let bytes = block.bytes();
-            properties.put(key, Arc::new(block), bytes, used);
-        }
+        let block = match touched.is_empty() {
+            true => block,
+            false => Arc::new(changed_property(&block, &touched, &people, nth)),
+        };
+        let bytes = block.bytes();
+        properties.put(key, block, bytes, used);
     }
     let everyone = match touched.is_empty() {
         true => Arc::clone(&view.everyone),
@@ -71,7 +63,28 @@ pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Er
         created_at,
         distinct_ids: Shelf::default(),
         names: Shelf::default(),
+        sealed: Arc::clone(&view.sealed),
     }))
+}
+
+/// A property with some people as they are now, whose values stand at a place of theirs.
+pub fn changed_property(
+    block: &PropertyBlock,
+    touched: &RoaringBitmap,
+    people: &[Changed],
+    nth: usize,
+) -> PropertyBlock {
+    let mut now = PropertyBlockBuilder::new();
+    for person in people {
+        if let Some(value) = &person.properties[nth] {
+            now.push_raw(person.number, value);
+        }
+    }
+    let block = block.with_changes(touched, now.finish());
+    match block.layers() < MOST_LAYERS {
+        true => block,
+        false => block.flat(),
+    }
 }
 
 /// The logs with later events, and with all events of people who are others now under their numbers.

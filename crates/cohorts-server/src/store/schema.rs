@@ -132,27 +132,38 @@ diesel::table! {
 }
 
 diesel::table! {
-    blocks (place, event, day) {
+    blocks (place, event, properties, day) {
         place -> Int8,
         event -> Text,
         day -> Int8,
         head -> Int8,
         data -> Bytea,
+        properties -> Text,
     }
 }
 
 diesel::table! {
-    sealed_logs (place, event) {
+    sealed_logs (place, event, properties) {
         place -> Int8,
         event -> Text,
         head -> Int8,
         from_day -> Int8,
+        properties -> Text,
     }
 }
 
 diesel::table! {
     sealed_people (place) {
         place -> Int8,
+        head -> Int8,
+        data -> Bytea,
+    }
+}
+
+diesel::table! {
+    sealed_properties (place, key) {
+        place -> Int8,
+        key -> Text,
         head -> Int8,
         data -> Bytea,
     }
@@ -257,6 +268,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     member_chunks,
     sealed_logs,
     sealed_people,
+    sealed_properties,
     person_counters,
     persons,
     projects,

@@ -20,7 +20,7 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-const PERSON: [&str; 10] = [
+const PERSON: [&str; 11] = [
     "blocks",
     "distinct_ids",
     "events",
@@ -31,6 +31,7 @@ const PERSON: [&str; 10] = [
     "persons",
     "sealed_logs",
     "sealed_people",
+    "sealed_properties",
 ];
 
 #[derive(QueryableByName)]

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
-use cohorts_engine::EventBlock;
+use cohorts_engine::{EventBlock, PropertyBlock};
 use diesel::prelude::*;
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::schema::{blocks, sealed_logs, sealed_people};
+use super::schema::{blocks, persons, sealed_logs, sealed_people, sealed_properties};
 use super::{Conn, Place};
 use crate::error::Error;
 
@@ -29,10 +30,33 @@ pub struct Sealed {
 /// The head of a name that somebody begins to seal.
 const NOTHING: i64 = -1;
 
-/// What is known to be sealed of a name's events.
-pub fn log(conn: &mut Conn, place: Place, event: &str) -> QueryResult<Option<Sealed>> {
+/// Longer names of columns, or of a property, are no key of a table.
+const LONGEST_KEY: usize = 1_000;
+
+/// A log as it is kept: the events of a name, with columns for some of their properties.
+pub struct LogKey {
+    pub event: String,
+    properties: String,
+}
+
+impl LogKey {
+    /// Nothing where it is too long to be kept.
+    pub fn new(event: &str, properties: &[String]) -> Option<LogKey> {
+        let properties = match properties {
+            [] => String::new(),
+            properties => serde_json::json!(properties).to_string(),
+        };
+        (properties.len() <= LONGEST_KEY).then(|| LogKey {
+            event: event.to_owned(),
+            properties,
+        })
+    }
+}
+
+/// What is known to be sealed of a log.
+pub fn log(conn: &mut Conn, place: Place, key: &LogKey) -> QueryResult<Option<Sealed>> {
     let found: Option<(i64, i64)> = sealed_logs::table
-        .find((place.0, event))
+        .find((place.0, &key.event, &key.properties))
         .select((sealed_logs::head, sealed_logs::from_day))
         .first(conn)
         .optional()?;
@@ -40,42 +64,43 @@ pub fn log(conn: &mut Conn, place: Place, event: &str) -> QueryResult<Option<Sea
     Ok(found.map(|(head, from)| Sealed { head, from }))
 }
 
-/// The blocks of a name from a day on, or nothing where one of them is damaged.
+/// The blocks of a log from a day on, or nothing where one of them is damaged.
 pub fn days(
     conn: &mut Conn,
     place: Place,
-    event: &str,
+    key: &LogKey,
     from: i64,
 ) -> QueryResult<Option<BTreeMap<i64, EventBlock>>> {
     let rows: Vec<(i64, Vec<u8>)> = blocks::table
-        .filter(blocks::place.eq(place.0).and(blocks::event.eq(event)))
+        .filter(blocks::place.eq(place.0).and(blocks::event.eq(&key.event)))
+        .filter(blocks::properties.eq(&key.properties))
         .filter(blocks::day.ge(from))
         .select((blocks::day, blocks::data))
         .load(conn)?;
-    let mut days = BTreeMap::new();
-    for (day, data) in rows {
-        match unpacked(&data).and_then(|bytes| EventBlock::decode(&bytes)) {
-            Some(block) => drop(days.insert(day, block)),
-            None => {
-                log::warn!(
-                    "the block of event {event:?} of day {day} in place {} is damaged",
-                    place.0
-                );
-                return Ok(None);
-            }
+    let decoded = rows.par_iter().map(|(day, data)| {
+        let block = unpacked(data).and_then(|bytes| EventBlock::decode(&bytes));
+        if block.is_none() {
+            log::warn!(
+                "the block of event {:?} of day {day} in place {} is damaged, and is made anew",
+                key.event,
+                place.0
+            );
         }
-    }
-    Ok(Some(days))
+        Some((*day, block?))
+    });
+    Ok(decoded.collect())
 }
 
-/// What a process knows of a name's events and wants to keep.
+/// What a process knows of a log and wants to keep.
 pub struct Seal<'a> {
-    pub event: &'a str,
+    pub key: &'a LogKey,
     pub sealed: Sealed,
     /// The batch since which no event was on a day before those, if that is so.
     pub unmissed: Option<i64>,
     /// What the process knows to be kept; where that is nothing, its days are all of them.
     pub kept: Option<Sealed>,
+    /// Whether a block is damaged, so that what is kept is to be written anew.
+    pub is_damaged: bool,
     /// Packed days that are not kept as they are.
     pub days: &'a [(i64, Vec<u8>)],
 }
@@ -94,11 +119,13 @@ pub enum Outcome {
 /// Keeps days of a name's events, and that all of them are known up to a batch, in the transaction that it runs in.
 /// Earlier days that are kept already stay so where the seal has missed none of their events.
 pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outcome> {
-    let row = sealed_logs::table.find((place.0, seal.event));
+    let key = seal.key;
+    let row = sealed_logs::table.find((place.0, &key.event, &key.properties));
     diesel::insert_into(sealed_logs::table)
         .values((
             sealed_logs::place.eq(place.0),
-            sealed_logs::event.eq(seal.event),
+            sealed_logs::event.eq(&key.event),
+            sealed_logs::properties.eq(&key.properties),
             sealed_logs::head.eq(NOTHING),
             sealed_logs::from_day.eq(i64::MAX),
         ))
@@ -113,11 +140,14 @@ pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outco
     }
     let sealed = seal.sealed;
     let answers_for_all = from >= sealed.from || seal.unmissed.is_some_and(|since| since <= head);
-    let is_more = head < sealed.head || (head == sealed.head && sealed.from < from);
+    let mends = seal.is_damaged && sealed.from <= from;
+    let is_more = head < sealed.head || (head == sealed.head && (sealed.from < from || mends));
     if !is_more || !answers_for_all {
         return Ok(Outcome::Refused);
     }
-    let own = blocks::table.filter(blocks::place.eq(place.0).and(blocks::event.eq(seal.event)));
+    let own = blocks::table
+        .filter(blocks::place.eq(place.0).and(blocks::event.eq(&key.event)))
+        .filter(blocks::properties.eq(&key.properties));
     let written: Vec<i64> = seal.days.iter().map(|(day, _)| *day).collect();
     match seal.kept {
         None => diesel::delete(own.filter(blocks::day.ge(sealed.from))).execute(conn)?,
@@ -127,7 +157,8 @@ pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outco
         diesel::insert_into(blocks::table)
             .values((
                 blocks::place.eq(place.0),
-                blocks::event.eq(seal.event),
+                blocks::event.eq(&key.event),
+                blocks::properties.eq(&key.properties),
                 blocks::day.eq(day),
                 blocks::head.eq(sealed.head),
                 blocks::data.eq(data),
@@ -204,11 +235,84 @@ pub fn seal_people(
     Ok(())
 }
 
+/// A property as of a batch; nothing where it is damaged.
+pub type SealedProperty = (i64, Option<PropertyBlock>);
+
+/// What is kept of a property of people.
+pub fn property(conn: &mut Conn, place: Place, key: &str) -> QueryResult<Option<SealedProperty>> {
+    let found: Option<(i64, Vec<u8>)> = sealed_properties::table
+        .find((place.0, key))
+        .select((sealed_properties::head, sealed_properties::data))
+        .first(conn)
+        .optional()?;
+    Ok(found.map(|(head, data)| {
+        let block = unpacked(&data).and_then(|bytes| PropertyBlock::decode(&bytes));
+        if block.is_none() {
+            log::warn!(
+                "property {key:?} of people in place {} is damaged, and is made anew",
+                place.0
+            );
+        }
+        (head, block)
+    }))
+}
+
+/// As of which batch a property is kept.
+pub fn property_head(conn: &mut Conn, place: Place, key: &str) -> QueryResult<Option<i64>> {
+    let row = sealed_properties::table.find((place.0, key));
+    row.select(sealed_properties::head).first(conn).optional()
+}
+
+/// Whether people were changed since a batch: at least so many.
+pub fn have_changed(conn: &mut Conn, place: Place, since: i64, many: i64) -> QueryResult<bool> {
+    let changed = persons::table
+        .filter(persons::place.eq(place.0).and(persons::batch.gt(since)))
+        .select(persons::number)
+        .offset((many - 1).max(0))
+        .first::<i64>(conn);
+    Ok(changed.optional()?.is_some())
+}
+
+/// Keeps a property of people as of a batch, unless it is kept as of a later one.
+pub fn seal_property(
+    conn: &mut Conn,
+    place: Place,
+    key: &str,
+    head: i64,
+    block: &PropertyBlock,
+) -> Result<(), Error> {
+    if key.len() > LONGEST_KEY {
+        return Ok(());
+    }
+    let kept = property_head(conn, place, key)?;
+    if kept.is_some_and(|kept| kept > head) {
+        return Ok(());
+    }
+    let data = packed(&block.encode())?;
+    diesel::insert_into(sealed_properties::table)
+        .values((
+            sealed_properties::place.eq(place.0),
+            sealed_properties::key.eq(key),
+            sealed_properties::head.eq(head),
+            sealed_properties::data.eq(&data),
+        ))
+        .on_conflict((sealed_properties::place, sealed_properties::key))
+        .do_update()
+        .set((
+            sealed_properties::head.eq(head),
+            sealed_properties::data.eq(&data),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// Forgets all that is kept of a place, as it is about events that are deleted.
 pub fn forget(conn: &mut Conn, place: Place) -> QueryResult<()> {
     diesel::delete(sealed_logs::table.filter(sealed_logs::place.eq(place.0))).execute(conn)?;
     diesel::delete(blocks::table.filter(blocks::place.eq(place.0))).execute(conn)?;
     diesel::delete(sealed_people::table.filter(sealed_people::place.eq(place.0))).execute(conn)?;
+    let properties = sealed_properties::table.filter(sealed_properties::place.eq(place.0));
+    diesel::delete(properties).execute(conn)?;
     Ok(())
 }
 

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, TimesBlock};
 use parking_lot::{Mutex, MutexGuard};
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
 use super::reader::{Happened, Reader, Retention};
-use super::sealed::{self, Outcome, Seal, Sealed};
+use super::sealed::{self, LogKey, Outcome, Seal, Sealed};
 use super::{Conn, ProjectId, forgotten, projects, refresh};
 use crate::error::Error;
 
@@ -31,6 +32,8 @@ pub const MOST_ROWS: usize = 200_000;
 const WORTH_SEALING: u64 = 10_000;
 /// What was written is written again so much later at the soonest.
 const SEAL_EVERY: Duration = Duration::from_secs(60);
+/// A property is kept as it is while fewer than one of so many people have changed.
+const FEW_CHANGED: u64 = 100;
 
 /// A project's people and events as of a batch.
 pub struct View {
@@ -44,6 +47,9 @@ pub struct View {
     pub(super) created_at: Shelf<(), TimesBlock>,
     pub(super) distinct_ids: Shelf<(), PropertyBlock>,
     pub(super) names: Shelf<(), Vec<String>>,
+    /// When it was last looked at whether a property is kept, or nothing where what is kept of it is damaged;
+    /// the same for a view and those that follow it.
+    pub(super) sealed: Arc<Mutex<HashMap<String, Option<Instant>>>>,
 }
 
 /// Logs by the name of their events and the columns that they have.
@@ -67,6 +73,8 @@ pub struct Kept {
     sealed: Option<Sealed>,
     /// When it was last written.
     written: Option<Instant>,
+    /// Whether what is kept cannot be read.
+    is_damaged: bool,
     days: BTreeMap<i64, Arc<EventBlock>>,
 }
 
@@ -157,6 +165,7 @@ impl View {
             created_at: Shelf::default(),
             distinct_ids: Shelf::default(),
             names: Shelf::default(),
+            sealed: Arc::default(),
         })
     }
 
@@ -168,7 +177,10 @@ impl View {
 
     /// The values of a property of people.
     pub fn property(&self, reader: &Reader, key: &str) -> Result<Arc<PropertyBlock>, Error> {
-        let read = |_: Option<&_>| reader.property(key);
+        let read = |_: Option<&_>| match self.sealed_property(reader, key)? {
+            Some(block) => Ok(block),
+            None => reader.property(key),
+        };
         let bytes = PropertyBlock::bytes;
         self.properties
             .get(key.to_owned(), reader.deadline, |_| true, read, bytes)
@@ -231,9 +243,8 @@ impl View {
         first: i64,
         properties: &[String],
     ) -> Result<Log, Error> {
-        if properties.is_empty()
-            && let Some(log) = self.sealed_log(reader, name, first)?
-        {
+        let (kept, is_damaged) = self.sealed_log(reader, name, first, properties)?;
+        if let Some(log) = kept {
             return Ok(log);
         }
         let mut log = Log {
@@ -246,6 +257,7 @@ impl View {
             log.days = former.days.clone();
             log.kept = Arc::clone(&former.kept);
         }
+        log.kept.lock().is_damaged |= is_damaged;
         let owner = |number| self.forgotten.owner(number);
         let span = (first, until);
         for (day, block) in reader.days(name, span, properties, self.head, owner)? {
@@ -256,22 +268,55 @@ impl View {
 }
 
 impl View {
-    /// A log from what is kept of it beside the rows, and what came later.
-    /// Where old events are deleted, blocks would have to follow, so none are kept.
-    fn sealed_log(&self, reader: &Reader, name: &str, first: i64) -> Result<Option<Log>, Error> {
-        if self.retention.0.is_some() {
-            return Ok(None);
-        }
-        let Some((sealed, days)) = reader.sealed_log(name, first)? else {
+    /// A property from what is kept of it beside the rows, and what came later.
+    fn sealed_property(&self, reader: &Reader, key: &str) -> Result<Option<PropertyBlock>, Error> {
+        let Some((head, block)) = reader.sealed_property(key)? else {
             return Ok(None);
         };
-        if sealed.head > self.head {
+        let Some(block) = block else {
+            self.sealed.lock().insert(key.to_owned(), None);
+            return Ok(None);
+        };
+        if head > self.head {
             return Ok(None);
         }
-        let names = [name.to_owned()];
-        let Some(tail) = reader.events_between(sealed.head, self.head, &names, &[], MOST_ROWS)?
-        else {
+        let Some(people) = reader.changed_people(head, &[key.to_owned()], MOST_ROWS)? else {
             return Ok(None);
+        };
+        let changed: RoaringBitmap = people.iter().map(|person| person.number).collect();
+        let touched = changed | reader.forgotten_since(head)?.gone;
+        Ok(Some(match touched.is_empty() {
+            true => block,
+            false => refresh::changed_property(&block, &touched, &people, 0),
+        }))
+    }
+
+    /// A log from what is kept of it beside the rows, and what came later; and whether what is kept is damaged.
+    /// Where old events are deleted, blocks would have to follow, so none are kept.
+    fn sealed_log(
+        &self,
+        reader: &Reader,
+        name: &str,
+        first: i64,
+        columns: &[String],
+    ) -> Result<(Option<Log>, bool), Error> {
+        const NONE: (Option<Log>, bool) = (None, false);
+        let Some(key) = LogKey::new(name, columns).filter(|_| self.retention.0.is_none()) else {
+            return Ok(NONE);
+        };
+        let Some((sealed, days)) = reader.sealed_log(&key, first)? else {
+            return Ok(NONE);
+        };
+        let Some(days) = days else {
+            return Ok((None, true));
+        };
+        if sealed.head > self.head {
+            return Ok(NONE);
+        }
+        let names = [name.to_owned()];
+        let tail = reader.events_between(sealed.head, self.head, &names, columns, MOST_ROWS)?;
+        let Some(tail) = tail else {
+            return Ok(NONE);
         };
         let days = days.into_iter().map(|(day, block)| (day, Arc::new(block)));
         let mut log = Log {
@@ -282,58 +327,115 @@ impl View {
         };
         *log.kept.lock() = Kept {
             sealed: Some(sealed),
-            written: None,
             days: log.days.clone(),
+            ..Kept::default()
         };
         log.follow(&self.forgotten, &self.forgotten);
-        log.add(&tail.iter().collect::<Vec<_>>(), &[], &[], &self.forgotten);
-        Ok(Some(log))
+        let tail: Vec<&Happened> = tail.iter().collect();
+        log.add(&tail, columns, columns, &self.forgotten);
+        Ok((Some(log), false))
     }
 
-    /// Keeps beside the rows what is not kept of the larger logs, and everybody.
+    /// Keeps beside the rows what is not kept yet of larger projects.
     fn seal(&self, conn: &mut Conn, project: ProjectId) -> Result<(), Error> {
-        if self.retention.0.is_some() {
-            return Ok(());
-        }
         if self.everyone.len() >= WORTH_SEALING {
             self.sealing(conn, project, |conn| {
                 sealed::seal_people(conn, project.place(), self.head, &self.everyone)
             })?;
         }
+        for (key, block, _) in self.properties.all() {
+            if block.rows() as u64 >= WORTH_SEALING {
+                self.seal_property(conn, project, &key, &block)?;
+            }
+        }
+        if self.retention.0.is_some() {
+            return Ok(());
+        }
         for ((name, columns), log, _) in self.logs.all() {
             let rows: usize = log.days.values().map(|block| block.rows()).sum();
-            let mut kept = log.kept.lock();
-            let is_small = (rows as u64) < WORTH_SEALING;
-            if is_small || !columns.is_empty() || kept.is_current(self.head, log.from) {
-                continue;
+            if let Some(key) = LogKey::new(&name, &columns).filter(|_| rows as u64 >= WORTH_SEALING)
+            {
+                self.seal_log(conn, project, &key, &log)?;
             }
-            let days = kept.changed(&log).into_iter();
-            let days = days.map(|(day, block)| Ok((day, sealed::pack(block)?)));
-            let (since, missed) = log.watched;
-            let seal = Seal {
-                event: &name,
-                sealed: Sealed {
-                    head: self.head,
-                    from: log.from,
-                },
-                unmissed: (!missed).then_some(since),
-                kept: kept.sealed,
-                days: &days.collect::<Result<Vec<_>, Error>>()?,
-            };
-            let outcome = self.sealing(conn, project, |conn| {
-                Ok(sealed::seal_log(conn, project.place(), &seal)?)
+        }
+        Ok(())
+    }
+
+    /// A property is kept anew when many people have changed: a start makes up for a few.
+    fn seal_property(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        key: &str,
+        block: &PropertyBlock,
+    ) -> Result<(), Error> {
+        let looked = self.sealed.lock().get(key).copied();
+        if looked
+            .flatten()
+            .is_some_and(|time| time.elapsed() < SEAL_EVERY)
+        {
+            return Ok(());
+        }
+        let place = project.place();
+        let is_damaged = looked == Some(None);
+        let head = sealed::property_head(conn, place, key)?.filter(|_| !is_damaged);
+        let many = (self.everyone.len() / FEW_CHANGED).max(1) as i64;
+        let is_kept = match head {
+            Some(head) => head >= self.head || !sealed::have_changed(conn, place, head, many)?,
+            None => false,
+        };
+        if !is_kept {
+            self.sealing(conn, project, |conn| {
+                sealed::seal_property(conn, place, key, self.head, block)
             })?;
-            match outcome {
-                Some(Outcome::Done(sealed)) => {
-                    *kept = Kept {
-                        sealed: Some(sealed),
-                        written: Some(Instant::now()),
-                        days: log.days.clone(),
-                    };
-                }
-                Some(Outcome::Stale) => *kept = Kept::default(),
-                Some(Outcome::Refused) | None => {}
+        }
+        self.sealed
+            .lock()
+            .insert(key.to_owned(), Some(Instant::now()));
+        Ok(())
+    }
+
+    fn seal_log(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        key: &LogKey,
+        log: &Log,
+    ) -> Result<(), Error> {
+        let mut kept = log.kept.lock();
+        if kept.is_current(self.head, log.from) {
+            return Ok(());
+        }
+        let days: Vec<(i64, &Arc<EventBlock>)> = kept.changed(log).into_iter().collect();
+        let days = days
+            .into_par_iter()
+            .map(|(day, block)| Ok((day, sealed::pack(block)?)));
+        let (since, missed) = log.watched;
+        let seal = Seal {
+            key,
+            sealed: Sealed {
+                head: self.head,
+                from: log.from,
+            },
+            unmissed: (!missed).then_some(since),
+            kept: kept.sealed,
+            is_damaged: kept.is_damaged,
+            days: &days.collect::<Result<Vec<_>, Error>>()?,
+        };
+        let outcome = self.sealing(conn, project, |conn| {
+            Ok(sealed::seal_log(conn, project.place(), &seal)?)
+        })?;
+        match outcome {
+            Some(Outcome::Done(sealed)) => {
+                *kept = Kept {
+                    sealed: Some(sealed),
+                    written: Some(Instant::now()),
+                    days: log.days.clone(),
+                    ..Kept::default()
+                };
             }
+            Some(Outcome::Stale) => *kept = Kept::default(),
+            Some(Outcome::Refused) | None => {}
         }
         Ok(())
     }
@@ -588,7 +690,7 @@ impl View {
 mod tests {
     use cohorts_engine::{Filter, Moment, plan};
     use diesel::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tempfile::TempDir;
 
     use super::*;
@@ -626,6 +728,11 @@ mod tests {
     fn since(store: &Store, views: &Views, project: ProjectId, day: u32) -> RoaringBitmap {
         let leaf = json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
             "explicit_datetime": format!("2025-06-0{day}T00:00:00Z")});
+        meeting(store, views, project, leaf)
+    }
+
+    /// Who meets a criterion.
+    fn meeting(store: &Store, views: &Views, project: ProjectId, leaf: Value) -> RoaringBitmap {
         let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
         let plan = plan(
             &Filter::parse(&filters).unwrap(),
@@ -685,6 +792,77 @@ mod tests {
     }
 
     #[test]
+    fn properties_that_were_sealed_are_found_after_a_start_with_all_that_came_later() {
+        let (_data, store, project) = begun(0, 1);
+        let conn = &mut *store.connection().unwrap();
+        let set = |id: usize, plan: usize| {
+            let more =
+                format!(r#", "properties": {{"at": "v{plan}", "$set": {{"plan": "v{plan}"}}}}"#);
+            item("x", id, &more)
+        };
+        let items: Vec<Item> = (0..12_000).map(|nth| set(nth, nth % 300)).collect();
+        keep(&store, project, &items).unwrap();
+        let person =
+            || json!({"type": "person", "key": "plan", "operator": "exact", "value": ["v7", "v8"]});
+        let filter = json!({"type": "event", "key": "at", "operator": "exact", "value": "v7"});
+        let event = || {
+            json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
+                "explicit_datetime": "2025-06-01T00:00:00Z", "event_filters": [filter]})
+        };
+        let ask = |views: &Views| {
+            let people = meeting(&store, views, project, person());
+            (people, meeting(&store, views, project, event()))
+        };
+        let views = Views::default();
+        let (people, events) = ask(&views);
+        assert_eq!((people.len(), events.len()), (80, 40));
+        views.seal(conn);
+
+        // One has another value, one a first one, one is merged.
+        let merge = r#", "properties": {"alias": "p7"}"#;
+        let later = [
+            set(8, 9),
+            set(50_000, 7),
+            item("$merge_dangerously", 308, merge),
+        ];
+        keep(&store, project, &later).unwrap();
+        let found = ask(&Views::default());
+        assert_eq!((found.0.len(), found.1.len()), (79, 41));
+        assert_eq!(found, ask(&views));
+
+        // That it is what was kept which is read: the rows say something else.
+        let run = |conn: &mut Conn, statement: &str| {
+            assert!(
+                diesel::sql_query(statement).execute(conn).unwrap() > 0,
+                "{statement}"
+            );
+        };
+        run(
+            conn,
+            r#"update persons set properties = '{"plan": "v1"}' where batch <= 1"#,
+        );
+        run(
+            conn,
+            r#"update events set properties = '{"at": "v1"}' where batch <= 1"#,
+        );
+        assert_eq!(ask(&Views::default()), found);
+        // What is damaged is none, and is made anew although nothing has changed.
+        for table in ["sealed_properties", "blocks"] {
+            run(
+                conn,
+                &format!("update {table} set data = overlay(data placing '\\x55'::bytea from 20)"),
+            );
+        }
+        let views = Views::default();
+        let rest = ask(&views);
+        assert_eq!((rest.0.len(), rest.1.len()), (2, 1));
+        views.seal(conn);
+        run(conn, "delete from persons");
+        run(conn, "delete from events");
+        assert_eq!(ask(&Views::default()), rest);
+    }
+
+    #[test]
     fn an_older_view_seals_nothing_over_a_newer_one() {
         let (_data, store, project) = begun(12_000, 100);
         let conn = &mut *store.connection().unwrap();
@@ -704,7 +882,11 @@ mod tests {
         let first = Views::default();
         who(&store, &first, project);
         first.seal(conn);
-        let sealed = |conn: &mut Conn| sealed::log(conn, project.place(), "x").unwrap().unwrap();
+        let sealed = |conn: &mut Conn| {
+            sealed::log(conn, project.place(), &LogKey::new("x", &[]).unwrap())
+                .unwrap()
+                .unwrap()
+        };
         let begun = sealed(conn);
 
         // On the seventh of June.
@@ -764,7 +946,7 @@ mod tests {
         // The first time it finds out, the second time it writes.
         views.seal(conn);
         views.seal(conn);
-        let kept = sealed::log(conn, project.place(), "x").unwrap();
+        let kept = sealed::log(conn, project.place(), &LogKey::new("x", &[]).unwrap()).unwrap();
         assert!(kept.is_some());
         assert_eq!(who(&store, &Views::default(), project), found);
     }

@@ -1,0 +1,261 @@
+//! Columns: each distinct value once, and a small code for every row.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use crate::predicate::Predicate;
+use crate::source::{Meter, Source};
+use crate::value::Stored;
+
+/// The code of a value that is missing.
+pub(super) const MISSING: u32 = u32::MAX;
+
+/// Distinct values by their code; texts in one piece, as nearly all values are texts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Values {
+    Texts {
+        bytes: String,
+        /// Where each ends.
+        ends: Vec<usize>,
+    },
+    Mixed(Vec<Value>),
+}
+
+impl Default for Values {
+    fn default() -> Values {
+        Values::Texts {
+            bytes: String::new(),
+            ends: Vec::new(),
+        }
+    }
+}
+
+impl Values {
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Texts { ends, .. } => ends.len(),
+            Values::Mixed(values) => values.len(),
+        }
+    }
+
+    pub fn at(&self, code: usize) -> Stored<'_> {
+        match self {
+            Values::Texts { bytes, ends } => {
+                let start = code.checked_sub(1).map_or(0, |before| ends[before]);
+                Stored::Text(&bytes[start..ends[code]])
+            }
+            Values::Mixed(values) => Stored::from(&values[code]),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
+        (0..self.len()).map(|code| self.at(code))
+    }
+
+    /// Adds a value, which gets the next code.
+    pub fn push(&mut self, value: Stored) {
+        match (&mut *self, value) {
+            (Values::Texts { bytes, ends }, Stored::Text(text)) => {
+                bytes.push_str(text);
+                ends.push(bytes.len());
+            }
+            (Values::Mixed(values), Stored::Text(text)) => values.push(text.into()),
+            (Values::Mixed(values), Stored::Json(value)) => values.push(value.clone()),
+            (Values::Texts { .. }, Stored::Json(value)) => {
+                let mut values: Vec<Value> = self.iter().map(owned).collect();
+                values.push(value.clone());
+                *self = Values::Mixed(values);
+            }
+        }
+    }
+
+    /// The codes that the values of another column have here; those that are new are added.
+    pub fn adopt(&mut self, more: &Values) -> Vec<u32> {
+        let wanted: HashMap<Stored, usize> = more.iter().zip(0..).collect();
+        let mut codes = vec![MISSING; more.len()];
+        for (code, value) in self.iter().enumerate() {
+            if let Some(place) = wanted.get(&value) {
+                codes[*place] = code as u32;
+            }
+        }
+        for (place, code) in codes.iter_mut().enumerate() {
+            if *code == MISSING {
+                *code = self.len() as u32;
+                self.push(more.at(place));
+            }
+        }
+        codes
+    }
+
+    /// About how much memory they take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Values::Texts { bytes, ends } => bytes.len() + size_of_val(ends.as_slice()),
+            Values::Mixed(values) => {
+                let texts = values.iter().filter_map(Value::as_str);
+                size_of_val(values.as_slice()) + texts.map(str::len).sum::<usize>()
+            }
+        }
+    }
+}
+
+fn owned(value: Stored) -> Value {
+    match value {
+        Stored::Text(text) => text.into(),
+        Stored::Json(value) => value.clone(),
+    }
+}
+
+/// A column of values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Column {
+    pub values: Values,
+    pub codes: Vec<u32>,
+}
+
+impl Column {
+    /// The answers of a predicate by code.
+    pub fn answers<S: Source>(
+        &self,
+        predicate: &Predicate,
+        meter: &Meter<S>,
+    ) -> Result<Answers<'_>, S::Error> {
+        Ok(Answers {
+            codes: &self.codes,
+            by_code: answered(&self.values, predicate, meter)?,
+            missing: predicate.matches_missing(),
+        })
+    }
+
+    /// Adds the rows of another column.
+    pub fn extend(&mut self, more: &Column) {
+        let codes = self.values.adopt(&more.values);
+        let rows = more.codes.iter();
+        self.codes
+            .extend(rows.map(|code| codes.get(*code as usize).copied().unwrap_or(MISSING)));
+    }
+
+    pub fn extend_missing(&mut self, rows: usize) {
+        self.codes.resize(self.codes.len() + rows, MISSING);
+    }
+
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.values.bytes() + size_of_val(self.codes.as_slice())
+    }
+
+    pub fn reorder(&mut self, order: &[u32]) {
+        self.codes = order.iter().map(|row| self.codes[*row as usize]).collect();
+    }
+}
+
+/// Whether a predicate holds, row by row.
+pub(crate) struct Answers<'a> {
+    codes: &'a [u32],
+    by_code: Vec<bool>,
+    missing: bool,
+}
+
+impl Answers<'_> {
+    /// The same answer for every row.
+    pub fn constant(answer: bool) -> Answers<'static> {
+        Answers {
+            codes: &[],
+            by_code: Vec::new(),
+            missing: answer,
+        }
+    }
+
+    pub fn at(&self, row: usize) -> bool {
+        let code = self.codes.get(row).copied().unwrap_or(MISSING);
+        self.by_code
+            .get(code as usize)
+            .copied()
+            .unwrap_or(self.missing)
+    }
+}
+
+/// Fewer values are not worth a second thread.
+const FEW_ROWS: usize = 16_384;
+/// The work that is shared by threads before it is asked whether to go on, in units of `Meter`.
+const MOST_WORK: u64 = 4_000_000;
+
+/// Whether a predicate holds for each of the values; many are looked at by all processors.
+pub(super) fn answered<S: Source>(
+    values: &Values,
+    predicate: &Predicate,
+    meter: &Meter<S>,
+) -> Result<Vec<bool>, S::Error> {
+    let mut holds = Vec::with_capacity(values.len());
+    if values.len() < FEW_ROWS {
+        for value in values.iter() {
+            meter.spend(predicate.work(value))?;
+            holds.push(predicate.matches(value));
+        }
+        return Ok(holds);
+    }
+    let threads = rayon::current_num_threads() as u64;
+    while holds.len() < values.len() {
+        let (first, mut end, mut work) = (holds.len(), holds.len(), 0);
+        while end < values.len() && work < MOST_WORK {
+            work += predicate.work(values.at(end));
+            end += 1;
+        }
+        meter.spend(work / threads)?;
+        let some = (first..end).into_par_iter().with_min_len(FEW_ROWS / 8);
+        holds.par_extend(some.map(|code| predicate.matches(values.at(code))));
+    }
+    Ok(holds)
+}
+
+/// Collects the values of rows.
+#[derive(Debug, Default)]
+pub(super) struct ColumnBuilder {
+    pub column: Column,
+    codes: HashMap<String, u32>,
+}
+
+impl ColumnBuilder {
+    pub fn push(&mut self, value: Option<&Value>) {
+        match value.filter(|value| !value.is_null()) {
+            None => self.column.codes.push(MISSING),
+            Some(value) => self.push_keyed(&value.to_string(), || value.clone()),
+        }
+    }
+
+    /// Takes JSON text as it is stored. Text that is no JSON counts as missing.
+    pub fn push_raw(&mut self, raw: Option<&str>) {
+        let Some(raw) = raw else {
+            return self.column.codes.push(MISSING);
+        };
+        self.push_keyed(raw, || serde_json::from_str(raw).unwrap_or(Value::Null));
+    }
+
+    fn push_keyed(&mut self, key: &str, value: impl FnOnce() -> Value) {
+        let column = &mut self.column;
+        let code = match self.codes.get(key) {
+            Some(code) => *code,
+            None => {
+                let value = value();
+                let code = match value.is_null() {
+                    true => MISSING,
+                    false => column.values.len() as u32,
+                };
+                if code != MISSING {
+                    column.values.push(Stored::from(&value));
+                }
+                self.codes.insert(key.to_owned(), code);
+                code
+            }
+        };
+        column.codes.push(code);
+    }
+
+    /// About how much memory it takes so far.
+    pub fn bytes(&self) -> usize {
+        let known = self.column.values.bytes() + self.codes.len() * 2 * size_of::<String>();
+        known * 2 + size_of_val(self.column.codes.as_slice())
+    }
+}

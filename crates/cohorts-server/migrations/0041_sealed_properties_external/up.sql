@@ -1,0 +1,1 @@
+alter table sealed_properties alter column data set storage external;
