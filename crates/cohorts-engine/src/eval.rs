@@ -1,13 +1,14 @@
 //! From a plan and a source to a bitmap of persons.
 //! Each leaf is found once; AND narrows and stops when nobody is left, OR is one union over
-//! all its parts, and only leaves are complemented, against everyone.
+//! all its parts, and only leaves are complemented, against everyone. Plans of one moment may share
+//! the leaves that recur in them.
 
 mod behavior;
 mod events;
 mod rows;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
@@ -23,19 +24,64 @@ const MAX_REFERENCES: usize = 16;
 /// matches nobody, negated or not.
 type Found = Option<Arc<RoaringBitmap>>;
 
+/// What plans of one moment have found of the leaves that recur in them, over one source.
+#[derive(Debug, Default)]
+pub struct Shared(RefCell<HashMap<String, Option<Found>>>);
+
+impl Shared {
+    /// For plans of one moment, none of them evaluated yet.
+    pub fn of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Shared {
+        let mut seen = HashSet::new();
+        let mut recurring = HashMap::new();
+        for plan in plans {
+            let shareable = plan.leaves.iter().zip(&plan.identities);
+            for (leaf, identity) in shareable {
+                // Who is in a cohort depends on the cohorts by which it is reached.
+                if let (false, Some(identity)) = (matches!(leaf, Criterion::Cohort(_)), identity)
+                    && !seen.insert(identity)
+                {
+                    recurring.insert(identity.clone(), None);
+                }
+            }
+        }
+        Shared(RefCell::new(recurring))
+    }
+
+    fn get(&self, identity: Option<&String>) -> Option<Found> {
+        self.0.borrow().get(identity?)?.clone()
+    }
+
+    fn put(&self, identity: Option<&String>, found: &Found) {
+        let mut shared = self.0.borrow_mut();
+        if let Some(slot) = identity.and_then(|identity| shared.get_mut(identity)) {
+            *slot = Some(found.clone());
+        }
+    }
+}
+
 impl Plan {
     /// The members.
     pub fn evaluate<S: Source>(&self, source: &S) -> Result<RoaringBitmap, S::Error> {
-        let cohorts = RefCell::default();
-        let mut evaluation = Evaluation::new(self, source, source.everyone()?, &cohorts, None);
+        self.evaluate_shared(source, &Shared::default())
+    }
+
+    /// The members, with what other plans have found of leaves that recur.
+    pub fn evaluate_shared<S: Source>(
+        &self,
+        source: &S,
+        shared: &Shared,
+    ) -> Result<RoaringBitmap, S::Error> {
+        let scope = Scope::new(source, shared);
+        let mut evaluation = Evaluation::new(self, &scope, source.everyone()?, None);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
     /// The members, and how many persons satisfy each leaf by itself, negated if it is, with the path of the leaf, in
     /// the order written.
     pub fn explain<S: Source>(&self, source: &S) -> Result<(RoaringBitmap, Counts), S::Error> {
-        let cohorts = RefCell::default();
-        let mut evaluation = Evaluation::new(self, source, source.everyone()?, &cohorts, None);
+        let shared = Shared::default();
+        let scope = Scope::new(source, &shared);
+        let mut evaluation = Evaluation::new(self, &scope, source.everyone()?, None);
         let members = evaluation.tree(&self.root)?;
         let mut counts = Vec::new();
         for placed in self.criteria() {
@@ -66,29 +112,46 @@ impl Trail<'_> {
     }
 }
 
+/// What an evaluation and those of the cohorts that it refers to have in common.
+struct Scope<'a, S> {
+    source: &'a S,
+    shared: &'a Shared,
+    cohorts: RefCell<HashMap<i64, Found>>,
+}
+
+impl<'a, S> Scope<'a, S> {
+    fn new(source: &'a S, shared: &'a Shared) -> Scope<'a, S> {
+        let cohorts = RefCell::default();
+        Scope {
+            source,
+            shared,
+            cohorts,
+        }
+    }
+}
+
 struct Evaluation<'a, S: Source> {
     plan: &'a Plan,
+    scope: &'a Scope<'a, S>,
     source: &'a S,
     everyone: Arc<RoaringBitmap>,
     leaves: Vec<Option<Found>>,
-    cohorts: &'a RefCell<HashMap<i64, Found>>,
     trail: Option<&'a Trail<'a>>,
 }
 
 impl<'a, S: Source> Evaluation<'a, S> {
     fn new(
         plan: &'a Plan,
-        source: &'a S,
+        scope: &'a Scope<'a, S>,
         everyone: Arc<RoaringBitmap>,
-        cohorts: &'a RefCell<HashMap<i64, Found>>,
         trail: Option<&'a Trail<'a>>,
     ) -> Evaluation<'a, S> {
         Evaluation {
             plan,
-            source,
+            scope,
+            source: scope.source,
             everyone,
             leaves: vec![None; plan.leaves.len()],
-            cohorts,
             trail,
         }
     }
@@ -140,7 +203,12 @@ impl<'a, S: Source> Evaluation<'a, S> {
         if let Some(found) = &self.leaves[leaf] {
             return Ok(found.clone());
         }
-        let found = self.criterion(&self.plan.leaves[leaf])?;
+        let identity = self.plan.identities[leaf].as_ref();
+        let found = match self.scope.shared.get(identity) {
+            Some(found) => found,
+            None => self.criterion(&self.plan.leaves[leaf])?,
+        };
+        self.scope.shared.put(identity, &found);
         self.leaves[leaf] = Some(found.clone());
         Ok(found)
     }
@@ -186,7 +254,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
     }
 
     fn cohort(&self, id: i64) -> Result<Found, S::Error> {
-        if let Some(found) = self.cohorts.borrow().get(&id) {
+        if let Some(found) = self.scope.cohorts.borrow().get(&id) {
             return Ok(found.clone());
         }
         let found = match self.source.cohort(id)? {
@@ -204,7 +272,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
                 }
             }
         };
-        self.cohorts.borrow_mut().insert(id, found.clone());
+        self.scope.cohorts.borrow_mut().insert(id, found.clone());
         Ok(found)
     }
 
@@ -214,7 +282,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
             above: self.trail,
         };
         let everyone = self.everyone.clone();
-        let mut nested = Evaluation::new(plan, self.source, everyone, self.cohorts, Some(&trail));
+        let mut nested = Evaluation::new(plan, self.scope, everyone, Some(&trail));
         nested.tree(&plan.root)
     }
 }

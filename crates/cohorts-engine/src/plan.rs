@@ -21,6 +21,8 @@ pub use query::{QUERY_KINDS, plan_query};
 pub struct Plan {
     pub(crate) moment: Moment,
     pub(crate) leaves: Vec<Criterion>,
+    /// By leaf: what it is known by in other plans of the same moment, if by anything.
+    pub(crate) identities: Vec<Option<String>>,
     pub(crate) root: Tree,
     criteria: Vec<Placed>,
 }
@@ -234,9 +236,14 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(self, root: Tree) -> Plan {
+        let mut identities = vec![None; self.leaves.len()];
+        for (identity, leaf) in self.known {
+            identities[leaf] = Some(identity);
+        }
         Plan {
             moment: self.moment.clone(),
             leaves: self.leaves,
+            identities,
             root,
             criteria: self.criteria,
         }

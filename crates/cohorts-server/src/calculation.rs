@@ -3,15 +3,20 @@
 //! A claim is a lease that a heartbeat keeps while the work goes on. A worker that dies loses it and another takes
 //! over; one that only seemed dead can no longer write. No transaction is open while a set is computed, but for the
 //! snapshot that the data is read under, and nothing here runs inside a request.
+//!
+//! Cohorts of one project that wait together are claimed together and calculated for the same moment under one
+//! snapshot, so that what several of them ask for is found once. One that takes long delays none of the others: they
+//! are given back, for another worker to claim.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
-use cohorts_engine::{FilterError, Moment, Plan, chunks, plan};
+use chrono::{DateTime, TimeDelta, Utc};
+use cohorts_engine::{FilterError, Moment, Plan, Shared, chunks, plan};
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use crate::error::Error;
@@ -25,6 +30,11 @@ use crate::store::{self, Conn, Place, ProjectId, Store, events, forgotten, membe
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How many cohorts are claimed together, and how long they may keep one another waiting.
+const MOST_AT_ONCE: usize = 32;
+/// More threads than these do not calculate.
+const MOST_WORKERS: usize = 4;
+const SLICE: Duration = Duration::from_secs(1);
 /// How long one calculation may read data.
 const LIMIT: Duration = Duration::from_secs(300);
 /// How often cohorts are looked for that nobody woke the worker for, and how often ones that have gone stale.
@@ -82,54 +92,162 @@ pub fn moment(project: &Project, micros: i64) -> Result<Moment, Error> {
     })
 }
 
-/// Calculates one cohort that waits. False if none does. `only` restricts the search to one project.
+/// Calculates cohorts of one project that wait. False if none does. `only` restricts the search to one project.
 pub fn run_once(store: &Store, metrics: &Metrics, only: Option<ProjectId>) -> Result<bool, Error> {
-    let claimed = calculations::claim(&mut *store.connection()?, only, LEASE)?;
-    let Some(cohort) = claimed else {
+    let claimed = calculations::claim(&mut *store.connection()?, only, LEASE, MOST_AT_ONCE)?;
+    let Some(first) = claimed.first() else {
         return Ok(false);
     };
-    let begun = Instant::now();
-    let result = with_heartbeat(store, &cohort, || {
-        catch_unwind(AssertUnwindSafe(|| calculate(store, &cohort))).unwrap_or_else(|_| {
+    let project = first.project();
+    let batch = Batch::new(claimed);
+    with_heartbeat(store, &batch, || {
+        let calculate = || calculate(store, metrics, project, &batch);
+        let caught = catch_unwind(AssertUnwindSafe(calculate));
+        let ended = caught.unwrap_or_else(|_| {
             let detail = "the calculation ended in an internal error".to_owned();
             Err(Failure {
                 code: "unknown",
                 detail,
             })
-        })
-    });
-    metrics.calculated(result.is_ok(), begun.elapsed());
-    if let Err(failure) = result {
-        log::warn!(
-            "cohort {} could not be calculated ({}): {}",
-            cohort.id,
-            failure.code,
-            failure.detail
-        );
-        let doublings = cohort.errors_calculating.clamp(0, MOST_ERRORS + 1);
-        let retry_at = Utc::now() + BACK_OFF * (1 << doublings);
-        let conn = &mut *store.connection()?;
-        calculations::fail(conn, &cohort, retry_at, failure.code, &failure.detail)?;
-    }
+        });
+        // What has failed is one of them, or what they have in common: the first then stands for it.
+        match ended {
+            Err(failure) => batch.end_current(|cohort, begun| {
+                metrics.calculated(false, begun.elapsed());
+                fail(store, cohort, begun, &failure)
+            }),
+            Ok(()) => Ok(()),
+        }
+    })?;
+    give_back(store, &batch.take_waiting())?;
     Ok(true)
 }
 
-/// Keeps the lease of a claimed cohort while `work` goes on.
-fn with_heartbeat<T>(store: &Store, cohort: &Cohort, work: impl FnOnce() -> T) -> T {
+/// When a calculation was begun.
+#[derive(Clone, Copy)]
+struct Begun(DateTime<Utc>, Instant);
+
+impl Begun {
+    fn now() -> Begun {
+        Begun(Utc::now(), Instant::now())
+    }
+
+    fn elapsed(self) -> Duration {
+        self.1.elapsed()
+    }
+}
+
+/// Claimed cohorts of one project, of which one at a time is calculated.
+struct Batch {
+    waiting: Mutex<VecDeque<Cohort>>,
+    current: Mutex<Option<(Cohort, Begun)>>,
+}
+
+impl Batch {
+    /// The small ones first.
+    fn new(mut claimed: Vec<Cohort>) -> Batch {
+        claimed.sort_by_key(|cohort| cohort.count);
+        Batch {
+            waiting: Mutex::new(claimed.into()),
+            current: Mutex::default(),
+        }
+    }
+
+    /// Goes on to the next one, if one is left.
+    fn next(&self) -> Option<(Cohort, Begun)> {
+        let mut current = self.current.lock();
+        let next = self.waiting.lock().pop_front();
+        *current = next.map(|cohort| (cohort, Begun::now()));
+        current.clone()
+    }
+
+    /// Goes on to a certain one.
+    fn begin(&self, id: i64) {
+        let mut waiting = self.waiting.lock();
+        if let Some(place) = waiting.iter().position(|cohort| cohort.id == id)
+            && let Some(cohort) = waiting.remove(place)
+        {
+            *self.current.lock() = Some((cohort, Begun::now()));
+        }
+    }
+
+    /// Ends the one that is calculated, or the next one where none is.
+    fn end_current<T: Default>(
+        &self,
+        end: impl FnOnce(&Cohort, Begun) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.current.lock().is_none() {
+            self.next();
+        }
+        match self.current.lock().take() {
+            Some((cohort, begun)) => end(&cohort, begun),
+            None => Ok(T::default()),
+        }
+    }
+
+    fn take_waiting(&self) -> Vec<Cohort> {
+        self.waiting.lock().drain(..).collect()
+    }
+
+    /// Those whose claim is to be kept.
+    fn held(&self) -> Vec<Cohort> {
+        let current = self.current.lock();
+        let waiting = self.waiting.lock();
+        let current = current.iter().map(|(cohort, _)| cohort);
+        current.chain(waiting.iter()).cloned().collect()
+    }
+}
+
+fn fail(store: &Store, cohort: &Cohort, begun: Begun, failure: &Failure) -> Result<(), Error> {
+    log::warn!(
+        "cohort {} could not be calculated ({}): {}",
+        cohort.id,
+        failure.code,
+        failure.detail
+    );
+    let doublings = cohort.errors_calculating.clamp(0, MOST_ERRORS + 1);
+    let retry_at = Utc::now() + BACK_OFF * (1 << doublings);
+    let conn = &mut *store.connection()?;
+    calculations::fail(
+        conn,
+        cohort,
+        begun.0,
+        retry_at,
+        failure.code,
+        &failure.detail,
+    )?;
+    Ok(())
+}
+
+fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), Error> {
+    if cohorts.is_empty() {
+        return Ok(());
+    }
+    let conn = &mut *store.connection()?;
+    for cohort in cohorts {
+        calculations::give_back(conn, cohort)?;
+    }
+    Ok(())
+}
+
+/// Keeps the leases of claimed cohorts while `work` goes on, and gives back those that have not begun once it takes long.
+fn with_heartbeat<T>(store: &Store, batch: &Batch, work: impl FnOnce() -> T) -> T {
     let (done, waiting) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            while waiting.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-                let kept = store
-                    .connection()
-                    .and_then(|mut conn| Ok(calculations::keep(&mut conn, cohort, LEASE)?));
-                match kept {
-                    Ok(true) => {}
-                    Ok(false) => log::warn!("the claim on cohort {} is lost", cohort.id),
-                    Err(cause) => log::warn!(
-                        "the claim on cohort {} could not be kept: {cause}",
-                        cohort.id
-                    ),
+            let (mut begun, mut slow) = (Instant::now(), false);
+            while waiting.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
+                if !slow {
+                    slow = true;
+                    if let Err(cause) = give_back(store, &batch.take_waiting()) {
+                        log::warn!(
+                            "cohorts that wait are given back by the end of their leases: {cause}"
+                        );
+                    }
+                }
+                if begun.elapsed() >= HEARTBEAT {
+                    begun = Instant::now();
+                    keep(store, &batch.held());
                 }
             }
         });
@@ -139,27 +257,90 @@ fn with_heartbeat<T>(store: &Store, cohort: &Cohort, work: impl FnOnce() -> T) -
     })
 }
 
-fn calculate(store: &Store, cohort: &Cohort) -> Result<(), Failure> {
+fn keep(store: &Store, cohorts: &[Cohort]) {
+    for cohort in cohorts {
+        let kept = store
+            .connection()
+            .and_then(|mut conn| Ok(calculations::keep(&mut conn, cohort, LEASE)?));
+        match kept {
+            Ok(true) => {}
+            Ok(false) => log::warn!("the claim on cohort {} is lost", cohort.id),
+            Err(cause) => log::warn!(
+                "the claim on cohort {} could not be kept: {cause}",
+                cohort.id
+            ),
+        }
+    }
+}
+
+/// Calculates one cohort after the other until none is left, or until one fails: its failure may have ended the snapshot.
+fn calculate(
+    store: &Store,
+    metrics: &Metrics,
+    project: ProjectId,
+    batch: &Batch,
+) -> Result<(), Failure> {
     let mut conn = store.connection()?;
-    let project = projects::find(&mut conn, cohort.project()).map_err(Error::from)?;
+    let project = projects::find(&mut conn, project).map_err(Error::from)?;
     let project = project.ok_or(Error::ProjectNotFound)?;
     let now = moment(&project, Utc::now().timestamp_micros())?;
-    let plans = cohort.plans(&now)?;
-    if cohort.owes_query {
-        check_references(&mut conn, cohort, &plans, &now)?;
-    }
-    let (members, seen) =
-        Snapshot::read(&mut conn, &store.views, project.id(), LIMIT, |snapshot| {
-            let seen = snapshot.head();
-            let mut members = RoaringBitmap::new();
-            for plan in &plans {
-                members |= plan.evaluate(snapshot)?;
+    let planned = planned(&mut conn, batch, &now)?;
+    let shared = Shared::of(planned.values().flatten());
+    let mut failure = None;
+    Snapshot::read(&mut conn, &store.views, project.id(), LIMIT, |snapshot| {
+        while let Some((cohort, begun)) = batch.next() {
+            snapshot.reader().set_deadline(Instant::now() + LIMIT);
+            let plans = planned.get(&cohort.id).map_or(&[][..], Vec::as_slice);
+            if let Err(cause) = one(store, snapshot, &cohort, begun, plans, &shared) {
+                failure = Some(Failure::from(cause));
+                return Ok(());
             }
-            Ok((members, seen))
-        })?;
-    drop(conn);
-    publish(store, cohort, members, seen)?;
-    Ok(())
+            metrics.calculated(true, begun.elapsed());
+        }
+        Ok(())
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The plans of claimed cohorts; one that cannot be planned ends the search, as the one that is calculated.
+fn planned(
+    conn: &mut Conn,
+    batch: &Batch,
+    now: &Moment,
+) -> Result<HashMap<i64, Vec<Plan>>, Failure> {
+    let mut planned = HashMap::new();
+    for cohort in batch.held() {
+        let plans = cohort.plans(now).map_err(Failure::from);
+        let checked = plans.and_then(|plans| {
+            if cohort.owes_query {
+                check_references(conn, &cohort, &plans, now)?;
+            }
+            Ok(plans)
+        });
+        match checked {
+            Ok(plans) => drop(planned.insert(cohort.id, plans)),
+            Err(failure) => {
+                batch.begin(cohort.id);
+                return Err(failure);
+            }
+        }
+    }
+    Ok(planned)
+}
+
+fn one(
+    store: &Store,
+    snapshot: &Snapshot<'_>,
+    cohort: &Cohort,
+    begun: Begun,
+    plans: &[Plan],
+    shared: &Shared,
+) -> Result<(), Error> {
+    let mut members = RoaringBitmap::new();
+    for plan in plans {
+        members |= plan.evaluate_shared(snapshot, shared)?;
+    }
+    publish(store, cohort, begun, members, snapshot.head())
 }
 
 /// A query that asks for the members of a cohort which cannot be calculated, perhaps for those who are not in it, has no
@@ -187,12 +368,18 @@ fn check_references(
 
 /// Writes the chunks that differ, then, in a commit of its own, lets readers see them.
 /// To a static cohort people are only added.
-fn publish(store: &Store, cohort: &Cohort, found: RoaringBitmap, seen: i64) -> Result<(), Error> {
+fn publish(
+    store: &Store,
+    cohort: &Cohort,
+    begun: Begun,
+    found: RoaringBitmap,
+    seen: i64,
+) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
     let Some(written) = write(conn, cohort, found, seen)? else {
         return Ok(());
     };
-    if let Some(count) = show(conn, cohort, written, seen)? {
+    if let Some(count) = show(conn, cohort, begun, written, seen)? {
         members::prune(
             conn,
             cohort.project().place(),
@@ -238,15 +425,22 @@ fn write(
 fn show(
     conn: &mut Conn,
     cohort: &Cohort,
+    begun: Begun,
     (members, known): Written,
     seen: i64,
 ) -> Result<Option<i64>, Error> {
     let place = cohort.project().place();
-    Ok(calculations::publish(conn, cohort, seen, |conn| {
-        // A deletion in the meantime has taken its person out of the chunks.
-        let gone = forgotten::since(conn, place, known)?.gone;
-        Ok(members.difference_len(&gone) as i64)
-    })?)
+    Ok(calculations::publish(
+        conn,
+        cohort,
+        begun.0,
+        seen,
+        |conn| {
+            // A deletion in the meantime has taken its person out of the chunks.
+            let gone = forgotten::since(conn, place, known)?.gone;
+            Ok(members.difference_len(&gone) as i64)
+        },
+    )?)
 }
 
 /// Asks for the calculation of cohorts that may have gone stale.
@@ -268,69 +462,94 @@ fn request_stale(store: &Store) -> Result<(), Error> {
     Ok(())
 }
 
-/// Wakes the worker, if there is one.
+/// Wakes the workers, if there are any.
 #[derive(Clone, Default)]
-pub struct Waker(Option<SyncSender<()>>);
+pub struct Waker(Vec<SyncSender<()>>);
 
 impl Waker {
-    /// Has the worker look for cohorts that wait. Never blocks: a worker that is awake already looks once more.
+    /// Has the workers look for cohorts that wait. Never blocks: a worker that is awake already looks once more.
     pub fn wake(&self) {
-        if let Some(sender) = &self.0 {
+        for sender in &self.0 {
             // A full channel means that the worker is told already.
             let _ = sender.try_send(());
         }
     }
 }
 
-/// The thread that calculates in the background. It ends when all its wakers are gone.
-pub struct Worker {
-    thread: JoinHandle<()>,
+/// The threads that calculate in the background, and one that looks after what they need. They end when all their
+/// wakers are gone.
+pub struct Workers(Vec<JoinHandle<()>>);
+
+impl Workers {
+    pub fn start(store: &Store, metrics: &Metrics) -> std::io::Result<(Self, Waker)> {
+        let (mut threads, mut senders) = (Vec::new(), Vec::new());
+        let mut start = |name: &str, work: Box<dyn Fn(Receiver<()>) + Send>| {
+            let (sender, woken) = mpsc::sync_channel(1);
+            senders.push(sender);
+            let thread = thread::Builder::new().name(name.to_owned());
+            threads.push(thread.spawn(move || work(woken))?);
+            std::io::Result::Ok(())
+        };
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..count.min(MOST_WORKERS) {
+            let (store, metrics) = (store.clone(), metrics.clone());
+            start(
+                "calculation",
+                Box::new(move |woken| work(&store, &metrics, &woken)),
+            )?;
+        }
+        let store = store.clone();
+        start("upkeep", Box::new(move |woken| look_after(&store, &woken)))?;
+        Ok((Self(threads), Waker(senders)))
+    }
+
+    /// Waits until the calculations under way have ended. All wakers must be gone, or are about to go.
+    pub fn join(self) {
+        for thread in self.0 {
+            if thread.join().is_err() {
+                log::error!("a background thread had ended in a panic");
+            }
+        }
+    }
 }
 
-impl Worker {
-    pub fn start(store: Store, metrics: Metrics) -> std::io::Result<(Self, Waker)> {
-        let (sender, woken) = mpsc::sync_channel(1);
-        let work = move || {
-            let mut looked = Instant::now();
-            let mut sweeper = Sweeper::default();
-            while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-                if let Err(cause) = work_off(&store, &metrics, &woken, &mut looked, &mut sweeper) {
-                    log::warn!("calculation has to wait: {cause}");
-                }
+/// Calculates what waits, whenever it is woken and every now and then.
+fn work(store: &Store, metrics: &Metrics, woken: &Receiver<()>) {
+    while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+        // The service ends between two calculations, not after all of them.
+        let all = || -> Result<(), Error> {
+            while woken.try_recv() != Err(TryRecvError::Disconnected)
+                && run_once(store, metrics, None)?
+            {}
+            Ok(())
+        };
+        if let Err(cause) = all() {
+            log::warn!("calculation has to wait: {cause}");
+        }
+    }
+}
+
+/// Asks for calculations of what has gone stale, deletes old events, and keeps blocks.
+fn look_after(store: &Store, woken: &Receiver<()>) {
+    let mut sweeper = Sweeper::default();
+    let mut looked = Instant::now();
+    while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+        if looked.elapsed() < STALE_TICK {
+            continue;
+        }
+        let report = |what: &str, done: Result<(), Error>| {
+            if let Err(cause) = done {
+                log::warn!("{what}: {cause}");
             }
         };
-        let thread = thread::Builder::new()
-            .name("calculation".to_owned())
-            .spawn(work)?;
-        Ok((Self { thread }, Waker(Some(sender))))
+        report("stale cohorts are calculated later", request_stale(store));
+        report("old events are deleted later", sweeper.sweep(store));
+        let sealed = store
+            .connection()
+            .map(|mut conn| store.views.seal(&mut conn));
+        report("blocks are kept later", sealed);
+        looked = Instant::now();
     }
-
-    /// Waits until the calculation under way has ended. All wakers must be gone, or are about to go.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            log::error!("the calculating thread had ended in a panic");
-        }
-    }
-}
-
-fn work_off(
-    store: &Store,
-    metrics: &Metrics,
-    woken: &Receiver<()>,
-    looked: &mut Instant,
-    sweeper: &mut Sweeper,
-) -> Result<(), Error> {
-    if looked.elapsed() >= STALE_TICK {
-        request_stale(store)?;
-        if let Err(cause) = sweeper.sweep(store) {
-            log::warn!("old events are deleted later: {cause}");
-        }
-        store.views.seal(&mut *store.connection()?);
-        *looked = Instant::now();
-    }
-    // The service ends between two calculations, not after all of them.
-    while woken.try_recv() != Err(TryRecvError::Disconnected) && run_once(store, metrics, None)? {}
-    Ok(())
 }
 
 #[cfg(test)]
@@ -386,7 +605,7 @@ mod tests {
         };
         let made = cohorts::create(conn, project, &owner, &definition).unwrap();
         cohorts::request_calculation(conn, made.id()).unwrap();
-        let claimed = calculations::claim(conn, None, LEASE).unwrap().unwrap();
+        let claimed = calculations::claim(conn, None, LEASE, 1).unwrap().remove(0);
 
         let seen = events::head(conn, project.place()).unwrap();
         let found = RoaringBitmap::from_iter(0..3_u32);
@@ -397,7 +616,7 @@ mod tests {
         if moment == "before it is published" {
             delete(&store, project, 1);
         }
-        show(conn, &claimed, written, seen).unwrap();
+        show(conn, &claimed, Begun::now(), written, seen).unwrap();
         if moment == "after it" {
             delete(&store, project, 1);
         }

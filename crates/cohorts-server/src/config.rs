@@ -15,7 +15,7 @@ use crate::throttle::RateLimit;
 pub struct Config {
     pub listen: SocketAddr,
     pub database: Database,
-    /// Whether a thread calculates in the background. Without it only `Server::calculate_now` does.
+    /// Whether threads calculate in the background. Without it only `Server::calculate_now` does.
     pub calculate: bool,
     /// Whether SIGINT and SIGTERM end the service.
     pub handle_signals: bool,

@@ -40,7 +40,7 @@ pub use handlers::Origin;
 pub use request_id::log_to_stderr;
 pub use throttle::RateLimit;
 
-use calculation::{Waker, Worker};
+use calculation::{Waker, Workers};
 use cohorts_api::Budget;
 use handlers::Service;
 use ingest::{Intake, Writers};
@@ -94,7 +94,7 @@ pub struct Server {
     metrics: Metrics,
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
-    worker: Option<Worker>,
+    workers: Option<Workers>,
     writers: Writers,
 }
 
@@ -110,13 +110,13 @@ impl Server {
         let address = listener.local_addr()?;
         data.store.views.set_budget(config.view_memory);
         let metrics = Metrics::new(&data.store.statements)?;
-        let (worker, waker) = match config.calculate {
+        let (workers, waker) = match config.calculate {
             false => (None, Waker::default()),
             true => {
-                let started = Worker::start(data.store.clone(), metrics.clone());
-                let (worker, waker) =
-                    started.context("the calculating thread cannot be started")?;
-                (Some(worker), waker)
+                let started = Workers::start(&data.store, &metrics);
+                let (workers, waker) =
+                    started.context("the calculating threads cannot be started")?;
+                (Some(workers), waker)
             }
         };
         let intake = Intake::default();
@@ -142,7 +142,7 @@ impl Server {
             metrics,
             handle,
             http,
-            worker,
+            workers,
             writers,
         })
     }
@@ -176,8 +176,8 @@ impl Server {
             Err(_) => bail!("the HTTP server ended in a panic"),
         }
         self.writers.stop();
-        if let Some(worker) = self.worker {
-            worker.join();
+        if let Some(workers) = self.workers {
+            workers.join();
         }
         Ok(())
     }

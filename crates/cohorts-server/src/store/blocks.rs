@@ -133,7 +133,7 @@ impl Source for Snapshot<'_> {
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
-        match Instant::now() < self.reader.deadline {
+        match Instant::now() < self.reader.deadline() {
             true => Ok(()),
             false => Err(Error::TimedOut),
         }

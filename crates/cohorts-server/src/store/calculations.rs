@@ -79,56 +79,6 @@ pub fn request_if_idle(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     Ok(())
 }
 
-/// Claims a cohort that waits for its calculation, for the length of a lease, and opens its history entry.
-/// Those that were never calculated come first. `only` restricts the search to one project.
-pub fn claim(
-    conn: &mut Conn,
-    only: Option<ProjectId>,
-    lease: TimeDelta,
-) -> QueryResult<Option<Cohort>> {
-    conn.transaction(|conn| {
-        let projects = only.map_or((0, i64::MAX), |project| (project.0, project.0));
-        let waiting = cohorts::table
-            .filter(cohorts::project_id.between(projects.0, projects.1))
-            .filter(cohorts::is_calculating)
-            .filter(diesel::dsl::not(cohorts::deleted))
-            .filter(
-                cohorts::lease_until
-                    .is_null()
-                    .or(cohorts::lease_until.lt(Utc::now())),
-            );
-        let found: Option<i64> = waiting
-            .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
-            .select(cohorts::id)
-            .limit(1)
-            .for_update()
-            .skip_locked()
-            .first(conn)
-            .optional()?;
-        found.map(|id| begin(conn, id, lease)).transpose()
-    })
-}
-
-fn begin(conn: &mut Conn, id: i64, lease: TimeDelta) -> QueryResult<Cohort> {
-    let cohort: Cohort = diesel::update(cohorts::table.find(id))
-        .set((
-            cohorts::attempt.eq(cohorts::attempt + 1),
-            cohorts::lease_until.eq(Utc::now() + lease),
-        ))
-        .returning(Cohort::as_returning())
-        .get_result(conn)?;
-    diesel::insert_into(calculations::table)
-        .values((
-            calculations::cohort_id.eq(id),
-            calculations::version.eq(cohort.pending_version.unwrap_or(0)),
-            calculations::attempt.eq(cohort.attempt),
-            calculations::filters.eq(&cohort.definition.filters),
-            calculations::started_at.eq(Utc::now()),
-        ))
-        .execute(conn)?;
-    Ok(cohort)
-}
-
 /// The row of a claimed cohort, for as long as the claim holds.
 macro_rules! claimed {
     ($cohort:expr) => {
@@ -136,6 +86,103 @@ macro_rules! claimed {
             .filter(cohorts::id.eq($cohort.id))
             .filter(cohorts::attempt.eq($cohort.attempt))
     };
+}
+
+/// Claims cohorts of one project that wait for their calculation, for the length of a lease: the one that has waited
+/// longest, and some that wait beside it. Those that were never calculated come first; one that has failed is claimed
+/// alone. `only` restricts the search to one project.
+pub fn claim(
+    conn: &mut Conn,
+    only: Option<ProjectId>,
+    lease: TimeDelta,
+    most: usize,
+) -> QueryResult<Vec<Cohort>> {
+    conn.transaction(|conn| {
+        let (least, last) = only.map_or((0, i64::MAX), |project| (project.0, project.0));
+        let now = Utc::now();
+        let first: Option<(i64, i64, i64)> = waiting(least, last, now)
+            .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
+            .select((
+                cohorts::id,
+                cohorts::project_id,
+                cohorts::errors_calculating,
+            ))
+            .limit(1)
+            .for_update()
+            .skip_locked()
+            .first(conn)
+            .optional()?;
+        let Some((id, project, errors)) = first else {
+            return Ok(Vec::new());
+        };
+        let mut ids = vec![id];
+        if errors == 0 && most > 1 {
+            let beside: Vec<i64> = waiting(project, project, now)
+                .filter(cohorts::errors_calculating.eq(0).and(cohorts::id.ne(id)))
+                .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
+                .select(cohorts::id)
+                .limit(most as i64 - 1)
+                .for_update()
+                .skip_locked()
+                .load(conn)?;
+            ids.extend(beside);
+        }
+        begin(conn, &ids, lease)
+    })
+}
+
+/// Cohorts of the projects from one number to another that wait and that nobody has claimed.
+#[diesel::dsl::auto_type]
+fn waiting(first: i64, last: i64, now: DateTime<Utc>) -> _ {
+    cohorts::table
+        .filter(cohorts::project_id.between(first, last))
+        .filter(cohorts::is_calculating)
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(
+            cohorts::lease_until
+                .is_null()
+                .or(cohorts::lease_until.lt(now)),
+        )
+}
+
+/// Claims cohorts and opens their history entries, in the order of these ids.
+fn begin(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> QueryResult<Vec<Cohort>> {
+    let mut claimed: Vec<Cohort> = diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
+        .set((
+            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::lease_until.eq(Utc::now() + lease),
+        ))
+        .returning(Cohort::as_returning())
+        .get_results(conn)?;
+    claimed.sort_by_key(|cohort| ids.iter().position(|id| *id == cohort.id));
+    let entry = |cohort: &Cohort| {
+        (
+            calculations::cohort_id.eq(cohort.id),
+            calculations::version.eq(cohort.pending_version.unwrap_or(0)),
+            calculations::attempt.eq(cohort.attempt),
+            calculations::filters.eq(cohort.definition.filters.clone()),
+            calculations::started_at.eq(Utc::now()),
+        )
+    };
+    diesel::insert_into(calculations::table)
+        .values(claimed.iter().map(entry).collect::<Vec<_>>())
+        .execute(conn)?;
+    Ok(claimed)
+}
+
+/// Gives back a claimed cohort whose calculation has not begun, as if it had not been claimed.
+pub fn give_back(conn: &mut Conn, claimed: &Cohort) -> QueryResult<()> {
+    conn.transaction(|conn| {
+        let free = cohorts::lease_until.eq(None::<DateTime<Utc>>);
+        let given = diesel::update(claimed!(claimed)).set(free).execute(conn)?;
+        if given == 1 {
+            let own = calculations::table
+                .filter(calculations::cohort_id.eq(claimed.id))
+                .filter(calculations::attempt.eq(claimed.attempt));
+            diesel::delete(own).execute(conn)?;
+        }
+        Ok(())
+    })
 }
 
 /// Makes the lease of a claimed cohort last longer. False if the claim is lost.
@@ -184,6 +231,7 @@ pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> 
 pub fn publish(
     conn: &mut Conn,
     claimed: &Cohort,
+    begun: DateTime<Utc>,
     seen_batch: i64,
     count: impl FnOnce(&mut Conn) -> QueryResult<i64>,
 ) -> QueryResult<Option<i64>> {
@@ -208,7 +256,7 @@ pub fn publish(
                     .eq(cohorts::owes_query.and(is_ahead_of(claimed.pending_version))),
             ))
             .execute(conn)?;
-        finish(conn, claimed, Some(count), None)?;
+        finish(conn, claimed, begun, Some(count), None)?;
         Ok(Some(count))
     })
 }
@@ -218,6 +266,7 @@ pub fn publish(
 pub fn fail(
     conn: &mut Conn,
     claimed: &Cohort,
+    begun: DateTime<Utc>,
     retry_at: DateTime<Utc>,
     code: &str,
     error: &str,
@@ -236,7 +285,7 @@ pub fn fail(
             ))
             .execute(conn)?;
         if failed == 1 {
-            finish(conn, claimed, None, Some((code, error)))?;
+            finish(conn, claimed, begun, None, Some((code, error)))?;
         }
         Ok(())
     })
@@ -251,6 +300,7 @@ fn is_ahead_of(version: Option<i64>) -> _ {
 fn finish(
     conn: &mut Conn,
     claimed: &Cohort,
+    begun: DateTime<Utc>,
     count: Option<i64>,
     failure: Option<(&str, &str)>,
 ) -> QueryResult<()> {
@@ -259,6 +309,7 @@ fn finish(
         .filter(calculations::attempt.eq(claimed.attempt));
     diesel::update(own)
         .set((
+            calculations::started_at.eq(begun),
             calculations::finished_at.eq(Utc::now()),
             calculations::count.eq(count),
             calculations::error_code.eq(failure.map(|(code, _)| code)),
@@ -361,34 +412,86 @@ mod tests {
         (directory, postgres, store, made)
     }
 
+    fn claim_one(conn: &mut Conn, lease: TimeDelta) -> Option<Cohort> {
+        claim(conn, None, lease, 1).unwrap().pop()
+    }
+
+    #[test]
+    fn what_waits_in_one_project_is_claimed_together_and_what_failed_alone() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let make = |conn: &mut Conn, project| {
+            let made = create(conn, project, &owner, &made.definition).unwrap();
+            request_calculation(conn, made.id()).unwrap();
+            made.id
+        };
+        let claim = |conn: &mut Conn, most| {
+            let claimed = claim(conn, None, TimeDelta::seconds(9), most).unwrap();
+            claimed.iter().map(|one| one.id).collect::<Vec<_>>()
+        };
+        let failed = make(conn, made.project());
+        let failing = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        fail(conn, &failing, Utc::now(), Utc::now(), "unknown", "why").unwrap();
+        request_calculation(conn, failing.id()).unwrap();
+        let ids: Vec<i64> = (0..4).map(|_| make(conn, made.project())).collect();
+        let elsewhere = make(conn, other.id());
+        assert_eq!(claim(conn, 9), [failed]);
+        assert_eq!(claim(conn, 2), [ids[0], ids[1]]);
+        assert_eq!(claim(conn, 9), [ids[2], ids[3]]);
+        assert_eq!(claim(conn, 9), [elsewhere]);
+        assert!(claim(conn, 9).is_empty());
+    }
+
+    #[test]
+    fn what_is_given_back_is_as_if_it_had_not_been_claimed() {
+        let (_directory, _postgres, store, made) = cohort();
+        let conn = &mut *store.connection().unwrap();
+        request_calculation(conn, made.id()).unwrap();
+        let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        give_back(conn, &first).unwrap();
+        assert_eq!(history(conn, made.id(), 9, 0).unwrap().1, 0);
+        let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        // The claim is another's now.
+        give_back(conn, &first).unwrap();
+        assert_eq!(history(conn, made.id(), 9, 0).unwrap().1, 1);
+        assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
+        assert_eq!(
+            publish(conn, &second, Utc::now(), 0, |_| Ok(3)).unwrap(),
+            Some(3)
+        );
+    }
+
     #[test]
     fn a_claim_is_one_workers_until_its_lease_is_over_and_then_writes_nothing() {
         let (_directory, _postgres, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         request_calculation(conn, made.id()).unwrap();
-        let late = claim(conn, None, TimeDelta::milliseconds(300))
-            .unwrap()
-            .unwrap();
-        assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_none());
+        let late = claim_one(conn, TimeDelta::milliseconds(300)).unwrap();
+        assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
         assert!(keep(conn, &late, TimeDelta::seconds(-1)).unwrap());
 
-        let next = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         assert_eq!((late.id, late.attempt + 1), (next.id, next.attempt));
         assert!(!keep(conn, &late, TimeDelta::seconds(9)).unwrap());
         assert!(!lock_claimed(conn, &late).unwrap());
-        assert_eq!(publish(conn, &late, 0, |_| Ok(7)).unwrap(), None);
+        assert_eq!(
+            publish(conn, &late, Utc::now(), 0, |_| Ok(7)).unwrap(),
+            None
+        );
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
         assert_eq!((row.count, row.is_calculating), (None, true));
 
         // What is asked for meanwhile is calculated after it.
         request_calculation(conn, made.id()).unwrap();
-        publish(conn, &next, 0, |_| Ok(5)).unwrap();
+        publish(conn, &next, Utc::now(), 0, |_| Ok(5)).unwrap();
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
         assert_eq!(
             (row.count, row.version, row.is_calculating),
             (Some(5), Some(1), true)
         );
-        assert!(claim(conn, None, TimeDelta::seconds(9)).unwrap().is_some());
+        assert!(claim_one(conn, TimeDelta::seconds(9)).is_some());
     }
 
     /// That a static cohort failed at some time says nothing of what it lacks.
@@ -402,23 +505,23 @@ mod tests {
             ..made.definition.clone()
         };
         request_calculation(conn, made.id()).unwrap();
-        let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
-        fail(conn, &claimed, Utc::now(), "unknown", "why").unwrap();
+        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
         cohorts_of::update(conn, made.id(), &become_static).unwrap();
         assert_eq!(listed(conn), 0);
 
         owe_query(conn, made.id(), false).unwrap();
-        let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         // Another query comes while this one is calculated, and then fails.
         owe_query(conn, made.id(), false).unwrap();
-        publish(conn, &claimed, 0, |_| Ok(1)).unwrap();
-        let next = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+        publish(conn, &claimed, Utc::now(), 0, |_| Ok(1)).unwrap();
+        let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         assert!(next.owes_query);
-        fail(conn, &next, Utc::now(), "unknown", "why").unwrap();
+        fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
         assert_eq!(listed(conn), 1);
         request_if_idle(conn, made.id()).unwrap();
-        let last = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
-        publish(conn, &last, 0, |_| Ok(2)).unwrap();
+        let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        publish(conn, &last, Utc::now(), 0, |_| Ok(2)).unwrap();
         assert_eq!(listed(conn), 0);
     }
 
@@ -428,10 +531,10 @@ mod tests {
         let conn = &mut *store.connection().unwrap();
         for fails in [true, false, false, true, false] {
             request_calculation(conn, made.id()).unwrap();
-            let claimed = claim(conn, None, TimeDelta::seconds(9)).unwrap().unwrap();
+            let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
             match fails {
-                true => fail(conn, &claimed, Utc::now(), "unknown", "why").unwrap(),
-                false => drop(publish(conn, &claimed, 0, |_| Ok(0)).unwrap()),
+                true => fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap(),
+                false => drop(publish(conn, &claimed, Utc::now(), 0, |_| Ok(0)).unwrap()),
             }
         }
         prune_history(conn, made.id(), 2).unwrap();

@@ -1,6 +1,6 @@
 //! The rows that views are made of, read under one snapshot and within a time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ pub struct Happened {
 pub struct Reader<'a> {
     conn: RefCell<&'a mut Conn>,
     pub project: ProjectId,
-    pub deadline: Instant,
+    deadline: Cell<Instant>,
 }
 
 impl Reader<'_> {
@@ -117,14 +117,24 @@ impl Reader<'_> {
             work(Reader {
                 conn: RefCell::new(conn),
                 project,
-                deadline,
+                deadline: Cell::new(deadline),
             })
         })
     }
 
+    /// Until when all that is asked for must be read.
+    pub fn deadline(&self) -> Instant {
+        self.deadline.get()
+    }
+
+    /// Gives what comes next time of its own.
+    pub fn set_deadline(&self, deadline: Instant) {
+        self.deadline.set(deadline);
+    }
+
     /// Reads something else of the same instant, with what is left of the time.
     pub fn ask<T>(&self, read: impl FnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, Error> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.deadline().saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::TimedOut);
         }

@@ -183,14 +183,14 @@ impl View {
         };
         let bytes = PropertyBlock::bytes;
         self.properties
-            .get(key.to_owned(), reader.deadline, |_| true, read, bytes)
+            .get(key.to_owned(), reader.deadline(), |_| true, read, bytes)
     }
 
     /// When people were created.
     pub fn created_at(&self, reader: &Reader) -> Result<Arc<TimesBlock>, Error> {
         let read = |_: Option<&_>| Ok(TimesBlock::new(reader.created_since(-1)?));
         self.created_at
-            .get((), reader.deadline, |_| true, read, TimesBlock::bytes)
+            .get((), reader.deadline(), |_| true, read, TimesBlock::bytes)
     }
 
     /// The distinct ids of people.
@@ -198,7 +198,7 @@ impl View {
         let read = |_: Option<&_>| reader.distinct_ids();
         let bytes = PropertyBlock::bytes;
         self.distinct_ids
-            .get((), reader.deadline, |_| true, read, bytes)
+            .get((), reader.deadline(), |_| true, read, bytes)
     }
 
     /// The names of all events.
@@ -206,7 +206,7 @@ impl View {
         let bytes = |names: &Vec<String>| names.iter().map(String::len).sum();
         self.names.get(
             (),
-            reader.deadline,
+            reader.deadline(),
             |_| true,
             |_| reader.event_names(),
             bytes,
@@ -225,7 +225,7 @@ impl View {
         let read = |former: Option<&Log>| self.read_log(reader, name, former, first, properties);
         let suits = |log: &Log| log.from <= first;
         let key = (name.to_owned(), properties.to_vec());
-        let deadline = reader.deadline;
+        let deadline = reader.deadline();
         let log = self.logs.get(key, deadline, suits, read, Log::bytes)?;
         if first > last {
             return Ok(Vec::new());
@@ -595,7 +595,7 @@ impl Views {
             let mut projects = self.projects.lock();
             Arc::clone(projects.entry(reader.project).or_default())
         };
-        let mut kept = until(&project, reader.deadline)?;
+        let mut kept = until(&project, reader.deadline())?;
         let (head, retention) = (reader.head()?, reader.retention()?);
         let former = kept.as_ref().filter(|view| view.retention == retention);
         let view = match former {

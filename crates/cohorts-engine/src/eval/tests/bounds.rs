@@ -9,13 +9,26 @@ use serde_json::{Value, json};
 use super::{event, now, people, tree};
 use crate::cases::Project;
 use crate::{
-    Action, EventBlock, EventQuery, Filter, PropertyBlock, Reference, Source, TimesBlock, plan,
+    Action, EventBlock, EventQuery, Filter, PropertyBlock, Reference, Shared, Source, TimesBlock,
+    plan,
 };
 
 /// A project that is looked at until a number of checkpoints is reached.
 struct Limited {
     project: Project,
     left: Cell<u32>,
+    /// How often it was asked for events.
+    asked: Cell<u32>,
+}
+
+impl Limited {
+    fn new(project: Project, left: u32) -> Limited {
+        Limited {
+            project,
+            left: Cell::new(left),
+            asked: Cell::new(0),
+        }
+    }
 }
 
 impl Source for Limited {
@@ -42,6 +55,7 @@ impl Source for Limited {
     }
 
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Self::Error> {
+        self.asked.set(self.asked.get() + 1);
         let Ok(blocks) = self.project.events(query);
         Ok(blocks)
     }
@@ -72,13 +86,7 @@ impl Source for Limited {
 fn ends(project: &Project, leaf: Value, checkpoints: u32) {
     let filter = Filter::parse(&tree("AND", json!([leaf]))).unwrap();
     let plan = plan(&filter, &now()).unwrap();
-    let evaluate = |left: u32| {
-        let project = project.clone();
-        plan.evaluate(&Limited {
-            project,
-            left: Cell::new(left),
-        })
-    };
+    let evaluate = |left: u32| plan.evaluate(&Limited::new(project.clone(), left));
     assert_eq!(evaluate(checkpoints), Err("time is up"));
     assert!(evaluate(1_000_000).is_ok());
 }
@@ -112,6 +120,41 @@ fn an_evaluation_ends_where_its_source_says_so() {
     let leaf = json!({"type": "behavioral", "key": "e", "value": "performed_event",
         "event_type": "events", "time_value": 7, "time_interval": "day", "event_filters": tests});
     ends(&project, leaf, 2);
+}
+
+#[test]
+fn a_leaf_that_recurs_in_several_plans_is_found_once() {
+    let mut project = people(&[json!({"p": 1}), json!({"p": 1}), json!({"p": 2})]);
+    project.events = vec![
+        event(0, "e", "2025-06-17T12:00:00Z", json!({})),
+        event(2, "e", "2025-06-17T12:00:00Z", json!({})),
+    ];
+    let did = |negation: bool| {
+        json!({"type": "behavioral", "key": "e", "value": "performed_event", "event_type": "events",
+            "time_value": 7, "time_interval": "day", "negation": negation})
+    };
+    let is = json!({"type": "person", "key": "p", "operator": "exact", "value": 1});
+    let filter = |leaves: Value| Filter::parse(&tree("AND", leaves)).unwrap();
+    // The third is reached by another cohort alone.
+    let nested = filter(json!([did(false)]));
+    project.cohorts.insert(7, Reference::Filter(nested));
+    let filters = [
+        json!([did(false)]),
+        json!([is, did(true)]),
+        json!([{"type": "cohort", "key": "id", "value": 7}]),
+    ];
+    let plans = filters.map(|leaves| plan(&filter(leaves), &now()).unwrap());
+    let source = Limited::new(project, 1_000);
+    let shared = Shared::of(&plans);
+    let found = plans
+        .each_ref()
+        .map(|plan| plan.evaluate_shared(&source, &shared).unwrap());
+    assert_eq!(found.map(Vec::from_iter), [vec![0, 2], vec![1], vec![0, 2]]);
+    assert_eq!(source.asked.get(), 1);
+    for plan in &plans {
+        plan.evaluate(&source).unwrap();
+    }
+    assert_eq!(source.asked.get(), 4);
 }
 
 #[test]

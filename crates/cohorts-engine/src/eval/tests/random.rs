@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::made_up::{Moment, PEOPLE, filters, moment, name, named, properties, time};
 use super::naive::{self, Event, Person, Population};
 use crate::cases::{self, Project};
-use crate::{Action, Filter, Reference, plan};
+use crate::{Action, Filter, Reference, Shared, plan};
 
 fn project(population: &Population) -> Project {
     let number = |person: &usize| *person as u32;
@@ -84,7 +84,14 @@ proptest! {
     ) {
         let at = crate::Moment::new(now, zone).unwrap();
         let plan = plan(&Filter::parse(&filters).unwrap(), &at).unwrap();
-        let Ok(members) = plan.evaluate(&project(&population));
+        let project = project(&population);
+        let Ok(members) = plan.evaluate(&project);
+        // As it is when all its leaves are shared with another.
+        let shared = Shared::of([&plan, &plan]);
+        for _ in 0..2 {
+            let Ok(again) = plan.evaluate_shared(&project, &shared);
+            prop_assert_eq!(&again, &members);
+        }
         let members: Vec<usize> = members.iter().map(|person| person as usize).collect();
         prop_assert_eq!(members, naive::members(&population, &filters, now, zone));
     }
