@@ -29,7 +29,7 @@ mod cases;
 
 pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock};
 pub use error::FilterError;
-pub use eval::Shared;
+pub use eval::{Counts, Shared};
 pub use filter::Filter;
 pub use plan::{Plan, plan, plan_query};
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, Reference, Source};

@@ -73,7 +73,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match error {
             Error::TimedOut => "timeout",
-            Error::Unavailable => "capacity",
+            Error::Unavailable | Error::NoRoom => "capacity",
             _ => "unknown",
         };
         let detail = error.to_string();
@@ -330,7 +330,7 @@ fn planned(
 
 fn one(
     store: &Store,
-    snapshot: &Snapshot<'_>,
+    snapshot: &Snapshot<'_, '_>,
     cohort: &Cohort,
     begun: Begun,
     plans: &[Plan],
@@ -338,7 +338,7 @@ fn one(
 ) -> Result<(), Error> {
     let mut members = RoaringBitmap::new();
     for plan in plans {
-        members |= plan.evaluate_shared(snapshot, shared)?;
+        members |= snapshot.evaluate(plan, shared)?;
     }
     publish(store, cohort, begun, members, snapshot.head())
 }

@@ -61,6 +61,8 @@ pub enum Error {
     },
     /// What was asked for takes longer than it may.
     TimedOut,
+    /// What is read takes more memory than it may; whoever reads tries again in pieces.
+    NoRoom,
     /// More is sent than can be taken in for now.
     Overloaded,
     /// The database cannot be reached or is busy; trying again may help.
@@ -147,6 +149,10 @@ impl Error {
                 let detail = text("The calculation is taking too long; ask for less.");
                 (503, ServerError, "timeout", detail)
             }
+            Self::NoRoom => {
+                let detail = text("The calculation takes more memory than it may; ask for less.");
+                (503, ServerError, "capacity", detail)
+            }
             Self::Overloaded => {
                 let detail = text("More is sent than can be kept for now; try again in a moment.");
                 (503, ServerError, "overloaded", detail)
@@ -193,7 +199,7 @@ impl ResponseError for Error {
             Self::Throttled { seconds } => {
                 answer.insert_header((header::RETRY_AFTER, *seconds));
             }
-            Self::TimedOut | Self::Overloaded | Self::Unavailable => {
+            Self::TimedOut | Self::NoRoom | Self::Overloaded | Self::Unavailable => {
                 answer.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}

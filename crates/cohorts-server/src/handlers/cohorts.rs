@@ -122,7 +122,7 @@ impl CohortsApi for Service {
             let begun = Instant::now();
             let plan = plan(&filter, &moment).map_err(wrong)?;
             Snapshot::read(conn, &views, project, PREVIEW_LIMIT, |snapshot| {
-                let (members, criteria) = plan.explain(snapshot)?;
+                let (members, criteria) = snapshot.explain(&plan)?;
                 let took = begun.elapsed();
                 let sample = request.body.sample;
                 let sample = snapshot

@@ -5,6 +5,7 @@
 //! whoever has it now.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use diesel::prelude::*;
 use roaring::RoaringBitmap;
@@ -91,6 +92,16 @@ impl Forgotten {
             number = *self.into.get(&number)?;
         }
         Some(number)
+    }
+
+    /// Numbers that are somebody else's now, who is one of these people.
+    pub fn numbers_of(&self, people: RangeInclusive<u32>) -> Vec<u32> {
+        let merged = self.into.keys().copied();
+        let theirs = |number: &u32| {
+            self.owner(*number)
+                .is_some_and(|owner| people.contains(&owner))
+        };
+        merged.filter(theirs).collect()
     }
 
     /// The same people by the numbers they have now, without those who were deleted.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -9,6 +10,7 @@ use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlock
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::forgotten::{self, Forgotten};
@@ -18,7 +20,8 @@ use super::{Conn, ProjectId, events, projects};
 use crate::error::Error;
 
 const PROPERTY: &str = "\
-    select number, (properties -> $2)::text as value from persons where place = $1 and properties ? $2";
+    select number, (properties -> $2)::text as value from persons \
+    where place = $1 and number between $3 and $4 and properties ? $2";
 /// The properties come as JSON text, in the order asked for.
 const CHANGED: &str = "\
     select number, created_at, \
@@ -30,7 +33,8 @@ const EVENTS: &str = "\
         array(select (properties -> key)::text from unnest($5) with ordinality as wanted(key, nth) order by nth) \
             as properties \
     from events \
-    where place = $1 and event = $2 and timestamp >= $3 and ($4 is null or timestamp < $4) and batch <= $6";
+    where place = $1 and event = $2 and timestamp >= $3 and ($4 is null or timestamp < $4) and batch <= $6 \
+        and (number between $7 and $8 or number = any($9))";
 /// Few batches have few events, which a fresh database does not know: it would look for the names first.
 const BETWEEN: &str = "\
     select number, timestamp, event, \
@@ -97,11 +101,42 @@ pub struct Happened {
     pub properties: Vec<Option<String>>,
 }
 
+/// The people that are looked at: all, or a part whose data takes less memory.
+#[derive(Clone, Debug)]
+pub struct Among {
+    pub people: RangeInclusive<u32>,
+    /// Other numbers under which their events may stand.
+    pub numbers: Vec<i64>,
+}
+
+impl Among {
+    pub fn everybody() -> Among {
+        Among {
+            people: 0..=u32::MAX,
+            numbers: Vec::new(),
+        }
+    }
+
+    fn bounds(&self) -> (i64, i64) {
+        (
+            i64::from(*self.people.start()),
+            i64::from(*self.people.end()),
+        )
+    }
+}
+
+/// How many days of kept blocks are read at a time.
+const DAYS: usize = 16;
+/// How many rows are read before it is asked again whether they fit.
+const ROWS: usize = 1_024;
+
 /// Reads rows of one project under the snapshot of a connection.
 pub struct Reader<'a> {
     conn: RefCell<&'a mut Conn>,
     pub project: ProjectId,
     deadline: Cell<Instant>,
+    /// The memory that one thing which is read may take, in bytes.
+    room: Cell<u64>,
 }
 
 impl Reader<'_> {
@@ -118,6 +153,7 @@ impl Reader<'_> {
                 conn: RefCell::new(conn),
                 project,
                 deadline: Cell::new(deadline),
+                room: Cell::new(u64::MAX),
             })
         })
     }
@@ -130,6 +166,18 @@ impl Reader<'_> {
     /// Gives what comes next time of its own.
     pub fn set_deadline(&self, deadline: Instant) {
         self.deadline.set(deadline);
+    }
+
+    /// From now on what is read may take so much memory, or it ends in `Error::NoRoom`.
+    pub fn set_room(&self, bytes: u64) {
+        self.room.set(bytes);
+    }
+
+    fn fits(&self, bytes: usize) -> Result<(), Error> {
+        match bytes as u64 <= self.room.get() {
+            true => Ok(()),
+            false => Err(Error::NoRoom),
+        }
     }
 
     /// Reads something else of the same instant, with what is left of the time.
@@ -202,11 +250,12 @@ impl Reader<'_> {
         self.ask(|conn| Ok(forgotten::since(conn, self.project.place(), batch)?))
     }
 
-    /// When people were created whom a batch after that one wrote.
-    pub fn created_since(&self, batch: i64) -> Result<Vec<(u32, i64)>, Error> {
+    /// When people were created.
+    pub fn created_at(&self, among: &Among) -> Result<Vec<(u32, i64)>, Error> {
+        let (first, last) = among.bounds();
         let rows: Vec<(i64, DateTime<Utc>)> = self.ask(|conn| {
             let own = persons::table.filter(persons::place.eq(self.place()));
-            let own = own.filter(persons::batch.gt(batch));
+            let own = own.filter(persons::number.between(first, last));
             Ok(own
                 .select((persons::number, persons::created_at))
                 .load(conn)?)
@@ -216,34 +265,45 @@ impl Reader<'_> {
             .collect()
     }
 
-    pub fn property(&self, key: &str) -> Result<PropertyBlock, Error> {
+    pub fn property(&self, key: &str, among: &Among) -> Result<PropertyBlock, Error> {
+        let (first, last) = among.bounds();
         let mut block = PropertyBlockBuilder::new();
         self.ask(|conn| {
             let rows = diesel::sql_query(PROPERTY)
                 .bind::<BigInt, _>(self.place())
                 .bind::<Text, _>(key)
+                .bind::<BigInt, _>(first)
+                .bind::<BigInt, _>(last)
                 .load_iter::<PropertyRow, PgRowByRowLoadingMode>(conn)?;
-            for row in rows {
+            for (nth, row) in rows.enumerate() {
                 let row = row?;
                 block.push_raw(person(row.number)?, &row.value);
+                if nth % ROWS == 0 {
+                    self.fits(block.bytes())?;
+                }
             }
-            Ok(())
+            self.fits(block.bytes())
         })?;
         Ok(block.finish())
     }
 
-    pub fn distinct_ids(&self) -> Result<PropertyBlock, Error> {
+    pub fn distinct_ids(&self, among: &Among) -> Result<PropertyBlock, Error> {
+        let (first, last) = among.bounds();
         let mut block = PropertyBlockBuilder::new();
         self.ask(|conn| {
             let own = distinct_ids::table.filter(distinct_ids::place.eq(self.place()));
+            let own = own.filter(distinct_ids::number.between(first, last));
             let rows = own
                 .select((distinct_ids::number, distinct_ids::distinct_id))
                 .load_iter::<(i64, String), PgRowByRowLoadingMode>(conn)?;
-            for row in rows {
+            for (nth, row) in rows.enumerate() {
                 let (number, id) = row?;
                 block.push(person(number)?, &id.into());
+                if nth % ROWS == 0 {
+                    self.fits(block.bytes())?;
+                }
             }
-            Ok(())
+            self.fits(block.bytes())
         })?;
         Ok(block.finish())
     }
@@ -346,15 +406,34 @@ impl Reader<'_> {
         })
     }
 
-    /// What is kept of a log beside its rows, if it reaches back to a day.
-    pub fn sealed_log(&self, key: &LogKey, from: i64) -> Result<Option<Kept>, Error> {
+    /// What is kept of a log beside its rows, if it reaches back to a day; of each day what `among` takes from it.
+    pub fn sealed_log(
+        &self,
+        key: &LogKey,
+        from: i64,
+        among: impl Fn(EventBlock) -> EventBlock + Sync,
+    ) -> Result<Option<Kept>, Error> {
         let place = self.project.place();
         self.ask(|conn| {
             let sealed = sealed::log(conn, place, key)?;
             let Some(sealed) = sealed.filter(|sealed| sealed.from <= from) else {
                 return Ok(None);
             };
-            Ok(Some((sealed, sealed::days(conn, place, key, from)?)))
+            let (mut days, mut bytes) = (BTreeMap::new(), 0);
+            let mut wanted = sealed::days(conn, place, key, from)?;
+            wanted.sort_unstable();
+            // Few at a time, as what is packed takes memory too.
+            for some in wanted.chunks(DAYS) {
+                let Some(some) = sealed::blocks(conn, place, key, some)? else {
+                    return Ok(Some((sealed, None)));
+                };
+                let some = some.into_par_iter();
+                let some: Vec<_> = some.map(|(day, block)| (day, among(block))).collect();
+                bytes += some.iter().map(|(_, block)| block.bytes()).sum::<usize>();
+                self.fits(bytes)?;
+                days.extend(some);
+            }
+            Ok(Some((sealed, Some(days))))
         })
     }
 
@@ -370,8 +449,10 @@ impl Reader<'_> {
         (from, until): (i64, Option<i64>),
         properties: &[String],
         head: i64,
+        among: &Among,
         owner: impl Fn(u32) -> Option<u32>,
     ) -> Result<BTreeMap<i64, EventBlock>, Error> {
+        let (first, last) = among.bounds();
         let start = |day: i64| instant(day.saturating_mul(super::views::DAY));
         let mut days: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
         self.ask(|conn| {
@@ -382,8 +463,11 @@ impl Reader<'_> {
                 .bind::<Nullable<Timestamptz>, _>(until.map(start))
                 .bind::<Array<Text>, _>(properties)
                 .bind::<BigInt, _>(head)
+                .bind::<BigInt, _>(first)
+                .bind::<BigInt, _>(last)
+                .bind::<Array<BigInt>, _>(&among.numbers)
                 .load_iter::<EventRow, PgRowByRowLoadingMode>(conn)?;
-            for row in rows {
+            for (nth, row) in rows.enumerate() {
                 let row = row?;
                 let time = row.timestamp.timestamp_micros();
                 if let Some(person) = owner(person(row.number)?) {
@@ -391,8 +475,11 @@ impl Reader<'_> {
                     let block = day.or_insert_with(|| EventBlockBuilder::new(properties));
                     block.push_raw(person, time, row.properties.iter().map(Option::as_deref));
                 }
+                if nth % ROWS == 0 {
+                    self.fits(days.values().map(EventBlockBuilder::bytes).sum())?;
+                }
             }
-            Ok(())
+            self.fits(days.values().map(EventBlockBuilder::bytes).sum())
         })?;
         let days = days.into_iter();
         Ok(days.map(|(day, block)| (day, block.finish())).collect())

@@ -7,7 +7,7 @@ use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
-use super::reader::{Changed, Reader};
+use super::reader::{Among, Changed, Reader};
 use super::views::{Log, Logs, MOST_ROWS, Shelf, View};
 use crate::error::Error;
 
@@ -56,6 +56,7 @@ pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Er
     Ok(Some(View {
         head,
         retention: view.retention,
+        among: Among::everybody(),
         everyone,
         forgotten,
         properties,

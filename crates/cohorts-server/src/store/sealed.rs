@@ -3,7 +3,6 @@
 //! Each is compressed and carries a checksum; one that is missing or damaged is read from the rows instead. Whoever
 //! writes is the later in the log: what an older view knows never takes the place of what a newer one does.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use cohorts_engine::{EventBlock, PropertyBlock};
@@ -64,17 +63,32 @@ pub fn log(conn: &mut Conn, place: Place, key: &LogKey) -> QueryResult<Option<Se
     Ok(found.map(|(head, from)| Sealed { head, from }))
 }
 
-/// The blocks of a log from a day on, or nothing where one of them is damaged.
-pub fn days(
+/// The days from one on that a log has blocks of.
+pub fn days(conn: &mut Conn, place: Place, key: &LogKey, from: i64) -> QueryResult<Vec<i64>> {
+    let own = of_log(place.0, &key.event, &key.properties);
+    own.filter(blocks::day.ge(from))
+        .select(blocks::day)
+        .load(conn)
+}
+
+/// The blocks of a log.
+#[diesel::dsl::auto_type]
+fn of_log<'a>(place: i64, event: &'a str, properties: &'a str) -> _ {
+    blocks::table
+        .filter(blocks::place.eq(place))
+        .filter(blocks::event.eq(event))
+        .filter(blocks::properties.eq(properties))
+}
+
+/// The blocks of a log of some days, or nothing where one of them is damaged.
+pub fn blocks(
     conn: &mut Conn,
     place: Place,
     key: &LogKey,
-    from: i64,
-) -> QueryResult<Option<BTreeMap<i64, EventBlock>>> {
-    let rows: Vec<(i64, Vec<u8>)> = blocks::table
-        .filter(blocks::place.eq(place.0).and(blocks::event.eq(&key.event)))
-        .filter(blocks::properties.eq(&key.properties))
-        .filter(blocks::day.ge(from))
+    days: &[i64],
+) -> QueryResult<Option<Vec<(i64, EventBlock)>>> {
+    let rows: Vec<(i64, Vec<u8>)> = of_log(place.0, &key.event, &key.properties)
+        .filter(blocks::day.eq_any(days))
         .select((blocks::day, blocks::data))
         .load(conn)?;
     let decoded = rows.par_iter().map(|(day, data)| {
@@ -145,9 +159,7 @@ pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outco
     if !is_more || !answers_for_all {
         return Ok(Outcome::Refused);
     }
-    let own = blocks::table
-        .filter(blocks::place.eq(place.0).and(blocks::event.eq(&key.event)))
-        .filter(blocks::properties.eq(&key.properties));
+    let own = of_log(place.0, &key.event, &key.properties);
     let written: Vec<i64> = seal.days.iter().map(|(day, _)| *day).collect();
     match seal.kept {
         None => diesel::delete(own.filter(blocks::day.ge(sealed.from))).execute(conn)?,

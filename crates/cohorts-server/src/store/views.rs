@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
-use super::reader::{Happened, Reader, Retention};
+use super::reader::{Among, Happened, Reader, Retention};
 use super::sealed::{self, LogKey, Outcome, Seal, Sealed};
 use super::{Conn, ProjectId, forgotten, projects, refresh};
 use crate::error::Error;
@@ -40,6 +41,8 @@ pub struct View {
     pub head: i64,
     /// How long events are kept: what was deleted since must not come back when more are kept again.
     pub(super) retention: Retention,
+    /// Whom it is about.
+    pub(super) among: Among,
     pub everyone: Arc<RoaringBitmap>,
     pub(super) forgotten: Arc<Forgotten>,
     pub(super) properties: Shelf<String, PropertyBlock>,
@@ -158,6 +161,7 @@ impl View {
         Ok(View {
             head,
             retention,
+            among: Among::everybody(),
             everyone: Arc::new(reader.everyone(head, MOST_ROWS)?),
             forgotten: Arc::new(reader.forgotten_since(-1)?),
             properties: Shelf::default(),
@@ -167,6 +171,40 @@ impl View {
             names: Shelf::default(),
             sealed: Arc::default(),
         })
+    }
+
+    /// A view of some of the people, with nothing read yet.
+    pub fn piece(&self, people: RangeInclusive<u32>) -> View {
+        let numbers = self.forgotten.numbers_of(people.clone());
+        let mut everyone = RoaringBitmap::new();
+        everyone.insert_range(people.clone());
+        View {
+            head: self.head,
+            retention: self.retention,
+            among: Among {
+                people,
+                numbers: numbers.into_iter().map(i64::from).collect(),
+            },
+            everyone: Arc::new(everyone & &*self.everyone),
+            forgotten: Arc::clone(&self.forgotten),
+            properties: Shelf::default(),
+            logs: Shelf::default(),
+            created_at: Shelf::default(),
+            distinct_ids: Shelf::default(),
+            names: Shelf::default(),
+            sealed: Arc::default(),
+        }
+    }
+
+    /// Whether it is about some people alone.
+    fn is_piece(&self) -> bool {
+        self.among.people != (0..=u32::MAX)
+    }
+
+    /// Whose the events are that stand under a number, if the view is about them.
+    fn owner(&self, number: u32) -> Option<u32> {
+        let owner = self.forgotten.owner(number);
+        owner.filter(|owner| self.among.people.contains(owner))
     }
 
     /// When the oldest event may have happened that is kept, in microseconds.
@@ -179,7 +217,7 @@ impl View {
     pub fn property(&self, reader: &Reader, key: &str) -> Result<Arc<PropertyBlock>, Error> {
         let read = |_: Option<&_>| match self.sealed_property(reader, key)? {
             Some(block) => Ok(block),
-            None => reader.property(key),
+            None => reader.property(key, &self.among),
         };
         let bytes = PropertyBlock::bytes;
         self.properties
@@ -188,14 +226,14 @@ impl View {
 
     /// When people were created.
     pub fn created_at(&self, reader: &Reader) -> Result<Arc<TimesBlock>, Error> {
-        let read = |_: Option<&_>| Ok(TimesBlock::new(reader.created_since(-1)?));
+        let read = |_: Option<&_>| Ok(TimesBlock::new(reader.created_at(&self.among)?));
         self.created_at
             .get((), reader.deadline(), |_| true, read, TimesBlock::bytes)
     }
 
     /// The distinct ids of people.
     pub fn distinct_ids(&self, reader: &Reader) -> Result<Arc<PropertyBlock>, Error> {
-        let read = |_: Option<&_>| reader.distinct_ids();
+        let read = |_: Option<&_>| reader.distinct_ids(&self.among);
         let bytes = PropertyBlock::bytes;
         self.distinct_ids
             .get((), reader.deadline(), |_| true, read, bytes)
@@ -258,9 +296,9 @@ impl View {
             log.kept = Arc::clone(&former.kept);
         }
         log.kept.lock().is_damaged |= is_damaged;
-        let owner = |number| self.forgotten.owner(number);
+        let owner = |number| self.owner(number);
         let span = (first, until);
-        for (day, block) in reader.days(name, span, properties, self.head, owner)? {
+        for (day, block) in reader.days(name, span, properties, self.head, &self.among, owner)? {
             log.days.insert(day, Arc::new(block));
         }
         Ok(log)
@@ -270,6 +308,10 @@ impl View {
 impl View {
     /// A property from what is kept of it beside the rows, and what came later.
     fn sealed_property(&self, reader: &Reader, key: &str) -> Result<Option<PropertyBlock>, Error> {
+        // The rows of some people are found by their numbers.
+        if self.is_piece() {
+            return Ok(None);
+        }
         let Some((head, block)) = reader.sealed_property(key)? else {
             return Ok(None);
         };
@@ -304,7 +346,11 @@ impl View {
         let Some(key) = LogKey::new(name, columns).filter(|_| self.retention.0.is_none()) else {
             return Ok(NONE);
         };
-        let Some((sealed, days)) = reader.sealed_log(&key, first)? else {
+        let among = |block: EventBlock| match self.is_piece() {
+            true => block.renumbered(|number| self.owner(number)),
+            false => block,
+        };
+        let Some((sealed, days)) = reader.sealed_log(&key, first, among)? else {
             return Ok(NONE);
         };
         let Some(days) = days else {
@@ -331,7 +377,10 @@ impl View {
             ..Kept::default()
         };
         log.follow(&self.forgotten, &self.forgotten);
-        let tail: Vec<&Happened> = tail.iter().collect();
+        let own = tail
+            .iter()
+            .filter(|event| self.owner(event.number).is_some());
+        let tail: Vec<&Happened> = own.collect();
         log.add(&tail, columns, columns, &self.forgotten);
         Ok((Some(log), false))
     }
@@ -585,6 +634,11 @@ impl Default for Views {
 
 impl Views {
     /// How much memory views may take together, in bytes.
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// Changes how much memory views may take together, in bytes.
     pub fn set_budget(&self, bytes: u64) {
         self.budget.store(bytes, Ordering::Relaxed);
     }
@@ -612,13 +666,17 @@ impl Views {
         Ok(Some(view))
     }
 
-    /// Forgets what was asked for longest ago until the rest fits into the budget.
-    pub fn trim(&self) {
+    /// Forgets what was asked for longest ago until the rest fits into the budget, of a view that stands by itself too.
+    pub fn trim(&self, beside: Option<&View>) {
         let views = self.views();
-        let mut weights: Vec<(u64, u64)> =
-            views.iter().flat_map(|(_, view)| view.weights()).collect();
+        let views: Vec<&View> = views
+            .iter()
+            .map(|(_, view)| &**view)
+            .chain(beside)
+            .collect();
+        let mut weights: Vec<(u64, u64)> = views.iter().flat_map(|view| view.weights()).collect();
         let mut total: u64 = weights.iter().map(|(_, bytes)| bytes).sum();
-        let budget = self.budget.load(Ordering::Relaxed);
+        let budget = self.budget();
         if total <= budget {
             return;
         }
@@ -631,7 +689,7 @@ impl Views {
             total -= bytes;
             tick = used + 1;
         }
-        views.iter().for_each(|(_, view)| view.forget_before(tick));
+        views.iter().for_each(|view| view.forget_before(tick));
     }
 
     /// Keeps beside the rows what is not kept yet, so that the next start finds it.
@@ -688,7 +746,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use cohorts_engine::{Filter, Moment, plan};
+    use cohorts_engine::{Filter, Moment, Shared, plan};
     use diesel::prelude::*;
     use serde_json::{Value, json};
     use tempfile::TempDir;
@@ -742,7 +800,10 @@ mod tests {
         let conn = &mut *store.connection().unwrap();
         let limit = Duration::from_secs(60);
         Snapshot::read(conn, views, project, limit, |snapshot| {
-            plan.evaluate(snapshot)
+            let (members, counts) = snapshot.explain(&plan)?;
+            assert_eq!(counts[0].1, members.len());
+            assert_eq!(snapshot.evaluate(&plan, &Shared::default())?, members);
+            Ok(members)
         })
         .unwrap()
     }
@@ -949,6 +1010,89 @@ mod tests {
         let kept = sealed::log(conn, project.place(), &LogKey::new("x", &[]).unwrap()).unwrap();
         assert!(kept.is_some());
         assert_eq!(who(&store, &Views::default(), project), found);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_read_in_pieces() {
+        let (_data, store, project) = begun(0, 1);
+        let conn = &mut *store.connection().unwrap();
+        let items: Vec<Item> = (0..18_000_usize)
+            .map(|nth| {
+                let id = nth * 7 % 3_000;
+                let more = format!(
+                    r#", "properties": {{"at": "v{}", "$set": {{"name": "n{id}"}}}}"#,
+                    nth % 50
+                );
+                item(if nth % 3 == 0 { "y" } else { "x" }, id, &more)
+            })
+            .collect();
+        keep(&store, project, &items).unwrap();
+        // Events of people on one side of any cut are somebody's on the other.
+        let merges: Vec<Item> = (0..40)
+            .map(|nth| {
+                item(
+                    "$merge_dangerously",
+                    nth,
+                    &format!(r#", "properties": {{"alias": "p{}"}}"#, 2_999 - nth),
+                )
+            })
+            .collect();
+        keep(&store, project, &merges).unwrap();
+        let event = |kind: &str, more: Value| {
+            let mut leaf = json!({"type": "behavioral", "key": "x", "value": kind, "event_type": "events",
+                "time_value": 1, "time_interval": "year"});
+            leaf.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            leaf
+        };
+        let filter = json!([{"type": "event", "key": "at", "operator": "exact", "value": ["v1", "v2", "v3"]}]);
+        let leaves = [
+            json!({"type": "person", "key": "name", "operator": "icontains", "value": "N1"}),
+            json!({"type": "person", "key": "name", "operator": "is_not", "value": "n5"}),
+            json!({"type": "person", "key": "distinct_id", "operator": "icontains", "value": "p29"}),
+            json!({"type": "person_metadata", "key": "created_at", "operator": "is_date_after", "value": "2020-01-01"}),
+            event("performed_event", json!({})),
+            event("performed_event", json!({"event_filters": filter})),
+            event(
+                "performed_event_multiple",
+                json!({"operator": "gte", "operator_value": 3}),
+            ),
+            event(
+                "performed_event_sequence",
+                json!({"seq_event": "y", "seq_event_type": "events",
+                "seq_time_value": 3, "seq_time_interval": "day"}),
+            ),
+        ];
+        let ask = |budget: u64| {
+            let views = Views::default();
+            views.set_budget(budget);
+            let found = leaves
+                .clone()
+                .map(|leaf| meeting(&store, &views, project, leaf));
+            assert!(views.bytes() <= budget);
+            (found, views)
+        };
+        let (whole, views) = ask(DEFAULT_BUDGET);
+        assert!(whole.iter().all(|people| !people.is_empty()));
+        for kept in [false, true] {
+            if kept {
+                views.seal(conn);
+                // That it is the blocks which are read.
+                let rows = "delete from events where event = 'x'";
+                assert!(diesel::sql_query(rows).execute(conn).unwrap() > 0);
+            }
+            for budget in [100_000, 40_000, 12_000, 0] {
+                let found = ask(budget).0;
+                for (nth, leaf) in leaves
+                    .iter()
+                    .enumerate()
+                    .filter(|(nth, _)| !kept || (4..6).contains(nth))
+                {
+                    assert_eq!(found[nth], whole[nth], "{budget} {kept} {leaf}");
+                }
+            }
+        }
     }
 
     #[test]
