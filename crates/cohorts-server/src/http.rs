@@ -92,7 +92,7 @@ async fn readyz(service: web::Data<Service>) -> HttpResponse {
 async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
     let text = service
         .metrics
-        .text(service.store.connections(), service.store.views.bytes())?;
+        .text(service.store.connections(), &service.store.views)?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))

@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use crate::ingest::Kept;
+use crate::store::views::Views;
 
 /// Counters of one service. Clones count together.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ pub struct Metrics {
     connections: IntGauge,
     connections_in_use: IntGauge,
     view_bytes: IntGauge,
+    kept_bytes_read: IntGauge,
 }
 
 impl Metrics {
@@ -91,6 +93,10 @@ impl Metrics {
                 "cohorts_view_bytes",
                 "Memory of the people and events that are kept at hand for calculations.",
             )?,
+            kept_bytes_read: IntGauge::new(
+                "cohorts_kept_bytes_read_total",
+                "Bytes of kept blocks of events that were read instead of rows.",
+            )?,
         };
         metrics
             .registry
@@ -119,6 +125,9 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.view_bytes.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.kept_bytes_read.clone()))?;
         Ok(metrics)
     }
 
@@ -152,9 +161,10 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format. The pool tells its connections in use, and all of them.
-    pub fn text(&self, (in_use, open): (u32, u32), view_bytes: u64) -> anyhow::Result<String> {
-        self.view_bytes
-            .set(view_bytes.try_into().unwrap_or(i64::MAX));
+    pub fn text(&self, (in_use, open): (u32, u32), views: &Views) -> anyhow::Result<String> {
+        let number = |bytes: u64| bytes.try_into().unwrap_or(i64::MAX);
+        self.view_bytes.set(number(views.bytes()));
+        self.kept_bytes_read.set(number(views.kept_bytes_read()));
         self.connections_in_use.set(i64::from(in_use));
         self.connections.set(i64::from(open));
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)

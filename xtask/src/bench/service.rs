@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, SecondsFormat, Utc};
+use reqwest::Method;
 use reqwest::blocking::Client;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub fn build(root: &Path) -> Result<()> {
@@ -44,12 +46,21 @@ fn answer(mut command: Command) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// How a project is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Access {
+    pub project: i64,
+    pub key: String,
+    /// For those who send events.
+    pub token: String,
+}
+
 /// A new project and a key for it.
-pub fn project(root: &Path, directory: &Path) -> Result<(i64, String)> {
+pub fn project(root: &Path, directory: &Path, name: &str) -> Result<Access> {
     let made = answer(command(
         root,
         directory,
-        &["project", "create", "--name", "Bench", "--json"],
+        &["project", "create", "--name", name, "--json"],
     ))?;
     let id = made["id"].as_i64().context("a project has an id")?;
     let of = id.to_string();
@@ -64,10 +75,15 @@ pub fn project(root: &Path, directory: &Path) -> Result<(i64, String)> {
         "--json",
     ];
     let key = answer(command(root, directory, &key))?;
-    Ok((
-        id,
-        key["key"].as_str().context("a key has a text")?.to_owned(),
-    ))
+    let text = |of: &Value, name: &str| {
+        let text = of[name].as_str().map(str::to_owned);
+        text.with_context(|| format!("{of} has no {name}"))
+    };
+    Ok(Access {
+        project: id,
+        key: text(&key, "key")?,
+        token: text(&made, "token")?,
+    })
 }
 
 /// An import that reads lines.
@@ -110,27 +126,85 @@ impl Service {
     }
 
     /// How many people meet a filter, and how many milliseconds that took.
-    pub fn preview(
-        &self,
-        key: &str,
-        project: i64,
-        filters: &Value,
-        now: DateTime<Utc>,
-    ) -> Result<(u64, f64)> {
+    pub fn preview(&self, of: &Access, filters: &Value, now: DateTime<Utc>) -> Result<(u64, f64)> {
         let asked =
             json!({"filters": filters, "as_of": now.to_rfc3339_opts(SecondsFormat::Micros, true)});
-        let request = self.client.post(format!(
-            "{}/api/projects/{project}/cohorts/preview/",
-            self.url
-        ));
-        let answer = request.bearer_auth(key).json(&asked).send()?;
-        let (status, answer) = (answer.status(), answer.json::<Value>()?);
-        ensure!(status.is_success(), "{status}: {answer}");
+        let answer = self.post(of, "cohorts/preview/", &asked)?;
         let count = answer["count"].as_u64().context("a preview has a count")?;
         let took = answer["duration_ms"]
             .as_f64()
             .context("a preview has a duration")?;
         Ok((count, took))
+    }
+
+    fn ask(&self, method: Method, of: &Access, path: &str, body: Option<&Value>) -> Result<String> {
+        let url = format!("{}/api/projects/{}/{path}", self.url, of.project);
+        let mut request = self.client.request(method, url).bearer_auth(&of.key);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send()?;
+        let (status, text) = (answer.status(), answer.text()?);
+        ensure!(status.is_success(), "{path}: {status}: {text}");
+        Ok(text)
+    }
+
+    pub fn text(&self, of: &Access, path: &str) -> Result<String> {
+        self.ask(Method::GET, of, path, None)
+    }
+
+    pub fn get(&self, of: &Access, path: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.text(of, path)?)?)
+    }
+
+    pub fn post(&self, of: &Access, path: &str, body: &Value) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ask(
+            Method::POST,
+            of,
+            path,
+            Some(body),
+        )?)?)
+    }
+
+    pub fn patch(&self, of: &Access, path: &str, body: &Value) -> Result<()> {
+        self.ask(Method::PATCH, of, path, Some(body)).map(drop)
+    }
+
+    /// Deletes a cohort.
+    pub fn delete(&self, of: &Access, cohort: i64) -> Result<()> {
+        self.patch(of, &format!("cohorts/{cohort}/"), &json!({"deleted": true}))
+    }
+
+    /// Sends events, and waits until they are kept.
+    pub fn capture(&self, body: &Value) -> Result<()> {
+        let answer = self
+            .client
+            .post(format!("{}/batch/", self.url))
+            .json(body)
+            .send()?;
+        ensure!(
+            answer.status().is_success(),
+            "events are refused: {}",
+            answer.status()
+        );
+        Ok(())
+    }
+
+    /// What an address answers that wants no key.
+    pub fn plain(&self, path: &str) -> Result<String> {
+        let answer = self.client.get(format!("{}{path}", self.url)).send()?;
+        Ok(answer.error_for_status()?.text()?)
+    }
+
+    /// What a metric without labels says.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let metrics = self.plain("/metrics")?;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line
+            .with_context(|| format!("there is no {name}"))?
+            .parse()?)
     }
 }
 

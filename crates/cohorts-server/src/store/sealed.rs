@@ -4,6 +4,7 @@
 //! writes is the later in the log: what an older view knows never takes the place of what a newer one does.
 
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cohorts_engine::{EventBlock, PropertyBlock};
 use diesel::prelude::*;
@@ -13,6 +14,9 @@ use roaring::RoaringBitmap;
 use super::schema::{blocks, persons, sealed_logs, sealed_people, sealed_properties};
 use super::{Conn, Place};
 use crate::error::Error;
+
+/// The bytes of blocks of events that were read, by this process.
+pub static READ: AtomicU64 = AtomicU64::new(0);
 
 /// How hard what is kept is compressed: quickly.
 const LEVEL: i32 = 1;
@@ -91,6 +95,8 @@ pub fn blocks(
         .filter(blocks::day.eq_any(days))
         .select((blocks::day, blocks::data))
         .load(conn)?;
+    let bytes: usize = rows.iter().map(|(_, data)| data.len()).sum();
+    READ.fetch_add(bytes as u64, Ordering::Relaxed);
     let decoded = rows.par_iter().map(|(day, data)| {
         let block = unpacked(data).and_then(|bytes| EventBlock::decode(&bytes));
         if block.is_none() {

@@ -701,6 +701,11 @@ impl Views {
         }
     }
 
+    /// How many bytes of kept blocks of events this process has read.
+    pub fn kept_bytes_read(&self) -> u64 {
+        sealed::READ.load(Ordering::Relaxed)
+    }
+
     /// How much memory the views take, in bytes.
     pub fn bytes(&self) -> u64 {
         let views = self.views();
