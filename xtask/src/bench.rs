@@ -401,6 +401,7 @@ impl Loaded {
         for kind in kinds::kinds() {
             service.preview(&self.access, &kind.filters, self.now)?;
         }
+        service.preview(&self.access, &viewed(), self.now)?;
         thread::sleep(SETTLING);
         Ok(())
     }
@@ -408,16 +409,20 @@ impl Loaded {
     /// What an event of `$pageview` takes in memory and in what is kept, without properties, in bytes.
     fn bytes(&self, root: &Path, directory: &Path) -> Result<(f64, f64)> {
         let service = Service::start(root, directory)?;
-        let viewed = json!({"properties": {"type": "AND", "values": [
-            {"type": "behavioral", "value": "performed_event", "key": "$pageview", "event_type": "events",
-                "time_value": 91, "time_interval": "day"}]}});
-        service.preview(&self.access, &viewed, self.now)?;
+        service.preview(&self.access, &viewed(), self.now)?;
         let memory = service.metric("cohorts_view_bytes")? / self.views as f64;
         Ok((
             memory,
             service.metric("cohorts_kept_bytes_read_total")? / self.views as f64,
         ))
     }
+}
+
+/// Everybody with any event of `$pageview`.
+fn viewed() -> Value {
+    json!({"properties": {"type": "AND", "values": [
+        {"type": "behavioral", "value": "performed_event", "key": "$pageview", "event_type": "events",
+            "time_value": 91, "time_interval": "day"}]}})
 }
 
 fn say(text: impl AsRef<str>) -> Result<()> {

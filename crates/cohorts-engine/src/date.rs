@@ -96,7 +96,7 @@ pub(crate) fn stored_instant<'a>(
     }
     match value {
         Stored::Text(text) => absolute(text, time_zone),
-        Stored::Json(_) => None,
+        Stored::Double(_) | Stored::Json(_) => None,
     }
 }
 

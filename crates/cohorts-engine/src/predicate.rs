@@ -3,9 +3,11 @@
 
 mod compile;
 mod folded;
+mod texts;
 
 use std::collections::HashSet;
 
+use aho_corasick::AhoCorasick;
 use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
@@ -14,6 +16,8 @@ use crate::FilterError;
 use crate::date;
 use crate::semver::{Version, VersionRange};
 use crate::value::{Number, Stored, text};
+
+pub(crate) use texts::Texts;
 
 /// An operator together with what it compares with.
 #[derive(Clone, Debug)]
@@ -46,7 +50,8 @@ enum Test {
     Contains(String),
     StartsWith(String),
     EndsWith(String),
-    Matches(Regex),
+    /// A pattern, and what its matches begin with where that helps to find them.
+    Matches(Regex, Option<AhoCorasick>),
     Compares(Comparison, Number),
     Within(Number, Number),
     Outside(Number, Number),
@@ -146,7 +151,7 @@ impl Test {
             Test::Contains(part) => folded::contains(&text(stored), part),
             Test::StartsWith(part) => folded::starts_with(&text(stored), part),
             Test::EndsWith(part) => folded::ends_with(&text(stored), part),
-            Test::Matches(pattern) => pattern.is_match(&text(stored)),
+            Test::Matches(pattern, _) => pattern.is_match(&text(stored)),
             Test::Compares(comparison, bound) => {
                 let number = Number::of(stored);
                 number.is_some_and(|number| comparison.holds(number.compare(*bound)))
@@ -183,7 +188,7 @@ fn size(value: Stored) -> u64 {
                 .map(|(key, one)| 4 + key.len() as u64 + size(one.into()))
                 .sum()
         }
-        Stored::Json(_) => 8,
+        Stored::Double(_) | Stored::Json(_) => 8,
     }
 }
 

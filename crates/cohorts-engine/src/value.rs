@@ -5,18 +5,54 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-/// A value as it is looked at: most are texts, which need not be JSON values for that.
+/// A value as it is looked at: most are texts or numbers, which need not be JSON values for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stored<'a> {
     Text(&'a str),
-    /// Anything but a string.
+    /// The bits of a double that is just that number.
+    Double(u64),
+    /// Anything else.
     Json(&'a Value),
+}
+
+/// Whole numbers beyond that may be no doubles.
+const WHOLE_DOUBLE: i64 = 1 << 53;
+
+/// The double that a number is, if it is one.
+fn double(number: &serde_json::Number) -> Option<f64> {
+    match number.as_i64() {
+        Some(whole) => (-WHOLE_DOUBLE..=WHOLE_DOUBLE)
+            .contains(&whole)
+            .then_some(whole as f64),
+        None if number.is_f64() => number.as_f64(),
+        None => None,
+    }
+}
+
+impl Stored<'_> {
+    /// The value as JSON; whole numbers come without a fraction.
+    pub fn to_json(self) -> Value {
+        match self {
+            Stored::Text(text) => text.into(),
+            Stored::Json(value) => value.clone(),
+            Stored::Double(bits) => match f64::from_bits(bits) {
+                whole if whole.fract() == 0.0 && whole.abs() <= WHOLE_DOUBLE as f64 => {
+                    (whole as i64).into()
+                }
+                double => double.into(),
+            },
+        }
+    }
 }
 
 impl<'a> From<&'a Value> for Stored<'a> {
     fn from(value: &'a Value) -> Self {
         match value {
             Value::String(text) => Stored::Text(text),
+            Value::Number(number) => {
+                let double = double(number).map(|double| Stored::Double(double.to_bits()));
+                double.unwrap_or(Stored::Json(value))
+            }
             other => Stored::Json(other),
         }
     }
@@ -33,17 +69,15 @@ impl<'a> From<&'a str> for Stored<'a> {
 pub(crate) fn text<'a>(value: impl Into<Stored<'a>>) -> Cow<'a, str> {
     match value.into() {
         Stored::Text(text) => Cow::Borrowed(text),
-        Stored::Json(Value::Number(number)) => Cow::Owned(number_text(number)),
+        Stored::Double(bits) => Cow::Owned(double_text(f64::from_bits(bits))),
         Stored::Json(other) => Cow::Owned(other.to_string()),
     }
 }
 
-fn number_text(number: &serde_json::Number) -> String {
-    match number.as_f64() {
-        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e21 => {
-            (float as i128).to_string()
-        }
-        _ => number.to_string(),
+fn double_text(double: f64) -> String {
+    match double.fract() == 0.0 && double.abs() < 1e21 {
+        true => (double as i128).to_string(),
+        false => Value::from(double).to_string(),
     }
 }
 
@@ -59,6 +93,7 @@ impl Number {
     pub fn of<'a>(value: impl Into<Stored<'a>>) -> Option<Number> {
         match value.into() {
             Stored::Text(text) => Number::of_text(text),
+            Stored::Double(bits) => Some(Number::from_float(f64::from_bits(bits))),
             Stored::Json(Value::Number(number)) => Number::of_json(number),
             Stored::Json(_) => None,
         }

@@ -1,18 +1,19 @@
 //! Columns: each distinct value once, and a small code for every row.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::predicate::Predicate;
+use crate::predicate::{Predicate, Texts};
 use crate::source::{Meter, Source};
 use crate::value::Stored;
 
 /// The code of a value that is missing.
 pub(super) const MISSING: u32 = u32::MAX;
 
-/// Distinct values by their code; texts in one piece, as nearly all values are texts.
+/// Distinct values by their code; texts in one piece and numbers in eight bytes, as nearly all values are these.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Values {
     Texts {
@@ -20,6 +21,8 @@ pub(super) enum Values {
         /// Where each ends.
         ends: Vec<usize>,
     },
+    /// By the bits of their doubles.
+    Doubles(Vec<u64>),
     Mixed(Vec<Value>),
 }
 
@@ -36,6 +39,7 @@ impl Values {
     pub fn len(&self) -> usize {
         match self {
             Values::Texts { ends, .. } => ends.len(),
+            Values::Doubles(doubles) => doubles.len(),
             Values::Mixed(values) => values.len(),
         }
     }
@@ -46,6 +50,7 @@ impl Values {
                 let start = code.checked_sub(1).map_or(0, |before| ends[before]);
                 Stored::Text(&bytes[start..ends[code]])
             }
+            Values::Doubles(doubles) => Stored::Double(doubles[code]),
             Values::Mixed(values) => Stored::from(&values[code]),
         }
     }
@@ -61,11 +66,14 @@ impl Values {
                 bytes.push_str(text);
                 ends.push(bytes.len());
             }
-            (Values::Mixed(values), Stored::Text(text)) => values.push(text.into()),
-            (Values::Mixed(values), Stored::Json(value)) => values.push(value.clone()),
-            (Values::Texts { .. }, Stored::Json(value)) => {
-                let mut values: Vec<Value> = self.iter().map(owned).collect();
-                values.push(value.clone());
+            (Values::Doubles(doubles), Stored::Double(bits)) => doubles.push(bits),
+            (Values::Texts { ends, .. }, Stored::Double(bits)) if ends.is_empty() => {
+                *self = Values::Doubles(vec![bits]);
+            }
+            (Values::Mixed(values), value) => values.push(value.to_json()),
+            (_, value) => {
+                let mut values: Vec<Value> = self.iter().map(Stored::to_json).collect();
+                values.push(value.to_json());
                 *self = Values::Mixed(values);
             }
         }
@@ -89,22 +97,36 @@ impl Values {
         codes
     }
 
+    /// Whether a predicate holds for some of them.
+    fn hold(&self, predicate: &Predicate, some: Range<usize>) -> Vec<bool> {
+        match self {
+            Values::Texts { bytes, ends } => predicate.matches_texts(Texts::new(bytes, ends, some)),
+            Values::Doubles(_) | Values::Mixed(_) => {
+                some.map(|code| predicate.matches(self.at(code))).collect()
+            }
+        }
+    }
+
+    /// How much work that is.
+    fn work(&self, predicate: &Predicate, some: Range<usize>) -> u64 {
+        match self {
+            Values::Texts { bytes, ends } => predicate.work_of_texts(Texts::new(bytes, ends, some)),
+            Values::Doubles(_) | Values::Mixed(_) => {
+                some.map(|code| predicate.work(self.at(code))).sum()
+            }
+        }
+    }
+
     /// About how much memory they take.
     pub fn bytes(&self) -> usize {
         match self {
             Values::Texts { bytes, ends } => bytes.len() + size_of_val(ends.as_slice()),
+            Values::Doubles(doubles) => size_of_val(doubles.as_slice()),
             Values::Mixed(values) => {
                 let texts = values.iter().filter_map(Value::as_str);
                 size_of_val(values.as_slice()) + texts.map(str::len).sum::<usize>()
             }
         }
-    }
-}
-
-fn owned(value: Stored) -> Value {
-    match value {
-        Stored::Text(text) => text.into(),
-        Stored::Json(value) => value.clone(),
     }
 }
 
@@ -177,10 +199,11 @@ impl Answers<'_> {
     }
 }
 
-/// Fewer values are not worth a second thread.
-const FEW_ROWS: usize = 16_384;
+/// So many values are looked at together by one thread, unless that is much work.
+const PART: usize = 4_096;
+const MUCH_WORK: u64 = 200_000;
 /// The work that is shared by threads before it is asked whether to go on, in units of `Meter`.
-const MOST_WORK: u64 = 4_000_000;
+const MOST_WORK: u64 = 1_000_000;
 
 /// Whether a predicate holds for each of the values; many are looked at by all processors.
 pub(super) fn answered<S: Source>(
@@ -189,23 +212,32 @@ pub(super) fn answered<S: Source>(
     meter: &Meter<S>,
 ) -> Result<Vec<bool>, S::Error> {
     let mut holds = Vec::with_capacity(values.len());
-    if values.len() < FEW_ROWS {
-        for value in values.iter() {
-            meter.spend(predicate.work(value))?;
-            holds.push(predicate.matches(value));
-        }
-        return Ok(holds);
+    let until = |start: usize, size: usize| start..values.len().min(start + size);
+    let mut size = PART;
+    while size > 1 && values.work(predicate, until(0, size)) > MUCH_WORK {
+        size /= 2;
     }
-    let threads = rayon::current_num_threads() as u64;
-    while holds.len() < values.len() {
-        let (first, mut end, mut work) = (holds.len(), holds.len(), 0);
-        while end < values.len() && work < MOST_WORK {
-            work += predicate.work(values.at(end));
-            end += 1;
+    let starts = (0..values.len()).step_by(size);
+    let parts: Vec<_> = starts.map(|start| until(start, size)).collect();
+    let threads = rayon::current_num_threads().min(parts.len()).max(1) as u64;
+    let mut rest = parts.as_slice();
+    while !rest.is_empty() {
+        let (mut count, mut work) = (0, 0);
+        while count < rest.len() && work < MOST_WORK {
+            work += values.work(predicate, rest[count].clone());
+            count += 1;
         }
         meter.spend(work / threads)?;
-        let some = (first..end).into_par_iter().with_min_len(FEW_ROWS / 8);
-        holds.par_extend(some.map(|code| predicate.matches(values.at(code))));
+        let some;
+        (some, rest) = rest.split_at(count);
+        match some {
+            [part] => holds.extend(values.hold(predicate, part.clone())),
+            parts => holds.par_extend(
+                parts
+                    .par_iter()
+                    .flat_map_iter(|part| values.hold(predicate, part.clone())),
+            ),
+        }
     }
     Ok(holds)
 }

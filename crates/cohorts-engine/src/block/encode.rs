@@ -19,6 +19,7 @@ const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
 const TEXTS: u8 = 0;
 const MIXED: u8 = 1;
+const DOUBLES: u8 = 2;
 const SETS: u8 = 0;
 const ROWS: u8 = 1;
 
@@ -192,6 +193,10 @@ impl Writer {
                 self.column(&lengths, u32::to_le_bytes);
                 self.bytes(bytes.as_bytes());
             }
+            Values::Doubles(doubles) => {
+                self.0.push(DOUBLES);
+                self.column(doubles, u64::to_le_bytes);
+            }
             Values::Mixed(values) => {
                 self.0.push(MIXED);
                 let mut json = Vec::new();
@@ -267,6 +272,7 @@ impl<'a> Reader<'a> {
                     ends,
                 })
             }
+            DOUBLES => Some(Values::Doubles(self.column(u64::from_le_bytes)?)),
             MIXED => {
                 let values: Vec<Value> = serde_json::from_slice(self.bytes()?).ok()?;
                 Some(Values::Mixed(values))
@@ -294,7 +300,7 @@ mod tests {
     }
 
     fn value() -> impl Strategy<Value = Value> {
-        let number = (0..9).prop_map(|number| json!(number));
+        let number = (0..9).prop_map(|number| json!(number * 3 / 2));
         prop_oneof![
             "[aäß]{0,3}".prop_map(Value::from),
             number,
@@ -305,6 +311,13 @@ mod tests {
 
     fn text() -> impl Strategy<Value = Value> {
         "[aäß]{0,3}".prop_map(Value::from)
+    }
+
+    fn number() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<f64>().prop_map(Value::from),
+            (0..9).prop_map(Value::from)
+        ]
     }
 
     proptest! {
@@ -321,7 +334,7 @@ mod tests {
 
         #[test]
         fn properties_come_back_as_they_were(
-            rows in prop_oneof![vec((any::<u32>(), value()), 0..50), vec((0..2_000_u32, text()), 0..50)],
+            rows in prop_oneof![vec((any::<u32>(), value()), 0..50), vec((0..2_000_u32, text()), 0..50), vec((0..9_u32, number()), 0..50)],
             spread in any::<bool>(),
             changes in vec((0..2_000_u32, value()), 0..9),
         ) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::block::{Answers, EventBlock, bitmap};
@@ -107,39 +108,34 @@ impl<'a, S: Source> Events<'a, S> {
 
     /// Everybody with an event in a range.
     pub fn any(&self, selector: &Selector, range: Range) -> Result<RoaringBitmap, S::Error> {
-        let (mut whole, mut parts) = (Vec::new(), Vec::new());
-        self.visit(&[selector], range, |part| {
-            if part.is_whole() {
-                whole.push(Arc::clone(part.block));
-            } else {
-                let mut people = Vec::new();
-                part.hits(&self.meter, |hit| people.push(hit.person))?;
-                parts.push(bitmap(people.into_iter()));
-            }
-            Ok(())
+        let blocks = self.blocks(&[selector], range)?;
+        let parts = self.parts(&[selector], range, &blocks)?;
+        let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_whole);
+        let found = self.each(&parts, |part| {
+            let mut people = Vec::new();
+            part.hits(|hit| people.push(hit.person));
+            bitmap(people.into_iter())
         })?;
-        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|block| block.people()).collect();
-        sets.extend(&parts);
+        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.people()).collect();
+        sets.extend(&found);
         Ok(sets.union())
     }
 
     /// How many events each person has in a range, by number.
     pub fn counts(&self, selector: &Selector, range: Range) -> Result<Vec<u32>, S::Error> {
-        let mut counts = Vec::new();
-        self.visit(&[selector], range, |part| {
-            let length = part
-                .block
-                .people()
-                .max()
-                .map_or(0, |last| last as usize + 1);
-            if counts.len() < length {
-                counts.resize(length, 0_u32);
-            }
-            part.hits(&self.meter, |hit| {
+        let blocks = self.blocks(&[selector], range)?;
+        let last = blocks
+            .iter()
+            .filter_map(|(_, block)| block.people().max())
+            .max();
+        let mut counts = vec![0_u32; last.map_or(0, |last| last as usize + 1)];
+        for part in self.parts(&[selector], range, &blocks)? {
+            self.meter.spend(part.work())?;
+            part.hits(|hit| {
                 let count = &mut counts[hit.person as usize];
                 *count = count.saturating_add(1);
-            })
-        })?;
+            });
+        }
         Ok(counts)
     }
 
@@ -150,31 +146,35 @@ impl<'a, S: Source> Events<'a, S> {
         range: Range,
         among: &RoaringBitmap,
     ) -> Result<Vec<Hit>, S::Error> {
-        let mut found = Vec::new();
         if among.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
         let among = Members::new(among);
-        self.visit(selectors, range, |part| {
-            part.hits(&self.meter, |hit| {
+        let blocks = self.blocks(selectors, range)?;
+        let parts = self.parts(selectors, range, &blocks)?;
+        let found = self.each(&parts, |part| {
+            let mut found = Vec::new();
+            part.hits(|hit| {
                 if among.contains(hit.person) {
                     found.push(hit);
                 }
-            })
+            });
+            found
         })?;
-        found.sort_by_key(|hit| (hit.person, hit.time));
+        let mut found = found.concat();
+        found.par_sort_unstable_by_key(|hit| (hit.person, hit.time));
         Ok(found)
     }
 
-    /// Goes through the blocks that may hold events of a selector in a range.
-    fn visit(
+    /// The blocks that may hold events of a selector in a range, with the names of their events.
+    fn blocks(
         &self,
         selectors: &[&Selector],
         range: Range,
-        mut visit: impl FnMut(&Part) -> Result<(), S::Error>,
-    ) -> Result<(), S::Error> {
+    ) -> Result<Vec<(String, Arc<EventBlock>)>, S::Error> {
+        let mut found = Vec::new();
         if range.from.is_some_and(|from| from > range.to) {
-            return Ok(());
+            return Ok(found);
         }
         for event in self.names(selectors)? {
             let query = EventQuery {
@@ -183,24 +183,55 @@ impl<'a, S: Source> Events<'a, S> {
                 to: range.to,
                 event,
             };
-            for block in self.source.events(&query)? {
+            let blocks = self.source.events(&query)?.into_iter();
+            let reached = blocks.filter(|block| {
                 let (first, last) = block.span();
-                if last < range.from.unwrap_or(i64::MIN) || range.to < first {
-                    continue;
-                }
-                let mut marks = Vec::new();
-                for selector in selectors {
-                    marks.push(selector.marks(&block, &query.event, &self.meter)?);
-                }
-                self.meter.spend(100)?;
-                visit(&Part {
-                    block: &block,
-                    marks,
-                    range,
-                })?;
+                last >= range.from.unwrap_or(i64::MIN) && range.to >= first
+            });
+            found.extend(reached.map(|block| (query.event.clone(), block)));
+        }
+        Ok(found)
+    }
+
+    /// Blocks with the answers to what the selectors ask of their events.
+    fn parts<'b>(
+        &self,
+        selectors: &[&Selector],
+        range: Range,
+        blocks: &'b [(String, Arc<EventBlock>)],
+    ) -> Result<Vec<Part<'b>>, S::Error> {
+        let part = |(event, block): &'b (String, Arc<EventBlock>)| {
+            self.meter.spend(100)?;
+            let marks = selectors
+                .iter()
+                .map(|selector| selector.marks(block, event, &self.meter));
+            Ok(Part {
+                block,
+                marks: marks.collect::<Result<_, _>>()?,
+                range,
+            })
+        };
+        blocks.iter().map(part).collect()
+    }
+
+    /// Does something with each part, on all processors where that is worth it.
+    fn each<T: Send>(
+        &self,
+        parts: &[Part],
+        work: impl Fn(&Part) -> T + Sync,
+    ) -> Result<Vec<T>, S::Error> {
+        let mut done = Vec::with_capacity(parts.len());
+        let threads = rayon::current_num_threads();
+        // As many at once as keep all processors busy, and no more, as it is asked in between whether to go on.
+        for some in parts.chunks(threads * 2) {
+            let all: u64 = some.iter().map(Part::work).sum();
+            self.meter.spend(all / threads as u64)?;
+            match all < LITTLE_WORK {
+                true => done.extend(some.iter().map(&work)),
+                false => done.par_extend(some.par_iter().map(&work)),
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// The names to read events of.
@@ -213,6 +244,9 @@ impl<'a, S: Source> Events<'a, S> {
         }
     }
 }
+
+/// Less is not worth a second thread, in units of `Meter`.
+const LITTLE_WORK: u64 = 20_000;
 
 /// A block of which some events may be hits.
 struct Part<'a> {
@@ -258,16 +292,16 @@ impl Part<'_> {
         self.range.contains(first) && self.range.contains(last)
     }
 
+    /// How much work it is to visit the hits, in units of `Meter`.
+    fn work(&self) -> u64 {
+        let row = 1 + self.marks.iter().map(Marks::work).sum::<u64>();
+        row * self.block.rows() as u64 / 4
+    }
+
     /// Visits the hits, sorted by person and time.
-    fn hits<S: Source>(
-        &self,
-        meter: &Meter<S>,
-        mut visit: impl FnMut(Hit),
-    ) -> Result<(), S::Error> {
-        let work = 1 + self.marks.iter().map(Marks::work).sum::<u64>();
+    fn hits(&self, mut visit: impl FnMut(Hit)) {
         let inside = self.is_inside();
         for row in 0..self.block.rows() {
-            meter.spend(work)?;
             let (person, time) = self.block.row(row);
             if !inside && !self.range.contains(time) {
                 continue;
@@ -284,7 +318,6 @@ impl Part<'_> {
                 });
             }
         }
-        Ok(())
     }
 }
 

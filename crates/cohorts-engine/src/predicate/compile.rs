@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use super::texts::beginnings;
 use super::{Comparison, Predicate, Rule, Test};
 use crate::FilterError;
 use crate::date;
@@ -124,11 +125,12 @@ impl Build {
     fn patterns(&self, values: &[Value]) -> Vec<Test> {
         let affordable = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
         let compiled = values.iter().take_while(affordable).filter_map(|value| {
-            let (pattern, cost) = compile(&text(value));
+            let pattern = text(value);
+            let (compiled, cost) = compile(&pattern);
             self.pattern_cost.set(self.pattern_cost.get() + cost);
-            pattern
+            compiled.map(|compiled| Test::Matches(compiled, beginnings(&pattern)))
         });
-        compiled.map(Test::Matches).collect()
+        compiled.collect()
     }
 
     fn any(&self, tests: Vec<Test>) -> Predicate {

@@ -2,9 +2,12 @@
 //!
 //! The part comes in lower case. Texts are equal when they are so in lower case, as `str::to_lowercase` makes it.
 
+/// Longer parts are not compared at each place where they may start, which could take very long.
+pub(super) const LONGEST: usize = 64;
+
 /// Whether the text holds the part.
 pub(super) fn contains(text: &str, part: &str) -> bool {
-    if !text.is_ascii() {
+    if !text.is_ascii() || part.len() > LONGEST {
         return text.to_lowercase().contains(part);
     }
     let (text, part) = (text.as_bytes(), part.as_bytes());

@@ -104,10 +104,10 @@ fn an_evaluation_ends_where_its_source_says_so() {
     let leaf = json!({"type": "person", "key": "p", "operator": "regex", "value": patterns(1_000)});
     ends(&project, leaf, 2);
 
-    project.events = (0..500)
+    project.events = (0..2_000)
         .map(|nth| {
             event(
-                nth,
+                nth % 500,
                 "e",
                 "2025-06-17T12:00:00Z",
                 json!({"p": nth.to_string()}),

@@ -1,0 +1,244 @@
+//! Predicates over many texts that stand one after another: one search through all of them finds the few that are worth
+//! a look.
+
+use aho_corasick::{AhoCorasick, Input};
+use regex_syntax::hir::literal::Extractor;
+
+use super::folded::LONGEST;
+use super::{Predicate, Rule, Test};
+
+/// Fewer letters are found too often, and more alternatives too slowly.
+const SHORTEST: usize = 3;
+const MOST: usize = 64;
+/// How many letters tell how often each of them is to be found.
+const SAMPLE: usize = 1 << 16;
+
+/// Texts in one piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Texts<'a> {
+    bytes: &'a str,
+    /// Where each ends, counted from a start that lies `before` the piece.
+    ends: &'a [usize],
+    before: usize,
+}
+
+impl<'a> Texts<'a> {
+    /// Some of the texts that end at these places of one piece.
+    pub fn new(bytes: &'a str, ends: &'a [usize], some: std::ops::Range<usize>) -> Texts<'a> {
+        let before = some.start.checked_sub(1).map_or(0, |last| ends[last]);
+        let end = some.end.checked_sub(1).map_or(0, |last| ends[last]);
+        Texts {
+            bytes: &bytes[before..end],
+            ends: &ends[some],
+            before,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// How many letters they have together.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn end(&self, nth: usize) -> usize {
+        self.ends[nth] - self.before
+    }
+
+    fn at(&self, nth: usize) -> &'a str {
+        let start = nth.checked_sub(1).map_or(0, |before| self.end(before));
+        &self.bytes[start..self.end(nth)]
+    }
+
+    /// Marks those in which something is found by `next`, which looks from a place on for where it starts and ends.
+    fn mark(
+        &self,
+        marks: &mut [bool],
+        mut next: impl FnMut(usize) -> Option<(usize, usize)>,
+        holds: impl Fn(&str) -> bool,
+    ) {
+        let (mut from, mut nth) = (0, 0);
+        while let Some((start, end)) = next(from) {
+            while self.end(nth) <= start {
+                nth += 1;
+            }
+            // What reaches into the text after is in neither.
+            if end > self.end(nth) {
+                from = start + 1;
+                continue;
+            }
+            if !marks[nth] && holds(self.at(nth)) {
+                marks[nth] = true;
+            }
+            from = self.end(nth);
+        }
+    }
+
+    /// Marks those that hold a part, which is in lower case, in any case; all of them and the part are ASCII.
+    fn mark_folded(&self, marks: &mut [bool], part: &str) {
+        let (bytes, part) = (self.bytes.as_bytes(), part.as_bytes());
+        let sample = &bytes[..bytes.len().min(SAMPLE)];
+        let mut counts = [0_u32; 256];
+        sample
+            .iter()
+            .for_each(|byte| counts[byte.to_ascii_lowercase() as usize] += 1);
+        let rarest = (0..part.len()).min_by_key(|place| counts[part[*place] as usize]);
+        let Some(place) = rarest else {
+            return marks.fill(true);
+        };
+        let (lower, upper) = (part[place], part[place].to_ascii_uppercase());
+        let next = |from: usize| {
+            let mut at = from;
+            loop {
+                // The rarest letter stands so far behind the start.
+                let found = memchr::memchr2(lower, upper, bytes.get(at + place..)?)?;
+                let start = at + found;
+                let same = bytes
+                    .get(start..start + part.len())?
+                    .eq_ignore_ascii_case(part);
+                if same {
+                    return Some((start, start + part.len()));
+                }
+                at = start + 1;
+            }
+        };
+        self.mark(marks, next, |_| true);
+    }
+
+    fn mark_literals(
+        &self,
+        marks: &mut [bool],
+        literals: &AhoCorasick,
+        holds: impl Fn(&str) -> bool,
+    ) {
+        let next = |from: usize| {
+            let found = literals.find(Input::new(self.bytes).span(from..self.bytes.len()))?;
+            Some((found.start(), found.end()))
+        };
+        self.mark(marks, next, holds);
+    }
+}
+
+/// What every match of a pattern begins with, if that is worth looking for.
+pub(super) fn beginnings(pattern: &str) -> Option<AhoCorasick> {
+    let hir = regex_syntax::parse(pattern).ok()?;
+    let found = Extractor::new().extract(&hir);
+    let literals = found.literals()?;
+    let worth = !literals.is_empty()
+        && literals.len() <= MOST
+        && literals.iter().all(|one| one.len() >= SHORTEST);
+    let literals = literals.iter().map(|literal| literal.as_bytes());
+    worth.then(|| AhoCorasick::new(literals).ok())?
+}
+
+impl Predicate {
+    /// Whether it holds, text by text.
+    pub fn matches_texts(&self, texts: Texts) -> Vec<bool> {
+        let (tests, negated) = match &self.rule {
+            Rule::Constant(answer) => return vec![*answer; texts.len()],
+            Rule::Any(tests) => (tests, false),
+            Rule::NoneOf(tests) => (tests, true),
+        };
+        let mut marks = vec![false; texts.len()];
+        let is_ascii = texts.bytes.is_ascii();
+        let is_plain = |part: &str| is_ascii && part.is_ascii() && part.len() <= LONGEST;
+        for test in tests {
+            match test {
+                Test::Contains(part) if is_plain(part) => texts.mark_folded(&mut marks, part),
+                Test::Matches(pattern, Some(beginnings)) => {
+                    texts.mark_literals(&mut marks, beginnings, |text| pattern.is_match(text));
+                }
+                test => {
+                    for (nth, mark) in marks.iter_mut().enumerate() {
+                        *mark = *mark || test.holds(texts.at(nth).into(), &self.time_zone);
+                    }
+                }
+            }
+        }
+        if negated {
+            marks.iter_mut().for_each(|mark| *mark = !*mark);
+        }
+        marks
+    }
+
+    /// How much work it is to look at texts.
+    pub fn work_of_texts(&self, texts: Texts) -> u64 {
+        let tests = self.work_of_instant();
+        let (count, size) = (texts.len() as u64, texts.size() as u64);
+        tests * (count + size / 64) + u64::from(self.pattern_cost) * size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cases::at;
+
+    /// Letters of which few make much of what is looked for, and some that are no ASCII.
+    fn texts() -> impl Strategy<Value = Vec<String>> {
+        prop_oneof![vec("[abAB]{0,6}", 0..20), vec("[abABäİ]{0,6}", 0..20)]
+    }
+
+    fn asked() -> impl Strategy<Value = (&'static str, Value)> {
+        let part = prop_oneof!["[abAB]{0,3}", "[abä]{1,3}"].prop_map(|part| json!(part));
+        let list = vec("[abAB]{1,3}", 0..3).prop_map(|list| json!(list));
+        let patterns = [
+            "[ab]{3}",
+            "[ab]{3}[ab]?$",
+            "^?[ab]{3}",
+            "(aab|bab)+a?",
+            "[ab]{1,3}B",
+            "^[ab]{3}$",
+        ];
+        let pattern = select(patterns.to_vec()).prop_map(|pattern| json!(pattern));
+        prop_oneof![
+            (Just("icontains"), part.clone()),
+            (Just("not_icontains"), part),
+            (Just("icontains"), list),
+            (Just("regex"), pattern.clone()),
+            (Just("not_regex"), pattern),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn texts_in_one_piece_are_looked_at_as_each_by_itself((operator, value) in asked(), texts in texts(), from in 0..20_usize) {
+            let moment = at("2025-06-18T15:30:00Z", "UTC");
+            let predicate = Predicate::compile("p", Some(operator), Some(&value), &moment).unwrap();
+            let mut ends = Vec::new();
+            let mut bytes = String::new();
+            for text in &texts {
+                bytes.push_str(text);
+                ends.push(bytes.len());
+            }
+            let from = from.min(texts.len());
+            let each: Vec<bool> = texts[from..].iter().map(|text| predicate.matches(text.as_str())).collect();
+            let all = predicate.matches_texts(Texts::new(&bytes, &ends, from..texts.len()));
+            prop_assert_eq!(all, each, "{} {} {:?}", operator, value, texts);
+        }
+    }
+
+    #[test]
+    fn beginnings_are_known_of_patterns_that_have_some() {
+        for (pattern, known) in [
+            ("smith[0-9]+@", true),
+            ("(abc|abd)x*$", true),
+            ("ab", false),
+            ("^abc", true),
+            ("a*b", false),
+            ("(?i)abc", true),
+            (".*abc", false),
+        ] {
+            assert_eq!(beginnings(pattern).is_some(), known, "{pattern}");
+        }
+    }
+}
