@@ -203,6 +203,7 @@ fn a_revoked_key_is_refused_at_once() {
         label: "to be revoked".to_owned(),
         email: "bob@x.io".to_owned(),
         first_name: String::new(),
+        expires_in: None,
     };
     let key = admin.create_key(&grant).expect("a key");
     let asked = || request(Method::GET, &project.path("cohorts/")).bearer_auth(&key.key);

@@ -113,6 +113,7 @@ fn asked_by(project: &Project, email: &str) -> Project {
         label: "somebody else".to_owned(),
         email: email.to_owned(),
         first_name: String::new(),
+        expires_in: None,
     };
     let admin = project.server.data().admin();
     with_key(project, admin.create_key(&grant).expect("a key").key)

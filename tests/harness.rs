@@ -219,6 +219,7 @@ pub fn key(server: &Server, projects: &[i64], scopes: &[&str]) -> String {
         label: "test".to_owned(),
         email: EMAIL.to_owned(),
         first_name: "Ana".to_owned(),
+        expires_in: None,
     };
     server.data().admin().create_key(&grant).expect("a key").key
 }

@@ -6,7 +6,6 @@
 mod kinds;
 mod peers;
 mod population;
-mod service;
 mod serving;
 
 use std::fs;
@@ -21,9 +20,9 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::service::{self, Access, Service};
 use peers::Peers;
 use population::Size;
-use service::{Access, Service};
 
 #[derive(Args)]
 pub struct Bench {

@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod codegen;
+mod service;
+mod soak;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks of the workspace")]
@@ -27,6 +29,8 @@ enum Task {
     },
     /// Measure the service on a made-up population
     Bench(bench::Bench),
+    /// Let the service live through much at once, kills included, and see that nothing is lost
+    Soak(soak::Soak),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Codegen { check } => codegen::run(root, check),
         Task::Bench(bench) => bench.run(root),
+        Task::Soak(soak) => soak.run(root),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

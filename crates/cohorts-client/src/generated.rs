@@ -930,7 +930,8 @@ pub mod types {
         pub last_backfill_person_properties_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
-        /// The end of the last calculation that ended well.
+        /// When the members were last right: the moment of the last calculation that ended well,
+        /// or a later one at which nothing had changed that they depend on.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -944,6 +945,12 @@ pub mod types {
         pub last_error_message: ::std::option::Option<::std::string::String>,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
+        /// When it is looked at again whether the members are right (ours); after a failure, when it is tried again.
+        /// Null where that is asked for now, and where there is nothing to calculate.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next_calculation: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
         /// The number of the last calculation that was asked for.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
@@ -1416,7 +1423,8 @@ pub mod types {
         pub last_backfill_person_properties_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
-        /// The end of the last calculation that ended well.
+        /// When the members were last right: the moment of the last calculation that ended well,
+        /// or a later one at which nothing had changed that they depend on.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -1430,6 +1438,12 @@ pub mod types {
         pub last_error_message: ::std::option::Option<::std::string::String>,
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
+        /// When it is looked at again whether the members are right (ours); after a failure, when it is tried again.
+        /// Null where that is asked for now, and where there is nothing to calculate.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next_calculation: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
         /// The number of the last calculation that was asked for.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
@@ -6760,6 +6774,10 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            next_calculation: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
             pending_version: ::std::result::Result<
                 ::std::option::Option<i64>,
                 ::std::string::String,
@@ -6813,6 +6831,9 @@ pub mod types {
                         "no value supplied for last_error_message".to_string(),
                     ),
                     name: Err("no value supplied for name".to_string()),
+                    next_calculation: Err(
+                        "no value supplied for next_calculation".to_string(),
+                    ),
                     pending_version: Err(
                         "no value supplied for pending_version".to_string(),
                     ),
@@ -7059,6 +7080,22 @@ pub mod types {
                     });
                 self
             }
+            pub fn next_calculation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.next_calculation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for next_calculation: {e}"
+                        )
+                    });
+                self
+            }
             pub fn pending_version<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<i64>>,
@@ -7135,6 +7172,7 @@ pub mod types {
                     last_error_code: value.last_error_code?,
                     last_error_message: value.last_error_message?,
                     name: value.name?,
+                    next_calculation: value.next_calculation?,
                     pending_version: value.pending_version?,
                     query: value.query?,
                     upload: value.upload?,
@@ -7165,6 +7203,7 @@ pub mod types {
                     last_error_code: Ok(value.last_error_code),
                     last_error_message: Ok(value.last_error_message),
                     name: Ok(value.name),
+                    next_calculation: Ok(value.next_calculation),
                     pending_version: Ok(value.pending_version),
                     query: Ok(value.query),
                     upload: Ok(value.upload),
@@ -7891,6 +7930,10 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            next_calculation: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
             pending_version: ::std::result::Result<
                 ::std::option::Option<i64>,
                 ::std::string::String,
@@ -7944,6 +7987,9 @@ pub mod types {
                         "no value supplied for last_error_message".to_string(),
                     ),
                     name: Err("no value supplied for name".to_string()),
+                    next_calculation: Err(
+                        "no value supplied for next_calculation".to_string(),
+                    ),
                     pending_version: Err(
                         "no value supplied for pending_version".to_string(),
                     ),
@@ -8190,6 +8236,22 @@ pub mod types {
                     });
                 self
             }
+            pub fn next_calculation<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.next_calculation = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for next_calculation: {e}"
+                        )
+                    });
+                self
+            }
             pub fn pending_version<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<i64>>,
@@ -8270,6 +8332,7 @@ pub mod types {
                     last_error_code: value.last_error_code?,
                     last_error_message: value.last_error_message?,
                     name: value.name?,
+                    next_calculation: value.next_calculation?,
                     pending_version: value.pending_version?,
                     query: value.query?,
                     search_match_type: value.search_match_type?,
@@ -8300,6 +8363,7 @@ pub mod types {
                     last_error_code: Ok(value.last_error_code),
                     last_error_message: Ok(value.last_error_message),
                     name: Ok(value.name),
+                    next_calculation: Ok(value.next_calculation),
                     pending_version: Ok(value.pending_version),
                     query: Ok(value.query),
                     search_match_type: Ok(value.search_match_type),

@@ -166,9 +166,112 @@ impl Plan {
         &self.criteria
     }
 
+    /// What its members depend on.
+    pub fn reads(&self) -> Reads {
+        let mut reads = Reads::default();
+        self.leaves.iter().for_each(|leaf| leaf.read(&mut reads));
+        // Somebody new has done nothing, which may be what is asked for.
+        reads.people |= self.criteria.iter().any(|placed| placed.negated);
+        reads
+    }
+
+    /// Whether a plan of the same filter for another moment asks for the same: time alone changes none of its members.
+    pub fn is_as_of(&self, other: &Plan) -> bool {
+        self.instants() == other.instants()
+    }
+
+    fn instants(&self) -> Option<Vec<i64>> {
+        let mut instants = Vec::new();
+        let told = self.leaves.iter().all(|leaf| leaf.tell(&mut instants));
+        told.then_some(instants)
+    }
+
     /// The moment the plan was made for.
     pub fn moment(&self) -> &Moment {
         &self.moment
+    }
+}
+
+/// What the members of a plan depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The names of events; nothing that is named here means those of any name.
+    pub events: BTreeSet<String>,
+    pub every_event: bool,
+    /// Anything about people themselves.
+    pub people: bool,
+    /// Other cohorts, or actions, which may change without any event.
+    pub others: bool,
+}
+
+impl Criterion {
+    fn read(&self, reads: &mut Reads) {
+        match self {
+            Criterion::Property { .. } | Criterion::DistinctId(_) | Criterion::CreatedAt(_) => {
+                reads.people = true;
+            }
+            Criterion::Cohort(_) => reads.others = true,
+            Criterion::Rows(_) => {
+                reads.every_event = true;
+                reads.people = true;
+                reads.others = true;
+            }
+            Criterion::Behavior { target, rule } => {
+                target.what.read(reads);
+                if let Behavior::Sequence { second, .. } = rule {
+                    second.what.read(reads);
+                }
+            }
+        }
+    }
+
+    /// Adds the instants that it compares with. False where it cannot tell.
+    fn tell(&self, instants: &mut Vec<i64>) -> bool {
+        self.predicates()
+            .iter()
+            .for_each(|test| test.tell(instants));
+        let mut range = |range: &Range| instants.extend([range.from.unwrap_or(i64::MIN), range.to]);
+        match self {
+            Criterion::Rows(_) => return false,
+            Criterion::Behavior { rule, .. } => match rule {
+                Behavior::Performed(one) | Behavior::Counted(one, _) | Behavior::FirstTime(one) => {
+                    range(one);
+                }
+                Behavior::Sequence {
+                    range: one, second, ..
+                } => {
+                    range(one);
+                    second
+                        .filters
+                        .iter()
+                        .for_each(|(_, test)| test.tell(instants));
+                }
+                Behavior::Regularly { starts, .. } => instants.extend(starts),
+                Behavior::Stopped { outer, inner } => {
+                    range(outer);
+                    range(inner);
+                }
+                Behavior::Restarted { recent, pause } => {
+                    range(recent);
+                    range(pause);
+                }
+            },
+            _ => {}
+        }
+        true
+    }
+}
+
+impl What {
+    fn read(&self, reads: &mut Reads) {
+        match self {
+            What::Event(name) => drop(reads.events.insert(name.clone())),
+            // Its steps may be changed, and name events that nobody knows here.
+            What::Action(_) => {
+                reads.every_event = true;
+                reads.others = true;
+            }
+        }
     }
 }
 

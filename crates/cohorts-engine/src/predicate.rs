@@ -99,6 +99,16 @@ impl Predicate {
         tests * (1 + length / 64) + u64::from(self.pattern_cost) * length
     }
 
+    /// Adds the instants that it compares with.
+    pub fn tell(&self, instants: &mut Vec<i64>) {
+        if let Rule::Any(tests) | Rule::NoneOf(tests) = &self.rule {
+            instants.extend(tests.iter().filter_map(|test| match test {
+                Test::Dated(_, instant) => Some(*instant),
+                _ => None,
+            }));
+        }
+    }
+
     /// Adds the cost of its patterns to what a filter has spent, unless that is too much.
     pub fn charge(&self, spent: &mut u32, path: &str) -> Result<(), FilterError> {
         *spent = spent.saturating_add(self.pattern_cost);

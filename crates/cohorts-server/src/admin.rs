@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::Moment;
 use serde::Serialize;
 
@@ -74,6 +74,8 @@ pub struct KeyGrant {
     pub label: String,
     pub email: String,
     pub first_name: String,
+    /// In how many days the key expires, if ever.
+    pub expires_in: Option<u32>,
 }
 
 /// A key as it is shown once.
@@ -95,6 +97,9 @@ pub struct ListedKey {
     pub projects: Option<Vec<i64>>,
     pub created_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// To the minute or so.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 impl Admin {
@@ -185,6 +190,8 @@ impl Admin {
                 projects,
                 created_at: key.created_at,
                 revoked_at: key.revoked_at,
+                expires_at: key.expires_at,
+                last_used_at: key.last_used_at,
             })
         });
         listed.collect()
@@ -215,6 +222,9 @@ fn insert_key(conn: &mut Conn, grant: &KeyGrant, key: &str) -> Result<i64, Error
         label: &grant.label,
         scopes: &grant.scopes,
         projects: (!ids.is_empty()).then_some(&ids),
+        expires_at: grant
+            .expires_in
+            .map(|days| Utc::now() + TimeDelta::days(i64::from(days))),
     };
     Ok(keys::create(conn, &owner, &new)?.id)
 }

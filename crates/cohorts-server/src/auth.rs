@@ -4,6 +4,7 @@
 //! They are found by their hash, and neither keys nor hashes are ever logged.
 
 use actix_web::HttpRequest;
+use chrono::{TimeDelta, Utc};
 use cohorts_api::{CredentialSource, Credentials, Operation};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
@@ -59,6 +60,9 @@ fn random_text<const BYTES: usize>() -> String {
 pub fn hash(key: &str) -> Vec<u8> {
     Sha256::digest(key.as_bytes()).to_vec()
 }
+
+/// When a key was used is written down no more often.
+const USED_EVERY: TimeDelta = TimeDelta::minutes(1);
 
 /// Whether a text can be a scope: `*`, or a kind of thing and what may be done with it.
 pub fn is_scope(text: &str) -> bool {
@@ -117,6 +121,10 @@ fn find(
     let asked = number.map(|number| number.unwrap_or(0));
     let found = keys::reach(conn, &hash(&credentials.key), asked)?;
     let reach = found.ok_or_else(|| unknown_key(credentials.source))?;
+    let used = reach.last_used_at;
+    if used.is_none_or(|used| Utc::now() - used > USED_EVERY) {
+        keys::used(conn, reach.key)?;
+    }
     let project = match (reach.project, project) {
         (Some(project), _) => project,
         (None, Some(_)) => return Err(Error::ProjectNotFound),

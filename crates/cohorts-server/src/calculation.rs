@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use cohorts_engine::{FilterError, Moment, Plan, Shared, chunks, plan};
+use cohorts_engine::{FilterError, Moment, Plan, Reads, Shared, chunks, plan};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
@@ -23,10 +23,10 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::retention::Sweeper;
 use crate::store::blocks::Snapshot;
-use crate::store::calculations;
+use crate::store::calculations::{self, Due, Right};
 use crate::store::cohorts::{self, Cohort};
 use crate::store::projects::{self, Project};
-use crate::store::{self, Conn, Place, ProjectId, Store, events, forgotten, members};
+use crate::store::{self, Conn, ProjectId, Store, events, forgotten, members, persons};
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -37,13 +37,13 @@ const MOST_WORKERS: usize = 4;
 const SLICE: Duration = Duration::from_secs(1);
 /// How long one calculation may read data.
 const LIMIT: Duration = Duration::from_secs(300);
-/// How often cohorts are looked for that nobody woke the worker for, and how often ones that have gone stale.
+/// How often cohorts are looked for that nobody woke the worker for, and how often, at the most, ones that are due, old
+/// events, and what is not kept yet.
 const TICK: Duration = Duration::from_secs(1);
-const STALE_TICK: Duration = Duration::from_secs(10);
-/// A cohort is calculated again after so long if its project has new data, and otherwise after `OLD`,
-/// since time alone changes who meets some criteria.
-const FRESH: TimeDelta = TimeDelta::seconds(60);
-const OLD: TimeDelta = TimeDelta::minutes(15);
+const UPKEEP: Duration = Duration::from_secs(10);
+/// How many cohorts that are due are looked at together, and how many new events are looked at to tell whom they touch.
+const MOST_DUE: i64 = 1_000;
+const MOST_EVENTS: i64 = 20_000;
 /// After a failure a cohort waits so long before it is calculated again, doubled with each failure in a row.
 const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
 const MOST_ERRORS: i64 = 20;
@@ -92,8 +92,18 @@ pub fn moment(project: &Project, micros: i64) -> Result<Moment, Error> {
     })
 }
 
+/// What a calculation needs.
+#[derive(Clone)]
+pub struct Calculator {
+    pub store: Store,
+    pub metrics: Metrics,
+    /// How long members are taken to be right.
+    pub freshness: TimeDelta,
+}
+
 /// Calculates cohorts of one project that wait. False if none does. `only` restricts the search to one project.
-pub fn run_once(store: &Store, metrics: &Metrics, only: Option<ProjectId>) -> Result<bool, Error> {
+pub fn run_once(of: &Calculator, only: Option<ProjectId>) -> Result<bool, Error> {
+    let Calculator { store, metrics, .. } = of;
     let claimed = calculations::claim(&mut *store.connection()?, only, LEASE, MOST_AT_ONCE)?;
     let Some(first) = claimed.first() else {
         return Ok(false);
@@ -101,7 +111,7 @@ pub fn run_once(store: &Store, metrics: &Metrics, only: Option<ProjectId>) -> Re
     let project = first.project();
     let batch = Batch::new(claimed);
     with_heartbeat(store, &batch, || {
-        let calculate = || calculate(store, metrics, project, &batch);
+        let calculate = || calculate(of, project, &batch);
         let caught = catch_unwind(AssertUnwindSafe(calculate));
         let ended = caught.unwrap_or_else(|_| {
             let detail = "the calculation ended in an internal error".to_owned();
@@ -206,16 +216,9 @@ fn fail(store: &Store, cohort: &Cohort, begun: Begun, failure: &Failure) -> Resu
         failure.detail
     );
     let doublings = cohort.errors_calculating.clamp(0, MOST_ERRORS + 1);
-    let retry_at = Utc::now() + BACK_OFF * (1 << doublings);
+    let due_at = Utc::now() + BACK_OFF * (1 << doublings);
     let conn = &mut *store.connection()?;
-    calculations::fail(
-        conn,
-        cohort,
-        begun.0,
-        retry_at,
-        failure.code,
-        &failure.detail,
-    )?;
+    calculations::fail(conn, cohort, begun.0, due_at, failure.code, &failure.detail)?;
     Ok(())
 }
 
@@ -274,16 +277,17 @@ fn keep(store: &Store, cohorts: &[Cohort]) {
 }
 
 /// Calculates one cohort after the other until none is left, or until one fails: its failure may have ended the snapshot.
-fn calculate(
-    store: &Store,
-    metrics: &Metrics,
-    project: ProjectId,
-    batch: &Batch,
-) -> Result<(), Failure> {
+fn calculate(of: &Calculator, project: ProjectId, batch: &Batch) -> Result<(), Failure> {
+    let Calculator {
+        store,
+        metrics,
+        freshness,
+    } = of;
     let mut conn = store.connection()?;
     let project = projects::find(&mut conn, project).map_err(Error::from)?;
     let project = project.ok_or(Error::ProjectNotFound)?;
-    let now = moment(&project, Utc::now().timestamp_micros())?;
+    let time = Utc::now();
+    let now = moment(&project, time.timestamp_micros())?;
     let planned = planned(&mut conn, batch, &now)?;
     let shared = Shared::of(planned.values().flatten());
     let mut failure = None;
@@ -291,7 +295,14 @@ fn calculate(
         while let Some((cohort, begun)) = batch.next() {
             snapshot.reader().set_deadline(Instant::now() + LIMIT);
             let plans = planned.get(&cohort.id).map_or(&[][..], Vec::as_slice);
-            if let Err(cause) = one(store, snapshot, &cohort, begun, plans, &shared) {
+            let right = Right {
+                at: time,
+                due_at: (!cohort.definition.is_static).then_some(time + *freshness),
+                seen: snapshot.head(),
+            };
+            let done = members_of(snapshot, plans, &shared)
+                .and_then(|members| publish(store, &cohort, begun, members, right));
+            if let Err(cause) = done {
                 failure = Some(Failure::from(cause));
                 return Ok(());
             }
@@ -328,19 +339,16 @@ fn planned(
     Ok(planned)
 }
 
-fn one(
-    store: &Store,
+fn members_of(
     snapshot: &Snapshot<'_, '_>,
-    cohort: &Cohort,
-    begun: Begun,
     plans: &[Plan],
     shared: &Shared,
-) -> Result<(), Error> {
+) -> Result<RoaringBitmap, Error> {
     let mut members = RoaringBitmap::new();
     for plan in plans {
         members |= snapshot.evaluate(plan, shared)?;
     }
-    publish(store, cohort, begun, members, snapshot.head())
+    Ok(members)
 }
 
 /// A query that asks for the members of a cohort which cannot be calculated, perhaps for those who are not in it, has no
@@ -373,13 +381,13 @@ fn publish(
     cohort: &Cohort,
     begun: Begun,
     found: RoaringBitmap,
-    seen: i64,
+    right: Right,
 ) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
-    let Some(written) = write(conn, cohort, found, seen)? else {
+    let Some(written) = write(conn, cohort, found, right.seen)? else {
         return Ok(());
     };
-    if let Some(count) = show(conn, cohort, begun, written, seen)? {
+    if let Some(count) = show(conn, cohort, begun, written, right)? {
         members::prune(
             conn,
             cohort.project().place(),
@@ -427,14 +435,14 @@ fn show(
     cohort: &Cohort,
     begun: Begun,
     (members, known): Written,
-    seen: i64,
+    right: Right,
 ) -> Result<Option<i64>, Error> {
     let place = cohort.project().place();
     Ok(calculations::publish(
         conn,
         cohort,
         begun.0,
-        seen,
+        right,
         |conn| {
             // A deletion in the meantime has taken its person out of the chunks.
             let gone = forgotten::since(conn, place, known)?.gone;
@@ -443,23 +451,109 @@ fn show(
     )?)
 }
 
-/// Asks for the calculation of cohorts that may have gone stale.
-fn request_stale(store: &Store) -> Result<(), Error> {
+/// Looks at the cohorts that are due: those that may have changed are to be calculated, the others are right as they
+/// are.
+fn look_at_due(store: &Store, freshness: TimeDelta) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
-    let now = Utc::now();
-    let candidates = calculations::candidates(conn, now - FRESH, MOST_ERRORS)?;
-    let places: HashSet<Place> = candidates.iter().map(|one| one.project().place()).collect();
-    let heads = events::heads(conn, &places)?;
-    for candidate in candidates {
-        let is_old = candidate
-            .last_calculation
-            .is_none_or(|last| last < now - OLD);
-        let head = heads.get(&candidate.project().place());
-        if is_old || head.is_some_and(|head| *head > candidate.seen_batch) {
-            calculations::request_if_idle(conn, candidate.id())?;
+    loop {
+        let due = calculations::due(conn, Utc::now(), MOST_ERRORS, MOST_DUE)?;
+        let mut by_project: HashMap<ProjectId, Vec<Due>> = HashMap::new();
+        let count = due.len() as i64;
+        for one in due {
+            by_project.entry(one.0.project()).or_default().push(one);
+        }
+        for (project, due) in by_project {
+            look_at_project(conn, project, &due, freshness)?;
+        }
+        if count < MOST_DUE {
+            return Ok(());
         }
     }
+}
+
+fn look_at_project(
+    conn: &mut Conn,
+    project: ProjectId,
+    due: &[Due],
+    freshness: TimeDelta,
+) -> Result<(), Error> {
+    let now = Utc::now();
+    let changes = Changes::since(conn, project, due)?;
+    let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
+    for (cohort, seen) in due {
+        match changes.touch(cohort, *seen, now)? {
+            true => changed.push(cohort.id),
+            false => unchanged.push(cohort.id),
+        }
+    }
+    calculations::request_if_idle(conn, &changed)?;
+    calculations::confirm(conn, &unchanged, changes.head, now, now + freshness)?;
     Ok(())
+}
+
+/// What has changed in a project since cohorts of it were calculated.
+struct Changes {
+    project: Project,
+    head: i64,
+    /// The names of events that came since; nothing where they are too many to be told.
+    names: Option<HashSet<String>>,
+    people: bool,
+}
+
+impl Changes {
+    fn since(conn: &mut Conn, project: ProjectId, due: &[Due]) -> Result<Changes, Error> {
+        let place = project.place();
+        let project = projects::find(conn, project)?.ok_or(Error::ProjectNotFound)?;
+        let head = events::head(conn, place)?;
+        let seen = due.iter().map(|(_, seen)| *seen).min().unwrap_or(head);
+        let is_same = seen >= head;
+        Ok(Changes {
+            project,
+            head,
+            names: match is_same {
+                true => Some(HashSet::new()),
+                false => events::names_since(conn, place, seen, MOST_EVENTS)?,
+            },
+            people: !is_same
+                && (persons::have_changed(conn, place, seen, 1)?
+                    || !forgotten::since(conn, place, seen)?.gone.is_empty()),
+        })
+    }
+
+    /// Whether the members of a cohort may be others by now.
+    fn touch(&self, cohort: &Cohort, seen: i64, now: DateTime<Utc>) -> Result<bool, Error> {
+        let Some(last) = cohort.last_calculation else {
+            return Ok(true);
+        };
+        // Where events are deleted in time, time changes everything.
+        let deletes = self.project.event_retention_days.is_some();
+        if cohort.definition.is_static || cohort.errors_calculating > 0 || deletes {
+            return Ok(true);
+        }
+        let at = |time: DateTime<Utc>| {
+            let moment = moment(&self.project, time.timestamp_micros())?;
+            Ok::<_, Error>(cohort.plans(&moment).ok())
+        };
+        let (Some(then), Some(now)) = (at(last)?, at(now)?) else {
+            return Ok(true);
+        };
+        let mut plans = now.iter().zip(&then);
+        Ok(plans.any(|(now, then)| !now.is_as_of(then) || self.reach(&now.reads(), seen)))
+    }
+
+    fn reach(&self, reads: &Reads, seen: i64) -> bool {
+        if reads.others {
+            return true;
+        }
+        if seen >= self.head {
+            return false;
+        }
+        let named = |names: &HashSet<String>| {
+            let any = reads.every_event && !names.is_empty();
+            any || reads.events.iter().any(|name| names.contains(name))
+        };
+        (reads.people && self.people) || self.names.as_ref().is_none_or(named)
+    }
 }
 
 /// Wakes the workers, if there are any.
@@ -481,7 +575,7 @@ impl Waker {
 pub struct Workers(Vec<JoinHandle<()>>);
 
 impl Workers {
-    pub fn start(store: &Store, metrics: &Metrics) -> std::io::Result<(Self, Waker)> {
+    pub fn start(calculator: &Calculator) -> std::io::Result<(Self, Waker)> {
         let (mut threads, mut senders) = (Vec::new(), Vec::new());
         let mut start = |name: &str, work: Box<dyn Fn(Receiver<()>) + Send>| {
             let (sender, woken) = mpsc::sync_channel(1);
@@ -492,14 +586,11 @@ impl Workers {
         };
         let count = thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..count.min(MOST_WORKERS) {
-            let (store, metrics) = (store.clone(), metrics.clone());
-            start(
-                "calculation",
-                Box::new(move |woken| work(&store, &metrics, &woken)),
-            )?;
+            let of = calculator.clone();
+            start("calculation", Box::new(move |woken| work(&of, &woken)))?;
         }
-        let store = store.clone();
-        start("upkeep", Box::new(move |woken| look_after(&store, &woken)))?;
+        let of = calculator.clone();
+        start("upkeep", Box::new(move |woken| look_after(&of, &woken)))?;
         Ok((Self(threads), Waker(senders)))
     }
 
@@ -514,13 +605,11 @@ impl Workers {
 }
 
 /// Calculates what waits, whenever it is woken and every now and then.
-fn work(store: &Store, metrics: &Metrics, woken: &Receiver<()>) {
+fn work(of: &Calculator, woken: &Receiver<()>) {
     while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
         // The service ends between two calculations, not after all of them.
         let all = || -> Result<(), Error> {
-            while woken.try_recv() != Err(TryRecvError::Disconnected)
-                && run_once(store, metrics, None)?
-            {}
+            while woken.try_recv() != Err(TryRecvError::Disconnected) && run_once(of, None)? {}
             Ok(())
         };
         if let Err(cause) = all() {
@@ -529,27 +618,46 @@ fn work(store: &Store, metrics: &Metrics, woken: &Receiver<()>) {
     }
 }
 
-/// Asks for calculations of what has gone stale, deletes old events, and keeps blocks.
-fn look_after(store: &Store, woken: &Receiver<()>) {
+/// Looks at cohorts that are due, deletes old events, and keeps blocks.
+fn look_after(of: &Calculator, woken: &Receiver<()>) {
+    let Calculator {
+        store,
+        metrics,
+        freshness,
+    } = of;
     let mut sweeper = Sweeper::default();
-    let mut looked = Instant::now();
-    while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-        if looked.elapsed() < STALE_TICK {
-            continue;
+    let (mut looked, mut tidied) = (Instant::now(), Instant::now());
+    let quarter = freshness.to_std().unwrap_or_default() / 4;
+    let report = |what: &str, done: Result<(), Error>| {
+        if let Err(cause) = done {
+            log::warn!("{what}: {cause}");
         }
-        let report = |what: &str, done: Result<(), Error>| {
-            if let Err(cause) = done {
-                log::warn!("{what}: {cause}");
-            }
-        };
-        report("stale cohorts are calculated later", request_stale(store));
-        report("old events are deleted later", sweeper.sweep(store));
-        let sealed = store
-            .connection()
-            .map(|mut conn| store.views.seal(&mut conn));
-        report("blocks are kept later", sealed);
-        looked = Instant::now();
+    };
+    while woken.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+        if looked.elapsed() >= quarter.min(UPKEEP) {
+            looked = Instant::now();
+            report(
+                "cohorts that are due are calculated later",
+                look_at_due(store, *freshness),
+            );
+            report("it is not known who waits", count_waiting(store, metrics));
+        }
+        if tidied.elapsed() >= UPKEEP {
+            tidied = Instant::now();
+            report("old events are deleted later", sweeper.sweep(store));
+            let sealed = store
+                .connection()
+                .map(|mut conn| store.views.seal(&mut conn));
+            report("blocks are kept later", sealed);
+        }
     }
+}
+
+fn count_waiting(store: &Store, metrics: &Metrics) -> Result<(), Error> {
+    let now = Utc::now();
+    let (count, since) = calculations::waiting_for(&mut *store.connection()?, now)?;
+    metrics.waiting(count, since.map_or(TimeDelta::zero(), |since| now - since));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -559,7 +667,7 @@ mod tests {
     use super::*;
     use crate::ingest::{Arrival, Item, keep};
     use crate::postgres::{Postgres, hasty};
-    use crate::store::{self, cohorts, keys, persons};
+    use crate::store::{cohorts, keys};
 
     /// Deletes a person as the operation does, without what is of no matter here.
     fn delete(store: &Store, project: ProjectId, number: i64) {
@@ -616,7 +724,12 @@ mod tests {
         if moment == "before it is published" {
             delete(&store, project, 1);
         }
-        show(conn, &claimed, Begun::now(), written, seen).unwrap();
+        let right = Right {
+            at: Utc::now(),
+            due_at: None,
+            seen,
+        };
+        show(conn, &claimed, Begun::now(), written, right).unwrap();
         if moment == "after it" {
             delete(&store, project, 1);
         }

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
+use chrono::TimeDelta;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 
 use crate::handlers::Origin;
 use crate::postgres::{self, Options};
@@ -27,7 +29,25 @@ pub struct Config {
     pub intake_memory: usize,
     /// The memory, in bytes, that people and events may take which calculations keep at hand.
     pub view_memory: u64,
+    /// How long the members of a dynamic cohort are taken to be right.
+    pub freshness: TimeDelta,
+    /// The certificate and the key by which the service speaks TLS; nothing is plain HTTP.
+    pub tls: Option<Tls>,
+    /// A request that takes longer is a warning in the log.
+    pub slow: Duration,
 }
+
+/// Files in PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The chain, that of the service first.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Where nothing else is said.
+pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Some twenty of the largest bodies, packed well.
 const INTAKE_MEMORY: usize = 128 << 20;
@@ -44,6 +64,9 @@ impl Config {
             rate_limit: None,
             intake_memory: INTAKE_MEMORY,
             view_memory: quarter_of_the_machine(),
+            freshness: FRESHNESS,
+            tls: None,
+            slow: SLOW,
         }
     }
 }
@@ -155,21 +178,68 @@ pub struct CallersArgs {
     rate_limit: bool,
 }
 
-/// What the service may take of the machine.
+/// What the service may take of the machine, and how it does its work.
 #[derive(Args, Clone, Debug)]
-pub struct MemoryArgs {
+pub struct WorkArgs {
     /// How many MiB people and events may take which calculations keep at hand; a quarter of the machine's memory where
     /// nothing is said
     #[arg(long, value_name = "MIB", env = "COHORTS_MEMORY")]
     memory: Option<u32>,
+    /// After how many seconds at the most a change of the data, or of the time, shows in the members of a cohort
+    #[arg(long, value_name = "SECONDS", env = "COHORTS_FRESHNESS", default_value_t = 60,
+        value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    freshness: u32,
+    /// Requests that take more milliseconds are warnings in the log
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "COHORTS_SLOW_MS",
+        default_value_t = 1_000
+    )]
+    slow_ms: u64,
+    /// The certificate for TLS, with those that vouch for it, in PEM; without one the service speaks plain HTTP
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "COHORTS_TLS_CERT",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "COHORTS_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
 }
 
-impl MemoryArgs {
+impl WorkArgs {
     pub fn apply(self, config: &mut Config) {
         if let Some(memory) = self.memory {
             config.view_memory = u64::from(memory) << 20;
         }
+        config.freshness = TimeDelta::seconds(i64::from(self.freshness));
+        config.slow = Duration::from_millis(self.slow_ms);
+        let files = self.tls_cert.zip(self.tls_key);
+        config.tls = files.map(|(cert, key)| Tls { cert, key });
     }
+}
+
+/// How the log is written.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LogArgs {
+    /// The form of the lines of the log
+    #[arg(long, value_enum, global = true, env = "COHORTS_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    /// An object a line, with `time`, `level`, `request_id`, `target` and `message`.
+    Json,
 }
 
 impl CallersArgs {

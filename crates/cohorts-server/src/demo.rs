@@ -11,7 +11,7 @@ use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
 use crate::admin::KeyGrant;
-use crate::calculation;
+use crate::calculation::{self, Calculator};
 use crate::ingest::{self, Arrival, Item};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -158,17 +158,17 @@ fn make_cohort(
 
 /// Calculates beside the worker of the service, if there is one, and waits until all is done.
 fn calculate(data: &Data, project: &Project, made: Vec<(i64, Wanted)>) -> anyhow::Result<Vec<Row>> {
-    let metrics = Metrics::new(&data.store.statements)?;
-    while calculation::run_once(&data.store, &metrics, Some(project.id()))? {}
+    let calculator = data.calculator(Metrics::new(&data.store.statements)?);
+    while calculation::run_once(&calculator, Some(project.id()))? {}
     let rows = made
         .into_iter()
-        .map(|(id, wanted)| settled(data, &metrics, project, id, wanted));
+        .map(|(id, wanted)| settled(data, &calculator, project, id, wanted));
     rows.collect()
 }
 
 fn settled(
     data: &Data,
-    metrics: &Metrics,
+    calculator: &Calculator,
     project: &Project,
     id: i64,
     wanted: Wanted,
@@ -194,7 +194,7 @@ fn settled(
         drop(cohort);
         thread::sleep(Duration::from_millis(20));
         // Whoever had claimed it may be gone.
-        calculation::run_once(&data.store, metrics, Some(project.id()))?;
+        calculation::run_once(calculator, Some(project.id()))?;
     }
 }
 
@@ -207,6 +207,7 @@ impl Demo {
             label: "demo".to_owned(),
             email: EMAIL.to_owned(),
             first_name: "Demo".to_owned(),
+            expires_in: None,
         })?;
         let cohorts = format!("{base}/api/projects/{}/cohorts", self.project);
         let key = key.key;

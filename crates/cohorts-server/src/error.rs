@@ -70,6 +70,10 @@ pub enum Error {
     Internal(anyhow::Error),
 }
 
+/// The code of an answer that is an error, for those who count answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorCode(pub &'static str);
+
 impl Error {
     /// A rule broken by one field.
     pub fn field(attr: &str, detail: impl Into<String>) -> Self {
@@ -204,6 +208,7 @@ impl ResponseError for Error {
             }
             _ => {}
         }
+        answer.extensions_mut().insert(ErrorCode(code));
         answer.json(types::Error {
             type_,
             code: code.to_owned(),

@@ -53,6 +53,8 @@ pub struct Service {
     pub origin: Origin,
     /// Absent where requests are not limited.
     pub throttle: Option<Throttle>,
+    /// A request that takes longer is a warning in the log.
+    pub slow: Duration,
 }
 
 impl Service {

@@ -11,6 +11,7 @@ use actix_web::{Error as ActixError, HttpResponse, web};
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use utoipa::OpenApi;
 
+use crate::error::ErrorCode;
 use crate::handlers::{Service, config_script};
 use crate::request_id::RequestId;
 use crate::store;
@@ -142,17 +143,21 @@ async fn observed(
     let method = answer.request().method().as_str();
     let status = answer.status().as_u16();
     let pattern = answer.request().match_pattern();
+    let mut slow = false;
     if let Some(service) = service {
         let pattern = pattern.as_deref().unwrap_or("unknown");
-        service
-            .metrics
-            .requested(known(method), pattern, status, took);
+        let metrics = &service.metrics;
+        metrics.requested(known(method), pattern, status, took);
+        if let Some(ErrorCode(code)) = answer.response().extensions().get() {
+            metrics.failed(code);
+        }
+        slow = took >= service.slow;
     }
-    log::info!(
-        "{method} {} {status} {:.1} ms",
-        answer.request().path(),
-        took.as_secs_f64() * 1e3
-    );
+    let (path, millis) = (answer.request().path(), took.as_secs_f64() * 1e3);
+    match slow {
+        false => log::info!("{method} {path} {status} {millis:.1} ms"),
+        true => log::warn!("slow: {method} {path} {status} {millis:.1} ms"),
+    }
     Ok(answer)
 }
 

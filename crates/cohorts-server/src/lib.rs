@@ -7,6 +7,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::{Compat, from_fn};
@@ -32,6 +33,7 @@ mod retention;
 mod store;
 mod swagger;
 mod throttle;
+mod tls;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey, Retention};
 pub use config::{Config, Database};
@@ -40,7 +42,7 @@ pub use handlers::Origin;
 pub use request_id::log_to_stderr;
 pub use throttle::RateLimit;
 
-use calculation::{Waker, Workers};
+use calculation::{Calculator, Waker, Workers};
 use cohorts_api::Budget;
 use handlers::Service;
 use ingest::{Intake, Writers};
@@ -52,6 +54,9 @@ use tokio::sync::Semaphore;
 
 /// How long requests under way may take to end at shutdown, in seconds.
 const SHUTDOWN_SECONDS: u64 = 20;
+/// How long the headers of a request may take to come, and how many connections each thread of the server keeps open.
+const HEADERS: Duration = Duration::from_secs(10);
+const CONNECTIONS: usize = 4_096;
 
 /// Where the data is, opened: what every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -81,6 +86,15 @@ impl Data {
         self.store.similar
     }
 
+    /// What calculates its cohorts.
+    fn calculator(&self, metrics: Metrics) -> Calculator {
+        Calculator {
+            store: self.store.clone(),
+            metrics,
+            freshness: config::FRESHNESS,
+        }
+    }
+
     /// What is done to projects and keys outside of the contract.
     pub fn admin(&self) -> Admin {
         Admin::new(self.store.clone())
@@ -91,7 +105,8 @@ impl Data {
 pub struct Server {
     data: Data,
     address: SocketAddr,
-    metrics: Metrics,
+    speaks_tls: bool,
+    calculator: Calculator,
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
     workers: Option<Workers>,
@@ -110,10 +125,14 @@ impl Server {
         let address = listener.local_addr()?;
         data.store.views.set_budget(config.view_memory);
         let metrics = Metrics::new(&data.store.statements)?;
+        let calculator = Calculator {
+            freshness: config.freshness,
+            ..data.calculator(metrics.clone())
+        };
         let (workers, waker) = match config.calculate {
             false => (None, Waker::default()),
             true => {
-                let started = Workers::start(&data.store, &metrics);
+                let started = Workers::start(&calculator);
                 let (workers, waker) =
                     started.context("the calculating threads cannot be started")?;
                 (Some(workers), waker)
@@ -134,12 +153,14 @@ impl Server {
             previews: Arc::new(Semaphore::new(handlers::LONG)),
             origin: config.origin.clone(),
             throttle: config.rate_limit.map(Throttle::new),
+            slow: config.slow,
         };
         let (handle, http) = start_http(service, listener, config)?;
         Ok(Self {
             data,
             address,
-            metrics,
+            speaks_tls: config.tls.is_some(),
+            calculator,
             handle,
             http,
             workers,
@@ -149,7 +170,8 @@ impl Server {
 
     /// Such as `http://127.0.0.1:8000`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.speaks_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     pub fn data(&self) -> &Data {
@@ -159,7 +181,7 @@ impl Server {
     /// Calculates, on this thread, every cohort of the project that waits for it.
     pub fn calculate_now(&self, project: i64) -> Result<(), Error> {
         let only = Some(store::ProjectId(project));
-        while calculation::run_once(&self.data.store, &self.metrics, only)? {}
+        while calculation::run_once(&self.calculator, only)? {}
         Ok(())
     }
 
@@ -197,6 +219,7 @@ fn start_http(
     listener: TcpListener,
     config: &Config,
 ) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
+    let tls = config.tls.as_ref().map(tls::server).transpose()?;
     let (send, receive) = std::sync::mpsc::channel();
     let handle_signals = config.handle_signals;
     let run = move || {
@@ -210,11 +233,18 @@ fn start_http(
                     .wrap(Compat::new(from_fn(http::observe)))
                     .configure(routes.clone())
             };
-            let mut server = HttpServer::new(app).shutdown_timeout(SHUTDOWN_SECONDS);
+            let mut server = HttpServer::new(app)
+                .shutdown_timeout(SHUTDOWN_SECONDS)
+                .client_request_timeout(HEADERS)
+                .max_connections(CONNECTIONS);
             if !handle_signals {
                 server = server.disable_signals();
             }
-            let server = server.listen(listener)?.run();
+            let server = match tls {
+                None => server.listen(listener)?,
+                Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+            };
+            let server = server.run();
             // Nobody waits any more only if the starting thread is gone.
             let _ = send.send(server.handle());
             server.await

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, MemoryArgs};
+use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::demo::{self, Size};
 use cohorts_server::import::import;
 use cohorts_server::{
@@ -20,6 +21,8 @@ use cohorts_server::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Subcommand)]
@@ -31,7 +34,7 @@ enum Command {
         #[command(flatten)]
         callers: CallersArgs,
         #[command(flatten)]
-        memory: MemoryArgs,
+        work: WorkArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -151,6 +154,9 @@ struct GrantArgs {
     /// The key may do everything
     #[arg(long)]
     all_scopes: bool,
+    /// In how many days the key expires; without it, it does not
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    expires_in: Option<u32>,
 }
 
 impl From<GrantArgs> for KeyGrant {
@@ -164,17 +170,19 @@ impl From<GrantArgs> for KeyGrant {
             label: args.label,
             email: args.email,
             first_name: args.first_name,
+            expires_in: args.expires_in,
         }
     }
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let Cli { command, log } = Cli::parse();
     // The demo is for reading; a service's log tells everything.
-    log_to_stderr(match command {
+    let level = match command {
         Command::Demo { .. } => "warn",
         _ => "info",
-    });
+    };
+    log_to_stderr(level, log.log_format);
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -189,12 +197,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve {
             listen,
             callers,
-            memory,
+            work,
             database,
         } => {
             let mut config = config(&listen, &database)?;
             callers.apply(&mut config);
-            memory.apply(&mut config);
+            work.apply(&mut config);
             serve(&config)
         }
         Command::Demo {
@@ -322,14 +330,20 @@ fn list_keys(data: &Data, json: bool) -> anyhow::Result<()> {
             let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
             format!("projects {}", ids.join(", "))
         });
-        let revoked = if key.revoked_at.is_some() {
-            "  revoked"
-        } else {
-            ""
+        let day = |time: DateTime<Utc>| time.format("%Y-%m-%d");
+        let state = match (key.revoked_at, key.expires_at) {
+            (Some(_), _) => "  revoked".to_owned(),
+            (None, Some(time)) if time <= Utc::now() => "  expired".to_owned(),
+            (None, Some(time)) => format!("  until {}", day(time)),
+            (None, None) => String::new(),
         };
+        let used = key.last_used_at;
+        let used = used.map_or("never used".to_owned(), |time| {
+            format!("used {}", day(time))
+        });
         let scopes = key.scopes.join(" ");
         say(format!(
-            "{:>4}  {}  {}  {projects}  {scopes}{revoked}",
+            "{:>4}  {}  {}  {projects}  {scopes}  {used}{state}",
             key.id, key.label, key.email
         ))?;
     }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use chrono::TimeDelta;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::ingest::Kept;
@@ -25,6 +26,9 @@ pub struct Metrics {
     connections_in_use: IntGauge,
     view_bytes: IntGauge,
     kept_bytes_read: IntGauge,
+    waiting: IntGauge,
+    oldest_due: Gauge,
+    errors: IntCounterVec,
 }
 
 impl Metrics {
@@ -97,6 +101,18 @@ impl Metrics {
                 "cohorts_kept_bytes_read_total",
                 "Bytes of kept blocks of events that were read instead of rows.",
             )?,
+            waiting: IntGauge::new(
+                "cohorts_waiting",
+                "Cohorts that wait for their calculation, without those under way.",
+            )?,
+            oldest_due: Gauge::new(
+                "cohorts_oldest_due_seconds",
+                "For how long the one of them has waited that has waited longest.",
+            )?,
+            errors: IntCounterVec::new(
+                Opts::new("cohorts_errors_total", "Answers that are errors, by code."),
+                &["code"],
+            )?,
         };
         metrics
             .registry
@@ -128,6 +144,15 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(metrics.kept_bytes_read.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.waiting.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.oldest_due.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.errors.clone()))?;
         Ok(metrics)
     }
 
@@ -142,6 +167,16 @@ impl Metrics {
         let result = if well { "success" } else { "failure" };
         self.calculations.with_label_values(&[result]).inc();
         self.calculation_seconds.observe(took.as_secs_f64());
+    }
+
+    /// How many cohorts wait, and for how long the first of them has.
+    pub fn waiting(&self, count: i64, longest: TimeDelta) {
+        self.waiting.set(count);
+        self.oldest_due.set(longest.as_seconds_f64().max(0.0));
+    }
+
+    pub fn failed(&self, code: &str) {
+        self.errors.with_label_values(&[code]).inc();
     }
 
     pub fn kept(&self, kept: &Kept) {

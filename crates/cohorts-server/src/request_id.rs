@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::Write;
+use std::io::{self, Write};
 
 use env_logger::fmt::Formatter;
 use log::Record;
 use uuid::Uuid;
+
+use crate::config::LogFormat;
 
 tokio::task_local! {
     static CURRENT: String;
@@ -53,23 +55,38 @@ impl RequestId {
 }
 
 /// Sends log lines to standard error: time, level, request, module, text. `level` is for whoever sets no `RUST_LOG`.
-pub fn log_to_stderr(level: &str) {
+pub fn log_to_stderr(level: &str, format: LogFormat) {
     let wanted = env_logger::Env::default().default_filter_or(level);
-    let line = |out: &mut Formatter, record: &Record<'_>| {
-        writeln!(
-            out,
-            "{} {:<5} {} {} {}",
-            out.timestamp_millis(),
-            record.level(),
-            RequestId::current().as_str(),
-            record.target(),
-            record.args()
-        )
-    };
+    let mut builder = env_logger::Builder::from_env(wanted);
+    builder.format(match format {
+        LogFormat::Text => as_text,
+        LogFormat::Json => as_json,
+    });
     // A second call, as from a test, leaves the first logger in place.
-    let _ = env_logger::Builder::from_env(wanted)
-        .format(line)
-        .try_init();
+    let _ = builder.try_init();
+}
+
+fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} {:<5} {} {} {}",
+        out.timestamp_millis(),
+        record.level(),
+        RequestId::current().as_str(),
+        record.target(),
+        record.args()
+    )
+}
+
+fn as_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let line = serde_json::json!({
+        "time": out.timestamp_millis().to_string(),
+        "level": record.level().as_str(),
+        "request_id": RequestId::current().0,
+        "target": record.target(),
+        "message": record.args().to_string(),
+    });
+    writeln!(out, "{line}")
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::peers::{Peers, checksum};
-use super::service::{Access, Service};
 use super::{kinds, median, say};
+use crate::service::{Access, Service};
 
 /// How long one round of look-ups goes on, and how many there are of each kind.
 const ROUND: Duration = Duration::from_secs(3);

@@ -509,9 +509,16 @@ pub struct Cohort {
     pub created_by: ::std::option::Option<UserBasic>,
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-    /// The end of the last calculation that ended well.
+    /// When the members were last right: the moment of the last calculation that ended well,
+    /// or a later one at which nothing had changed that they depend on.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_calculation: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// When it is looked at again whether the members are right (ours); after a failure, when it is tried again.
+    /// Null where that is asked for now, and where there is nothing to calculate.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next_calculation: ::std::option::Option<
         ::chrono::DateTime<::chrono::offset::Utc>,
     >,
     /// Always null; kept for PostHog's clients.
@@ -689,9 +696,16 @@ pub struct CohortListItem {
     pub created_by: ::std::option::Option<UserBasic>,
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-    /// The end of the last calculation that ended well.
+    /// When the members were last right: the moment of the last calculation that ended well,
+    /// or a later one at which nothing had changed that they depend on.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_calculation: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// When it is looked at again whether the members are right (ours); after a failure, when it is tried again.
+    /// Null where that is asked for now, and where there is nothing to calculate.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next_calculation: ::std::option::Option<
         ::chrono::DateTime<::chrono::offset::Utc>,
     >,
     /// Always null; kept for PostHog's clients.

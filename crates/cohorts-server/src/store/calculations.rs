@@ -5,56 +5,63 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 
-use super::cohorts::{Cohort, coalesce};
+use super::cohorts::{Cohort, coalesce, since_now};
 use super::schema::{calculations, cohorts};
 use super::{CohortId, Conn, JsonText, ProjectId};
 
-/// A live dynamic cohort that may have gone stale.
-#[derive(Clone, Copy, Debug, Queryable)]
-pub struct Candidate {
-    pub id: i64,
-    pub project_id: i64,
-    pub seen_batch: i64,
-    pub last_calculation: Option<DateTime<Utc>>,
-}
+/// A cohort that is due, with the last batch of the log that its members know of.
+pub type Due = (Cohort, i64);
 
-impl Candidate {
-    pub fn id(&self) -> CohortId {
-        CohortId(self.id)
-    }
-
-    pub fn project(&self) -> ProjectId {
-        ProjectId(self.project_id)
-    }
-}
-
-/// Cohorts last calculated before `fresh`, the oldest first. One that failed is left out until its time comes,
-/// and for good after too many failures.
-pub fn candidates(
+/// Some of the idle cohorts that are to be looked at by now, those that have waited longest first. One that has failed
+/// too often is left out for good.
+pub fn due(
     conn: &mut Conn,
-    fresh: DateTime<Utc>,
+    now: DateTime<Utc>,
     most_errors: i64,
-) -> QueryResult<Vec<Candidate>> {
-    let last = cohorts::last_calculation;
+    most: i64,
+) -> QueryResult<Vec<Due>> {
     cohorts::table
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static).or(owes_members()))
         .filter(diesel::dsl::not(cohorts::is_calculating))
-        .filter(last.is_null().or(last.lt(fresh)))
+        .filter(cohorts::due_at.is_null().or(cohorts::due_at.le(now)))
         .filter(cohorts::errors_calculating.le(most_errors))
-        .filter(
-            cohorts::retry_at
-                .is_null()
-                .or(cohorts::retry_at.le(Utc::now())),
-        )
-        .order((last.asc().nulls_first(), cohorts::id))
-        .select((
-            cohorts::id,
-            cohorts::project_id,
-            cohorts::seen_batch,
-            cohorts::last_calculation,
-        ))
+        .order((cohorts::due_at.asc().nulls_first(), cohorts::id))
+        .select((Cohort::as_select(), cohorts::seen_batch))
+        .limit(most)
         .load(conn)
+}
+
+/// Writes down that the members of idle cohorts of a project, as of a batch, are right at a time.
+pub fn confirm(
+    conn: &mut Conn,
+    ids: &[i64],
+    seen_batch: i64,
+    now: DateTime<Utc>,
+    due_at: DateTime<Utc>,
+) -> QueryResult<()> {
+    let idle = cohorts::table
+        .filter(cohorts::id.eq_any(ids))
+        .filter(diesel::dsl::not(cohorts::is_calculating));
+    diesel::update(idle)
+        .set((
+            cohorts::seen_batch.eq(seen_batch),
+            cohorts::last_calculation.eq(now),
+            cohorts::due_at.eq(due_at),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// How many cohorts wait for somebody to calculate them, and since when the first of them does.
+pub fn waiting_for(
+    conn: &mut Conn,
+    now: DateTime<Utc>,
+) -> QueryResult<(i64, Option<DateTime<Utc>>)> {
+    use diesel::dsl::{count_star, min};
+    waiting(0, i64::MAX, now)
+        .select((count_star(), min(cohorts::waiting_since)))
+        .first(conn)
 }
 
 /// Whether a static cohort still lacks people.
@@ -63,20 +70,20 @@ fn owes_members() -> _ {
     cohorts::owes_criteria.or(cohorts::owes_query)
 }
 
-/// Asks for a calculation of a cohort that is still live and idle, and dynamic or never filled.
-pub fn request_if_idle(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
+/// Asks for calculations of cohorts that are still live and idle, and dynamic or never filled.
+pub fn request_if_idle(conn: &mut Conn, ids: &[i64]) -> QueryResult<usize> {
     let idle = cohorts::table
-        .find(id.0)
+        .filter(cohorts::id.eq_any(ids))
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static).or(owes_members()))
         .filter(diesel::dsl::not(cohorts::is_calculating));
     diesel::update(idle)
         .set((
             cohorts::is_calculating.eq(true),
+            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
         ))
-        .execute(conn)?;
-    Ok(())
+        .execute(conn)
 }
 
 /// The row of a claimed cohort, for as long as the claim holds.
@@ -133,7 +140,7 @@ pub fn claim(
 
 /// Cohorts of the projects from one number to another that wait and that nobody has claimed.
 #[diesel::dsl::auto_type]
-fn waiting(first: i64, last: i64, now: DateTime<Utc>) -> _ {
+fn waiting(first: i64, last: i64, time: DateTime<Utc>) -> _ {
     cohorts::table
         .filter(cohorts::project_id.between(first, last))
         .filter(cohorts::is_calculating)
@@ -141,7 +148,7 @@ fn waiting(first: i64, last: i64, now: DateTime<Utc>) -> _ {
         .filter(
             cohorts::lease_until
                 .is_null()
-                .or(cohorts::lease_until.lt(now)),
+                .or(cohorts::lease_until.lt(time)),
         )
 }
 
@@ -226,13 +233,24 @@ pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> 
     Ok(())
 }
 
+/// As of when a calculation is right, and for how long it is taken to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Right {
+    /// The moment that stood for "now" in it.
+    pub at: DateTime<Utc>,
+    /// When it is looked at again, if ever.
+    pub due_at: Option<DateTime<Utc>>,
+    /// The last batch of the log that it knows of.
+    pub seen: i64,
+}
+
 /// Ends a calculation well: from now on readers see the members that its attempt wrote. `count` tells how many they
 /// are, with the cohort locked. Does nothing if the claim is lost.
 pub fn publish(
     conn: &mut Conn,
     claimed: &Cohort,
     begun: DateTime<Utc>,
-    seen_batch: i64,
+    right: Right,
     count: impl FnOnce(&mut Conn) -> QueryResult<i64>,
 ) -> QueryResult<Option<i64>> {
     conn.transaction(|conn| {
@@ -244,11 +262,11 @@ pub fn publish(
             .set((
                 cohorts::version.eq(claimed.pending_version),
                 cohorts::member_version.eq(claimed.attempt),
-                cohorts::seen_batch.eq(seen_batch),
+                cohorts::seen_batch.eq(right.seen),
                 cohorts::count.eq(count),
-                cohorts::last_calculation.eq(Utc::now()),
+                cohorts::last_calculation.eq(right.at),
                 cohorts::errors_calculating.eq(0),
-                cohorts::retry_at.eq(None::<DateTime<Utc>>),
+                cohorts::due_at.eq(right.due_at),
                 cohorts::lease_until.eq(None::<DateTime<Utc>>),
                 cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
                 cohorts::owes_criteria.eq(false),
@@ -267,7 +285,7 @@ pub fn fail(
     conn: &mut Conn,
     claimed: &Cohort,
     begun: DateTime<Utc>,
-    retry_at: DateTime<Utc>,
+    due_at: DateTime<Utc>,
     code: &str,
     error: &str,
 ) -> QueryResult<()> {
@@ -279,7 +297,7 @@ pub fn fail(
                 cohorts::errors_calculating.eq(cohorts::errors_calculating + 1),
                 cohorts::last_error_code.eq(code),
                 cohorts::last_error.eq(error),
-                cohorts::retry_at.eq(retry_at),
+                cohorts::due_at.eq(due_at),
                 cohorts::lease_until.eq(None::<DateTime<Utc>>),
                 cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
             ))
@@ -412,6 +430,14 @@ mod tests {
         (directory, postgres, store, made)
     }
 
+    fn right() -> Right {
+        Right {
+            at: Utc::now(),
+            due_at: None,
+            seen: 0,
+        }
+    }
+
     fn claim_one(conn: &mut Conn, lease: TimeDelta) -> Option<Cohort> {
         claim(conn, None, lease, 1).unwrap().pop()
     }
@@ -458,7 +484,7 @@ mod tests {
         assert_eq!(history(conn, made.id(), 9, 0).unwrap().1, 1);
         assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
         assert_eq!(
-            publish(conn, &second, Utc::now(), 0, |_| Ok(3)).unwrap(),
+            publish(conn, &second, Utc::now(), right(), |_| Ok(3)).unwrap(),
             Some(3)
         );
     }
@@ -477,7 +503,7 @@ mod tests {
         assert!(!keep(conn, &late, TimeDelta::seconds(9)).unwrap());
         assert!(!lock_claimed(conn, &late).unwrap());
         assert_eq!(
-            publish(conn, &late, Utc::now(), 0, |_| Ok(7)).unwrap(),
+            publish(conn, &late, Utc::now(), right(), |_| Ok(7)).unwrap(),
             None
         );
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
@@ -485,7 +511,7 @@ mod tests {
 
         // What is asked for meanwhile is calculated after it.
         request_calculation(conn, made.id()).unwrap();
-        publish(conn, &next, Utc::now(), 0, |_| Ok(5)).unwrap();
+        publish(conn, &next, Utc::now(), right(), |_| Ok(5)).unwrap();
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
         assert_eq!(
             (row.count, row.version, row.is_calculating),
@@ -499,7 +525,7 @@ mod tests {
     fn a_static_cohort_is_tried_again_while_it_owes_and_not_otherwise() {
         let (_directory, _postgres, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
-        let listed = |conn: &mut Conn| candidates(conn, Utc::now(), 9).unwrap().len();
+        let listed = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
         let become_static = Definition {
             is_static: true,
             ..made.definition.clone()
@@ -514,14 +540,14 @@ mod tests {
         let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         // Another query comes while this one is calculated, and then fails.
         owe_query(conn, made.id(), false).unwrap();
-        publish(conn, &claimed, Utc::now(), 0, |_| Ok(1)).unwrap();
+        publish(conn, &claimed, Utc::now(), right(), |_| Ok(1)).unwrap();
         let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         assert!(next.owes_query);
         fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
         assert_eq!(listed(conn), 1);
-        request_if_idle(conn, made.id()).unwrap();
+        request_if_idle(conn, &[made.id]).unwrap();
         let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        publish(conn, &last, Utc::now(), 0, |_| Ok(2)).unwrap();
+        publish(conn, &last, Utc::now(), right(), |_| Ok(2)).unwrap();
         assert_eq!(listed(conn), 0);
     }
 
@@ -534,7 +560,7 @@ mod tests {
             let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
             match fails {
                 true => fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap(),
-                false => drop(publish(conn, &claimed, Utc::now(), 0, |_| Ok(0)).unwrap()),
+                false => drop(publish(conn, &claimed, Utc::now(), right(), |_| Ok(0)).unwrap()),
             }
         }
         prune_history(conn, made.id(), 2).unwrap();

@@ -89,6 +89,8 @@ pub struct Cohort {
     pub owes_criteria: bool,
     /// The same of its query.
     pub owes_query: bool,
+    /// When it is to be looked at again.
+    pub due_at: Option<DateTime<Utc>>,
 }
 
 impl Cohort {
@@ -408,6 +410,7 @@ pub fn request_calculations(conn: &mut Conn, ids: &[i64]) -> QueryResult<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
             cohorts::is_calculating.eq(true),
+            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
         ))
         .execute(conn)?;
@@ -434,6 +437,7 @@ pub fn owe_criteria(conn: &mut Conn, id: CohortId, deleted: bool) -> QueryResult
         .set((
             cohorts::owes_criteria.eq(true),
             cohorts::is_calculating.eq(!deleted),
+            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
         ))
         .execute(conn)?;
     Ok(())
@@ -447,6 +451,7 @@ pub fn owe_query(conn: &mut Conn, id: CohortId, deleted: bool) -> QueryResult<()
             cohorts::owes_query.eq(true),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
             cohorts::is_calculating.eq(!deleted),
+            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
         ))
         .execute(conn)?;
     Ok(())
@@ -474,9 +479,18 @@ pub fn owe_no_query(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
 /// Asks for what a static cohort owes.
 pub fn request_owed(conn: &mut Conn, id: CohortId) -> QueryResult<()> {
     diesel::update(cohorts::table.find(id.0))
-        .set(cohorts::is_calculating.eq(cohorts::owes_criteria.or(cohorts::owes_query)))
+        .set((
+            cohorts::is_calculating.eq(cohorts::owes_criteria.or(cohorts::owes_query)),
+            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
+        ))
         .execute(conn)?;
     Ok(())
+}
+
+/// Since when a cohort waits that is asked for now: since it was asked for first.
+#[diesel::dsl::auto_type]
+pub fn since_now(time: Option<DateTime<Utc>>) -> _ {
+    diesel::dsl::case_when(cohorts::is_calculating, cohorts::waiting_since).otherwise(time)
 }
 
 diesel::define_sql_function! {

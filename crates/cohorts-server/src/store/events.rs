@@ -1,6 +1,6 @@
 //! The append-only log of events. Batches are numbered in the order in which they commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::prelude::*;
@@ -54,6 +54,24 @@ pub fn count_between(
 const BETWEEN: &str = "\
     select count(*) as count from ( \
         select from events where place = $1 and batch > $2 and batch <= $3 limit $4) e";
+
+/// The names of events that batches after one wrote; nothing where the events are more than so many.
+pub fn names_since(
+    conn: &mut Conn,
+    place: Place,
+    after: i64,
+    most: i64,
+) -> QueryResult<Option<HashSet<String>>> {
+    if count_between(conn, place, (after, i64::MAX), most + 1)? > most {
+        return Ok(None);
+    }
+    let names: Vec<String> = events::table
+        .filter(events::place.eq(place.0).and(events::batch.gt(after)))
+        .select(events::event)
+        .distinct()
+        .load(conn)?;
+    Ok(Some(names.into_iter().collect()))
+}
 
 #[derive(QueryableByName)]
 struct CountRow {
@@ -134,17 +152,6 @@ pub fn delete_of(conn: &mut Conn, place: Place, numbers: &[i64], since: i64) -> 
         0 => diesel::delete(own).execute(conn),
         _ => diesel::delete(own.filter(events::batch.gt(since))).execute(conn),
     }
-}
-
-/// The numbers of the last batches of some places; those without any are missing.
-pub fn heads(conn: &mut Conn, places: &HashSet<Place>) -> QueryResult<HashMap<Place, i64>> {
-    let places: Vec<i64> = places.iter().map(|place| place.0).collect();
-    let rows: Vec<(i64, i64)> = log_heads::table
-        .filter(log_heads::place.eq_any(places))
-        .select((log_heads::place, log_heads::batch))
-        .load(conn)?;
-    let rows = rows.into_iter().map(|(place, batch)| (Place(place), batch));
-    Ok(rows.collect())
 }
 
 /// The number of the last batch; 0 before the first.

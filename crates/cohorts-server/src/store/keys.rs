@@ -21,6 +21,9 @@ pub struct Key {
     pub every_project: bool,
     pub created_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// To the minute or so.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// A row of `teammates`: somebody for whom keys act.
@@ -40,6 +43,7 @@ pub struct NewKey<'a> {
     pub scopes: &'a [String],
     /// None is every project.
     pub projects: Option<&'a [ProjectId]>,
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// The teammate with this e-mail address, made on first use. A first name that is given replaces an empty one.
@@ -72,6 +76,7 @@ pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> QueryResul
             keys::teammate_id.eq(owner.id),
             keys::scopes.eq(new.scopes),
             keys::every_project.eq(new.projects.is_none()),
+            keys::expires_at.eq(new.expires_at),
         ))
         .returning(Key::as_returning())
         .get_result(conn)?;
@@ -96,6 +101,7 @@ pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> QueryResul
 #[derive(Debug, Queryable)]
 pub struct Reach {
     pub key: i64,
+    pub last_used_at: Option<DateTime<Utc>>,
     pub scopes: Vec<String>,
     /// The projects that the key is restricted to, lowest number first; nothing for a key that reaches every project.
     pub restricted_to: Option<Vec<i64>>,
@@ -128,6 +134,7 @@ type ProjectRow = (
 impl Query for ByHash<'_> {
     type SqlType = (
         BigInt,
+        Nullable<Timestamptz>,
         Array<Text>,
         Nullable<Array<BigInt>>,
         (BigInt, sql_types::Uuid, Text, Text, Timestamptz),
@@ -140,7 +147,7 @@ impl RunQueryDsl<Conn> for ByHash<'_> {}
 impl QueryFragment<Pg> for ByHash<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "select k.id, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
+            "select k.id, k.last_used_at, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
                 p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days, p.retention_changes \
              from keys k join teammates t on t.id = k.teammate_id \
              cross join lateral (select case when k.every_project then null else \
@@ -150,7 +157,7 @@ impl QueryFragment<Pg> for ByHash<'_> {
         out.push_bind_param::<Nullable<BigInt>, _>(&self.project)?;
         out.push_sql(
             ", case when k.every_project then (select min(id) from projects) else r.ids[1] end) \
-             where k.revoked_at is null and k.hash = ",
+             where k.revoked_at is null and (k.expires_at is null or k.expires_at > now()) and k.hash = ",
         );
         out.push_bind_param::<Bytea, _>(&self.hash)
     }
@@ -159,6 +166,14 @@ impl QueryFragment<Pg> for ByHash<'_> {
 /// The live key with this hash, and the project with that number, else the key's first one.
 pub fn reach(conn: &mut Conn, hash: &[u8], project: Option<i64>) -> QueryResult<Option<Reach>> {
     ByHash { hash, project }.get_result(conn).optional()
+}
+
+/// Writes down that a key is used.
+pub fn used(conn: &mut Conn, key: i64) -> QueryResult<()> {
+    diesel::update(keys::table.filter(keys::id.eq(key)))
+        .set(keys::last_used_at.eq(Utc::now()))
+        .execute(conn)?;
+    Ok(())
 }
 
 /// The projects that a key is restricted to, lowest number first; empty for a key that reaches every project.

@@ -366,3 +366,13 @@ pub fn delete(conn: &mut Conn, place: Place, number: i64) -> QueryResult<()> {
     diesel::delete(own).execute(conn)?;
     Ok(())
 }
+
+/// Whether people were changed since a batch: at least so many.
+pub fn have_changed(conn: &mut Conn, place: Place, since: i64, many: i64) -> QueryResult<bool> {
+    let changed = persons::table
+        .filter(persons::place.eq(place.0).and(persons::batch.gt(since)))
+        .select(persons::number)
+        .offset((many - 1).max(0))
+        .first::<i64>(conn);
+    Ok(changed.optional()?.is_some())
+}

@@ -70,6 +70,8 @@ diesel::table! {
         last_error -> Nullable<Text>,
         owes_criteria -> Bool,
         owes_query -> Bool,
+        due_at -> Nullable<Timestamptz>,
+        waiting_since -> Nullable<Timestamptz>,
     }
 }
 
@@ -121,6 +123,8 @@ diesel::table! {
         every_project -> Bool,
         created_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        expires_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
     }
 }
 

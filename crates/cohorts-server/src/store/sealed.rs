@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::schema::{blocks, persons, sealed_logs, sealed_people, sealed_properties};
+use super::schema::{blocks, sealed_logs, sealed_people, sealed_properties};
 use super::{Conn, Place};
 use crate::error::Error;
 
@@ -279,16 +279,6 @@ pub fn property(conn: &mut Conn, place: Place, key: &str) -> QueryResult<Option<
 pub fn property_head(conn: &mut Conn, place: Place, key: &str) -> QueryResult<Option<i64>> {
     let row = sealed_properties::table.find((place.0, key));
     row.select(sealed_properties::head).first(conn).optional()
-}
-
-/// Whether people were changed since a batch: at least so many.
-pub fn have_changed(conn: &mut Conn, place: Place, since: i64, many: i64) -> QueryResult<bool> {
-    let changed = persons::table
-        .filter(persons::place.eq(place.0).and(persons::batch.gt(since)))
-        .select(persons::number)
-        .offset((many - 1).max(0))
-        .first::<i64>(conn);
-    Ok(changed.optional()?.is_some())
 }
 
 /// Keeps a property of people as of a batch, unless it is kept as of a later one.

@@ -21,7 +21,7 @@ use roaring::RoaringBitmap;
 use super::forgotten::Forgotten;
 use super::reader::{Among, Happened, Reader, Retention};
 use super::sealed::{self, LogKey, Outcome, Seal, Sealed};
-use super::{Conn, ProjectId, forgotten, projects, refresh};
+use super::{Conn, ProjectId, forgotten, persons, projects, refresh};
 use crate::error::Error;
 
 /// Microseconds of a day.
@@ -430,7 +430,7 @@ impl View {
         let head = sealed::property_head(conn, place, key)?.filter(|_| !is_damaged);
         let many = (self.everyone.len() / FEW_CHANGED).max(1) as i64;
         let is_kept = match head {
-            Some(head) => head >= self.head || !sealed::have_changed(conn, place, head, many)?,
+            Some(head) => head >= self.head || !persons::have_changed(conn, place, head, many)?,
             None => false,
         };
         if !is_kept {

@@ -79,6 +79,7 @@ pub fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem
         created_by: cohort.created_by,
         created_at: cohort.created_at,
         last_calculation: cohort.last_calculation,
+        next_calculation: cohort.next_calculation,
         last_backfill_person_properties_at: cohort.last_backfill_person_properties_at,
         errors_calculating: cohort.errors_calculating,
         last_error_message: cohort.last_error_message,

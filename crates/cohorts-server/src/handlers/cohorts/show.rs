@@ -42,6 +42,9 @@ pub fn one((row, creator): WithCreator) -> Cohort {
         created_by: creator.map(user),
         created_at: Some(row.created_at),
         last_calculation: row.last_calculation,
+        next_calculation: row
+            .due_at
+            .filter(|_| !row.is_calculating && !definition.deleted),
         last_backfill_person_properties_at: None,
         errors_calculating: row.errors_calculating,
         last_error_message,

@@ -103,7 +103,13 @@ pub struct Service {
 
 impl Service {
     pub fn start(root: &Path, directory: &Path) -> Result<Service> {
-        let mut serve = command(root, directory, &["serve", "--listen", "127.0.0.1:0"]);
+        Service::start_with(root, directory, &[])
+    }
+
+    /// With more flags.
+    pub fn start_with(root: &Path, directory: &Path, flags: &[&str]) -> Result<Service> {
+        let arguments = [&["serve", "--listen", "127.0.0.1:0"], flags].concat();
+        let mut serve = command(root, directory, &arguments);
         let mut child = serve.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("the service says nothing")?;
         let mut line = String::new();
@@ -123,6 +129,22 @@ impl Service {
             url,
             client: Client::new(),
         })
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends it as a failing machine would.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// How many people meet a filter, and how many milliseconds that took.
@@ -210,6 +232,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         // It stops the private Postgres, so that the next one starts it anew.
         let pid = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &pid]).status();

@@ -1,0 +1,3 @@
+alter table cohorts
+    drop column due_at,
+    drop column waiting_since;

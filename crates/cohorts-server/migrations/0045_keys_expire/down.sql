@@ -1,0 +1,3 @@
+alter table keys
+    drop column expires_at,
+    drop column last_used_at;
