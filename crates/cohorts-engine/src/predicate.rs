@@ -131,6 +131,38 @@ impl Predicate {
         }
     }
 
+    /// Whether it holds for each of some doubles, by their bits.
+    pub fn matches_doubles(&self, doubles: &[u64]) -> Vec<bool> {
+        let comparison = match &self.rule {
+            Rule::Any(tests) => match tests.as_slice() {
+                [Test::Compares(comparison, bound)] => {
+                    bound.as_double().map(|bound| (*comparison, bound))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let doubles = doubles.iter();
+        match comparison {
+            // One that is exact compares as the numbers themselves do.
+            Some((Comparison::Greater, bound)) => {
+                doubles.map(|bits| f64::from_bits(*bits) > bound).collect()
+            }
+            Some((Comparison::GreaterOrEqual, bound)) => {
+                doubles.map(|bits| f64::from_bits(*bits) >= bound).collect()
+            }
+            Some((Comparison::Less, bound)) => {
+                doubles.map(|bits| f64::from_bits(*bits) < bound).collect()
+            }
+            Some((Comparison::LessOrEqual, bound)) => {
+                doubles.map(|bits| f64::from_bits(*bits) <= bound).collect()
+            }
+            Some((Comparison::Equal, _)) | None => doubles
+                .map(|bits| self.matches(Stored::Double(*bits)))
+                .collect(),
+        }
+    }
+
     /// How much work it is to look at an instant.
     pub fn work_of_instant(&self) -> u64 {
         match &self.rule {

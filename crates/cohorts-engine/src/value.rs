@@ -136,6 +136,17 @@ impl Number {
         }
     }
 
+    /// The double that it is, if it is one.
+    pub fn as_double(self) -> Option<f64> {
+        match self {
+            Number::Float(double) => Some(double),
+            Number::Whole(whole) => {
+                let limit = i128::from(WHOLE_DOUBLE);
+                (-limit..=limit).contains(&whole).then_some(whole as f64)
+            }
+        }
+    }
+
     pub fn compare(self, other: Number) -> Ordering {
         match (self, other) {
             (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),

@@ -101,8 +101,10 @@ impl Values {
     fn hold(&self, predicate: &Predicate, some: Range<usize>) -> Vec<bool> {
         match self {
             Values::Texts { bytes, ends } => predicate.matches_texts(Texts::new(bytes, ends, some)),
-            Values::Doubles(_) | Values::Mixed(_) => {
-                some.map(|code| predicate.matches(self.at(code))).collect()
+            Values::Doubles(doubles) => predicate.matches_doubles(&doubles[some]),
+            Values::Mixed(values) => {
+                let values = values[some].iter();
+                values.map(|value| predicate.matches(value)).collect()
             }
         }
     }
@@ -111,8 +113,10 @@ impl Values {
     fn work(&self, predicate: &Predicate, some: Range<usize>) -> u64 {
         match self {
             Values::Texts { bytes, ends } => predicate.work_of_texts(Texts::new(bytes, ends, some)),
-            Values::Doubles(_) | Values::Mixed(_) => {
-                some.map(|code| predicate.work(self.at(code))).sum()
+            Values::Doubles(_) => predicate.work_of_instant() * some.len() as u64,
+            Values::Mixed(values) => {
+                let values = values[some].iter();
+                values.map(|value| predicate.work(value.into())).sum()
             }
         }
     }
@@ -144,10 +148,11 @@ impl Column {
         predicate: &Predicate,
         meter: &Meter<S>,
     ) -> Result<Answers<'_>, S::Error> {
+        let mut by_code = answered(&self.values, predicate, meter)?;
+        by_code.push(predicate.matches_missing());
         Ok(Answers {
             codes: &self.codes,
-            by_code: answered(&self.values, predicate, meter)?,
-            missing: predicate.matches_missing(),
+            by_code,
         })
     }
 
@@ -176,8 +181,8 @@ impl Column {
 /// Whether a predicate holds, row by row.
 pub(crate) struct Answers<'a> {
     codes: &'a [u32],
+    /// By code; the last one for what is missing.
     by_code: Vec<bool>,
-    missing: bool,
 }
 
 impl Answers<'_> {
@@ -185,17 +190,14 @@ impl Answers<'_> {
     pub fn constant(answer: bool) -> Answers<'static> {
         Answers {
             codes: &[],
-            by_code: Vec::new(),
-            missing: answer,
+            by_code: vec![answer],
         }
     }
 
     pub fn at(&self, row: usize) -> bool {
-        let code = self.codes.get(row).copied().unwrap_or(MISSING);
-        self.by_code
-            .get(code as usize)
-            .copied()
-            .unwrap_or(self.missing)
+        let missing = self.by_code.len() - 1;
+        let code = self.codes.get(row).map_or(missing, |code| *code as usize);
+        self.by_code[code.min(missing)]
     }
 }
 

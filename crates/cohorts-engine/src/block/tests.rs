@@ -62,6 +62,46 @@ fn few_values_and_many_are_looked_at_alike() {
 }
 
 #[test]
+fn numbers_are_compared_together_as_each_by_itself() {
+    let numbers = [
+        json!(0),
+        json!(-0.0),
+        json!(1),
+        json!(1.5),
+        json!(-3),
+        json!(9_007_199_254_740_992_i64),
+        json!(1e300),
+    ];
+    let mut builder = PropertyBlockBuilder::new();
+    (0..)
+        .zip(&numbers)
+        .for_each(|(person, number)| builder.push(person, number));
+    let (block, source) = (builder.finish(), unbounded());
+    assert!(matches!(block.values, Values::Doubles(_)));
+    for operator in [
+        "exact",
+        "is_not",
+        "gt",
+        "gte",
+        "lt",
+        "lte",
+        "between",
+        "not_between",
+    ] {
+        for bound in &numbers {
+            let bound = match operator.ends_with("between") {
+                true => json!([bound, 2e300]),
+                false => bound.clone(),
+            };
+            let predicate = predicate(operator, bound.clone());
+            let Ok(found) = block.matching(&predicate, &(0..7).collect(), &Meter::new(&source));
+            let each = (0..7).filter(|person| predicate.matches(&numbers[*person as usize]));
+            assert_eq!(found, each.collect(), "{operator} {bound}");
+        }
+    }
+}
+
+#[test]
 fn changes_lie_upon_what_was_before() {
     let source = unbounded();
     let block = |rows: &[(u32, &str)]| {

@@ -302,15 +302,15 @@ impl Part<'_> {
     fn hits(&self, mut visit: impl FnMut(Hit)) {
         let inside = self.is_inside();
         for row in 0..self.block.rows() {
-            let (person, time) = self.block.row(row);
-            if !inside && !self.range.contains(time) {
-                continue;
-            }
             let mut marks = 0;
             for (index, selector) in self.marks.iter().enumerate() {
                 marks |= u8::from(selector.at(row)) << index;
             }
-            if marks != 0 {
+            if marks == 0 {
+                continue;
+            }
+            let (person, time) = self.block.row(row);
+            if inside || self.range.contains(time) {
                 visit(Hit {
                     person,
                     time,

@@ -2,6 +2,7 @@
 //! a look.
 
 use aho_corasick::{AhoCorasick, Input};
+use memchr::memmem::Finder;
 use regex_syntax::hir::literal::Extractor;
 
 use super::folded::LONGEST;
@@ -10,8 +11,6 @@ use super::{Predicate, Rule, Test};
 /// Fewer letters are found too often, and more alternatives too slowly.
 const SHORTEST: usize = 3;
 const MOST: usize = 64;
-/// How many letters tell how often each of them is to be found.
-const SAMPLE: usize = 1 << 16;
 
 /// Texts in one piece.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +60,7 @@ impl<'a> Texts<'a> {
     ) {
         let (mut from, mut nth) = (0, 0);
         while let Some((start, end)) = next(from) {
-            while self.end(nth) <= start {
-                nth += 1;
-            }
+            nth += self.ends[nth..].partition_point(|end| end - self.before <= start);
             // What reaches into the text after is in neither.
             if end > self.end(nth) {
                 from = start + 1;
@@ -78,31 +75,15 @@ impl<'a> Texts<'a> {
 
     /// Marks those that hold a part, which is in lower case, in any case; all of them and the part are ASCII.
     fn mark_folded(&self, marks: &mut [bool], part: &str) {
-        let (bytes, part) = (self.bytes.as_bytes(), part.as_bytes());
-        let sample = &bytes[..bytes.len().min(SAMPLE)];
-        let mut counts = [0_u32; 256];
-        sample
-            .iter()
-            .for_each(|byte| counts[byte.to_ascii_lowercase() as usize] += 1);
-        let rarest = (0..part.len()).min_by_key(|place| counts[part[*place] as usize]);
-        let Some(place) = rarest else {
+        if part.is_empty() {
             return marks.fill(true);
-        };
-        let (lower, upper) = (part[place], part[place].to_ascii_uppercase());
+        }
+        // So few texts are looked at together that this copy stays at hand.
+        let lower = self.bytes.to_ascii_lowercase();
+        let finder = Finder::new(part);
         let next = |from: usize| {
-            let mut at = from;
-            loop {
-                // The rarest letter stands so far behind the start.
-                let found = memchr::memchr2(lower, upper, bytes.get(at + place..)?)?;
-                let start = at + found;
-                let same = bytes
-                    .get(start..start + part.len())?
-                    .eq_ignore_ascii_case(part);
-                if same {
-                    return Some((start, start + part.len()));
-                }
-                at = start + 1;
-            }
+            let start = from + finder.find(&lower.as_bytes()[from..])?;
+            Some((start, start + part.len()))
         };
         self.mark(marks, next, |_| true);
     }
