@@ -8,11 +8,14 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use parking_lot::Mutex;
 
 mod account;
 mod binaries;
@@ -40,6 +43,8 @@ const NAME: &str = "cohorts";
 /// How long a server may take to answer; crash recovery of a large cluster counts too.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often it is looked at whether the server still runs.
+const WATCH: Duration = Duration::from_millis(250);
 
 /// What a private Postgres is started with.
 #[derive(Clone, Debug)]
@@ -52,12 +57,20 @@ pub struct Options {
     pub pg_bin: Option<PathBuf>,
 }
 
-/// A running Postgres, started by this process or joined. Dropping it stops it, unless it was joined.
+/// A running Postgres, started by this process or joined, and looked after: one that dies is started again, and one
+/// whose owner has gone is taken over. Dropping it stops it, unless it was joined.
 pub struct Postgres {
     home: Home,
+    state: Arc<Mutex<State>>,
+    watch: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+/// What this process answers for; nothing where it has joined.
+#[derive(Default)]
+struct State {
     // The fields are dropped in this order: the lock is let go when the server is down.
     server: Option<Server>,
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Postgres {
@@ -66,30 +79,27 @@ impl Postgres {
     pub fn start(options: &Options) -> Result<Self, PostgresError> {
         let account = Account::choose(&options.data_dir)?;
         let home = Home::prepare(&options.data_dir, &account)?;
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            if let Some(lock) = take_lock(&home)? {
-                let server = own(&home, account, options, deadline)?;
-                return Ok(Self {
-                    home,
-                    server: Some(server),
-                    _lock: Some(lock),
-                });
+        let state = join_or_own(&home, &account, options)?;
+        let state = Arc::new(Mutex::new(state));
+        let (stop, stopped) = mpsc::channel();
+        let watcher = {
+            let (home, options, state) = (home.clone(), options.clone(), Arc::clone(&state));
+            move || {
+                while stopped.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
+                    if let Err(cause) = look_after(&home, &account, &options, &mut state.lock()) {
+                        log::error!("the private Postgres is started again later: {cause}");
+                    }
+                }
             }
-            if PgConnection::establish(&home.url(NAME)).is_ok() {
-                return Ok(Self {
-                    home,
-                    server: None,
-                    _lock: None,
-                });
-            }
-            if Instant::now() > deadline {
-                return Err(
-                    home.not_started("another process holds its lock but got no server ready")
-                );
-            }
-            thread::sleep(PAUSE * 4);
-        }
+        };
+        let thread = thread::Builder::new().name("watch".to_owned());
+        let thread = thread.spawn(watcher);
+        let thread = thread.map_err(|cause| home.not_started(&cause.to_string()))?;
+        Ok(Self {
+            home,
+            state,
+            watch: Some((stop, thread)),
+        })
     }
 
     /// Where to connect, as a libpq URL.
@@ -104,13 +114,67 @@ impl Postgres {
 
     /// Whether another process owns the server, so that it may go away before this one does.
     pub fn is_joined(&self) -> bool {
-        self.server.is_none()
+        self.state.lock().server.is_none()
     }
 
     /// Ends all connections, writes everything to disk and waits for the server to be gone. A joined one is left alone.
     pub fn stop(self) {
         drop(self);
     }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.watch.take() {
+            drop(stop);
+            if thread.join().is_err() {
+                log::error!("the thread that watches the private Postgres had ended in a panic");
+            }
+        }
+    }
+}
+
+/// Owns the server of the data directory, or joins whoever does.
+fn join_or_own(home: &Home, account: &Account, options: &Options) -> Result<State, PostgresError> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        if let Some(lock) = take_lock(home)? {
+            let server = own(home, account.clone(), options, deadline)?;
+            return Ok(State {
+                server: Some(server),
+                lock: Some(lock),
+            });
+        }
+        if PgConnection::establish(&home.url(NAME)).is_ok() {
+            return Ok(State::default());
+        }
+        if Instant::now() > deadline {
+            return Err(home.not_started("another process holds its lock but got no server ready"));
+        }
+        thread::sleep(PAUSE * 4);
+    }
+}
+
+/// Starts a server again that has died, and takes one over whose owner is gone.
+fn look_after(
+    home: &Home,
+    account: &Account,
+    options: &Options,
+    state: &mut State,
+) -> Result<(), PostgresError> {
+    if state.server.as_ref().is_some_and(Server::is_running) {
+        return Ok(());
+    }
+    if state.lock.is_none() {
+        state.lock = take_lock(home)?;
+    }
+    if state.lock.is_some() {
+        state.server = None;
+        let deadline = Instant::now() + START_LIMIT;
+        state.server = Some(own(home, account.clone(), options, deadline)?);
+        log::warn!("the private Postgres runs again");
+    }
+    Ok(())
 }
 
 /// Sees to it that there are server programs: where the machine has none, they are fetched into `into`.

@@ -202,6 +202,7 @@ fn migrate(url: &str) -> anyhow::Result<bool> {
         .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
     check_version(&mut conn)?;
     lock_migrations(&mut conn)?;
+    drop_unfinished_indexes(&mut conn)?;
     let done = conn.run_pending_migrations(MIGRATIONS).map_err(|cause| {
         anyhow::anyhow!("cannot bring the database's tables up to date: {cause}")
     })?;
@@ -213,6 +214,27 @@ fn migrate(url: &str) -> anyhow::Result<bool> {
         log::warn!("without pg_trgm, searches find no names with typing errors: {cause}");
     }
     Ok(made.is_ok())
+}
+
+/// An index that was being made concurrently when its maker died stays behind, good for nothing, and in the way of the
+/// next one who makes it.
+fn drop_unfinished_indexes(conn: &mut PgConnection) -> anyhow::Result<()> {
+    let unfinished: Vec<Unfinished> = diesel::sql_query(UNFINISHED).load(conn)?;
+    for Unfinished { name } in unfinished {
+        log::warn!("index {name} was left unfinished, and is made anew");
+        diesel::sql_query(format!("drop index concurrently if exists {name}")).execute(conn)?;
+    }
+    Ok(())
+}
+
+const UNFINISHED: &str = "\
+    select quote_ident(c.relname) as name from pg_index i join pg_class c on c.oid = i.indexrelid \
+    where not i.indisvalid and c.relnamespace = 'public'::regnamespace";
+
+#[derive(QueryableByName)]
+struct Unfinished {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    name: String,
 }
 
 /// The lock belongs to the session, so it goes with the connection.

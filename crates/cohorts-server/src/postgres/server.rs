@@ -146,7 +146,7 @@ impl Server {
         false
     }
 
-    fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         match &self.keeper {
             Some(keeper) => !keeper.is_finished(),
             None => PidFile::read(&self.home.cluster)

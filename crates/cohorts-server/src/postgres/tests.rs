@@ -94,6 +94,41 @@ fn a_start_after_the_server_was_killed_recovers() {
     assert_eq!(stored_number(&postgres), 8);
 }
 
+/// Waits until the server answers again.
+fn again(postgres: &Postgres) -> i32 {
+    let deadline = Instant::now() + START_LIMIT;
+    while PgConnection::establish(&postgres.url()).is_err() {
+        assert!(Instant::now() < deadline, "the server is gone for good");
+        thread::sleep(PAUSE);
+    }
+    stored_number(postgres)
+}
+
+#[test]
+fn a_server_that_is_killed_is_started_again_by_whoever_uses_it() {
+    let directory = TempDir::new().unwrap();
+    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    run(&postgres, "create table kept as select 8 as number");
+    for _ in 0..3 {
+        let server = PidFile::read(&postgres.home.cluster).unwrap().pid;
+        let kill = format!("kill -9 {server}");
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(again(&postgres), 8);
+    }
+    let joined = Postgres::start(&hasty(directory.path())).unwrap();
+    assert!(joined.is_joined());
+    // Its owner goes, and whoever has joined takes it over.
+    postgres.stop();
+    assert_eq!(again(&joined), 8);
+    assert!(!joined.is_joined());
+}
+
 #[test]
 fn a_second_start_joins_and_its_end_changes_nothing() {
     let directory = TempDir::new().unwrap();
@@ -130,7 +165,8 @@ fn a_server_that_outlived_its_owner_is_taken_over() {
     let mut first = Postgres::start(&hasty(directory.path())).unwrap();
     run(&first, "create table kept as select 9 as number");
     // A process that another test starts at this moment has the file open too, so closing it would not do.
-    first._lock.take().unwrap().unlock().unwrap();
+    let lock = first.state.lock().lock.take();
+    lock.unwrap().unlock().unwrap();
 
     let second = Postgres::start(&hasty(directory.path())).unwrap();
     assert!(!second.is_joined());

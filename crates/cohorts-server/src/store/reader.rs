@@ -137,6 +137,8 @@ pub struct Reader<'a> {
     deadline: Cell<Instant>,
     /// The memory that one thing which is read may take, in bytes.
     room: Cell<u64>,
+    /// The time that a statement has by what the database was told.
+    limit: Cell<Duration>,
 }
 
 impl Reader<'_> {
@@ -154,6 +156,7 @@ impl Reader<'_> {
                 project,
                 deadline: Cell::new(deadline),
                 room: Cell::new(u64::MAX),
+                limit: Cell::new(Duration::ZERO),
             })
         })
     }
@@ -196,9 +199,14 @@ impl Reader<'_> {
         read: impl FnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut conn = self.conn.borrow_mut();
-        diesel::sql_query("select set_config('statement_timeout', $1, true)")
-            .bind::<Text, _>(left.as_millis().max(1).to_string())
-            .execute(*conn)?;
+        // One that was set a moment ago will do.
+        let set = self.limit.get();
+        if left > set || left < set / 10 * 9 {
+            diesel::sql_query("select set_config('statement_timeout', $1, true)")
+                .bind::<Text, _>(left.as_millis().max(1).to_string())
+                .execute(*conn)?;
+            self.limit.set(left);
+        }
         read(&mut conn)
     }
 
@@ -420,8 +428,9 @@ impl Reader<'_> {
                 return Ok(None);
             };
             let (mut days, mut bytes) = (BTreeMap::new(), 0);
-            let mut wanted = sealed::days(conn, place, key, from)?;
-            wanted.sort_unstable();
+            let Some(wanted) = sealed::days(conn, place, key, from)? else {
+                return Ok(Some((sealed, None)));
+            };
             // Few at a time, as what is packed takes memory too.
             for some in wanted.chunks(DAYS) {
                 let Some(some) = sealed::blocks(conn, place, key, some)? else {

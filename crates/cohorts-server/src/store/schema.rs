@@ -153,6 +153,7 @@ diesel::table! {
         head -> Int8,
         from_day -> Int8,
         properties -> Text,
+        days -> Int8,
     }
 }
 

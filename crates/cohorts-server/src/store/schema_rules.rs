@@ -117,6 +117,28 @@ fn the_tables_keep_the_schema_rules() {
     assert_eq!(names(conn, COMPRESSED), ["keys.hash"]);
 }
 
+#[test]
+fn an_index_that_was_left_unfinished_is_in_nobodys_way() {
+    let directory = TempDir::new().unwrap();
+    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let store = Store::open(&postgres.url()).unwrap();
+    let conn: &mut Conn = &mut store.connection().unwrap();
+    for statement in [
+        "update pg_index set indisvalid = false where indexrelid = 'persons_by_batch'::regclass",
+        "delete from __diesel_schema_migrations where version = '0017'",
+    ] {
+        assert_eq!(
+            diesel::sql_query(statement).execute(conn).unwrap(),
+            1,
+            "{statement}"
+        );
+    }
+    Store::open(&postgres.url()).unwrap();
+    let valid = "select indexrelid::regclass::text as name from pg_index \
+        where indexrelid = 'persons_by_batch'::regclass and indisvalid";
+    assert_eq!(names(conn, valid), ["persons_by_batch"]);
+}
+
 /// One statement a file, save where tables are made: several would be refused on distributed tables.
 #[test]
 fn a_migration_is_one_statement_or_makes_new_tables() {

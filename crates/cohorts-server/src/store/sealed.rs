@@ -67,12 +67,30 @@ pub fn log(conn: &mut Conn, place: Place, key: &LogKey) -> QueryResult<Option<Se
     Ok(found.map(|(head, from)| Sealed { head, from }))
 }
 
-/// The days from one on that a log has blocks of.
-pub fn days(conn: &mut Conn, place: Place, key: &LogKey, from: i64) -> QueryResult<Vec<i64>> {
+/// The days from one on that a log has blocks of, or nothing where a block is missing.
+pub fn days(
+    conn: &mut Conn,
+    place: Place,
+    key: &LogKey,
+    from: i64,
+) -> QueryResult<Option<Vec<i64>>> {
     let own = of_log(place.0, &key.event, &key.properties);
-    own.filter(blocks::day.ge(from))
-        .select(blocks::day)
-        .load(conn)
+    let mut days: Vec<i64> = own.select(blocks::day).order(blocks::day).load(conn)?;
+    let kept: i64 = sealed_logs::table
+        .find((place.0, &key.event, &key.properties))
+        .select(sealed_logs::days)
+        .first(conn)?;
+    if days.len() as i64 != kept {
+        log::warn!(
+            "of event {:?} in place {} {} blocks are there, and {kept} should be; they are made anew",
+            key.event,
+            place.0,
+            days.len()
+        );
+        return Ok(None);
+    }
+    days.retain(|day| *day >= from);
+    Ok(Some(days))
 }
 
 /// The blocks of a log.
@@ -187,10 +205,12 @@ pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outco
         head: sealed.head,
         from: sealed.from.min(from),
     };
+    let days: i64 = own.count().get_result(conn)?;
     diesel::update(row)
         .set((
             sealed_logs::head.eq(kept.head),
             sealed_logs::from_day.eq(kept.from),
+            sealed_logs::days.eq(days),
         ))
         .execute(conn)?;
     Ok(Outcome::Done(kept))

@@ -844,6 +844,12 @@ mod tests {
             "update blocks set data = overlay(data placing '\\x55'::bytea from 20) where day = (select min(day) from blocks)",
         );
         assert_eq!(fresh(&store), found);
+        // So is one of which a block is missing.
+        run(
+            conn,
+            "delete from blocks where day = (select max(day) from blocks)",
+        );
+        assert_eq!(fresh(&store), found);
         run(conn, "delete from sealed_logs");
         assert_eq!(fresh(&store), found);
 

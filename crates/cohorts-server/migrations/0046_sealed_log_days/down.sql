@@ -1,0 +1,1 @@
+alter table sealed_logs drop column days;
