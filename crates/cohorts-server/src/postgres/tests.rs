@@ -162,7 +162,7 @@ fn starts_at_the_same_time_share_one_server() {
 #[test]
 fn a_server_that_outlived_its_owner_is_taken_over() {
     let directory = TempDir::new().unwrap();
-    let mut first = Postgres::start(&hasty(directory.path())).unwrap();
+    let first = Postgres::start(&hasty(directory.path())).unwrap();
     run(&first, "create table kept as select 9 as number");
     // A process that another test starts at this moment has the file open too, so closing it would not do.
     let lock = first.state.lock().lock.take();
