@@ -20,6 +20,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::say;
 use crate::service::{self, Access, Service};
 use peers::Peers;
 use population::Size;
@@ -422,10 +423,4 @@ fn viewed() -> Value {
     json!({"properties": {"type": "AND", "values": [
         {"type": "behavioral", "value": "performed_event", "key": "$pageview", "event_type": "events",
             "time_value": 91, "time_interval": "day"}]}})
-}
-
-fn say(text: impl AsRef<str>) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.as_ref())?;
-    Ok(out.flush()?)
 }

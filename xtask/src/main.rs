@@ -2,6 +2,7 @@
 //!
 //! This program depends on no crate of the workspace, so it works when nothing else compiles.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -49,4 +50,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line at once.
+fn say(text: impl AsRef<str>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.as_ref())?;
+    Ok(out.flush()?)
 }

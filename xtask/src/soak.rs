@@ -21,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
+use crate::say;
 use crate::service::{self, Access, Service};
 
 #[derive(Args)]
@@ -160,20 +161,20 @@ struct Story {
 impl Story {
     fn tell(&self, scene: &Scene) -> Result<()> {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        println!(
+        say(format!(
             "{} events acknowledged, {} batches sent again; {} answers read, {} questions unanswered while it was away",
             load(&scene.acknowledged),
             load(&scene.again),
             load(&scene.read),
             load(&scene.unread)
-        );
+        ))?;
         let slowest = self.back.iter().max().copied().unwrap_or_default();
-        println!(
+        say(format!(
             "{} kills of the service, {} of Postgres; ready again after {:.1} s at most",
             self.kills,
             self.postgres_kills,
             slowest.as_secs_f64()
-        );
+        ))?;
         let thirds: Vec<u64> = self
             .memory
             .chunks(self.memory.len().div_ceil(3).max(1))
@@ -183,10 +184,10 @@ impl Story {
             self.memory.iter().max().unwrap_or(&0) / 1_024,
             thirds.iter().map(|one| one / 1_024),
         );
-        println!(
+        say(format!(
             "memory: {:?} MiB by thirds of the time, {most} at most",
             thirds_mib.collect::<Vec<_>>()
-        );
+        ))?;
         Ok(())
     }
 }
@@ -298,15 +299,15 @@ struct Wanted {
 /// Of each event those who did it so often, and those who did not.
 fn cohorts(service: &Service, of: &Access) -> Result<Vec<Wanted>> {
     let mut made = Vec::new();
-    for event in 0..EVENTS.len() {
+    for (event, name) in EVENTS.iter().enumerate() {
         for least in [1, 2, 3, 5, 10, 20, 50] {
             for negated in [false, true] {
-                let often = json!({"type": "behavioral", "value": "performed_event_multiple", "key": EVENTS[event],
+                let often = json!({"type": "behavioral", "value": "performed_event_multiple", "key": name,
                     "event_type": "events", "time_value": 30, "time_interval": "day", "operator": "gte",
                     "operator_value": least, "negation": negated});
                 let any = json!({"type": "person", "key": "group", "operator": "is_set", "value": "is_set"});
                 let filters = json!({"properties": {"type": "AND", "values": [any, often]}});
-                let body = json!({"name": format!("{} {least} {negated}", EVENTS[event]), "filters": filters});
+                let body = json!({"name": format!("{name} {least} {negated}"), "filters": filters});
                 let id = service.post(of, "cohorts/", &body)?["id"].as_i64();
                 made.push(Wanted {
                     id: id.context("a cohort has an id")?,
@@ -354,20 +355,20 @@ fn check(service: &Service, scene: &Scene, cohorts: &[Wanted]) -> Result<()> {
             .collect();
         if found != wanted || people.len() != found.len() {
             wrong += 1;
-            println!(
+            say(format!(
                 "cohort {}: {} people, and not the {} who are wanted",
                 cohort.id,
                 people.len(),
                 wanted.len()
-            );
+            ))?;
         }
     }
     ensure!(wrong == 0, "{wrong} of {} cohorts are wrong", cohorts.len());
-    println!(
+    say(format!(
         "all {} cohorts are right, {:.0} s after the last event: nothing lost, nothing doubled, nothing stuck",
         cohorts.len(),
         begun.elapsed().as_secs_f64()
-    );
+    ))?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::population::{Event, Person, write_tables};
-use super::say;
+use crate::say;
 
 const SCRIPT: &str = include_str!("peers.py");
 /// What the script was tried with.

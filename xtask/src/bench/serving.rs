@@ -11,7 +11,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::peers::{Peers, checksum};
-use super::{kinds, median, say};
+use super::{kinds, median};
+use crate::say;
 use crate::service::{Access, Service};
 
 /// How long one round of look-ups goes on, and how many there are of each kind.
