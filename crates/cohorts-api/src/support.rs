@@ -73,6 +73,8 @@ pub enum Rejection {
     TooLarge { limit: usize },
     /// There is no memory for the body for now.
     Busy,
+    /// The body does not come in the time that it has.
+    Late,
     /// The body has a content type that is not read here; empty if it has none.
     MediaType { media_type: String },
     /// No representation that the operation offers is acceptable.

@@ -63,6 +63,8 @@ pub enum Error {
     TimedOut,
     /// What is read takes more memory than it may; whoever reads tries again in pieces.
     NoRoom,
+    /// The body of a request did not come in the time that it has.
+    Late,
     /// More is sent than can be taken in for now.
     Overloaded,
     /// The database cannot be reached or is busy; trying again may help.
@@ -157,6 +159,10 @@ impl Error {
                 let detail = text("The calculation takes more memory than it may; ask for less.");
                 (503, ServerError, "capacity", detail)
             }
+            Self::Late => {
+                let detail = text("The body of the request did not come in time.");
+                (503, ServerError, "timeout", detail)
+            }
             Self::Overloaded => {
                 let detail = text("More is sent than can be kept for now; try again in a moment.");
                 (503, ServerError, "overloaded", detail)
@@ -203,7 +209,7 @@ impl ResponseError for Error {
             Self::Throttled { seconds } => {
                 answer.insert_header((header::RETRY_AFTER, *seconds));
             }
-            Self::TimedOut | Self::NoRoom | Self::Overloaded | Self::Unavailable => {
+            Self::TimedOut | Self::NoRoom | Self::Late | Self::Overloaded | Self::Unavailable => {
                 answer.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -229,6 +235,7 @@ impl From<Rejection> for Error {
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
             Rejection::Busy => Self::Overloaded,
+            Rejection::Late => Self::Late,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,

@@ -8,13 +8,14 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error as ActixError, HttpResponse, web};
+use chrono::Utc;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use utoipa::OpenApi;
 
 use crate::error::ErrorCode;
 use crate::handlers::{Service, config_script};
 use crate::request_id::RequestId;
-use crate::store;
+use crate::store::{Conn, calculations};
 use crate::swagger;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -71,7 +72,8 @@ async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
-/// Whether the service can answer: its database does.
+/// Whether the service can answer: its database does. A second line tells how many cohorts wait for their calculation,
+/// and for how many seconds the first of them has.
 #[utoipa::path(
     get, path = "/_readyz", tag = "operation",
     responses(
@@ -80,8 +82,13 @@ async fn livez() -> HttpResponse {
     )
 )]
 async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    match service.store.read(store::ping).await {
-        Ok(()) => HttpResponse::Ok().content_type("text/plain").body("ok\n"),
+    let waiting = |conn: &mut Conn| Ok(calculations::waiting_for(conn, Utc::now())?);
+    match service.store.read(waiting).await {
+        Ok((count, since)) => {
+            let longest = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
+            let body = format!("ok\n{count} cohorts wait, the first for {longest} s\n");
+            HttpResponse::Ok().content_type("text/plain").body(body)
+        }
         Err(cause) => HttpResponse::ServiceUnavailable()
             .content_type("text/plain")
             .body(format!("{cause}\n")),

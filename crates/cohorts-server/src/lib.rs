@@ -20,6 +20,7 @@ mod auth;
 mod calculation;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod error;
 mod handlers;
 mod http;

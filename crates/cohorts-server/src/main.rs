@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::demo::{self, Size};
+use cohorts_server::doctor::{self, State};
 use cohorts_server::import::import;
 use cohorts_server::{
     Config, CreatedProject, Data, Database, KeyGrant, Retention, Server, log_to_stderr, postgres,
@@ -51,6 +52,14 @@ enum Command {
         once: bool,
         #[command(flatten)]
         listen: ListenArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Tell whether the database is fit for the service, and whether what is stored agrees with itself
+    Doctor {
+        /// Set counts right, and have blocks made anew that are wrong
+        #[arg(long)]
+        repair: bool,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -212,6 +221,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             listen,
             database,
         } => run_demo(Size { people, events }, once, &config(&listen, &database)?),
+        Command::Doctor { repair, database } => run_doctor(&open(&database)?, repair),
         Command::Project(ProjectCommand::Create {
             name,
             timezone,
@@ -283,6 +293,14 @@ fn with_programs(mut config: Config) -> anyhow::Result<Config> {
         postgres::ensure_programs(options, &into)?;
     }
     Ok(config)
+}
+
+fn run_doctor(data: &Data, repair: bool) -> anyhow::Result<()> {
+    let found = doctor::examine(data, repair)?;
+    found.iter().try_for_each(|one| say(one.to_string()))?;
+    let wrong = found.iter().filter(|one| one.state == State::Wrong).count();
+    anyhow::ensure!(wrong == 0, "{wrong} things are wrong");
+    Ok(())
 }
 
 fn show_project(project: &CreatedProject, json: bool) -> anyhow::Result<()> {

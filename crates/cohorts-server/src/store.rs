@@ -25,6 +25,7 @@ pub mod calculations;
 pub mod cohorts;
 pub mod events;
 pub mod forgotten;
+pub mod health;
 pub mod ids;
 pub mod json;
 pub mod keys;
@@ -59,7 +60,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const ROWS: usize = 1_000;
 /// Tokens that are remembered, about.
 const TOKENS: usize = 10_000;
-const POOL_SIZE: u32 = 16;
+pub const POOL_SIZE: u32 = 16;
 const POOL_WAIT: Duration = Duration::from_secs(5);
 
 /// The number of a project.
@@ -289,12 +290,6 @@ fn holding(term: &str) -> String {
         .replace('%', r"\%")
         .replace('_', r"\_");
     format!("%{escaped}%")
-}
-
-/// Whether the database answers, for the readiness endpoint.
-pub fn ping(conn: &mut Conn) -> Result<(), Error> {
-    diesel::sql_query("select 1").execute(conn)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! A body that is read by field rules, as JSON or as a form.
 
+use std::time::Duration;
+
 use actix_web::http::header;
+use actix_web::rt::time::timeout;
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -35,6 +38,10 @@ impl Media {
         }
     }
 }
+
+/// How long a body with files may take to come.
+#[allow(dead_code, reason = "used where the contract takes files")]
+const UPLOAD_TIME: Duration = Duration::from_secs(900);
 
 /// The bytes of a body and what they are said to be.
 pub(crate) struct Body {
@@ -81,7 +88,8 @@ impl Body {
         files: &[&str],
     ) -> Result<Self, Rejection> {
         if let Some(payload) = self.waiting.take() {
-            self.parts = Parts::receive(request, payload, files).await?;
+            let received = timeout(UPLOAD_TIME, Parts::receive(request, payload, files)).await;
+            self.parts = received.map_err(|_| Rejection::Late)??;
         }
         Ok(self)
     }

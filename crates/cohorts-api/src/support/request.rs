@@ -87,8 +87,7 @@ impl RawBody {
         let budget = request.app_data::<web::Data<Budget>>();
         let limit = Limits::of(request).raw;
         let read = timeout(PATIENCE, read_within(budget, payload, limit)).await;
-        // Whoever is so slow may try again.
-        let (bytes, lent) = read.map_err(|_| Rejection::Busy)??;
+        let (bytes, lent) = read.map_err(|_| Rejection::Late)??;
         Ok(Self {
             bytes,
             lent: lent.map(Arc::new),
@@ -139,9 +138,10 @@ async fn read_within(
     Ok((body.freeze(), lent))
 }
 
-/// The whole body, if it has at most `limit` bytes.
+/// The whole body, if it has at most `limit` bytes and comes in time.
 pub(super) async fn read_bytes(payload: web::Payload, limit: usize) -> Result<Bytes, Rejection> {
-    let (bytes, _) = read_within(None, payload, limit).await?;
+    let read = timeout(PATIENCE, read_within(None, payload, limit)).await;
+    let (bytes, _) = read.map_err(|_| Rejection::Late)??;
     Ok(bytes)
 }
 

@@ -37,7 +37,7 @@ impl ResponseError for Refused {
                 UnknownPath | Path => StatusCode::NOT_FOUND,
                 Query { .. } | Malformed { .. } | Field { .. } => StatusCode::BAD_REQUEST,
                 NotStored { .. } => StatusCode::INSUFFICIENT_STORAGE,
-                Busy => StatusCode::SERVICE_UNAVAILABLE,
+                Busy | Late => StatusCode::SERVICE_UNAVAILABLE,
                 TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 NotAcceptable => StatusCode::NOT_ACCEPTABLE,

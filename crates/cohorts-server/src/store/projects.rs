@@ -65,6 +65,12 @@ pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> Query
     })
 }
 
+/// All projects.
+pub fn all(conn: &mut Conn) -> QueryResult<Vec<ProjectId>> {
+    let ids = projects::table.order(projects::id).select(projects::id);
+    Ok(ids.load(conn)?.into_iter().map(ProjectId).collect())
+}
+
 /// The projects of which not all events are kept.
 pub fn with_retention(conn: &mut Conn) -> QueryResult<Vec<Project>> {
     projects::table

@@ -501,7 +501,7 @@ fn person(number: i64) -> Result<u32, Error> {
 }
 
 /// An instant of the engine's; beyond what a database can compare, its nearest end.
-fn instant(micros: i64) -> DateTime<Utc> {
+pub fn instant(micros: i64) -> DateTime<Utc> {
     const YEAR_ONE: i64 = -62_135_596_800_000_000;
     DateTime::from_timestamp_micros(micros.max(YEAR_ONE)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

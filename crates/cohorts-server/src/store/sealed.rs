@@ -43,6 +43,14 @@ pub struct LogKey {
 }
 
 impl LogKey {
+    /// As it stands in the tables.
+    pub fn stored(event: &str, properties: &str) -> LogKey {
+        LogKey {
+            event: event.to_owned(),
+            properties: properties.to_owned(),
+        }
+    }
+
     /// Nothing where it is too long to be kept.
     pub fn new(event: &str, properties: &[String]) -> Option<LogKey> {
         let properties = match properties {
