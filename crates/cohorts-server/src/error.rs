@@ -266,10 +266,19 @@ impl From<diesel::result::Error> for Error {
                 if said.message().contains("statement timeout") {
                     return Self::TimedOut;
                 }
+                let hint = said.hint().unwrap_or_default();
+                if said.message().contains("No space left on device")
+                    || hint.contains("free disk space")
+                {
+                    log::error!("the disk of the database is full: {cause}");
+                    let detail = "The disk of the database is full.".to_owned();
+                    return Self::NotStored { detail };
+                }
                 [
                     "deadlock detected",
                     "terminating connection",
                     "server closed the connection",
+                    "the database system is",
                 ]
                 .iter()
                 .any(|words| said.message().contains(words))

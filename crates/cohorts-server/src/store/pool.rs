@@ -17,6 +17,33 @@ use prometheus::IntCounter;
 /// statement, which every request would pay for by one more.
 const RESTED: Duration = Duration::from_secs(1);
 
+/// How libpq notices within half a minute that a server can no longer be reached over the network.
+const NOTICING: [&str; 5] = [
+    "keepalives_idle=10",
+    "keepalives_interval=5",
+    "keepalives_count=3",
+    "tcp_user_timeout=30000",
+    "connect_timeout=10",
+];
+
+/// The address with these settings, save those that it has already.
+fn noticing(url: &str) -> String {
+    let mut all = url.to_owned();
+    for setting in NOTICING {
+        let name = setting.split('=').next().unwrap_or_default();
+        if !url.contains(name) {
+            let is_uri = url.contains("://");
+            all.push(match (is_uri, all.contains('?')) {
+                (false, _) => ' ',
+                (true, false) => '?',
+                (true, true) => '&',
+            });
+            all.push_str(setting);
+        }
+    }
+    all
+}
+
 /// Makes connections and looks after them.
 #[derive(Debug)]
 pub struct Manager {
@@ -37,7 +64,7 @@ impl ManageConnection for Manager {
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<Kept, Self::Error> {
-        let made = PgConnection::establish(&self.url);
+        let made = PgConnection::establish(&noticing(&self.url));
         let mut conn = made.map_err(diesel::r2d2::Error::ConnectionError)?;
         let lost = Arc::new(AtomicBool::new(false));
         let (statements, flag) = (self.statements.clone(), Arc::clone(&lost));
@@ -91,5 +118,36 @@ impl Deref for Lent {
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.0.conn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_form_an_address_has_it_is_told_how_to_notice() {
+        let rest =
+            "keepalives_interval=5&keepalives_count=3&tcp_user_timeout=30000&connect_timeout=10";
+        let asked = [
+            (
+                "postgresql://h/d",
+                format!("postgresql://h/d?keepalives_idle=10&{rest}"),
+            ),
+            (
+                "postgresql://h/d?sslmode=disable&keepalives_idle=1",
+                format!("postgresql://h/d?sslmode=disable&keepalives_idle=1&{rest}"),
+            ),
+            (
+                "host=h dbname=d",
+                format!(
+                    "host=h dbname=d keepalives_idle=10 {}",
+                    rest.replace('&', " ")
+                ),
+            ),
+        ];
+        for (url, wanted) in asked {
+            assert_eq!(noticing(url), wanted);
+        }
     }
 }

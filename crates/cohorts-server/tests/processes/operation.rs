@@ -1,0 +1,232 @@
+//! What whoever operates the service sees: logs, TLS, keys that end, the doctor.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use reqwest::Method;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{At, Service, ask, printed, well};
+
+#[test]
+fn it_speaks_tls_with_the_certificate_that_it_is_given() {
+    let directory = TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (
+        directory.path().join("cert.pem"),
+        directory.path().join("key.pem"),
+    );
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let at = At::Directory(directory.path().join("data"));
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let service = Service::start(&at, &["--tls-cert", cert, "--tls-key", key]);
+    let address = service.url.strip_prefix("https://").unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from(made.cert.der().to_vec()))
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+    stream
+        .write_all(b"GET /_livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut heard = String::new();
+    let _ = stream.read_to_string(&mut heard);
+    assert!(
+        heard.starts_with("HTTP/1.1 200 OK") && heard.ends_with("ok\n"),
+        "{heard}"
+    );
+
+    // Those who speak plainly are not answered, and a wrong file is told by its name.
+    let mut plain = TcpStream::connect(address).unwrap();
+    plain
+        .write_all(b"GET /_livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let mut bytes = Vec::new();
+    let _ = plain.read_to_end(&mut bytes);
+    assert!(!bytes.starts_with(b"HTTP"));
+    assert!(service.stop());
+    let mut wrong = at.of(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        key,
+        "--tls-key",
+        key,
+    ]);
+    let output = wrong.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("key.pem"),
+        "{said}"
+    );
+}
+
+#[test]
+fn its_log_can_be_read_by_machines_and_holds_no_secrets() {
+    let directory = TempDir::new().unwrap();
+    let at = At::Directory(directory.path().to_owned());
+    let of = at.project();
+    let mut command = at.of(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--slow-ms",
+        "0",
+    ]);
+    command
+        .env("RUST_LOG", "debug")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut first = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+        &mut first,
+    )
+    .unwrap();
+    let url = first.trim().rsplit(' ').next().unwrap().to_owned();
+    let secret = "maria@example.org";
+    let person =
+        json!({"event": "x", "distinct_id": secret, "properties": {"$set": {"email": secret}}});
+    assert!(crate::harness::sent(&url, &of, &json!([person])));
+    well(
+        &url,
+        &of,
+        Method::GET,
+        &format!("persons/?distinct_id={secret}"),
+        None,
+    );
+    let by_query = format!(
+        "/api/projects/{}/cohorts/?personal_api_key={}",
+        of.project, of.key
+    );
+    ask(&url, &of, Method::GET, &by_query, None).unwrap();
+    crate::harness::signal("TERM", child.id());
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let slow = lines
+        .iter()
+        .find(|line| line["message"].as_str().unwrap().contains("slow: GET"));
+    let slow = slow.unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(slow["level"], "WARN");
+    assert!(
+        slow["request_id"].as_str().is_some_and(|id| id.len() == 16),
+        "{slow}"
+    );
+    for secret in [secret, &of.key, &of.token] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[test]
+fn a_key_that_has_expired_opens_nothing() {
+    let directory = TempDir::new().unwrap();
+    let at = At::Directory(directory.path().to_owned());
+    let service = Service::start(&at, &[]);
+    let mut of = at.project();
+    let key = printed(at.of(&[
+        "key",
+        "create",
+        "--all-scopes",
+        "--expires-in",
+        "1",
+        "--json",
+    ]));
+    key["key"].as_str().unwrap().clone_into(&mut of.key);
+    let path = "/api/users/@me/";
+    assert_eq!(
+        ask(&service.url, &of, Method::GET, path, None).unwrap().0,
+        200
+    );
+    let listed = printed(at.of(&["key", "list", "--json"]));
+    let own = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["id"] == key["id"])
+        .unwrap();
+    assert!(
+        own["last_used_at"].is_string() && own["expires_at"].is_string(),
+        "{own}"
+    );
+    let unused = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["id"] != key["id"])
+        .unwrap();
+    assert_eq!(
+        (&unused["last_used_at"], &unused["expires_at"]),
+        (&Value::Null, &Value::Null)
+    );
+    // A day goes by.
+    let sql = "update keys set expires_at = now() where expires_at is not null";
+    run_sql(directory.path(), sql);
+    assert_eq!(
+        ask(&service.url, &of, Method::GET, path, None).unwrap().0,
+        401
+    );
+}
+
+fn run_sql(directory: &std::path::Path, statement: &str) {
+    use diesel::prelude::*;
+    let options = cohorts_server::postgres::Options {
+        data_dir: directory.to_owned(),
+        durable: true,
+        pg_bin: crate::harness::fetched(),
+    };
+    let joined = cohorts_server::postgres::Postgres::start(&options).unwrap();
+    let mut conn = PgConnection::establish(&joined.url()).unwrap();
+    assert!(diesel::sql_query(statement).execute(&mut conn).unwrap() > 0);
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_by_how_it_ends() {
+    let directory = TempDir::new().unwrap();
+    let at = At::Directory(directory.path().to_owned());
+    let mut demo = at.of(&["demo", "--once", "--people", "200", "--events", "2000"]);
+    assert!(demo.output().unwrap().status.success());
+    let examine = |more: &[&str]| -> (bool, String) {
+        let mut command: Command = at.of(&[&["doctor"], more].concat());
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (fine, said) = examine(&[]);
+    assert!(
+        fine && said.lines().all(|line| line.starts_with("ok ")),
+        "{said}"
+    );
+    run_sql(
+        directory.path(),
+        "update cohorts set count = count + 1 where id = (select min(id) from cohorts)",
+    );
+    assert!(!examine(&[]).0);
+    let (repaired, said) = examine(&["--repair"]);
+    assert!(repaired && said.contains("repaired  counts"), "{said}");
+    assert!(examine(&[]).0);
+}
