@@ -12,6 +12,7 @@ mod clients;
 mod cohorts;
 mod conformance;
 mod filters;
+mod freshness;
 mod harness;
 mod identity;
 mod members;

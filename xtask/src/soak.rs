@@ -225,6 +225,10 @@ impl Scene {
             let body = self.body(&batch, rng);
             // A batch that was begun is sent to its end, or nobody knows what became of it.
             while !self.sent(&client, &body) {
+                // Where the service does not start again, nothing is acknowledged any more.
+                if !self.going_on() && self.url().is_none() {
+                    return;
+                }
                 self.again.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(50));
             }

@@ -91,26 +91,10 @@ impl PropertyBlock {
         let rows: Vec<(u32, u32)> = own
             .chain(new.map(|(person, code)| (person, codes[code as usize])))
             .collect();
-        let mut held = Values::default();
-        let mut kept = vec![MISSING; values.len()];
-        let (mut persons, mut column) = (Vec::new(), Vec::new());
-        for (person, code) in rows {
-            let code = code as usize;
-            if kept[code] == MISSING {
-                kept[code] = held.len() as u32;
-                held.push(values.at(code));
-            }
-            persons.push(person);
-            column.push(kept[code]);
-        }
-        let codes = column;
-        PropertyBlock::new(
-            persons,
-            Column {
-                values: held,
-                codes,
-            },
-        )
+        let (persons, codes) = rows.into_iter().unzip();
+        let mut column = Column { values, codes };
+        column.compact();
+        PropertyBlock::new(persons, column)
     }
 
     /// Who has which value by its code, changes aside.

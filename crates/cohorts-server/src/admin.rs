@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::auth;
 use crate::error::Error;
+use crate::store::cohorts;
 use crate::store::keys::{self, NewKey};
 use crate::store::projects::{self, Project};
 use crate::store::{Conn, ProjectId, Store};
@@ -140,7 +141,8 @@ impl Admin {
         let conn = &mut *self.store.connection()?;
         let found = projects::set_retention(conn, ProjectId(project), days)?;
         ensure!(found, "there is no project {project}");
-        Ok(())
+        let dynamic = cohorts::dynamic(conn, ProjectId(project))?;
+        Ok(cohorts::request_calculations(conn, &dynamic)?)
     }
 
     /// Makes a personal key. Only its hash is kept, so this is the one time that it can be seen.

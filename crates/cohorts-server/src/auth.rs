@@ -122,8 +122,14 @@ fn find(
     let found = keys::reach(conn, &hash(&credentials.key), asked)?;
     let reach = found.ok_or_else(|| unknown_key(credentials.source))?;
     let used = reach.last_used_at;
-    if used.is_none_or(|used| Utc::now() - used > USED_EVERY) {
-        keys::used(conn, reach.key)?;
+    if used.is_none_or(|used| Utc::now() - used > USED_EVERY)
+        && let Err(cause) = keys::used(conn, reach.key, Utc::now() - USED_EVERY)
+    {
+        // Reading is not to fail where nothing can be written.
+        log::warn!(
+            "it is not written down that key {} is used: {cause}",
+            reach.key
+        );
     }
     let project = match (reach.project, project) {
         (Some(project), _) => project,

@@ -8,25 +8,31 @@
 //! snapshot, so that what several of them ask for is found once. One that takes long delays none of the others: they
 //! are given back, for another worker to claim.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod batch;
+mod due;
+
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use cohorts_engine::{FilterError, Moment, Plan, Reads, Shared, chunks, plan};
-use parking_lot::Mutex;
+use chrono::{TimeDelta, Utc};
+use cohorts_engine::{FilterError, Moment, Plan, Shared, chunks, plan};
 use roaring::RoaringBitmap;
+
+use batch::{Batch, Begun, Plans};
+use due::look_at_due;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::retention::Sweeper;
 use crate::store::blocks::Snapshot;
-use crate::store::calculations::{self, Due, Right};
+use crate::store::calculations::{self, Right};
 use crate::store::cohorts::{self, Cohort};
 use crate::store::projects::{self, Project};
-use crate::store::{self, Conn, ProjectId, Store, events, forgotten, members, persons};
+use crate::store::{self, Conn, ProjectId, Store, events, forgotten, members};
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -41,11 +47,10 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// events, and what is not kept yet.
 const TICK: Duration = Duration::from_secs(1);
 const UPKEEP: Duration = Duration::from_secs(10);
-/// How many cohorts that are due are looked at together, and how many new events are looked at to tell whom they touch.
-const MOST_DUE: i64 = 1_000;
-const MOST_EVENTS: i64 = 20_000;
 /// After a failure a cohort waits so long before it is calculated again, doubled with each failure in a row.
 const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
+/// What passes by itself, such as a database that is away, costs less at first.
+const PASSING_BACK_OFF: TimeDelta = TimeDelta::seconds(5);
 const MOST_ERRORS: i64 = 20;
 /// Calculations that a cohort's history keeps at least, failed ones beside them.
 const HISTORY: i64 = 1_000;
@@ -54,6 +59,8 @@ const HISTORY: i64 = 1_000;
 struct Failure {
     code: &'static str,
     detail: String,
+    /// Whether it may be gone the next time, whatever the cohort asks for.
+    is_passing: bool,
 }
 
 impl From<FilterError> for Failure {
@@ -65,6 +72,7 @@ impl From<FilterError> for Failure {
         Self {
             code,
             detail: error.detail,
+            is_passing: false,
         }
     }
 }
@@ -76,8 +84,11 @@ impl From<Error> for Failure {
             Error::Unavailable | Error::NoRoom => "capacity",
             _ => "unknown",
         };
-        let detail = error.to_string();
-        Self { code, detail }
+        Self {
+            code,
+            detail: error.to_string(),
+            is_passing: matches!(error, Error::Unavailable),
+        }
     }
 }
 
@@ -118,94 +129,18 @@ pub fn run_once(of: &Calculator, only: Option<ProjectId>) -> Result<bool, Error>
             Err(Failure {
                 code: "unknown",
                 detail,
+                is_passing: false,
             })
         });
         // What has failed is one of them, or what they have in common: the first then stands for it.
-        match ended {
-            Err(failure) => batch.end_current(|cohort, begun| {
-                metrics.calculated(false, begun.elapsed());
-                fail(store, cohort, begun, &failure)
-            }),
-            Ok(()) => Ok(()),
+        if let (Err(failure), Some((cohort, begun))) = (ended, batch.take_current()) {
+            metrics.calculated(false, begun.elapsed());
+            return fail(store, &cohort, begun, &failure);
         }
+        Ok(())
     })?;
-    give_back(store, &batch.take_waiting())?;
+    give_back(store, &batch.take_rest())?;
     Ok(true)
-}
-
-/// When a calculation was begun.
-#[derive(Clone, Copy)]
-struct Begun(DateTime<Utc>, Instant);
-
-impl Begun {
-    fn now() -> Begun {
-        Begun(Utc::now(), Instant::now())
-    }
-
-    fn elapsed(self) -> Duration {
-        self.1.elapsed()
-    }
-}
-
-/// Claimed cohorts of one project, of which one at a time is calculated.
-struct Batch {
-    waiting: Mutex<VecDeque<Cohort>>,
-    current: Mutex<Option<(Cohort, Begun)>>,
-}
-
-impl Batch {
-    /// The small ones first.
-    fn new(mut claimed: Vec<Cohort>) -> Batch {
-        claimed.sort_by_key(|cohort| cohort.count);
-        Batch {
-            waiting: Mutex::new(claimed.into()),
-            current: Mutex::default(),
-        }
-    }
-
-    /// Goes on to the next one, if one is left.
-    fn next(&self) -> Option<(Cohort, Begun)> {
-        let mut current = self.current.lock();
-        let next = self.waiting.lock().pop_front();
-        *current = next.map(|cohort| (cohort, Begun::now()));
-        current.clone()
-    }
-
-    /// Goes on to a certain one.
-    fn begin(&self, id: i64) {
-        let mut waiting = self.waiting.lock();
-        if let Some(place) = waiting.iter().position(|cohort| cohort.id == id)
-            && let Some(cohort) = waiting.remove(place)
-        {
-            *self.current.lock() = Some((cohort, Begun::now()));
-        }
-    }
-
-    /// Ends the one that is calculated, or the next one where none is.
-    fn end_current<T: Default>(
-        &self,
-        end: impl FnOnce(&Cohort, Begun) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        if self.current.lock().is_none() {
-            self.next();
-        }
-        match self.current.lock().take() {
-            Some((cohort, begun)) => end(&cohort, begun),
-            None => Ok(T::default()),
-        }
-    }
-
-    fn take_waiting(&self) -> Vec<Cohort> {
-        self.waiting.lock().drain(..).collect()
-    }
-
-    /// Those whose claim is to be kept.
-    fn held(&self) -> Vec<Cohort> {
-        let current = self.current.lock();
-        let waiting = self.waiting.lock();
-        let current = current.iter().map(|(cohort, _)| cohort);
-        current.chain(waiting.iter()).cloned().collect()
-    }
 }
 
 fn fail(store: &Store, cohort: &Cohort, begun: Begun, failure: &Failure) -> Result<(), Error> {
@@ -216,7 +151,11 @@ fn fail(store: &Store, cohort: &Cohort, begun: Begun, failure: &Failure) -> Resu
         failure.detail
     );
     let doublings = cohort.errors_calculating.clamp(0, MOST_ERRORS + 1);
-    let due_at = Utc::now() + BACK_OFF * (1 << doublings);
+    let wait = match failure.is_passing {
+        true => (PASSING_BACK_OFF * (1 << doublings)).min(BACK_OFF),
+        false => BACK_OFF * (1 << doublings),
+    };
+    let due_at = Utc::now() + wait;
     let conn = &mut *store.connection()?;
     calculations::fail(conn, cohort, begun.0, due_at, failure.code, &failure.detail)?;
     Ok(())
@@ -233,20 +172,17 @@ fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps the leases of claimed cohorts while `work` goes on, and gives back those that have not begun once it takes long.
+/// Keeps the leases of claimed cohorts while `work` goes on, and gives back those that wait once one of them takes long.
 fn with_heartbeat<T>(store: &Store, batch: &Batch, work: impl FnOnce() -> T) -> T {
     let (done, waiting) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let (mut begun, mut slow) = (Instant::now(), false);
-            while waiting.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
-                if !slow {
-                    slow = true;
-                    if let Err(cause) = give_back(store, &batch.take_waiting()) {
-                        log::warn!(
-                            "cohorts that wait are given back by the end of their leases: {cause}"
-                        );
-                    }
+            let mut begun = Instant::now();
+            while waiting.recv_timeout(SLICE / 2) == Err(RecvTimeoutError::Timeout) {
+                if batch.busy() >= SLICE
+                    && let Err(cause) = give_back(store, &batch.take_rest())
+                {
+                    log::warn!("cohorts that wait are free when their leases end: {cause}");
                 }
                 if begun.elapsed() >= HEARTBEAT {
                     begun = Instant::now();
@@ -288,19 +224,17 @@ fn calculate(of: &Calculator, project: ProjectId, batch: &Batch) -> Result<(), F
     let project = project.ok_or(Error::ProjectNotFound)?;
     let time = Utc::now();
     let now = moment(&project, time.timestamp_micros())?;
-    let planned = planned(&mut conn, batch, &now)?;
-    let shared = Shared::of(planned.values().flatten());
+    let shared = plan_all(&mut conn, batch, &now)?;
     let mut failure = None;
     Snapshot::read(&mut conn, &store.views, project.id(), LIMIT, |snapshot| {
-        while let Some((cohort, begun)) = batch.next() {
+        while let Some((cohort, begun, plans)) = batch.next() {
             snapshot.reader().set_deadline(Instant::now() + LIMIT);
-            let plans = planned.get(&cohort.id).map_or(&[][..], Vec::as_slice);
             let right = Right {
                 at: time,
                 due_at: (!cohort.definition.is_static).then_some(time + *freshness),
                 seen: snapshot.head(),
             };
-            let done = members_of(snapshot, plans, &shared)
+            let done = members_of(snapshot, &plans, &shared)
                 .and_then(|members| publish(store, &cohort, begun, members, right));
             if let Err(cause) = done {
                 failure = Some(Failure::from(cause));
@@ -313,30 +247,18 @@ fn calculate(of: &Calculator, project: ProjectId, batch: &Batch) -> Result<(), F
     failure.map_or(Ok(()), Err)
 }
 
-/// The plans of claimed cohorts; one that cannot be planned ends the search, as the one that is calculated.
-fn planned(
-    conn: &mut Conn,
-    batch: &Batch,
-    now: &Moment,
-) -> Result<HashMap<i64, Vec<Plan>>, Failure> {
-    let mut planned = HashMap::new();
-    for cohort in batch.held() {
-        let plans = cohort.plans(now).map_err(Failure::from);
-        let checked = plans.and_then(|plans| {
-            if cohort.owes_query {
-                check_references(conn, &cohort, &plans, now)?;
-            }
-            Ok(plans)
-        });
-        match checked {
-            Ok(plans) => drop(planned.insert(cohort.id, plans)),
-            Err(failure) => {
-                batch.begin(cohort.id);
-                return Err(failure);
-            }
+/// Plans claimed cohorts, and tells what they have in common.
+fn plan_all(conn: &mut Conn, batch: &Batch, now: &Moment) -> Result<Shared, Failure> {
+    let mut all = Vec::new();
+    while let Some(cohort) = batch.plan_next() {
+        let plans: Plans = cohort.plans(now)?.into();
+        if cohort.owes_query {
+            check_references(conn, &cohort, &plans, now)?;
         }
+        all.push(Arc::clone(&plans));
+        batch.planned(plans);
     }
-    Ok(planned)
+    Ok(Shared::of(all.iter().flat_map(|plans| plans.iter())))
 }
 
 fn members_of(
@@ -368,6 +290,7 @@ fn check_references(
             return Err(Failure {
                 code: "validation_error",
                 detail: format!("query: cohort {id} cannot be calculated: {}", error.detail),
+                is_passing: false,
             });
         }
     }
@@ -449,111 +372,6 @@ fn show(
             Ok(members.difference_len(&gone) as i64)
         },
     )?)
-}
-
-/// Looks at the cohorts that are due: those that may have changed are to be calculated, the others are right as they
-/// are.
-fn look_at_due(store: &Store, freshness: TimeDelta) -> Result<(), Error> {
-    let conn = &mut *store.connection()?;
-    loop {
-        let due = calculations::due(conn, Utc::now(), MOST_ERRORS, MOST_DUE)?;
-        let mut by_project: HashMap<ProjectId, Vec<Due>> = HashMap::new();
-        let count = due.len() as i64;
-        for one in due {
-            by_project.entry(one.0.project()).or_default().push(one);
-        }
-        for (project, due) in by_project {
-            look_at_project(conn, project, &due, freshness)?;
-        }
-        if count < MOST_DUE {
-            return Ok(());
-        }
-    }
-}
-
-fn look_at_project(
-    conn: &mut Conn,
-    project: ProjectId,
-    due: &[Due],
-    freshness: TimeDelta,
-) -> Result<(), Error> {
-    let now = Utc::now();
-    let changes = Changes::since(conn, project, due)?;
-    let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-    for (cohort, seen) in due {
-        match changes.touch(cohort, *seen, now)? {
-            true => changed.push(cohort.id),
-            false => unchanged.push(cohort.id),
-        }
-    }
-    calculations::request_if_idle(conn, &changed)?;
-    calculations::confirm(conn, &unchanged, changes.head, now, now + freshness)?;
-    Ok(())
-}
-
-/// What has changed in a project since cohorts of it were calculated.
-struct Changes {
-    project: Project,
-    head: i64,
-    /// The names of events that came since; nothing where they are too many to be told.
-    names: Option<HashSet<String>>,
-    people: bool,
-}
-
-impl Changes {
-    fn since(conn: &mut Conn, project: ProjectId, due: &[Due]) -> Result<Changes, Error> {
-        let place = project.place();
-        let project = projects::find(conn, project)?.ok_or(Error::ProjectNotFound)?;
-        let head = events::head(conn, place)?;
-        let seen = due.iter().map(|(_, seen)| *seen).min().unwrap_or(head);
-        let is_same = seen >= head;
-        Ok(Changes {
-            project,
-            head,
-            names: match is_same {
-                true => Some(HashSet::new()),
-                false => events::names_since(conn, place, seen, MOST_EVENTS)?,
-            },
-            people: !is_same
-                && (persons::have_changed(conn, place, seen, 1)?
-                    || !forgotten::since(conn, place, seen)?.gone.is_empty()),
-        })
-    }
-
-    /// Whether the members of a cohort may be others by now.
-    fn touch(&self, cohort: &Cohort, seen: i64, now: DateTime<Utc>) -> Result<bool, Error> {
-        let Some(last) = cohort.last_calculation else {
-            return Ok(true);
-        };
-        // Where events are deleted in time, time changes everything.
-        let deletes = self.project.event_retention_days.is_some();
-        if cohort.definition.is_static || cohort.errors_calculating > 0 || deletes {
-            return Ok(true);
-        }
-        let at = |time: DateTime<Utc>| {
-            let moment = moment(&self.project, time.timestamp_micros())?;
-            Ok::<_, Error>(cohort.plans(&moment).ok())
-        };
-        let (Some(then), Some(now)) = (at(last)?, at(now)?) else {
-            return Ok(true);
-        };
-        let mut plans = now.iter().zip(&then);
-        Ok(plans.any(|(now, then)| !now.is_as_of(then) || self.reach(&now.reads(), seen)))
-    }
-
-    fn reach(&self, reads: &Reads, seen: i64) -> bool {
-        if reads.others {
-            return true;
-        }
-        if seen >= self.head {
-            return false;
-        }
-        let named = |names: &HashSet<String>| {
-            let any = reads.every_event && !names.is_empty();
-            any || reads.events.iter().any(|name| names.contains(name))
-        };
-        (reads.people && self.people) || self.names.as_ref().is_none_or(named)
-    }
 }
 
 /// Wakes the workers, if there are any.
@@ -667,7 +485,7 @@ mod tests {
     use super::*;
     use crate::ingest::{Arrival, Item, keep};
     use crate::postgres::{Postgres, hasty};
-    use crate::store::{cohorts, keys};
+    use crate::store::{cohorts, keys, persons};
 
     /// Deletes a person as the operation does, without what is of no matter here.
     fn delete(store: &Store, project: ProjectId, number: i64) {

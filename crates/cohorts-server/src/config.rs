@@ -185,7 +185,7 @@ pub struct WorkArgs {
     /// nothing is said
     #[arg(long, value_name = "MIB", env = "COHORTS_MEMORY")]
     memory: Option<u32>,
-    /// After how many seconds at the most a change of the data, or of the time, shows in the members of a cohort
+    /// After about how many seconds a change of the data, or of the time, shows in the members of a cohort
     #[arg(long, value_name = "SECONDS", env = "COHORTS_FRESHNESS", default_value_t = 60,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     freshness: u32,

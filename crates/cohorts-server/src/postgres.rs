@@ -45,6 +45,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often it is looked at whether the server still runs.
 const WATCH: Duration = Duration::from_millis(250);
+/// How long it waits at most before one that does not start is tried again.
+const MOST_WATCH: Duration = Duration::from_secs(10);
 
 /// What a private Postgres is started with.
 #[derive(Clone, Debug)]
@@ -85,10 +87,15 @@ impl Postgres {
         let watcher = {
             let (home, options, state) = (home.clone(), options.clone(), Arc::clone(&state));
             move || {
-                while stopped.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
-                    if let Err(cause) = look_after(&home, &account, &options, &mut state.lock()) {
-                        log::error!("the private Postgres is started again later: {cause}");
-                    }
+                let mut pause = WATCH;
+                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                    pause = match look_after(&home, &account, &options, &mut state.lock()) {
+                        Ok(()) => WATCH,
+                        Err(cause) => {
+                            log::error!("the private Postgres is started again later: {cause}");
+                            (pause * 2).min(MOST_WATCH)
+                        }
+                    };
                 }
             }
         };
@@ -170,6 +177,8 @@ fn look_after(
     }
     if state.lock.is_some() {
         state.server = None;
+        // The directory of the socket may have gone with the server.
+        let home = &Home::prepare(&options.data_dir, account)?;
         let deadline = Instant::now() + START_LIMIT;
         state.server = Some(own(home, account.clone(), options, deadline)?);
         log::warn!("the private Postgres runs again");

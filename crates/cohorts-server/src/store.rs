@@ -228,9 +228,13 @@ fn drop_unfinished_indexes(conn: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Those that migrations make concurrently, unless somebody makes one just now.
 const UNFINISHED: &str = "\
-    select quote_ident(c.relname) as name from pg_index i join pg_class c on c.oid = i.indexrelid \
-    where not i.indisvalid and c.relnamespace = 'public'::regnamespace";
+    select c.relname::text as name from pg_index i join pg_class c on c.oid = i.indexrelid \
+    where not i.indisvalid and c.relnamespace = 'public'::regnamespace and c.relname in ( \
+            'persons_by_batch', 'persons_by_email', 'events_by_person', 'events_identity', \
+            'forgotten_persons_by_target', 'events_by_time') \
+        and not exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid)";
 
 #[derive(QueryableByName)]
 struct Unfinished {

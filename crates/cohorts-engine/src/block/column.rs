@@ -126,12 +126,23 @@ impl Values {
         match self {
             Values::Texts { bytes, ends } => bytes.len() + size_of_val(ends.as_slice()),
             Values::Doubles(doubles) => size_of_val(doubles.as_slice()),
-            Values::Mixed(values) => {
-                let texts = values.iter().filter_map(Value::as_str);
-                size_of_val(values.as_slice()) + texts.map(str::len).sum::<usize>()
-            }
+            Values::Mixed(values) => values.iter().map(weight).sum(),
         }
     }
+}
+
+/// About how much memory a value takes.
+fn weight(value: &Value) -> usize {
+    let parts = match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(weight).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, one)| 64 + key.len() + weight(one))
+            .sum(),
+        _ => 0,
+    };
+    size_of::<Value>() + parts
 }
 
 /// A column of values.
@@ -175,6 +186,21 @@ impl Column {
 
     pub fn reorder(&mut self, order: &[u32]) {
         self.codes = order.iter().map(|row| self.codes[*row as usize]).collect();
+    }
+
+    /// Forgets the values that no row has.
+    pub fn compact(&mut self) {
+        let mut held = Values::default();
+        let mut kept = vec![MISSING; self.values.len()];
+        for code in self.codes.iter_mut().filter(|code| **code != MISSING) {
+            let place = &mut kept[*code as usize];
+            if *place == MISSING {
+                *place = held.len() as u32;
+                held.push(self.values.at(*code as usize));
+            }
+            *code = *place;
+        }
+        self.values = held;
     }
 }
 
@@ -249,6 +275,8 @@ pub(super) fn answered<S: Source>(
 pub(super) struct ColumnBuilder {
     pub column: Column,
     codes: HashMap<String, u32>,
+    /// About how much memory the values take, and the texts by which they are known.
+    bytes: usize,
 }
 
 impl ColumnBuilder {
@@ -280,6 +308,7 @@ impl ColumnBuilder {
                 if code != MISSING {
                     column.values.push(Stored::from(&value));
                 }
+                self.bytes += weight(&value) + key.len() + 2 * size_of::<String>();
                 self.codes.insert(key.to_owned(), code);
                 code
             }
@@ -289,7 +318,6 @@ impl ColumnBuilder {
 
     /// About how much memory it takes so far.
     pub fn bytes(&self) -> usize {
-        let known = self.column.values.bytes() + self.codes.len() * 2 * size_of::<String>();
-        known * 2 + size_of_val(self.column.codes.as_slice())
+        self.bytes + size_of_val(self.column.codes.as_slice())
     }
 }

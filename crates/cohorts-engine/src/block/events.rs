@@ -167,6 +167,7 @@ impl EventBlock {
         let columns = self.properties.iter().map(|(key, column)| {
             let mut column = column.clone();
             column.reorder(kept);
+            column.compact();
             (key.clone(), column)
         });
         EventBlock::sorted(rows.collect(), columns.collect())

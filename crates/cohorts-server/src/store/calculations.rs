@@ -32,7 +32,8 @@ pub fn due(
         .load(conn)
 }
 
-/// Writes down that the members of idle cohorts of a project, as of a batch, are right at a time.
+/// Writes down that the members of idle cohorts of a project, as of a batch, are right at a time. One that was
+/// calculated since it was found due is left alone: it may ask for something else by now.
 pub fn confirm(
     conn: &mut Conn,
     ids: &[i64],
@@ -42,7 +43,8 @@ pub fn confirm(
 ) -> QueryResult<()> {
     let idle = cohorts::table
         .filter(cohorts::id.eq_any(ids))
-        .filter(diesel::dsl::not(cohorts::is_calculating));
+        .filter(diesel::dsl::not(cohorts::is_calculating))
+        .filter(cohorts::due_at.is_null().or(cohorts::due_at.le(now)));
     diesel::update(idle)
         .set((
             cohorts::seen_batch.eq(seen_batch),
@@ -194,7 +196,7 @@ pub fn give_back(conn: &mut Conn, claimed: &Cohort) -> QueryResult<()> {
 
 /// Makes the lease of a claimed cohort last longer. False if the claim is lost.
 pub fn keep(conn: &mut Conn, claimed: &Cohort, lease: TimeDelta) -> QueryResult<bool> {
-    let kept = diesel::update(claimed!(claimed))
+    let kept = diesel::update(claimed!(claimed).filter(cohorts::lease_until.is_not_null()))
         .set(cohorts::lease_until.eq(Utc::now() + lease))
         .execute(conn)?;
     Ok(kept == 1)

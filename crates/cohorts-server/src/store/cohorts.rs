@@ -405,6 +405,16 @@ pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> QueryRe
     Ok(())
 }
 
+/// The dynamic cohorts of a project that are live.
+pub fn dynamic(conn: &mut Conn, project: ProjectId) -> QueryResult<Vec<i64>> {
+    cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .select(cohorts::id)
+        .load(conn)
+}
+
 /// Asks for calculations; the worker finds them after the commit.
 pub fn request_calculations(conn: &mut Conn, ids: &[i64]) -> QueryResult<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))

@@ -168,9 +168,13 @@ pub fn reach(conn: &mut Conn, hash: &[u8], project: Option<i64>) -> QueryResult<
     ByHash { hash, project }.get_result(conn).optional()
 }
 
-/// Writes down that a key is used.
-pub fn used(conn: &mut Conn, key: i64) -> QueryResult<()> {
-    diesel::update(keys::table.filter(keys::id.eq(key)))
+/// Writes down that a key is used, unless that was done since a time.
+pub fn used(conn: &mut Conn, key: i64, since: DateTime<Utc>) -> QueryResult<()> {
+    let last = keys::last_used_at;
+    let stale = keys::table
+        .filter(keys::id.eq(key))
+        .filter(last.is_null().or(last.lt(since)));
+    diesel::update(stale)
         .set(keys::last_used_at.eq(Utc::now()))
         .execute(conn)?;
     Ok(())

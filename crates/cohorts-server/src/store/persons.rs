@@ -285,6 +285,8 @@ struct NewRow<'a> {
     is_identified: bool,
     created_at: DateTime<Utc>,
     batch: i64,
+    /// Of no effect where the person is there.
+    made_in: i64,
 }
 
 fn rows(place: Place, batch: i64, people: &[Person]) -> Vec<NewRow<'_>> {
@@ -297,6 +299,7 @@ fn rows(place: Place, batch: i64, people: &[Person]) -> Vec<NewRow<'_>> {
         is_identified: person.is_identified,
         created_at: person.created_at,
         batch,
+        made_in: batch,
     });
     rows.collect()
 }
@@ -365,6 +368,14 @@ pub fn delete(conn: &mut Conn, place: Place, number: i64) -> QueryResult<()> {
         .filter(persons::number.eq(number));
     diesel::delete(own).execute(conn)?;
     Ok(())
+}
+
+/// Whether anybody was made since a batch.
+pub fn have_been_made(conn: &mut Conn, place: Place, since: i64) -> QueryResult<bool> {
+    let made = persons::table
+        .filter(persons::place.eq(place.0).and(persons::batch.gt(since)))
+        .filter(persons::made_in.gt(since));
+    diesel::select(diesel::dsl::exists(made)).get_result(conn)
 }
 
 /// Whether people were changed since a batch: at least so many.

@@ -200,6 +200,7 @@ diesel::table! {
         is_identified -> Bool,
         created_at -> Timestamptz,
         batch -> Int8,
+        made_in -> Int8,
     }
 }
 

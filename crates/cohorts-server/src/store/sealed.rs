@@ -177,21 +177,33 @@ pub fn seal_log(conn: &mut Conn, place: Place, seal: &Seal) -> QueryResult<Outco
         ))
         .on_conflict_do_nothing()
         .execute(conn)?;
-    let (head, from): (i64, i64) = row
-        .select((sealed_logs::head, sealed_logs::from_day))
+    let (head, from, kept_days): (i64, i64, i64) = row
+        .select((sealed_logs::head, sealed_logs::from_day, sealed_logs::days))
         .for_update()
         .first(conn)?;
     if seal.kept.is_some_and(|kept| kept != Sealed { head, from }) {
         return Ok(Outcome::Stale);
     }
+    let own = of_log(place.0, &key.event, &key.properties);
+    // What is damaged, or lacks a block, is not built upon.
+    let there: i64 = own.count().get_result(conn)?;
+    let is_whole = there == kept_days && !seal.is_damaged;
+    if seal.kept.is_some() && !is_whole {
+        return Ok(Outcome::Stale);
+    }
     let sealed = seal.sealed;
+    let (head, from) = match is_whole {
+        true => (head, from),
+        false => {
+            diesel::delete(own).execute(conn)?;
+            (NOTHING, i64::MAX)
+        }
+    };
     let answers_for_all = from >= sealed.from || seal.unmissed.is_some_and(|since| since <= head);
-    let mends = seal.is_damaged && sealed.from <= from;
-    let is_more = head < sealed.head || (head == sealed.head && (sealed.from < from || mends));
+    let is_more = head < sealed.head || (head == sealed.head && sealed.from < from);
     if !is_more || !answers_for_all {
         return Ok(Outcome::Refused);
     }
-    let own = of_log(place.0, &key.event, &key.properties);
     let written: Vec<i64> = seal.days.iter().map(|(day, _)| *day).collect();
     match seal.kept {
         None => diesel::delete(own.filter(blocks::day.ge(sealed.from))).execute(conn)?,
@@ -358,6 +370,11 @@ pub fn pack(block: &EventBlock) -> Result<Vec<u8>, Error> {
 }
 
 fn packed(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    if bytes.len() as u64 >= LARGEST {
+        return Err(
+            anyhow::anyhow!("a block of {} bytes is too large to be kept", bytes.len()).into(),
+        );
+    }
     let pack = || -> std::io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
         encoder.include_checksum(true)?;

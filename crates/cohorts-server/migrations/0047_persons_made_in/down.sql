@@ -1,0 +1,1 @@
+alter table persons drop column made_in;

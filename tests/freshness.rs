@@ -1,0 +1,141 @@
+//! Dynamic cohorts are right within a known time of what changes them, and are not calculated for anything else.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{any_of, did, key, person, request_to, scratch_dir, send, start_with};
+
+const FRESHNESS: TimeDelta = TimeDelta::seconds(2);
+
+#[test]
+fn cohorts_follow_the_data_by_themselves_and_only_what_they_read() {
+    let server = start_with(&scratch_dir("freshness"), true, |config| {
+        config.freshness = FRESHNESS;
+    });
+    let project = server
+        .data()
+        .admin()
+        .create_project("P", "UTC")
+        .expect("a project");
+    let key = key(&server, &[project.id], &["*"]);
+    let ask = |method: Method, rest: &str, body: Option<Value>| {
+        let path = format!("/api/projects/{}/{rest}", project.id);
+        let mut request = request_to(&server, method.clone(), &path).bearer_auth(&key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = send(&method, request);
+        assert!(answer.status < 300, "{}", answer.text);
+        answer.json()
+    };
+    let send_event = |event: &str, id: &str, set: Value| {
+        let batch = json!([{"event": event, "distinct_id": id, "properties": {"$set": set}}]);
+        let body = json!({"api_key": project.token, "batch": batch});
+        let request = request_to(&server, Method::POST, "/batch/").json(&body);
+        assert_eq!(send(&Method::POST, request).status, 200);
+    };
+    let make = |leaf: Value| {
+        let body = json!({"name": "c", "filters": any_of(json!([leaf]))});
+        ask(Method::POST, "cohorts/", Some(body))["id"]
+            .as_i64()
+            .expect("an id")
+    };
+    let show = |id: i64| ask(Method::GET, &format!("cohorts/{id}/"), None);
+    let time = |cohort: &Value, name: &str| -> Option<DateTime<Utc>> {
+        cohort[name]
+            .as_str()
+            .map(|text| text.parse().expect("a time"))
+    };
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let runs = |id: i64| {
+        let history = ask(
+            Method::GET,
+            &format!("cohorts/{id}/calculation_history/"),
+            None,
+        );
+        history["count"].as_i64().expect("a count")
+    };
+
+    send_event("paid", "a", json!({"plan": "pro"}));
+    let paid = make(did("paid", 7));
+    let pro = make(person("plan", "exact", "pro"));
+    let other = make(json!({"type": "cohort", "key": "id", "value": paid}));
+    let all = [paid, pro, other];
+    until("all have one", &|| {
+        all.iter().all(|id| show(*id)["count"] == 1)
+    });
+    let shown = show(paid);
+    let (last, next) = (
+        time(&shown, "last_calculation"),
+        time(&shown, "next_calculation"),
+    );
+    assert_eq!(next.expect("a time") - last.expect("a time"), FRESHNESS);
+
+    // Somebody new shows everywhere, without anybody's asking.
+    send_event("paid", "b", json!({"plan": "pro"}));
+    until("all have two", &|| {
+        all.iter().all(|id| show(*id)["count"] == 2)
+    });
+
+    // An event that only is of somebody known changes nothing, and is seen to change nothing.
+    until("they are idle", &|| {
+        all.iter().all(|id| show(*id)["is_calculating"] == false)
+    });
+    let (paid_runs, pro_runs) = (runs(paid), runs(pro));
+    send_event("looked", "a", json!({}));
+    let sent = Utc::now();
+    let is_right = |id: i64| time(&show(id), "last_calculation").is_some_and(|last| last > sent);
+    until("both are right again", &|| is_right(paid) && is_right(pro));
+    assert_eq!((runs(paid), runs(pro)), (paid_runs, pro_runs));
+
+    // A property of somebody known is of no concern to those who read events alone.
+    send_event("looked", "a", json!({"plan": "free"}));
+    until("one has left", &|| show(pro)["count"] == 1);
+    assert!(runs(pro) > pro_runs);
+    assert_eq!(runs(paid), paid_runs);
+
+    // Whoever becomes a person has done what was done before.
+    let alone = json!([{"event": "paid", "distinct_id": "z", "properties": {"$process_person_profile": false}}]);
+    let body = json!({"api_key": project.token, "batch": alone});
+    assert_eq!(
+        send(
+            &Method::POST,
+            request_to(&server, Method::POST, "/batch/").json(&body)
+        )
+        .status,
+        200
+    );
+    let sent = Utc::now();
+    let is_right = |id: i64| time(&show(id), "last_calculation").is_some_and(|last| last > sent);
+    until("it is right again", &|| is_right(paid));
+    assert_eq!(show(paid)["count"], 2);
+    send_event("looked", "z", json!({}));
+    until("there are three", &|| show(paid)["count"] == 3);
+
+    // Who is merged is counted once.
+    let merge =
+        json!([{"event": "$merge_dangerously", "distinct_id": "b", "properties": {"alias": "a"}}]);
+    let body = json!({"api_key": project.token, "batch": merge});
+    assert_eq!(
+        send(
+            &Method::POST,
+            request_to(&server, Method::POST, "/batch/").json(&body)
+        )
+        .status,
+        200
+    );
+    until("two are one", &|| {
+        show(paid)["count"] == 2 && show(other)["count"] == 2
+    });
+    server.stop().expect("a clean end");
+}
