@@ -105,6 +105,16 @@ impl EventBlock {
         &self.times
     }
 
+    pub(crate) fn person(&self, row: usize) -> u32 {
+        self.persons[row]
+    }
+
+    /// How many rows are of people below a number.
+    pub(crate) fn rows_before(&self, number: usize) -> usize {
+        self.persons
+            .partition_point(|person| (*person as usize) < number)
+    }
+
     pub(crate) fn row(&self, row: usize) -> (u32, i64) {
         (self.persons[row], self.times.at(row))
     }

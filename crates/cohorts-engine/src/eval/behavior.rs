@@ -4,8 +4,7 @@ mod tally;
 
 use roaring::RoaringBitmap;
 
-use super::events::{Events, Hit, Selector, persons_where};
-use crate::block::bitmap;
+use super::events::{Events, Hit, Selector};
 use crate::plan::{Behavior, Count, Target};
 use crate::source::Source;
 use crate::window::{Moment, Range};
@@ -31,8 +30,7 @@ pub(super) fn persons<S: Source>(
             if target.filters.is_empty() {
                 return Ok(found);
             }
-            let hits = events.hits(&[&unfiltered, &own], *range, &found)?;
-            persons_where(&hits, is_first)
+            events.persons_where(&[&unfiltered, &own], *range, &found, is_first)?
         }
         Behavior::Sequence {
             range,
@@ -41,8 +39,9 @@ pub(super) fn persons<S: Source>(
         } => {
             let second = Selector::resolve(source, second, true, at)?;
             let both = events.any(&own, *range)? & events.any(&second, *range)?;
-            let hits = events.hits(&[&own, &second], *range, &both)?;
-            persons_where(&hits, |hits| is_sequence(hits, *within))
+            events.persons_where(&[&own, &second], *range, &both, |hits| {
+                is_sequence(hits, *within)
+            })?
         }
         Behavior::Regularly {
             starts,
@@ -87,10 +86,7 @@ fn counted<S: Source>(
     if count.admits_any() {
         return events.any(own, range);
     }
-    let counts = events.counts(own, range)?;
-    let counts = counts.iter().enumerate().filter(|(_, number)| **number > 0);
-    let admitted = counts.filter(|(_, number)| count.admits(**number as usize));
-    Ok(bitmap(admitted.map(|(person, _)| person as u32)))
+    events.counted(own, range, |number| count.admits(number as usize))
 }
 
 /// Selector 0 is the event by name, selector 1 the same with its filters; there is none before. Of several events at the

@@ -4,6 +4,7 @@
 //! where properties matter, single events are looked at.
 
 use std::collections::BTreeSet;
+use std::ops;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -26,6 +27,9 @@ struct Step {
     /// All must hold.
     tests: Vec<(String, Predicate)>,
 }
+
+/// Some of the rows of a block, or of the numbers of people.
+type Rows = ops::Range<usize>;
 
 /// An event that belongs to some of the selectors it was looked up for.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +117,11 @@ impl<'a, S: Source> Events<'a, S> {
         let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_whole);
         let found = self.each(&parts, |part| {
             let mut people = Vec::new();
-            part.hits(|hit| people.push(hit.person));
+            part.hits(
+                0..part.block.rows(),
+                |_| true,
+                |hit| people.push(hit.person),
+            );
             bitmap(people.into_iter())
         })?;
         let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.people()).collect();
@@ -121,49 +129,91 @@ impl<'a, S: Source> Events<'a, S> {
         Ok(sets.union())
     }
 
-    /// How many events each person has in a range, by number.
-    pub fn counts(&self, selector: &Selector, range: Range) -> Result<Vec<u32>, S::Error> {
+    /// Those whose number of events in a range is admitted; it is never none.
+    pub fn counted(
+        &self,
+        selector: &Selector,
+        range: Range,
+        admits: impl Fn(u32) -> bool + Sync,
+    ) -> Result<RoaringBitmap, S::Error> {
         let blocks = self.blocks(&[selector], range)?;
-        let last = blocks
-            .iter()
-            .filter_map(|(_, block)| block.people().max())
-            .max();
-        let mut counts = vec![0_u32; last.map_or(0, |last| last as usize + 1)];
-        for part in self.parts(&[selector], range, &blocks)? {
-            self.meter.spend(part.work())?;
-            part.hits(|hit| {
-                let count = &mut counts[hit.person as usize];
-                *count = count.saturating_add(1);
-            });
-        }
-        Ok(counts)
+        let parts = self.parts(&[selector], range, &blocks)?;
+        self.by_people(&parts, |people| {
+            let mut counts = vec![0_u32; people.len()];
+            for part in &parts {
+                part.hits(
+                    part.rows_of(&people),
+                    |_| true,
+                    |hit| {
+                        let count = &mut counts[hit.person as usize - people.start];
+                        *count = count.saturating_add(1);
+                    },
+                );
+            }
+            let counted = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            let admitted = counted.filter(|(_, count)| admits(**count));
+            bitmap(admitted.map(|(place, _)| (people.start + place) as u32))
+        })
     }
 
-    /// The events of some people in a range, sorted by person and time.
-    pub fn hits(
+    /// Those of some people for whom a test of their events in a range holds, which come in the order of time.
+    pub fn persons_where(
         &self,
         selectors: &[&Selector],
         range: Range,
         among: &RoaringBitmap,
-    ) -> Result<Vec<Hit>, S::Error> {
+        test: impl Fn(&[Hit]) -> bool + Sync,
+    ) -> Result<RoaringBitmap, S::Error> {
         if among.is_empty() {
-            return Ok(Vec::new());
+            return Ok(RoaringBitmap::new());
         }
         let among = Members::new(among);
         let blocks = self.blocks(selectors, range)?;
         let parts = self.parts(selectors, range, &blocks)?;
-        let found = self.each(&parts, |part| {
+        self.by_people(&parts, |people| {
             let mut found = Vec::new();
-            part.hits(|hit| {
-                if among.contains(hit.person) {
-                    found.push(hit);
-                }
-            });
-            found
-        })?;
-        let mut found = found.concat();
-        found.par_sort_unstable_by_key(|hit| (hit.person, hit.time));
-        Ok(found)
+            for part in &parts {
+                let wanted = |person| among.contains(person);
+                part.hits(part.rows_of(&people), wanted, |hit| found.push(hit));
+            }
+            found.sort_unstable_by_key(|hit| (hit.person, hit.time));
+            let persons = found.chunk_by(|a, b| a.person == b.person);
+            bitmap(persons.filter(|own| test(own)).map(|own| own[0].person))
+        })
+    }
+
+    /// Goes through the events of some people after others, on all processors where that is worth it.
+    fn by_people(
+        &self,
+        parts: &[Part],
+        work: impl Fn(Rows) -> RoaringBitmap + Sync,
+    ) -> Result<RoaringBitmap, S::Error> {
+        let last = parts
+            .iter()
+            .filter_map(|part| part.block.people().max())
+            .max();
+        let end = last.map_or(0, |last| last as usize + 1);
+        let all: u64 = parts.iter().map(Part::work).sum();
+        let threads = rayon::current_num_threads();
+        // So many that it is asked often enough whether to go on.
+        let count = match all < LITTLE_WORK {
+            true => 1,
+            false => threads.max((all / MOST_WORK) as usize),
+        };
+        let width = end.div_ceil(count).max(1);
+        let ranges: Vec<_> = (0..end)
+            .step_by(width)
+            .map(|start| start..end.min(start + width))
+            .collect();
+        let mut found = Vec::new();
+        for some in ranges.chunks(threads) {
+            self.meter.spend(all / ranges.len() as u64)?;
+            match some {
+                [one] => found.push(work(one.clone())),
+                some => found.par_extend(some.par_iter().map(|people| work(people.clone()))),
+            }
+        }
+        Ok(found.iter().union())
     }
 
     /// The blocks that may hold events of a selector in a range, with the names of their events.
@@ -247,6 +297,8 @@ impl<'a, S: Source> Events<'a, S> {
 
 /// Less is not worth a second thread, in units of `Meter`.
 const LITTLE_WORK: u64 = 20_000;
+/// And so much is done by one thread before it is asked whether to go on.
+const MOST_WORK: u64 = 1_000_000;
 
 /// A block of which some events may be hits.
 struct Part<'a> {
@@ -298,10 +350,19 @@ impl Part<'_> {
         row * self.block.rows() as u64 / 4
     }
 
-    /// Visits the hits, sorted by person and time.
-    fn hits(&self, mut visit: impl FnMut(Hit)) {
+    /// The rows of some people.
+    fn rows_of(&self, people: &Rows) -> Rows {
+        let before = |end: usize| self.block.rows_before(end);
+        before(people.start)..before(people.end)
+    }
+
+    /// Visits the hits of some rows that are somebody's who is wanted, sorted by person and time.
+    fn hits(&self, rows: Rows, wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(Hit)) {
         let inside = self.is_inside();
-        for row in 0..self.block.rows() {
+        for row in rows {
+            if !wanted(self.block.person(row)) {
+                continue;
+            }
             let mut marks = 0;
             for (index, selector) in self.marks.iter().enumerate() {
                 marks |= u8::from(selector.at(row)) << index;
@@ -373,10 +434,4 @@ impl Members {
         let bits = self.0.get(person as usize / 64).copied().unwrap_or(0);
         bits & (1 << (person % 64)) != 0
     }
-}
-
-/// Those of the persons for whom a test of their hits, in the order of time, holds.
-pub(super) fn persons_where(hits: &[Hit], test: impl Fn(&[Hit]) -> bool) -> RoaringBitmap {
-    let persons = hits.chunk_by(|a, b| a.person == b.person);
-    bitmap(persons.filter(|own| test(own)).map(|own| own[0].person))
 }
