@@ -981,6 +981,17 @@ mod tests {
         late.seal(conn);
         assert_eq!(sealed(conn), next);
         assert_eq!(who(&store, &Views::default(), project).len(), 103);
+
+        // Where a block is missing, the earlier days are not taken for kept: they are read from their rows.
+        let lost = "delete from blocks where day = (select min(day) from blocks)";
+        assert_eq!(diesel::sql_query(lost).execute(conn).unwrap(), 1);
+        let late = Views::default();
+        since(&store, &late, project, 5);
+        keep(&store, project, &[item("x", 508, "")]).unwrap();
+        since(&store, &late, project, 5);
+        late.seal(conn);
+        assert!(sealed(conn).from > next.from);
+        assert_eq!(who(&store, &Views::default(), project).len(), 104);
     }
 
     #[test]
