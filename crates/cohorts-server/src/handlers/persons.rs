@@ -12,7 +12,7 @@ use super::{Service, activity};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::{self, CohortId, Conn, Place, ProjectId};
+use crate::store::{self, CohortId, Conn, Place};
 use crate::store::{cohorts, events, forgotten, members, persons, projects, sealed};
 
 mod export;
@@ -106,8 +106,14 @@ impl PersonsApi for Service {
         let uuid = Uuid::parse_str(&request.query.person_id)
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
-        let read = move |conn: &mut Conn| cohorts_of(conn, project, uuid);
-        let results = self.store.snapshot(read).await?;
+        let read = move |conn: &mut Conn| members::cohorts_with(conn, project, uuid);
+        let found = self.store.read(read).await?.ok_or(Error::NotFound)?;
+        let shown = found.into_iter().map(|one| PersonCohort {
+            id: one.id,
+            name: one.name,
+            count: one.count,
+        });
+        let results = shown.collect();
         Ok(PersonsCohortsResponse::Status200(PersonCohorts { results }))
     }
 }
@@ -115,24 +121,6 @@ impl PersonsApi for Service {
 /// What is no uuid is nobody's.
 fn person_id(text: &str) -> Result<Uuid, Error> {
     Uuid::parse_str(text).map_err(|_| Error::NotFound)
-}
-
-fn cohorts_of(conn: &mut Conn, project: ProjectId, uuid: Uuid) -> Result<Vec<PersonCohort>, Error> {
-    let place = project.place();
-    let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
-    let live = cohorts::brief(conn, project)?;
-    let versions: Vec<(i64, i64)> = live
-        .iter()
-        .map(|one| (one.id, one.member_version))
-        .collect();
-    let found = members::cohorts_of(conn, place, &versions, number_of(&person)?)?;
-    let found = live.into_iter().filter(|one| found.contains(&one.id));
-    let shown = found.map(|one| PersonCohort {
-        id: one.id,
-        name: one.name,
-        count: one.count,
-    });
-    Ok(shown.collect())
 }
 
 /// Removes all that there is of a person.

@@ -228,26 +228,6 @@ pub fn lock_all(conn: &mut Conn, project: ProjectId) -> QueryResult<Vec<Locked>>
         .load(conn)
 }
 
-/// What is told of a cohort to whoever asks where somebody is a member.
-#[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = cohorts)]
-pub struct Brief {
-    pub id: i64,
-    pub name: Option<String>,
-    pub count: Option<i64>,
-    pub member_version: i64,
-}
-
-/// The live cohorts of a project, by number.
-pub fn brief(conn: &mut Conn, project: ProjectId) -> QueryResult<Vec<Brief>> {
-    cohorts::table
-        .filter(cohorts::project_id.eq(project.0))
-        .filter(diesel::dsl::not(cohorts::deleted))
-        .order(cohorts::id)
-        .select(Brief::as_select())
-        .load(conn)
-}
-
 /// One member less in each of these cohorts.
 pub fn count_down(conn: &mut Conn, ids: &[i64]) -> QueryResult<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 
 use cohorts_engine::chunks::{self, Chunk};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{self, Array, BigInt, Bytea, Nullable, Text};
 use roaring::RoaringBitmap;
+use uuid::Uuid;
 
 use super::cohorts::{self, Cohort};
 use super::schema::member_chunks;
@@ -49,15 +52,100 @@ struct ChunkRow {
     members: Vec<u8>,
 }
 
-/// Those of these cohorts, each with the version that readers use, that a person is in.
-pub fn cohorts_of(
+/// A cohort that somebody is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    pub id: i64,
+    pub name: Option<String>,
+    pub count: Option<i64>,
+}
+
+/// The live cohorts of a project that a person is in, by number; nothing where there is no such person.
+/// It is one statement, so that all of it is of one moment, and a prepared one, as it is asked often.
+pub fn cohorts_with(
     conn: &mut Conn,
-    place: Place,
-    cohorts: &[(i64, i64)],
-    person: u32,
-) -> Result<Vec<i64>, Error> {
-    let rows = chunks_of(conn, place, cohorts, person)?;
-    Ok(in_sight(cohorts, &rows, person))
+    project: ProjectId,
+    person: Uuid,
+) -> Result<Option<Vec<Holding>>, Error> {
+    let rows: Vec<HoldingRow> = WithPerson::new(project, person).load(conn)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut holding = Vec::new();
+    for (number, id, name, count, members) in rows {
+        let (Some(id), Some(members)) = (id, members) else {
+            continue;
+        };
+        let number = u32::try_from(number).map_err(anyhow::Error::from)?;
+        if decode(id, &members)?.contains(number) {
+            holding.push(Holding { id, name, count });
+        }
+    }
+    Ok(Some(holding))
+}
+
+/// A person's number beside each cohort, with the newest chunk that readers see of where the person would be.
+type HoldingRow = (
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<Vec<u8>>,
+);
+
+struct WithPerson {
+    project: i64,
+    place: i64,
+    person: Uuid,
+}
+
+impl WithPerson {
+    fn new(project: ProjectId, person: Uuid) -> Self {
+        Self {
+            project: project.0,
+            place: project.place().0,
+            person,
+        }
+    }
+}
+
+impl QueryId for WithPerson {
+    type QueryId = WithPerson;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for WithPerson {
+    type SqlType = (
+        BigInt,
+        Nullable<BigInt>,
+        Nullable<Text>,
+        Nullable<BigInt>,
+        Nullable<Bytea>,
+    );
+}
+
+impl RunQueryDsl<Conn> for WithPerson {}
+
+impl QueryFragment<Pg> for WithPerson {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "select p.number, c.id, c.name, c.count, m.members from persons p \
+             left join cohorts c on not c.deleted and c.project_id = ",
+        );
+        out.push_bind_param::<BigInt, _>(&self.project)?;
+        out.push_sql(
+            " left join lateral ( \
+                select k.members from member_chunks k where k.place = p.place and k.cohort_id = c.id \
+                    and k.chunk = p.number >> 16 and k.version <= c.member_version \
+                order by k.version desc limit 1) m on true \
+             where p.place = ",
+        );
+        out.push_bind_param::<BigInt, _>(&self.place)?;
+        out.push_sql(" and p.uuid = ");
+        out.push_bind_param::<sql_types::Uuid, _>(&self.person)?;
+        out.push_sql(" order by c.id");
+        Ok(())
+    }
 }
 
 /// Takes a person out of all of these cohorts, whose rows are locked, and tells which showed them.
