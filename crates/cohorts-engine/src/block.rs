@@ -196,6 +196,27 @@ pub(crate) fn bitmap(sorted: impl Iterator<Item = u32>) -> RoaringBitmap {
     found
 }
 
+/// Of so many numbers that lie no further apart, bits are set faster than numbers are added.
+const MANY: usize = 1_024;
+const NEAR: usize = 64;
+
+/// The same of a slice.
+pub(crate) fn bitmap_of(sorted: &[u32]) -> RoaringBitmap {
+    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
+        return RoaringBitmap::new();
+    };
+    let first = first & !7;
+    let width = (last - first) as usize;
+    if sorted.len() < MANY || width / sorted.len() > NEAR {
+        return bitmap(sorted.iter().copied());
+    }
+    let mut bits = vec![0_u8; width / 8 + 1];
+    for person in sorted {
+        bits[(person - first) as usize / 8] |= 1 << (person % 8);
+    }
+    RoaringBitmap::from_lsb0_bytes(first, &bits)
+}
+
 /// Collects the rows of a property, in any order.
 #[derive(Debug, Default)]
 pub struct PropertyBlockBuilder {

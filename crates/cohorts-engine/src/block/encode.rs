@@ -60,14 +60,15 @@ impl EventBlock {
     pub fn decode(bytes: &[u8]) -> Option<EventBlock> {
         let mut bytes = Reader::new(bytes)?;
         let persons = bytes.rising()?;
-        let times: Vec<i64> = match bytes.byte()? {
+        let times = match bytes.byte()? {
             MILLIS => {
                 let base = i64::from_le_bytes(*bytes.0.split_off(..8)?.first_chunk()?);
-                let offsets = bytes.column(u32::from_le_bytes)?.into_iter();
-                let time = |offset| base.checked_add(i64::from(offset) * 1_000);
-                offsets.map(time).collect::<Option<_>>()?
+                let offsets = bytes.column(u32::from_le_bytes)?;
+                let last = offsets.iter().max().copied().unwrap_or_default();
+                base.checked_add(i64::from(last) * 1_000)?;
+                Times::Millis { base, offsets }
             }
-            MICROS => bytes.column(i64::from_le_bytes)?,
+            MICROS => Times::Micros(bytes.column(i64::from_le_bytes)?),
             _ => return None,
         };
         let rows = persons.len();
@@ -84,7 +85,7 @@ impl EventBlock {
             columns.insert(key, Column { values, codes });
         }
         let fits = bytes.0.is_empty() && times.len() == rows;
-        fits.then(|| EventBlock::sorted(persons.into_iter().zip(times).collect(), columns))
+        fits.then(|| EventBlock::of(persons, times, columns))
     }
 }
 

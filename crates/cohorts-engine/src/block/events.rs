@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::bitmap;
+use super::bitmap_of;
 use super::column::{Answers, Column, ColumnBuilder};
 use crate::predicate::Predicate;
 use crate::source::{Meter, Source};
@@ -55,6 +55,25 @@ impl Times {
             Times::Millis { base, offsets } => base + i64::from(offsets[row]) * 1_000,
             Times::Micros(times) => times[row],
         }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Times::Millis { offsets, .. } => offsets.len(),
+            Times::Micros(times) => times.len(),
+        }
+    }
+
+    /// The first and the last; of none, the last before the first.
+    fn span(&self) -> (i64, i64) {
+        let ends = match self {
+            Times::Millis { base, offsets } => {
+                let at = |offset: &u32| base + i64::from(*offset) * 1_000;
+                (offsets.iter().min().map(at), offsets.iter().max().map(at))
+            }
+            Times::Micros(times) => (times.iter().min().copied(), times.iter().max().copied()),
+        };
+        (ends.0.unwrap_or(i64::MAX), ends.1.unwrap_or(i64::MIN))
     }
 
     fn bytes(&self) -> usize {
@@ -198,13 +217,20 @@ impl EventBlock {
         }
         let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
         let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
-        let first = times.iter().copied().min().unwrap_or(i64::MAX);
-        let last = times.iter().copied().max().unwrap_or(i64::MIN);
+        EventBlock::of(persons, Times::new(times), properties)
+    }
+
+    /// From columns of rows that are sorted.
+    pub(super) fn of(
+        persons: Vec<u32>,
+        times: Times,
+        properties: HashMap<String, Column>,
+    ) -> EventBlock {
         EventBlock {
-            people: bitmap(persons.iter().copied()),
+            people: bitmap_of(&persons),
+            span: times.span(),
             persons,
-            times: Times::new(times),
-            span: (first, last),
+            times,
             properties,
         }
     }

@@ -101,6 +101,21 @@ fn numbers_are_compared_together_as_each_by_itself() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn a_bitmap_is_the_same_however_it_is_made(
+        first in proptest::prelude::any::<u32>(), steps in proptest::collection::vec(0..40_u32, 0..3_000)
+    ) {
+        let mut person = first;
+        let mut sorted = vec![person];
+        for step in steps {
+            person = person.saturating_add(step);
+            sorted.push(person);
+        }
+        proptest::prop_assert_eq!(bitmap_of(&sorted), bitmap(sorted.iter().copied()));
+    }
+}
+
 #[test]
 fn changes_lie_upon_what_was_before() {
     let source = unbounded();
