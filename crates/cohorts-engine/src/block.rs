@@ -67,7 +67,10 @@ impl PropertyBlock {
     fn of(values: Values, holders: Holders) -> PropertyBlock {
         let present = match &holders {
             Holders::Sets(sets) => sets.union(),
-            Holders::Rows(rows) => bitmap(rows.iter().map(|(person, _)| *person)),
+            Holders::Rows(rows) => {
+                let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+                bitmap_of(&persons)
+            }
         };
         PropertyBlock {
             values,
@@ -164,7 +167,8 @@ impl PropertyBlock {
             }
             Holders::Rows(rows) => {
                 let chosen = rows.iter().filter(|(_, code)| holds[*code as usize]);
-                bitmap(chosen.map(|(person, _)| *person))
+                let persons: Vec<u32> = chosen.map(|(person, _)| *person).collect();
+                bitmap_of(&persons)
             }
         })
     }
@@ -305,7 +309,7 @@ impl TimesBlock {
                 holds.push(*person);
             }
         }
-        let mut found = bitmap(holds.into_iter()) & everyone;
+        let mut found = bitmap_of(&holds) & everyone;
         if predicate.matches_missing() {
             found |= everyone - bitmap(self.rows.iter().map(|(person, _)| *person));
         }

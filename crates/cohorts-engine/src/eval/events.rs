@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::block::{Answers, EventBlock, bitmap};
+use crate::block::{Answers, EventBlock, bitmap, bitmap_of};
 use crate::plan::{Target, What};
 use crate::predicate::Predicate;
 use crate::source::{ActionStep, EventQuery, Meter, Source};
@@ -122,7 +122,7 @@ impl<'a, S: Source> Events<'a, S> {
                 |_| true,
                 |hit| people.push(hit.person),
             );
-            bitmap(people.into_iter())
+            bitmap_of(&people)
         })?;
         let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.people()).collect();
         sets.extend(&found);
@@ -152,7 +152,10 @@ impl<'a, S: Source> Events<'a, S> {
             }
             let counted = counts.iter().enumerate().filter(|(_, count)| **count > 0);
             let admitted = counted.filter(|(_, count)| admits(**count));
-            bitmap(admitted.map(|(place, _)| (people.start + place) as u32))
+            let persons: Vec<u32> = admitted
+                .map(|(place, _)| (people.start + place) as u32)
+                .collect();
+            bitmap_of(&persons)
         })
     }
 
