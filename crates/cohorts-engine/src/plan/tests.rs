@@ -367,3 +367,62 @@ fn a_moment_outside_the_calendar_is_an_error() {
         );
     }
 }
+
+#[test]
+fn a_plan_tells_what_its_members_depend_on() {
+    let planned = |leaf: Value, moment: &str| {
+        let filter =
+            Filter::parse(&json!({"properties": {"type": "AND", "values": [leaf]}})).unwrap();
+        plan(&filter, &at(moment, "UTC")).unwrap()
+    };
+    let behavior = |value: &str, more: Value| {
+        let mut leaf = json!({"type": "behavioral", "value": value, "key": "e", "event_type": "events",
+            "time_value": 7, "time_interval": "day"});
+        leaf.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        leaf
+    };
+    let often = behavior(
+        "performed_event_multiple",
+        json!({"operator": "gte", "operator_value": 2}),
+    );
+    let is = json!({"type": "person", "key": "p", "operator": "exact", "value": "a"});
+    let dated = json!({"type": "person", "key": "p", "operator": "is_date_after", "value": "-7d"});
+    let (noon, later, tomorrow) = (
+        "2025-06-18T12:00:00Z",
+        "2025-06-18T12:00:01Z",
+        "2025-06-19T12:00:00Z",
+    );
+    // Days change at midnight, the last seven times 24 hours at every moment, and what names no time never.
+    for (leaf, same_day, same_ever) in [
+        (behavior("performed_event", json!({})), true, false),
+        (often, false, false),
+        (is, true, true),
+        (dated, false, false),
+    ] {
+        let then = planned(leaf.clone(), noon);
+        assert_eq!(
+            planned(leaf.clone(), later).is_as_of(&then),
+            same_day,
+            "{leaf}"
+        );
+        assert_eq!(
+            planned(leaf.clone(), tomorrow).is_as_of(&then),
+            same_ever,
+            "{leaf}"
+        );
+    }
+    let reads = |leaf: Value| planned(leaf, noon).reads();
+    let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let second = json!({"seq_event": "f", "seq_event_type": "events", "seq_time_value": 1, "seq_time_interval": "day"});
+    let sequence = reads(behavior("performed_event_sequence", second));
+    assert_eq!(
+        (sequence.events, sequence.people, sequence.others),
+        (of(&["e", "f"]), false, false)
+    );
+    assert!(reads(json!({"type": "cohort", "key": "id", "value": 3})).others);
+    let action = json!({"key": "3", "event_type": "actions"});
+    assert!(reads(behavior("performed_event", action)).every_event);
+    assert!(reads(json!({"type": "person_metadata", "key": "created_at", "operator": "is_set", "value": "is_set"})).people);
+}
