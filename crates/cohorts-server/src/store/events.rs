@@ -81,12 +81,17 @@ struct CountRow {
 
 /// Neighbouring uuids that are looked for by their range first: new ones are mostly later than all there are.
 const RANGE: usize = 256;
+/// Statements until the end of the transaction are planned as for any project. What the database knows of a project that
+/// is new among large ones is that it has nothing, where one index is as good as another: it would look through all
+/// that the project has by now for each thing that is looked up.
+const PLAN_FOR_ANY: &str = "set local plan_cache_mode = force_generic_plan";
+/// The order has each looked up by the key.
 const IN_RANGES: &str = "\
-    select r.nth from unnest($2, $3) with ordinality as r(low, high, nth) \
-    where exists (select from events where place = $1 and uuid >= r.low and uuid <= r.high)";
+    select r.nth from unnest($2, $3) with ordinality as r(low, high, nth) cross join lateral ( \
+        select 1 from events where place = $1 and uuid >= r.low and uuid <= r.high order by place, uuid limit 1) e";
 const KNOWN: &str = "\
     select wanted.uuid from unnest($2) as wanted(uuid) cross join lateral ( \
-        select 1 from events where place = $1 and uuid = wanted.uuid limit 1) e";
+        select 1 from events where place = $1 and uuid = wanted.uuid order by place, uuid limit 1) e";
 
 /// Which of these events are in the log already, whatever their day.
 ///
@@ -134,6 +139,7 @@ struct KnownRow {
 /// The head's row is locked until the transaction ends, so numbers rise in the order of commits, and whoever writes
 /// events or people of a place does so alone: it is the first of the person tables that is locked.
 pub fn raise_head(conn: &mut Conn, place: Place) -> QueryResult<i64> {
+    diesel::sql_query(PLAN_FOR_ANY).execute(conn)?;
     diesel::insert_into(log_heads::table)
         .values((log_heads::place.eq(place.0), log_heads::batch.eq(1)))
         .on_conflict(log_heads::place)

@@ -42,6 +42,9 @@ const BETWEEN: &str = "\
             as properties \
     from (select * from events where place = $1 and batch > $2 and batch <= $3 offset 0) e \
     where event = any($4)";
+/// The time of a statement, and that it is planned as for any project, as where events are written.
+const LIMITS: &str = "\
+    select set_config('statement_timeout', $1, true), set_config('plan_cache_mode', 'force_generic_plan', true)";
 const NEXT_NAME: &str = "select min(event) as name from events where place = $1 and event > $2";
 
 #[derive(QueryableByName)]
@@ -202,7 +205,7 @@ impl Reader<'_> {
         // One that was set a moment ago will do.
         let set = self.limit.get();
         if left > set || left < set / 10 * 9 {
-            diesel::sql_query("select set_config('statement_timeout', $1, true)")
+            diesel::sql_query(LIMITS)
                 .bind::<Text, _>(left.as_millis().max(1).to_string())
                 .execute(*conn)?;
             self.limit.set(left);
