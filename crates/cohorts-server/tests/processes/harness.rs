@@ -182,10 +182,15 @@ pub fn ask(
     ))
 }
 
-/// What an operation of the project answers, which must be well.
+/// What an operation of the project answers, which must be well; 503 asks for another try.
 pub fn well(url: &str, of: &Access, method: Method, path: &str, body: Option<&Value>) -> Value {
     let path = format!("/api/projects/{}/{path}", of.project);
-    let (status, answer) = ask(url, of, method, &path, body).unwrap();
+    let mut last = (503, Value::Null);
+    until("the service is there", || {
+        last = ask(url, of, method.clone(), &path, body).unwrap();
+        last.0 != 503
+    });
+    let (status, answer) = last;
     assert!((200..300).contains(&status), "{path}: {status} {answer}");
     answer
 }
