@@ -32,12 +32,13 @@ fn cohorts_follow_the_data_by_themselves_and_only_what_they_read() {
         assert!(answer.status < 300, "{}", answer.text);
         answer.json()
     };
-    let send_event = |event: &str, id: &str, set: Value| {
-        let batch = json!([{"event": event, "distinct_id": id, "properties": {"$set": set}}]);
+    let capture = |event: &str, id: &str, properties: Value| {
+        let batch = json!([{"event": event, "distinct_id": id, "properties": properties}]);
         let body = json!({"api_key": project.token, "batch": batch});
         let request = request_to(&server, Method::POST, "/batch/").json(&body);
         assert_eq!(send(&Method::POST, request).status, 200);
     };
+    let send_event = |event: &str, id: &str, set: Value| capture(event, id, json!({"$set": set}));
     let make = |leaf: Value| {
         let body = json!({"name": "c", "filters": any_of(json!([leaf]))});
         ask(Method::POST, "cohorts/", Some(body))["id"]
@@ -105,16 +106,7 @@ fn cohorts_follow_the_data_by_themselves_and_only_what_they_read() {
     assert_eq!(runs(paid), paid_runs);
 
     // Whoever becomes a person has done what was done before.
-    let alone = json!([{"event": "paid", "distinct_id": "z", "properties": {"$process_person_profile": false}}]);
-    let body = json!({"api_key": project.token, "batch": alone});
-    assert_eq!(
-        send(
-            &Method::POST,
-            request_to(&server, Method::POST, "/batch/").json(&body)
-        )
-        .status,
-        200
-    );
+    capture("paid", "z", json!({"$process_person_profile": false}));
     let sent = Utc::now();
     let is_right = |id: i64| time(&show(id), "last_calculation").is_some_and(|last| last > sent);
     until("it is right again", &|| is_right(paid));
@@ -123,17 +115,7 @@ fn cohorts_follow_the_data_by_themselves_and_only_what_they_read() {
     until("there are three", &|| show(paid)["count"] == 3);
 
     // Who is merged is counted once.
-    let merge =
-        json!([{"event": "$merge_dangerously", "distinct_id": "b", "properties": {"alias": "a"}}]);
-    let body = json!({"api_key": project.token, "batch": merge});
-    assert_eq!(
-        send(
-            &Method::POST,
-            request_to(&server, Method::POST, "/batch/").json(&body)
-        )
-        .status,
-        200
-    );
+    capture("$merge_dangerously", "b", json!({"alias": "a"}));
     until("two are one", &|| {
         show(paid)["count"] == 2 && show(other)["count"] == 2
     });

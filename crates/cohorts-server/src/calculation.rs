@@ -38,9 +38,9 @@ const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How many cohorts are claimed together, and how long they may keep one another waiting.
 const MOST_AT_ONCE: usize = 32;
+const SLICE: Duration = Duration::from_secs(1);
 /// More threads than these do not calculate.
 const MOST_WORKERS: usize = 4;
-const SLICE: Duration = Duration::from_secs(1);
 /// How long one calculation may read data.
 const LIMIT: Duration = Duration::from_secs(300);
 /// How often cohorts are looked for that nobody woke the worker for, and how often, at the most, ones that are due, old
@@ -519,16 +519,7 @@ mod tests {
             Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
         };
         keep(&store, project, &["a", "b", "c"].map(read)).unwrap();
-        let definition = cohorts::Definition {
-            name: None,
-            description: String::new(),
-            groups: store::JsonText("[]".to_owned()),
-            filters: None,
-            query: None,
-            deleted: false,
-            is_static: false,
-            cohort_type: None,
-        };
+        let definition = cohorts::Definition::default();
         let made = cohorts::create(conn, project, &owner, &definition).unwrap();
         cohorts::request_calculation(conn, made.id()).unwrap();
         let claimed = calculations::claim(conn, None, LEASE, 1).unwrap().remove(0);

@@ -145,13 +145,8 @@ fn make_cohort(
 ) -> anyhow::Result<crate::store::CohortId> {
     let definition = Definition {
         name: Some(wanted.name.to_owned()),
-        description: String::new(),
-        groups: JsonText("[]".to_owned()),
         filters: Some(JsonText::of(&wanted.filters)),
-        query: None,
-        deleted: false,
-        is_static: false,
-        cohort_type: None,
+        ..Definition::default()
     };
     Ok(cohorts::create(conn, project.id(), owner, &definition)?.id())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
+use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -114,45 +115,24 @@ impl Metrics {
                 &["code"],
             )?,
         };
-        metrics
-            .registry
-            .register(Box::new(metrics.requests.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.calculations.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.calculation_seconds.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.events.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.refused.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.denied.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.connections.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.connections_in_use.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.view_bytes.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.kept_bytes_read.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.waiting.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.oldest_due.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.errors.clone()))?;
+        let all: [Box<dyn Collector>; 13] = [
+            Box::new(metrics.requests.clone()),
+            Box::new(metrics.calculations.clone()),
+            Box::new(metrics.calculation_seconds.clone()),
+            Box::new(metrics.events.clone()),
+            Box::new(metrics.refused.clone()),
+            Box::new(metrics.denied.clone()),
+            Box::new(metrics.connections.clone()),
+            Box::new(metrics.connections_in_use.clone()),
+            Box::new(metrics.view_bytes.clone()),
+            Box::new(metrics.kept_bytes_read.clone()),
+            Box::new(metrics.waiting.clone()),
+            Box::new(metrics.oldest_due.clone()),
+            Box::new(metrics.errors.clone()),
+        ];
+        for one in all {
+            metrics.registry.register(one)?;
+        }
         Ok(metrics)
     }
 

@@ -115,23 +115,13 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::JsonText;
     use crate::store::cohorts::Definition;
 
     fn cohort(id: i64, count: Option<i64>) -> Cohort {
         Cohort {
             id,
             project_id: 1,
-            definition: Definition {
-                name: None,
-                description: String::new(),
-                groups: JsonText("[]".to_owned()),
-                filters: None,
-                query: None,
-                deleted: false,
-                is_static: false,
-                cohort_type: None,
-            },
+            definition: Definition::default(),
             created_at: Utc::now(),
             version: None,
             pending_version: None,

@@ -79,19 +79,19 @@ fn a_start_after_the_server_was_killed_recovers() {
     let directory = TempDir::new().unwrap();
     let postgres = Postgres::start(&hasty(directory.path())).unwrap();
     run(&postgres, "create table kept as select 8 as number");
-    let server = PidFile::read(&postgres.home.cluster).unwrap().pid;
-    let kill = format!("kill -9 {server}");
-    assert!(
-        Command::new("sh")
-            .args(["-c", &kill])
-            .status()
-            .unwrap()
-            .success()
-    );
+    kill(&postgres);
     drop(postgres);
 
     let postgres = Postgres::start(&hasty(directory.path())).unwrap();
     assert_eq!(stored_number(&postgres), 8);
+}
+
+/// Kills the server as a machine that is short of memory does.
+fn kill(postgres: &Postgres) {
+    let server = PidFile::read(&postgres.home.cluster).unwrap().pid;
+    let kill = format!("kill -9 {server}");
+    let killed = Command::new("sh").args(["-c", &kill]).status();
+    assert!(killed.unwrap().success());
 }
 
 /// Waits until the server answers again.
@@ -110,15 +110,7 @@ fn a_server_that_is_killed_is_started_again_by_whoever_uses_it() {
     let postgres = Postgres::start(&hasty(directory.path())).unwrap();
     run(&postgres, "create table kept as select 8 as number");
     for _ in 0..3 {
-        let server = PidFile::read(&postgres.home.cluster).unwrap().pid;
-        let kill = format!("kill -9 {server}");
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+        kill(&postgres);
         assert_eq!(again(&postgres), 8);
     }
     let joined = Postgres::start(&hasty(directory.path())).unwrap();

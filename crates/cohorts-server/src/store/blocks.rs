@@ -138,9 +138,11 @@ impl<'a, 'v> Snapshot<'a, 'v> {
         }
     }
 
-    /// Makes room for what is read next.
+    /// Makes room for what is read next, where something was read before.
     fn make_room(&self) {
-        self.views.trim(Some(&self.view));
+        if self.reader.take_has_read() {
+            self.views.trim(Some(&self.view));
+        }
     }
 
     /// The last batch of the log that the snapshot holds.

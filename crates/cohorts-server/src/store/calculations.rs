@@ -418,16 +418,7 @@ mod tests {
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
-        let definition = Definition {
-            name: None,
-            description: String::new(),
-            groups: JsonText("[]".to_owned()),
-            filters: None,
-            query: None,
-            deleted: false,
-            is_static: false,
-            cohort_type: None,
-        };
+        let definition = Definition::default();
         let made = create(conn, project.id(), &owner, &definition).unwrap();
         (directory, postgres, store, made)
     }

@@ -33,6 +33,22 @@ pub struct Definition {
     pub cohort_type: Option<String>,
 }
 
+/// A live dynamic cohort without a name and without criteria.
+impl Default for Definition {
+    fn default() -> Self {
+        Self {
+            name: None,
+            description: String::new(),
+            groups: JsonText("[]".to_owned()),
+            filters: None,
+            query: None,
+            deleted: false,
+            is_static: false,
+            cohort_type: None,
+        }
+    }
+}
+
 impl Definition {
     /// The criteria as callers see them: the filters, else the tree that the legacy groups stand for,
     /// else a tree without criteria.

@@ -103,23 +103,24 @@ pub fn wrong_blocks(conn: &mut Conn, place: Place) -> Result<Vec<String>, Error>
         .read_only()
         .repeatable_read()
         .run(|conn| {
-            let logs: Vec<(String, String, i64, i64)> = sealed_logs::table
+            let logs: Vec<(String, String, i64, i64, i64)> = sealed_logs::table
                 .filter(sealed_logs::place.eq(place.0).and(sealed_logs::head.ge(0)))
                 .select((
                     sealed_logs::event,
                     sealed_logs::properties,
                     sealed_logs::head,
                     sealed_logs::from_day,
+                    sealed_logs::days,
                 ))
                 .load(conn)?;
             let mut wrong = Vec::new();
-            for (event, properties, head, from) in logs {
-                let kept = kept_events(conn, place, &LogKey::stored(&event, &properties))?;
-                let first = reader::instant(from.saturating_mul(super::views::DAY));
+            for (event, properties, head, from, days) in logs {
+                let key = LogKey::stored(&event, &properties);
+                let kept = kept_events(conn, place, &key, days)?;
                 let rows: i64 = events::table
                     .filter(events::place.eq(place.0).and(events::event.eq(&event)))
                     .filter(events::batch.le(head))
-                    .filter(events::timestamp.ge(first))
+                    .filter(events::timestamp.ge(reader::start_of(from)))
                     .count()
                     .get_result(conn)?;
                 if kept != Some(rows) {
@@ -131,12 +132,12 @@ pub fn wrong_blocks(conn: &mut Conn, place: Place) -> Result<Vec<String>, Error>
 }
 
 /// How many events the blocks of a log hold; nothing where one of them is damaged or missing.
-fn kept_events(conn: &mut Conn, place: Place, key: &LogKey) -> QueryResult<Option<i64>> {
-    let Some(days) = sealed::days(conn, place, key, i64::MIN)? else {
+fn kept_events(conn: &mut Conn, place: Place, key: &LogKey, kept: i64) -> QueryResult<Option<i64>> {
+    let Some(days) = sealed::days(conn, place, key, kept, i64::MIN)? else {
         return Ok(None);
     };
     let mut count = 0;
-    for days in days.chunks(16) {
+    for days in days.chunks(reader::DAYS) {
         match sealed::blocks(conn, place, key, days)? {
             Some(found) => {
                 count += found

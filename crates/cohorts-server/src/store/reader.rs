@@ -129,7 +129,7 @@ impl Among {
 }
 
 /// How many days of kept blocks are read at a time.
-const DAYS: usize = 16;
+pub const DAYS: usize = 16;
 /// How many rows are read before it is asked again whether they fit.
 const ROWS: usize = 1_024;
 
@@ -142,6 +142,8 @@ pub struct Reader<'a> {
     room: Cell<u64>,
     /// The time that a statement has by what the database was told.
     limit: Cell<Duration>,
+    /// Whether anything was read since that was asked last.
+    has_read: Cell<bool>,
 }
 
 impl Reader<'_> {
@@ -160,6 +162,7 @@ impl Reader<'_> {
                 deadline: Cell::new(deadline),
                 room: Cell::new(u64::MAX),
                 limit: Cell::new(Duration::ZERO),
+                has_read: Cell::new(false),
             })
         })
     }
@@ -172,6 +175,11 @@ impl Reader<'_> {
     /// Gives what comes next time of its own.
     pub fn set_deadline(&self, deadline: Instant) {
         self.deadline.set(deadline);
+    }
+
+    /// Whether anything was read since this was asked last.
+    pub fn take_has_read(&self) -> bool {
+        self.has_read.take()
     }
 
     /// From now on what is read may take so much memory, or it ends in `Error::NoRoom`.
@@ -201,6 +209,7 @@ impl Reader<'_> {
         left: Duration,
         read: impl FnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.has_read.set(true);
         let mut conn = self.conn.borrow_mut();
         // One that was set a moment ago will do.
         let set = self.limit.get();
@@ -427,11 +436,11 @@ impl Reader<'_> {
         let place = self.project.place();
         self.ask(|conn| {
             let sealed = sealed::log(conn, place, key)?;
-            let Some(sealed) = sealed.filter(|sealed| sealed.from <= from) else {
+            let Some((sealed, kept)) = sealed.filter(|(sealed, _)| sealed.from <= from) else {
                 return Ok(None);
             };
             let (mut days, mut bytes) = (BTreeMap::new(), 0);
-            let Some(wanted) = sealed::days(conn, place, key, from)? else {
+            let Some(wanted) = sealed::days(conn, place, key, kept, from)? else {
                 return Ok(Some((sealed, None)));
             };
             // Few at a time, as what is packed takes memory too.
@@ -451,7 +460,11 @@ impl Reader<'_> {
 
     /// What is kept of a property of people beside their rows, and as of which batch.
     pub fn sealed_property(&self, key: &str) -> Result<Option<SealedProperty>, Error> {
-        self.ask(|conn| Ok(sealed::property(conn, self.project.place(), key)?))
+        let found = self.ask(|conn| Ok(sealed::property(conn, self.project.place(), key)?))?;
+        if let Some((_, Some(block))) = &found {
+            self.fits(block.bytes())?;
+        }
+        Ok(found)
     }
 
     /// The events of a name by UTC day, from a day on and before another one, under the numbers that people have now.
@@ -465,14 +478,13 @@ impl Reader<'_> {
         owner: impl Fn(u32) -> Option<u32>,
     ) -> Result<BTreeMap<i64, EventBlock>, Error> {
         let (first, last) = among.bounds();
-        let start = |day: i64| instant(day.saturating_mul(super::views::DAY));
         let mut days: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
         self.ask(|conn| {
             let rows = diesel::sql_query(EVENTS)
                 .bind::<BigInt, _>(self.place())
                 .bind::<Text, _>(name)
-                .bind::<Timestamptz, _>(start(from))
-                .bind::<Nullable<Timestamptz>, _>(until.map(start))
+                .bind::<Timestamptz, _>(start_of(from))
+                .bind::<Nullable<Timestamptz>, _>(until.map(start_of))
                 .bind::<Array<Text>, _>(properties)
                 .bind::<BigInt, _>(head)
                 .bind::<BigInt, _>(first)
@@ -503,8 +515,13 @@ fn person(number: i64) -> Result<u32, Error> {
     Ok(number)
 }
 
+/// When a UTC day begins.
+pub fn start_of(day: i64) -> DateTime<Utc> {
+    instant(day.saturating_mul(super::views::DAY))
+}
+
 /// An instant of the engine's; beyond what a database can compare, its nearest end.
-pub fn instant(micros: i64) -> DateTime<Utc> {
+fn instant(micros: i64) -> DateTime<Utc> {
     const YEAR_ONE: i64 = -62_135_596_800_000_000;
     DateTime::from_timestamp_micros(micros.max(YEAR_ONE)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

@@ -57,37 +57,31 @@ impl LogKey {
             [] => String::new(),
             properties => serde_json::json!(properties).to_string(),
         };
-        (properties.len() <= LONGEST_KEY).then(|| LogKey {
-            event: event.to_owned(),
-            properties,
-        })
+        (properties.len() <= LONGEST_KEY).then(|| LogKey::stored(event, &properties))
     }
 }
 
-/// What is known to be sealed of a log.
-pub fn log(conn: &mut Conn, place: Place, key: &LogKey) -> QueryResult<Option<Sealed>> {
-    let found: Option<(i64, i64)> = sealed_logs::table
+/// What is known to be sealed of a log, and of how many days there are blocks.
+pub fn log(conn: &mut Conn, place: Place, key: &LogKey) -> QueryResult<Option<(Sealed, i64)>> {
+    let found: Option<(i64, i64, i64)> = sealed_logs::table
         .find((place.0, &key.event, &key.properties))
-        .select((sealed_logs::head, sealed_logs::from_day))
+        .select((sealed_logs::head, sealed_logs::from_day, sealed_logs::days))
         .first(conn)
         .optional()?;
-    let found = found.filter(|(head, _)| *head != NOTHING);
-    Ok(found.map(|(head, from)| Sealed { head, from }))
+    let found = found.filter(|(head, ..)| *head != NOTHING);
+    Ok(found.map(|(head, from, days)| (Sealed { head, from }, days)))
 }
 
-/// The days from one on that a log has blocks of, or nothing where a block is missing.
+/// The days from one on that a log has blocks of, or nothing where these are not as many as there should be.
 pub fn days(
     conn: &mut Conn,
     place: Place,
     key: &LogKey,
+    kept: i64,
     from: i64,
 ) -> QueryResult<Option<Vec<i64>>> {
     let own = of_log(place.0, &key.event, &key.properties);
     let mut days: Vec<i64> = own.select(blocks::day).order(blocks::day).load(conn)?;
-    let kept: i64 = sealed_logs::table
-        .find((place.0, &key.event, &key.properties))
-        .select(sealed_logs::days)
-        .first(conn)?;
     if days.len() as i64 != kept {
         log::warn!(
             "of event {:?} in place {} {} blocks are there, and {kept} should be; they are made anew",
