@@ -75,12 +75,13 @@ impl Source for Project {
         Ok(Arc::new(block.finish()))
     }
 
-    /// Cut into blocks of a day, as a log may be.
+    /// Cut into days, and these into two blocks each, as a log may be.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
         const DAY: i64 = 86_400_000_000;
-        let mut days: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
-        for event in self.events.iter().filter(|event| event.name == query.event) {
-            let day = days.entry(event.time.div_euclid(DAY));
+        let mut days: BTreeMap<(i64, usize), EventBlockBuilder> = BTreeMap::new();
+        let own = self.events.iter().filter(|event| event.name == query.event);
+        for (nth, event) in own.enumerate() {
+            let day = days.entry((event.time.div_euclid(DAY), nth % 2));
             let block = day.or_insert_with(|| EventBlockBuilder::new(&query.properties));
             block.push(event.person, event.time, &event.properties);
         }

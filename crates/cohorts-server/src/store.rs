@@ -29,6 +29,7 @@ pub mod health;
 pub mod ids;
 pub mod json;
 pub mod keys;
+mod logs;
 pub mod members;
 pub mod order;
 pub mod persons;

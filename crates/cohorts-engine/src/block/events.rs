@@ -1,6 +1,7 @@
 //! Events of one name as columns.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use crate::source::{Meter, Source};
 
 /// Events of one name, sorted by person and time, and who did them.
 ///
-/// A log is cut into blocks by time: no event of a block is earlier than one of the block before it.
+/// A log is cut into blocks in any way, each event in one of them; cut by time, more of them are whole in a range.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventBlock {
     persons: Vec<u32>,
@@ -151,24 +152,26 @@ impl EventBlock {
         }
     }
 
-    /// The block with the events of another one of the same name and the same columns.
-    pub fn with(&self, more: &EventBlock) -> EventBlock {
-        let rows = |block: &EventBlock| {
-            (0..block.rows())
-                .map(|row| block.row(row))
-                .collect::<Vec<_>>()
+    /// The events of several blocks of the same name, with the columns of the first of them.
+    pub fn merged(blocks: &[Arc<EventBlock>]) -> EventBlock {
+        let Some((first, more)) = blocks.split_first() else {
+            return EventBlock::default();
         };
-        let mut all = rows(self);
-        all.extend(rows(more));
-        let columns = self.properties.iter().map(|(key, column)| {
+        let rows = |block: &'_ Arc<EventBlock>| {
+            let block = Arc::clone(block);
+            (0..block.rows()).map(move |row| block.row(row))
+        };
+        let columns = first.properties.iter().map(|(key, column)| {
             let mut column = column.clone();
-            match more.properties.get(key) {
-                Some(more) => column.extend(more),
-                None => column.extend_missing(more.rows()),
+            for block in more {
+                match block.properties.get(key) {
+                    Some(more) => column.extend(more),
+                    None => column.extend_missing(block.rows()),
+                }
             }
             (key.clone(), column)
         });
-        EventBlock::sorted(all, columns.collect())
+        EventBlock::sorted(blocks.iter().flat_map(rows).collect(), columns.collect())
     }
 
     /// The block with the events of some people under other numbers, or without them.

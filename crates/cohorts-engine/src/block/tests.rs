@@ -279,7 +279,7 @@ fn a_block_that_grew_is_the_one_made_of_all() {
         (7, 1, json!({"a": 1})),
         (3, 10, json!({})),
     ];
-    let grown = events(&some).with(&events(&more));
+    let grown = EventBlock::merged(&[events(&some).into(), events(&more).into()]);
     let all: Vec<_> = some.into_iter().chain(more).collect();
     assert_eq!(shown(&grown), shown(&events(&all)));
 }

@@ -207,8 +207,8 @@ impl Source for Snapshot<'_, '_> {
         let mut blocks = self
             .view
             .events(&self.reader, &query.event, range, &query.properties)?;
-        if let Some(first) = blocks.first_mut().filter(|block| block.span().0 < oldest) {
-            *first = Arc::new(first.since(oldest));
+        for block in blocks.iter_mut().filter(|block| block.span().0 < oldest) {
+            *block = Arc::new(block.since(oldest));
         }
         Ok(blocks)
     }

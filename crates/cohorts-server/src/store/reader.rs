@@ -495,7 +495,7 @@ impl Reader<'_> {
                 let row = row?;
                 let time = row.timestamp.timestamp_micros();
                 if let Some(person) = owner(person(row.number)?) {
-                    let day = days.entry(super::views::day_of(time));
+                    let day = days.entry(super::logs::day_of(time));
                     let block = day.or_insert_with(|| EventBlockBuilder::new(properties));
                     block.push_raw(person, time, row.properties.iter().map(Option::as_deref));
                 }
@@ -517,7 +517,7 @@ fn person(number: i64) -> Result<u32, Error> {
 
 /// When a UTC day begins.
 pub fn start_of(day: i64) -> DateTime<Utc> {
-    instant(day.saturating_mul(super::views::DAY))
+    instant(day.saturating_mul(super::logs::DAY))
 }
 
 /// An instant of the engine's; beyond what a database can compare, its nearest end.

@@ -7,8 +7,9 @@ use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
+use super::logs::{Log, Logs};
 use super::reader::{Among, Changed, Reader};
-use super::views::{Log, Logs, MOST_ROWS, Shelf, View};
+use super::views::{MOST_ROWS, Shelf, View};
 use crate::error::Error;
 
 /// Changes of a property that may lie upon one another.

@@ -5,7 +5,7 @@
 //! anew. So an answer knows of everything that was committed before it was asked for, and of nothing else. What a view
 //! has not read yet it reads when asked; under a bounded memory it forgets first what was asked for longest ago.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,26 +13,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, TimesBlock};
+use cohorts_engine::{EventBlock, PropertyBlock, TimesBlock};
 use parking_lot::{Mutex, MutexGuard};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
+use super::logs::{Day, Kept, Log, Logs, SEAL_EVERY, day_of};
 use super::reader::{Among, Happened, Reader, Retention};
 use super::sealed::{self, LogKey, Outcome, Seal, Sealed};
 use super::{Conn, ProjectId, forgotten, persons, projects, refresh};
 use crate::error::Error;
 
-/// Microseconds of a day.
-pub const DAY: i64 = 86_400_000_000;
-
 /// Beyond so many events, or people, it is better to read anew what is asked for.
 pub const MOST_ROWS: usize = 200_000;
 /// Fewer events of a name, or people, are read from their rows as fast as anything.
 const WORTH_SEALING: u64 = 10_000;
-/// What was written is written again so much later at the soonest.
-const SEAL_EVERY: Duration = Duration::from_secs(60);
 /// A property is kept as it is while fewer than one of so many people have changed.
 const FEW_CHANGED: u64 = 100;
 
@@ -53,107 +49,6 @@ pub struct View {
     /// When it was last looked at whether a property is kept, or nothing where what is kept of it is damaged;
     /// the same for a view and those that follow it.
     pub(super) sealed: Arc<Mutex<HashMap<String, Option<Instant>>>>,
-}
-
-/// Logs by the name of their events and the columns that they have.
-pub(super) type Logs = Shelf<(String, Vec<String>), Log>;
-
-/// The events of one name, in a block for each UTC day.
-#[derive(Default)]
-pub(super) struct Log {
-    /// The first day that was read; there may be earlier ones.
-    pub from: i64,
-    pub days: BTreeMap<i64, Arc<EventBlock>>,
-    /// Since which batch all events were looked at, and whether one of them was on an earlier day.
-    pub watched: (i64, bool),
-    /// What of it is kept beside the rows; the same for a log and those that follow it.
-    pub kept: Arc<Mutex<Kept>>,
-}
-
-/// What of a log is kept beside the rows.
-#[derive(Default)]
-pub struct Kept {
-    sealed: Option<Sealed>,
-    /// When it was last written.
-    written: Option<Instant>,
-    /// Whether what is kept cannot be read.
-    is_damaged: bool,
-    days: BTreeMap<i64, Arc<EventBlock>>,
-}
-
-impl Kept {
-    /// Whether it need not be written now.
-    fn is_current(&self, head: i64, from: i64) -> bool {
-        let holds = |sealed: Sealed| sealed.head >= head && sealed.from <= from;
-        let reaches = |sealed: Sealed| sealed.from <= from;
-        let fresh = |written: Instant| written.elapsed() < SEAL_EVERY;
-        self.sealed.is_some_and(holds)
-            || (self.sealed.is_some_and(reaches) && self.written.is_some_and(fresh))
-    }
-
-    /// The days that are not kept as they are.
-    fn changed<'a>(&self, log: &'a Log) -> BTreeMap<i64, &'a Arc<EventBlock>> {
-        let same = |day: &i64, block: &Arc<EventBlock>| {
-            self.days
-                .get(day)
-                .is_some_and(|kept| Arc::ptr_eq(kept, block))
-        };
-        let changed = log.days.iter().filter(|(day, block)| !same(day, block));
-        changed.map(|(day, block)| (*day, block)).collect()
-    }
-}
-
-impl Log {
-    pub fn bytes(&self) -> usize {
-        self.days.values().map(|block| block.bytes()).sum()
-    }
-
-    /// Events of people who are others by now, under their numbers.
-    pub fn follow(&mut self, later: &Forgotten, forgotten: &Forgotten) {
-        for block in self.days.values_mut() {
-            if !block.people().is_disjoint(&later.gone) {
-                *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
-            }
-        }
-    }
-
-    /// Adds later events, whose properties stand under these headings, to the columns that the log has.
-    pub fn add(
-        &mut self,
-        events: &[&Happened],
-        headings: &[String],
-        columns: &[String],
-        forgotten: &Forgotten,
-    ) {
-        let place = |column| headings.iter().position(|heading| heading == column);
-        let own: Vec<Option<usize>> = columns.iter().map(place).collect();
-        let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
-        for event in events {
-            let day = day_of(event.time);
-            self.watched.1 |= day < self.from;
-            let Some(person) = forgotten.owner(event.number).filter(|_| day >= self.from) else {
-                continue;
-            };
-            let block = new
-                .entry(day)
-                .or_insert_with(|| EventBlockBuilder::new(columns));
-            let properties = own.iter().map(|nth| event.properties[(*nth)?].as_deref());
-            block.push_raw(person, event.time, properties);
-        }
-        for (day, new) in new {
-            let new = new.finish();
-            let block = match self.days.get(&day) {
-                Some(block) => block.with(&new),
-                None => new,
-            };
-            self.days.insert(day, Arc::new(block));
-        }
-    }
-}
-
-/// The UTC day of an instant in microseconds.
-pub fn day_of(time: i64) -> i64 {
-    time.div_euclid(DAY)
 }
 
 impl View {
@@ -269,7 +164,10 @@ impl View {
             return Ok(Vec::new());
         }
         let days = log.days.range(first..=last);
-        Ok(days.map(|(_, block)| Arc::clone(block)).collect())
+        Ok(days
+            .flat_map(|(_, day)| day.blocks())
+            .map(Arc::clone)
+            .collect())
     }
 
     /// A log, or the earlier days that a former one lacks.
@@ -299,7 +197,7 @@ impl View {
         let owner = |number| self.owner(number);
         let span = (first, until);
         for (day, block) in reader.days(name, span, properties, self.head, &self.among, owner)? {
-            log.days.insert(day, Arc::new(block));
+            log.days.insert(day, Day::from(block));
         }
         Ok(log)
     }
@@ -364,7 +262,7 @@ impl View {
         let Some(tail) = tail else {
             return Ok(NONE);
         };
-        let days = days.into_iter().map(|(day, block)| (day, Arc::new(block)));
+        let days = days.into_iter().map(|(day, block)| (day, Day::from(block)));
         let mut log = Log {
             from: first,
             days: days.collect(),
@@ -401,7 +299,7 @@ impl View {
             return Ok(());
         }
         for ((name, columns), log, _) in self.logs.all() {
-            let rows: usize = log.days.values().map(|block| block.rows()).sum();
+            let rows: usize = log.blocks().map(|block| block.rows()).sum();
             if let Some(key) = LogKey::new(&name, &columns).filter(|_| rows as u64 >= WORTH_SEALING)
             {
                 self.seal_log(conn, project, &key, &log)?;
@@ -455,10 +353,8 @@ impl View {
         if kept.is_current(self.head, log.from) {
             return Ok(());
         }
-        let days: Vec<(i64, &Arc<EventBlock>)> = kept.changed(log).into_iter().collect();
-        let days = days
-            .into_par_iter()
-            .map(|(day, block)| Ok((day, sealed::pack(block)?)));
+        let days = kept.changed(log).into_par_iter();
+        let days = days.map(|(number, day)| Ok((number, sealed::pack(&day.whole())?)));
         let (since, missed) = log.watched;
         let seal = Seal {
             key,

@@ -1,0 +1,209 @@
+//! The events of a name in memory: blocks by UTC day, to which later events are added.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cohorts_engine::{EventBlock, EventBlockBuilder};
+
+use super::forgotten::Forgotten;
+use super::reader::Happened;
+use super::sealed::Sealed;
+use super::views::Shelf;
+
+/// Microseconds of a day.
+pub const DAY: i64 = 86_400_000_000;
+
+/// What was written is written again so much later at the soonest.
+pub const SEAL_EVERY: Duration = Duration::from_secs(60);
+
+/// A block of so many events is not copied any more because of new ones.
+const LARGE: usize = 1 << 17;
+
+/// Logs by the name of their events and the columns that they have.
+pub(super) type Logs = Shelf<(String, Vec<String>), Log>;
+
+/// The events of one name.
+#[derive(Default)]
+pub(super) struct Log {
+    /// The first day that was read; there may be earlier ones.
+    pub from: i64,
+    pub days: BTreeMap<i64, Day>,
+    /// Since which batch all events were looked at, and whether one of them was on an earlier day.
+    pub watched: (i64, bool),
+    /// What of it is kept beside the rows; the same for a log and those that follow it.
+    pub kept: Arc<parking_lot::Mutex<Kept>>,
+}
+
+/// The events of a UTC day, each in one of the blocks.
+///
+/// A block that is not large is at least twice as large as the one after it: so there are few, and what is added to a
+/// day costs as much as it is itself, however much is there, and not a copy of the day.
+#[derive(Clone, Default)]
+pub(super) struct Day(Vec<Arc<EventBlock>>);
+
+impl From<EventBlock> for Day {
+    fn from(block: EventBlock) -> Day {
+        Day(vec![Arc::new(block)])
+    }
+}
+
+impl Day {
+    pub fn blocks(&self) -> &[Arc<EventBlock>] {
+        &self.0
+    }
+
+    /// The blocks as one.
+    pub fn whole(&self) -> Arc<EventBlock> {
+        match self.0.as_slice() {
+            [one] => Arc::clone(one),
+            blocks => Arc::new(EventBlock::merged(blocks)),
+        }
+    }
+
+    fn add(&mut self, block: EventBlock) {
+        let mut last = Arc::new(block);
+        let alike = |before: &Arc<EventBlock>, last: &EventBlock| {
+            let (before, rows) = (before.rows(), last.rows());
+            before < 2 * rows && before + rows <= LARGE
+        };
+        while let Some(before) = self.0.pop_if(|before| alike(before, &last)) {
+            last = Arc::new(EventBlock::merged(&[before, last]));
+        }
+        self.0.push(last);
+    }
+
+    fn is(&self, other: &Day) -> bool {
+        let pairs = || self.0.iter().zip(&other.0);
+        self.0.len() == other.0.len() && pairs().all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+}
+
+/// What of a log is kept beside the rows.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub sealed: Option<Sealed>,
+    /// When it was last written.
+    pub written: Option<Instant>,
+    /// Whether what is kept cannot be read.
+    pub is_damaged: bool,
+    pub days: BTreeMap<i64, Day>,
+}
+
+impl Kept {
+    /// Whether it need not be written now.
+    pub fn is_current(&self, head: i64, from: i64) -> bool {
+        let holds = |sealed: Sealed| sealed.head >= head && sealed.from <= from;
+        let reaches = |sealed: Sealed| sealed.from <= from;
+        let fresh = |written: Instant| written.elapsed() < SEAL_EVERY;
+        self.sealed.is_some_and(holds)
+            || (self.sealed.is_some_and(reaches) && self.written.is_some_and(fresh))
+    }
+
+    /// The days that are not kept as they are.
+    pub fn changed<'a>(&self, log: &'a Log) -> Vec<(i64, &'a Day)> {
+        let same = |number: &i64, day: &Day| self.days.get(number).is_some_and(|kept| kept.is(day));
+        let changed = log.days.iter().filter(|(number, day)| !same(number, day));
+        changed.map(|(number, day)| (*number, day)).collect()
+    }
+}
+
+impl Log {
+    pub fn blocks(&self) -> impl Iterator<Item = &Arc<EventBlock>> {
+        self.days.values().flat_map(Day::blocks)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.blocks().map(|block| block.bytes()).sum()
+    }
+
+    /// Events of people who are others by now, under their numbers.
+    pub fn follow(&mut self, later: &Forgotten, forgotten: &Forgotten) {
+        if later.gone.is_empty() {
+            return;
+        }
+        for block in self.days.values_mut().flat_map(|day| &mut day.0) {
+            if !block.people().is_disjoint(&later.gone) {
+                *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+            }
+        }
+    }
+
+    /// Adds later events, whose properties stand under these headings, to the columns that the log has.
+    pub fn add(
+        &mut self,
+        events: &[&Happened],
+        headings: &[String],
+        columns: &[String],
+        forgotten: &Forgotten,
+    ) {
+        let place = |column| headings.iter().position(|heading| heading == column);
+        let own: Vec<Option<usize>> = columns.iter().map(place).collect();
+        let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        for event in events {
+            let day = day_of(event.time);
+            self.watched.1 |= day < self.from;
+            let Some(person) = forgotten.owner(event.number).filter(|_| day >= self.from) else {
+                continue;
+            };
+            let block = new
+                .entry(day)
+                .or_insert_with(|| EventBlockBuilder::new(columns));
+            let properties = own.iter().map(|nth| event.properties[(*nth)?].as_deref());
+            block.push_raw(person, event.time, properties);
+        }
+        for (day, new) in new {
+            self.days.entry(day).or_default().add(new.finish());
+        }
+    }
+}
+
+/// The UTC day of an instant in microseconds.
+pub fn day_of(time: i64) -> i64 {
+    time.div_euclid(DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(events: usize, time: i64) -> EventBlock {
+        let mut block = EventBlockBuilder::new(&[]);
+        (0..events).for_each(|nth| block.push_raw(nth as u32, time, []));
+        block.finish()
+    }
+
+    fn rows(day: &Day) -> Vec<usize> {
+        day.blocks().iter().map(|block| block.rows()).collect()
+    }
+
+    #[test]
+    fn what_is_added_to_a_day_is_merged_with_what_is_no_larger() {
+        let mut day = Day::default();
+        for nth in 0..1_000 {
+            day.add(block(3, nth));
+        }
+        let rows = rows(&day);
+        assert_eq!(rows.iter().sum::<usize>(), 3_000);
+        assert!(
+            rows.windows(2).all(|pair| pair[0] >= 2 * pair[1]),
+            "{rows:?}"
+        );
+        assert_eq!(day.whole().rows(), 3_000);
+        assert_eq!(day.whole().span(), (0, 999));
+    }
+
+    #[test]
+    fn large_blocks_stay_as_they_are() {
+        let mut day = Day::from(block(LARGE - 10, 1));
+        let first = Arc::clone(&day.blocks()[0]);
+        day.add(block(LARGE / 2 + 1, 2));
+        day.add(block(LARGE / 2, 3));
+        assert_eq!(rows(&day), [LARGE - 10, LARGE / 2 + 1, LARGE / 2]);
+        assert!(Arc::ptr_eq(&first, &day.blocks()[0]));
+        let former = day.clone();
+        assert!(day.is(&former));
+        day.add(block(1, 4));
+        assert!(!day.is(&former));
+    }
+}
