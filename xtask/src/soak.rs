@@ -41,6 +41,9 @@ const WRITERS: usize = 2;
 const READERS: usize = 2;
 const PEOPLE: usize = 5_000;
 const BATCH: usize = 100;
+/// One of so many who were merged is deleted.
+const DELETED: u64 = 50;
+const CHANGE_EVERY: Duration = Duration::from_millis(500);
 /// A cohort must be right so long after the last event.
 const SETTLED: Duration = Duration::from_secs(120);
 /// The memory that the views may take, in MiB.
@@ -60,6 +63,8 @@ struct Scene {
     again: AtomicU64,
     read: AtomicU64,
     unread: AtomicU64,
+    merged: AtomicU64,
+    deleted: AtomicU64,
     counts: Mutex<Counts>,
 }
 
@@ -77,6 +82,8 @@ impl Soak {
             again: AtomicU64::new(0),
             read: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            merged: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
             counts: Mutex::default(),
         };
         let start = || Service::start_with(root, &directory, &["--memory", MEMORY]);
@@ -91,6 +98,7 @@ impl Soak {
             for _ in 0..READERS {
                 scope.spawn(|| scene.read(&cohorts));
             }
+            scope.spawn(|| scene.change());
             let story = self.kill_and_start(&scene, first, &start, &directory);
             scene.stop.store(true, Ordering::Relaxed);
             story
@@ -114,7 +122,7 @@ impl Soak {
             let pause = Duration::from_millis(rng.random_range(500..=self.kill_every * 2_000));
             let until = end.min(Instant::now() + pause);
             while Instant::now() < until {
-                story.memory.push(resident(service.pid())?);
+                story.memory.push(memory(&service)?);
                 thread::sleep(Duration::from_secs(1).min(until - Instant::now()));
             }
             if Instant::now() >= end {
@@ -154,16 +162,18 @@ struct Story {
     postgres_kills: u32,
     /// From a kill to being ready again.
     back: Vec<Duration>,
-    /// Resident memory of the service, in KiB, every second.
-    memory: Vec<u64>,
+    /// Resident memory of the service and what of it the views take, in MiB, every second.
+    memory: Vec<(u64, u64)>,
 }
 
 impl Story {
     fn tell(&self, scene: &Scene) -> Result<()> {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
         say(format!(
-            "{} events acknowledged, {} batches sent again; {} answers read, {} questions unanswered while it was away",
+            "{} events acknowledged, {} people merged, {} deleted, {} requests sent again; {} answers read, {} questions unanswered while it was away",
             load(&scene.acknowledged),
+            load(&scene.merged),
+            load(&scene.deleted),
             load(&scene.again),
             load(&scene.read),
             load(&scene.unread)
@@ -175,27 +185,30 @@ impl Story {
             self.postgres_kills,
             slowest.as_secs_f64()
         ))?;
-        let thirds: Vec<u64> = self
-            .memory
-            .chunks(self.memory.len().div_ceil(3).max(1))
-            .map(median)
-            .collect();
-        let (most, thirds_mib) = (
-            self.memory.iter().max().unwrap_or(&0) / 1_024,
-            thirds.iter().map(|one| one / 1_024),
-        );
-        say(format!(
-            "memory: {:?} MiB by thirds of the time, {most} at most",
-            thirds_mib.collect::<Vec<_>>()
-        ))?;
+        let parts = self.memory.chunks(self.memory.len().div_ceil(PARTS).max(1));
+        for (nth, part) in parts.enumerate() {
+            let all = sorted(part.iter().map(|(all, _)| *all));
+            let views = sorted(part.iter().map(|(_, views)| *views));
+            say(format!(
+                "memory in part {} of {PARTS}: {} MiB, {} of it views; {} and {} at most",
+                nth + 1,
+                all[all.len() / 2],
+                views[views.len() / 2],
+                all[all.len() - 1],
+                views[views.len() - 1],
+            ))?;
+        }
         Ok(())
     }
 }
 
-fn median(values: &[u64]) -> u64 {
-    let mut values = values.to_vec();
+/// Of so many parts of the time the memory is shown.
+const PARTS: usize = 6;
+
+fn sorted(values: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut values: Vec<u64> = values.collect();
     values.sort_unstable();
-    values[values.len() / 2]
+    values
 }
 
 impl Scene {
@@ -223,14 +236,8 @@ impl Scene {
                 })
                 .collect();
             let body = self.body(&batch, rng);
-            // A batch that was begun is sent to its end, or nobody knows what became of it.
-            while !self.sent(&client, &body) {
-                // Where the service does not start again, nothing is acknowledged any more.
-                if !self.going_on() && self.url().is_none() {
-                    return;
-                }
-                self.again.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(50));
+            if !self.until_done(|url| sent(&client, url, &body)) {
+                return;
             }
             self.acknowledged.fetch_add(BATCH as u64, Ordering::Relaxed);
             let mut counts = self.counts.lock().expect("the counts");
@@ -242,6 +249,65 @@ impl Scene {
         }
     }
 
+    /// What was begun is brought to its end, or nobody knows what became of it; no if the service does not come back.
+    fn until_done(&self, attempt: impl Fn(&str) -> bool) -> bool {
+        loop {
+            match self.url() {
+                Some(url) if attempt(&url) => return true,
+                None if !self.going_on() => return false,
+                _ => self.again.fetch_add(1, Ordering::Relaxed),
+            };
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Has people made who become one, and deletes one now and then.
+    fn change(&self) {
+        let rng = &mut StdRng::seed_from_u64(3);
+        let client = Client::new();
+        for nth in 1_u64.. {
+            let (one, other) = (format!("m{nth}"), format!("n{nth}"));
+            let batch = [(one.clone(), 0), (other.clone(), 0), (other.clone(), 1)];
+            let mut merge = self.body(&[(one.clone(), 0)], rng);
+            merge["batch"][0]["event"] = json!("$merge_dangerously");
+            merge["batch"][0]["properties"] = json!({"alias": other});
+            let steps = [self.body(&batch, rng), merge];
+            let sent = |step| self.until_done(|url| sent(&client, url, step));
+            if !self.going_on() || !steps.iter().all(sent) {
+                return;
+            }
+            self.acknowledged.fetch_add(4, Ordering::Relaxed);
+            self.merged.fetch_add(1, Ordering::Relaxed);
+            if nth % DELETED != 0 {
+                let mut counts = self.counts.lock().expect("the counts");
+                counts.insert(one, [2, 1]);
+            } else if self.until_done(|url| self.is_deleted(&client, url, &one)) {
+                self.deleted.fetch_add(1, Ordering::Relaxed);
+            } else {
+                return;
+            }
+            thread::sleep(CHANGE_EVERY);
+        }
+    }
+
+    /// Deletes whoever has a distinct id; whether nobody has it any more.
+    fn is_deleted(&self, client: &Client, url: &str, distinct_id: &str) -> bool {
+        let persons = format!("{url}/api/projects/{}/persons/", self.access.project);
+        let gone = || -> Result<bool> {
+            let found = client.get(format!("{persons}?distinct_id={distinct_id}"));
+            let found = found.bearer_auth(&self.access.key).send()?;
+            let found: Value = found.error_for_status()?.json()?;
+            let results = found["results"].as_array().context("there are results")?;
+            let Some(id) = results.first().and_then(|person| person["id"].as_str()) else {
+                return Ok(true);
+            };
+            let person = client.delete(format!("{persons}{id}/"));
+            let answer = person.bearer_auth(&self.access.key).send()?;
+            Ok(answer.status().is_success())
+        };
+        gone().unwrap_or(false)
+    }
+
     fn body(&self, batch: &[(String, usize)], rng: &mut StdRng) -> Value {
         let events = batch.iter().map(|(person, event)| {
             let bytes: [u8; 16] = rng.random();
@@ -250,14 +316,6 @@ impl Scene {
                 "properties": {"$set": {"group": person.len()}}})
         });
         json!({"api_key": self.access.token, "batch": events.collect::<Vec<_>>()})
-    }
-
-    fn sent(&self, client: &Client, body: &Value) -> bool {
-        let Some(url) = self.url() else {
-            return false;
-        };
-        let answer = client.post(format!("{url}/batch/")).json(body).send();
-        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Reads whatever there is; an answer other than one of a service that is away ends everything.
@@ -289,6 +347,11 @@ impl Scene {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn sent(client: &Client, url: &str, body: &Value) -> bool {
+    let answer = client.post(format!("{url}/batch/")).json(body).send();
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// A cohort, and whom it must have.
@@ -346,8 +409,12 @@ fn check(service: &Service, scene: &Scene, cohorts: &[Wanted]) -> Result<()> {
         let lines = service.text(of, &format!("cohorts/{}/persons/?format=ndjson", cohort.id))?;
         let people = lines.lines().filter(|line| !line.is_empty()).map(|line| {
             let person: Value = serde_json::from_str(line)?;
-            let id = person["distinct_ids"][0].as_str().map(str::to_owned);
-            id.context("a person has an id")
+            let ids = person["distinct_ids"].as_array().context("a list")?;
+            let mut ids = ids.iter().filter_map(Value::as_str);
+            // Whoever was merged has two.
+            let known = ids.clone().find(|id| counts.contains_key(*id));
+            let id = known.or_else(|| ids.next());
+            id.map(str::to_owned).context("a person has an id")
         });
         let people: Vec<String> = people.collect::<Result<_>>()?;
         let found: BTreeSet<&String> = people.iter().collect();
@@ -388,15 +455,14 @@ fn ready(service: &Service, within: Duration) -> bool {
     false
 }
 
-/// Resident memory of a process, in KiB.
-fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+/// Resident memory of a service, and what of it the views take, in MiB.
+fn memory(service: &Service) -> Result<(u64, u64)> {
+    let views = service.metric("cohorts_view_bytes").unwrap_or(0.0);
+    let status = fs::read_to_string(format!("/proc/{}/status", service.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next());
-    number
-        .context("a process tells its memory")?
-        .parse()
-        .map_err(anyhow::Error::from)
+    let resident: u64 = number.context("a process tells its memory")?.parse()?;
+    Ok((resident >> 10, views as u64 >> 20))
 }
 
 /// Kills the Postgres of a directory as the kernel does when memory is short.

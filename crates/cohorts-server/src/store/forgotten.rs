@@ -86,6 +86,11 @@ impl Forgotten {
         }
     }
 
+    /// Whether somebody was deleted, and not only merged.
+    pub fn has_deleted(&self) -> bool {
+        self.gone.len() > self.into.len() as u64
+    }
+
     /// Whose the number is now: nobody's where the person was deleted, or was merged into somebody who was.
     pub fn owner(&self, mut number: u32) -> Option<u32> {
         while self.gone.contains(number) {
@@ -155,6 +160,7 @@ mod tests {
         let owners: Vec<_> = (1..8).map(|number| forgotten.owner(number)).collect();
         let three = Some(3);
         assert_eq!(owners, [three, three, three, Some(4), None, None, Some(7)]);
+        assert!(forgotten.has_deleted() && !Forgotten::new(vec![(1, Some(2))]).has_deleted());
         let people = RoaringBitmap::from_iter([1, 4, 5, 6]);
         let followed: Vec<u32> = forgotten.followed(&people).iter().collect();
         assert_eq!(followed, [3, 4]);

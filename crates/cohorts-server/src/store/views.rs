@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use cohorts_engine::{EventBlock, PropertyBlock, TimesBlock};
@@ -385,8 +385,8 @@ impl View {
         Ok(())
     }
 
-    /// Writes what is to be kept, unless somebody was forgotten since the view was made, or how long events are kept
-    /// was changed.
+    /// Writes what is to be kept, unless somebody was deleted since the view was made, or how long events are kept was
+    /// changed. Whoever reads it follows the merges that came later.
     fn sealing<T>(
         &self,
         conn: &mut Conn,
@@ -398,7 +398,7 @@ impl View {
             let now = projects::find(conn, project)?;
             let now = now.map(|now| (now.event_retention_days, now.retention_changes));
             let later = forgotten::since(conn, project.place(), self.head)?;
-            match now == Some(self.retention) && later.gone.is_empty() {
+            match now == Some(self.retention) && !later.has_deleted() {
                 true => write(conn).map(Some),
                 false => Ok(None),
             }
@@ -647,6 +647,8 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use cohorts_engine::{Filter, Moment, Shared, plan};
     use diesel::prelude::*;
     use serde_json::{Value, json};
@@ -828,6 +830,29 @@ mod tests {
         run(conn, "delete from persons");
         run(conn, "delete from events");
         assert_eq!(ask(&Views::default()), rest);
+    }
+
+    #[test]
+    fn a_view_seals_what_it_knows_unless_somebody_was_deleted_since() {
+        let (_data, store, project) = begun(12_000, 100);
+        let conn = &mut *store.connection().unwrap();
+        let sealed = |conn: &mut Conn| {
+            let key = LogKey::stored("x", "");
+            sealed::log(conn, project.place(), &key).unwrap()
+        };
+        let (view, late) = (Views::default(), Views::default());
+        who(&store, &late, project);
+        who(&store, &view, project);
+        let merge = r#", "properties": {"alias": "p7"}"#;
+        keep(&store, project, &[item("$merge_dangerously", 8, merge)]).unwrap();
+        forgotten::record(conn, project.place(), 3, i64::MAX).unwrap();
+        late.seal(conn);
+        assert!(sealed(conn).is_none());
+        let undone = "delete from forgotten_persons where number = 3";
+        assert_eq!(diesel::sql_query(undone).execute(conn).unwrap(), 1);
+        view.seal(conn);
+        assert!(sealed(conn).is_some());
+        assert_eq!(who(&store, &Views::default(), project).len(), 99);
     }
 
     #[test]
