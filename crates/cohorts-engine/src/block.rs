@@ -12,7 +12,7 @@ use crate::predicate::Predicate;
 use crate::source::{Meter, Source};
 
 pub(crate) use column::Answers;
-use column::{Column, ColumnBuilder, MISSING, Values, answered};
+use column::{Column, ColumnBuilder, Values, answered};
 pub use events::{EventBlock, EventBlockBuilder};
 
 /// One property of persons.
@@ -45,9 +45,10 @@ impl Default for Holders {
 const FEW_VALUES: usize = 256;
 
 impl PropertyBlock {
-    /// From a column, with the person of each row.
+    /// From a column without missing values, with the person of each row.
     fn new(persons: Vec<u32>, column: Column) -> PropertyBlock {
-        let mut rows: Vec<(u32, u32)> = persons.into_iter().zip(column.codes).collect();
+        let codes = column.codes.iter().map(|number| number - 1);
+        let mut rows: Vec<(u32, u32)> = persons.into_iter().zip(codes).collect();
         if !rows.is_sorted() {
             rows.sort_unstable();
         }
@@ -94,10 +95,9 @@ impl PropertyBlock {
         let rows: Vec<(u32, u32)> = own
             .chain(new.map(|(person, code)| (person, codes[code as usize])))
             .collect();
-        let (persons, codes) = rows.into_iter().unzip();
-        let mut column = Column { values, codes };
-        column.compact();
-        PropertyBlock::new(persons, column)
+        let (persons, codes): (_, Vec<u32>) = rows.into_iter().unzip();
+        let column = Column::new(values, codes.into_iter().map(|code| code + 1));
+        PropertyBlock::new(persons, column.compact())
     }
 
     /// Who has which value by its code, changes aside.
@@ -244,10 +244,9 @@ impl PropertyBlockBuilder {
 
     /// Adds a person's value as JSON text; text that is no JSON is the same as no row.
     pub fn push_raw(&mut self, person: u32, json: &str) {
-        self.column.push_raw(Some(json));
-        match self.column.column.codes.last() {
-            Some(&MISSING) => drop(self.column.column.codes.pop()),
-            _ => self.persons.push(person),
+        match self.column.push_raw(Some(json)) {
+            true => self.persons.push(person),
+            false => self.column.pop(),
         }
     }
 
@@ -258,7 +257,7 @@ impl PropertyBlockBuilder {
 
     /// The finished block.
     pub fn finish(self) -> PropertyBlock {
-        PropertyBlock::new(self.persons, self.column.column)
+        PropertyBlock::new(self.persons, self.column.finish())
     }
 }
 

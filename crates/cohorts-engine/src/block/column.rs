@@ -10,9 +10,6 @@ use crate::predicate::{Predicate, Texts};
 use crate::source::{Meter, Source};
 use crate::value::Stored;
 
-/// The code of a value that is missing.
-pub(super) const MISSING: u32 = u32::MAX;
-
 /// Distinct values by their code; texts in one piece and numbers in eight bytes, as nearly all values are these.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Values {
@@ -82,19 +79,20 @@ impl Values {
     /// The codes that the values of another column have here; those that are new are added.
     pub fn adopt(&mut self, more: &Values) -> Vec<u32> {
         let wanted: HashMap<Stored, usize> = more.iter().zip(0..).collect();
-        let mut codes = vec![MISSING; more.len()];
+        let mut codes: Vec<Option<u32>> = vec![None; more.len()];
         for (code, value) in self.iter().enumerate() {
             if let Some(place) = wanted.get(&value) {
-                codes[*place] = code as u32;
+                codes[*place] = Some(code as u32);
             }
         }
-        for (place, code) in codes.iter_mut().enumerate() {
-            if *code == MISSING {
-                *code = self.len() as u32;
-                self.push(more.at(place));
-            }
-        }
-        codes
+        let own = codes.into_iter().zip(more.iter());
+        own.map(|(code, value)| {
+            code.unwrap_or_else(|| {
+                self.push(value);
+                self.len() as u32 - 1
+            })
+        })
+        .collect()
     }
 
     /// Whether a predicate holds for some of them.
@@ -145,85 +143,194 @@ fn weight(value: &Value) -> usize {
     size_of::<Value>() + parts
 }
 
+/// A number for each row: that of a value is one above its code, and `MISSING` stands for none. They take as many bytes
+/// as so many values need.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Codes {
+    Bytes(Vec<u8>),
+    Shorts(Vec<u16>),
+    Words(Vec<u32>),
+}
+
+/// The number of a row without a value.
+pub(super) const MISSING: u32 = 0;
+
+impl Default for Codes {
+    fn default() -> Codes {
+        Codes::Bytes(Vec::new())
+    }
+}
+
+impl Codes {
+    /// From numbers none of which is above that of values.
+    pub fn new(numbers: impl Iterator<Item = u32>, values: usize) -> Codes {
+        match values {
+            0..=0xFF => Codes::Bytes(numbers.map(|number| number as u8).collect()),
+            0x100..=0xFFFF => Codes::Shorts(numbers.map(|number| number as u16).collect()),
+            _ => Codes::Words(numbers.collect()),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Codes::Bytes(codes) => codes.len(),
+            Codes::Shorts(codes) => codes.len(),
+            Codes::Words(codes) => codes.len(),
+        }
+    }
+
+    pub fn at(&self, row: usize) -> u32 {
+        match self {
+            Codes::Bytes(codes) => codes[row].into(),
+            Codes::Shorts(codes) => codes[row].into(),
+            Codes::Words(codes) => codes[row],
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.len()).map(|row| self.at(row))
+    }
+
+    pub fn greatest(&self) -> u32 {
+        let greatest = match self {
+            Codes::Bytes(codes) => codes.iter().max().map(|code| u32::from(*code)),
+            Codes::Shorts(codes) => codes.iter().max().map(|code| u32::from(*code)),
+            Codes::Words(codes) => codes.iter().max().copied(),
+        };
+        greatest.unwrap_or(MISSING)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Codes::Bytes(codes) => size_of_val(codes.as_slice()),
+            Codes::Shorts(codes) => size_of_val(codes.as_slice()),
+            Codes::Words(codes) => size_of_val(codes.as_slice()),
+        }
+    }
+
+    /// Some of the rows, in another order.
+    fn reordered(&self, order: &[u32]) -> Codes {
+        fn take<T: Copy>(codes: &[T], order: &[u32]) -> Vec<T> {
+            order.iter().map(|row| codes[*row as usize]).collect()
+        }
+        match self {
+            Codes::Bytes(codes) => Codes::Bytes(take(codes, order)),
+            Codes::Shorts(codes) => Codes::Shorts(take(codes, order)),
+            Codes::Words(codes) => Codes::Words(take(codes, order)),
+        }
+    }
+}
+
 /// A column of values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Column {
     pub values: Values,
-    pub codes: Vec<u32>,
+    pub codes: Codes,
 }
 
 impl Column {
+    pub fn new(values: Values, numbers: impl Iterator<Item = u32>) -> Column {
+        let codes = Codes::new(numbers, values.len());
+        Column { values, codes }
+    }
+
     /// The answers of a predicate by code.
     pub fn answers<S: Source>(
         &self,
         predicate: &Predicate,
         meter: &Meter<S>,
     ) -> Result<Answers<'_>, S::Error> {
-        let mut by_code = answered(&self.values, predicate, meter)?;
-        by_code.push(predicate.matches_missing());
+        let mut by_number = vec![predicate.matches_missing()];
+        by_number.extend(answered(&self.values, predicate, meter)?);
         Ok(Answers {
-            codes: &self.codes,
-            by_code,
+            codes: Some(&self.codes),
+            by_number,
         })
     }
 
-    /// Adds the rows of another column.
-    pub fn extend(&mut self, more: &Column) {
-        let codes = self.values.adopt(&more.values);
-        let rows = more.codes.iter();
-        self.codes
-            .extend(rows.map(|code| codes.get(*code as usize).copied().unwrap_or(MISSING)));
-    }
-
-    pub fn extend_missing(&mut self, rows: usize) {
-        self.codes.resize(self.codes.len() + rows, MISSING);
+    /// The column with the rows of others, or so many without a value, after its own.
+    pub fn with(mut self, more: &[Result<&Column, usize>]) -> Column {
+        let mut numbers: Vec<u32> = self.codes.iter().collect();
+        for more in more {
+            match more {
+                Err(rows) => numbers.resize(numbers.len() + rows, MISSING),
+                Ok(more) => {
+                    let codes = self.values.adopt(&more.values);
+                    let number = |number: u32| match number.checked_sub(1) {
+                        Some(code) => codes[code as usize] + 1,
+                        None => MISSING,
+                    };
+                    numbers.extend(more.codes.iter().map(number));
+                }
+            }
+        }
+        Column::new(self.values, numbers.into_iter())
     }
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        self.values.bytes() + size_of_val(self.codes.as_slice())
+        self.values.bytes() + self.codes.bytes()
     }
 
     pub fn reorder(&mut self, order: &[u32]) {
-        self.codes = order.iter().map(|row| self.codes[*row as usize]).collect();
+        self.codes = self.codes.reordered(order);
     }
 
-    /// Forgets the values that no row has.
-    pub fn compact(&mut self) {
+    /// The column without the values that no row has.
+    pub fn compact(&self) -> Column {
         let mut held = Values::default();
-        let mut kept = vec![MISSING; self.values.len()];
-        for code in self.codes.iter_mut().filter(|code| **code != MISSING) {
-            let place = &mut kept[*code as usize];
-            if *place == MISSING {
-                *place = held.len() as u32;
-                held.push(self.values.at(*code as usize));
-            }
-            *code = *place;
-        }
-        self.values = held;
+        let mut kept = vec![MISSING; self.values.len() + 1];
+        let numbers: Vec<u32> = self
+            .codes
+            .iter()
+            .map(|number| {
+                let kept = &mut kept[number as usize];
+                if number != MISSING && *kept == MISSING {
+                    held.push(self.values.at(number as usize - 1));
+                    *kept = held.len() as u32;
+                }
+                *kept
+            })
+            .collect();
+        Column::new(held, numbers.into_iter())
     }
 }
 
 /// Whether a predicate holds, row by row.
 pub(crate) struct Answers<'a> {
-    codes: &'a [u32],
-    /// By code; the last one for what is missing.
-    by_code: Vec<bool>,
+    /// Nothing where all rows are missing.
+    codes: Option<&'a Codes>,
+    by_number: Vec<bool>,
 }
 
 impl Answers<'_> {
     /// The same answer for every row.
     pub fn constant(answer: bool) -> Answers<'static> {
         Answers {
-            codes: &[],
-            by_code: vec![answer],
+            codes: None,
+            by_number: vec![answer],
         }
     }
 
     pub fn at(&self, row: usize) -> bool {
-        let missing = self.by_code.len() - 1;
-        let code = self.codes.get(row).map_or(missing, |code| *code as usize);
-        self.by_code[code.min(missing)]
+        let number = self.codes.map_or(MISSING, |codes| codes.at(row));
+        self.by_number[number as usize]
+    }
+
+    /// Takes the marks from those of some rows whose answer is no.
+    pub fn keep(&self, rows: Range<usize>, marks: &mut [bool]) {
+        fn keep<T: Copy + Into<u32>>(codes: &[T], answers: &[bool], marks: &mut [bool]) {
+            for (mark, code) in marks.iter_mut().zip(codes) {
+                let number: u32 = (*code).into();
+                *mark &= answers[number as usize];
+            }
+        }
+        match self.codes {
+            None => marks.iter_mut().for_each(|mark| *mark &= self.by_number[0]),
+            Some(Codes::Bytes(codes)) => keep(&codes[rows], &self.by_number, marks),
+            Some(Codes::Shorts(codes)) => keep(&codes[rows], &self.by_number, marks),
+            Some(Codes::Words(codes)) => keep(&codes[rows], &self.by_number, marks),
+        }
     }
 }
 
@@ -273,51 +380,58 @@ pub(super) fn answered<S: Source>(
 /// Collects the values of rows.
 #[derive(Debug, Default)]
 pub(super) struct ColumnBuilder {
-    pub column: Column,
-    codes: HashMap<String, u32>,
+    values: Values,
+    /// The number of each row.
+    rows: Vec<u32>,
+    /// The number of each value by its JSON text.
+    numbers: HashMap<String, u32>,
     /// About how much memory the values take, and the texts by which they are known.
     bytes: usize,
 }
 
 impl ColumnBuilder {
-    pub fn push(&mut self, value: Option<&Value>) {
-        match value.filter(|value| !value.is_null()) {
-            None => self.column.codes.push(MISSING),
-            Some(value) => self.push_keyed(&value.to_string(), || value.clone()),
-        }
+    /// Adds a row; whether it has a value.
+    pub fn push(&mut self, value: Option<&Value>) -> bool {
+        let value = value.filter(|value| !value.is_null());
+        let number = value.map(|value| self.number(&value.to_string(), || value.clone()));
+        self.rows.push(number.unwrap_or(MISSING));
+        number.is_some()
     }
 
     /// Takes JSON text as it is stored. Text that is no JSON counts as missing.
-    pub fn push_raw(&mut self, raw: Option<&str>) {
-        let Some(raw) = raw else {
-            return self.column.codes.push(MISSING);
-        };
-        self.push_keyed(raw, || serde_json::from_str(raw).unwrap_or(Value::Null));
+    pub fn push_raw(&mut self, raw: Option<&str>) -> bool {
+        let parse = |raw| serde_json::from_str(raw).unwrap_or(Value::Null);
+        let number = raw.map_or(MISSING, |raw| self.number(raw, || parse(raw)));
+        self.rows.push(number);
+        number != MISSING
     }
 
-    fn push_keyed(&mut self, key: &str, value: impl FnOnce() -> Value) {
-        let column = &mut self.column;
-        let code = match self.codes.get(key) {
-            Some(code) => *code,
-            None => {
-                let value = value();
-                let code = match value.is_null() {
-                    true => MISSING,
-                    false => column.values.len() as u32,
-                };
-                if code != MISSING {
-                    column.values.push(Stored::from(&value));
-                }
-                self.bytes += weight(&value) + key.len() + 2 * size_of::<String>();
-                self.codes.insert(key.to_owned(), code);
-                code
-            }
-        };
-        column.codes.push(code);
+    fn number(&mut self, key: &str, value: impl FnOnce() -> Value) -> u32 {
+        if let Some(number) = self.numbers.get(key) {
+            return *number;
+        }
+        let value = value();
+        let mut number = MISSING;
+        if !value.is_null() {
+            self.values.push(Stored::from(&value));
+            number = self.values.len() as u32;
+        }
+        self.bytes += weight(&value) + key.len() + 2 * size_of::<String>();
+        self.numbers.insert(key.to_owned(), number);
+        number
+    }
+
+    /// Takes the last row away.
+    pub fn pop(&mut self) {
+        self.rows.pop();
     }
 
     /// About how much memory it takes so far.
     pub fn bytes(&self) -> usize {
-        self.bytes + size_of_val(self.column.codes.as_slice())
+        self.bytes + size_of_val(self.rows.as_slice())
+    }
+
+    pub fn finish(self) -> Column {
+        Column::new(self.values, self.rows.into_iter())
     }
 }

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::column::{Column, MISSING, Values};
+use super::column::{Codes, Column, Values};
 use super::events::{EventBlock, Times};
 use super::{Holders, PropertyBlock};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The sorts of times, of values, and of holders.
 const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
@@ -45,13 +45,11 @@ impl EventBlock {
         for (key, column) in columns {
             out.bytes(key.as_bytes());
             out.values(&column.values);
-            // What is missing is zero, so that small codes have small bytes.
-            let codes: Vec<u32> = column
-                .codes
-                .iter()
-                .map(|code| code.wrapping_add(1))
-                .collect();
-            out.column(&codes, u32::to_le_bytes);
+            match &column.codes {
+                Codes::Bytes(codes) => out.bytes(codes),
+                Codes::Shorts(codes) => out.column(codes, u16::to_le_bytes),
+                Codes::Words(codes) => out.column(codes, u32::to_le_bytes),
+            }
         }
         out.0
     }
@@ -76,10 +74,12 @@ impl EventBlock {
         for _ in 0..bytes.length()? {
             let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
             let values = bytes.values()?;
-            let codes = bytes.column(u32::from_le_bytes)?.into_iter();
-            let codes: Vec<u32> = codes.map(|code| code.wrapping_sub(1)).collect();
-            let known = |code: &u32| *code == MISSING || (*code as usize) < values.len();
-            if codes.len() != rows || !codes.iter().all(known) {
+            let codes = match Codes::new(std::iter::empty(), values.len()) {
+                Codes::Bytes(_) => Codes::Bytes(bytes.bytes()?.to_owned()),
+                Codes::Shorts(_) => Codes::Shorts(bytes.column(u16::from_le_bytes)?),
+                Codes::Words(_) => Codes::Words(bytes.column(u32::from_le_bytes)?),
+            };
+            if codes.len() != rows || codes.greatest() as usize > values.len() {
                 return None;
             }
             columns.insert(key, Column { values, codes });

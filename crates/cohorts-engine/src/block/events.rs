@@ -117,16 +117,12 @@ impl EventBlock {
         &self.properties
     }
 
-    pub(super) fn persons(&self) -> &[u32] {
+    pub(crate) fn persons(&self) -> &[u32] {
         &self.persons
     }
 
     pub(super) fn times(&self) -> &Times {
         &self.times
-    }
-
-    pub(crate) fn person(&self, row: usize) -> u32 {
-        self.persons[row]
     }
 
     /// How many rows are of people below a number.
@@ -153,7 +149,7 @@ impl EventBlock {
     }
 
     /// The events of several blocks of the same name, with the columns of the first of them.
-    pub fn merged(blocks: &[Arc<EventBlock>]) -> EventBlock {
+    pub fn merged<'a>(blocks: &'a [Arc<EventBlock>]) -> EventBlock {
         let Some((first, more)) = blocks.split_first() else {
             return EventBlock::default();
         };
@@ -162,14 +158,9 @@ impl EventBlock {
             (0..block.rows()).map(move |row| block.row(row))
         };
         let columns = first.properties.iter().map(|(key, column)| {
-            let mut column = column.clone();
-            for block in more {
-                match block.properties.get(key) {
-                    Some(more) => column.extend(more),
-                    None => column.extend_missing(block.rows()),
-                }
-            }
-            (key.clone(), column)
+            let of = |block: &'a Arc<EventBlock>| block.properties.get(key).ok_or(block.rows());
+            let more: Vec<_> = more.iter().map(of).collect();
+            (key.clone(), column.clone().with(&more))
         });
         EventBlock::sorted(blocks.iter().flat_map(rows).collect(), columns.collect())
     }
@@ -199,8 +190,7 @@ impl EventBlock {
         let columns = self.properties.iter().map(|(key, column)| {
             let mut column = column.clone();
             column.reorder(kept);
-            column.compact();
-            (key.clone(), column)
+            (key.clone(), column.compact())
         });
         EventBlock::sorted(rows.collect(), columns.collect())
     }
@@ -292,7 +282,7 @@ impl EventBlockBuilder {
         EventBlock::sorted(
             self.rows,
             columns
-                .map(|(key, builder)| (key, builder.column))
+                .map(|(key, builder)| (key, builder.finish()))
                 .collect(),
         )
     }

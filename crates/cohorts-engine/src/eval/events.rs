@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::block::{Answers, EventBlock, bitmap, bitmap_of};
+use crate::block::{Answers, EventBlock, bitmap_of};
 use crate::plan::{Target, What};
 use crate::predicate::Predicate;
 use crate::source::{ActionStep, EventQuery, Meter, Source};
@@ -179,9 +179,15 @@ impl<'a, S: Source> Events<'a, S> {
                 let wanted = |person| among.contains(person);
                 part.hits(part.rows_of(&people), wanted, |hit| found.push(hit));
             }
-            found.sort_unstable_by_key(|hit| (hit.person, hit.time));
-            let persons = found.chunk_by(|a, b| a.person == b.person);
-            bitmap(persons.filter(|own| test(own)).map(|own| own[0].person))
+            let mut found = by_person(&found, people.start);
+            let own = found.chunk_by_mut(|a, b| a.person == b.person);
+            let own = own.filter_map(|own| {
+                if !own.is_sorted_by_key(|hit| hit.time) {
+                    own.sort_unstable_by_key(|hit| hit.time);
+                }
+                test(own).then_some(own[0].person)
+            });
+            bitmap_of(&own.collect::<Vec<_>>())
         })
     }
 
@@ -275,10 +281,17 @@ impl<'a, S: Source> Events<'a, S> {
     ) -> Result<Vec<T>, S::Error> {
         let mut done = Vec::with_capacity(parts.len());
         let threads = rayon::current_num_threads();
-        // As many at once as keep all processors busy, and no more, as it is asked in between whether to go on.
-        for some in parts.chunks(threads * 2) {
-            let all: u64 = some.iter().map(Part::work).sum();
+        let mut rest = parts;
+        while !rest.is_empty() {
+            // Much at once, as threads cost time to wake, and not all, as it is asked in between whether to go on.
+            let (mut count, mut all) = (0, 0);
+            while count < rest.len() && (count < threads || all < MOST_WORK) {
+                all += rest[count].work();
+                count += 1;
+            }
             self.meter.spend(all / threads as u64)?;
+            let some;
+            (some, rest) = rest.split_at(count);
             match all < LITTLE_WORK {
                 true => done.extend(some.iter().map(&work)),
                 false => done.par_extend(some.par_iter().map(&work)),
@@ -318,13 +331,25 @@ enum Marks<'a> {
     Where(Vec<Vec<Answers<'a>>>),
 }
 
+/// Rows are looked at by so many at a time, column after column.
+const ROWS: usize = 1_024;
+
 impl Marks<'_> {
-    fn at(&self, row: usize) -> bool {
-        match self {
-            Marks::All => true,
-            Marks::Where(steps) => steps
-                .iter()
-                .any(|tests| tests.iter().all(|test| test.at(row))),
+    /// Adds a bit to the marks of the rows that belong.
+    fn add(&self, bit: u8, rows: &Rows, marks: &mut [u8; ROWS]) {
+        let marks = &mut marks[..rows.len()];
+        let Marks::Where(steps) = self else {
+            return marks.iter_mut().for_each(|mark| *mark |= bit);
+        };
+        for tests in steps {
+            let mut holds = [true; ROWS];
+            let holds = &mut holds[..rows.len()];
+            for test in tests {
+                test.keep(rows.clone(), holds);
+            }
+            for (mark, holds) in marks.iter_mut().zip(holds) {
+                *mark |= bit * u8::from(*holds);
+            }
         }
     }
 
@@ -362,24 +387,29 @@ impl Part<'_> {
     /// Visits the hits of some rows that are somebody's who is wanted, sorted by person and time.
     fn hits(&self, rows: Rows, wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(Hit)) {
         let inside = self.is_inside();
-        for row in rows {
-            if !wanted(self.block.person(row)) {
-                continue;
-            }
-            let mut marks = 0;
+        for start in rows.clone().step_by(ROWS) {
+            let some = start..rows.end.min(start + ROWS);
+            let mut marks = [0; ROWS];
             for (index, selector) in self.marks.iter().enumerate() {
-                marks |= u8::from(selector.at(row)) << index;
+                selector.add(1 << index, &some, &mut marks);
             }
-            if marks == 0 {
-                continue;
+            // First which, and without a branch, since nobody could guess it.
+            let (mut kept, mut count) = ([0_u16; ROWS], 0);
+            let persons = &self.block.persons()[some];
+            for (nth, (person, marks)) in persons.iter().zip(&marks).enumerate() {
+                kept[count] = nth as u16;
+                count += usize::from((*marks != 0) & wanted(*person));
             }
-            let (person, time) = self.block.row(row);
-            if inside || self.range.contains(time) {
-                visit(Hit {
-                    person,
-                    time,
-                    marks,
-                });
+            for nth in &kept[..count] {
+                let nth = usize::from(*nth);
+                let ((person, time), marks) = (self.block.row(start + nth), marks[nth]);
+                if inside || self.range.contains(time) {
+                    visit(Hit {
+                        person,
+                        time,
+                        marks,
+                    });
+                }
             }
         }
     }
@@ -419,6 +449,30 @@ fn properties(selectors: &[&Selector], event: &str) -> Vec<String> {
 
 fn concerns(step: &Step, event: &str) -> bool {
     step.event.as_deref().is_none_or(|name| name == event)
+}
+
+/// Hits by their people, whose numbers are not below the first; those of each stay in their order.
+fn by_person(hits: &[Hit], first: usize) -> Vec<Hit> {
+    let of = |hit: &Hit| hit.person as usize - first;
+    let people = hits.iter().map(of).max().map_or(0, |last| last + 1);
+    let mut places = vec![0_usize; people];
+    hits.iter().for_each(|hit| places[of(hit)] += 1);
+    let mut next = 0;
+    for place in &mut places {
+        next += std::mem::replace(place, next);
+    }
+    let nobody = Hit {
+        person: 0,
+        time: 0,
+        marks: 0,
+    };
+    let mut sorted = vec![nobody; hits.len()];
+    for hit in hits {
+        let place = &mut places[of(hit)];
+        sorted[*place] = *hit;
+        *place += 1;
+    }
+    sorted
 }
 
 /// A set of people that is asked about very often: a bit for each number.
