@@ -13,7 +13,11 @@ use super::column::{Codes, Column, Values};
 use super::events::{EventBlock, Times};
 use super::{Holders, PropertyBlock};
 
-const VERSION: u8 = 3;
+/// How events, and how properties, stand.
+const EVENTS: u8 = 3;
+const PROPERTIES: u8 = 2;
+/// Events whose codes all take four bytes.
+const WIDE_EVENTS: u8 = 2;
 /// The sorts of times, of values, and of holders.
 const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
@@ -26,7 +30,7 @@ const ROWS: u8 = 1;
 impl EventBlock {
     /// The events and their columns as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(vec![VERSION]);
+        let mut out = Writer(vec![EVENTS]);
         out.rising(self.persons());
         match self.times() {
             Times::Millis { base, offsets } => {
@@ -56,7 +60,7 @@ impl EventBlock {
 
     /// The events of bytes that `encode` made, or nothing where it did not make them.
     pub fn decode(bytes: &[u8]) -> Option<EventBlock> {
-        let mut bytes = Reader::new(bytes)?;
+        let (version, mut bytes) = Reader::new(bytes, &[EVENTS, WIDE_EVENTS])?;
         let persons = bytes.rising()?;
         let times = match bytes.byte()? {
             MILLIS => {
@@ -75,6 +79,7 @@ impl EventBlock {
             let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
             let values = bytes.values()?;
             let codes = match Codes::new(std::iter::empty(), values.len()) {
+                _ if version == WIDE_EVENTS => Codes::Words(bytes.column(u32::from_le_bytes)?),
                 Codes::Bytes(_) => Codes::Bytes(bytes.bytes()?.to_owned()),
                 Codes::Shorts(_) => Codes::Shorts(bytes.column(u16::from_le_bytes)?),
                 Codes::Words(_) => Codes::Words(bytes.column(u32::from_le_bytes)?),
@@ -82,7 +87,7 @@ impl EventBlock {
             if codes.len() != rows || codes.greatest() as usize > values.len() {
                 return None;
             }
-            columns.insert(key, Column { values, codes });
+            columns.insert(key, Column::new(values, codes.iter()));
         }
         let fits = bytes.0.is_empty() && times.len() == rows;
         fits.then(|| EventBlock::of(persons, times, columns))
@@ -95,7 +100,7 @@ impl PropertyBlock {
         if self.changed.is_some() {
             return self.flat().encode();
         }
-        let mut out = Writer(vec![VERSION]);
+        let mut out = Writer(vec![PROPERTIES]);
         out.values(&self.values);
         match &self.holders {
             Holders::Sets(sets) => {
@@ -121,7 +126,7 @@ impl PropertyBlock {
 
     /// The block of bytes that `encode` made, or nothing where it did not make them.
     pub fn decode(bytes: &[u8]) -> Option<PropertyBlock> {
-        let mut bytes = Reader::new(bytes)?;
+        let (_, mut bytes) = Reader::new(bytes, &[PROPERTIES])?;
         let values = bytes.values()?;
         let holders = match bytes.byte()? {
             SETS => {
@@ -214,10 +219,10 @@ impl Writer {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// What follows the version, if it is this one.
-    fn new(bytes: &'a [u8]) -> Option<Self> {
+    /// The version and what follows it, if it is one of these.
+    fn new(bytes: &'a [u8], known: &[u8]) -> Option<(u8, Self)> {
         let (version, rest) = bytes.split_first()?;
-        (*version == VERSION).then_some(Reader(rest))
+        known.contains(version).then_some((*version, Reader(rest)))
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -357,15 +362,39 @@ mod tests {
         fn other_bytes_are_nothing_or_something_else(bytes in vec(any::<u8>(), 0..200), place in 0..200_usize, small in any::<bool>()) {
             let known = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
             let mut bytes = bytes;
-            if let Some(first) = bytes.first_mut() {
-                *first = VERSION;
+            for version in [EVENTS, WIDE_EVENTS, PROPERTIES] {
+                if let Some(first) = bytes.first_mut() {
+                    *first = version;
+                }
+                let _ = (EventBlock::decode(&bytes), PropertyBlock::decode(&bytes));
             }
-            let _ = (EventBlock::decode(&bytes), PropertyBlock::decode(&bytes));
             let mut damaged = known.clone();
             let place = place % known.len();
             damaged[place] = if small { damaged[place].wrapping_add(1) } else { 0xFF };
             let _ = (EventBlock::decode(&damaged), PropertyBlock::decode(&damaged));
         }
+    }
+
+    #[test]
+    fn events_that_a_former_version_kept_are_read() {
+        let block = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]);
+        let mut wide = block.encode();
+        wide[0] = WIDE_EVENTS;
+        // Each column ends in the length of its codes and a byte for each of two rows; these become planes of bytes.
+        let columns = [wide.len(), wide.len() - column(&block, "b")];
+        for end in columns {
+            wide.splice(end..end, [0; 6]);
+        }
+        assert_eq!(EventBlock::decode(&wide), Some(block));
+    }
+
+    /// How many bytes a column takes at the end of a block.
+    fn column(block: &EventBlock, key: &str) -> usize {
+        let column = &block.columns()[key];
+        let mut out = Writer(Vec::new());
+        out.bytes(key.as_bytes());
+        out.values(&column.values);
+        out.0.len() + 8 + column.codes.len()
     }
 
     #[test]
