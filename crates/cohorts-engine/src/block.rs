@@ -166,9 +166,13 @@ impl PropertyBlock {
                 chosen.map(|(set, _)| set).union()
             }
             Holders::Rows(rows) => {
-                let chosen = rows.iter().filter(|(_, code)| holds[*code as usize]);
-                let persons: Vec<u32> = chosen.map(|(person, _)| *person).collect();
-                bitmap_of(&persons)
+                // Without a branch, since nobody could guess it.
+                let (mut persons, mut count) = (vec![0; rows.len()], 0);
+                for (person, code) in rows {
+                    persons[count] = *person;
+                    count += usize::from(holds[*code as usize]);
+                }
+                bitmap_of(&persons[..count])
             }
         })
     }

@@ -7,7 +7,6 @@ mod texts;
 
 use std::collections::HashSet;
 
-use aho_corasick::AhoCorasick;
 use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
@@ -17,6 +16,7 @@ use crate::date;
 use crate::semver::{Version, VersionRange};
 use crate::value::{Number, Stored, text};
 
+use texts::Beginnings;
 pub(crate) use texts::Texts;
 
 /// An operator together with what it compares with.
@@ -51,7 +51,7 @@ enum Test {
     StartsWith(String),
     EndsWith(String),
     /// A pattern, and what its matches begin with where that helps to find them.
-    Matches(Regex, Option<AhoCorasick>),
+    Matches(Regex, Option<Beginnings>),
     Compares(Comparison, Number),
     Within(Number, Number),
     Outside(Number, Number),
@@ -132,7 +132,7 @@ impl Predicate {
     }
 
     /// Whether it holds for each of some doubles, by their bits.
-    pub fn matches_doubles(&self, doubles: &[u64]) -> Vec<bool> {
+    pub fn mark_doubles(&self, doubles: &[u64], marks: &mut [bool]) {
         let comparison = match &self.rule {
             Rule::Any(tests) => match tests.as_slice() {
                 [Test::Compares(comparison, bound)] => {
@@ -142,24 +142,24 @@ impl Predicate {
             },
             _ => None,
         };
-        let doubles = doubles.iter();
+        fn mark(doubles: &[u64], marks: &mut [bool], holds: impl Fn(f64) -> bool) {
+            for (mark, bits) in marks.iter_mut().zip(doubles) {
+                *mark = holds(f64::from_bits(*bits));
+            }
+        }
         match comparison {
             // One that is exact compares as the numbers themselves do.
-            Some((Comparison::Greater, bound)) => {
-                doubles.map(|bits| f64::from_bits(*bits) > bound).collect()
-            }
+            Some((Comparison::Greater, bound)) => mark(doubles, marks, |double| double > bound),
             Some((Comparison::GreaterOrEqual, bound)) => {
-                doubles.map(|bits| f64::from_bits(*bits) >= bound).collect()
+                mark(doubles, marks, |double| double >= bound)
             }
-            Some((Comparison::Less, bound)) => {
-                doubles.map(|bits| f64::from_bits(*bits) < bound).collect()
-            }
+            Some((Comparison::Less, bound)) => mark(doubles, marks, |double| double < bound),
             Some((Comparison::LessOrEqual, bound)) => {
-                doubles.map(|bits| f64::from_bits(*bits) <= bound).collect()
+                mark(doubles, marks, |double| double <= bound)
             }
-            Some((Comparison::Equal, _)) | None => doubles
-                .map(|bits| self.matches(Stored::Double(*bits)))
-                .collect(),
+            Some((Comparison::Equal, _)) | None => mark(doubles, marks, |double| {
+                self.matches(Stored::Double(double.to_bits()))
+            }),
         }
     }
 

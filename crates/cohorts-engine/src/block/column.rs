@@ -95,14 +95,17 @@ impl Values {
         .collect()
     }
 
-    /// Whether a predicate holds for some of them.
-    fn hold(&self, predicate: &Predicate, some: Range<usize>) -> Vec<bool> {
+    /// Marks those of some values for which a predicate holds, where nothing is marked yet.
+    fn mark(&self, predicate: &Predicate, some: Range<usize>, marks: &mut [bool]) {
         match self {
-            Values::Texts { bytes, ends } => predicate.matches_texts(Texts::new(bytes, ends, some)),
-            Values::Doubles(doubles) => predicate.matches_doubles(&doubles[some]),
+            Values::Texts { bytes, ends } => {
+                predicate.mark_texts(Texts::new(bytes, ends, some), marks);
+            }
+            Values::Doubles(doubles) => predicate.mark_doubles(&doubles[some], marks),
             Values::Mixed(values) => {
-                let values = values[some].iter();
-                values.map(|value| predicate.matches(value)).collect()
+                for (mark, value) in marks.iter_mut().zip(&values[some]) {
+                    *mark = predicate.matches(value);
+                }
             }
         }
     }
@@ -346,35 +349,33 @@ pub(super) fn answered<S: Source>(
     predicate: &Predicate,
     meter: &Meter<S>,
 ) -> Result<Vec<bool>, S::Error> {
-    let mut holds = Vec::with_capacity(values.len());
+    let mut marks = vec![false; values.len()];
     let until = |start: usize, size: usize| start..values.len().min(start + size);
     let mut size = PART;
     while size > 1 && values.work(predicate, until(0, size)) > MUCH_WORK {
         size /= 2;
     }
-    let starts = (0..values.len()).step_by(size);
-    let parts: Vec<_> = starts.map(|start| until(start, size)).collect();
+    let mut parts: Vec<_> = marks.chunks_mut(size).enumerate().collect();
     let threads = rayon::current_num_threads().min(parts.len()).max(1) as u64;
-    let mut rest = parts.as_slice();
+    let mark = |(nth, marks): &mut (usize, &mut [bool])| {
+        values.mark(predicate, until(*nth * size, size), marks);
+    };
+    let mut rest = parts.as_mut_slice();
     while !rest.is_empty() {
         let (mut count, mut work) = (0, 0);
         while count < rest.len() && work < MOST_WORK {
-            work += values.work(predicate, rest[count].clone());
+            work += values.work(predicate, until(rest[count].0 * size, size));
             count += 1;
         }
         meter.spend(work / threads)?;
         let some;
-        (some, rest) = rest.split_at(count);
+        (some, rest) = rest.split_at_mut(count);
         match some {
-            [part] => holds.extend(values.hold(predicate, part.clone())),
-            parts => holds.par_extend(
-                parts
-                    .par_iter()
-                    .flat_map_iter(|part| values.hold(predicate, part.clone())),
-            ),
+            [part] => mark(part),
+            parts => parts.par_iter_mut().for_each(mark),
         }
     }
-    Ok(holds)
+    Ok(marks)
 }
 
 /// Collects the values of rows.
