@@ -75,7 +75,7 @@ impl Source for Project {
         Ok(Arc::new(block.finish()))
     }
 
-    /// Cut into days, and these into two blocks each, as a log may be.
+    /// Cut into days, and these into two blocks each, as a log may be; days inside stand together where that is enough.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
         const DAY: i64 = 86_400_000_000;
         let mut days: BTreeMap<(i64, usize), EventBlockBuilder> = BTreeMap::new();
@@ -86,7 +86,15 @@ impl Source for Project {
             block.push(event.person, event.time, &event.properties);
         }
         let blocks = days.into_values().map(|block| Arc::new(block.finish()));
-        Ok(blocks.collect())
+        let days = [query.from.unwrap_or(i64::MIN), query.to].map(|end| end.div_euclid(DAY));
+        let is_inside = |block: &Arc<EventBlock>| {
+            let (first, last) = block.span();
+            days[0] < first.div_euclid(DAY) && last.div_euclid(DAY) < days[1]
+        };
+        let (inside, mut blocks): (Vec<_>, Vec<_>) =
+            blocks.partition(|block| query.people && is_inside(block));
+        blocks.push(Arc::new(EventBlock::people_of(&inside)));
+        Ok(blocks)
     }
 
     fn event_names(&self) -> Result<Vec<String>, Infallible> {

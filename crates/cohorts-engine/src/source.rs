@@ -88,6 +88,9 @@ pub struct EventQuery {
     pub to: i64,
     /// The properties that will be looked at, sorted, each once.
     pub properties: Vec<String>,
+    /// Whether of blocks inside the range nothing is wanted but their people, so that one may stand for several,
+    /// without their rows.
+    pub people: bool,
 }
 
 /// What another cohort is known by.

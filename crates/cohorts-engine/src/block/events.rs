@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
 use super::bitmap_of;
@@ -145,6 +145,18 @@ impl EventBlock {
         match self.properties.get(property) {
             Some(column) => column.answers(predicate, meter),
             None => Ok(Answers::constant(predicate.matches_missing())),
+        }
+    }
+
+    /// The people of several blocks and the time of their events, without the events.
+    pub fn people_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
+        let spans = blocks.iter().map(|block| block.span);
+        EventBlock {
+            people: blocks.iter().map(|block| &block.people).union(),
+            span: spans.fold(Times::default().span(), |all, span| {
+                (all.0.min(span.0), all.1.max(span.1))
+            }),
+            ..EventBlock::default()
         }
     }
 

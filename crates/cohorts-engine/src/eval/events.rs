@@ -112,7 +112,7 @@ impl<'a, S: Source> Events<'a, S> {
 
     /// Everybody with an event in a range.
     pub fn any(&self, selector: &Selector, range: Range) -> Result<RoaringBitmap, S::Error> {
-        let blocks = self.blocks(&[selector], range)?;
+        let blocks = self.blocks(&[selector], range, true)?;
         let parts = self.parts(&[selector], range, &blocks)?;
         let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_whole);
         let found = self.each(&parts, |part| {
@@ -136,7 +136,7 @@ impl<'a, S: Source> Events<'a, S> {
         range: Range,
         admits: impl Fn(u32) -> bool + Sync,
     ) -> Result<RoaringBitmap, S::Error> {
-        let blocks = self.blocks(&[selector], range)?;
+        let blocks = self.blocks(&[selector], range, false)?;
         let parts = self.parts(&[selector], range, &blocks)?;
         self.by_people(&parts, |people| {
             let mut counts = vec![0_u32; people.len()];
@@ -171,7 +171,7 @@ impl<'a, S: Source> Events<'a, S> {
             return Ok(RoaringBitmap::new());
         }
         let among = Members::new(among);
-        let blocks = self.blocks(selectors, range)?;
+        let blocks = self.blocks(selectors, range, false)?;
         let parts = self.parts(selectors, range, &blocks)?;
         self.by_people(&parts, |people| {
             let mut found = Vec::new();
@@ -225,18 +225,22 @@ impl<'a, S: Source> Events<'a, S> {
         Ok(found.iter().union())
     }
 
-    /// The blocks that may hold events of a selector in a range, with the names of their events.
+    /// The blocks that may hold events of a selector in a range, with the names of their events; or only the people of
+    /// those where every event is one.
     fn blocks(
         &self,
         selectors: &[&Selector],
         range: Range,
+        people: bool,
     ) -> Result<Vec<(String, Arc<EventBlock>)>, S::Error> {
         let mut found = Vec::new();
         if range.from.is_some_and(|from| from > range.to) {
             return Ok(found);
         }
         for event in self.names(selectors)? {
+            let all = |selector: &&Selector| selector.takes_all(&event);
             let query = EventQuery {
+                people: people && selectors.iter().all(all),
                 properties: properties(selectors, &event),
                 from: range.from,
                 to: range.to,
@@ -416,17 +420,23 @@ impl Part<'_> {
 }
 
 impl Selector {
+    /// Whether every event of a name belongs to it.
+    fn takes_all(&self, event: &str) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| concerns(step, event) && step.tests.is_empty())
+    }
+
     fn marks<'a, S: Source>(
         &self,
         block: &'a EventBlock,
         event: &str,
         meter: &Meter<S>,
     ) -> Result<Marks<'a>, S::Error> {
+        if self.takes_all(event) {
+            return Ok(Marks::All);
+        }
         let mut steps = Vec::new();
         for step in self.steps.iter().filter(|step| concerns(step, event)) {
-            if step.tests.is_empty() {
-                return Ok(Marks::All);
-            }
             let tests = step
                 .tests
                 .iter()

@@ -45,6 +45,7 @@ pub(super) fn persons<S: Source>(
             from: range.from,
             to: range.to,
             properties: properties(condition).into_iter().collect(),
+            people: false,
         };
         for block in source.events(&query)? {
             let event = Value::from(query.event.as_str());

@@ -204,9 +204,11 @@ impl Source for Snapshot<'_, '_> {
         self.make_room();
         let oldest = self.oldest;
         let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
-        let mut blocks = self
-            .view
-            .events(&self.reader, &query.event, range, &query.properties)?;
+        let (view, reader) = (&self.view, &self.reader);
+        let mut blocks = match query.people {
+            true => view.people(reader, &query.event, range)?,
+            false => view.events(reader, &query.event, range, &query.properties)?,
+        };
         for block in blocks.iter_mut().filter(|block| block.span().0 < oldest) {
             *block = Arc::new(block.since(oldest));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cohorts_engine::{EventBlock, EventBlockBuilder};
+use parking_lot::Mutex;
 
 use super::forgotten::Forgotten;
 use super::reader::Happened;
@@ -24,7 +25,6 @@ const LARGE: usize = 1 << 17;
 pub(super) type Logs = Shelf<(String, Vec<String>), Log>;
 
 /// The events of one name.
-#[derive(Default)]
 pub(super) struct Log {
     /// The first day that was read; there may be earlier ones.
     pub from: i64,
@@ -32,8 +32,13 @@ pub(super) struct Log {
     /// Since which batch all events were looked at, and whether one of them was on an earlier day.
     pub watched: (i64, bool),
     /// What of it is kept beside the rows; the same for a log and those that follow it.
-    pub kept: Arc<parking_lot::Mutex<Kept>>,
+    pub kept: Arc<Mutex<Kept>>,
+    /// The people of several days, by the first of them and their number; made when they are asked for.
+    together: Mutex<BTreeMap<(i64, i64), Arc<EventBlock>>>,
 }
+
+/// So many days are taken together where they are inside a range, beginning with one whose number can be divided by it.
+const TOGETHER: [i64; 2] = [16, 4];
 
 /// The events of a UTC day, each in one of the blocks.
 ///
@@ -109,12 +114,98 @@ impl Kept {
 }
 
 impl Log {
+    /// All events of days from one on, as of a batch.
+    pub fn new(from: i64, days: BTreeMap<i64, Day>, head: i64) -> Log {
+        Log {
+            from,
+            days,
+            watched: (head, false),
+            kept: Arc::default(),
+            together: Mutex::default(),
+        }
+    }
+
+    /// The same log, to be changed.
+    pub fn copy(&self) -> Log {
+        Log {
+            from: self.from,
+            days: self.days.clone(),
+            watched: self.watched,
+            kept: Arc::clone(&self.kept),
+            together: Mutex::new(self.together.lock().clone()),
+        }
+    }
+
+    /// The blocks of some days.
+    pub fn between(&self, first: i64, last: i64) -> Vec<Arc<EventBlock>> {
+        if first > last {
+            return Vec::new();
+        }
+        let days = self.days.range(first..=last);
+        days.flat_map(|(_, day)| day.blocks()).cloned().collect()
+    }
+
+    /// The same, with several days but for the first and the last in one block, which has only their people; and whether
+    /// there is now more of these blocks.
+    pub fn people_between(&self, first: i64, last: i64) -> (Vec<Arc<EventBlock>>, bool) {
+        let former = self.together.lock().len();
+        let mut blocks = self.between(first, first.min(last));
+        let mut next = first.saturating_add(1);
+        while next < last
+            && let Some((day, own)) = self.days.range(next..last).next()
+        {
+            let many = TOGETHER.map(|count| (day.div_euclid(count) * count, count));
+            let inside = |(start, count): &(i64, i64)| next <= *start && start + count <= last;
+            match many.into_iter().find(inside) {
+                Some((start, count)) => {
+                    blocks.push(self.together(start, count));
+                    next = start + count;
+                }
+                None => {
+                    blocks.extend_from_slice(own.blocks());
+                    next = day + 1;
+                }
+            }
+        }
+        blocks.extend(self.between(last.max(first.saturating_add(1)), last));
+        (blocks, self.together.lock().len() > former)
+    }
+
+    /// The people of several days, by those of fewer of them where there are such.
+    fn together(&self, start: i64, count: i64) -> Arc<EventBlock> {
+        if let Some(known) = self.together.lock().get(&(start, count)) {
+            return Arc::clone(known);
+        }
+        let fewer = TOGETHER.into_iter().find(|fewer| *fewer < count);
+        let parts = match fewer {
+            None => self.between(start, start + count - 1),
+            Some(fewer) => (start..start + count)
+                .step_by(fewer as usize)
+                .map(|start| self.together(start, fewer))
+                .collect(),
+        };
+        let block = Arc::new(EventBlock::people_of(&parts));
+        let mut together = self.together.lock();
+        together.insert((start, count), Arc::clone(&block));
+        block
+    }
+
+    /// Forgets what was made of a day that has changed.
+    fn forget_together(&mut self, day: i64) {
+        for count in TOGETHER {
+            let start = day.div_euclid(count) * count;
+            self.together.get_mut().remove(&(start, count));
+        }
+    }
+
     pub fn blocks(&self) -> impl Iterator<Item = &Arc<EventBlock>> {
         self.days.values().flat_map(Day::blocks)
     }
 
     pub fn bytes(&self) -> usize {
-        self.blocks().map(|block| block.bytes()).sum()
+        let together = self.together.lock();
+        let blocks = self.blocks().chain(together.values());
+        blocks.map(|block| block.bytes()).sum()
     }
 
     /// Events of people who are others by now, under their numbers.
@@ -122,11 +213,18 @@ impl Log {
         if later.gone.is_empty() {
             return;
         }
-        for block in self.days.values_mut().flat_map(|day| &mut day.0) {
-            if !block.people().is_disjoint(&later.gone) {
-                *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+        let mut changed = Vec::new();
+        for (number, day) in &mut self.days {
+            for block in &mut day.0 {
+                if !block.people().is_disjoint(&later.gone) {
+                    *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+                    changed.push(*number);
+                }
             }
         }
+        changed
+            .into_iter()
+            .for_each(|day| self.forget_together(day));
     }
 
     /// Adds later events, whose properties stand under these headings, to the columns that the log has.
@@ -154,6 +252,7 @@ impl Log {
         }
         for (day, new) in new {
             self.days.entry(day).or_default().add(new.finish());
+            self.forget_together(day);
         }
     }
 }
@@ -191,6 +290,69 @@ mod tests {
         );
         assert_eq!(day.whole().rows(), 3_000);
         assert_eq!(day.whole().span(), (0, 999));
+    }
+
+    #[test]
+    fn people_of_any_days_are_found_whatever_stands_together() {
+        let event = |day: i64, person: u32| Happened {
+            number: person,
+            name: "x".to_owned(),
+            time: day * DAY + 5,
+            properties: Vec::new(),
+        };
+        let nobody = Forgotten::default();
+        let mut log = Log::new(i64::MIN, BTreeMap::new(), 0);
+        let add = |log: &mut Log, day: i64, person: u32| {
+            log.add(&[&event(day, person)], &[], &[], &nobody);
+        };
+        // Some days are empty, and one lies far away.
+        let days = (-40..70).filter(|day| day % 7 != 3).chain([100_000]);
+        days.clone()
+            .for_each(|day| add(&mut log, day, (day + 50) as u32));
+        let check = |log: &Log| {
+            for (first, last) in
+                (-42..72).flat_map(|first| (first - 1..72).map(move |last| (first, last)))
+            {
+                let people = log
+                    .people_between(first, last)
+                    .0
+                    .iter()
+                    .fold(roaring::RoaringBitmap::new(), |all, block| {
+                        all | block.people()
+                    });
+                let wanted = log.between(first, last);
+                let wanted = EventBlock::people_of(&wanted);
+                assert_eq!(&people, wanted.people(), "{first} {last}");
+            }
+        };
+        check(&log);
+        let all = || log.people_between(i64::MIN, i64::MAX);
+        assert_eq!((all().0.len(), all().1), (9, false));
+        // The edges are there as they are.
+        let (blocks, _) = log.people_between(-37, 65);
+        assert_eq!((blocks[0].rows(), blocks[blocks.len() - 1].rows()), (1, 1));
+
+        let mut next = log.copy();
+        add(&mut next, 17, 7_000);
+        assert!(
+            next.people_between(-40, 70)
+                .0
+                .iter()
+                .any(|block| block.people().contains(7_000))
+        );
+        check(&next);
+        let mut forgotten = Forgotten::default();
+        forgotten.gone.insert(57);
+        next.follow(&forgotten, &forgotten);
+        assert!(
+            !next
+                .people_between(-40, 70)
+                .0
+                .iter()
+                .any(|block| block.people().contains(57))
+        );
+        check(&next);
+        check(&log);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
 use roaring::RoaringBitmap;
 
 use super::forgotten::Forgotten;
-use super::logs::{Log, Logs};
+use super::logs::Logs;
 use super::reader::{Among, Changed, Reader};
 use super::views::{MOST_ROWS, Shelf, View};
 use crate::error::Error;
@@ -117,12 +117,7 @@ fn logs(
         by_name.entry(&event.name).or_default().push(event);
     }
     for ((name, own_columns), log, used) in kept {
-        let mut log = Log {
-            from: log.from,
-            days: log.days.clone(),
-            watched: log.watched,
-            kept: Arc::clone(&log.kept),
-        };
+        let mut log = log.copy();
         log.follow(later, forgotten);
         let own = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         log.add(own, &columns, &own_columns, forgotten);

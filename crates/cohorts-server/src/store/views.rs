@@ -5,7 +5,7 @@
 //! anew. So an answer knows of everything that was committed before it was asked for, and of nothing else. What a view
 //! has not read yet it reads when asked; under a bounded memory it forgets first what was asked for longest ago.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -154,20 +154,38 @@ impl View {
         (from, to): (i64, i64),
         properties: &[String],
     ) -> Result<Vec<Arc<EventBlock>>, Error> {
-        let (first, last) = (day_of(from), day_of(to));
+        let log = self.log(reader, name, day_of(from), properties)?;
+        Ok(log.between(day_of(from), day_of(to)))
+    }
+
+    /// The same of any properties; of the days inside the range perhaps only the people.
+    pub fn people(
+        &self,
+        reader: &Reader,
+        name: &str,
+        (from, to): (i64, i64),
+    ) -> Result<Vec<Arc<EventBlock>>, Error> {
+        let log = self.log(reader, name, day_of(from), &[])?;
+        let (blocks, is_new) = log.people_between(day_of(from), day_of(to));
+        if is_new {
+            let key = (name.to_owned(), Vec::new());
+            self.logs.weigh(&key, log.bytes());
+        }
+        Ok(blocks)
+    }
+
+    fn log(
+        &self,
+        reader: &Reader,
+        name: &str,
+        first: i64,
+        properties: &[String],
+    ) -> Result<Arc<Log>, Error> {
         let read = |former: Option<&Log>| self.read_log(reader, name, former, first, properties);
         let suits = |log: &Log| log.from <= first;
         let key = (name.to_owned(), properties.to_vec());
         let deadline = reader.deadline();
-        let log = self.logs.get(key, deadline, suits, read, Log::bytes)?;
-        if first > last {
-            return Ok(Vec::new());
-        }
-        let days = log.days.range(first..=last);
-        Ok(days
-            .flat_map(|(_, day)| day.blocks())
-            .map(Arc::clone)
-            .collect())
+        self.logs.get(key, deadline, suits, read, Log::bytes)
     }
 
     /// A log, or the earlier days that a former one lacks.
@@ -183,11 +201,7 @@ impl View {
         if let Some(log) = kept {
             return Ok(log);
         }
-        let mut log = Log {
-            from: first,
-            watched: (self.head, false),
-            ..Log::default()
-        };
+        let mut log = Log::new(first, BTreeMap::new(), self.head);
         let until = former.map(|former| former.from);
         if let Some(former) = former {
             log.days = former.days.clone();
@@ -263,12 +277,7 @@ impl View {
             return Ok(NONE);
         };
         let days = days.into_iter().map(|(day, block)| (day, Day::from(block)));
-        let mut log = Log {
-            from: first,
-            days: days.collect(),
-            watched: (sealed.head, false),
-            ..Log::default()
-        };
+        let mut log = Log::new(first, days.collect(), sealed.head);
         *log.kept.lock() = Kept {
             sealed: Some(sealed),
             days: log.days.clone(),
@@ -471,6 +480,13 @@ impl<K: Eq + Hash + Clone, V> Shelf<K, V> {
         slot.bytes.store(bytes(&value) as u64, Ordering::Relaxed);
         *slot.value.lock() = Some(Arc::clone(&value));
         Ok(value)
+    }
+
+    /// Says how much memory a value takes by now.
+    fn weigh(&self, key: &K, bytes: usize) {
+        if let Some(slot) = self.0.lock().get(key) {
+            slot.bytes.store(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// The values that are there.
