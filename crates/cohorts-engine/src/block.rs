@@ -166,13 +166,10 @@ impl PropertyBlock {
                 chosen.map(|(set, _)| set).union()
             }
             Holders::Rows(rows) => {
-                // Without a branch, since nobody could guess it.
-                let (mut persons, mut count) = (vec![0; rows.len()], 0);
-                for (person, code) in rows {
-                    persons[count] = *person;
-                    count += usize::from(holds[*code as usize]);
-                }
-                bitmap_of(&persons[..count])
+                let rows = rows.iter();
+                bitmap_of(&chosen(
+                    rows.map(|(person, code)| (*person, holds[*code as usize])),
+                ))
             }
         })
     }
@@ -201,6 +198,17 @@ pub(crate) fn bitmap(sorted: impl Iterator<Item = u32>) -> RoaringBitmap {
         // A repeat is not above the last number, so it is not taken, which is what is wanted.
         found.try_push(person).ok();
     }
+    found
+}
+
+/// The numbers that are chosen; without a branch, since nobody could guess which.
+pub(crate) fn chosen(numbers: impl ExactSizeIterator<Item = (u32, bool)>) -> Vec<u32> {
+    let (mut found, mut count) = (vec![0; numbers.len()], 0);
+    for (number, is_chosen) in numbers {
+        found[count] = number;
+        count += usize::from(is_chosen);
+    }
+    found.truncate(count);
     found
 }
 

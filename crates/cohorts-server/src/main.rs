@@ -13,6 +13,10 @@ use cohorts_server::{
     Config, CreatedProject, Data, Database, KeyGrant, Retention, Server, log_to_stderr, postgres,
 };
 
+/// One that gives memory back: blocks are large, and most of them soon gone.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(
     name = "cohorts",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::block::{Answers, EventBlock, bitmap_of};
+use crate::block::{Answers, EventBlock, bitmap_of, chosen};
 use crate::plan::{Target, What};
 use crate::predicate::Predicate;
 use crate::source::{ActionStep, EventQuery, Meter, Source};
@@ -150,12 +150,10 @@ impl<'a, S: Source> Events<'a, S> {
                     },
                 );
             }
-            let counted = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-            let admitted = counted.filter(|(_, count)| admits(**count));
-            let persons: Vec<u32> = admitted
-                .map(|(place, _)| (people.start + place) as u32)
-                .collect();
-            bitmap_of(&persons)
+            let counts = counts.into_iter().zip(people);
+            bitmap_of(&chosen(counts.map(|(count, person)| {
+                (person as u32, (count > 0) & admits(count))
+            })))
         })
     }
 

@@ -3,13 +3,15 @@
 //! Each is compressed and carries a checksum; one that is missing or damaged is read from the rows instead. Whoever
 //! writes is the later in the log: what an older view knows never takes the place of what a newer one does.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cohorts_engine::{EventBlock, PropertyBlock};
 use diesel::prelude::*;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe;
 
 use super::schema::{blocks, sealed_logs, sealed_people, sealed_properties};
 use super::{Conn, Place};
@@ -20,6 +22,8 @@ pub static READ: AtomicU64 = AtomicU64::new(0);
 
 /// How hard what is kept is compressed: quickly.
 const LEVEL: i32 = 1;
+/// So many bytes are packed and unpacked by themselves, several at once.
+const FRAME: usize = 1 << 20;
 /// What one block, or everybody, may unpack to, in bytes.
 const LARGEST: u64 = 1 << 30;
 
@@ -369,17 +373,54 @@ fn packed(bytes: &[u8]) -> Result<Vec<u8>, Error> {
             anyhow::anyhow!("a block of {} bytes is too large to be kept", bytes.len()).into(),
         );
     }
-    let pack = || -> std::io::Result<Vec<u8>> {
-        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
-        encoder.include_checksum(true)?;
-        encoder.write_all(bytes)?;
-        encoder.finish()
+    let pack = |part: &[u8]| {
+        let mut compressor = Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        compressor.compress(part)
     };
-    Ok(pack().map_err(anyhow::Error::from)?)
+    let frames: std::io::Result<Vec<Vec<u8>>> = bytes.par_chunks(FRAME).map(pack).collect();
+    Ok(frames.map_err(anyhow::Error::from)?.concat())
 }
 
 /// The bytes that were packed; nothing if these are others.
 fn unpacked(data: &[u8]) -> Option<Vec<u8>> {
+    let frames = frames(data)?;
+    let sizes: Option<Vec<u64>> = frames.iter().map(|(_, size)| *size).collect();
+    let Some(sizes) = sizes else {
+        return unpacked_as_stream(data);
+    };
+    let all = sizes
+        .iter()
+        .try_fold(0_u64, |all, size| all.checked_add(*size));
+    let mut bytes = vec![0; usize::try_from(all.filter(|all| *all < LARGEST)?).ok()?];
+    let (mut rest, mut parts) = (bytes.as_mut_slice(), Vec::new());
+    for ((frame, _), size) in frames.iter().zip(sizes) {
+        let (part, after) = rest.split_at_mut(size as usize);
+        parts.push((*frame, part));
+        rest = after;
+    }
+    let unpack = |(frame, part): (&[u8], &mut [u8])| {
+        let unpacked = Decompressor::new()?.decompress_to_buffer(frame, part)?;
+        Ok(unpacked == part.len())
+    };
+    let done: std::io::Result<Vec<bool>> = parts.into_par_iter().map(unpack).collect();
+    done.ok()?.into_iter().all(|whole| whole).then_some(bytes)
+}
+
+/// The frames that follow one another in what is packed, and what each unpacks to where it says so.
+fn frames(mut data: &[u8]) -> Option<Vec<(&[u8], Option<u64>)>> {
+    let mut frames = Vec::new();
+    while !data.is_empty() {
+        let size = zstd_safe::find_frame_compressed_size(data).ok()?;
+        let (frame, rest) = data.split_at_checked(size)?;
+        frames.push((frame, zstd_safe::get_frame_content_size(frame).ok()?));
+        data = rest;
+    }
+    Some(frames)
+}
+
+/// What a former version packed did not say how large it is.
+fn unpacked_as_stream(data: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let decoder = zstd::Decoder::new(data).ok()?;
     decoder.take(LARGEST).read_to_end(&mut bytes).ok()?;
@@ -388,20 +429,38 @@ fn unpacked(data: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
     fn what_is_packed_comes_back_or_is_known_to_be_damaged() {
-        let bytes: Vec<u8> = (0..10_000_u32)
-            .flat_map(|number| (number * number).to_le_bytes())
-            .collect();
-        let packed = packed(&bytes).unwrap();
-        assert_eq!(unpacked(&packed), Some(bytes));
-        for place in (0..packed.len()).step_by(packed.len() / 50) {
-            let mut damaged = packed.clone();
-            damaged[place] ^= 0x10;
-            assert_eq!(unpacked(&damaged), None, "byte {place}");
+        for numbers in [0, 10_000, 600_000_u32] {
+            let bytes: Vec<u8> = (0..numbers)
+                .flat_map(|number| number.wrapping_mul(number).to_le_bytes())
+                .collect();
+            let packed = packed(&bytes).unwrap();
+            assert_eq!(unpacked(&packed), Some(bytes));
+            for place in (0..packed.len()).step_by(packed.len() / 50 + 1) {
+                let mut damaged = packed.clone();
+                damaged[place] ^= 0x10;
+                assert_eq!(unpacked(&damaged), None, "byte {place}");
+            }
+            if numbers > 0 {
+                assert_eq!(unpacked(&packed[..packed.len() - 1]), None);
+            }
         }
-        assert_eq!(unpacked(&packed[..packed.len() - 1]), None);
+    }
+
+    #[test]
+    fn what_a_former_version_packed_is_read() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(&bytes).unwrap();
+        let mut packed = encoder.finish().unwrap();
+        assert_eq!(unpacked(&packed), Some(bytes));
+        packed.pop();
+        assert_eq!(unpacked(&packed), None);
     }
 }
