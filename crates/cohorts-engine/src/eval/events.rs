@@ -138,6 +138,12 @@ impl<'a, S: Source> Events<'a, S> {
     ) -> Result<RoaringBitmap, S::Error> {
         let blocks = self.blocks(&[selector], range, false)?;
         let parts = self.parts(&[selector], range, &blocks)?;
+        // Nearly all numbers are small, and asked about once for all.
+        let small: Vec<bool> = (0..256).map(|count| count > 0 && admits(count)).collect();
+        let admits = |count: u32| match small.get(count as usize) {
+            Some(admitted) => *admitted,
+            None => admits(count),
+        };
         self.by_people(&parts, |people| {
             let mut counts = vec![0_u32; people.len()];
             for part in &parts {
@@ -151,9 +157,9 @@ impl<'a, S: Source> Events<'a, S> {
                 );
             }
             let counts = counts.into_iter().zip(people);
-            bitmap_of(&chosen(counts.map(|(count, person)| {
-                (person as u32, (count > 0) & admits(count))
-            })))
+            bitmap_of(&chosen(
+                counts.map(|(count, person)| (person as u32, admits(count))),
+            ))
         })
     }
 
