@@ -14,6 +14,17 @@ use tempfile::TempDir;
 use crate::harness::{At, Service, ask, printed, well};
 
 #[test]
+fn it_takes_little_memory_while_nothing_is_asked() {
+    let directory = TempDir::new().unwrap();
+    let service = Service::start(&At::Directory(directory.path().join("data")), &[]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.and_then(|kib| kib.trim().strip_suffix(" kB"));
+    let mib = resident.unwrap().parse::<u64>().unwrap() / 1_024;
+    assert!((5..50).contains(&mib), "{mib} MiB");
+}
+
+#[test]
 fn it_speaks_tls_with_the_certificate_that_it_is_given() {
     let directory = TempDir::new().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
