@@ -29,7 +29,8 @@ pub trait Source {
     /// The distinct ids, as JSON strings; a person may have many rows.
     fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Self::Error>;
 
-    /// The events that answer a query, and perhaps others of the same name, each in one of the blocks.
+    /// The events that answer a query, and perhaps others of the same name, each in one of the blocks; or only their
+    /// people, where `EventQuery::people` allows it.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Self::Error>;
 
     /// The names of all events there are, and perhaps others.

@@ -164,13 +164,30 @@ impl Default for Codes {
     }
 }
 
+/// How many bytes a number of so many values takes.
+pub(super) enum Width {
+    One,
+    Two,
+    Four,
+}
+
+impl Width {
+    pub fn of(values: usize) -> Width {
+        match values {
+            0..=0xFF => Width::One,
+            0x100..=0xFFFF => Width::Two,
+            _ => Width::Four,
+        }
+    }
+}
+
 impl Codes {
     /// From numbers none of which is above that of values.
     pub fn new(numbers: impl Iterator<Item = u32>, values: usize) -> Codes {
-        match values {
-            0..=0xFF => Codes::Bytes(numbers.map(|number| number as u8).collect()),
-            0x100..=0xFFFF => Codes::Shorts(numbers.map(|number| number as u16).collect()),
-            _ => Codes::Words(numbers.collect()),
+        match Width::of(values) {
+            Width::One => Codes::Bytes(numbers.map(|number| number as u8).collect()),
+            Width::Two => Codes::Shorts(numbers.map(|number| number as u16).collect()),
+            Width::Four => Codes::Words(numbers.collect()),
         }
     }
 
@@ -251,23 +268,22 @@ impl Column {
         })
     }
 
-    /// The column with the rows of others, or so many without a value, after its own.
-    pub fn with(mut self, more: &[Result<&Column, usize>]) -> Column {
-        let mut numbers: Vec<u32> = self.codes.iter().collect();
-        for more in more {
-            match more {
-                Err(rows) => numbers.resize(numbers.len() + rows, MISSING),
-                Ok(more) => {
-                    let codes = self.values.adopt(&more.values);
-                    let number = |number: u32| match number.checked_sub(1) {
-                        Some(code) => codes[code as usize] + 1,
-                        None => MISSING,
-                    };
-                    numbers.extend(more.codes.iter().map(number));
-                }
+    /// The column with the rows of another one, or so many without a value, after its own.
+    pub fn with(&self, more: Result<&Column, usize>) -> Column {
+        let (mut values, mut numbers) = (self.values.clone(), Vec::new());
+        numbers.extend(self.codes.iter());
+        match more {
+            Err(rows) => numbers.resize(numbers.len() + rows, MISSING),
+            Ok(more) => {
+                let codes = values.adopt(&more.values);
+                let number = |number: u32| match number.checked_sub(1) {
+                    Some(code) => codes[code as usize] + 1,
+                    None => MISSING,
+                };
+                numbers.extend(more.codes.iter().map(number));
             }
         }
-        Column::new(self.values, numbers.into_iter())
+        Column::new(values, numbers.into_iter())
     }
 
     /// About how much memory it takes.
@@ -391,15 +407,13 @@ pub(super) struct ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// Adds a row; whether it has a value.
-    pub fn push(&mut self, value: Option<&Value>) -> bool {
+    pub fn push(&mut self, value: Option<&Value>) {
         let value = value.filter(|value| !value.is_null());
         let number = value.map(|value| self.number(&value.to_string(), || value.clone()));
         self.rows.push(number.unwrap_or(MISSING));
-        number.is_some()
     }
 
-    /// Takes JSON text as it is stored. Text that is no JSON counts as missing.
+    /// Takes JSON text as it is stored; whether it is a value. Text that is no JSON counts as missing.
     pub fn push_raw(&mut self, raw: Option<&str>) -> bool {
         let parse = |raw| serde_json::from_str(raw).unwrap_or(Value::Null);
         let number = raw.map_or(MISSING, |raw| self.number(raw, || parse(raw)));

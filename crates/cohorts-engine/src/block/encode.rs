@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::column::{Codes, Column, Values};
+use super::column::{Codes, Column, Values, Width};
 use super::events::{EventBlock, Times};
 use super::{Holders, PropertyBlock};
 
@@ -78,16 +78,20 @@ impl EventBlock {
         for _ in 0..bytes.length()? {
             let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
             let values = bytes.values()?;
-            let codes = match Codes::new(std::iter::empty(), values.len()) {
+            let codes = match Width::of(values.len()) {
                 _ if version == WIDE_EVENTS => Codes::Words(bytes.column(u32::from_le_bytes)?),
-                Codes::Bytes(_) => Codes::Bytes(bytes.bytes()?.to_owned()),
-                Codes::Shorts(_) => Codes::Shorts(bytes.column(u16::from_le_bytes)?),
-                Codes::Words(_) => Codes::Words(bytes.column(u32::from_le_bytes)?),
+                Width::One => Codes::Bytes(bytes.bytes()?.to_owned()),
+                Width::Two => Codes::Shorts(bytes.column(u16::from_le_bytes)?),
+                Width::Four => Codes::Words(bytes.column(u32::from_le_bytes)?),
             };
             if codes.len() != rows || codes.greatest() as usize > values.len() {
                 return None;
             }
-            columns.insert(key, Column::new(values, codes.iter()));
+            let column = match version {
+                WIDE_EVENTS => Column::new(values, codes.iter()),
+                _ => Column { values, codes },
+            };
+            columns.insert(key, column);
         }
         let fits = bytes.0.is_empty() && times.len() == rows;
         fits.then(|| EventBlock::of(persons, times, columns))
@@ -386,6 +390,38 @@ mod tests {
             wide.splice(end..end, [0; 6]);
         }
         assert_eq!(EventBlock::decode(&wide), Some(block));
+    }
+
+    #[test]
+    fn columns_of_few_and_of_many_values_come_back_merged_and_renumbered() {
+        for values in [254, 255, 256, 257, 65_534, 65_535, 65_536] {
+            let of = |numbers: std::ops::Range<u32>| {
+                let rows: Vec<_> = numbers
+                    .map(|number| {
+                        (
+                            number,
+                            i64::from(number) * 1_000,
+                            json!(format!("v{number}")),
+                        )
+                    })
+                    .chain([(7, 9, Value::Null)])
+                    .collect();
+                block(&rows)
+            };
+            let whole = of(0..values);
+            assert_eq!(EventBlock::decode(&whole.encode()).as_ref(), Some(&whole));
+            let merged =
+                EventBlock::merged(&[of(0..values - 1).into(), of(values - 1..values).into()]);
+            let last = merged.renumbered(|person| (person != 7).then_some(person));
+            let back = EventBlock::decode(&last.encode()).unwrap();
+            assert_eq!(back.rows() as u32, values - 1);
+            let column = &back.columns()["a"];
+            let text = |row: usize| column.values.at(column.codes.at(row) as usize - 1);
+            for row in 0..back.rows() {
+                let own = format!("v{}", back.persons()[row]);
+                assert_eq!(text(row), crate::value::Stored::Text(&own));
+            }
+        }
     }
 
     /// How many bytes a column takes at the end of a block.

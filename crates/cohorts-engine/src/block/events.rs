@@ -161,20 +161,27 @@ impl EventBlock {
     }
 
     /// The events of several blocks of the same name, with the columns of the first of them.
-    pub fn merged<'a>(blocks: &'a [Arc<EventBlock>]) -> EventBlock {
-        let Some((first, more)) = blocks.split_first() else {
-            return EventBlock::default();
-        };
-        let rows = |block: &'_ Arc<EventBlock>| {
-            let block = Arc::clone(block);
-            (0..block.rows()).map(move |row| block.row(row))
-        };
-        let columns = first.properties.iter().map(|(key, column)| {
-            let of = |block: &'a Arc<EventBlock>| block.properties.get(key).ok_or(block.rows());
-            let more: Vec<_> = more.iter().map(of).collect();
-            (key.clone(), column.clone().with(&more))
+    pub fn merged(blocks: &[Arc<EventBlock>]) -> EventBlock {
+        match blocks {
+            [] => EventBlock::default(),
+            [one] => EventBlock::clone(one),
+            [one, other] => one.with(other),
+            // By halves, since each value is looked up wherever it is merged.
+            blocks => {
+                let (one, other) = blocks.split_at(blocks.len() / 2);
+                EventBlock::merged(one).with(&EventBlock::merged(other))
+            }
+        }
+    }
+
+    fn with(&self, more: &EventBlock) -> EventBlock {
+        let own = (0..self.rows()).map(|row| self.row(row));
+        let rows = own.chain((0..more.rows()).map(|row| more.row(row)));
+        let columns = self.properties.iter().map(|(key, column)| {
+            let more = more.properties.get(key).ok_or(more.rows());
+            (key.clone(), column.with(more))
         });
-        EventBlock::sorted(blocks.iter().flat_map(rows).collect(), columns.collect())
+        EventBlock::sorted(rows.collect(), columns.collect())
     }
 
     /// The block with the events of some people under other numbers, or without them.

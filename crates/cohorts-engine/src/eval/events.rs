@@ -183,7 +183,7 @@ impl<'a, S: Source> Events<'a, S> {
                 let wanted = |person| among.contains(person);
                 part.hits(part.rows_of(&people), wanted, |hit| found.push(hit));
             }
-            let mut found = by_person(&found, people.start);
+            let mut found = by_person(found, people.start);
             let own = found.chunk_by_mut(|a, b| a.person == b.person);
             let own = own.filter_map(|own| {
                 if !own.is_sorted_by_key(|hit| hit.time) {
@@ -339,8 +339,8 @@ enum Marks<'a> {
     Where(Vec<Vec<Answers<'a>>>),
 }
 
-/// Rows are looked at by so many at a time, column after column.
-const ROWS: usize = 1_024;
+/// Rows are looked at by so many at a time, column after column; by few in tests, so that these see where one part ends.
+const ROWS: usize = if cfg!(test) { 4 } else { 1_024 };
 
 impl Marks<'_> {
     /// Adds a bit to the marks of the rows that belong.
@@ -465,11 +465,18 @@ fn concerns(step: &Step, event: &str) -> bool {
     step.event.as_deref().is_none_or(|name| name == event)
 }
 
-/// Hits by their people, whose numbers are not below the first; those of each stay in their order.
-fn by_person(hits: &[Hit], first: usize) -> Vec<Hit> {
+/// Of so many people one has a hit at least where these are sorted by counting.
+const SPARSE: usize = 16;
+
+/// Hits by their people, whose numbers are not below the first.
+fn by_person(mut hits: Vec<Hit>, first: usize) -> Vec<Hit> {
     let of = |hit: &Hit| hit.person as usize - first;
     let people = hits.iter().map(of).max().map_or(0, |last| last + 1);
-    let mut places = vec![0_usize; people];
+    if hits.len() < people / SPARSE {
+        hits.sort_unstable_by_key(|hit| hit.person);
+        return hits;
+    }
+    let mut places = vec![0_u32; people];
     hits.iter().for_each(|hit| places[of(hit)] += 1);
     let mut next = 0;
     for place in &mut places {
@@ -481,9 +488,9 @@ fn by_person(hits: &[Hit], first: usize) -> Vec<Hit> {
         marks: 0,
     };
     let mut sorted = vec![nobody; hits.len()];
-    for hit in hits {
+    for hit in &hits {
         let place = &mut places[of(hit)];
-        sorted[*place] = *hit;
+        sorted[*place as usize] = *hit;
         *place += 1;
     }
     sorted

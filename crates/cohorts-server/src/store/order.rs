@@ -80,8 +80,16 @@ impl Order {
     /// Where these people stand. Those who are not in the project are nowhere.
     pub fn positions(&self, people: &RoaringBitmap) -> RoaringBitmap {
         let mut bits = vec![0_u8; self.people.len().div_ceil(8)];
-        for position in people.iter().filter_map(|number| self.position(number)) {
-            bits[position as usize / 8] |= 1 << (position % 8);
+        let (mut rest, mut some) = (people.iter(), [0; 1_024]);
+        loop {
+            // Many at once, since each by itself takes longer.
+            let numbers = rest.next_many(&mut some);
+            if numbers.is_empty() {
+                break;
+            }
+            for position in numbers.iter().filter_map(|number| self.position(*number)) {
+                bits[position as usize / 8] |= 1 << (position % 8);
+            }
         }
         RoaringBitmap::from_lsb0_bytes(0, &bits)
     }

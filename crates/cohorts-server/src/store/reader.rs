@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use cohorts_engine::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder};
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -43,10 +43,12 @@ const BETWEEN: &str = "\
             as properties \
     from (select * from events where place = $1 and batch > $2 and batch <= $3 offset 0) e \
     where event = any($4)";
-/// The time of a statement, and that it is planned as for any project, as where events are written.
-const LIMITS: &str = "\
-    select set_config('statement_timeout', $1, true), set_config('plan_cache_mode', 'force_generic_plan', true)";
 const NEXT_NAME: &str = "select min(event) as name from events where place = $1 and event > $2";
+
+diesel::define_sql_function! {
+    /// Sets something until the transaction ends.
+    fn set_config(name: Text, value: Text, is_local: Bool) -> Text;
+}
 
 #[derive(QueryableByName)]
 struct PropertyRow {
@@ -178,6 +180,11 @@ impl Reader<'_> {
         self.deadline.set(deadline);
     }
 
+    /// Says that there is more in memory than before, though nothing was read.
+    pub fn set_has_read(&self) {
+        self.has_read.set(true);
+    }
+
     /// Whether anything was read since this was asked last.
     pub fn take_has_read(&self) -> bool {
         self.has_read.take()
@@ -215,8 +222,10 @@ impl Reader<'_> {
         // One that was set a moment ago will do.
         let set = self.limit.get();
         if left > set || left < set / 10 * 9 {
-            diesel::sql_query(LIMITS)
-                .bind::<Text, _>(left.as_millis().max(1).to_string())
+            let timeout = left.as_millis().max(1).to_string();
+            // Planned as for any project, as where events are written.
+            let plans = set_config("plan_cache_mode", "force_generic_plan", true);
+            diesel::select((set_config("statement_timeout", timeout, true), plans))
                 .execute(*conn)?;
             self.limit.set(left);
         }

@@ -117,9 +117,14 @@ fn logs(
         by_name.entry(&event.name).or_default().push(event);
     }
     for ((name, own_columns), log, used) in kept {
+        let own = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        if own.is_empty() && later.gone.is_empty() {
+            let bytes = log.bytes();
+            logs.put((name, own_columns), log, bytes, used);
+            continue;
+        }
         let mut log = log.copy();
         log.follow(later, forgotten);
-        let own = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         log.add(own, &columns, &own_columns, forgotten);
         let bytes = log.bytes();
         logs.put((name, own_columns), Arc::new(log), bytes, used);

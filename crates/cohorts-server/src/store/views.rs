@@ -170,6 +170,7 @@ impl View {
         if is_new {
             let key = (name.to_owned(), Vec::new());
             self.logs.weigh(&key, log.bytes());
+            reader.set_has_read();
         }
         Ok(blocks)
     }
@@ -739,6 +740,11 @@ mod tests {
         };
         let views = Views::default();
         assert_eq!(who(&store, &views, project).len(), 100);
+        // The people of several days are weighed with what they were made of.
+        let logs = views.views()[0].1.logs.all();
+        let weights = logs.iter().map(|(_, log, _)| log.bytes() as u64);
+        let alone = logs[0].1.blocks().map(|block| block.bytes() as u64);
+        assert!(views.bytes() >= weights.sum() && views.bytes() > alone.sum());
         views.seal(conn);
 
         // Somebody new, somebody merged, and an event on a day that is sealed.
