@@ -1,13 +1,16 @@
 //! People: a row each under a dense number, and the distinct ids by which events find them.
 
 use std::collections::{HashMap, VecDeque};
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, BigInt, Bool, Text};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{self, Array, BigInt, Bool, Jsonb, Text, Timestamptz};
 use diesel::upsert::excluded;
 use uuid::Uuid;
 
@@ -17,19 +20,77 @@ use crate::error::Error;
 
 /// Numbers are taken from a project's counter so many at a time, at least.
 const BLOCK: i64 = 64;
+
+/// What is asked of people by their numbers: a prepared statement, as it is asked for each page.
+///
 /// Long lists come in as rows to join: Postgres compares each row with each item of an array, once it has made
 /// a plan that serves any array. `offset 0` has it look up one row after the other, where it would rather read a
 /// whole table for some thousand of them.
-const PEOPLE: &str = "\
-    select p.* from unnest($2) as wanted(number) cross join lateral ( \
-        select number, uuid, properties, is_identified, created_at from persons \
-        where place = $1 and number = wanted.number offset 0) p";
-#[derive(QueryableByName)]
-struct IdRow {
-    #[diesel(sql_type = Text)]
-    distinct_id: String,
-    #[diesel(sql_type = BigInt)]
-    number: i64,
+struct OfNumbers<'a, W> {
+    place: Place,
+    numbers: &'a [i64],
+    wanted: PhantomData<W>,
+}
+
+impl<'a, W> OfNumbers<'a, W> {
+    fn new(place: Place, numbers: &'a [i64]) -> Self {
+        let wanted = PhantomData;
+        Self {
+            place,
+            numbers,
+            wanted,
+        }
+    }
+}
+
+/// Text of a statement between the names of its columns, a place and its end.
+trait Wanted {
+    type Row;
+    const FROM: &str;
+    const END: &str;
+}
+
+/// The people, the one created last first.
+struct People;
+
+impl Wanted for People {
+    type Row = (BigInt, sql_types::Uuid, Jsonb, Bool, Timestamptz);
+    const FROM: &str = "select number, uuid, properties, is_identified, created_at from persons";
+    const END: &str = "offset 0) w order by w.created_at desc, w.number desc";
+}
+
+/// The first ten distinct ids of each.
+struct ShownIds;
+
+impl Wanted for ShownIds {
+    type Row = (BigInt, Text);
+    const FROM: &str = "select number, distinct_id from distinct_ids";
+    const END: &str = "order by distinct_id limit 10) w";
+}
+
+impl<W: 'static> QueryId for OfNumbers<'_, W> {
+    type QueryId = OfNumbers<'static, W>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<W: Wanted> Query for OfNumbers<'_, W> {
+    type SqlType = W::Row;
+}
+
+impl<W> RunQueryDsl<Conn> for OfNumbers<'_, W> {}
+
+impl<W: Wanted> QueryFragment<Pg> for OfNumbers<'_, W> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select w.* from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.numbers)?;
+        out.push_sql(") as wanted(number) cross join lateral (");
+        out.push_sql(W::FROM);
+        out.push_sql(" where place = ");
+        out.push_bind_param::<BigInt, _>(&self.place.0)?;
+        out.push_sql(" and number = wanted.number ");
+        out.push_sql(W::END);
+        Ok(())
+    }
 }
 
 #[derive(QueryableByName)]
@@ -306,12 +367,7 @@ fn rows(place: Place, batch: i64, people: &[Person]) -> Vec<NewRow<'_>> {
 
 /// The people with these numbers, the one created last first.
 pub fn of_numbers(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
-    diesel::sql_query(format!(
-        "{PEOPLE} order by p.created_at desc, p.number desc"
-    ))
-    .bind::<BigInt, _>(place.0)
-    .bind::<Array<BigInt>, _>(numbers)
-    .load(conn)
+    OfNumbers::<People>::new(place, numbers).load(conn)
 }
 
 /// The person with that uuid.
@@ -342,17 +398,10 @@ pub fn shown_ids(
     place: Place,
     numbers: &[i64],
 ) -> QueryResult<HashMap<i64, Vec<String>>> {
-    let rows: Vec<IdRow> = diesel::sql_query(
-        "select d.* from unnest($2) as wanted(number) cross join lateral ( \
-            select distinct_id, number from distinct_ids where place = $1 and number = wanted.number \
-            order by distinct_id limit 10) d",
-    )
-    .bind::<BigInt, _>(place.0)
-    .bind::<Array<BigInt>, _>(numbers)
-    .load(conn)?;
+    let rows: Vec<(i64, String)> = OfNumbers::<ShownIds>::new(place, numbers).load(conn)?;
     let mut shown: HashMap<i64, Vec<String>> = HashMap::new();
-    for row in rows {
-        shown.entry(row.number).or_default().push(row.distinct_id);
+    for (number, distinct_id) in rows {
+        shown.entry(number).or_default().push(distinct_id);
     }
     Ok(shown)
 }
