@@ -42,6 +42,12 @@ pub trait Source {
     /// An action, or nothing where the project has none of that id.
     fn action(&self, id: i64) -> Result<Option<Action>, Self::Error>;
 
+    /// Called where the events of several names are held at once, which takes about so many bytes; an error ends the
+    /// evaluation: so a source bounds the memory that it may take.
+    fn holds(&self, _bytes: usize) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Called every few milliseconds of an evaluation, which an error ends: so a source bounds
     /// the time that it may take.
     fn checkpoint(&self) -> Result<(), Self::Error> {

@@ -237,11 +237,13 @@ impl<'a, S: Source> Events<'a, S> {
         range: Range,
         people: bool,
     ) -> Result<Vec<(String, Arc<EventBlock>)>, S::Error> {
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         if range.from.is_some_and(|from| from > range.to) {
             return Ok(found);
         }
-        for event in self.names(selectors)? {
+        let names = self.names(selectors)?;
+        let is_one = names.len() == 1;
+        for event in names {
             let all = |selector: &&Selector| selector.takes_all(&event);
             let query = EventQuery {
                 people: people && selectors.iter().all(all),
@@ -255,7 +257,13 @@ impl<'a, S: Source> Events<'a, S> {
                 let (first, last) = block.span();
                 last >= range.from.unwrap_or(i64::MIN) && range.to >= first
             });
+            let before = found.len();
             found.extend(reached.map(|block| (query.event.clone(), block)));
+            if !is_one {
+                let new = found[before..].iter().map(|(_, block)| block.bytes());
+                bytes += new.sum::<usize>();
+                self.source.holds(bytes)?;
+            }
         }
         Ok(found)
     }

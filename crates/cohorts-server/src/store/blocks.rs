@@ -242,6 +242,10 @@ impl Source for Snapshot<'_, '_> {
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
 
+    fn holds(&self, bytes: usize) -> Result<(), Error> {
+        self.reader.fits(bytes)
+    }
+
     fn checkpoint(&self) -> Result<(), Error> {
         match Instant::now() < self.reader.deadline() {
             true => Ok(()),

@@ -195,7 +195,8 @@ impl Reader<'_> {
         self.room.set(bytes);
     }
 
-    fn fits(&self, bytes: usize) -> Result<(), Error> {
+    /// An error where what is read would take more memory than it may.
+    pub fn fits(&self, bytes: usize) -> Result<(), Error> {
         match bytes as u64 <= self.room.get() {
             true => Ok(()),
             false => Err(Error::NoRoom),

@@ -19,6 +19,8 @@ struct Limited {
     left: Cell<u32>,
     /// How often it was asked for events.
     asked: Cell<u32>,
+    /// How many bytes of several names may be held.
+    room: Cell<usize>,
 }
 
 impl Limited {
@@ -27,6 +29,7 @@ impl Limited {
             project,
             left: Cell::new(left),
             asked: Cell::new(0),
+            room: Cell::new(usize::MAX),
         }
     }
 }
@@ -75,6 +78,11 @@ impl Source for Limited {
         Ok(action)
     }
 
+    fn holds(&self, bytes: usize) -> Result<(), Self::Error> {
+        let fits = bytes <= self.room.get();
+        fits.then_some(()).ok_or("no room")
+    }
+
     fn checkpoint(&self) -> Result<(), Self::Error> {
         let left = self.left.get().checked_sub(1).ok_or("time is up")?;
         self.left.set(left);
@@ -89,6 +97,47 @@ fn ends(project: &Project, leaf: Value, checkpoints: u32) {
     let evaluate = |left: u32| plan.evaluate(&Limited::new(project.clone(), left));
     assert_eq!(evaluate(checkpoints), Err("time is up"));
     assert!(evaluate(1_000_000).is_ok());
+}
+
+#[test]
+fn events_of_several_names_are_held_together_only_where_there_is_room() {
+    let mut project = people(&vec![json!({}); 50]);
+    let events = (0..400).map(|nth| {
+        let name = if nth % 2 == 0 { "a" } else { "b" };
+        event(nth % 50, name, "2025-06-17T12:00:00Z", json!({}))
+    });
+    project.events = events.collect();
+    let any = Action::parse(&json!([{}])).unwrap();
+    project.actions.insert(1, any);
+    let often = |key: Value, kind: &str| {
+        let leaf = json!({"type": "behavioral", "key": key, "value": "performed_event_multiple", "event_type": kind,
+            "time_value": 30, "time_interval": "day", "operator": "gte", "operator_value": 4});
+        let filter = Filter::parse(&tree("AND", json!([leaf]))).unwrap();
+        plan(&filter, &now()).unwrap()
+    };
+    let limited = Limited::new(project, u32::MAX);
+    let name = EventQuery {
+        event: "a".to_owned(),
+        from: None,
+        to: i64::MAX,
+        properties: Vec::new(),
+        people: false,
+    };
+    let blocks = limited.events(&name).unwrap();
+    let one: usize = blocks.iter().map(|block| block.bytes()).sum();
+    for (room, answer) in [(one * 2 + 99, Ok(50)), (one + 99, Err("no room"))] {
+        limited.room.set(room);
+        let all = often(json!(1), "actions").evaluate(&limited);
+        assert_eq!(all.map(|people| people.len()), answer, "{room}");
+    }
+    limited.room.set(0);
+    assert_eq!(
+        often(json!("a"), "events")
+            .evaluate(&limited)
+            .unwrap()
+            .len(),
+        25
+    );
 }
 
 fn patterns(count: usize) -> Vec<String> {
