@@ -3,98 +3,21 @@
 //! Where a name alone decides, whole blocks are taken by the bitmaps of their people; only at the edges of a range, and
 //! where properties matter, single events are looked at.
 
-use std::collections::BTreeSet;
-use std::ops;
+mod part;
+mod selector;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::block::{Answers, EventBlock, bitmap_of, chosen};
-use crate::plan::{Target, What};
-use crate::predicate::Predicate;
-use crate::source::{ActionStep, EventQuery, Meter, Source};
-use crate::window::{Moment, Range};
-
-/// A target with its action looked up: an event belongs to it that meets any of the steps.
-pub(super) struct Selector {
-    steps: Vec<Step>,
-}
-
-#[derive(Clone)]
-struct Step {
-    event: Option<String>,
-    /// All must hold.
-    tests: Vec<(String, Predicate)>,
-}
-
-/// Some of the rows of a block, or of the numbers of people.
-type Rows = ops::Range<usize>;
-
-/// An event that belongs to some of the selectors it was looked up for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hit {
-    pub person: u32,
-    pub time: i64,
-    marks: u8,
-}
-
-impl Hit {
-    /// Whether the event belongs to the selector of that index.
-    pub fn is(&self, selector: usize) -> bool {
-        self.marks & (1 << selector) != 0
-    }
-}
-
-impl Selector {
-    /// Looks the target up; an unknown action has no events. With `filters` left out, only the
-    /// name or the action counts.
-    pub fn resolve<S: Source>(
-        source: &S,
-        target: &Target,
-        filters: bool,
-        at: &Moment,
-    ) -> Result<Selector, S::Error> {
-        let mut steps = match &target.what {
-            What::Event(name) => vec![Step {
-                event: Some(name.clone()),
-                tests: Vec::new(),
-            }],
-            What::Action(id) => {
-                let action = source.action(*id)?.unwrap_or_default();
-                action
-                    .steps
-                    .iter()
-                    .filter_map(|step| compile(step, at))
-                    .collect()
-            }
-        };
-        if filters {
-            for step in &mut steps {
-                step.tests.extend(target.filters.iter().cloned());
-            }
-        }
-        Ok(Selector { steps })
-    }
-}
-
-/// A step with a test that cannot be calculated matches no event.
-fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
-    let mut tests = Vec::new();
-    if let Some(url) = &step.url {
-        let predicate = Predicate::address(url, step.url_matching.as_deref());
-        tests.push(("$current_url".to_owned(), predicate));
-    }
-    for property in &step.properties {
-        let operator = property.operator.as_deref();
-        let predicate = Predicate::compile("", operator, property.value.as_ref(), at).ok()?;
-        tests.push((property.key.clone(), predicate));
-    }
-    Some(Step {
-        event: step.event.clone(),
-        tests,
-    })
-}
+use crate::block::{EventBlock, bitmap_of, chosen};
+use crate::source::{EventQuery, Meter, Source};
+use crate::window::Range;
+pub(super) use part::Hit;
+use part::{Members, Part, Rows, by_person};
+pub(super) use selector::Selector;
+use selector::{names, properties};
 
 /// Looks events of a source up.
 pub(super) struct Events<'a, S> {
@@ -241,7 +164,10 @@ impl<'a, S: Source> Events<'a, S> {
         if range.from.is_some_and(|from| from > range.to) {
             return Ok(found);
         }
-        let names = self.names(selectors)?;
+        let names = match names(selectors) {
+            Some(names) => names,
+            None => self.source.event_names()?.into_iter().collect(),
+        };
         let is_one = names.len() == 1;
         for event in names {
             let all = |selector: &&Selector| selector.takes_all(&event);
@@ -315,209 +241,9 @@ impl<'a, S: Source> Events<'a, S> {
         }
         Ok(done)
     }
-
-    /// The names to read events of.
-    fn names(&self, selectors: &[&Selector]) -> Result<BTreeSet<String>, S::Error> {
-        let steps = selectors.iter().flat_map(|selector| &selector.steps);
-        let names: Option<BTreeSet<String>> = steps.map(|step| step.event.clone()).collect();
-        match names {
-            Some(names) => Ok(names),
-            None => Ok(self.source.event_names()?.into_iter().collect()),
-        }
-    }
 }
 
 /// Less is not worth a second thread, in units of `Meter`.
 const LITTLE_WORK: u64 = 20_000;
 /// And so much is done by one thread before it is asked whether to go on.
 const MOST_WORK: u64 = 1_000_000;
-
-/// A block of which some events may be hits.
-struct Part<'a> {
-    block: &'a Arc<EventBlock>,
-    /// By selector.
-    marks: Vec<Marks<'a>>,
-    range: Range,
-}
-
-/// Which events of a block belong to a selector.
-enum Marks<'a> {
-    All,
-    /// Those that meet all tests of any of the steps.
-    Where(Vec<Vec<Answers<'a>>>),
-}
-
-/// Rows are looked at by so many at a time, column after column; by few in tests, so that these see where one part ends.
-const ROWS: usize = if cfg!(test) { 4 } else { 1_024 };
-
-impl Marks<'_> {
-    /// Adds a bit to the marks of the rows that belong.
-    fn add(&self, bit: u8, rows: &Rows, marks: &mut [u8; ROWS]) {
-        let marks = &mut marks[..rows.len()];
-        let Marks::Where(steps) = self else {
-            return marks.iter_mut().for_each(|mark| *mark |= bit);
-        };
-        for tests in steps {
-            let mut holds = [true; ROWS];
-            let holds = &mut holds[..rows.len()];
-            for test in tests {
-                test.keep(rows.clone(), holds);
-            }
-            for (mark, holds) in marks.iter_mut().zip(holds) {
-                *mark |= bit * u8::from(*holds);
-            }
-        }
-    }
-
-    fn work(&self) -> u64 {
-        match self {
-            Marks::All => 0,
-            Marks::Where(steps) => steps.iter().map(|tests| 1 + tests.len() as u64).sum(),
-        }
-    }
-}
-
-impl Part<'_> {
-    /// Whether everything in the block is a hit.
-    fn is_whole(&self) -> bool {
-        self.is_inside() && matches!(self.marks.as_slice(), [Marks::All])
-    }
-
-    fn is_inside(&self) -> bool {
-        let (first, last) = self.block.span();
-        self.range.contains(first) && self.range.contains(last)
-    }
-
-    /// How much work it is to visit the hits, in units of `Meter`.
-    fn work(&self) -> u64 {
-        let row = 1 + self.marks.iter().map(Marks::work).sum::<u64>();
-        row * self.block.rows() as u64 / 4
-    }
-
-    /// The rows of some people.
-    fn rows_of(&self, people: &Rows) -> Rows {
-        let before = |end: usize| self.block.rows_before(end);
-        before(people.start)..before(people.end)
-    }
-
-    /// Visits the hits of some rows that are somebody's who is wanted, sorted by person and time.
-    fn hits(&self, rows: Rows, wanted: impl Fn(u32) -> bool, mut visit: impl FnMut(Hit)) {
-        let inside = self.is_inside();
-        for start in rows.clone().step_by(ROWS) {
-            let some = start..rows.end.min(start + ROWS);
-            let mut marks = [0; ROWS];
-            for (index, selector) in self.marks.iter().enumerate() {
-                selector.add(1 << index, &some, &mut marks);
-            }
-            // First which, and without a branch, since nobody could guess it.
-            let (mut kept, mut count) = ([0_u16; ROWS], 0);
-            let persons = &self.block.persons()[some];
-            for (nth, (person, marks)) in persons.iter().zip(&marks).enumerate() {
-                kept[count] = nth as u16;
-                count += usize::from((*marks != 0) & wanted(*person));
-            }
-            for nth in &kept[..count] {
-                let nth = usize::from(*nth);
-                let ((person, time), marks) = (self.block.row(start + nth), marks[nth]);
-                if inside || self.range.contains(time) {
-                    visit(Hit {
-                        person,
-                        time,
-                        marks,
-                    });
-                }
-            }
-        }
-    }
-}
-
-impl Selector {
-    /// Whether every event of a name belongs to it.
-    fn takes_all(&self, event: &str) -> bool {
-        let mut steps = self.steps.iter();
-        steps.any(|step| concerns(step, event) && step.tests.is_empty())
-    }
-
-    fn marks<'a, S: Source>(
-        &self,
-        block: &'a EventBlock,
-        event: &str,
-        meter: &Meter<S>,
-    ) -> Result<Marks<'a>, S::Error> {
-        if self.takes_all(event) {
-            return Ok(Marks::All);
-        }
-        let mut steps = Vec::new();
-        for step in self.steps.iter().filter(|step| concerns(step, event)) {
-            let tests = step
-                .tests
-                .iter()
-                .map(|(key, test)| block.answers(key, test, meter));
-            steps.push(tests.collect::<Result<Vec<_>, _>>()?);
-        }
-        Ok(Marks::Where(steps))
-    }
-}
-
-fn properties(selectors: &[&Selector], event: &str) -> Vec<String> {
-    let steps = selectors.iter().flat_map(|selector| &selector.steps);
-    let steps = steps.filter(|step| concerns(step, event));
-    let keys: BTreeSet<&String> = steps
-        .flat_map(|step| &step.tests)
-        .map(|(key, _)| key)
-        .collect();
-    keys.into_iter().cloned().collect()
-}
-
-fn concerns(step: &Step, event: &str) -> bool {
-    step.event.as_deref().is_none_or(|name| name == event)
-}
-
-/// Of so many people one has a hit at least where these are sorted by counting.
-const SPARSE: usize = 16;
-
-/// Hits by their people, whose numbers are not below the first.
-fn by_person(mut hits: Vec<Hit>, first: usize) -> Vec<Hit> {
-    let of = |hit: &Hit| hit.person as usize - first;
-    let people = hits.iter().map(of).max().map_or(0, |last| last + 1);
-    if hits.len() < people / SPARSE {
-        hits.sort_unstable_by_key(|hit| hit.person);
-        return hits;
-    }
-    let mut places = vec![0_u32; people];
-    hits.iter().for_each(|hit| places[of(hit)] += 1);
-    let mut next = 0;
-    for place in &mut places {
-        next += std::mem::replace(place, next);
-    }
-    let nobody = Hit {
-        person: 0,
-        time: 0,
-        marks: 0,
-    };
-    let mut sorted = vec![nobody; hits.len()];
-    for hit in &hits {
-        let place = &mut places[of(hit)];
-        sorted[*place as usize] = *hit;
-        *place += 1;
-    }
-    sorted
-}
-
-/// A set of people that is asked about very often: a bit for each number.
-struct Members(Vec<u64>);
-
-impl Members {
-    fn new(people: &RoaringBitmap) -> Members {
-        let mut bits = vec![0; people.max().map_or(0, |last| last as usize / 64 + 1)];
-        for person in people {
-            bits[person as usize / 64] |= 1 << (person % 64);
-        }
-        Members(bits)
-    }
-
-    fn contains(&self, person: u32) -> bool {
-        let bits = self.0.get(person as usize / 64).copied().unwrap_or(0);
-        bits & (1 << (person % 64)) != 0
-    }
-}
