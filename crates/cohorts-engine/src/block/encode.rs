@@ -5,6 +5,7 @@
 //! whoever keeps them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde_json::Value;
@@ -18,6 +19,8 @@ const EVENTS: u8 = 3;
 const PROPERTIES: u8 = 2;
 /// Events whose codes all take four bytes.
 const WIDE_EVENTS: u8 = 2;
+/// Blocks of events that follow, as many as is said.
+const SEVERAL: u8 = 4;
 /// The sorts of times, of values, and of holders.
 const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
@@ -28,8 +31,7 @@ const SETS: u8 = 0;
 const ROWS: u8 = 1;
 
 impl EventBlock {
-    /// The events and their columns as bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut out = Writer(vec![EVENTS]);
         out.rising(self.persons());
         match self.times() {
@@ -58,9 +60,34 @@ impl EventBlock {
         out.0
     }
 
-    /// The events of bytes that `encode` made, or nothing where it did not make them.
-    pub fn decode(bytes: &[u8]) -> Option<EventBlock> {
-        let (version, mut bytes) = Reader::new(bytes, &[EVENTS, WIDE_EVENTS])?;
+    /// Several blocks as bytes, piece by piece, so that whoever keeps them need not hold all of them.
+    pub fn encode_all(blocks: &[Arc<EventBlock>]) -> impl Iterator<Item = Vec<u8>> {
+        let heading = (blocks.len() != 1).then(|| {
+            let mut out = Writer(vec![SEVERAL]);
+            out.length(blocks.len());
+            out.0
+        });
+        heading
+            .into_iter()
+            .chain(blocks.iter().map(|block| block.encode()))
+    }
+
+    /// The blocks of bytes that `encode_all` made one after another, or nothing where it did not make them.
+    pub fn decode_all(bytes: &[u8]) -> Option<Vec<EventBlock>> {
+        let (mut rest, mut count) = (Reader(bytes), 1);
+        if let Some((_, mut after)) = Reader::new(bytes, &[SEVERAL]) {
+            count = after.length()?;
+            rest = after;
+        }
+        let mut blocks = Vec::new();
+        for _ in 0..count {
+            blocks.push(EventBlock::take(&mut rest)?);
+        }
+        rest.0.is_empty().then_some(blocks)
+    }
+
+    fn take(rest: &mut Reader) -> Option<EventBlock> {
+        let (version, mut bytes) = Reader::new(rest.0, &[EVENTS, WIDE_EVENTS])?;
         let persons = bytes.rising()?;
         let times = match bytes.byte()? {
             MILLIS => {
@@ -93,8 +120,8 @@ impl EventBlock {
             };
             columns.insert(key, column);
         }
-        let fits = bytes.0.is_empty() && times.len() == rows;
-        fits.then(|| EventBlock::of(persons, times, columns))
+        *rest = bytes;
+        (times.len() == rows).then(|| EventBlock::of(persons, times, columns))
     }
 }
 
@@ -301,6 +328,12 @@ mod tests {
     use super::*;
     use crate::block::{EventBlockBuilder, PropertyBlockBuilder};
 
+    fn decoded(bytes: &[u8]) -> Option<EventBlock> {
+        let mut blocks = EventBlock::decode_all(bytes)?;
+        assert_eq!(blocks.len(), 1);
+        blocks.pop()
+    }
+
     fn block(rows: &[(u32, i64, Value)]) -> EventBlock {
         let mut builder = EventBlockBuilder::new(&["a".to_owned(), "b".to_owned()]);
         for (person, time, value) in rows {
@@ -339,7 +372,7 @@ mod tests {
             ]
         ) {
             let block = block(&rows);
-            prop_assert_eq!(EventBlock::decode(&block.encode()), Some(block));
+            prop_assert_eq!(decoded(&block.encode()), Some(block));
         }
 
         #[test]
@@ -366,16 +399,16 @@ mod tests {
         fn other_bytes_are_nothing_or_something_else(bytes in vec(any::<u8>(), 0..200), place in 0..200_usize, small in any::<bool>()) {
             let known = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
             let mut bytes = bytes;
-            for version in [EVENTS, WIDE_EVENTS, PROPERTIES] {
+            for version in [EVENTS, WIDE_EVENTS, SEVERAL, PROPERTIES] {
                 if let Some(first) = bytes.first_mut() {
                     *first = version;
                 }
-                let _ = (EventBlock::decode(&bytes), PropertyBlock::decode(&bytes));
+                let _ = (EventBlock::decode_all(&bytes), PropertyBlock::decode(&bytes));
             }
             let mut damaged = known.clone();
             let place = place % known.len();
             damaged[place] = if small { damaged[place].wrapping_add(1) } else { 0xFF };
-            let _ = (EventBlock::decode(&damaged), PropertyBlock::decode(&damaged));
+            let _ = (decoded(&damaged), PropertyBlock::decode(&damaged));
         }
     }
 
@@ -389,7 +422,7 @@ mod tests {
         for end in columns {
             wide.splice(end..end, [0; 6]);
         }
-        assert_eq!(EventBlock::decode(&wide), Some(block));
+        assert_eq!(decoded(&wide), Some(block));
     }
 
     #[test]
@@ -409,11 +442,11 @@ mod tests {
                 block(&rows)
             };
             let whole = of(0..values);
-            assert_eq!(EventBlock::decode(&whole.encode()).as_ref(), Some(&whole));
+            assert_eq!(decoded(&whole.encode()).as_ref(), Some(&whole));
             let merged =
                 EventBlock::merged(&[of(0..values - 1).into(), of(values - 1..values).into()]);
             let last = merged.renumbered(|person| (person != 7).then_some(person));
-            let back = EventBlock::decode(&last.encode()).unwrap();
+            let back = decoded(&last.encode()).unwrap();
             assert_eq!(back.rows() as u32, values - 1);
             let column = &back.columns()["a"];
             let text = |row: usize| column.values.at(column.codes.at(row) as usize - 1);
@@ -434,10 +467,30 @@ mod tests {
     }
 
     #[test]
+    fn several_blocks_come_back_or_none() {
+        let one = |time: i64| Arc::new(block(&[(1, time, json!("a")), (2, 5_000, json!(time))]));
+        for count in [0, 1, 2, 5] {
+            let blocks: Vec<_> = (0..count).map(one).collect();
+            let pieces: Vec<Vec<u8>> = EventBlock::encode_all(&blocks).collect();
+            let bytes = pieces.concat();
+            let back = EventBlock::decode_all(&bytes).unwrap();
+            assert!(
+                back.iter().eq(blocks.iter().map(|block| &**block)),
+                "{count}"
+            );
+            // Whether whole pieces are missing, or one is there too often.
+            let cut = bytes.len() - pieces.last().unwrap().len();
+            assert_eq!(EventBlock::decode_all(&bytes[..cut]), None);
+            let more = [bytes, one(9).encode()].concat();
+            assert_eq!(EventBlock::decode_all(&more), None);
+        }
+    }
+
+    #[test]
     fn bytes_that_are_cut_off_are_nothing() {
         let bytes = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
         for length in 0..bytes.len() {
-            assert_eq!(EventBlock::decode(&bytes[..length]), None, "{length}");
+            assert_eq!(decoded(&bytes[..length]), None, "{length}");
         }
     }
 }

@@ -140,10 +140,8 @@ fn kept_events(conn: &mut Conn, place: Place, key: &LogKey, kept: i64) -> QueryR
     for days in days.chunks(reader::DAYS) {
         match sealed::blocks(conn, place, key, days)? {
             Some(found) => {
-                count += found
-                    .iter()
-                    .map(|(_, block)| block.rows() as i64)
-                    .sum::<i64>()
+                let blocks = found.iter().flat_map(|(_, blocks)| blocks);
+                count += blocks.map(|block| block.rows() as i64).sum::<i64>();
             }
             None => return Ok(None),
         }

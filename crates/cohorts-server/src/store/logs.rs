@@ -18,8 +18,9 @@ pub const DAY: i64 = 86_400_000_000;
 /// What was written is written again so much later at the soonest.
 pub const SEAL_EVERY: Duration = Duration::from_secs(60);
 
-/// Blocks that would have more events together are not merged because of new ones.
-const LARGE: usize = 1 << 17;
+/// Blocks that would have more events together are not merged because of new ones; so many fewer in tests that these
+/// see days of several blocks.
+const LARGE: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
 
 /// Logs by the name of their events and the columns that they have.
 pub(super) type Logs = Shelf<(String, Vec<String>), Log>;
@@ -51,10 +52,10 @@ pub(super) struct Day {
     mark: Arc<()>,
 }
 
-impl From<EventBlock> for Day {
-    fn from(block: EventBlock) -> Day {
+impl From<Vec<EventBlock>> for Day {
+    fn from(blocks: Vec<EventBlock>) -> Day {
         Day {
-            blocks: vec![Arc::new(block)],
+            blocks: blocks.into_iter().map(Arc::new).collect(),
             mark: Arc::default(),
         }
     }
@@ -65,12 +66,20 @@ impl Day {
         &self.blocks
     }
 
-    /// The blocks as one.
-    pub fn whole(&self) -> Arc<EventBlock> {
-        match self.blocks.as_slice() {
-            [one] => Arc::clone(one),
-            blocks => Arc::new(EventBlock::merged(blocks)),
+    /// The same in fewer blocks: the last ones are one, as many as are not large together.
+    pub fn compact(&self) -> Vec<Arc<EventBlock>> {
+        let mut blocks = self.blocks.clone();
+        let (mut first, mut rows) = (blocks.len(), 0);
+        while first > 0 && rows + blocks[first - 1].rows() <= LARGE {
+            first -= 1;
+            rows += blocks[first].rows();
         }
+        if blocks.len() - first > 1 {
+            let last = EventBlock::merged(&blocks[first..]);
+            blocks.truncate(first);
+            blocks.push(Arc::new(last));
+        }
+        blocks
     }
 
     fn add(&mut self, block: EventBlock) {
@@ -287,17 +296,18 @@ mod tests {
     #[test]
     fn what_is_added_to_a_day_is_merged_with_what_is_no_larger() {
         let mut day = Day::default();
-        for nth in 0..1_000 {
+        for nth in 0..300 {
             day.add(block(3, nth));
         }
         let rows = rows(&day);
-        assert_eq!(rows.iter().sum::<usize>(), 3_000);
+        assert_eq!(rows.iter().sum::<usize>(), 900);
         assert!(
             rows.windows(2).all(|pair| pair[0] >= 2 * pair[1]),
             "{rows:?}"
         );
-        assert_eq!(day.whole().rows(), 3_000);
-        assert_eq!(day.whole().span(), (0, 999));
+        let compact = day.compact();
+        assert_eq!((compact.len(), compact[0].rows()), (1, 900));
+        assert_eq!(compact[0].span(), (0, 299));
     }
 
     #[test]
@@ -366,12 +376,19 @@ mod tests {
 
     #[test]
     fn large_blocks_stay_as_they_are() {
-        let mut day = Day::from(block(LARGE - 10, 1));
+        let mut day = Day::from(vec![block(LARGE - 10, 1)]);
         let first = Arc::clone(&day.blocks()[0]);
         day.add(block(LARGE / 2 + 1, 2));
         day.add(block(LARGE / 2, 3));
         assert_eq!(rows(&day), [LARGE - 10, LARGE / 2 + 1, LARGE / 2]);
         assert!(Arc::ptr_eq(&first, &day.blocks()[0]));
+        let compact: Vec<usize> = day.compact().iter().map(|block| block.rows()).collect();
+        assert_eq!(compact, rows(&day));
+        day.add(block(7, 4));
+        day.add(block(1, 5));
+        assert_eq!(rows(&day).len(), 5);
+        let compact: Vec<usize> = day.compact().iter().map(|block| block.rows()).collect();
+        assert_eq!(compact, [LARGE - 10, LARGE / 2 + 1, LARGE / 2 + 8]);
         let former = day.clone();
         assert!(day.is(&former));
         day.add(block(1, 4));

@@ -15,7 +15,7 @@ use roaring::RoaringBitmap;
 
 use super::forgotten::{self, Forgotten};
 use super::schema::{distinct_ids, persons};
-use super::sealed::{self, LogKey, Sealed, SealedProperty};
+use super::sealed::{self, KeptDay, LogKey, Sealed, SealedProperty};
 use super::{Conn, ProjectId, events, projects};
 use crate::error::Error;
 
@@ -97,7 +97,7 @@ pub struct Changed {
 pub type Retention = (Option<i32>, i64);
 
 /// What is kept of a log, by UTC day; no days where one of them is damaged.
-type Kept = (Sealed, Option<BTreeMap<i64, EventBlock>>);
+type Kept = (Sealed, Option<BTreeMap<i64, Vec<EventBlock>>>);
 
 /// An event, with some properties as JSON text.
 pub struct Happened {
@@ -460,8 +460,12 @@ impl Reader<'_> {
                     return Ok(Some((sealed, None)));
                 };
                 let some = some.into_par_iter();
-                let some: Vec<_> = some.map(|(day, block)| (day, among(block))).collect();
-                bytes += some.iter().map(|(_, block)| block.bytes()).sum::<usize>();
+                let own = |(day, blocks): KeptDay| {
+                    (day, blocks.into_iter().map(&among).collect::<Vec<_>>())
+                };
+                let some: Vec<KeptDay> = some.map(own).collect();
+                let blocks = some.iter().flat_map(|(_, blocks)| blocks);
+                bytes += blocks.map(EventBlock::bytes).sum::<usize>();
                 self.fits(bytes)?;
                 days.extend(some);
             }

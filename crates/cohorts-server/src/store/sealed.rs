@@ -4,6 +4,7 @@
 //! writes is the later in the log: what an older view knows never takes the place of what a newer one does.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cohorts_engine::{EventBlock, PropertyBlock};
@@ -108,13 +109,16 @@ fn of_log<'a>(place: i64, event: &'a str, properties: &'a str) -> _ {
         .filter(blocks::properties.eq(properties))
 }
 
+/// A day, and the blocks of its events.
+pub type KeptDay = (i64, Vec<EventBlock>);
+
 /// The blocks of a log of some days, or nothing where one of them is damaged.
 pub fn blocks(
     conn: &mut Conn,
     place: Place,
     key: &LogKey,
     days: &[i64],
-) -> QueryResult<Option<Vec<(i64, EventBlock)>>> {
+) -> QueryResult<Option<Vec<KeptDay>>> {
     let rows: Vec<(i64, Vec<u8>)> = of_log(place.0, &key.event, &key.properties)
         .filter(blocks::day.eq_any(days))
         .select((blocks::day, blocks::data))
@@ -122,15 +126,15 @@ pub fn blocks(
     let bytes: usize = rows.iter().map(|(_, data)| data.len()).sum();
     READ.fetch_add(bytes as u64, Ordering::Relaxed);
     let decoded = rows.par_iter().map(|(day, data)| {
-        let block = unpacked(data).and_then(|bytes| EventBlock::decode(&bytes));
-        if block.is_none() {
+        let blocks = unpacked(data).and_then(|bytes| EventBlock::decode_all(&bytes));
+        if blocks.is_none() {
             log::warn!(
-                "the block of event {:?} of day {day} in place {} is damaged, and is made anew",
+                "what is kept of event {:?} of day {day} in place {} is damaged, and is made anew",
                 key.event,
                 place.0
             );
         }
-        Some((*day, block?))
+        Some((*day, blocks?))
     });
     Ok(decoded.collect())
 }
@@ -362,9 +366,13 @@ pub fn forget(conn: &mut Conn, place: Place) -> QueryResult<()> {
     Ok(())
 }
 
-/// A block as it is kept.
-pub fn pack(block: &EventBlock) -> Result<Vec<u8>, Error> {
-    packed(&block.encode())
+/// The blocks of a day as they are kept, each packed by itself.
+pub fn pack(blocks: &[Arc<EventBlock>]) -> Result<Vec<u8>, Error> {
+    let mut data = Vec::new();
+    for piece in EventBlock::encode_all(blocks) {
+        data.extend(packed(&piece)?);
+    }
+    Ok(data)
 }
 
 fn packed(bytes: &[u8]) -> Result<Vec<u8>, Error> {

@@ -212,7 +212,7 @@ impl View {
         let owner = |number| self.owner(number);
         let span = (first, until);
         for (day, block) in reader.days(name, span, properties, self.head, &self.among, owner)? {
-            log.days.insert(day, Day::from(block));
+            log.days.insert(day, Day::from(vec![block]));
         }
         Ok(log)
     }
@@ -277,7 +277,9 @@ impl View {
         let Some(tail) = tail else {
             return Ok(NONE);
         };
-        let days = days.into_iter().map(|(day, block)| (day, Day::from(block)));
+        let days = days
+            .into_iter()
+            .map(|(day, blocks)| (day, Day::from(blocks)));
         let mut log = Log::new(first, days.collect(), sealed.head);
         *log.kept.lock() = Kept {
             sealed: Some(sealed),
@@ -364,7 +366,7 @@ impl View {
             return Ok(());
         }
         let days = kept.changed(log).into_par_iter();
-        let days = days.map(|(number, day)| Ok((number, sealed::pack(&day.whole())?)));
+        let days = days.map(|(number, day)| Ok((number, sealed::pack(&day.compact())?)));
         let (since, missed) = log.watched;
         let seal = Seal {
             key,
