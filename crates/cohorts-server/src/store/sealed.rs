@@ -368,19 +368,25 @@ pub fn forget(conn: &mut Conn, place: Place) -> QueryResult<()> {
 
 /// The blocks of a day as they are kept, each packed by itself.
 pub fn pack(blocks: &[Arc<EventBlock>]) -> Result<Vec<u8>, Error> {
-    let mut data = Vec::new();
+    let (mut data, mut size) = (Vec::new(), 0);
     for piece in EventBlock::encode_all(blocks) {
+        size += piece.len();
+        fits(size)?;
         data.extend(packed(&piece)?);
     }
     Ok(data)
 }
 
-fn packed(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    if bytes.len() as u64 >= LARGEST {
-        return Err(
-            anyhow::anyhow!("a block of {} bytes is too large to be kept", bytes.len()).into(),
-        );
+/// What does not unpack again is not kept.
+fn fits(size: usize) -> Result<(), Error> {
+    match (size as u64) < LARGEST {
+        true => Ok(()),
+        false => Err(anyhow::anyhow!("{size} bytes are too many to be kept").into()),
     }
+}
+
+fn packed(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    fits(bytes.len())?;
     let pack = |part: &[u8]| {
         let mut compressor = Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
