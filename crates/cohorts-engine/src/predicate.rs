@@ -131,7 +131,7 @@ impl Predicate {
         }
     }
 
-    /// Whether it holds for each of some doubles, by their bits.
+    /// Marks those of some doubles, by their bits, for which it holds.
     pub fn mark_doubles(&self, doubles: &[u64], marks: &mut [bool]) {
         let comparison = match &self.rule {
             Rule::Any(tests) => match tests.as_slice() {

@@ -270,8 +270,8 @@ impl Column {
 
     /// The column with the rows of another one, or so many without a value, after its own.
     pub fn with(&self, more: Result<&Column, usize>) -> Column {
-        let (mut values, mut numbers) = (self.values.clone(), Vec::new());
-        numbers.extend(self.codes.iter());
+        let mut values = self.values.clone();
+        let mut numbers: Vec<u32> = self.codes.iter().collect();
         match more {
             Err(rows) => numbers.resize(numbers.len() + rows, MISSING),
             Ok(more) => {

@@ -118,16 +118,17 @@ fn logs(
     }
     for ((name, own_columns), log, used) in kept {
         let own = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-        if own.is_empty() && later.gone.is_empty() {
-            let bytes = log.bytes();
-            logs.put((name, own_columns), log, bytes, used);
-            continue;
-        }
-        let mut log = log.copy();
-        log.follow(later, forgotten);
-        log.add(own, &columns, &own_columns, forgotten);
+        let is_same = own.is_empty() && later.gone.is_empty();
+        let log = if is_same {
+            log
+        } else {
+            let mut log = log.copy();
+            log.follow(later, forgotten);
+            log.add(own, &columns, &own_columns, forgotten);
+            Arc::new(log)
+        };
         let bytes = log.bytes();
-        logs.put((name, own_columns), Arc::new(log), bytes, used);
+        logs.put((name, own_columns), log, bytes, used);
     }
     Ok(Some(logs))
 }
