@@ -32,7 +32,7 @@ use crate::store::blocks::Snapshot;
 use crate::store::calculations::{self, Right};
 use crate::store::cohorts::{self, Cohort};
 use crate::store::projects::{self, Project};
-use crate::store::{self, Conn, ProjectId, Store, events, forgotten, members};
+use crate::store::{self, Conn, ProjectId, Store, events, tombstones, members};
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ pub struct Calculator {
 /// Calculates cohorts of one project that wait. False if none does. `only` restricts the search to one project.
 pub fn run_once(of: &Calculator, only: Option<ProjectId>) -> Result<bool, Error> {
     let Calculator { store, metrics, .. } = of;
-    let claimed = calculations::claim(&mut *store.connection()?, only, LEASE, MOST_AT_ONCE)?;
+    let claimed = queue::claim(&mut *store.connection()?, only, LEASE, MOST_AT_ONCE)?;
     let Some(first) = claimed.first() else {
         return Ok(false);
     };
@@ -157,7 +157,7 @@ fn fail(store: &Store, cohort: &Cohort, begun: Begun, failure: &Failure) -> Resu
     };
     let due_at = Utc::now() + wait;
     let conn = &mut *store.connection()?;
-    calculations::fail(conn, cohort, begun.0, due_at, failure.code, &failure.detail)?;
+    queue::fail(conn, cohort, begun.0, due_at, failure.code, &failure.detail)?;
     Ok(())
 }
 
@@ -167,7 +167,7 @@ fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), Error> {
     }
     let conn = &mut *store.connection()?;
     for cohort in cohorts {
-        calculations::give_back(conn, cohort)?;
+        queue::give_back(conn, cohort)?;
     }
     Ok(())
 }
@@ -200,7 +200,7 @@ fn keep(store: &Store, cohorts: &[Cohort]) {
     for cohort in cohorts {
         let kept = store
             .connection()
-            .and_then(|mut conn| Ok(calculations::keep(&mut conn, cohort, LEASE)?));
+            .and_then(|mut conn| Ok(queue::keep(&mut conn, cohort, LEASE)?));
         match kept {
             Ok(true) => {}
             Ok(false) => log::warn!("the claim on cohort {} is lost", cohort.id),
@@ -252,7 +252,7 @@ fn plan_all(conn: &mut Conn, batch: &Batch, now: &Moment) -> Result<Shared, Fail
     let mut all = Vec::new();
     while let Some(cohort) = batch.plan_next() {
         let plans: Plans = cohort.plans(now)?.into();
-        if cohort.owes_query {
+        if cohort.fill_pending_query {
             check_references(conn, &cohort, &plans, now)?;
         }
         all.push(Arc::clone(&plans));
@@ -313,11 +313,11 @@ fn publish(
     if let Some(count) = show(conn, cohort, begun, written, right)? {
         members::prune(
             conn,
-            cohort.project().place(),
+            cohort.project().shard_key(),
             cohort.id(),
             cohort.member_version,
         )?;
-        calculations::prune_history(conn, cohort.id(), HISTORY)?;
+        history::prune_history(conn, cohort.id(), HISTORY)?;
         log::info!("cohort {}: {count} people", cohort.id);
     }
     Ok(())
@@ -333,21 +333,21 @@ fn write(
     found: RoaringBitmap,
     seen: i64,
 ) -> Result<Option<Written>, Error> {
-    let (place, base) = (cohort.project().place(), cohort.member_version);
+    let (shard_key, base) = (cohort.project().shard_key(), cohort.member_version);
     store::transaction(conn, |conn| {
-        if !calculations::lock_claimed(conn, cohort)? {
+        if !queue::lock_claimed(conn, cohort)? {
             return Ok(None);
         }
-        let known = events::head(conn, place)?;
-        let former = members::read(conn, place, cohort.id(), base)?;
+        let known = events::log_head(conn, shard_key)?;
+        let former = members::read(conn, shard_key, cohort.id(), base)?;
         let members = match cohort.definition.is_static {
             true => found | &former,
             false => found,
         };
         // Who was deleted or merged since the data was read must not come back.
-        let members = forgotten::since(conn, place, seen)?.followed(&members);
+        let members = tombstones::since(conn, shard_key, seen)?.resolved(&members);
         let changed = chunks::changed(&former, &members);
-        members::write(conn, place, cohort.id(), base, cohort.attempt, &changed)?;
+        members::write(conn, shard_key, cohort.id(), base, cohort.attempt, &changed)?;
         Ok(Some((members, known)))
     })
 }
@@ -360,15 +360,15 @@ fn show(
     (members, known): Written,
     right: Right,
 ) -> Result<Option<i64>, Error> {
-    let place = cohort.project().place();
-    Ok(calculations::publish(
+    let shard_key = cohort.project().shard_key();
+    Ok(queue::publish(
         conn,
         cohort,
         begun.0,
         right,
         |conn| {
             // A deletion in the meantime has taken its person out of the chunks.
-            let gone = forgotten::since(conn, place, known)?.gone;
+            let gone = tombstones::since(conn, shard_key, known)?.gone;
             Ok(members.difference_len(&gone) as i64)
         },
     )?)
@@ -473,7 +473,7 @@ fn look_after(of: &Calculator, woken: &Receiver<()>) {
 
 fn count_waiting(store: &Store, metrics: &Metrics) -> Result<(), Error> {
     let now = Utc::now();
-    let (count, since) = calculations::waiting_for(&mut *store.connection()?, now)?;
+    let (count, since) = queue::waiting_for(&mut *store.connection()?, now)?;
     metrics.waiting(count, since.map_or(TimeDelta::zero(), |since| now - since));
     Ok(())
 }
@@ -488,20 +488,20 @@ mod tests {
     use crate::store::{cohorts, keys, persons};
 
     /// Deletes a person as the operation does, without what is of no matter here.
-    fn delete(store: &Store, project: ProjectId, number: i64) {
+    fn delete(store: &Store, project: ProjectId, ordinal: i64) {
         let conn = &mut *store.connection().unwrap();
-        let place = project.place();
+        let shard_key = project.shard_key();
         store::transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
             let versions: Vec<(i64, i64)> = locked
                 .iter()
                 .map(|one| (one.id, one.member_version))
                 .collect();
-            let left = members::remove_everywhere(conn, place, &versions, number as u32)?;
+            let left = members::remove_everywhere(conn, shard_key, &versions, ordinal as u32)?;
             cohorts::count_down(conn, &left)?;
-            let batch = events::raise_head(conn, place)?;
-            persons::delete(conn, place, number)?;
-            Ok(forgotten::record(conn, place, number, batch)?)
+            let batch = events::begin_write(conn, shard_key)?;
+            persons::delete(conn, shard_key, ordinal)?;
+            Ok(tombstones::record(conn, shard_key, ordinal, batch)?)
         })
         .unwrap();
     }
@@ -522,9 +522,9 @@ mod tests {
         let definition = cohorts::Definition::default();
         let made = cohorts::create(conn, project, &owner, &definition).unwrap();
         cohorts::request_calculation(conn, made.id()).unwrap();
-        let claimed = calculations::claim(conn, None, LEASE, 1).unwrap().remove(0);
+        let claimed = queue::claim(conn, None, LEASE, 1).unwrap().remove(0);
 
-        let seen = events::head(conn, project.place()).unwrap();
+        let seen = events::log_head(conn, project.shard_key()).unwrap();
         let found = RoaringBitmap::from_iter(0..3_u32);
         if moment == "before it is written" {
             delete(&store, project, 1);
@@ -543,7 +543,7 @@ mod tests {
             delete(&store, project, 1);
         }
         let (row, _) = cohorts::find(conn, project, made.id()).unwrap().unwrap();
-        let members = members::read(conn, project.place(), made.id(), row.member_version).unwrap();
+        let members = members::read(conn, project.shard_key(), made.id(), row.member_version).unwrap();
         (members.iter().collect(), row.count)
     }
 

@@ -82,7 +82,7 @@ async fn livez() -> HttpResponse {
     )
 )]
 async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    let waiting = |conn: &mut Conn| Ok(calculations::waiting_for(conn, Utc::now())?);
+    let waiting = |conn: &mut Conn| Ok(queue::waiting_for(conn, Utc::now())?);
     match service.store.read(waiting).await {
         Ok((count, since)) => {
             let longest = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));

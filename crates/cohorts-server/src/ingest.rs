@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::store::events::{self, NewEvent};
 use crate::store::persons::{self, Owner, Person};
-use crate::store::{self, Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
+use crate::store::{self, Conn, JsonText, ShardKey, ProjectId, Store, tombstones, members, projects};
 
 mod intake;
 mod item;
@@ -33,7 +33,7 @@ const TRIES: u32 = 3;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct Committed {
     /// Events that were not there before.
     pub added: usize,
     pub denied: Denied,
@@ -41,22 +41,22 @@ pub struct Kept {
 
 /// Keeps a batch: people are made, changed and merged, and the events stand in the log. What was kept before counts
 /// once. May be repeated, and repeats itself where the database was not available.
-pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
-    keep_by(store, project, items, false)
+pub fn commit(store: &Store, project: ProjectId, items: &[Item]) -> Result<Committed, Error> {
+    commit_with(store, project, items, false)
 }
 
 /// As `keep`, for a batch of many thousands which nobody waits for: its events are written by two connections at once,
 /// and those of one half may be seen before the others. The log tells of the batch when all of it is there.
-pub fn keep_many(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
-    keep_by(store, project, items, true)
+pub fn commit_in_halves(store: &Store, project: ProjectId, items: &[Item]) -> Result<Committed, Error> {
+    commit_with(store, project, items, true)
 }
 
-fn keep_by(store: &Store, project: ProjectId, items: &[Item], splits: bool) -> Result<Kept, Error> {
+fn commit_with(store: &Store, project: ProjectId, items: &[Item], splits: bool) -> Result<Committed, Error> {
     if items.is_empty() {
-        return Ok(Kept::default());
+        return Ok(Committed::default());
     }
     retried(|| {
-        let mut batch = Batch::new(store, project, items);
+        let mut batch = WriteBatch::new(store, project, items);
         batch.splits = splits;
         match batch.commit() {
             // People who were there before become one, which may change lists of people: the project is locked first,
@@ -86,10 +86,10 @@ pub fn retried<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error
 }
 
 /// Items that are committed together.
-struct Batch<'a> {
+struct WriteBatch<'a> {
     store: &'a Store,
     project: ProjectId,
-    place: Place,
+    shard_key: ShardKey,
     items: Vec<Placed<'a>>,
     /// Every id that the items name, once.
     ids: Vec<&'a str>,
@@ -101,26 +101,26 @@ struct Batch<'a> {
     merges: bool,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> WriteBatch<'a> {
     fn new(store: &'a Store, project: ProjectId, items: &'a [Item]) -> Self {
         let mut ids = Vec::new();
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        let mut place = |id: &'a str| {
-            *places.entry(id).or_insert_with(|| {
+        let mut positions: HashMap<&str, usize> = HashMap::new();
+        let mut position_of = |id: &'a str| {
+            *positions.entry(id).or_insert_with(|| {
                 ids.push(id);
                 ids.len() - 1
             })
         };
         let placed = items.iter().map(|item| Placed {
             item,
-            id: place(&item.distinct_id),
-            other_id: item.other_id.as_deref().map(&mut place),
+            id: position_of(&item.distinct_id),
+            other_id: item.other_id.as_deref().map(&mut position_of),
         });
         Self {
             items: placed.collect(),
             store,
             project,
-            place: project.place(),
+            shard_key: project.shard_key(),
             ids,
             locks: false,
             splits: false,
@@ -128,18 +128,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn commit(&mut self) -> Result<Kept, Error> {
-        let (store, place) = (self.store, self.place);
+    fn commit(&mut self) -> Result<Committed, Error> {
+        let (store, shard_key) = (self.store, self.shard_key);
         let conn = &mut *store.connection()?;
-        let kept = store.ids.owners(place, &self.ids);
+        let kept = store.ids.owners(shard_key, &self.ids);
         let unknown = kept.iter().filter(|owner| owner.is_none()).count();
-        let free = store.numbers.take(conn, place, unknown)?;
+        let free = store.ordinals.take(conn, shard_key, unknown)?;
         let unused = free.clone();
         let write = |conn: &mut Conn| self.write(conn, kept.clone(), free);
         let outcome = conn.build_transaction().run(write);
         if outcome.is_err() && self.merges && !self.locks {
             // Nothing was written, so nobody has them.
-            store.numbers.give_back(place, unused);
+            store.ordinals.give_back(shard_key, unused);
         }
         let (added, written) = outcome?;
         let owners = self.ids.iter().zip(&written.owners).zip(&kept);
@@ -147,10 +147,10 @@ impl<'a> Batch<'a> {
             let owner = (*owner)?;
             (kept.map(i64::from) != Some(owner)).then_some((*id, owner))
         });
-        store.ids.keep(place, new);
-        store.numbers.give_back(place, written.free);
+        store.ids.keep(shard_key, new);
+        store.ordinals.give_back(shard_key, written.free);
         let denied = written.denied;
-        Ok(Kept { added, denied })
+        Ok(Committed { added, denied })
     }
 
     fn write(
@@ -159,38 +159,38 @@ impl<'a> Batch<'a> {
         mut kept: Vec<Option<u32>>,
         free: VecDeque<i64>,
     ) -> Result<(usize, Written), Error> {
-        let place = self.place;
+        let shard_key = self.shard_key;
         if self.locks {
             projects::lock(conn, self.project)?;
         }
         // From here to the commit nobody else writes people or events of the project.
-        let batch = events::raise_head(conn, place)?;
-        self.store.ids.refresh(conn, place, batch - 1)?;
-        self.store.ids.check(place, &mut kept);
+        let seq = events::begin_write(conn, shard_key)?;
+        self.store.ids.refresh(conn, shard_key, seq - 1)?;
+        self.store.ids.check(shard_key, &mut kept);
         let owners = self.owners(conn, &kept)?;
         let items = self.new_items(conn)?;
         let mut people = People::new(owners, free);
         let told = people.told(&items);
-        people.add(persons::of_numbers(conn, place, &told)?);
-        let numbers = items.iter().map(|placed| people.take(placed));
+        people.add(persons::by_ordinals(conn, shard_key, &told)?);
+        let ordinals = items.iter().map(|placed| people.take(placed));
         // Somebody was deleted since it was counted how many numbers are needed: the next try takes more.
-        let numbers = numbers.collect::<Result<Vec<i64>, _>>();
-        let numbers = numbers.map_err(|_| Error::Unavailable)?;
+        let ordinals = ordinals.collect::<Result<Vec<i64>, _>>();
+        let ordinals = ordinals.map_err(|_| Error::Unavailable)?;
         self.merges = people.merges();
         if self.merges && !self.locks {
             return Err(Error::Unavailable);
         }
-        let numbers: Vec<i64> = numbers.iter().map(|number| people.now(*number)).collect();
+        let ordinals: Vec<i64> = ordinals.iter().map(|ordinal| people.now(*ordinal)).collect();
         let written = people.written();
-        let rows = items.into_iter().zip(numbers);
+        let rows = items.into_iter().zip(ordinals);
         let rows: Vec<NewEvent<'_>> = rows
             .filter(|(placed, _)| placed.item.exported_person.is_none())
-            .map(|(placed, number)| row(place, batch, placed.item, number))
+            .map(|(placed, ordinal)| row(shard_key, seq, placed.item, ordinal))
             .collect();
         if self.splits {
-            self.write_apart(batch, &written, &rows)?;
+            self.write_apart(seq, &written, &rows)?;
         } else {
-            self.write_people(conn, batch, &written)?;
+            self.write_people(conn, seq, &written)?;
             events::append(conn, &rows)?;
         }
         Ok((rows.len(), written))
@@ -199,7 +199,7 @@ impl<'a> Batch<'a> {
     /// People first, then the events. If that ends halfway, what is there is found when the batch is sent again.
     fn write_apart(
         &self,
-        batch: i64,
+        seq: i64,
         written: &Written,
         rows: &[NewEvent<'_>],
     ) -> Result<(), Error> {
@@ -207,7 +207,7 @@ impl<'a> Batch<'a> {
         let store = self.store;
         let mut first = store.connection()?;
         let mut second = store.connection()?;
-        store::transaction(&mut first, |conn| self.write_people(conn, batch, written))?;
+        store::transaction(&mut first, |conn| self.write_people(conn, seq, written))?;
         // The first half is committed first, and only when both can be: if that ends between the two, what is told
         // again is what came last.
         let (written, both) = mpsc::channel();
@@ -246,11 +246,11 @@ impl<'a> Batch<'a> {
             .collect();
         let found = match asked.is_empty() {
             true => HashMap::new(),
-            false => persons::owners(conn, self.place, &asked)?,
+            false => persons::owners(conn, self.shard_key, &asked)?,
         };
         let owner = |(id, kept): (&&str, &Option<u32>)| match kept {
-            Some(number) => Some(Owner {
-                number: i64::from(*number),
+            Some(ordinal) => Some(Owner {
+                ordinal: i64::from(*ordinal),
                 is_person: true,
             }),
             None => found.get(*id).copied(),
@@ -261,35 +261,35 @@ impl<'a> Batch<'a> {
     /// The items that are not in the log yet, each once. What is told again must not undo what was told since.
     fn new_items(&self, conn: &mut Conn) -> Result<Vec<Placed<'a>>, Error> {
         let uuids: Vec<Uuid> = self.items.iter().map(|placed| placed.item.uuid).collect();
-        let mut seen = events::known(conn, self.place, &uuids)?;
+        let mut seen = events::known(conn, self.shard_key, &uuids)?;
         let new = |placed: &&Placed<'a>| seen.insert(placed.item.uuid);
         Ok(self.items.iter().filter(new).copied().collect())
     }
 
-    fn write_people(&self, conn: &mut Conn, batch: i64, written: &Written) -> Result<(), Error> {
-        let place = self.place;
+    fn write_people(&self, conn: &mut Conn, seq: i64, written: &Written) -> Result<(), Error> {
+        let shard_key = self.shard_key;
         if !written.merged.is_empty() {
-            persons::merge(conn, place, &written.merged)?;
-            forgotten::record_merged(conn, place, batch, &written.merged)?;
+            persons::merge(conn, shard_key, &written.merged)?;
+            tombstones::record_merged(conn, shard_key, seq, &written.merged)?;
             follow_in_lists(conn, self.project, &written.merged)?;
         }
         let new_ids = written.new_ids.iter();
         let new_ids: Vec<(&str, i64)> = new_ids
-            .map(|(id, number)| (self.ids[*id], *number))
+            .map(|(id, ordinal)| (self.ids[*id], *ordinal))
             .collect();
-        persons::add_ids(conn, place, &new_ids)?;
-        persons::add(conn, place, batch, &written.new)?;
-        Ok(persons::update(conn, place, batch, &written.changed)?)
+        persons::add_ids(conn, shard_key, &new_ids)?;
+        persons::add(conn, shard_key, seq, &written.new)?;
+        Ok(persons::update(conn, shard_key, seq, &written.changed)?)
     }
 }
 
-fn row(place: Place, batch: i64, item: &Item, number: i64) -> NewEvent<'_> {
+fn row(shard_key: ShardKey, seq: i64, item: &Item, ordinal: i64) -> NewEvent<'_> {
     NewEvent {
-        place: place.0,
+        shard_key: shard_key.0,
         day: item.timestamp.date_naive(),
         uuid: item.uuid,
-        batch,
-        number,
+        seq,
+        ordinal,
         event: &item.event,
         distinct_id: &item.distinct_id,
         timestamp: item.timestamp,
@@ -303,14 +303,14 @@ fn follow_in_lists(
     project: ProjectId,
     merged: &[(i64, i64)],
 ) -> Result<(), Error> {
-    let number = |number: i64| u32::try_from(number).map_err(anyhow::Error::from);
-    let from = merged.iter().map(|(from, _)| number(*from));
+    let ordinal = |ordinal: i64| u32::try_from(ordinal).map_err(anyhow::Error::from);
+    let from = merged.iter().map(|(from, _)| ordinal(*from));
     let from = from.collect::<Result<RoaringBitmap, _>>()?;
     for list in members::lists_with(conn, project, &from)? {
         let followed = |mut people: RoaringBitmap| {
             for (from, into) in merged {
-                if people.remove(number(*from)?) {
-                    people.insert(number(*into)?);
+                if people.remove(ordinal(*from)?) {
+                    people.insert(ordinal(*into)?);
                 }
             }
             Ok(people)
@@ -322,7 +322,7 @@ fn follow_in_lists(
 
 /// Somebody by a distinct id.
 pub struct Known {
-    pub number: i64,
+    pub ordinal: i64,
     /// Whether the person was made for it.
     pub is_new: bool,
 }
@@ -336,43 +336,43 @@ pub fn make_people(
     ids: &[&str],
     by_email: bool,
 ) -> Result<HashMap<String, Known>, Error> {
-    let place = project.place();
+    let shard_key = project.shard_key();
     let ids: BTreeSet<&str> = ids.iter().copied().collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut free = store.numbers.take(conn, place, ids.len())?;
+    let mut free = store.ordinals.take(conn, shard_key, ids.len())?;
     let (known, free) = conn.build_transaction().run(|conn| {
-        let batch = events::raise_head(conn, place)?;
+        let seq = events::begin_write(conn, shard_key)?;
         let asked: Vec<&str> = ids.iter().copied().collect();
-        let owners = persons::owners(conn, place, &asked)?;
+        let owners = persons::owners(conn, shard_key, &asked)?;
         let mut new_ids = Vec::new();
         let mut people = BTreeMap::new();
         let mut known = HashMap::new();
         for id in ids {
-            let (number, is_person) = match owners.get(id) {
-                Some(owner) => (owner.number, owner.is_person),
+            let (ordinal, is_person) = match owners.get(id) {
+                Some(owner) => (owner.ordinal, owner.is_person),
                 None => {
-                    let number = free.pop_front().ok_or(Error::Unavailable)?;
-                    new_ids.push((id, number));
-                    (number, false)
+                    let ordinal = free.pop_front().ok_or(Error::Unavailable)?;
+                    new_ids.push((id, ordinal));
+                    (ordinal, false)
                 }
             };
             if !is_person {
-                let mut person = new_person(number, Utc::now());
+                let mut person = new_person(ordinal, Utc::now());
                 if by_email {
                     person.properties = JsonText::of(&json!({"email": id}));
                 }
-                people.insert(number, person);
+                people.insert(ordinal, person);
             }
             let is_new = !is_person;
-            known.insert(id.to_owned(), Known { number, is_new });
+            known.insert(id.to_owned(), Known { ordinal, is_new });
         }
-        persons::add_ids(conn, place, &new_ids)?;
+        persons::add_ids(conn, shard_key, &new_ids)?;
         let people: Vec<Person> = people.into_values().collect();
-        persons::add(conn, place, batch, &people)?;
+        persons::add(conn, shard_key, seq, &people)?;
         Ok::<_, Error>((known, free))
     })?;
-    store.numbers.give_back(place, free);
+    store.ordinals.give_back(shard_key, free);
     Ok(known)
 }

@@ -116,7 +116,7 @@ impl CohortsApi for Service {
         let as_of = request.body.as_of.unwrap_or_else(Utc::now);
         let moment = moment(&caller.project, as_of.timestamp_micros())?;
         let project = caller.project.id();
-        let (place, orders) = (project.place(), self.store.orders.clone());
+        let (shard_key, orders) = (project.shard_key(), self.store.orders.clone());
         let views = self.store.views.clone();
         let read = move |conn: &mut Conn| {
             let begun = Instant::now();
@@ -126,7 +126,7 @@ impl CohortsApi for Service {
                 let took = begun.elapsed();
                 let sample = request.body.sample;
                 let sample = snapshot
-                    .ask(|conn| persons::first_of(conn, &orders, place, &members, sample))?;
+                    .ask(|conn| persons::first_of(conn, &orders, shard_key, &members, sample))?;
                 Ok((members.len(), criteria, took, sample))
             })
         };
@@ -209,7 +209,7 @@ impl CohortsApi for Service {
         let (id, query) = (CohortId(request.path.id), request.query);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
-            Ok(calculations::history(conn, id, query.limit, query.offset)?)
+            Ok(history::history(conn, id, query.limit, query.offset)?)
         };
         let (rows, count) = self.store.snapshot(read).await?;
         let page = history::page(rows, count, query.limit, query.offset);

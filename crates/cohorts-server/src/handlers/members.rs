@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::store;
 use crate::store::cohorts;
 use crate::store::members::List;
-use crate::store::{CohortId, Conn, Place, members, persons};
+use crate::store::{CohortId, Conn, ShardKey, members, persons};
 
 /// People that one request may add.
 const MOST: usize = 1_000;
@@ -109,7 +109,7 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
     }
     let found = known(
         conn,
-        caller.project.id().place(),
+        caller.project.id().shard_key(),
         ids.iter().filter_map(Value::as_str),
     )?;
     if found.is_empty() {
@@ -141,13 +141,13 @@ fn remove(
     }
     let found = known(
         conn,
-        caller.project.id().place(),
+        caller.project.id().shard_key(),
         [text.as_str()].into_iter(),
     )?;
     if found.is_empty() {
         return Err(Error::NoSuchPerson);
     }
-    let before = members::read(conn, cohort.project().place(), id, cohort.member_version)?;
+    let before = members::read(conn, cohort.project().shard_key(), id, cohort.member_version)?;
     if before.is_disjoint(&found) {
         return Ok(());
     }
@@ -170,9 +170,9 @@ fn is_blank(value: &Value) -> bool {
 /// The numbers of those people who are in the project. What is no uuid is nobody's.
 pub(super) fn known<'a>(
     conn: &mut Conn,
-    place: Place,
+    shard_key: ShardKey,
     ids: impl Iterator<Item = &'a str>,
 ) -> Result<RoaringBitmap, Error> {
     let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
-    set(persons::numbers_of_uuids(conn, place, &uuids)?.into_values())
+    set(persons::ordinals_by_uuid(conn, shard_key, &uuids)?.into_values())
 }

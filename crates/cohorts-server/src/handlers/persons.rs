@@ -12,8 +12,8 @@ use super::{Service, activity};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::{self, CohortId, Conn, Place};
-use crate::store::{cohorts, events, forgotten, members, persons, projects, sealed};
+use crate::store::{self, CohortId, Conn, ShardKey};
+use crate::store::{cohorts, events, tombstones, members, persons, projects, sealed};
 
 mod export;
 mod select;
@@ -77,9 +77,9 @@ impl PersonsApi for Service {
     ) -> Result<PersonsRetrieveResponse, Error> {
         let uuid = person_id(&request.path.uuid)?;
         let read = move |conn: &mut Conn| {
-            let place = caller.project.id().place();
-            let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
-            Ok(show::all(conn, place, vec![person])?)
+            let shard_key = caller.project.id().shard_key();
+            let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
+            Ok(show::all(conn, shard_key, vec![person])?)
         };
         let shown = self.store.snapshot(read).await?.pop();
         Ok(PersonsRetrieveResponse::Status200(
@@ -128,35 +128,35 @@ fn person_id(text: &str) -> Result<Uuid, Error> {
 /// The events that are there go first, which may take its time and locks nothing else; all the rest, and the events
 /// that came meanwhile, go in one transaction.
 fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
-    let place = caller.project.id().place();
-    let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
-    let seen = events::head(conn, place)?;
-    let known = forgotten::with_merged(conn, place, person.number)?;
-    events::delete_of(conn, place, &known, 0)?;
+    let shard_key = caller.project.id().shard_key();
+    let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
+    let seen = events::log_head(conn, shard_key)?;
+    let known = tombstones::with_merged(conn, shard_key, person.ordinal)?;
+    events::delete_of(conn, shard_key, &known, 0)?;
     store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;
-        let batch = events::raise_head(conn, place)?;
-        let person = match persons::find(conn, place, uuid)? {
+        let seq = events::begin_write(conn, shard_key)?;
+        let person = match persons::find(conn, shard_key, uuid)? {
             Some(person) => person,
             // Merged meanwhile: what is known of them is now known of somebody else, who is the same.
-            None => survivor(conn, place, number_of(&person)?)?.ok_or(Error::NotFound)?,
+            None => survivor(conn, shard_key, number_of(&person)?)?.ok_or(Error::NotFound)?,
         };
         leave(conn, caller, &cohorts, number_of(&person)?)?;
-        events::delete_of(conn, place, &known, seen)?;
-        let mut merged = forgotten::with_merged(conn, place, person.number)?;
-        merged.retain(|number| !known.contains(number));
-        events::delete_of(conn, place, &merged, 0)?;
-        persons::delete(conn, place, person.number)?;
-        sealed::forget(conn, place)?;
-        Ok(forgotten::record(conn, place, person.number, batch)?)
+        events::delete_of(conn, shard_key, &known, seen)?;
+        let mut merged = tombstones::with_merged(conn, shard_key, person.ordinal)?;
+        merged.retain(|ordinal| !known.contains(ordinal));
+        events::delete_of(conn, shard_key, &merged, 0)?;
+        persons::delete(conn, shard_key, person.ordinal)?;
+        sealed::forget(conn, shard_key)?;
+        Ok(tombstones::record(conn, shard_key, person.ordinal, seq)?)
     })
 }
 
-fn survivor(conn: &mut Conn, place: Place, number: u32) -> Result<Option<persons::Person>, Error> {
-    let owner = forgotten::all(conn, place)?.owner(number);
+fn survivor(conn: &mut Conn, shard_key: ShardKey, ordinal: u32) -> Result<Option<persons::Person>, Error> {
+    let owner = tombstones::all(conn, shard_key)?.owner(ordinal);
     let owner: Vec<i64> = owner.map(i64::from).into_iter().collect();
-    Ok(persons::of_numbers(conn, place, &owner)?.pop())
+    Ok(persons::by_ordinals(conn, shard_key, &owner)?.pop())
 }
 
 /// Takes a person out of all cohorts. That of a list is written down, like any change of it.
@@ -166,12 +166,12 @@ fn leave(
     cohorts: &[cohorts::Locked],
     person: u32,
 ) -> Result<(), Error> {
-    let place = caller.project.id().place();
+    let shard_key = caller.project.id().shard_key();
     let versions: Vec<(i64, i64)> = cohorts
         .iter()
         .map(|one| (one.id, one.member_version))
         .collect();
-    let left = members::remove_everywhere(conn, place, &versions, person)?;
+    let left = members::remove_everywhere(conn, shard_key, &versions, person)?;
     cohorts::count_down(conn, &left)?;
     let lists = cohorts.iter().filter(|one| one.is_static);
     for list in lists.filter(|one| left.contains(&one.id)) {

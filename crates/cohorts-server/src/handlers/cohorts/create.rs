@@ -11,7 +11,7 @@ use crate::handlers::members::known;
 use crate::handlers::uploads::Named;
 use crate::store::cohorts::{self, Definition};
 use crate::store::members::{self, List};
-use crate::store::{CohortId, Conn, ProjectId, forgotten, projects};
+use crate::store::{CohortId, Conn, ProjectId, tombstones, projects};
 
 /// Whom a new static cohort is filled with, beside what its criteria or its query find.
 pub struct First {
@@ -32,9 +32,9 @@ impl First {
         // Nobody is deleted from here on, so whom we find is there when the cohort is.
         projects::lock(conn, project)?;
         let ids = self.person_ids.iter().map(String::as_str);
-        let mut people = known(conn, project.place(), ids)?;
+        let mut people = known(conn, project.shard_key(), ids)?;
         if let Some(named) = &mut self.named {
-            named.forget(conn, project.place())?;
+            named.forget(conn, project.shard_key())?;
             people |= &named.people;
         }
         Ok(Some(people))
@@ -77,9 +77,9 @@ pub fn create(
             upload = Some(named.record(conn, caller, cohort.id(), &edit)?);
         }
     } else if definition.is_static && definition.query.is_some() {
-        cohorts::owe_query(conn, cohort.id(), definition.deleted)?;
+        cohorts::set_fill_pending_query(conn, cohort.id(), definition.deleted)?;
     } else if definition.is_static {
-        cohorts::owe_criteria(conn, cohort.id(), definition.deleted)?;
+        cohorts::set_fill_pending_criteria(conn, cohort.id(), definition.deleted)?;
     } else if definition.deleted {
         // It is calculated when it is restored.
     } else {
@@ -114,8 +114,8 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     })?;
     let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, made.id(), &definition)?;
-    let found = members::read(conn, project.place(), id, source.member_version)?;
-    let found = forgotten::all(conn, project.place())?.followed(&found);
+    let found = members::read(conn, project.shard_key(), id, source.member_version)?;
+    let found = tombstones::all(conn, project.shard_key())?.resolved(&found);
     members::edit(conn, &List::from(&made), |_| Ok(found))?;
     show::find(conn, project, made.id())
 }

@@ -167,11 +167,11 @@ fn each_some(
     let wanted = found.rest(asked).take(asked.limit.unwrap_or(usize::MAX));
     let mut wanted = wanted.map(|standing| i64::from(standing.1));
     loop {
-        let numbers: Vec<i64> = wanted.by_ref().take(PEOPLE).collect();
-        if numbers.is_empty() {
+        let ordinals: Vec<i64> = wanted.by_ref().take(PEOPLE).collect();
+        if ordinals.is_empty() {
             return Ok(());
         }
-        then(show::of_numbers(conn, asked.project.place(), &numbers)?)?;
+        then(show::by_ordinals(conn, asked.project.shard_key(), &ordinals)?)?;
     }
 }
 

@@ -51,9 +51,9 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    fn text((created, number): Standing) -> String {
+    fn text((created, ordinal): Standing) -> String {
         let mut bytes = created.to_be_bytes().to_vec();
-        bytes.extend(number.to_be_bytes());
+        bytes.extend(ordinal.to_be_bytes());
         hex::encode(bytes)
     }
 }
@@ -68,9 +68,9 @@ fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Error> {
     let mut bytes = [0; 12];
     hex::decode_to_slice(text, &mut bytes)
         .map_err(|_| Error::field("cursor", "It is no cursor that this service gave."))?;
-    let [a, b, c, d, e, f, g, h, number @ ..] = bytes;
+    let [a, b, c, d, e, f, g, h, ordinal @ ..] = bytes;
     let created = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    Ok(Some(Cursor::Behind((created, u32::from_be_bytes(number)))))
+    Ok(Some(Cursor::Behind((created, u32::from_be_bytes(ordinal)))))
 }
 
 /// Zero counts as absent.
@@ -111,13 +111,13 @@ fn plan_of(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Er
 }
 
 /// Numbers of people, as the bitmap that sets of them are.
-pub fn set(numbers: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
-    let numbers = numbers.map(|number| u32::try_from(number).map_err(anyhow::Error::from));
-    Ok(numbers.collect::<Result<RoaringBitmap, _>>()?)
+pub fn set(ordinals: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
+    let ordinals = ordinals.map(|ordinal| u32::try_from(ordinal).map_err(anyhow::Error::from));
+    Ok(ordinals.collect::<Result<RoaringBitmap, _>>()?)
 }
 
 pub fn number_of(person: &Person) -> Result<u32, Error> {
-    Ok(u32::try_from(person.number).map_err(anyhow::Error::from)?)
+    Ok(u32::try_from(person.ordinal).map_err(anyhow::Error::from)?)
 }
 
 /// The people who were found, by where they stand.
@@ -214,17 +214,17 @@ impl Selection {
         orders: &Orders,
         then: impl FnOnce(&mut Conn, Found) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let place = self.project.place();
+        let shard_key = self.project.shard_key();
         let mut people = reader.ask(|conn| self.people(conn))?;
         if let Some(meeting) = meeting {
             narrow(&mut people, meeting);
         }
         if let Some(term) = &self.search {
-            let found = reader.ask(|conn| Ok(persons::search(conn, place, term)?))?;
+            let found = reader.ask(|conn| Ok(persons::search(conn, shard_key, term)?))?;
             narrow(&mut people, set(found.into_iter())?);
         }
         reader.ask_within(READ_LIMIT, |conn| {
-            let order = orders.of(conn, place)?;
+            let order = orders.of(conn, shard_key)?;
             let positions = match people {
                 Some(people) => order.positions(&people),
                 None => order.everyone(),
@@ -235,18 +235,18 @@ impl Selection {
 
     /// Those among whom the search is; nothing stands for everybody.
     fn people(&self, conn: &mut Conn) -> Result<Option<RoaringBitmap>, Error> {
-        let place = self.project.place();
+        let shard_key = self.project.shard_key();
         match &self.whom {
             Whom::Everyone => Ok(None),
             Whom::DistinctId(id) if id.contains('\0') => Ok(Some(RoaringBitmap::new())),
             Whom::DistinctId(id) => {
-                let found = persons::numbers_of(conn, place, &[id])?;
+                let found = persons::ordinals_by_id(conn, shard_key, &[id])?;
                 Ok(Some(set(found.into_values())?))
             }
             Whom::Members(id) => {
                 let found = cohorts::find(conn, self.project, *id)?;
                 let (cohort, _) = found.ok_or(Error::NotFound)?;
-                let members = members::read(conn, place, *id, cohort.member_version)?;
+                let members = members::read(conn, shard_key, *id, cohort.member_version)?;
                 Ok(Some(members))
             }
         }
@@ -271,8 +271,8 @@ impl Service {
                 let mut standings: Vec<Standing> = found.rest(&asked).take(limit + 1).collect();
                 let more = standings.len() > limit;
                 standings.truncate(limit);
-                let numbers: Vec<i64> = standings.iter().map(|one| one.1.into()).collect();
-                let people = show::of_numbers(conn, asked.project.place(), &numbers)?;
+                let ordinals: Vec<i64> = standings.iter().map(|one| one.1.into()).collect();
+                let people = show::by_ordinals(conn, asked.project.shard_key(), &ordinals)?;
                 Ok((people, standings.last().copied(), standings.len(), more))
             })
         };

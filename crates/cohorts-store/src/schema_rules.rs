@@ -1,0 +1,192 @@
+//! The rules that keep the tables fit for one Postgres and for a distributed one alike, checked after all migrations:
+//! a person table's keys are led by `place`, and nothing ties the two groups of tables together.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Nullable, Text};
+use tempfile::TempDir;
+
+use super::{Conn, Store};
+use crate::postgres::{Postgres, hasty};
+
+const CONTROL: [&str; 10] = [
+    "__diesel_schema_migrations",
+    "actions",
+    "activities",
+    "calculations",
+    "cohorts",
+    "key_projects",
+    "keys",
+    "projects",
+    "teammates",
+    "uploads",
+];
+const PERSON: [&str; 11] = [
+    "blocks",
+    "distinct_ids",
+    "events",
+    "tombstones",
+    "log_heads",
+    "member_chunks",
+    "person_counters",
+    "persons",
+    "sealed_logs",
+    "sealed_people",
+    "sealed_properties",
+];
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+fn names(conn: &mut Conn, statement: &str) -> Vec<String> {
+    let rows: Vec<Named> = diesel::sql_query(statement).load(conn).unwrap();
+    rows.into_iter().map(|row| row.name).collect()
+}
+
+#[derive(Debug, QueryableByName)]
+struct Index {
+    #[diesel(sql_type = Text)]
+    table: String,
+    #[diesel(sql_type = Bool)]
+    is_primary: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    first: Option<String>,
+}
+
+/// Unique indexes, primary keys among them, each with its first column.
+const UNIQUE_INDEXES: &str = "\
+    select c.relname::text as \"table\", i.indisprimary as is_primary, a.attname::text as first \
+    from pg_index i join pg_class c on c.oid = i.indrelid \
+    left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] \
+    where i.indisunique and c.relnamespace = 'public'::regnamespace";
+const FIRST_COLUMNS: &str = "\
+    select c.relname::text as name from pg_class c join pg_attribute a on a.attrelid = c.oid \
+    where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace \
+        and a.attnum = 1 and a.attname = 'shard_key' and a.attnotnull and a.atttypid = 'int8'::regtype order by 1";
+const TABLES: &str = "\
+    select tablename::text as name from pg_tables where schemaname = 'public' order by 1";
+const TRIGGERS: &str = "select tgname::text as name from pg_trigger where not tgisinternal";
+const FOREIGN_KEYS: &str = "\
+    select unnest(array[r.relname, f.relname])::text as name from pg_constraint c \
+    join pg_class r on r.oid = c.conrelid join pg_class f on f.oid = c.confrelid where c.contype = 'f'";
+/// Columns of tables that take their values from a sequence.
+const SEQUENCES: &str = "\
+    select c.relname::text as name from pg_depend d join pg_class s on s.oid = d.objid and s.relkind = 'S' \
+    join pg_class c on c.oid = d.refobjid where d.classid = 'pg_class'::regclass";
+/// Columns of bytes that Postgres would try to compress.
+const COMPRESSED: &str = "\
+    select c.relname || '.' || a.attname as name from pg_attribute a join pg_class c on c.oid = a.attrelid \
+    where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and a.atttypid = 'bytea'::regtype \
+        and a.attstorage <> 'e'";
+
+#[test]
+fn the_tables_keep_the_schema_rules() {
+    let directory = TempDir::new().unwrap();
+    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let store = Store::open(&postgres.url()).unwrap();
+    let conn: &mut Conn = &mut store.connection().unwrap();
+
+    let mut known = [&CONTROL[..], &PERSON[..]].concat();
+    known.sort_unstable();
+    assert_eq!(names(conn, TABLES), known, "each table is of one group");
+    assert_eq!(names(conn, FIRST_COLUMNS), PERSON, "`shard_key` comes first");
+
+    let indexes: Vec<Index> = diesel::sql_query(UNIQUE_INDEXES).load(conn).unwrap();
+    let of_people: Vec<&Index> = indexes
+        .iter()
+        .filter(|index| PERSON.contains(&index.table.as_str()))
+        .collect();
+    for index in &of_people {
+        assert_eq!(index.first.as_deref(), Some("shard_key"), "{index:?}");
+    }
+    let keys = of_people.iter().filter(|index| index.is_primary).count();
+    assert_eq!(keys, PERSON.len(), "every person table has a primary key");
+
+    assert_eq!(names(conn, TRIGGERS), Vec::<String>::new());
+    for table in names(conn, FOREIGN_KEYS) {
+        assert!(
+            CONTROL.contains(&table.as_str()),
+            "{table} has a foreign key"
+        );
+    }
+    for table in names(conn, SEQUENCES) {
+        assert!(CONTROL.contains(&table.as_str()), "{table} has a sequence");
+    }
+    assert_eq!(names(conn, COMPRESSED), ["keys.hash"]);
+}
+
+#[test]
+fn an_index_that_was_left_unfinished_is_in_nobodys_way() {
+    let directory = TempDir::new().unwrap();
+    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let store = Store::open(&postgres.url()).unwrap();
+    let conn: &mut Conn = &mut store.connection().unwrap();
+    for statement in [
+        "update pg_index set indisvalid = false where indexrelid = 'persons_by_batch'::regclass",
+        "delete from __diesel_schema_migrations where version = '0017'",
+    ] {
+        assert_eq!(
+            diesel::sql_query(statement).execute(conn).unwrap(),
+            1,
+            "{statement}"
+        );
+    }
+    Store::open(&postgres.url()).unwrap();
+    let valid = "select indexrelid::regclass::text as name from pg_index \
+        where indexrelid = 'persons_by_batch'::regclass and indisvalid";
+    assert_eq!(names(conn, valid), ["persons_by_batch"]);
+}
+
+/// One statement a file, save where tables are made: several would be refused on distributed tables.
+#[test]
+fn a_migration_is_one_statement_or_makes_new_tables() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let mut seen = 0;
+    for migration in std::fs::read_dir(directory).unwrap() {
+        let path = migration.unwrap().path().join("up.sql");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.lines().filter(|line| !line.starts_with("--"));
+        let code = code.collect::<Vec<_>>().join("\n");
+        let statements = code.split(';').map(str::trim).filter(|one| !one.is_empty());
+        let others = statements
+            .clone()
+            .filter(|one| !one.starts_with("create table "))
+            .count();
+        let tables = statements.count() - others;
+        assert!(
+            others == 0 || (others == 1 && tables == 0),
+            "{} holds {others} statements beside {tables} new tables",
+            path.display()
+        );
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+/// What a distributed Postgres refuses, or answers for one node only.
+#[test]
+fn the_store_has_no_statement_that_a_distributed_table_refuses() {
+    const BANNED: [&str; 8] = [
+        "lock table",
+        " ctid",
+        ".ctid",
+        "grouping sets",
+        "with recursive",
+        "merge into",
+        "materialized view",
+        "gen_random_uuid",
+    ];
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store");
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with("schema_rules.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap().to_lowercase();
+        for word in BANNED {
+            assert!(!text.contains(word), "{} holds `{word}`", path.display());
+        }
+    }
+}
