@@ -8,8 +8,8 @@ mod events;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
+use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
-use crate::source::{Meter, Source};
 
 pub(crate) use column::Answers;
 use column::{Column, ColumnBuilder, Values, answered};
@@ -135,12 +135,12 @@ impl PropertyBlock {
 
     /// The persons for whom a predicate holds in any row, and those without a row if it holds
     /// for a missing value.
-    pub(crate) fn matching<S: Source>(
+    pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
         everyone: &RoaringBitmap,
-        meter: &Meter<S>,
-    ) -> Result<RoaringBitmap, S::Error> {
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
         let mut found = self.holding(predicate, meter)? & everyone;
         if predicate.matches_missing() {
             found |= everyone - &self.present;
@@ -154,11 +154,11 @@ impl PropertyBlock {
     }
 
     /// Those with a value for which a predicate holds, changes aside.
-    fn holding<S: Source>(
+    fn holding<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<RoaringBitmap, S::Error> {
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
         let holds = answered(&self.values, predicate, meter)?;
         Ok(match &self.holders {
             Holders::Sets(sets) => {
@@ -306,12 +306,12 @@ impl TimesBlock {
         size_of_val(self.rows.as_slice())
     }
 
-    pub(crate) fn matching<S: Source>(
+    pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
         everyone: &RoaringBitmap,
-        meter: &Meter<S>,
-    ) -> Result<RoaringBitmap, S::Error> {
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
         let work = predicate.work_of_instant();
         let mut holds = Vec::new();
         for (person, time) in &self.rows {

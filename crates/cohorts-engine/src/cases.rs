@@ -10,8 +10,8 @@ use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 
 use crate::{
-    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, FilterError, Moment, PropertyBlock,
-    PropertyBlockBuilder, Reference, Source, TimesBlock, plan,
+    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, FilterError, Interrupt, Moment,
+    PropertyBlock, PropertyBlockBuilder, Reference, Source, TimesBlock, plan,
 };
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/filters");
@@ -42,9 +42,11 @@ pub(crate) struct Project {
     pub actions: HashMap<i64, Action>,
 }
 
-impl Source for Project {
+impl Interrupt for Project {
     type Error = Infallible;
+}
 
+impl Source for Project {
     fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
         Ok(Arc::new((0..self.persons.len() as u32).collect()))
     }

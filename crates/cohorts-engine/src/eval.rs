@@ -14,8 +14,9 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::condition::Condition;
+use crate::interrupt::Meter;
 use crate::plan::{Criterion, Plan, RowTest, Tree, plan};
-use crate::source::{Meter, Reference, Source};
+use crate::source::{Reference, Source};
 
 /// How many cohorts may stand for one another by their definitions.
 const MAX_REFERENCES: usize = 16;
@@ -215,7 +216,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
 
     fn criterion(&mut self, criterion: &Criterion) -> Result<Found, S::Error> {
         let everyone = &self.everyone;
-        self.source.checkpoint()?;
+        self.source.interrupt()?;
         let meter = Meter::new(self.source);
         let persons = match criterion {
             Criterion::Property { key, predicate } => {

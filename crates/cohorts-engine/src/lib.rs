@@ -14,6 +14,7 @@ mod date;
 mod error;
 mod eval;
 pub mod filter;
+pub mod interrupt;
 pub mod kind;
 pub mod legacy;
 mod parse;
@@ -31,6 +32,7 @@ pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuild
 pub use error::FilterError;
 pub use eval::{Counts, Shared};
 pub use filter::Filter;
+pub use interrupt::Interrupt;
 pub use plan::{Plan, Reads, plan, plan_query};
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, Reference, Source};
 pub use window::Moment;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use cohorts_engine::{
-    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, Moment, PropertyBlock,
+    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, Interrupt, Moment, PropertyBlock,
     PropertyBlockBuilder, Reference, Source, TimesBlock,
 };
 use roaring::RoaringBitmap;
@@ -35,9 +35,11 @@ fn value(person: u32, key: &str) -> Value {
     values[(person as usize + key.len()) % values.len()].clone()
 }
 
-impl Source for People {
+impl Interrupt for People {
     type Error = Infallible;
+}
 
+impl Source for People {
     fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
         Ok(Arc::new((0..PEOPLE).collect()))
     }

@@ -6,8 +6,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::{Predicate, Texts};
-use crate::source::{Meter, Source};
 use crate::value::Stored;
 
 /// Distinct values by their code; texts in one piece and numbers in eight bytes, as nearly all values are these.
@@ -255,11 +255,11 @@ impl Column {
     }
 
     /// The answers of a predicate by code.
-    pub fn answers<S: Source>(
+    pub fn answers<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<Answers<'_>, S::Error> {
+        meter: &Meter<I>,
+    ) -> Result<Answers<'_>, I::Error> {
         let mut by_number = vec![predicate.matches_missing()];
         by_number.extend(answered(&self.values, predicate, meter)?);
         Ok(Answers {
@@ -360,11 +360,11 @@ const MUCH_WORK: u64 = 200_000;
 const MOST_WORK: u64 = 1_000_000;
 
 /// Whether a predicate holds for each of the values; many are looked at by all processors.
-pub(super) fn answered<S: Source>(
+pub(super) fn answered<I: Interrupt>(
     values: &Values,
     predicate: &Predicate,
-    meter: &Meter<S>,
-) -> Result<Vec<bool>, S::Error> {
+    meter: &Meter<I>,
+) -> Result<Vec<bool>, I::Error> {
     let mut marks = vec![false; values.len()];
     let until = |start: usize, size: usize| start..values.len().min(start + size);
     let mut size = PART;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::bitmap_of;
 use super::column::{Answers, Column, ColumnBuilder};
+use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
-use crate::source::{Meter, Source};
 
 /// Events of one name, sorted by person and time, and who did them.
 ///
@@ -136,12 +136,12 @@ impl EventBlock {
     }
 
     /// Whether each event has a property for which the predicate holds.
-    pub(crate) fn answers<S: Source>(
+    pub(crate) fn answers<I: Interrupt>(
         &self,
         property: &str,
         predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<Answers<'_>, S::Error> {
+        meter: &Meter<I>,
+    ) -> Result<Answers<'_>, I::Error> {
         match self.properties.get(property) {
             Some(column) => column.answers(predicate, meter),
             None => Ok(Answers::constant(predicate.matches_missing())),

@@ -12,7 +12,8 @@ use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::block::{EventBlock, bitmap_of, chosen};
-use crate::source::{EventQuery, Meter, Source};
+use crate::interrupt::Meter;
+use crate::source::{EventQuery, Source};
 use crate::window::Range;
 pub(super) use part::Hit;
 use part::{Members, Part, Rows, by_person};

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::block::{Answers, EventBlock};
 use crate::condition::Condition;
+use crate::interrupt::Meter;
 use crate::plan::{GroupTest, RowTest};
 use crate::predicate::Comparison;
-use crate::source::{EventQuery, Meter, Source};
+use crate::source::{EventQuery, Source};
 use crate::window::Range;
 
 /// Above so many names it is better to know which there are.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_engine::{
-    Action, Counts, EventBlock, EventQuery, Plan, PropertyBlock, Reference, Shared, Source,
-    TimesBlock,
+    Action, Counts, EventBlock, EventQuery, Interrupt, Plan, PropertyBlock, Reference, Shared,
+    Source, TimesBlock,
 };
 use roaring::RoaringBitmap;
 
@@ -178,9 +178,18 @@ fn parts(numbers: RangeInclusive<u32>, people: &RoaringBitmap) -> Vec<RangeInclu
     parts
 }
 
-impl Source for Snapshot<'_, '_> {
+impl Interrupt for Snapshot<'_, '_> {
     type Error = Error;
 
+    fn interrupt(&self) -> Result<(), Error> {
+        match Instant::now() < self.reader.deadline() {
+            true => Ok(()),
+            false => Err(Error::TimedOut),
+        }
+    }
+}
+
+impl Source for Snapshot<'_, '_> {
     fn everyone(&self) -> Result<Arc<RoaringBitmap>, Error> {
         Ok(Arc::clone(&self.view.everyone))
     }
@@ -244,12 +253,5 @@ impl Source for Snapshot<'_, '_> {
 
     fn holds(&self, bytes: usize) -> Result<(), Error> {
         self.reader.fits(bytes)
-    }
-
-    fn checkpoint(&self) -> Result<(), Error> {
-        match Instant::now() < self.reader.deadline() {
-            true => Ok(()),
-            false => Err(Error::TimedOut),
-        }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::part::Marks;
 use crate::block::EventBlock;
+use crate::interrupt::Meter;
 use crate::plan::{Target, What};
 use crate::predicate::Predicate;
-use crate::source::{ActionStep, Meter, Source};
+use crate::source::{ActionStep, Source};
 use crate::window::Moment;
 
 /// A target with its action looked up: an event belongs to it that meets any of the steps.

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::{event, now, people, tree};
 use crate::cases::Project;
 use crate::{
-    Action, EventBlock, EventQuery, Filter, PropertyBlock, Reference, Shared, Source, TimesBlock,
-    plan,
+    Action, EventBlock, EventQuery, Filter, Interrupt, PropertyBlock, Reference, Shared, Source,
+    TimesBlock, plan,
 };
 
-/// A project that is looked at until a number of checkpoints is reached.
+/// A project that is looked at until a number of interrupts is reached.
 struct Limited {
     project: Project,
     left: Cell<u32>,
@@ -34,9 +34,17 @@ impl Limited {
     }
 }
 
-impl Source for Limited {
+impl Interrupt for Limited {
     type Error = &'static str;
 
+    fn interrupt(&self) -> Result<(), Self::Error> {
+        let left = self.left.get().checked_sub(1).ok_or("time is up")?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+impl Source for Limited {
     fn everyone(&self) -> Result<Arc<RoaringBitmap>, Self::Error> {
         let Ok(everyone) = self.project.everyone();
         Ok(everyone)
@@ -82,20 +90,14 @@ impl Source for Limited {
         let fits = bytes <= self.room.get();
         fits.then_some(()).ok_or("no room")
     }
-
-    fn checkpoint(&self) -> Result<(), Self::Error> {
-        let left = self.left.get().checked_sub(1).ok_or("time is up")?;
-        self.left.set(left);
-        Ok(())
-    }
 }
 
 #[track_caller]
-fn ends(project: &Project, leaf: Value, checkpoints: u32) {
+fn ends(project: &Project, leaf: Value, interrupts: u32) {
     let filter = Filter::parse(&tree("AND", json!([leaf]))).unwrap();
     let plan = plan(&filter, &now()).unwrap();
     let evaluate = |left: u32| plan.evaluate(&Limited::new(project.clone(), left));
-    assert_eq!(evaluate(checkpoints), Err("time is up"));
+    assert_eq!(evaluate(interrupts), Err("time is up"));
     assert!(evaluate(1_000_000).is_ok());
 }
 
