@@ -19,7 +19,7 @@ pub use events::{EventBlock, EventBlockBuilder};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PropertyBlock {
     values: Values,
-    holders: Holders,
+    postings: Postings,
     /// Who has any value.
     present: RoaringBitmap,
     /// People who are not as above, and how they are now.
@@ -28,16 +28,16 @@ pub struct PropertyBlock {
 
 /// Who has which value.
 #[derive(Clone, Debug, PartialEq)]
-enum Holders {
+enum Postings {
     /// Of few values, everybody for each.
-    Sets(Vec<RoaringBitmap>),
+    Bitmaps(Vec<RoaringBitmap>),
     /// Of many, rows of a person and a code, by rising person; a person may have several.
-    Rows(Vec<(u32, u32)>),
+    Pairs(Vec<(u32, u32)>),
 }
 
-impl Default for Holders {
-    fn default() -> Holders {
-        Holders::Rows(Vec::new())
+impl Default for Postings {
+    fn default() -> Postings {
+        Postings::Pairs(Vec::new())
     }
 }
 
@@ -52,30 +52,30 @@ impl PropertyBlock {
         if !rows.is_sorted() {
             rows.sort_unstable();
         }
-        let holders = match column.values.len() <= FEW_VALUES {
-            false => Holders::Rows(rows),
+        let postings = match column.values.len() <= FEW_VALUES {
+            false => Postings::Pairs(rows),
             true => {
-                let mut sets = vec![RoaringBitmap::new(); column.values.len()];
+                let mut bitmaps = vec![RoaringBitmap::new(); column.values.len()];
                 for (person, code) in rows {
-                    sets[code as usize].insert(person);
+                    bitmaps[code as usize].insert(person);
                 }
-                Holders::Sets(sets)
+                Postings::Bitmaps(bitmaps)
             }
         };
-        PropertyBlock::of(column.values, holders)
+        PropertyBlock::of(column.values, postings)
     }
 
-    fn of(values: Values, holders: Holders) -> PropertyBlock {
-        let present = match &holders {
-            Holders::Sets(sets) => sets.union(),
-            Holders::Rows(rows) => {
+    fn of(values: Values, postings: Postings) -> PropertyBlock {
+        let present = match &postings {
+            Postings::Bitmaps(bitmaps) => bitmaps.union(),
+            Postings::Pairs(rows) => {
                 let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
                 bitmap_of(&persons)
             }
         };
         PropertyBlock {
             values,
-            holders,
+            postings,
             present,
             changed: None,
         }
@@ -102,11 +102,12 @@ impl PropertyBlock {
 
     /// Who has which value by its code, changes aside.
     fn rows_by_person(&self) -> Vec<(u32, u32)> {
-        match &self.holders {
-            Holders::Rows(rows) => rows.clone(),
-            Holders::Sets(sets) => {
-                let sets = (0..).zip(sets);
-                sets.flat_map(|(code, set)| set.iter().map(move |person| (person, code)))
+        match &self.postings {
+            Postings::Pairs(rows) => rows.clone(),
+            Postings::Bitmaps(bitmaps) => {
+                let bitmaps = (0..).zip(bitmaps);
+                bitmaps
+                    .flat_map(|(code, set)| set.iter().map(move |person| (person, code)))
                     .collect()
             }
         }
@@ -160,12 +161,12 @@ impl PropertyBlock {
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
         let holds = answered(&self.values, predicate, meter)?;
-        Ok(match &self.holders {
-            Holders::Sets(sets) => {
-                let chosen = sets.iter().zip(&holds).filter(|(_, holds)| **holds);
+        Ok(match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                let chosen = bitmaps.iter().zip(&holds).filter(|(_, holds)| **holds);
                 chosen.map(|(set, _)| set).union()
             }
-            Holders::Rows(rows) => {
+            Postings::Pairs(rows) => {
                 let rows = rows.iter();
                 bitmap_of(&chosen(
                     rows.map(|(person, code)| (*person, holds[*code as usize])),
@@ -181,13 +182,13 @@ impl PropertyBlock {
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let holders = match &self.holders {
-            Holders::Sets(sets) => sets.iter().map(RoaringBitmap::serialized_size).sum(),
-            Holders::Rows(rows) => size_of_val(rows.as_slice()),
+        let postings = match &self.postings {
+            Postings::Bitmaps(bitmaps) => bitmaps.iter().map(RoaringBitmap::serialized_size).sum(),
+            Postings::Pairs(rows) => size_of_val(rows.as_slice()),
         };
         let changed = self.changed.as_ref();
         let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
-        self.values.bytes() + holders + self.present.serialized_size() + changed
+        self.values.bytes() + postings + self.present.serialized_size() + changed
     }
 }
 

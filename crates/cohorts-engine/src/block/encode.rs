@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::column::{Codes, Column, Values, Width};
 use super::events::{EventBlock, Times};
-use super::{Holders, PropertyBlock};
+use super::{Postings, PropertyBlock};
 
 /// How events, and how properties, stand.
 const EVENTS: u8 = 3;
@@ -21,14 +21,14 @@ const PROPERTIES: u8 = 2;
 const WIDE_EVENTS: u8 = 2;
 /// Blocks of events that follow, as many as is said.
 const SEVERAL: u8 = 4;
-/// The sorts of times, of values, and of holders.
+/// The sorts of times, of values, and of postings.
 const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
 const TEXTS: u8 = 0;
 const MIXED: u8 = 1;
 const DOUBLES: u8 = 2;
-const SETS: u8 = 0;
-const ROWS: u8 = 1;
+const BITMAPS: u8 = 0;
+const PAIRS: u8 = 1;
 
 impl EventBlock {
     fn encode(&self) -> Vec<u8> {
@@ -133,15 +133,15 @@ impl PropertyBlock {
         }
         let mut out = Writer(vec![PROPERTIES]);
         out.values(&self.values);
-        match &self.holders {
-            Holders::Sets(sets) => {
-                out.0.push(SETS);
-                for set in sets {
+        match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                out.0.push(BITMAPS);
+                for set in bitmaps {
                     out.bytes(&crate::chunks::encode(set));
                 }
             }
-            Holders::Rows(rows) => {
-                out.0.push(ROWS);
+            Postings::Pairs(rows) => {
+                out.0.push(PAIRS);
                 let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
                 out.rising(&persons);
                 let before = std::iter::once(&(0, 0)).chain(rows);
@@ -159,13 +159,14 @@ impl PropertyBlock {
     pub fn decode(bytes: &[u8]) -> Option<PropertyBlock> {
         let (_, mut bytes) = Reader::new(bytes, &[PROPERTIES])?;
         let values = bytes.values()?;
-        let holders = match bytes.byte()? {
-            SETS => {
+        let postings = match bytes.byte()? {
+            BITMAPS => {
                 let set = |_| crate::chunks::decode(bytes.bytes()?).ok();
-                let sets: Vec<RoaringBitmap> = (0..values.len()).map(set).collect::<Option<_>>()?;
-                Holders::Sets(sets)
+                let bitmaps: Vec<RoaringBitmap> =
+                    (0..values.len()).map(set).collect::<Option<_>>()?;
+                Postings::Bitmaps(bitmaps)
             }
-            ROWS => {
+            PAIRS => {
                 let persons = bytes.rising()?;
                 let mut code = 0_u32;
                 let codes = bytes.column(u32::from_le_bytes)?.into_iter();
@@ -177,12 +178,12 @@ impl PropertyBlock {
                 if codes.len() != persons.len() {
                     return None;
                 }
-                Holders::Rows(persons.into_iter().zip(codes).collect())
+                Postings::Pairs(persons.into_iter().zip(codes).collect())
             }
             _ => return None,
         };
         let whole = bytes.0.is_empty();
-        whole.then(|| PropertyBlock::of(values, holders))
+        whole.then(|| PropertyBlock::of(values, postings))
     }
 }
 

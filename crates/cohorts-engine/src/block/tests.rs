@@ -8,7 +8,7 @@ fn predicate(operator: &str, value: Value) -> Predicate {
     Predicate::compile("p", Some(operator), Some(&value), &moment).unwrap()
 }
 
-/// Data that sets no bound to the work.
+/// Data that sets no limit to the work.
 fn unbounded() -> Project {
     Project::default()
 }
@@ -27,8 +27,8 @@ fn equal_values_share_one_code_whichever_way_they_come() {
     let block = builder.finish();
     let values = vec![json!("a"), json!(["a", 1])];
     assert_eq!(block.values, Values::Mixed(values));
-    let sets = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
-    assert_eq!(block.holders, Holders::Sets(sets.to_vec()));
+    let bitmaps = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
+    assert_eq!(block.postings, Postings::Bitmaps(bitmaps.to_vec()));
 }
 
 #[test]
