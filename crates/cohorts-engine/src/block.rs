@@ -12,13 +12,13 @@ use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
 pub(crate) use column::Answers;
-use column::{Column, ColumnBuilder, Values, answered};
+use column::{Column, ColumnBuilder, Dictionary, answered};
 pub use events::{EventBlock, EventBlockBuilder};
 
 /// One property of persons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PropertyBlock {
-    values: Values,
+    dictionary: Dictionary,
     postings: Postings,
     /// Who has any value.
     present: RoaringBitmap,
@@ -52,20 +52,20 @@ impl PropertyBlock {
         if !rows.is_sorted() {
             rows.sort_unstable();
         }
-        let postings = match column.values.len() <= FEW_VALUES {
+        let postings = match column.dictionary.len() <= FEW_VALUES {
             false => Postings::Pairs(rows),
             true => {
-                let mut bitmaps = vec![RoaringBitmap::new(); column.values.len()];
+                let mut bitmaps = vec![RoaringBitmap::new(); column.dictionary.len()];
                 for (person, code) in rows {
                     bitmaps[code as usize].insert(person);
                 }
                 Postings::Bitmaps(bitmaps)
             }
         };
-        PropertyBlock::of(column.values, postings)
+        PropertyBlock::of(column.dictionary, postings)
     }
 
-    fn of(values: Values, postings: Postings) -> PropertyBlock {
+    fn of(dictionary: Dictionary, postings: Postings) -> PropertyBlock {
         let present = match &postings {
             Postings::Bitmaps(bitmaps) => bitmaps.union(),
             Postings::Pairs(rows) => {
@@ -74,7 +74,7 @@ impl PropertyBlock {
             }
         };
         PropertyBlock {
-            values,
+            dictionary,
             postings,
             present,
             changed: None,
@@ -87,8 +87,8 @@ impl PropertyBlock {
             return self.clone();
         };
         let (people, now) = (&changed.0, changed.1.flat());
-        let mut values = self.values.clone();
-        let codes = values.adopt(&now.values);
+        let mut dictionary = self.dictionary.clone();
+        let codes = dictionary.merge_dictionary(&now.dictionary);
         let own = self.rows_by_person().into_iter();
         let own = own.filter(|(person, _)| !people.contains(*person));
         let new = now.rows_by_person().into_iter();
@@ -96,7 +96,7 @@ impl PropertyBlock {
             .chain(new.map(|(person, code)| (person, codes[code as usize])))
             .collect();
         let (persons, codes): (_, Vec<u32>) = rows.into_iter().unzip();
-        let column = Column::new(values, codes.into_iter().map(|code| code + 1));
+        let column = Column::new(dictionary, codes.into_iter().map(|code| code + 1));
         PropertyBlock::new(persons, column.compact())
     }
 
@@ -160,7 +160,7 @@ impl PropertyBlock {
         predicate: &Predicate,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
-        let holds = answered(&self.values, predicate, meter)?;
+        let holds = answered(&self.dictionary, predicate, meter)?;
         Ok(match &self.postings {
             Postings::Bitmaps(bitmaps) => {
                 let chosen = bitmaps.iter().zip(&holds).filter(|(_, holds)| **holds);
@@ -188,7 +188,7 @@ impl PropertyBlock {
         };
         let changed = self.changed.as_ref();
         let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
-        self.values.bytes() + postings + self.present.serialized_size() + changed
+        self.dictionary.bytes() + postings + self.present.serialized_size() + changed
     }
 }
 

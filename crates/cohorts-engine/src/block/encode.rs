@@ -10,7 +10,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::column::{Codes, Column, Values, Width};
+use super::column::{Codes, Column, Dictionary, Width};
 use super::events::{EventBlock, Times};
 use super::{Postings, PropertyBlock};
 
@@ -50,7 +50,7 @@ impl EventBlock {
         out.length(columns.len());
         for (key, column) in columns {
             out.bytes(key.as_bytes());
-            out.values(&column.values);
+            out.dictionary(&column.dictionary);
             match &column.codes {
                 Codes::Bytes(codes) => out.bytes(codes),
                 Codes::Shorts(codes) => out.column(codes, u16::to_le_bytes),
@@ -104,19 +104,19 @@ impl EventBlock {
         let mut columns = HashMap::new();
         for _ in 0..bytes.length()? {
             let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
-            let values = bytes.values()?;
-            let codes = match Width::of(values.len()) {
+            let dictionary = bytes.dictionary()?;
+            let codes = match Width::of(dictionary.len()) {
                 _ if version == WIDE_EVENTS => Codes::Words(bytes.column(u32::from_le_bytes)?),
                 Width::One => Codes::Bytes(bytes.bytes()?.to_owned()),
                 Width::Two => Codes::Shorts(bytes.column(u16::from_le_bytes)?),
                 Width::Four => Codes::Words(bytes.column(u32::from_le_bytes)?),
             };
-            if codes.len() != rows || codes.greatest() as usize > values.len() {
+            if codes.len() != rows || codes.greatest() as usize > dictionary.len() {
                 return None;
             }
             let column = match version {
-                WIDE_EVENTS => Column::new(values, codes.iter()),
-                _ => Column { values, codes },
+                WIDE_EVENTS => Column::new(dictionary, codes.iter()),
+                _ => Column { dictionary, codes },
             };
             columns.insert(key, column);
         }
@@ -132,7 +132,7 @@ impl PropertyBlock {
             return self.flat().encode();
         }
         let mut out = Writer(vec![PROPERTIES]);
-        out.values(&self.values);
+        out.dictionary(&self.dictionary);
         match &self.postings {
             Postings::Bitmaps(bitmaps) => {
                 out.0.push(BITMAPS);
@@ -158,12 +158,12 @@ impl PropertyBlock {
     /// The block of bytes that `encode` made, or nothing where it did not make them.
     pub fn decode(bytes: &[u8]) -> Option<PropertyBlock> {
         let (_, mut bytes) = Reader::new(bytes, &[PROPERTIES])?;
-        let values = bytes.values()?;
+        let dictionary = bytes.dictionary()?;
         let postings = match bytes.byte()? {
             BITMAPS => {
                 let set = |_| crate::chunks::decode(bytes.bytes()?).ok();
                 let bitmaps: Vec<RoaringBitmap> =
-                    (0..values.len()).map(set).collect::<Option<_>>()?;
+                    (0..dictionary.len()).map(set).collect::<Option<_>>()?;
                 Postings::Bitmaps(bitmaps)
             }
             PAIRS => {
@@ -172,7 +172,7 @@ impl PropertyBlock {
                 let codes = bytes.column(u32::from_le_bytes)?.into_iter();
                 let codes = codes.map(|step| {
                     code = code.wrapping_add(step);
-                    ((code as usize) < values.len()).then_some(code)
+                    ((code as usize) < dictionary.len()).then_some(code)
                 });
                 let codes: Vec<u32> = codes.collect::<Option<_>>()?;
                 if codes.len() != persons.len() {
@@ -183,7 +183,7 @@ impl PropertyBlock {
             _ => return None,
         };
         let whole = bytes.0.is_empty();
-        whole.then(|| PropertyBlock::of(values, postings))
+        whole.then(|| PropertyBlock::of(dictionary, postings))
     }
 }
 
@@ -218,9 +218,9 @@ impl Writer {
         self.column(&steps, u32::to_le_bytes);
     }
 
-    fn values(&mut self, values: &Values) {
-        match values {
-            Values::Texts { bytes, ends } => {
+    fn dictionary(&mut self, dictionary: &Dictionary) {
+        match dictionary {
+            Dictionary::Texts { bytes, ends } => {
                 self.0.push(TEXTS);
                 let before = std::iter::once(&0).chain(ends);
                 let lengths: Vec<u32> = ends
@@ -231,11 +231,11 @@ impl Writer {
                 self.column(&lengths, u32::to_le_bytes);
                 self.bytes(bytes.as_bytes());
             }
-            Values::Doubles(doubles) => {
+            Dictionary::Doubles(doubles) => {
                 self.0.push(DOUBLES);
                 self.column(doubles, u64::to_le_bytes);
             }
-            Values::Mixed(values) => {
+            Dictionary::Mixed(values) => {
                 self.0.push(MIXED);
                 let mut json = Vec::new();
                 // Writing to memory has no way to fail.
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
         numbers.collect()
     }
 
-    fn values(&mut self) -> Option<Values> {
+    fn dictionary(&mut self) -> Option<Dictionary> {
         match self.byte()? {
             TEXTS => {
                 let mut end = 0_usize;
@@ -305,15 +305,15 @@ impl<'a> Reader<'a> {
                 let bytes = str::from_utf8(self.bytes()?).ok()?;
                 let fits =
                     end == bytes.len() && ends.iter().all(|end| bytes.is_char_boundary(*end));
-                fits.then(|| Values::Texts {
+                fits.then(|| Dictionary::Texts {
                     bytes: bytes.to_owned(),
                     ends,
                 })
             }
-            DOUBLES => Some(Values::Doubles(self.column(u64::from_le_bytes)?)),
+            DOUBLES => Some(Dictionary::Doubles(self.column(u64::from_le_bytes)?)),
             MIXED => {
                 let values: Vec<Value> = serde_json::from_slice(self.bytes()?).ok()?;
-                Some(Values::Mixed(values))
+                Some(Dictionary::Mixed(values))
             }
             _ => None,
         }
@@ -450,7 +450,7 @@ mod tests {
             let back = decoded(&last.encode()).unwrap();
             assert_eq!(back.rows() as u32, values - 1);
             let column = &back.columns()["a"];
-            let text = |row: usize| column.values.at(column.codes.at(row) as usize - 1);
+            let text = |row: usize| column.dictionary.at(column.codes.at(row) as usize - 1);
             for row in 0..back.rows() {
                 let own = format!("v{}", back.persons()[row]);
                 assert_eq!(text(row), crate::value::Stored::Text(&own));
@@ -463,7 +463,7 @@ mod tests {
         let column = &block.columns()[key];
         let mut out = Writer(Vec::new());
         out.bytes(key.as_bytes());
-        out.values(&column.values);
+        out.dictionary(&column.dictionary);
         out.0.len() + 8 + column.codes.len()
     }
 

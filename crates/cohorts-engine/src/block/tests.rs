@@ -26,7 +26,7 @@ fn equal_values_share_one_code_whichever_way_they_come() {
     builder.push_raw(1, "[\"a\",1]");
     let block = builder.finish();
     let values = vec![json!("a"), json!(["a", 1])];
-    assert_eq!(block.values, Values::Mixed(values));
+    assert_eq!(block.dictionary, Dictionary::Mixed(values));
     let bitmaps = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
     assert_eq!(block.postings, Postings::Bitmaps(bitmaps.to_vec()));
 }
@@ -77,7 +77,7 @@ fn numbers_are_compared_together_as_each_by_itself() {
         .zip(&numbers)
         .for_each(|(person, number)| builder.push(person, number));
     let (block, source) = (builder.finish(), unbounded());
-    assert!(matches!(block.values, Values::Doubles(_)));
+    assert!(matches!(block.dictionary, Dictionary::Doubles(_)));
     for operator in [
         "exact",
         "is_not",
@@ -150,7 +150,7 @@ fn changes_lie_upon_what_was_before() {
             };
             assert_eq!(find(&block), find(&plain), "{operator} {value}");
             assert_eq!(find(&block.flat()), find(&plain), "{operator} {value}");
-            assert_eq!(block.flat().values.len(), plain.values.len());
+            assert_eq!(block.flat().dictionary.len(), plain.dictionary.len());
         }
     }
 }
