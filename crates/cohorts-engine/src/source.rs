@@ -41,7 +41,7 @@ pub trait Source: Interrupt {
 
     /// Called where the events of several names are held at once, which takes about so many bytes; an error ends the
     /// evaluation: so a source bounds the memory that it may take.
-    fn holds(&self, _bytes: usize) -> Result<(), Self::Error> {
+    fn check_memory(&self, _bytes: usize) -> Result<(), Self::Error> {
         Ok(())
     }
 }

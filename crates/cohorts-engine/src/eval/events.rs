@@ -189,7 +189,7 @@ impl<'a, S: Source> Events<'a, S> {
             if !is_one {
                 let new = found[before..].iter().map(|(_, block)| block.bytes());
                 bytes += new.sum::<usize>();
-                self.source.holds(bytes)?;
+                self.source.check_memory(bytes)?;
             }
         }
         Ok(found)

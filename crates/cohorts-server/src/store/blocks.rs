@@ -251,7 +251,7 @@ impl Source for Snapshot<'_, '_> {
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
 
-    fn holds(&self, bytes: usize) -> Result<(), Error> {
+    fn check_memory(&self, bytes: usize) -> Result<(), Error> {
         self.reader.fits(bytes)
     }
 }

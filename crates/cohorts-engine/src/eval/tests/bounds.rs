@@ -86,7 +86,7 @@ impl Source for Limited {
         Ok(action)
     }
 
-    fn holds(&self, bytes: usize) -> Result<(), Self::Error> {
+    fn check_memory(&self, bytes: usize) -> Result<(), Self::Error> {
         let fits = bytes <= self.room.get();
         fits.then_some(()).ok_or("no room")
     }
