@@ -139,17 +139,17 @@ impl PropertyBlock {
     pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        everyone: &RoaringBitmap,
+        universe: &RoaringBitmap,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
-        let mut found = self.holding(predicate, meter)? & everyone;
+        let mut found = self.holding(predicate, meter)? & universe;
         if predicate.matches_missing() {
-            found |= everyone - &self.present;
+            found |= universe - &self.present;
         }
         if let Some(changed) = &self.changed {
             let (people, now) = changed.as_ref();
             found -= people;
-            found |= now.matching(predicate, &(everyone & people), meter)?;
+            found |= now.matching(predicate, &(universe & people), meter)?;
         }
         Ok(found)
     }
@@ -310,7 +310,7 @@ impl TimesBlock {
     pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        everyone: &RoaringBitmap,
+        universe: &RoaringBitmap,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
         let work = predicate.work_of_instant();
@@ -321,9 +321,9 @@ impl TimesBlock {
                 holds.push(*person);
             }
         }
-        let mut found = bitmap_of(&holds) & everyone;
+        let mut found = bitmap_of(&holds) & universe;
         if predicate.matches_missing() {
-            found |= everyone - bitmap(self.rows.iter().map(|(person, _)| *person));
+            found |= universe - bitmap(self.rows.iter().map(|(person, _)| *person));
         }
         Ok(found)
     }

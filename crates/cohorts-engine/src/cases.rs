@@ -47,7 +47,7 @@ impl Interrupt for Project {
 }
 
 impl Source for Project {
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
         Ok(Arc::new((0..self.persons.len() as u32).collect()))
     }
 

@@ -73,7 +73,7 @@ impl Plan {
         shared: &Shared,
     ) -> Result<RoaringBitmap, S::Error> {
         let scope = Scope::new(source, shared);
-        let mut evaluation = Evaluation::new(self, &scope, source.everyone()?, None);
+        let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
@@ -82,7 +82,7 @@ impl Plan {
     pub fn explain<S: Source>(&self, source: &S) -> Result<(RoaringBitmap, Counts), S::Error> {
         let shared = Shared::default();
         let scope = Scope::new(source, &shared);
-        let mut evaluation = Evaluation::new(self, &scope, source.everyone()?, None);
+        let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
         let members = evaluation.tree(&self.root)?;
         let mut counts = Vec::new();
         for placed in self.criteria() {
@@ -135,7 +135,7 @@ struct Evaluation<'a, S: Source> {
     plan: &'a Plan,
     scope: &'a Scope<'a, S>,
     source: &'a S,
-    everyone: Arc<RoaringBitmap>,
+    universe: Arc<RoaringBitmap>,
     leaves: Vec<Option<Found>>,
     trail: Option<&'a Trail<'a>>,
 }
@@ -144,14 +144,14 @@ impl<'a, S: Source> Evaluation<'a, S> {
     fn new(
         plan: &'a Plan,
         scope: &'a Scope<'a, S>,
-        everyone: Arc<RoaringBitmap>,
+        universe: Arc<RoaringBitmap>,
         trail: Option<&'a Trail<'a>>,
     ) -> Evaluation<'a, S> {
         Evaluation {
             plan,
             scope,
             source: scope.source,
-            everyone,
+            universe,
             leaves: vec![None; plan.leaves.len()],
             trail,
         }
@@ -171,7 +171,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
 
     fn intersection(&mut self, trees: &[Tree]) -> Result<Arc<RoaringBitmap>, S::Error> {
         let Some((first, rest)) = trees.split_first() else {
-            return Ok(self.everyone.clone());
+            return Ok(self.universe.clone());
         };
         let mut left = Arc::unwrap_or_clone(self.tree(first)?);
         for tree in rest {
@@ -196,7 +196,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         Ok(match (self.leaf(leaf)?, negated) {
             (None, _) => Arc::default(),
             (Some(persons), false) => persons,
-            (Some(persons), true) => Arc::new(&*self.everyone - &*persons),
+            (Some(persons), true) => Arc::new(&*self.universe - &*persons),
         })
     }
 
@@ -215,29 +215,29 @@ impl<'a, S: Source> Evaluation<'a, S> {
     }
 
     fn criterion(&mut self, criterion: &Criterion) -> Result<Found, S::Error> {
-        let everyone = &self.everyone;
+        let universe = &self.universe;
         self.source.interrupt()?;
         let meter = Meter::new(self.source);
         let persons = match criterion {
             Criterion::Property { key, predicate } => {
                 let values = self.source.person_property(key)?;
-                values.matching(predicate, everyone, &meter)?
+                values.matching(predicate, universe, &meter)?
             }
             Criterion::DistinctId(predicate) => {
                 let ids = self.source.distinct_ids()?;
-                ids.matching(predicate, everyone, &meter)?
+                ids.matching(predicate, universe, &meter)?
             }
             Criterion::CreatedAt(predicate) => {
                 let times = self.source.created_at()?;
-                times.matching(predicate, everyone, &meter)?
+                times.matching(predicate, universe, &meter)?
             }
             Criterion::Cohort(id) => return self.cohort(*id),
             Criterion::Rows(rows) => {
                 let condition = rows.condition.try_map(&mut |test| self.resolved(test))?;
-                rows::persons(self.source, &condition, &rows.having)? & &*self.everyone
+                rows::persons(self.source, &condition, &rows.having)? & &*self.universe
             }
             Criterion::Behavior { target, rule } => {
-                behavior::persons(self.source, target, rule, &self.plan.moment)? & &**everyone
+                behavior::persons(self.source, target, rule, &self.plan.moment)? & &**universe
             }
         };
         Ok(Some(Arc::new(persons)))
@@ -260,7 +260,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         }
         let found = match self.source.cohort(id)? {
             None => None,
-            Some(Reference::Members(members)) => Some(Arc::new(&*members & &*self.everyone)),
+            Some(Reference::Members(members)) => Some(Arc::new(&*members & &*self.universe)),
             Some(Reference::Filter(filter)) => {
                 // A loop, or a definition that cannot be calculated, counts as no cohort.
                 let looped = Trail::holds(self.trail, id);
@@ -282,8 +282,8 @@ impl<'a, S: Source> Evaluation<'a, S> {
             id,
             above: self.trail,
         };
-        let everyone = self.everyone.clone();
-        let mut nested = Evaluation::new(plan, self.scope, everyone, Some(&trail));
+        let universe = self.universe.clone();
+        let mut nested = Evaluation::new(plan, self.scope, universe, Some(&trail));
         nested.tree(&plan.root)
     }
 }

@@ -15,7 +15,7 @@ use crate::interrupt::Interrupt;
 /// that reads from afar should keep them for the length of a calculation.
 pub trait Source: Interrupt {
     /// All persons of the project.
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Self::Error>;
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Self::Error>;
 
     /// The values of one top-level person property; the key is taken as a whole.
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Self::Error>;

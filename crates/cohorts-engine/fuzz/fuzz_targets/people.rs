@@ -40,7 +40,7 @@ impl Interrupt for People {
 }
 
 impl Source for People {
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
         Ok(Arc::new((0..PEOPLE).collect()))
     }
 

@@ -13,7 +13,7 @@ fn unbounded() -> Project {
     Project::default()
 }
 
-fn everyone() -> RoaringBitmap {
+fn universe() -> RoaringBitmap {
     (0..4).collect()
 }
 
@@ -34,7 +34,7 @@ fn equal_values_share_one_code_whichever_way_they_come() {
 #[test]
 fn few_values_and_many_are_looked_at_alike() {
     let source = unbounded();
-    let everyone: RoaringBitmap = (0..1_000).collect();
+    let universe: RoaringBitmap = (0..1_000).collect();
     for values in [10, 900] {
         let mut builder = PropertyBlockBuilder::new();
         for person in (0..900).rev() {
@@ -47,7 +47,7 @@ fn few_values_and_many_are_looked_at_alike() {
             ("is_not", json!([1, 2])),
         ] {
             let predicate = predicate(operator, value);
-            let Ok(found) = block.matching(&predicate, &everyone, &Meter::new(&source));
+            let Ok(found) = block.matching(&predicate, &universe, &Meter::new(&source));
             let holds = |person: &u32| match *person < 900 {
                 true => predicate.matches(&json!(person % values)),
                 false => predicate.matches_missing(),
@@ -145,7 +145,7 @@ fn changes_lie_upon_what_was_before() {
         ] {
             let predicate = predicate(operator, json!(value));
             let find = |block: &PropertyBlock| {
-                let Ok(found) = block.matching(&predicate, &everyone(), &Meter::new(&source));
+                let Ok(found) = block.matching(&predicate, &universe(), &Meter::new(&source));
                 found
             };
             assert_eq!(find(&block), find(&plain), "{operator} {value}");
@@ -166,7 +166,7 @@ fn null_and_broken_text_are_no_rows() {
     assert_eq!(block.rows(), 1);
     let source = unbounded();
     let unset = predicate("is_not_set", json!(""));
-    let Ok(unset) = block.matching(&unset, &everyone(), &Meter::new(&source));
+    let Ok(unset) = block.matching(&unset, &universe(), &Meter::new(&source));
     assert_eq!(Vec::from_iter(unset), [0, 1, 2]);
 }
 
@@ -180,7 +180,7 @@ fn a_person_with_several_rows_matches_by_any_of_them() {
     let matching = |operator, value| {
         let source = unbounded();
         let predicate = predicate(operator, json!(value));
-        let Ok(found) = block.matching(&predicate, &everyone(), &Meter::new(&source));
+        let Ok(found) = block.matching(&predicate, &universe(), &Meter::new(&source));
         Vec::from_iter(found)
     };
     assert_eq!(matching("exact", "b"), [1, 3]);
@@ -192,7 +192,7 @@ fn of_several_times_of_a_person_the_earliest_counts() {
     let block = TimesBlock::new([(1, 50), (0, 20), (1, 10), (9, 10)]);
     let source = unbounded();
     let early = predicate("is_date_before", json!("2000-01-01"));
-    let Ok(found) = block.matching(&early, &everyone(), &Meter::new(&source));
+    let Ok(found) = block.matching(&early, &universe(), &Meter::new(&source));
     assert_eq!(Vec::from_iter(found), [0, 1]);
     assert_eq!(block.rows, [(0, 20), (1, 10), (9, 10)]);
 }
@@ -314,10 +314,10 @@ fn many_values_are_answered_in_their_order() {
         builder.push(person, &json!(format!("p{person}")));
     }
     let block = builder.finish();
-    let everyone: RoaringBitmap = (0..40_000).collect();
+    let universe: RoaringBitmap = (0..40_000).collect();
     for pattern in ["7$", "^p3.*9$"] {
         let predicate = predicate("regex", json!(pattern));
-        let Ok(found) = block.matching(&predicate, &everyone, &Meter::new(&source));
+        let Ok(found) = block.matching(&predicate, &universe, &Meter::new(&source));
         let holds = |person: &u32| predicate.matches(&json!(format!("p{person}")));
         assert_eq!(found, (0..40_000).filter(holds).collect(), "{pattern}");
     }

@@ -190,7 +190,7 @@ impl Interrupt for Snapshot<'_, '_> {
 }
 
 impl Source for Snapshot<'_, '_> {
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Error> {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Error> {
         Ok(Arc::clone(&self.view.everyone))
     }
 

@@ -45,9 +45,9 @@ impl Interrupt for Limited {
 }
 
 impl Source for Limited {
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Self::Error> {
-        let Ok(everyone) = self.project.everyone();
-        Ok(everyone)
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Self::Error> {
+        let Ok(persons) = self.project.persons();
+        Ok(persons)
     }
 
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Self::Error> {
