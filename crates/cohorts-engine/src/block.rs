@@ -176,7 +176,7 @@ impl PropertyBlock {
     }
 
     /// How many people have a value, changes aside.
-    pub fn rows(&self) -> usize {
+    pub fn person_count(&self) -> usize {
         self.present.len() as usize
     }
 

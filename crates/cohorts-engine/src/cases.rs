@@ -94,8 +94,8 @@ impl Source for Project {
             days[0] < first.div_euclid(DAY) && last.div_euclid(DAY) < days[1]
         };
         let (inside, mut blocks): (Vec<_>, Vec<_>) =
-            blocks.partition(|block| query.people && is_inside(block));
-        blocks.push(Arc::new(EventBlock::people_of(&inside)));
+            blocks.partition(|block| query.persons_only && is_inside(block));
+        blocks.push(Arc::new(EventBlock::persons_of(&inside)));
         Ok(blocks)
     }
 

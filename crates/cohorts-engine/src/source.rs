@@ -60,7 +60,7 @@ pub struct EventQuery {
     pub properties: Vec<String>,
     /// Whether of blocks inside the range nothing is wanted but their people, so that one may stand for several,
     /// without their rows.
-    pub people: bool,
+    pub persons_only: bool,
 }
 
 /// What another cohort is known by.

@@ -33,7 +33,7 @@ const PAIRS: u8 = 1;
 impl EventBlock {
     fn encode(&self) -> Vec<u8> {
         let mut out = Writer(vec![EVENTS]);
-        out.rising(self.persons());
+        out.rising(self.ordinals());
         match self.times() {
             Times::Millis { base, offsets } => {
                 out.0.push(MILLIS);
@@ -88,7 +88,7 @@ impl EventBlock {
 
     fn take(rest: &mut Reader) -> Option<EventBlock> {
         let (version, mut bytes) = Reader::new(rest.0, &[EVENTS, WIDE_EVENTS])?;
-        let persons = bytes.rising()?;
+        let ordinals = bytes.rising()?;
         let times = match bytes.byte()? {
             MILLIS => {
                 let base = i64::from_le_bytes(*bytes.0.split_off(..8)?.first_chunk()?);
@@ -100,7 +100,7 @@ impl EventBlock {
             MICROS => Times::Micros(bytes.column(i64::from_le_bytes)?),
             _ => return None,
         };
-        let rows = persons.len();
+        let rows = ordinals.len();
         let mut columns = HashMap::new();
         for _ in 0..bytes.length()? {
             let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
@@ -121,7 +121,7 @@ impl EventBlock {
             columns.insert(key, column);
         }
         *rest = bytes;
-        (times.len() == rows).then(|| EventBlock::of(persons, times, columns))
+        (times.len() == rows).then(|| EventBlock::of(ordinals, times, columns))
     }
 }
 
@@ -142,8 +142,8 @@ impl PropertyBlock {
             }
             Postings::Pairs(rows) => {
                 out.0.push(PAIRS);
-                let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
-                out.rising(&persons);
+                let ordinals: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+                out.rising(&ordinals);
                 let before = std::iter::once(&(0, 0)).chain(rows);
                 let steps = rows.iter().zip(before);
                 let steps: Vec<u32> = steps
@@ -167,7 +167,7 @@ impl PropertyBlock {
                 Postings::Bitmaps(bitmaps)
             }
             PAIRS => {
-                let persons = bytes.rising()?;
+                let ordinals = bytes.rising()?;
                 let mut code = 0_u32;
                 let codes = bytes.column(u32::from_le_bytes)?.into_iter();
                 let codes = codes.map(|step| {
@@ -175,10 +175,10 @@ impl PropertyBlock {
                     ((code as usize) < dictionary.len()).then_some(code)
                 });
                 let codes: Vec<u32> = codes.collect::<Option<_>>()?;
-                if codes.len() != persons.len() {
+                if codes.len() != ordinals.len() {
                     return None;
                 }
-                Postings::Pairs(persons.into_iter().zip(codes).collect())
+                Postings::Pairs(ordinals.into_iter().zip(codes).collect())
             }
             _ => return None,
         };
@@ -452,7 +452,7 @@ mod tests {
             let column = &back.columns()["a"];
             let text = |row: usize| column.dictionary.at(column.codes.at(row) as usize - 1);
             for row in 0..back.rows() {
-                let own = format!("v{}", back.persons()[row]);
+                let own = format!("v{}", back.ordinals()[row]);
                 assert_eq!(text(row), crate::value::Stored::Text(&own));
             }
         }

@@ -16,9 +16,9 @@ use crate::predicate::Predicate;
 /// A log is cut into blocks in any way, each event in one of them; cut by time, more of them are whole in a range.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventBlock {
-    persons: Vec<u32>,
+    ordinals: Vec<u32>,
     times: Times,
-    people: RoaringBitmap,
+    persons: RoaringBitmap,
     /// The first and the last instant.
     span: (i64, i64),
     properties: HashMap<String, Column>,
@@ -88,12 +88,12 @@ impl Times {
 impl EventBlock {
     /// How many events the block holds.
     pub fn rows(&self) -> usize {
-        self.persons.len()
+        self.ordinals.len()
     }
 
     /// Who did any of them.
-    pub fn people(&self) -> &RoaringBitmap {
-        &self.people
+    pub fn persons(&self) -> &RoaringBitmap {
+        &self.persons
     }
 
     /// The first and the last instant, in microseconds.
@@ -109,16 +109,16 @@ impl EventBlock {
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
         let columns = self.properties.values().map(Column::bytes).sum::<usize>();
-        let rows = self.persons.len() * size_of::<u32>() + self.times.bytes();
-        rows + self.people.serialized_size() + columns + size_of::<EventBlock>()
+        let rows = self.ordinals.len() * size_of::<u32>() + self.times.bytes();
+        rows + self.persons.serialized_size() + columns + size_of::<EventBlock>()
     }
 
     pub(super) fn columns(&self) -> &HashMap<String, Column> {
         &self.properties
     }
 
-    pub(crate) fn persons(&self) -> &[u32] {
-        &self.persons
+    pub(crate) fn ordinals(&self) -> &[u32] {
+        &self.ordinals
     }
 
     pub(super) fn times(&self) -> &Times {
@@ -127,12 +127,12 @@ impl EventBlock {
 
     /// How many rows are of people below a number.
     pub(crate) fn rows_before(&self, number: usize) -> usize {
-        self.persons
+        self.ordinals
             .partition_point(|person| (*person as usize) < number)
     }
 
     pub(crate) fn row(&self, row: usize) -> (u32, i64) {
-        (self.persons[row], self.times.at(row))
+        (self.ordinals[row], self.times.at(row))
     }
 
     /// Whether each event has a property for which the predicate holds.
@@ -149,10 +149,10 @@ impl EventBlock {
     }
 
     /// The people of several blocks and the time of their events, without the events.
-    pub fn people_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
+    pub fn persons_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
         let spans = blocks.iter().map(|block| block.span);
         EventBlock {
-            people: blocks.iter().map(|block| &block.people).union(),
+            persons: blocks.iter().map(|block| &block.persons).union(),
             span: spans.fold(Times::default().span(), |all, span| {
                 (all.0.min(span.0), all.1.max(span.1))
             }),
@@ -186,7 +186,7 @@ impl EventBlock {
 
     /// The block with the events of some people under other numbers, or without them.
     pub fn renumbered(&self, owner: impl Fn(u32) -> Option<u32>) -> EventBlock {
-        let owners: Vec<Option<u32>> = self.persons.iter().map(|person| owner(*person)).collect();
+        let owners: Vec<Option<u32>> = self.ordinals.iter().map(|person| owner(*person)).collect();
         let kept: Vec<u32> = (0..self.rows() as u32)
             .filter(|row| owners[*row as usize].is_some())
             .collect();
@@ -227,21 +227,21 @@ impl EventBlock {
                 .values_mut()
                 .for_each(|column| column.reorder(&order));
         }
-        let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+        let ordinals: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
         let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
-        EventBlock::of(persons, Times::new(times), properties)
+        EventBlock::of(ordinals, Times::new(times), properties)
     }
 
     /// From columns of rows that are sorted.
     pub(super) fn of(
-        persons: Vec<u32>,
+        ordinals: Vec<u32>,
         times: Times,
         properties: HashMap<String, Column>,
     ) -> EventBlock {
         EventBlock {
-            people: bitmap_of(&persons),
+            persons: bitmap_of(&ordinals),
             span: times.span(),
-            persons,
+            ordinals,
             times,
             properties,
         }

@@ -163,7 +163,7 @@ fn null_and_broken_text_are_no_rows() {
     builder.push_raw(2, "{broken");
     builder.push_raw(3, "0");
     let block = builder.finish();
-    assert_eq!(block.rows(), 1);
+    assert_eq!(block.person_count(), 1);
     let source = unbounded();
     let unset = predicate("is_not_set", json!(""));
     let Ok(unset) = block.matching(&unset, &universe(), &Meter::new(&source));
@@ -244,7 +244,7 @@ fn events_are_sorted_with_their_columns() {
     ];
     assert_eq!(shown(&block), expected);
     assert_eq!(
-        (block.span(), Vec::from_iter(block.people())),
+        (block.span(), Vec::from_iter(block.persons())),
         ((10, 30), vec![0, 1])
     );
 }
@@ -303,7 +303,7 @@ fn events_follow_people_to_other_numbers() {
         (1, 25, json!({"a": 1})),
     ];
     assert_eq!(shown(&block), shown(&events(&expected)));
-    assert_eq!(Vec::from_iter(block.people()), [1]);
+    assert_eq!(Vec::from_iter(block.persons()), [1]);
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl<'a, S: Source> Events<'a, S> {
             );
             bitmap_of(&people)
         })?;
-        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.people()).collect();
+        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.persons()).collect();
         sets.extend(&found);
         Ok(sets.union())
     }
@@ -127,7 +127,7 @@ impl<'a, S: Source> Events<'a, S> {
     ) -> Result<RoaringBitmap, S::Error> {
         let last = parts
             .iter()
-            .filter_map(|part| part.block.people().max())
+            .filter_map(|part| part.block.persons().max())
             .max();
         let end = last.map_or(0, |last| last as usize + 1);
         let all: u64 = parts.iter().map(Part::work).sum();
@@ -159,7 +159,7 @@ impl<'a, S: Source> Events<'a, S> {
         &self,
         selectors: &[&Selector],
         range: Range,
-        people: bool,
+        persons_only: bool,
     ) -> Result<Vec<(String, Arc<EventBlock>)>, S::Error> {
         let (mut found, mut bytes) = (Vec::new(), 0);
         if range.from.is_some_and(|from| from > range.to) {
@@ -173,7 +173,7 @@ impl<'a, S: Source> Events<'a, S> {
         for event in names {
             let all = |selector: &&Selector| selector.takes_all(&event);
             let query = EventQuery {
-                people: people && selectors.iter().all(all),
+                persons_only: persons_only && selectors.iter().all(all),
                 properties: properties(selectors, &event),
                 from: range.from,
                 to: range.to,

@@ -46,7 +46,7 @@ pub(super) fn persons<S: Source>(
             from: range.from,
             to: range.to,
             properties: properties(condition).into_iter().collect(),
-            people: false,
+            persons_only: false,
         };
         for block in source.events(&query)? {
             let event = Value::from(query.event.as_str());

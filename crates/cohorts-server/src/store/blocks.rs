@@ -214,7 +214,7 @@ impl Source for Snapshot<'_, '_> {
         let oldest = self.oldest;
         let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
         let (view, reader) = (&self.view, &self.reader);
-        let mut blocks = match query.people {
+        let mut blocks = match query.persons_only {
             true => view.people(reader, &query.event, range)?,
             false => view.events(reader, &query.event, range, &query.properties)?,
         };

@@ -303,7 +303,7 @@ impl View {
             })?;
         }
         for (key, block, _) in self.properties.all() {
-            if block.rows() as u64 >= WORTH_SEALING {
+            if block.person_count() as u64 >= WORTH_SEALING {
                 self.seal_property(conn, project, &key, &block)?;
             }
         }

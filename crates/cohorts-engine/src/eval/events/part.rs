@@ -105,8 +105,8 @@ impl Part<'_> {
             }
             // First which, and without a branch, since nobody could guess it.
             let (mut kept, mut count) = ([0_u16; ROWS], 0);
-            let persons = &self.block.persons()[some];
-            for (nth, (person, marks)) in persons.iter().zip(&marks).enumerate() {
+            let ordinals = &self.block.ordinals()[some];
+            for (nth, (person, marks)) in ordinals.iter().zip(&marks).enumerate() {
                 kept[count] = nth as u16;
                 count += usize::from((*marks != 0) & wanted(*person));
             }

@@ -123,7 +123,7 @@ fn events_of_several_names_are_held_together_only_where_there_is_room() {
         from: None,
         to: i64::MAX,
         properties: Vec::new(),
-        people: false,
+        persons_only: false,
     };
     let blocks = limited.events(&name).unwrap();
     let one: usize = blocks.iter().map(|block| block.bytes()).sum();
