@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_of_few_and_of_many_values_come_back_merged_and_renumbered() {
+    fn columns_of_few_and_of_many_values_come_back_merged_and_resolved() {
         for values in [254, 255, 256, 257, 65_534, 65_535, 65_536] {
             let of = |numbers: std::ops::Range<u32>| {
                 let rows: Vec<_> = numbers
@@ -446,7 +446,7 @@ mod tests {
             assert_eq!(decoded(&whole.encode()).as_ref(), Some(&whole));
             let merged =
                 EventBlock::merged(&[of(0..values - 1).into(), of(values - 1..values).into()]);
-            let last = merged.renumbered(|person| (person != 7).then_some(person));
+            let last = merged.resolved(|person| (person != 7).then_some(person));
             let back = decoded(&last.encode()).unwrap();
             assert_eq!(back.rows() as u32, values - 1);
             let column = &back.columns()["a"];

@@ -185,8 +185,12 @@ impl EventBlock {
     }
 
     /// The block with the events of some people under other numbers, or without them.
-    pub fn renumbered(&self, owner: impl Fn(u32) -> Option<u32>) -> EventBlock {
-        let owners: Vec<Option<u32>> = self.ordinals.iter().map(|person| owner(*person)).collect();
+    pub fn resolved(&self, resolve: impl Fn(u32) -> Option<u32>) -> EventBlock {
+        let owners: Vec<Option<u32>> = self
+            .ordinals
+            .iter()
+            .map(|person| resolve(*person))
+            .collect();
         let kept: Vec<u32> = (0..self.rows() as u32)
             .filter(|row| owners[*row as usize].is_some())
             .collect();

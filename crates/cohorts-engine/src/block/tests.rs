@@ -292,7 +292,7 @@ fn events_follow_people_to_other_numbers() {
         (2, 15, json!({})),
         (2, 25, json!({"a": 1})),
     ];
-    let block = events(&rows).renumbered(|person| match person {
+    let block = events(&rows).resolved(|person| match person {
         3 => None,
         2 => Some(1),
         other => Some(other),

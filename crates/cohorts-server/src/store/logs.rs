@@ -234,7 +234,7 @@ impl Log {
         for (number, day) in &mut self.days {
             for block in &mut day.blocks {
                 if !block.persons().is_disjoint(&later.gone) {
-                    *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+                    *block = Arc::new(block.resolved(|number| forgotten.owner(number)));
                     changed.push(*number);
                 }
             }

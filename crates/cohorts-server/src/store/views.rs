@@ -260,7 +260,7 @@ impl View {
             return Ok(NONE);
         };
         let among = |block: EventBlock| match self.is_piece() {
-            true => block.renumbered(|number| self.owner(number)),
+            true => block.resolved(|number| self.owner(number)),
             false => block,
         };
         let Some((sealed, days)) = reader.sealed_log(&key, first, among)? else {
