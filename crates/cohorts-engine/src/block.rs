@@ -82,11 +82,11 @@ impl PropertyBlock {
     }
 
     /// The same block with its changes worked in, and without the values that nobody has any more.
-    pub fn flat(&self) -> PropertyBlock {
+    pub fn flattened(&self) -> PropertyBlock {
         let Some(changed) = &self.changed else {
             return self.clone();
         };
-        let (people, now) = (&changed.0, changed.1.flat());
+        let (people, now) = (&changed.0, changed.1.flattened());
         let mut dictionary = self.dictionary.clone();
         let codes = dictionary.merge_dictionary(&now.dictionary);
         let own = self.rows_by_person().into_iter();

@@ -129,7 +129,7 @@ impl PropertyBlock {
     /// The values and who has them as bytes.
     pub fn encode(&self) -> Vec<u8> {
         if self.changed.is_some() {
-            return self.flat().encode();
+            return self.flattened().encode();
         }
         let mut out = Writer(vec![PROPERTIES]);
         out.dictionary(&self.dictionary);
@@ -393,7 +393,7 @@ mod tests {
             prop_assert_eq!(PropertyBlock::decode(&block.encode()), Some(block.clone()));
             let people = changes.iter().map(|(person, _)| *person).collect();
             let changed = block.with_changes(&people, build(&changes, false));
-            prop_assert_eq!(PropertyBlock::decode(&changed.encode()), Some(changed.flat()));
+            prop_assert_eq!(PropertyBlock::decode(&changed.encode()), Some(changed.flattened()));
         }
 
         #[test]

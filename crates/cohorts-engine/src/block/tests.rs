@@ -149,8 +149,8 @@ fn changes_lie_upon_what_was_before() {
                 found
             };
             assert_eq!(find(&block), find(&plain), "{operator} {value}");
-            assert_eq!(find(&block.flat()), find(&plain), "{operator} {value}");
-            assert_eq!(block.flat().dictionary.len(), plain.dictionary.len());
+            assert_eq!(find(&block.flattened()), find(&plain), "{operator} {value}");
+            assert_eq!(block.flattened().dictionary.len(), plain.dictionary.len());
         }
     }
 }
