@@ -27,11 +27,11 @@ type Found = Option<Arc<RoaringBitmap>>;
 
 /// What plans of one moment have found of the leaves that recur in them, over one source.
 #[derive(Debug, Default)]
-pub struct Shared(RefCell<HashMap<String, Option<Found>>>);
+pub struct LeafCache(RefCell<HashMap<String, Option<Found>>>);
 
-impl Shared {
+impl LeafCache {
     /// For plans of one moment, none of them evaluated yet.
-    pub fn of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Shared {
+    pub fn new<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> LeafCache {
         let mut seen = HashSet::new();
         let mut recurring = HashMap::new();
         for plan in plans {
@@ -45,7 +45,7 @@ impl Shared {
                 }
             }
         }
-        Shared(RefCell::new(recurring))
+        LeafCache(RefCell::new(recurring))
     }
 
     fn get(&self, identity: Option<&String>) -> Option<Found> {
@@ -63,14 +63,14 @@ impl Shared {
 impl Plan {
     /// The members.
     pub fn evaluate<S: Source>(&self, source: &S) -> Result<RoaringBitmap, S::Error> {
-        self.evaluate_shared(source, &Shared::default())
+        self.evaluate_with(source, &LeafCache::default())
     }
 
     /// The members, with what other plans have found of leaves that recur.
-    pub fn evaluate_shared<S: Source>(
+    pub fn evaluate_with<S: Source>(
         &self,
         source: &S,
-        shared: &Shared,
+        shared: &LeafCache,
     ) -> Result<RoaringBitmap, S::Error> {
         let scope = Scope::new(source, shared);
         let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
@@ -80,7 +80,7 @@ impl Plan {
     /// The members, and how many persons satisfy each leaf by itself, negated if it is, with the path of the leaf, in
     /// the order written.
     pub fn explain<S: Source>(&self, source: &S) -> Result<(RoaringBitmap, Counts), S::Error> {
-        let shared = Shared::default();
+        let shared = LeafCache::default();
         let scope = Scope::new(source, &shared);
         let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
         let members = evaluation.tree(&self.root)?;
@@ -116,12 +116,12 @@ impl Trail<'_> {
 /// What an evaluation and those of the cohorts that it refers to have in common.
 struct Scope<'a, S> {
     source: &'a S,
-    shared: &'a Shared,
+    shared: &'a LeafCache,
     cohorts: RefCell<HashMap<i64, Found>>,
 }
 
 impl<'a, S> Scope<'a, S> {
-    fn new(source: &'a S, shared: &'a Shared) -> Scope<'a, S> {
+    fn new(source: &'a S, shared: &'a LeafCache) -> Scope<'a, S> {
         let cohorts = RefCell::default();
         Scope {
             source,

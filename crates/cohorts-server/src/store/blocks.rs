@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_engine::{
-    Action, Counts, EventBlock, EventQuery, Interrupt, Plan, PropertyBlock, Reference, Shared,
+    Action, Counts, EventBlock, EventQuery, Interrupt, LeafCache, Plan, PropertyBlock, Reference,
     Source, TimesBlock,
 };
 use roaring::RoaringBitmap;
@@ -69,8 +69,8 @@ impl<'a, 'v> Snapshot<'a, 'v> {
 
     /// The members of a plan. Where what it reads takes more memory than there is, it is evaluated for some people
     /// after others.
-    pub fn evaluate(&self, plan: &Plan, shared: &Shared) -> Result<RoaringBitmap, Error> {
-        match plan.evaluate_shared(self, shared) {
+    pub fn evaluate(&self, plan: &Plan, shared: &LeafCache) -> Result<RoaringBitmap, Error> {
+        match plan.evaluate_with(self, shared) {
             Err(Error::NoRoom) => {
                 let mut members = RoaringBitmap::new();
                 self.in_pieces(|piece| {

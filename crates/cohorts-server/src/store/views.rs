@@ -668,7 +668,7 @@ impl View {
 mod tests {
     use std::time::Duration;
 
-    use cohorts_engine::{Filter, Moment, Shared, plan};
+    use cohorts_engine::{Filter, LeafCache, Moment, plan};
     use diesel::prelude::*;
     use serde_json::{Value, json};
     use tempfile::TempDir;
@@ -724,7 +724,7 @@ mod tests {
         Snapshot::read(conn, views, project, limit, |snapshot| {
             let (members, counts) = snapshot.explain(&plan)?;
             assert_eq!(counts[0].1, members.len());
-            assert_eq!(snapshot.evaluate(&plan, &Shared::default())?, members);
+            assert_eq!(snapshot.evaluate(&plan, &LeafCache::default())?, members);
             Ok(members)
         })
         .unwrap()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{event, now, people, tree};
 use crate::cases::Project;
 use crate::{
-    Action, EventBlock, EventQuery, Filter, Interrupt, PropertyBlock, Reference, Shared, Source,
+    Action, EventBlock, EventQuery, Filter, Interrupt, LeafCache, PropertyBlock, Reference, Source,
     TimesBlock, plan,
 };
 
@@ -196,10 +196,10 @@ fn a_leaf_that_recurs_in_several_plans_is_found_once() {
     ];
     let plans = filters.map(|leaves| plan(&filter(leaves), &now()).unwrap());
     let source = Limited::new(project, 1_000);
-    let shared = Shared::of(&plans);
+    let shared = LeafCache::new(&plans);
     let found = plans
         .each_ref()
-        .map(|plan| plan.evaluate_shared(&source, &shared).unwrap());
+        .map(|plan| plan.evaluate_with(&source, &shared).unwrap());
     assert_eq!(found.map(Vec::from_iter), [vec![0, 2], vec![1], vec![0, 2]]);
     assert_eq!(source.asked.get(), 1);
     for plan in &plans {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::made_up::{Moment, PEOPLE, filters, moment, name, named, properties, time};
 use super::naive::{self, Event, Person, Population};
 use crate::cases::{self, Project};
-use crate::{Action, Filter, Reference, Shared, plan};
+use crate::{Action, Filter, LeafCache, Reference, plan};
 
 fn project(population: &Population) -> Project {
     let number = |person: &usize| *person as u32;
@@ -87,9 +87,9 @@ proptest! {
         let project = project(&population);
         let Ok(members) = plan.evaluate(&project);
         // As it is when all its leaves are shared with another.
-        let shared = Shared::of([&plan, &plan]);
+        let shared = LeafCache::new([&plan, &plan]);
         for _ in 0..2 {
-            let Ok(again) = plan.evaluate_shared(&project, &shared);
+            let Ok(again) = plan.evaluate_with(&project, &shared);
             prop_assert_eq!(&again, &members);
         }
         let members: Vec<usize> = members.iter().map(|person| person as usize).collect();
