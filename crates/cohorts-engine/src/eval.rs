@@ -79,22 +79,57 @@ impl Plan {
 
     /// The members, and how many persons satisfy each leaf by itself, negated if it is, with the path of the leaf, in
     /// the order written.
-    pub fn explain<S: Source>(&self, source: &S) -> Result<(RoaringBitmap, Counts), S::Error> {
+    pub fn explain<S: Source>(&self, source: &S) -> Result<Explanation, S::Error> {
         let shared = LeafCache::default();
         let scope = Scope::new(source, &shared);
         let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
         let members = evaluation.tree(&self.root)?;
-        let mut counts = Vec::new();
+        let mut leaves = Vec::new();
         for placed in self.criteria() {
             let persons = evaluation.signed(placed.leaf, placed.negated)?;
-            counts.push((placed.path.clone(), persons.len()));
+            leaves.push(LeafCount {
+                path: placed.path.clone(),
+                persons: persons.len(),
+            });
         }
-        Ok((Arc::unwrap_or_clone(members), counts))
+        Ok(Explanation {
+            members: Arc::unwrap_or_clone(members),
+            leaves,
+        })
     }
 }
 
-/// Paths of leaves, and how many persons satisfy each.
-pub type Counts = Vec<(String, u64)>;
+/// The members of a plan, with the number of persons that each leaf matches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Explanation {
+    /// The members.
+    pub members: RoaringBitmap,
+    /// The leaves of the filter, in the order written.
+    pub leaves: Vec<LeafCount>,
+}
+
+impl Explanation {
+    /// Adds the explanation of the same plan over other persons of the project.
+    pub fn add(&mut self, other: Explanation) {
+        self.members |= other.members;
+        if self.leaves.is_empty() {
+            self.leaves = other.leaves;
+            return;
+        }
+        for (leaf, other) in self.leaves.iter_mut().zip(other.leaves) {
+            leaf.persons += other.persons;
+        }
+    }
+}
+
+/// The number of persons that one leaf matches by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafCount {
+    /// The path of the leaf, such as `properties.values[0].values[2]`.
+    pub path: String,
+    /// The number of persons. A negated leaf counts the complement.
+    pub persons: u64,
+}
 
 /// The cohorts whose definitions are being evaluated, innermost first.
 #[derive(Clone, Copy)]

@@ -30,7 +30,7 @@ mod cases;
 
 pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock};
 pub use error::FilterError;
-pub use eval::{Counts, LeafCache};
+pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;
 pub use interrupt::Interrupt;
 pub use plan::{Plan, Reads, plan, plan_query};

@@ -30,9 +30,9 @@ fn evaluate(filter: &Filter) {
     match plan(filter, &now()) {
         Err(error) => assert!(!error.detail.is_empty()),
         Ok(plan) => {
-            let Ok((members, counts)) = plan.explain(&People);
-            assert!(members.max().is_none_or(|person| person < 6));
-            assert_eq!(counts.len(), filter.leaves().len());
+            let Ok(explanation) = plan.explain(&People);
+            assert!(explanation.members.max().is_none_or(|person| person < 6));
+            assert_eq!(explanation.leaves.len(), filter.leaves().len());
         }
     }
 }

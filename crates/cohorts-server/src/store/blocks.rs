@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_engine::{
-    Action, Counts, EventBlock, EventQuery, Interrupt, LeafCache, Plan, PropertyBlock, Reference,
-    Source, TimesBlock,
+    Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PropertyBlock,
+    Reference, Source, TimesBlock,
 };
 use roaring::RoaringBitmap;
 
@@ -84,20 +84,15 @@ impl<'a, 'v> Snapshot<'a, 'v> {
     }
 
     /// The members of a plan, and how many people meet each of its criteria.
-    pub fn explain(&self, plan: &Plan) -> Result<(RoaringBitmap, Counts), Error> {
+    pub fn explain(&self, plan: &Plan) -> Result<Explanation, Error> {
         match plan.explain(self) {
             Err(Error::NoRoom) => {
-                let (mut members, mut counts) = (RoaringBitmap::new(), Counts::new());
+                let mut total = Explanation::default();
                 self.in_pieces(|piece| {
-                    let (some, own) = plan.explain(piece)?;
-                    members |= some;
-                    match counts.is_empty() {
-                        true => counts = own,
-                        false => (counts.iter_mut().zip(own)).for_each(|(all, own)| all.1 += own.1),
-                    }
+                    total.add(plan.explain(piece)?);
                     Ok(())
                 })?;
-                Ok((members, counts))
+                Ok(total)
             }
             done => done,
         }

@@ -722,8 +722,9 @@ mod tests {
         let conn = &mut *store.connection().unwrap();
         let limit = Duration::from_secs(60);
         Snapshot::read(conn, views, project, limit, |snapshot| {
-            let (members, counts) = snapshot.explain(&plan)?;
-            assert_eq!(counts[0].1, members.len());
+            let explanation = snapshot.explain(&plan)?;
+            let members = explanation.members;
+            assert_eq!(explanation.leaves[0].persons, members.len());
             assert_eq!(snapshot.evaluate(&plan, &LeafCache::default())?, members);
             Ok(members)
         })
