@@ -13,7 +13,7 @@ use crate::predicate::Predicate;
 
 pub(crate) use column::Answers;
 use column::{Column, ColumnBuilder, Dictionary, answered};
-pub use events::{EventBlock, EventBlockBuilder};
+pub use events::{EventBlock, EventBlockBuilder, TimeSpan};
 
 /// One property of persons.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -90,8 +90,8 @@ impl Source for Project {
         let blocks = days.into_values().map(|block| Arc::new(block.finish()));
         let days = [query.from.unwrap_or(i64::MIN), query.to].map(|end| end.div_euclid(DAY));
         let is_inside = |block: &Arc<EventBlock>| {
-            let (first, last) = block.span();
-            days[0] < first.div_euclid(DAY) && last.div_euclid(DAY) < days[1]
+            let span = block.span();
+            days[0] < span.first.div_euclid(DAY) && span.last.div_euclid(DAY) < days[1]
         };
         let (inside, mut blocks): (Vec<_>, Vec<_>) =
             blocks.partition(|block| query.persons_only && is_inside(block));

@@ -28,7 +28,9 @@ mod window;
 #[cfg(test)]
 mod cases;
 
-pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock};
+pub use block::{
+    EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimeSpan, TimesBlock,
+};
 pub use error::FilterError;
 pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;

@@ -19,9 +19,40 @@ pub struct EventBlock {
     ordinals: Vec<u32>,
     times: Times,
     persons: RoaringBitmap,
-    /// The first and the last instant.
-    span: (i64, i64),
+    span: TimeSpan,
     properties: HashMap<String, Column>,
+}
+
+/// The first and the last instant of some events, in microseconds since the Unix epoch.
+///
+/// Without events, `first` is greater than `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// The first instant.
+    pub first: i64,
+    /// The last instant.
+    pub last: i64,
+}
+
+impl TimeSpan {
+    const EMPTY: TimeSpan = TimeSpan {
+        first: i64::MAX,
+        last: i64::MIN,
+    };
+
+    /// The span of the events of both.
+    fn union(self, other: TimeSpan) -> TimeSpan {
+        TimeSpan {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+}
+
+impl Default for TimeSpan {
+    fn default() -> TimeSpan {
+        TimeSpan::EMPTY
+    }
 }
 
 /// Instants in microseconds; half as large where all are whole milliseconds of a few weeks.
@@ -65,16 +96,18 @@ impl Times {
         }
     }
 
-    /// The first and the last; of none, the last before the first.
-    fn span(&self) -> (i64, i64) {
-        let ends = match self {
+    fn span(&self) -> TimeSpan {
+        let (first, last) = match self {
             Times::Millis { base, offsets } => {
                 let at = |offset: &u32| base + i64::from(*offset) * 1_000;
                 (offsets.iter().min().map(at), offsets.iter().max().map(at))
             }
             Times::Micros(times) => (times.iter().min().copied(), times.iter().max().copied()),
         };
-        (ends.0.unwrap_or(i64::MAX), ends.1.unwrap_or(i64::MIN))
+        TimeSpan {
+            first: first.unwrap_or(TimeSpan::EMPTY.first),
+            last: last.unwrap_or(TimeSpan::EMPTY.last),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -96,8 +129,8 @@ impl EventBlock {
         &self.persons
     }
 
-    /// The first and the last instant, in microseconds.
-    pub fn span(&self) -> (i64, i64) {
+    /// The first and the last instant.
+    pub fn span(&self) -> TimeSpan {
         self.span
     }
 
@@ -153,9 +186,7 @@ impl EventBlock {
         let spans = blocks.iter().map(|block| block.span);
         EventBlock {
             persons: blocks.iter().map(|block| &block.persons).union(),
-            span: spans.fold(Times::default().span(), |all, span| {
-                (all.0.min(span.0), all.1.max(span.1))
-            }),
+            span: spans.fold(TimeSpan::EMPTY, TimeSpan::union),
             ..EventBlock::default()
         }
     }

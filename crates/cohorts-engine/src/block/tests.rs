@@ -243,10 +243,12 @@ fn events_are_sorted_with_their_columns() {
         (1, 20, vec![true, false, false, false]),
     ];
     assert_eq!(shown(&block), expected);
-    assert_eq!(
-        (block.span(), Vec::from_iter(block.persons())),
-        ((10, 30), vec![0, 1])
-    );
+    let span = TimeSpan {
+        first: 10,
+        last: 30,
+    };
+    assert_eq!(block.span(), span);
+    assert_eq!(Vec::from_iter(block.persons()), [0, 1]);
 }
 
 #[test]

@@ -181,8 +181,8 @@ impl<'a, S: Source> Events<'a, S> {
             };
             let blocks = self.source.events(&query)?.into_iter();
             let reached = blocks.filter(|block| {
-                let (first, last) = block.span();
-                last >= range.from.unwrap_or(i64::MIN) && range.to >= first
+                let span = block.span();
+                span.last >= range.from.unwrap_or(i64::MIN) && range.to >= span.first
             });
             let before = found.len();
             found.extend(reached.map(|block| (query.event.clone(), block)));

@@ -213,7 +213,10 @@ impl Source for Snapshot<'_, '_> {
             true => view.people(reader, &query.event, range)?,
             false => view.events(reader, &query.event, range, &query.properties)?,
         };
-        for block in blocks.iter_mut().filter(|block| block.span().0 < oldest) {
+        for block in blocks
+            .iter_mut()
+            .filter(|block| block.span().first < oldest)
+        {
             *block = Arc::new(block.since(oldest));
         }
         Ok(blocks)

@@ -307,7 +307,8 @@ mod tests {
         );
         let compact = day.compact();
         assert_eq!((compact.len(), compact[0].rows()), (1, 900));
-        assert_eq!(compact[0].span(), (0, 299));
+        let span = compact[0].span();
+        assert_eq!((span.first, span.last), (0, 299));
     }
 
     #[test]

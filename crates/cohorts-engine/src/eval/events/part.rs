@@ -78,8 +78,8 @@ impl Part<'_> {
     }
 
     fn is_inside(&self) -> bool {
-        let (first, last) = self.block.span();
-        self.range.contains(first) && self.range.contains(last)
+        let span = self.block.span();
+        self.range.contains(span.first) && self.range.contains(span.last)
     }
 
     /// How much work it is to visit the hits, in units of `Meter`.
