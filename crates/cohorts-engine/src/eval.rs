@@ -23,11 +23,11 @@ const MAX_REFERENCES: usize = 16;
 
 /// The persons of a leaf, or nothing where it names a cohort that does not exist: such a leaf
 /// matches nobody, negated or not.
-type Found = Option<Arc<RoaringBitmap>>;
+type LeafResult = Option<Arc<RoaringBitmap>>;
 
 /// What plans of one moment have found of the leaves that recur in them, over one source.
 #[derive(Debug, Default)]
-pub struct LeafCache(RefCell<HashMap<String, Option<Found>>>);
+pub struct LeafCache(RefCell<HashMap<String, Option<LeafResult>>>);
 
 impl LeafCache {
     /// For plans of one moment, none of them evaluated yet.
@@ -48,11 +48,11 @@ impl LeafCache {
         LeafCache(RefCell::new(recurring))
     }
 
-    fn get(&self, identity: Option<&String>) -> Option<Found> {
+    fn get(&self, identity: Option<&String>) -> Option<LeafResult> {
         self.0.borrow().get(identity?)?.clone()
     }
 
-    fn put(&self, identity: Option<&String>, found: &Found) {
+    fn put(&self, identity: Option<&String>, found: &LeafResult) {
         let mut shared = self.0.borrow_mut();
         if let Some(slot) = identity.and_then(|identity| shared.get_mut(identity)) {
             *slot = Some(found.clone());
@@ -152,7 +152,7 @@ impl Trail<'_> {
 struct Scope<'a, S> {
     source: &'a S,
     shared: &'a LeafCache,
-    cohorts: RefCell<HashMap<i64, Found>>,
+    cohorts: RefCell<HashMap<i64, LeafResult>>,
 }
 
 impl<'a, S> Scope<'a, S> {
@@ -171,7 +171,7 @@ struct Evaluation<'a, S: Source> {
     scope: &'a Scope<'a, S>,
     source: &'a S,
     universe: Arc<RoaringBitmap>,
-    leaves: Vec<Option<Found>>,
+    leaves: Vec<Option<LeafResult>>,
     trail: Option<&'a Trail<'a>>,
 }
 
@@ -235,7 +235,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         })
     }
 
-    fn leaf(&mut self, leaf: usize) -> Result<Found, S::Error> {
+    fn leaf(&mut self, leaf: usize) -> Result<LeafResult, S::Error> {
         if let Some(found) = &self.leaves[leaf] {
             return Ok(found.clone());
         }
@@ -249,7 +249,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         Ok(found)
     }
 
-    fn criterion(&mut self, criterion: &Criterion) -> Result<Found, S::Error> {
+    fn criterion(&mut self, criterion: &Criterion) -> Result<LeafResult, S::Error> {
         let universe = &self.universe;
         self.source.interrupt()?;
         let meter = Meter::new(self.source);
@@ -289,7 +289,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         }))
     }
 
-    fn cohort(&self, id: i64) -> Result<Found, S::Error> {
+    fn cohort(&self, id: i64) -> Result<LeafResult, S::Error> {
         if let Some(found) = self.scope.cohorts.borrow().get(&id) {
             return Ok(found.clone());
         }
