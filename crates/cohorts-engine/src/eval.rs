@@ -133,18 +133,18 @@ pub struct LeafCount {
 
 /// The cohorts whose definitions are being evaluated, innermost first.
 #[derive(Clone, Copy)]
-struct Trail<'a> {
+struct CohortStack<'a> {
     id: i64,
-    above: Option<&'a Trail<'a>>,
+    above: Option<&'a CohortStack<'a>>,
 }
 
-impl Trail<'_> {
-    fn holds(trail: Option<&Trail>, id: i64) -> bool {
-        trail.is_some_and(|trail| trail.id == id || Trail::holds(trail.above, id))
+impl CohortStack<'_> {
+    fn contains(stack: Option<&CohortStack>, id: i64) -> bool {
+        stack.is_some_and(|stack| stack.id == id || CohortStack::contains(stack.above, id))
     }
 
-    fn length(trail: Option<&Trail>) -> usize {
-        trail.map_or(0, |trail| 1 + Trail::length(trail.above))
+    fn depth(stack: Option<&CohortStack>) -> usize {
+        stack.map_or(0, |stack| 1 + CohortStack::depth(stack.above))
     }
 }
 
@@ -172,7 +172,7 @@ struct Evaluation<'a, S: Source> {
     source: &'a S,
     universe: Arc<RoaringBitmap>,
     leaves: Vec<Option<LeafResult>>,
-    trail: Option<&'a Trail<'a>>,
+    stack: Option<&'a CohortStack<'a>>,
 }
 
 impl<'a, S: Source> Evaluation<'a, S> {
@@ -180,7 +180,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
         plan: &'a Plan,
         scope: &'a Scope<'a, S>,
         universe: Arc<RoaringBitmap>,
-        trail: Option<&'a Trail<'a>>,
+        stack: Option<&'a CohortStack<'a>>,
     ) -> Evaluation<'a, S> {
         Evaluation {
             plan,
@@ -188,7 +188,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
             source: scope.source,
             universe,
             leaves: vec![None; plan.leaves.len()],
-            trail,
+            stack,
         }
     }
 
@@ -298,8 +298,8 @@ impl<'a, S: Source> Evaluation<'a, S> {
             Some(Reference::Members(members)) => Some(Arc::new(&*members & &*self.universe)),
             Some(Reference::Filter(filter)) => {
                 // A loop, or a definition that cannot be calculated, counts as no cohort.
-                let looped = Trail::holds(self.trail, id);
-                if looped || Trail::length(self.trail) >= MAX_REFERENCES {
+                let looped = CohortStack::contains(self.stack, id);
+                if looped || CohortStack::depth(self.stack) >= MAX_REFERENCES {
                     return Ok(None);
                 }
                 match plan(&filter, &self.plan.moment) {
@@ -313,12 +313,12 @@ impl<'a, S: Source> Evaluation<'a, S> {
     }
 
     fn nested(&self, id: i64, plan: &Plan) -> Result<Arc<RoaringBitmap>, S::Error> {
-        let trail = Trail {
+        let stack = CohortStack {
             id,
-            above: self.trail,
+            above: self.stack,
         };
         let universe = self.universe.clone();
-        let mut nested = Evaluation::new(plan, self.scope, universe, Some(&trail));
+        let mut nested = Evaluation::new(plan, self.scope, universe, Some(&stack));
         nested.tree(&plan.root)
     }
 }
