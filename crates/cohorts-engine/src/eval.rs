@@ -72,8 +72,8 @@ impl Plan {
         source: &S,
         shared: &LeafCache,
     ) -> Result<RoaringBitmap, S::Error> {
-        let scope = Scope::new(source, shared);
-        let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
+        let context = Context::new(source, shared);
+        let mut evaluation = Evaluation::new(self, &context, source.persons()?, None);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
@@ -81,8 +81,8 @@ impl Plan {
     /// the order written.
     pub fn explain<S: Source>(&self, source: &S) -> Result<Explanation, S::Error> {
         let shared = LeafCache::default();
-        let scope = Scope::new(source, &shared);
-        let mut evaluation = Evaluation::new(self, &scope, source.persons()?, None);
+        let context = Context::new(source, &shared);
+        let mut evaluation = Evaluation::new(self, &context, source.persons()?, None);
         let members = evaluation.tree(&self.root)?;
         let mut leaves = Vec::new();
         for placed in self.criteria() {
@@ -149,16 +149,16 @@ impl CohortStack<'_> {
 }
 
 /// What an evaluation and those of the cohorts that it refers to have in common.
-struct Scope<'a, S> {
+struct Context<'a, S> {
     source: &'a S,
     shared: &'a LeafCache,
     cohorts: RefCell<HashMap<i64, LeafResult>>,
 }
 
-impl<'a, S> Scope<'a, S> {
-    fn new(source: &'a S, shared: &'a LeafCache) -> Scope<'a, S> {
+impl<'a, S> Context<'a, S> {
+    fn new(source: &'a S, shared: &'a LeafCache) -> Context<'a, S> {
         let cohorts = RefCell::default();
-        Scope {
+        Context {
             source,
             shared,
             cohorts,
@@ -168,7 +168,7 @@ impl<'a, S> Scope<'a, S> {
 
 struct Evaluation<'a, S: Source> {
     plan: &'a Plan,
-    scope: &'a Scope<'a, S>,
+    context: &'a Context<'a, S>,
     source: &'a S,
     universe: Arc<RoaringBitmap>,
     leaves: Vec<Option<LeafResult>>,
@@ -178,14 +178,14 @@ struct Evaluation<'a, S: Source> {
 impl<'a, S: Source> Evaluation<'a, S> {
     fn new(
         plan: &'a Plan,
-        scope: &'a Scope<'a, S>,
+        context: &'a Context<'a, S>,
         universe: Arc<RoaringBitmap>,
         stack: Option<&'a CohortStack<'a>>,
     ) -> Evaluation<'a, S> {
         Evaluation {
             plan,
-            scope,
-            source: scope.source,
+            context,
+            source: context.source,
             universe,
             leaves: vec![None; plan.leaves.len()],
             stack,
@@ -240,11 +240,11 @@ impl<'a, S: Source> Evaluation<'a, S> {
             return Ok(found.clone());
         }
         let identity = self.plan.identities[leaf].as_ref();
-        let found = match self.scope.shared.get(identity) {
+        let found = match self.context.shared.get(identity) {
             Some(found) => found,
             None => self.criterion(&self.plan.leaves[leaf])?,
         };
-        self.scope.shared.put(identity, &found);
+        self.context.shared.put(identity, &found);
         self.leaves[leaf] = Some(found.clone());
         Ok(found)
     }
@@ -290,7 +290,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
     }
 
     fn cohort(&self, id: i64) -> Result<LeafResult, S::Error> {
-        if let Some(found) = self.scope.cohorts.borrow().get(&id) {
+        if let Some(found) = self.context.cohorts.borrow().get(&id) {
             return Ok(found.clone());
         }
         let found = match self.source.cohort(id)? {
@@ -308,7 +308,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
                 }
             }
         };
-        self.scope.cohorts.borrow_mut().insert(id, found.clone());
+        self.context.cohorts.borrow_mut().insert(id, found.clone());
         Ok(found)
     }
 
@@ -318,7 +318,7 @@ impl<'a, S: Source> Evaluation<'a, S> {
             above: self.stack,
         };
         let universe = self.universe.clone();
-        let mut nested = Evaluation::new(plan, self.scope, universe, Some(&stack));
+        let mut nested = Evaluation::new(plan, self.context, universe, Some(&stack));
         nested.tree(&plan.root)
     }
 }
