@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
-pub(crate) use column::Answers;
+pub(crate) use column::RowMatches;
 use column::{Column, ColumnBuilder, Dictionary, answered};
 pub use events::{EventBlock, EventBlockBuilder, TimeSpan};
 

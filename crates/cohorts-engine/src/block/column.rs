@@ -261,12 +261,12 @@ impl Column {
         &self,
         predicate: &Predicate,
         meter: &Meter<I>,
-    ) -> Result<Answers<'_>, I::Error> {
-        let mut by_number = vec![predicate.matches_missing()];
-        by_number.extend(answered(&self.dictionary, predicate, meter)?);
-        Ok(Answers {
+    ) -> Result<RowMatches<'_>, I::Error> {
+        let mut by_code = vec![predicate.matches_missing()];
+        by_code.extend(answered(&self.dictionary, predicate, meter)?);
+        Ok(RowMatches {
             codes: Some(&self.codes),
-            by_number,
+            by_code,
         })
     }
 
@@ -318,28 +318,28 @@ impl Column {
 }
 
 /// Whether a predicate holds, row by row.
-pub(crate) struct Answers<'a> {
+pub(crate) struct RowMatches<'a> {
     /// Nothing where all rows are missing.
     codes: Option<&'a Codes>,
-    by_number: Vec<bool>,
+    by_code: Vec<bool>,
 }
 
-impl Answers<'_> {
+impl RowMatches<'_> {
     /// The same answer for every row.
-    pub fn constant(answer: bool) -> Answers<'static> {
-        Answers {
+    pub fn constant(answer: bool) -> RowMatches<'static> {
+        RowMatches {
             codes: None,
-            by_number: vec![answer],
+            by_code: vec![answer],
         }
     }
 
     pub fn at(&self, row: usize) -> bool {
         let number = self.codes.map_or(MISSING, |codes| codes.at(row));
-        self.by_number[number as usize]
+        self.by_code[number as usize]
     }
 
     /// Takes the marks from those of some rows whose answer is no.
-    pub fn keep(&self, rows: Range<usize>, marks: &mut [bool]) {
+    pub fn filter(&self, rows: Range<usize>, marks: &mut [bool]) {
         fn keep<T: Copy + Into<u32>>(codes: &[T], answers: &[bool], marks: &mut [bool]) {
             for (mark, code) in marks.iter_mut().zip(codes) {
                 let number: u32 = (*code).into();
@@ -347,10 +347,10 @@ impl Answers<'_> {
             }
         }
         match self.codes {
-            None => marks.iter_mut().for_each(|mark| *mark &= self.by_number[0]),
-            Some(Codes::Bytes(codes)) => keep(&codes[rows], &self.by_number, marks),
-            Some(Codes::Shorts(codes)) => keep(&codes[rows], &self.by_number, marks),
-            Some(Codes::Words(codes)) => keep(&codes[rows], &self.by_number, marks),
+            None => marks.iter_mut().for_each(|mark| *mark &= self.by_code[0]),
+            Some(Codes::Bytes(codes)) => keep(&codes[rows], &self.by_code, marks),
+            Some(Codes::Shorts(codes)) => keep(&codes[rows], &self.by_code, marks),
+            Some(Codes::Words(codes)) => keep(&codes[rows], &self.by_code, marks),
         }
     }
 }

@@ -7,7 +7,7 @@ use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
 use super::bitmap_of;
-use super::column::{Answers, Column, ColumnBuilder};
+use super::column::{Column, ColumnBuilder, RowMatches};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
@@ -174,10 +174,10 @@ impl EventBlock {
         property: &str,
         predicate: &Predicate,
         meter: &Meter<I>,
-    ) -> Result<Answers<'_>, I::Error> {
+    ) -> Result<RowMatches<'_>, I::Error> {
         match self.properties.get(property) {
             Some(column) => column.answers(predicate, meter),
-            None => Ok(Answers::constant(predicate.matches_missing())),
+            None => Ok(RowMatches::constant(predicate.matches_missing())),
         }
     }
 

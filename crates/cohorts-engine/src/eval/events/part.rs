@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use crate::block::{Answers, EventBlock};
+use crate::block::{EventBlock, RowMatches};
 use crate::window::Range;
 
 /// Some of the rows of a block, or of the numbers of people.
@@ -38,7 +38,7 @@ pub(super) struct Part<'a> {
 pub(super) enum Marks<'a> {
     All,
     /// Those that meet all tests of any of the steps.
-    Where(Vec<Vec<Answers<'a>>>),
+    Where(Vec<Vec<RowMatches<'a>>>),
 }
 
 /// Rows are looked at by so many at a time, column after column; by few in tests, so that these see where one part ends.
@@ -55,7 +55,7 @@ impl Marks<'_> {
             let mut holds = [true; ROWS];
             let holds = &mut holds[..rows.len()];
             for test in tests {
-                test.keep(rows.clone(), holds);
+                test.filter(rows.clone(), holds);
             }
             for (mark, holds) in marks.iter_mut().zip(holds) {
                 *mark |= bit * u8::from(*holds);
