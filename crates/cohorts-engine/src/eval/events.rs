@@ -16,7 +16,7 @@ use crate::interrupt::Meter;
 use crate::source::{EventQuery, Source};
 use crate::window::Range;
 pub(super) use part::Hit;
-use part::{Members, Part, Rows, by_person};
+use part::{BlockScan, PersonBitset, Rows, by_person};
 pub(super) use selector::Selector;
 use selector::{names, properties};
 
@@ -38,7 +38,7 @@ impl<'a, S: Source> Events<'a, S> {
     pub fn any(&self, selector: &Selector, range: Range) -> Result<RoaringBitmap, S::Error> {
         let blocks = self.blocks(&[selector], range, true)?;
         let parts = self.parts(&[selector], range, &blocks)?;
-        let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_whole);
+        let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(BlockScan::is_whole);
         let found = self.each(&parts, |part| {
             let mut people = Vec::new();
             part.hits(
@@ -98,7 +98,7 @@ impl<'a, S: Source> Events<'a, S> {
         if among.is_empty() {
             return Ok(RoaringBitmap::new());
         }
-        let among = Members::new(among);
+        let among = PersonBitset::new(among);
         let blocks = self.blocks(selectors, range, false)?;
         let parts = self.parts(selectors, range, &blocks)?;
         self.by_people(&parts, |people| {
@@ -122,7 +122,7 @@ impl<'a, S: Source> Events<'a, S> {
     /// Goes through the events of some people after others, on all processors where that is worth it.
     fn by_people(
         &self,
-        parts: &[Part],
+        parts: &[BlockScan],
         work: impl Fn(Rows) -> RoaringBitmap + Sync,
     ) -> Result<RoaringBitmap, S::Error> {
         let last = parts
@@ -130,7 +130,7 @@ impl<'a, S: Source> Events<'a, S> {
             .filter_map(|part| part.block.persons().max())
             .max();
         let end = last.map_or(0, |last| last as usize + 1);
-        let all: u64 = parts.iter().map(Part::work).sum();
+        let all: u64 = parts.iter().map(BlockScan::work).sum();
         let threads = rayon::current_num_threads();
         // So many that it is asked often enough whether to go on.
         let count = match all < LITTLE_WORK {
@@ -201,13 +201,13 @@ impl<'a, S: Source> Events<'a, S> {
         selectors: &[&Selector],
         range: Range,
         blocks: &'b [(String, Arc<EventBlock>)],
-    ) -> Result<Vec<Part<'b>>, S::Error> {
+    ) -> Result<Vec<BlockScan<'b>>, S::Error> {
         let part = |(event, block): &'b (String, Arc<EventBlock>)| {
             self.meter.spend(100)?;
             let marks = selectors
                 .iter()
                 .map(|selector| selector.marks(block, event, &self.meter));
-            Ok(Part {
+            Ok(BlockScan {
                 block,
                 marks: marks.collect::<Result<_, _>>()?,
                 range,
@@ -219,8 +219,8 @@ impl<'a, S: Source> Events<'a, S> {
     /// Does something with each part, on all processors where that is worth it.
     fn each<T: Send>(
         &self,
-        parts: &[Part],
-        work: impl Fn(&Part) -> T + Sync,
+        parts: &[BlockScan],
+        work: impl Fn(&BlockScan) -> T + Sync,
     ) -> Result<Vec<T>, S::Error> {
         let mut done = Vec::with_capacity(parts.len());
         let threads = rayon::current_num_threads();

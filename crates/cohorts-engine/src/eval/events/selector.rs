@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::part::Marks;
+use super::part::Selection;
 use crate::block::EventBlock;
 use crate::interrupt::Meter;
 use crate::plan::{Target, What};
@@ -84,9 +84,9 @@ impl Selector {
         block: &'a EventBlock,
         event: &str,
         meter: &Meter<S>,
-    ) -> Result<Marks<'a>, S::Error> {
+    ) -> Result<Selection<'a>, S::Error> {
         if self.takes_all(event) {
-            return Ok(Marks::All);
+            return Ok(Selection::All);
         }
         let mut steps = Vec::new();
         for step in self.steps.iter().filter(|step| concerns(step, event)) {
@@ -96,7 +96,7 @@ impl Selector {
                 .map(|(key, test)| block.answers(key, test, meter));
             steps.push(tests.collect::<Result<Vec<_>, _>>()?);
         }
-        Ok(Marks::Where(steps))
+        Ok(Selection::AnyOf(steps))
     }
 }
 
