@@ -3,7 +3,7 @@
 //! Where a name alone decides, whole blocks are taken by the bitmaps of their people; only at the edges of a range, and
 //! where properties matter, single events are looked at.
 
-mod part;
+mod scan;
 mod selector;
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::block::{EventBlock, bitmap_of, chosen};
 use crate::interrupt::Meter;
 use crate::source::{EventQuery, Source};
 use crate::window::Range;
-pub(super) use part::Hit;
-use part::{BlockScan, PersonBitset, Rows, by_person};
+pub(super) use scan::Hit;
+use scan::{BlockScan, PersonBitset, Rows, by_person};
 pub(super) use selector::Selector;
 use selector::{names, properties};
 

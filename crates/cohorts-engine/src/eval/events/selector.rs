@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::part::Selection;
+use super::scan::Selection;
 use crate::block::EventBlock;
 use crate::interrupt::Meter;
 use crate::plan::{Target, What};
