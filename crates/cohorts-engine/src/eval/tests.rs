@@ -3,8 +3,8 @@
 
 mod bounds;
 // The twin is written outside of the engine, for the tests over HTTP too.
-#[path = "../../../../tests/twin/made_up.rs"]
-mod made_up;
+#[path = "../../../../tests/twin/generators.rs"]
+mod generators;
 #[path = "../../../../tests/twin/naive.rs"]
 mod naive;
 mod random;
