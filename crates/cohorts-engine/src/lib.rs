@@ -14,6 +14,7 @@ mod date;
 mod error;
 mod eval;
 pub mod filter;
+pub mod interrupt;
 pub mod kind;
 pub mod legacy;
 mod parse;
@@ -27,10 +28,13 @@ mod window;
 #[cfg(test)]
 mod cases;
 
-pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock};
+pub use block::{
+    EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimeSpan, TimesBlock,
+};
 pub use error::FilterError;
-pub use eval::{Counts, Shared};
+pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;
+pub use interrupt::Interrupt;
 pub use plan::{Plan, Reads, plan, plan_query};
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, Reference, Source};
 pub use window::Moment;

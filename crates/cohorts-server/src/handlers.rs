@@ -10,12 +10,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::auth::{self, Caller};
-use crate::calculation::Waker;
+use crate::background::WorkerSignal;
 use crate::error::Error;
-use crate::ingest::Intake;
+use crate::index::IndexedStore;
+use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
-use crate::store::Store;
-use crate::throttle::Throttle;
+use crate::origin::Origin;
+use crate::rate_limit::RateLimiter;
 
 mod actions;
 mod activity;
@@ -23,22 +24,21 @@ mod capture;
 mod cohorts;
 mod links;
 mod members;
+mod people_csv;
 mod persons;
 mod projects;
-mod sheet;
 mod uploads;
 
 pub use capture::config_script;
 use links::Links;
-pub use links::Origin;
 
 /// What every handler works with.
 #[derive(Clone)]
 pub struct Service {
-    pub store: Store,
-    pub waker: Waker,
+    pub store: IndexedStore,
+    pub signal: WorkerSignal,
     pub metrics: Metrics,
-    pub intake: Intake,
+    pub group_commit: GroupCommit,
     /// The memory that events may take from when they come until they are kept.
     pub budget: Budget,
     /// Bodies that are unpacked at a time.
@@ -52,7 +52,7 @@ pub struct Service {
     /// What links in answers begin with.
     pub origin: Origin,
     /// Absent where requests are not limited.
-    pub throttle: Option<Throttle>,
+    pub rate_limiter: Option<RateLimiter>,
     /// A request that takes longer is a warning in the log.
     pub slow: Duration,
 }
@@ -104,8 +104,8 @@ impl Api for Service {
         credentials: Option<Credentials>,
     ) -> Result<Caller, Error> {
         let caller = auth::authorize(&self.store, request, operation, credentials).await?;
-        if let Some(throttle) = &self.throttle {
-            throttle.admit(caller.key).await?;
+        if let Some(limiter) = &self.rate_limiter {
+            limiter.admit(caller.key).await?;
         }
         Ok(caller)
     }

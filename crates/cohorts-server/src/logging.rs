@@ -5,10 +5,17 @@ use std::future::Future;
 use std::io::{self, Write};
 
 use env_logger::fmt::Formatter;
+use clap::ValueEnum;
 use log::Record;
 use uuid::Uuid;
 
-use crate::config::LogFormat;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    /// An object a line, with `time`, `level`, `request_id`, `target` and `message`.
+    Json,
+}
 
 tokio::task_local! {
     static CURRENT: String;

@@ -12,16 +12,16 @@ const PROJECTS: &str = "/api/projects/";
 const LEGACY: &str = "/api/cohort";
 const CURRENT: &str = "/api/projects/@current/cohorts";
 
-/// The address that was asked for, where another one is meant by it.
-pub struct Asked(pub Uri);
+/// The address of the request before it was rewritten.
+pub struct OriginalUri(pub Uri);
 
 pub async fn resolve(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     if let Some(uri) = resolved(request.uri()) {
-        let asked = Asked(request.uri().clone());
-        request.extensions_mut().insert(asked);
+        let original = OriginalUri(request.uri().clone());
+        request.extensions_mut().insert(original);
         request.match_info_mut().get_mut().update(&uri);
         request.head_mut().uri = uri;
     }

@@ -1,6 +1,6 @@
-//! How often a key may ask: so many requests a minute and an hour, counted in windows that begin with the first one.
+//! Rate limits per key: requests per minute and per hour, in windows that begin with the first request.
 //!
-//! The limits are those of PostHog's API. They are counted in this process alone, so that replicas allow more together.
+//! The limits are those of PostHog's API. Each process counts alone, so several replicas together allow more.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,41 +14,41 @@ use crate::error::Error;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Requests that one key may make.
+/// The most requests of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    pub a_minute: u64,
-    pub an_hour: u64,
+    pub per_minute: u64,
+    pub per_hour: u64,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
         Self {
-            a_minute: 480,
-            an_hour: 4_800,
+            per_minute: 480,
+            per_hour: 4_800,
         }
     }
 }
 
 /// Counts requests by key.
 #[derive(Clone)]
-pub struct Throttle {
+pub struct RateLimiter {
     limit: RateLimit,
     counts: InMemoryBackend,
 }
 
-impl Throttle {
+impl RateLimiter {
     pub fn new(limit: RateLimit) -> Self {
         Self {
             limit,
-            // There are two counts for each key in use, so none need be thrown away.
+            // There are two counts per key, so none needs to be collected.
             counts: InMemoryBackend::builder().with_gc_interval(None).build(),
         }
     }
 
     /// Counts a request with this key, or refuses it.
     pub async fn admit(&self, key: i64) -> Result<(), Error> {
-        let windows = [(MINUTE, self.limit.a_minute), (HOUR, self.limit.an_hour)];
+        let windows = [(MINUTE, self.limit.per_minute), (HOUR, self.limit.per_hour)];
         for (interval, max_requests) in windows {
             let input = SimpleInput {
                 interval,

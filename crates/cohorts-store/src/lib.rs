@@ -38,7 +38,7 @@ mod schema;
 #[cfg(test)]
 mod schema_rules;
 pub mod segments;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tombstones;
 pub mod uploads;

@@ -435,33 +435,29 @@ diesel::define_sql_function! {
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
-
     use super::*;
-    use crate::postgres::{Postgres, hasty};
-    use crate::store::cohorts::{
-        self as cohorts_of, Definition, create, find, set_fill_pending_query, request_calculation,
-    };
-    use crate::store::{Store, keys, projects};
+    use crate::cohorts::{create, find};
+    use crate::definition::{Definition, DefinitionRow};
+    use crate::testing::TestDatabase;
+    use crate::{Store, history, keys, projects};
 
-    /// A cohort in a database of its own, which lives as long as the rest.
-    fn cohort() -> (TempDir, Postgres, Store, Cohort) {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+    /// A cohort in a database of its own.
+    fn cohort() -> (TestDatabase, Store, Cohort) {
+        let database = TestDatabase::create();
+        let store = database.open();
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
         let definition = Definition::default();
-        let made = create(conn, project.id(), &owner, &definition).unwrap();
-        (directory, postgres, store, made)
+        let created = create(conn, project.id(), &owner, &definition).unwrap();
+        (database, store, created)
     }
 
-    fn right() -> Right {
-        Right {
+    fn evaluated() -> Evaluated {
+        Evaluated {
             at: Utc::now(),
             due_at: None,
-            seen: 0,
+            seen_seq: 0,
         }
     }
 
@@ -471,7 +467,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_one_project_is_claimed_together_and_what_failed_alone() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
@@ -499,38 +495,38 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_as_if_it_had_not_been_claimed() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         request_calculation(conn, made.id()).unwrap();
         let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         give_back(conn, &first).unwrap();
-        assert_eq!(history(conn, made.id(), 9, 0).unwrap().1, 0);
+        assert_eq!(history::page(conn, made.id(), 9, 0).unwrap().1, 0);
         let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         // The claim is another's now.
         give_back(conn, &first).unwrap();
-        assert_eq!(history(conn, made.id(), 9, 0).unwrap().1, 1);
+        assert_eq!(history::page(conn, made.id(), 9, 0).unwrap().1, 1);
         assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
         assert_eq!(
-            publish(conn, &second, Utc::now(), right(), |_| Ok(3)).unwrap(),
+            publish(conn, &second, Utc::now(), evaluated(), |_| Ok(3)).unwrap(),
             Some(3)
         );
     }
 
     #[test]
     fn a_claim_is_one_workers_until_its_lease_is_over_and_then_writes_nothing() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         request_calculation(conn, made.id()).unwrap();
         let late = claim_one(conn, TimeDelta::milliseconds(300)).unwrap();
         assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
-        assert!(keep(conn, &late, TimeDelta::seconds(-1)).unwrap());
+        assert!(renew_lease(conn, &late, TimeDelta::seconds(-1)).unwrap());
 
         let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         assert_eq!((late.id, late.attempt + 1), (next.id, next.attempt));
-        assert!(!keep(conn, &late, TimeDelta::seconds(9)).unwrap());
+        assert!(!renew_lease(conn, &late, TimeDelta::seconds(9)).unwrap());
         assert!(!lock_claimed(conn, &late).unwrap());
         assert_eq!(
-            publish(conn, &late, Utc::now(), right(), |_| Ok(7)).unwrap(),
+            publish(conn, &late, Utc::now(), evaluated(), |_| Ok(7)).unwrap(),
             None
         );
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
@@ -538,7 +534,7 @@ mod tests {
 
         // What is asked for meanwhile is calculated after it.
         request_calculation(conn, made.id()).unwrap();
-        publish(conn, &next, Utc::now(), right(), |_| Ok(5)).unwrap();
+        publish(conn, &next, Utc::now(), evaluated(), |_| Ok(5)).unwrap();
         let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
         assert_eq!(
             (row.count, row.version, row.is_calculating),
@@ -550,48 +546,48 @@ mod tests {
     /// That a static cohort failed at some time says nothing of what it lacks.
     #[test]
     fn a_static_cohort_is_tried_again_while_it_owes_and_not_otherwise() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         let listed = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
-        let become_static = Definition {
+        let become_static = Definition::from(DefinitionRow {
             is_static: true,
-            ..made.definition.clone()
-        };
+            ..made.definition.clone().into_row()
+        });
         request_calculation(conn, made.id()).unwrap();
         let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
-        cohorts_of::update(conn, made.id(), &become_static).unwrap();
+        crate::cohorts::update(conn, made.id(), &become_static).unwrap();
         assert_eq!(listed(conn), 0);
 
         set_fill_pending_query(conn, made.id(), false).unwrap();
         let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         // Another query comes while this one is calculated, and then fails.
         set_fill_pending_query(conn, made.id(), false).unwrap();
-        publish(conn, &claimed, Utc::now(), right(), |_| Ok(1)).unwrap();
+        publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(1)).unwrap();
         let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         assert!(next.fill_pending_query);
         fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
         assert_eq!(listed(conn), 1);
         request_if_idle(conn, &[made.id]).unwrap();
         let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        publish(conn, &last, Utc::now(), right(), |_| Ok(2)).unwrap();
+        publish(conn, &last, Utc::now(), evaluated(), |_| Ok(2)).unwrap();
         assert_eq!(listed(conn), 0);
     }
 
     #[test]
     fn old_calculations_are_forgotten_unless_they_failed() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         for fails in [true, false, false, true, false] {
             request_calculation(conn, made.id()).unwrap();
             let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
             match fails {
                 true => fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap(),
-                false => drop(publish(conn, &claimed, Utc::now(), right(), |_| Ok(0)).unwrap()),
+                false => drop(publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(0)).unwrap()),
             }
         }
-        prune_history(conn, made.id(), 2).unwrap();
-        let (rows, count) = history(conn, made.id(), 9, 0).unwrap();
+        history::prune(conn, made.id(), 2).unwrap();
+        let (rows, count) = history::page(conn, made.id(), 9, 0).unwrap();
         let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
         assert_eq!((failed, count), (vec![false, true, true], 3));
     }

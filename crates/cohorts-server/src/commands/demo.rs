@@ -11,15 +11,16 @@ use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
 use crate::admin::KeyGrant;
-use crate::calculation::{self, Calculator};
+use crate::calculation::Calculator;
 use crate::ingest::{self, Arrival, Item};
 use crate::metrics::Metrics;
-use crate::progress::Progress;
-use crate::store::calculations;
-use crate::store::cohorts::{self, Definition};
-use crate::store::keys::{self, Teammate};
-use crate::store::projects::{self, Project};
-use crate::store::{Conn, JsonText};
+use super::progress::Progress;
+use cohorts_store::{history, queue};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::keys::{self, Teammate};
+use cohorts_store::projects::{self, Project};
+use cohorts_store::{Conn, JsonText};
 use crate::{Data, auth};
 
 mod population;
@@ -100,7 +101,7 @@ fn load(data: &Data, project: &Project, size: Size) -> anyhow::Result<()> {
         );
         if batch.len() == BATCH {
             done += BATCH as u64;
-            ingest::keep(&data.store, project.id(), &batch)?;
+            ingest::commit(&data.store, project.id(), &batch)?;
             batch.clear();
             progress.set(
                 done,
@@ -108,7 +109,7 @@ fn load(data: &Data, project: &Project, size: Size) -> anyhow::Result<()> {
             );
         }
     }
-    ingest::keep(&data.store, project.id(), &batch)?;
+    ingest::commit(&data.store, project.id(), &batch)?;
     Ok(())
 }
 
@@ -131,7 +132,7 @@ fn make_cohorts(
             Some(cohort) => cohort.id(),
             None => make_cohort(conn, project, &owner, &one)?,
         };
-        cohorts::request_calculation(conn, id)?;
+        queue::request_calculation(conn, id)?;
         made.push((id.0, one));
     }
     Ok(made)
@@ -142,19 +143,17 @@ fn make_cohort(
     project: &Project,
     owner: &Teammate,
     wanted: &Wanted,
-) -> anyhow::Result<crate::store::CohortId> {
-    let definition = Definition {
-        name: Some(wanted.name.to_owned()),
-        filters: Some(JsonText::of(&wanted.filters)),
-        ..Definition::default()
-    };
+) -> anyhow::Result<cohorts_store::CohortId> {
+    let mut definition = Definition::default();
+    definition.name = Some(wanted.name.to_owned());
+    definition.set_filters(Some(JsonText::of(&wanted.filters)));
     Ok(cohorts::create(conn, project.id(), owner, &definition)?.id())
 }
 
 /// Calculates beside the worker of the service, if there is one, and waits until all is done.
 fn calculate(data: &Data, project: &Project, made: Vec<(i64, Wanted)>) -> anyhow::Result<Vec<Row>> {
     let calculator = data.calculator(Metrics::new(&data.store.statements)?);
-    while calculation::run_once(&calculator, Some(project.id()))? {}
+    while calculator.run_once(Some(project.id()))? {}
     let rows = made
         .into_iter()
         .map(|(id, wanted)| settled(data, &calculator, project, id, wanted));
@@ -168,7 +167,7 @@ fn settled(
     id: i64,
     wanted: Wanted,
 ) -> anyhow::Result<Row> {
-    let id = crate::store::CohortId(id);
+    let id = cohorts_store::CohortId(id);
     loop {
         let conn = &mut *data.store.connection()?;
         let found = cohorts::find(conn, project.id(), id)?;
@@ -189,7 +188,7 @@ fn settled(
         drop(cohort);
         thread::sleep(Duration::from_millis(20));
         // Whoever had claimed it may be gone.
-        calculation::run_once(calculator, Some(project.id()))?;
+        calculator.run_once(Some(project.id()))?;
     }
 }
 

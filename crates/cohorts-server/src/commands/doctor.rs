@@ -4,9 +4,10 @@ use std::fmt;
 
 use chrono::{TimeDelta, Utc};
 
+use cohorts_store::{Conn, Error, health, projects, queue, segments};
+
 use crate::Data;
-use crate::error::Error;
-use crate::store::{self, Conn, calculations, health, projects, sealed};
+use crate::index::checkpoint::mismatched_events;
 
 /// Clocks may differ so far before leases of other replicas seem over.
 const CLOCK: TimeDelta = TimeDelta::seconds(2);
@@ -68,7 +69,7 @@ fn version(conn: &mut Conn) -> Result<Finding, Error> {
 
 fn tables(conn: &mut Conn, data: &Data) -> Result<Finding, Error> {
     let may = health::may_change_tables(conn)?;
-    let text = match (may, data.store.similar) {
+    let text = match (may, data.store.has_trigrams) {
         (false, _) => "the role may not change the tables, as the next version will want to",
         (true, false) => {
             "the role may change the tables; pg_trgm is missing, so searches find no typing errors"
@@ -98,10 +99,10 @@ fn settings(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
     let value = health::setting(conn, "max_connections")?;
     let fine = value
         .parse::<u32>()
-        .is_ok_and(|most| most > store::POOL_SIZE);
+        .is_ok_and(|most| most > cohorts_store::POOL_SIZE);
     let text = format!(
         "max_connections is {value}; each replica takes up to {}",
-        store::POOL_SIZE
+        cohorts_store::POOL_SIZE
     );
     found.push(finding(fine, "settings", text));
     Ok(found)
@@ -158,11 +159,11 @@ fn counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
 fn blocks(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
     let mut found = Vec::new();
     for project in projects::all(conn)? {
-        let wrong = health::wrong_blocks(conn, project.shard_key())?;
+        let wrong = mismatched_events(conn, project.shard_key())?;
         if repair && !wrong.is_empty() {
-            store::transaction(conn, |conn| {
+            cohorts_store::transaction(conn, |conn| {
                 projects::lock(conn, project)?;
-                Ok(sealed::forget(conn, project.shard_key())?)
+                segments::drop_all(conn, project.shard_key())
             })?;
         }
         found.extend(wrong.into_iter().map(|event| Finding {
@@ -191,24 +192,23 @@ fn blocks(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
 #[cfg(test)]
 mod tests {
     use diesel::prelude::*;
-    use tempfile::TempDir;
+    use cohorts_store::testing::TestDatabase;
 
     use super::*;
     use crate::config::Database;
-    use crate::demo::{self, Size};
-    use crate::postgres::hasty;
+    use crate::commands::demo::{self, Size};
 
     #[test]
     fn what_is_wrong_is_found_and_repaired() {
-        let directory = TempDir::new().unwrap();
-        let data = Data::open(&Database::Private(hasty(directory.path()))).unwrap();
+        let database = TestDatabase::create();
+        let data = Data::open(&Database::Url(database.url())).unwrap();
         let size = Size {
             people: 2_000,
             events: 60_000,
         };
         demo::run(&data, size).unwrap();
         let conn = &mut *data.store.connection().unwrap();
-        data.store.views.seal(conn);
+        data.store.caches.index.write_checkpoints(conn);
         // The tests' own database is one that a crash may harm.
         let wrong = |repair: bool| {
             let found = examine(&data, repair).unwrap();
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(wrong(false), Vec::<String>::new());
         for statement in [
             "update cohorts set count = count + 1 where id = (select min(id) from cohorts)",
-            "delete from blocks where (event, day) = (select event, day from blocks limit 1)",
+            "delete from segments where (event, day) = (select event, day from segments limit 1)",
         ] {
             assert!(
                 diesel::sql_query(statement).execute(conn).unwrap() > 0,

@@ -11,9 +11,9 @@ use anyhow::{Context, anyhow, bail};
 use uuid::Uuid;
 
 use crate::Data;
-use crate::ingest::{self, Arrival, Denied, Item, Kept};
-use crate::progress::Progress;
-use crate::store::{ProjectId, projects};
+use crate::ingest::{self, Arrival, Committed, Denied, Item};
+use super::progress::Progress;
+use cohorts_store::{ProjectId, projects};
 
 mod reader;
 
@@ -41,7 +41,7 @@ pub struct Imported {
 }
 
 impl Imported {
-    fn add(&mut self, items: &[Item], kept: &Kept) {
+    fn add(&mut self, items: &[Item], kept: &Committed) {
         let is_person = |item: &&Item| item.exported_person.is_some();
         let people = items.iter().filter(is_person).count();
         self.people += people as u64;
@@ -97,8 +97,8 @@ fn import_lines(
             read_lines(project, lines, &send, refuse)
         });
         for batch in batches {
-            let kept = ingest::keep_many(&data.store, project, &batch)?;
-            imported.add(&batch, &kept);
+            let committed = ingest::commit_in_halves(&data.store, project, &batch)?;
+            imported.add(&batch, &committed);
             lock(&progress).set(read.read(), imported.so_far());
         }
         let ended = reading.join();

@@ -24,8 +24,8 @@ use uuid::Uuid;
 use super::{Service, turn};
 use crate::error::Error;
 use crate::ingest::{self, Arrival, Item, Refusal};
-use crate::request_id::RequestId;
-use crate::store::ProjectId;
+use crate::logging::RequestId;
+use cohorts_store::ProjectId;
 
 mod body;
 
@@ -198,7 +198,7 @@ impl Service {
         let lent = Arc::new(read.lent);
         let commits = commits.map(|(project, items)| {
             let lent = Arc::clone(&lent);
-            self.intake.keep(project, items, lent)
+            self.group_commit.commit(project, items, lent)
         });
         try_join_all(commits).await?;
         Ok(read.outcomes)

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::{Service, activity};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::{self, CohortId, Conn, ShardKey};
-use crate::store::{cohorts, events, tombstones, members, persons, projects, sealed};
+use cohorts_store::{CohortId, Conn, ShardKey};
+use cohorts_store::{cohorts, events, members, persons, projects, segments, tombstones};
 
 mod export;
 mod select;
@@ -21,7 +22,7 @@ mod show;
 mod table;
 
 use select::{Selection, Whom};
-pub(super) use select::{number_of, set};
+pub(super) use select::{ordinal_of, set};
 pub(super) use show::first as first_of;
 
 /// The people asked for, in the form that the caller takes.
@@ -81,7 +82,7 @@ impl PersonsApi for Service {
             let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
             Ok(show::all(conn, shard_key, vec![person])?)
         };
-        let shown = self.store.snapshot(read).await?.pop();
+        let shown = blocking::snapshot(&self.store, read).await?.pop();
         Ok(PersonsRetrieveResponse::Status200(
             shown.ok_or(Error::NotFound)?,
         ))
@@ -93,8 +94,8 @@ impl PersonsApi for Service {
         request: PersonsDestroyRequest,
     ) -> Result<PersonsDestroyResponse, Error> {
         let uuid = person_id(&request.path.uuid)?;
-        let forget = move |conn: &mut Conn| ingest::retried(|| forget(conn, &caller, uuid));
-        self.store.read(forget).await?;
+        let forget = move |conn: &mut Conn| ingest::retried(Error::is_transient, || forget(conn, &caller, uuid));
+        blocking::read(&self.store, forget).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
 
@@ -106,8 +107,8 @@ impl PersonsApi for Service {
         let uuid = Uuid::parse_str(&request.query.person_id)
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
-        let read = move |conn: &mut Conn| members::cohorts_with(conn, project, uuid);
-        let found = self.store.read(read).await?.ok_or(Error::NotFound)?;
+        let read = move |conn: &mut Conn| Ok(members::cohorts_with(conn, project, uuid)?);
+        let found = blocking::read(&self.store, read).await?.ok_or(Error::NotFound)?;
         let shown = found.into_iter().map(|one| PersonCohort {
             id: one.id,
             name: one.name,
@@ -132,29 +133,28 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
     let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
     let seen = events::log_head(conn, shard_key)?;
     let known = tombstones::with_merged(conn, shard_key, person.ordinal)?;
-    events::delete_of(conn, shard_key, &known, 0)?;
-    store::transaction(conn, |conn| {
+    events::delete_of_persons(conn, shard_key, &known, 0)?;
+    cohorts_store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;
         let seq = events::begin_write(conn, shard_key)?;
         let person = match persons::find(conn, shard_key, uuid)? {
             Some(person) => person,
             // Merged meanwhile: what is known of them is now known of somebody else, who is the same.
-            None => survivor(conn, shard_key, number_of(&person)?)?.ok_or(Error::NotFound)?,
+            None => survivor(conn, shard_key, ordinal_of(&person)?)?.ok_or(Error::NotFound)?,
         };
-        leave(conn, caller, &cohorts, number_of(&person)?)?;
-        events::delete_of(conn, shard_key, &known, seen)?;
+        leave(conn, caller, &cohorts, ordinal_of(&person)?)?;
+        events::delete_of_persons(conn, shard_key, &known, seen)?;
         let mut merged = tombstones::with_merged(conn, shard_key, person.ordinal)?;
         merged.retain(|ordinal| !known.contains(ordinal));
-        events::delete_of(conn, shard_key, &merged, 0)?;
-        persons::delete(conn, shard_key, person.ordinal)?;
-        sealed::forget(conn, shard_key)?;
-        Ok(tombstones::record(conn, shard_key, person.ordinal, seq)?)
+        events::delete_of_persons(conn, shard_key, &merged, 0)?;
+        persons::delete(conn, shard_key, seq, person.ordinal)?;
+        Ok(segments::drop_all(conn, shard_key)?)
     })
 }
 
 fn survivor(conn: &mut Conn, shard_key: ShardKey, ordinal: u32) -> Result<Option<persons::Person>, Error> {
-    let owner = tombstones::all(conn, shard_key)?.owner(ordinal);
+    let owner = tombstones::all(conn, shard_key)?.resolve(ordinal);
     let owner: Vec<i64> = owner.map(i64::from).into_iter().collect();
     Ok(persons::by_ordinals(conn, shard_key, &owner)?.pop())
 }

@@ -12,13 +12,14 @@ use uuid::Uuid;
 
 use super::cohorts::user;
 use super::persons::set;
-use super::sheet::{self, IdKind, Row, Sheet};
+use super::people_csv::{self, IdKind, Row, Sheet};
 use super::{Service, turn};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::uploads::{self, Outcome, Upload, WithTeammate};
-use crate::store::{CohortId, Conn, JsonText, ShardKey, ProjectId, Store, events, tombstones, persons};
+use cohorts_store::uploads::{self, Outcome, Upload, WithTeammate};
+use cohorts_store::{CohortId, Conn, JsonText, ShardKey, ProjectId, Store, events, tombstones, persons};
 
 /// Rows that are looked up at a time.
 const ROWS: usize = 10_000;
@@ -85,7 +86,7 @@ impl Service {
             }
             Named::read(conn, &store, project, open()?, options)
         };
-        self.store.read(read).await.map(Some)
+        blocking::read(&self.store, read).await.map(Some)
     }
 }
 
@@ -119,7 +120,7 @@ impl Named {
             named.add(conn, store, project, rows)?;
         }
         if !has_id {
-            return Err(sheet::without_ids());
+            return Err(people_csv::without_ids());
         }
         log::info!(
             "an upload names {} people in {} rows",
@@ -143,7 +144,7 @@ impl Named {
             let mut missing: Vec<&str> = ids;
             missing.retain(|id| !known.contains_key(*id) && is_distinct_id(id));
             let by_email = self.kind == IdKind::Email;
-            for (id, ordinal) in ingest::make_people(store, conn, project, &missing, by_email)? {
+            for (id, ordinal) in ingest::create_persons(store, conn, project, &missing, by_email)? {
                 self.created += i64::from(ordinal.is_new);
                 known.entry(id).or_default().push(ordinal.ordinal);
             }
@@ -192,7 +193,7 @@ impl Named {
         let gone = self
             .people
             .iter()
-            .filter(|ordinal| tombstones.owner(*ordinal).is_none());
+            .filter(|ordinal| tombstones.resolve(*ordinal).is_none());
         self.unknown += gone.count() as i64;
         self.people = tombstones.resolved(&self.people);
         Ok(())
@@ -212,7 +213,7 @@ impl Named {
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &crate::store::members::Edit,
+        edit: &cohorts_store::members::Edit,
     ) -> Result<types::Upload, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
         let already = self.people.intersection_len(&edit.before) as i64;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
-use crate::http::OwnEndpoints;
+use super::endpoints::OwnEndpoints;
 
 const CONTRACT: &str = "/api/schema/";
 const OWN: &str = "/api/schema/service/";

@@ -1,134 +1,170 @@
-//! From a view to the one after: what later batches wrote is laid upon it.
+//! From an index to its successor: the writes of the log after the index are applied to its blocks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
+use cohorts_store::scan::{EventRow, PersonRow};
+use cohorts_store::tombstones::Tombstones;
 use roaring::RoaringBitmap;
 
-use super::tombstones::Tombstones;
-use super::logs::Logs;
-use super::reader::{Among, Changed, Reader};
-use super::views::{MOST_ROWS, Shelf, View};
-use crate::error::Error;
+use super::Result;
+use super::cache::{Cache, Cached};
+use super::events::EventIndexes;
+use super::load::{changed_persons, events_between, tombstones_since};
+use super::project::ProjectIndex;
+use super::read::ReadTx;
 
-/// Changes of a property that may lie upon one another.
-const MOST_LAYERS: usize = 16;
+/// Changes of a property that are kept as layers over its block.
+const MAX_LAYERS: usize = 16;
 
-/// The view as of a later batch, or nothing where so much was written that a new one is as good.
-pub fn after(view: &View, reader: &Reader, head: i64) -> Result<Option<View>, Error> {
-    let later = reader.tombstones_since(view.head)?;
-    let known = view.properties.all();
-    let keys: Vec<String> = known.iter().map(|(key, ..)| key.clone()).collect();
-    let Some(people) = reader.changed_people(view.head, &keys, MOST_ROWS)? else {
+/// The index as of the later sequence number `seq`; `None` if so much was written that a new index is as cheap.
+pub fn advance(
+    index: &ProjectIndex,
+    tx: &ReadTx<'_>,
+    seq: i64,
+) -> Result<Option<ProjectIndex>> {
+    let later = tombstones_since(tx, index.seq)?;
+    let properties = index.properties.all();
+    let keys: Vec<String> = properties.iter().map(|block| block.key.clone()).collect();
+    let Some(rows) = changed_persons(tx, index.seq, &keys)? else {
         return Ok(None);
     };
-    let tombstones = match later.gone.is_empty() {
-        true => Arc::clone(&view.tombstones),
-        false => Arc::new(view.tombstones.with(&later)),
+    let tombstones = if later.retired.is_empty() {
+        Arc::clone(&index.tombstones)
+    } else {
+        Arc::new(index.tombstones.with(&later))
     };
-    let Some(logs) = logs(view, reader, head, &later, &tombstones)? else {
+    let Some(events) = advance_events(index, tx, seq, &later, &tombstones)? else {
         return Ok(None);
     };
-    let changed: RoaringBitmap = people.iter().map(|person| person.number).collect();
-    let touched = &changed | &later.gone;
-    let created_at = Shelf::default();
-    for ((), times, used) in view.created_at.all() {
-        let rows = people
-            .iter()
-            .map(|person| (person.number, person.created_at));
-        let times = times.with_changes(&touched, rows);
-        let bytes = TimesBlock::bytes(&times);
-        created_at.put((), Arc::new(times), bytes, used);
-    }
-    let properties = Shelf::default();
-    for (nth, (key, block, used)) in known.into_iter().enumerate() {
-        let block = match touched.is_empty() {
-            true => block,
-            false => Arc::new(changed_property(&block, &touched, &people, nth)),
-        };
-        let bytes = block.bytes();
-        properties.put(key, block, bytes, used);
-    }
-    let everyone = match touched.is_empty() {
-        true => Arc::clone(&view.everyone),
-        false => Arc::new((&*view.everyone | &changed) - &later.gone),
+    let changed: RoaringBitmap = rows.iter().map(|person| person.ordinal).collect();
+    let touched = &changed | &later.retired;
+    let persons = if touched.is_empty() {
+        Arc::clone(&index.persons)
+    } else {
+        Arc::new((&*index.persons | &changed) - &later.retired)
     };
-    Ok(Some(View {
-        head,
-        retention: view.retention,
-        among: Among::everybody(),
-        everyone,
-        tombstones,
-        properties,
-        logs,
-        created_at,
-        distinct_ids: Shelf::default(),
-        names: Shelf::default(),
-        sealed: Arc::clone(&view.sealed),
+    Ok(Some(ProjectIndex {
+        properties: advance_properties(properties, &touched, &rows),
+        created_at: advance_created_at(index, &touched, &rows),
+        events,
+        property_checkpoints: Arc::clone(&index.property_checkpoints),
+        ..ProjectIndex::empty(
+            seq,
+            index.retention,
+            index.range.clone(),
+            persons,
+            tombstones,
+        )
     }))
 }
 
-/// A property with some people as they are now, whose values stand at a place of theirs.
-pub fn changed_property(
+fn advance_created_at(
+    index: &ProjectIndex,
+    touched: &RoaringBitmap,
+    rows: &[PersonRow],
+) -> Cache<(), TimesBlock> {
+    let created_at = Cache::default();
+    for Cached {
+        key,
+        value,
+        last_use,
+    } in index.created_at.all()
+    {
+        let times = rows.iter().map(|person| (person.ordinal, person.created_at));
+        let value = Arc::new(value.with_changes(touched, times));
+        let bytes = value.bytes();
+        created_at.put(
+            Cached {
+                key,
+                value,
+                last_use,
+            },
+            bytes,
+        );
+    }
+    created_at
+}
+
+fn advance_properties(
+    blocks: Vec<Cached<String, PropertyBlock>>,
+    touched: &RoaringBitmap,
+    rows: &[PersonRow],
+) -> Cache<String, PropertyBlock> {
+    let properties = Cache::default();
+    for (nth, mut cached) in blocks.into_iter().enumerate() {
+        if !touched.is_empty() {
+            cached.value = Arc::new(with_changed_persons(&cached.value, touched, rows, nth));
+        }
+        let bytes = cached.value.bytes();
+        properties.put(cached, bytes);
+    }
+    properties
+}
+
+/// Returns `block` with the values of the persons `touched` replaced by `properties[nth]` of their rows.
+pub fn with_changed_persons(
     block: &PropertyBlock,
     touched: &RoaringBitmap,
-    people: &[Changed],
+    rows: &[PersonRow],
     nth: usize,
 ) -> PropertyBlock {
-    let mut now = PropertyBlockBuilder::new();
-    for person in people {
+    let mut values = PropertyBlockBuilder::new();
+    for person in rows {
         if let Some(value) = &person.properties[nth] {
-            now.push_raw(person.number, value);
+            values.push_raw(person.ordinal, value);
         }
     }
-    let block = block.with_changes(touched, now.finish());
-    match block.layers() < MOST_LAYERS {
-        true => block,
-        false => block.flat(),
+    let block = block.with_changes(touched, values.finish());
+    if block.layers() < MAX_LAYERS {
+        block
+    } else {
+        block.flattened()
     }
 }
 
-/// The logs with later events, and with all events of people who are others now under their numbers.
-fn logs(
-    view: &View,
-    reader: &Reader,
-    head: i64,
+/// The event indexes with later events, and with the events of merged persons under their survivors.
+fn advance_events(
+    index: &ProjectIndex,
+    tx: &ReadTx<'_>,
+    seq: i64,
     later: &Tombstones,
     tombstones: &Tombstones,
-) -> Result<Option<Logs>, Error> {
-    let kept = view.logs.all();
-    let logs = Shelf::default();
-    if kept.is_empty() {
-        return Ok(Some(logs));
+) -> Result<Option<EventIndexes>> {
+    let cached = index.events.all();
+    let events = Cache::default();
+    if cached.is_empty() {
+        return Ok(Some(events));
     }
-    let mut names: Vec<String> = kept.iter().map(|((name, _), ..)| name.clone()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let all = kept.iter().flat_map(|((_, columns), ..)| columns.clone());
-    let mut columns: Vec<String> = all.collect();
-    columns.sort_unstable();
-    columns.dedup();
-    let Some(tail) = reader.events_between(view.head, head, &names, &columns, MOST_ROWS)? else {
+    let names = cached.iter().map(|cached| cached.key.0.clone());
+    let names = sorted_unique(names.collect());
+    let keys = cached.iter().flat_map(|cached| cached.key.1.clone());
+    let keys = sorted_unique(keys.collect());
+    let Some(tail) = events_between(tx, (index.seq, seq), &names, &keys)? else {
         return Ok(None);
     };
-    let mut by_name: HashMap<&str, Vec<_>> = HashMap::new();
+    let mut by_name: HashMap<&str, Vec<&EventRow>> = HashMap::new();
     for event in &tail {
         by_name.entry(&event.name).or_default().push(event);
     }
-    for ((name, own_columns), log, used) in kept {
-        let own = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-        let is_same = own.is_empty() && later.gone.is_empty();
-        let log = if is_same {
-            log
-        } else {
-            let mut log = log.copy();
-            log.follow(later, tombstones);
-            log.add(own, &columns, &own_columns, tombstones);
-            Arc::new(log)
-        };
-        let bytes = log.bytes();
-        logs.put((name, own_columns), log, bytes, used);
+    for mut cached in cached {
+        let (name, columns) = &cached.key;
+        let rows = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        if !rows.is_empty() || !later.retired.is_empty() {
+            let mut successor = cached.value.successor();
+            successor.resolve(later, tombstones);
+            successor.add(rows, &keys, columns, tombstones);
+            cached.value = Arc::new(successor);
+        }
+        let bytes = cached.value.bytes();
+        events.put(cached, bytes);
     }
-    Ok(Some(logs))
+    Ok(Some(events))
+}
+
+fn sorted_unique(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort_unstable();
+    texts.dedup();
+    texts
 }

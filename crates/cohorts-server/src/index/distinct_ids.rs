@@ -1,53 +1,52 @@
-//! Whose distinct ids are, as far as it was lately asked: kept in memory, so that most events find their person
-//! without a look into the database.
+//! The owners of distinct ids that were used lately, so that most events find their person without a query.
 //!
-//! What is kept is true unless the number has become nobody's since, which the log tells: see `refresh`.
+//! A cached owner is true unless its ordinal was retired since. The tombstones of the log report that: see
+//! [`DistinctIdCache::refresh`].
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, MutexGuard};
 
+use cohorts_store::{Conn, Error, ShardKey, tombstones};
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::unsync::Cache;
 use quick_cache::{Equivalent, Weighter};
 use roaring::RoaringBitmap;
 
-use super::{Conn, ShardKey, QueryResult, tombstones};
-
-/// What all ids that are kept may take together, in bytes: some six hundred thousand of them.
+/// The memory of all cached ids, in bytes: about six hundred thousand ids.
 const BUDGET: u64 = 64 << 20;
-/// What an id takes beside its text, about.
+/// The memory of an id besides its text, in bytes, about.
 const ENTRY: u64 = 80;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
-    place: ShardKey,
+    shard_key: ShardKey,
     id: Box<str>,
 }
 
-/// A key that is looked for.
+/// A [`Key`] that borrows its text.
 #[derive(PartialEq, Eq)]
-struct Asked<'a> {
-    place: ShardKey,
+struct KeyRef<'a> {
+    shard_key: ShardKey,
     id: &'a str,
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let (place, id) = (self.place, &*self.id);
-        Asked { place, id }.hash(state);
+        let (shard_key, id) = (self.shard_key, &*self.id);
+        KeyRef { shard_key, id }.hash(state);
     }
 }
 
-impl Hash for Asked<'_> {
+impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place.hash(state);
+        self.shard_key.hash(state);
         self.id.hash(state);
     }
 }
 
-impl Equivalent<Key> for Asked<'_> {
+impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.place == key.place && self.id == &*key.id
+        self.shard_key == key.shard_key && self.id == &*key.id
     }
 }
 
@@ -60,93 +59,99 @@ impl Weighter<Key, u32> for ByMemory {
     }
 }
 
-/// Numbers of a place that are nobody's any longer, as of a batch of its log.
+/// Ordinals that were retired up to a sequence number of the log.
 #[derive(Debug)]
-struct Gone {
-    batch: i64,
-    numbers: RoaringBitmap,
+struct Retired {
+    seq: i64,
+    ordinals: RoaringBitmap,
 }
 
 #[derive(Debug)]
 struct Inner {
     owners: Cache<Key, u32, ByMemory>,
-    gone: HashMap<ShardKey, Gone>,
+    retired: HashMap<ShardKey, Retired>,
 }
 
-/// Distinct ids and the numbers of their people. Never of a number without a person: that may get one at any time.
+/// Distinct ids with the ordinals of their persons. An ordinal without a person is never cached, because it may get one
+/// at any time.
 #[derive(Debug)]
-pub struct Ids(Mutex<Inner>);
+pub struct DistinctIdCache(Mutex<Inner>);
 
-impl Default for Ids {
+impl Default for DistinctIdCache {
     fn default() -> Self {
-        let about = BUDGET / (2 * ENTRY);
+        let capacity = BUDGET / (2 * ENTRY);
         Self(Mutex::new(Inner {
-            owners: Cache::with_weighter(about as usize, BUDGET, ByMemory),
-            gone: HashMap::new(),
+            owners: Cache::with_weighter(capacity as usize, BUDGET, ByMemory),
+            retired: HashMap::new(),
         }))
     }
 }
 
-impl Ids {
-    /// Learns which numbers have become nobody's up to the last batch but the one that is being written: the log's
-    /// head is locked.
-    pub fn refresh(&self, conn: &mut Conn, place: ShardKey, head: i64) -> QueryResult<()> {
-        let known = self.inner().gone.get(&place).map(|gone| gone.batch);
-        let since = match known {
-            Some(batch) => tombstones::since(conn, place, batch)?.gone,
-            // Of what is kept from now on nothing is older.
+impl DistinctIdCache {
+    /// Learns the ordinals that were retired up to sequence number `seq`. The caller holds the lock on the log head, so
+    /// none is retired meanwhile.
+    pub fn refresh(
+        &self,
+        conn: &mut Conn,
+        shard_key: ShardKey,
+        seq: i64,
+    ) -> Result<(), Error> {
+        let known = self.inner().retired.get(&shard_key).map(|known| known.seq);
+        let later = match known {
+            Some(seq) => tombstones::since(conn, shard_key, seq)?.retired,
+            // Everything that is cached from now on is newer.
             None => RoaringBitmap::new(),
         };
         let mut inner = self.inner();
-        let gone = inner.gone.entry(place).or_insert(Gone {
-            batch: head,
-            numbers: RoaringBitmap::new(),
+        let retired = inner.retired.entry(shard_key).or_insert(Retired {
+            seq,
+            ordinals: RoaringBitmap::new(),
         });
-        gone.batch = head.max(gone.batch);
-        gone.numbers |= since;
+        retired.seq = seq.max(retired.seq);
+        retired.ordinals |= later;
         Ok(())
     }
 
-    /// The number of each of these ids' person, where it is kept: true as of the last `refresh`.
-    pub fn owners(&self, place: ShardKey, ids: &[&str]) -> Vec<Option<u32>> {
+    /// The cached owner of each id, true as of the last [`Self::refresh`].
+    pub fn owners(&self, shard_key: ShardKey, ids: &[&str]) -> Vec<Option<u32>> {
         let inner = &mut *self.inner();
-        let gone = inner.gone.get(&place);
+        let retired = inner.retired.get(&shard_key);
         let owner = |id: &&str| {
-            let number = *inner.owners.get(&Asked { place, id })?;
-            let is_gone = gone.is_some_and(|gone| gone.numbers.contains(number));
-            (!is_gone).then_some(number)
+            let ordinal = *inner.owners.get(&KeyRef { shard_key, id })?;
+            let is_retired = retired.is_some_and(|retired| retired.ordinals.contains(ordinal));
+            (!is_retired).then_some(ordinal)
         };
         ids.iter().map(owner).collect()
     }
 
-    /// Forgets those of these numbers that the last `refresh` says are nobody's.
-    pub fn check(&self, place: ShardKey, owners: &mut [Option<u32>]) {
+    /// Replaces owners by `None` that were retired as of the last [`Self::refresh`].
+    pub fn remove_retired(&self, shard_key: ShardKey, owners: &mut [Option<u32>]) {
         let inner = self.inner();
-        if let Some(gone) = inner
-            .gone
-            .get(&place)
-            .filter(|gone| !gone.numbers.is_empty())
+        if let Some(retired) = inner.retired.get(&shard_key)
+            && !retired.ordinals.is_empty()
         {
             for owner in owners {
-                *owner = owner.filter(|number| !gone.numbers.contains(*number));
+                *owner = owner.filter(|ordinal| !retired.ordinals.contains(*ordinal));
             }
         }
     }
 
-    /// Keeps whose ids are, after the commit of a batch that was written after a `refresh`.
-    pub fn keep<'a>(&self, place: ShardKey, owners: impl Iterator<Item = (&'a str, i64)>) {
+    /// Caches owners, after the commit of a write that began with [`Self::refresh`].
+    pub fn insert<'a>(
+        &self,
+        shard_key: ShardKey,
+        owners: impl Iterator<Item = (&'a str, i64)>,
+    ) {
         let inner = &mut *self.inner();
-        for (id, number) in owners {
-            if let Ok(number) = u32::try_from(number) {
+        for (id, ordinal) in owners {
+            if let Ok(ordinal) = u32::try_from(ordinal) {
                 let id = id.into();
-                inner.owners.insert(Key { place, id }, number);
+                inner.owners.insert(Key { shard_key, id }, ordinal);
             }
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0
-            .lock()
-            .expect("nothing panics while it holds the ids")
+        self.0.lock()
     }
 }

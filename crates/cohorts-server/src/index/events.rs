@@ -1,397 +1,437 @@
-//! The events of a name in memory: blocks by UTC day, to which later events are added.
+//! The events of one name in memory: immutable segments per UTC day, compacted by size.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cohorts_engine::{EventBlock, EventBlockBuilder};
+use cohorts_store::scan::{DAY_MICROS, EventRow};
+use cohorts_store::segments::SegmentManifest;
+use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 
-use super::tombstones::Tombstones;
-use super::reader::Happened;
-use super::sealed::Sealed;
-use super::views::Shelf;
+use super::cache::Cache;
 
-/// Microseconds of a day.
-pub const DAY: i64 = 86_400_000_000;
+/// A checkpoint of an event index is written this long after the last one at the earliest.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
-/// What was written is written again so much later at the soonest.
-pub const SEAL_EVERY: Duration = Duration::from_secs(60);
+/// Segments with more rows together are not merged when rows are added. It is smaller in tests, so that their days have
+/// several segments.
+const MAX_SEGMENT_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
 
-/// Blocks that would have more events together are not merged because of new ones; so many fewer in tests that these
-/// see days of several blocks.
-const LARGE: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
+/// Numbers of days that a rollup covers, the largest first. A rollup begins at a multiple of its number of days.
+const ROLLUP_DAYS: [i64; 2] = [16, 4];
 
-/// Logs by the name of their events and the columns that they have.
-pub(super) type Logs = Shelf<(String, Vec<String>), Log>;
+/// Event indexes by the name of the events and the properties that they have columns for.
+pub type EventIndexes = Cache<(String, Vec<String>), EventIndex>;
 
-/// The events of one name.
-pub(super) struct Log {
-    /// The first day that was read; there may be earlier ones.
-    pub from: i64,
-    pub days: BTreeMap<i64, Day>,
-    /// Since which batch all events were looked at, and whether one of them was on an earlier day.
-    pub watched: (i64, bool),
-    /// What of it is kept beside the rows; the same for a log and those that follow it.
-    pub kept: Arc<Mutex<Kept>>,
-    /// The people of several days, by the first of them and their number; made when they are asked for.
-    together: Mutex<BTreeMap<(i64, i64), Arc<EventBlock>>>,
+/// The events of one name, from a day on.
+pub struct EventIndex {
+    /// The first UTC day that was read, counted from 1970; the log may have earlier events.
+    pub from_day: i64,
+    pub days: BTreeMap<i64, DayPartition>,
+    pub coverage: Coverage,
+    /// The state of the checkpoint, shared by an index and its successors.
+    pub checkpoint: Arc<Mutex<CheckpointState>>,
+    /// The persons of several days, by the first day and the number of days; built on first use.
+    rollups: Mutex<BTreeMap<(i64, i64), Arc<EventBlock>>>,
 }
 
-/// So many days are taken together where they are inside a range, beginning with one whose number can be divided by it.
-const TOGETHER: [i64; 2] = [16, 4];
+/// Which writes of the log an event index has seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Coverage {
+    /// All events with higher sequence numbers were seen.
+    pub since: i64,
+    /// Whether one of them was on a day before the index begins.
+    pub has_gap: bool,
+}
 
-/// The events of a UTC day, each in one of the blocks.
+/// The segments of a UTC day. Each event is in one of them.
 ///
-/// A block is at least twice as large as the one after it, unless both together would be large: so there are few, and
-/// an event that is added is copied a few times, however many are there.
+/// A segment has at least twice the rows of the next one, unless both together exceed [`MAX_SEGMENT_ROWS`]. So there are
+/// few segments, and a row is copied a few times, whatever the number of rows.
 #[derive(Clone, Default)]
-pub(super) struct Day {
-    blocks: Vec<Arc<EventBlock>>,
-    /// Another one after each event that is added, but not after a merge, which whoever reads what is kept follows.
-    mark: Arc<()>,
+pub struct DayPartition {
+    segments: Vec<Arc<EventBlock>>,
+    /// Changes with each added event, but not with a merge of persons, which readers of checkpoints resolve.
+    generation: Arc<()>,
 }
 
-impl From<Vec<EventBlock>> for Day {
-    fn from(blocks: Vec<EventBlock>) -> Day {
-        Day {
-            blocks: blocks.into_iter().map(Arc::new).collect(),
-            mark: Arc::default(),
+impl From<Vec<EventBlock>> for DayPartition {
+    fn from(segments: Vec<EventBlock>) -> Self {
+        Self {
+            segments: segments.into_iter().map(Arc::new).collect(),
+            generation: Arc::default(),
         }
     }
 }
 
-impl Day {
-    pub fn blocks(&self) -> &[Arc<EventBlock>] {
-        &self.blocks
+impl DayPartition {
+    pub fn segments(&self) -> &[Arc<EventBlock>] {
+        &self.segments
     }
 
-    /// The same in fewer blocks: the last ones are one, as many as are not large together.
-    pub fn compact(&self) -> Vec<Arc<EventBlock>> {
-        let mut blocks = self.blocks.clone();
-        let (mut first, mut rows) = (blocks.len(), 0);
-        while first > 0 && rows + blocks[first - 1].rows() <= LARGE {
+    /// The segments, of which the last ones are merged as far as [`MAX_SEGMENT_ROWS`] allows.
+    pub fn compacted(&self) -> Vec<Arc<EventBlock>> {
+        let mut segments = self.segments.clone();
+        let (mut first, mut rows) = (segments.len(), 0);
+        while first > 0 && rows + segments[first - 1].rows() <= MAX_SEGMENT_ROWS {
             first -= 1;
-            rows += blocks[first].rows();
+            rows += segments[first].rows();
         }
-        if blocks.len() - first > 1 {
-            let last = EventBlock::merged(&blocks[first..]);
-            blocks.truncate(first);
-            blocks.push(Arc::new(last));
+        if segments.len() - first > 1 {
+            let merged = EventBlock::merged(&segments[first..]);
+            segments.truncate(first);
+            segments.push(Arc::new(merged));
         }
-        blocks
+        segments
     }
 
-    fn add(&mut self, block: EventBlock) {
-        let mut last = Arc::new(block);
-        let alike = |before: &Arc<EventBlock>, last: &EventBlock| {
-            let (before, rows) = (before.rows(), last.rows());
-            before < 2 * rows && before + rows <= LARGE
+    /// Adds a segment, and compacts those before it that are less than twice as large.
+    fn add(&mut self, segment: EventBlock) {
+        let mut last = Arc::new(segment);
+        let must_merge = |previous: &Arc<EventBlock>, last: &EventBlock| {
+            let (previous, rows) = (previous.rows(), last.rows());
+            previous < 2 * rows && previous + rows <= MAX_SEGMENT_ROWS
         };
-        while let Some(before) = self.blocks.pop_if(|before| alike(before, &last)) {
-            last = Arc::new(EventBlock::merged(&[before, last]));
+        while let Some(previous) = self.segments.pop_if(|previous| must_merge(previous, &last)) {
+            last = Arc::new(EventBlock::merged(&[previous, last]));
         }
-        self.blocks.push(last);
-        self.mark = Arc::default();
+        self.segments.push(last);
+        self.generation = Arc::default();
     }
 
-    /// Whether it has the same events.
-    fn is(&self, other: &Day) -> bool {
-        Arc::ptr_eq(&self.mark, &other.mark)
+    fn has_same_events(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.generation, &other.generation)
     }
 }
 
-/// What of a log is kept beside the rows.
+/// What is known about the checkpoint of an event index.
 #[derive(Default)]
-pub(super) struct Kept {
-    pub sealed: Option<Sealed>,
-    /// When it was last written.
-    pub written: Option<Instant>,
-    /// Whether what is kept cannot be read.
+pub struct CheckpointState {
+    pub manifest: Option<SegmentManifest>,
+    pub written_at: Option<Instant>,
+    /// Whether a stored segment cannot be decoded.
     pub is_damaged: bool,
-    pub days: BTreeMap<i64, Day>,
+    /// The days as they are stored.
+    pub days: BTreeMap<i64, DayPartition>,
 }
 
-impl Kept {
-    /// Whether it need not be written now.
-    pub fn is_current(&self, head: i64, from: i64) -> bool {
-        let holds = |sealed: Sealed| sealed.head >= head && sealed.from <= from;
-        let reaches = |sealed: Sealed| sealed.from <= from;
-        let fresh = |written: Instant| written.elapsed() < SEAL_EVERY;
-        self.sealed.is_some_and(holds)
-            || (self.sealed.is_some_and(reaches) && self.written.is_some_and(fresh))
+impl CheckpointState {
+    /// Whether no checkpoint needs to be written now for an index of sequence number `seq` from day `from_day` on.
+    pub fn is_current(&self, seq: i64, from_day: i64) -> bool {
+        let Some(manifest) = self.manifest else {
+            return false;
+        };
+        let is_recent = |written: Instant| written.elapsed() < CHECKPOINT_EVERY;
+        manifest.from_day <= from_day
+            && (manifest.through_seq >= seq || self.written_at.is_some_and(is_recent))
     }
 
-    /// The days that are not kept as they are.
-    pub fn changed<'a>(&self, log: &'a Log) -> Vec<(i64, &'a Day)> {
-        let same = |number: &i64, day: &Day| self.days.get(number).is_some_and(|kept| kept.is(day));
-        let changed = log.days.iter().filter(|(number, day)| !same(number, day));
-        changed.map(|(number, day)| (*number, day)).collect()
+    /// The days of `index` that differ from the stored ones.
+    pub fn changed_days<'a>(&self, index: &'a EventIndex) -> Vec<(i64, &'a DayPartition)> {
+        let is_stored = |number: &i64, day: &DayPartition| {
+            (self.days.get(number)).is_some_and(|stored| stored.has_same_events(day))
+        };
+        index
+            .days
+            .iter()
+            .filter(|(number, day)| !is_stored(number, day))
+            .map(|(number, day)| (*number, day))
+            .collect()
     }
 }
 
-impl Log {
-    /// All events of days from one on, as of a batch.
-    pub fn new(from: i64, days: BTreeMap<i64, Day>, head: i64) -> Log {
-        Log {
-            from,
+/// Blocks of a range of days, and whether a rollup was built for them.
+pub struct PersonBlocks {
+    pub blocks: Vec<Arc<EventBlock>>,
+    pub has_new_rollup: bool,
+}
+
+impl EventIndex {
+    /// The index of `days` from `from_day` on, as of sequence number `seq`.
+    pub fn new(from_day: i64, days: BTreeMap<i64, DayPartition>, seq: i64) -> Self {
+        Self {
+            from_day,
             days,
-            watched: (head, false),
-            kept: Arc::default(),
-            together: Mutex::default(),
+            coverage: Coverage {
+                since: seq,
+                has_gap: false,
+            },
+            checkpoint: Arc::default(),
+            rollups: Mutex::default(),
         }
     }
 
-    /// The same log, to be changed.
-    pub fn copy(&self) -> Log {
-        Log {
-            from: self.from,
+    /// A copy to be changed, which shares the state of the checkpoint.
+    pub fn successor(&self) -> Self {
+        Self {
+            from_day: self.from_day,
             days: self.days.clone(),
-            watched: self.watched,
-            kept: Arc::clone(&self.kept),
-            together: Mutex::new(self.together.lock().clone()),
+            coverage: self.coverage,
+            checkpoint: Arc::clone(&self.checkpoint),
+            rollups: Mutex::new(self.rollups.lock().clone()),
         }
     }
 
-    /// The blocks of some days.
+    /// The segments of the days from `first` to `last`.
     pub fn between(&self, first: i64, last: i64) -> Vec<Arc<EventBlock>> {
         if first > last {
             return Vec::new();
         }
         let days = self.days.range(first..=last);
-        days.flat_map(|(_, day)| day.blocks()).cloned().collect()
+        days.flat_map(|(_, day)| day.segments()).cloned().collect()
     }
 
-    /// The same, with several days but for the first and the last in one block, which has only their people; and whether
-    /// there is now more of these blocks.
-    pub fn people_between(&self, first: i64, last: i64) -> (Vec<Arc<EventBlock>>, bool) {
-        let former = self.together.lock().len();
+    /// As [`Self::between`], with rollups, which have persons only, in place of whole days inside the range.
+    pub fn persons_between(&self, first: i64, last: i64) -> PersonBlocks {
+        let rollups = self.rollups.lock().len();
         let mut blocks = self.between(first, first.min(last));
         let mut next = first.saturating_add(1);
         while next < last
-            && let Some((day, own)) = self.days.range(next..last).next()
+            && let Some((day, partition)) = self.days.range(next..last).next()
         {
-            let many = TOGETHER.map(|count| (day.div_euclid(count) * count, count));
-            let inside = |(start, count): &(i64, i64)| next <= *start && start + count <= last;
-            match many.into_iter().find(inside) {
+            let candidates = ROLLUP_DAYS.map(|count| (day.div_euclid(count) * count, count));
+            let fits = |(start, count): &(i64, i64)| next <= *start && start + count <= last;
+            match candidates.into_iter().find(fits) {
                 Some((start, count)) => {
-                    blocks.push(self.together(start, count));
+                    blocks.push(self.rollup(start, count));
                     next = start + count;
                 }
                 None => {
-                    blocks.extend_from_slice(own.blocks());
+                    blocks.extend_from_slice(partition.segments());
                     next = day + 1;
                 }
             }
         }
         blocks.extend(self.between(last.max(first.saturating_add(1)), last));
-        (blocks, self.together.lock().len() > former)
+        PersonBlocks {
+            blocks,
+            has_new_rollup: self.rollups.lock().len() > rollups,
+        }
     }
 
-    /// The people of several days, by those of fewer of them where there are such.
-    fn together(&self, start: i64, count: i64) -> Arc<EventBlock> {
-        if let Some(known) = self.together.lock().get(&(start, count)) {
-            return Arc::clone(known);
+    /// The persons of `count` days, from those of smaller rollups if there are any.
+    fn rollup(&self, start: i64, count: i64) -> Arc<EventBlock> {
+        if let Some(rollup) = self.rollups.lock().get(&(start, count)) {
+            return Arc::clone(rollup);
         }
-        let fewer = TOGETHER.into_iter().find(|fewer| *fewer < count);
-        let parts = match fewer {
+        let parts = match ROLLUP_DAYS.into_iter().find(|smaller| *smaller < count) {
             None => self.between(start, start + count - 1),
-            Some(fewer) => (start..start + count)
-                .step_by(fewer as usize)
-                .map(|start| self.together(start, fewer))
+            Some(smaller) => (start..start + count)
+                .step_by(smaller as usize)
+                .map(|start| self.rollup(start, smaller))
                 .collect(),
         };
-        let block = Arc::new(EventBlock::people_of(&parts));
-        let mut together = self.together.lock();
-        together.insert((start, count), Arc::clone(&block));
-        block
+        let rollup = Arc::new(EventBlock::persons_of(&parts));
+        let mut rollups = self.rollups.lock();
+        rollups.insert((start, count), Arc::clone(&rollup));
+        rollup
     }
 
-    /// Forgets what was made of a day that has changed.
-    fn forget_together(&mut self, day: i64) {
-        for count in TOGETHER {
+    /// Drops the rollups that contain a changed day.
+    fn drop_rollups(&mut self, day: i64) {
+        for count in ROLLUP_DAYS {
             let start = day.div_euclid(count) * count;
-            self.together.get_mut().remove(&(start, count));
+            self.rollups.get_mut().remove(&(start, count));
         }
     }
 
-    pub fn blocks(&self) -> impl Iterator<Item = &Arc<EventBlock>> {
-        self.days.values().flat_map(Day::blocks)
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<EventBlock>> {
+        self.days.values().flat_map(DayPartition::segments)
     }
 
+    /// The memory of the index, in bytes.
     pub fn bytes(&self) -> usize {
-        let together = self.together.lock();
-        let blocks = self.blocks().chain(together.values());
+        let rollups = self.rollups.lock();
+        let blocks = self.segments().chain(rollups.values());
         blocks.map(|block| block.bytes()).sum()
     }
 
-    /// Events of people who are others by now, under their numbers.
-    pub fn follow(&mut self, later: &Tombstones, tombstones: &Tombstones) {
-        if later.gone.is_empty() {
+    /// Moves the events of retired ordinals to the survivors. `later` are the new tombstones, `tombstones` all of them.
+    pub fn resolve(&mut self, later: &Tombstones, tombstones: &Tombstones) {
+        if later.retired.is_empty() {
             return;
         }
         let mut changed = Vec::new();
         for (number, day) in &mut self.days {
-            for block in &mut day.blocks {
-                if !block.people().is_disjoint(&later.gone) {
-                    *block = Arc::new(block.renumbered(|number| tombstones.owner(number)));
+            for segment in &mut day.segments {
+                if !segment.persons().is_disjoint(&later.retired) {
+                    *segment = Arc::new(segment.resolved(|ordinal| tombstones.resolve(ordinal)));
                     changed.push(*number);
                 }
             }
         }
-        changed
-            .into_iter()
-            .for_each(|day| self.forget_together(day));
+        for day in changed {
+            self.drop_rollups(day);
+        }
     }
 
-    /// Adds later events, whose properties stand under these headings, to the columns that the log has.
+    /// Adds later events to the segments, which have the columns `columns`. `keys` are the properties of the rows.
     pub fn add(
         &mut self,
-        events: &[&Happened],
-        headings: &[String],
+        events: &[&EventRow],
+        keys: &[String],
         columns: &[String],
         tombstones: &Tombstones,
     ) {
-        let place = |column| headings.iter().position(|heading| heading == column);
-        let own: Vec<Option<usize>> = columns.iter().map(place).collect();
-        let mut new: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        let position = |column| keys.iter().position(|key| key == column);
+        let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
+        let mut builders: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
         for event in events {
             let day = day_of(event.time);
-            self.watched.1 |= day < self.from;
-            let Some(person) = tombstones.owner(event.number).filter(|_| day >= self.from) else {
+            self.coverage.has_gap |= day < self.from_day;
+            let person = tombstones.resolve(event.ordinal);
+            let Some(person) = person.filter(|_| day >= self.from_day) else {
                 continue;
             };
-            let block = new
+            let builder = builders
                 .entry(day)
                 .or_insert_with(|| EventBlockBuilder::new(columns));
-            let properties = own.iter().map(|nth| event.properties[(*nth)?].as_deref());
-            block.push_raw(person, event.time, properties);
+            let properties = positions
+                .iter()
+                .map(|nth| event.properties[(*nth)?].as_deref());
+            builder.push_raw(person, event.time, properties);
         }
-        for (day, new) in new {
-            self.days.entry(day).or_default().add(new.finish());
-            self.forget_together(day);
+        for (day, builder) in builders {
+            self.days.entry(day).or_default().add(builder.finish());
+            self.drop_rollups(day);
         }
     }
 }
 
-/// The UTC day of an instant in microseconds.
+/// The UTC day of an instant in microseconds, counted from 1970.
 pub fn day_of(time: i64) -> i64 {
-    time.div_euclid(DAY)
+    time.div_euclid(DAY_MICROS)
 }
 
 #[cfg(test)]
 mod tests {
+    use roaring::RoaringBitmap;
+
     use super::*;
 
-    fn block(events: usize, time: i64) -> EventBlock {
-        let mut block = EventBlockBuilder::new(&[]);
-        (0..events).for_each(|nth| block.push_raw(nth as u32, time, []));
-        block.finish()
+    fn segment(events: usize, time: i64) -> EventBlock {
+        let mut builder = EventBlockBuilder::new(&[]);
+        (0..events).for_each(|nth| builder.push_raw(nth as u32, time, []));
+        builder.finish()
     }
 
-    fn rows(day: &Day) -> Vec<usize> {
-        day.blocks().iter().map(|block| block.rows()).collect()
+    fn rows(segments: &[Arc<EventBlock>]) -> Vec<usize> {
+        segments.iter().map(|segment| segment.rows()).collect()
+    }
+
+    fn persons(blocks: &[Arc<EventBlock>]) -> RoaringBitmap {
+        blocks
+            .iter()
+            .fold(RoaringBitmap::new(), |all, block| all | block.persons())
     }
 
     #[test]
-    fn what_is_added_to_a_day_is_merged_with_what_is_no_larger() {
-        let mut day = Day::default();
+    fn an_added_segment_is_merged_with_those_that_are_not_twice_as_large() {
+        let mut day = DayPartition::default();
         for nth in 0..300 {
-            day.add(block(3, nth));
+            day.add(segment(3, nth));
         }
-        let rows = rows(&day);
-        assert_eq!(rows.iter().sum::<usize>(), 900);
+        let sizes = rows(day.segments());
+        assert_eq!(sizes.iter().sum::<usize>(), 900);
         assert!(
-            rows.windows(2).all(|pair| pair[0] >= 2 * pair[1]),
-            "{rows:?}"
+            sizes.windows(2).all(|pair| pair[0] >= 2 * pair[1]),
+            "{sizes:?}"
         );
-        let compact = day.compact();
-        assert_eq!((compact.len(), compact[0].rows()), (1, 900));
-        assert_eq!(compact[0].span(), (0, 299));
+        let compacted = day.compacted();
+        assert_eq!((compacted.len(), compacted[0].rows()), (1, 900));
+        let span = compacted[0].span();
+        assert_eq!((span.first, span.last), (0, 299));
     }
 
     #[test]
-    fn people_of_any_days_are_found_whatever_stands_together() {
-        let event = |day: i64, person: u32| Happened {
-            number: person,
+    fn segments_of_the_largest_size_are_not_merged() {
+        const MAX: usize = MAX_SEGMENT_ROWS;
+        let mut day = DayPartition::from(vec![segment(MAX - 10, 1)]);
+        let first = Arc::clone(&day.segments()[0]);
+        day.add(segment(MAX / 2 + 1, 2));
+        day.add(segment(MAX / 2, 3));
+        assert_eq!(rows(day.segments()), [MAX - 10, MAX / 2 + 1, MAX / 2]);
+        assert!(Arc::ptr_eq(&first, &day.segments()[0]));
+        assert_eq!(rows(&day.compacted()), rows(day.segments()));
+        day.add(segment(7, 4));
+        day.add(segment(1, 5));
+        assert_eq!(rows(day.segments()).len(), 5);
+        assert_eq!(
+            rows(&day.compacted()),
+            [MAX - 10, MAX / 2 + 1, MAX / 2 + 8]
+        );
+    }
+
+    #[test]
+    fn a_day_has_other_events_after_one_is_added() {
+        let mut day = DayPartition::from(vec![segment(2, 1)]);
+        let before = day.clone();
+        assert!(day.has_same_events(&before));
+        day.add(segment(1, 4));
+        assert!(!day.has_same_events(&before));
+        assert!(!DayPartition::default().has_same_events(&DayPartition::default()));
+    }
+
+    /// One event on most days from -40 to 69 and one far away; the person's ordinal is the day plus 50.
+    fn index() -> EventIndex {
+        let mut index = EventIndex::new(i64::MIN, BTreeMap::new(), 0);
+        for day in (-40..70).filter(|day| day % 7 != 3).chain([100_000]) {
+            add(&mut index, day, (day + 50) as u32);
+        }
+        index
+    }
+
+    fn add(index: &mut EventIndex, day: i64, person: u32) {
+        let event = EventRow {
+            ordinal: person,
             name: "x".to_owned(),
-            time: day * DAY + 5,
+            time: day * DAY_MICROS + 5,
             properties: Vec::new(),
         };
-        let nobody = Tombstones::default();
-        let mut log = Log::new(i64::MIN, BTreeMap::new(), 0);
-        let add = |log: &mut Log, day: i64, person: u32| {
-            log.add(&[&event(day, person)], &[], &[], &nobody);
-        };
-        // Some days are empty, and one lies far away.
-        let days = (-40..70).filter(|day| day % 7 != 3).chain([100_000]);
-        days.clone()
-            .for_each(|day| add(&mut log, day, (day + 50) as u32));
-        let check = |log: &Log| {
-            for (first, last) in
-                (-42..72).flat_map(|first| (first - 1..72).map(move |last| (first, last)))
-            {
-                let people = log
-                    .people_between(first, last)
-                    .0
-                    .iter()
-                    .fold(roaring::RoaringBitmap::new(), |all, block| {
-                        all | block.people()
-                    });
-                let wanted = log.between(first, last);
-                let wanted = EventBlock::people_of(&wanted);
-                assert_eq!(&people, wanted.people(), "{first} {last}");
-            }
-        };
-        check(&log);
-        assert!(!log.copy().people_between(-40, 70).1 && log.people_between(99_990, 100_100).1);
-        let all = || log.people_between(i64::MIN, i64::MAX);
-        assert_eq!((all().0.len(), all().1), (9, false));
-        // The edges are there as they are.
-        let (blocks, _) = log.people_between(-37, 65);
-        assert_eq!((blocks[0].rows(), blocks[blocks.len() - 1].rows()), (1, 1));
+        index.add(&[&event], &[], &[], &Tombstones::default());
+    }
 
-        let mut next = log.copy();
-        add(&mut next, 17, 7_000);
-        assert!(
-            next.people_between(-40, 70)
-                .0
-                .iter()
-                .any(|block| block.people().contains(7_000))
-        );
-        check(&next);
-        let mut tombstones = Tombstones::default();
-        tombstones.gone.insert(57);
-        next.follow(&tombstones, &tombstones);
-        assert!(
-            !next
-                .people_between(-40, 70)
-                .0
-                .iter()
-                .any(|block| block.people().contains(57))
-        );
-        check(&next);
-        check(&log);
+    fn assert_rollups_equal_segments(index: &EventIndex) {
+        for first in -42..72 {
+            for last in first - 1..72 {
+                let with_rollups = persons(&index.persons_between(first, last).blocks);
+                let without = persons(&index.between(first, last));
+                assert_eq!(with_rollups, without, "{first} {last}");
+            }
+        }
     }
 
     #[test]
-    fn large_blocks_stay_as_they_are() {
-        let mut day = Day::from(vec![block(LARGE - 10, 1)]);
-        let first = Arc::clone(&day.blocks()[0]);
-        day.add(block(LARGE / 2 + 1, 2));
-        day.add(block(LARGE / 2, 3));
-        assert_eq!(rows(&day), [LARGE - 10, LARGE / 2 + 1, LARGE / 2]);
-        assert!(Arc::ptr_eq(&first, &day.blocks()[0]));
-        let compact: Vec<usize> = day.compact().iter().map(|block| block.rows()).collect();
-        assert_eq!(compact, rows(&day));
-        day.add(block(7, 4));
-        day.add(block(1, 5));
-        assert_eq!(rows(&day).len(), 5);
-        let compact: Vec<usize> = day.compact().iter().map(|block| block.rows()).collect();
-        assert_eq!(compact, [LARGE - 10, LARGE / 2 + 1, LARGE / 2 + 8]);
-        let former = day.clone();
-        assert!(day.is(&former));
-        day.add(block(1, 4));
-        assert!(!day.is(&former) && !Day::default().is(&Day::default()));
+    fn rollups_have_the_persons_of_their_days_for_any_range() {
+        let index = index();
+        assert_rollups_equal_segments(&index);
+        assert!(!index.successor().persons_between(-40, 70).has_new_rollup);
+        assert!(index.persons_between(99_990, 100_100).has_new_rollup);
+        let all = index.persons_between(i64::MIN, i64::MAX);
+        assert_eq!((all.blocks.len(), all.has_new_rollup), (9, false));
+        // The first and the last day keep their rows.
+        let blocks = index.persons_between(-37, 65).blocks;
+        assert_eq!((blocks[0].rows(), blocks[blocks.len() - 1].rows()), (1, 1));
+    }
+
+    #[test]
+    fn rollups_follow_added_events_and_retired_persons() {
+        let index = index();
+        assert_rollups_equal_segments(&index);
+        let mut next = index.successor();
+        let has = |index: &EventIndex, person| {
+            persons(&index.persons_between(-40, 70).blocks).contains(person)
+        };
+        add(&mut next, 17, 7_000);
+        assert!(has(&next, 7_000) && has(&next, 57));
+        assert_rollups_equal_segments(&next);
+        let mut tombstones = Tombstones::default();
+        tombstones.retired.insert(57);
+        next.resolve(&tombstones, &tombstones);
+        assert!(!has(&next, 57) && has(&index, 57) && !has(&index, 7_000));
+        assert_rollups_equal_segments(&next);
+        assert_rollups_equal_segments(&index);
     }
 }

@@ -1,215 +1,251 @@
-//! The order in which people are shown: the one created last first, of those created together the higher number.
+//! The order in which persons are listed: the newest first, and the higher ordinal first among persons of one instant.
 //!
-//! The order of a project's people is kept in memory, so that a page costs the same at any depth. What is kept is
-//! checked by the number of the log's last batch, and brought up to date by the people whom later batches changed.
+//! A bitmap knows nothing of this order. A ranking maps ordinals to ranks, so a page costs the same at any offset.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use diesel::pg::PgRowByRowLoadingMode;
-use diesel::prelude::*;
+use cohorts_store::{Conn, ShardKey, events, scan, tombstones};
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use roaring::RoaringBitmap;
 
-use super::schema::persons;
-use super::{Conn, ShardKey, events, tombstones};
-use crate::error::Error;
+use super::Result;
 
-/// What all orders that are kept may take together, in bytes: some thirteen million people.
+/// The memory of all rankings, in bytes: about thirteen million persons.
 const BUDGET: u64 = 256 << 20;
-/// Orders that are kept, about.
-const ORDERS: usize = 1_000;
+/// Rankings in the cache, about.
+const RANKINGS: usize = 1_000;
+/// Ordinals that are mapped at once, which is faster than one by one.
+const CHUNK: usize = 1_024;
 
-/// Where a person stands: the microsecond of creation, and the number.
-pub type Standing = (i64, u32);
-
-/// The people of a project in the order in which they are shown.
-#[derive(Debug, Default)]
-pub struct Order {
-    people: Vec<Standing>,
-    /// Where each number is in `people`; `NOWHERE` if it is nobody's.
-    positions: Vec<u32>,
+/// The position of a person in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RankKey {
+    /// The time of creation, in microseconds since 1970.
+    pub created_at: i64,
+    pub ordinal: u32,
 }
 
-const NOWHERE: u32 = u32::MAX;
+/// The persons of a project in the order in which they are listed.
+#[derive(Debug, Default)]
+pub struct Ranking {
+    /// Sorted in falling order.
+    keys: Vec<RankKey>,
+    /// The rank of each ordinal; `UNRANKED` for an ordinal without a person.
+    ranks: Vec<u32>,
+}
 
-impl Order {
-    /// A number is there once.
-    fn new(mut people: Vec<Standing>) -> Self {
-        // Most of them are in order already, which this sort makes use of.
-        people.sort_by(|one, other| other.cmp(one));
-        let length = people.iter().map(|(_, number)| *number as usize + 1).max();
-        let mut positions = vec![NOWHERE; length.unwrap_or(0)];
-        for (position, (_, number)) in people.iter().enumerate() {
-            positions[*number as usize] = position as u32;
+const UNRANKED: u32 = u32::MAX;
+
+impl Ranking {
+    /// Ranks persons, each of which occurs once.
+    fn new(mut keys: Vec<RankKey>) -> Self {
+        // Most keys are in order, of which a stable sort takes advantage.
+        keys.sort_by(|left, right| right.cmp(left));
+        let length = keys.iter().map(|key| key.ordinal as usize + 1).max();
+        let mut ranks = vec![UNRANKED; length.unwrap_or(0)];
+        for (rank, key) in keys.iter().enumerate() {
+            ranks[key.ordinal as usize] = rank as u32;
         }
-        Self { people, positions }
+        Self { keys, ranks }
     }
 
-    fn position(&self, number: u32) -> Option<u32> {
-        let position = *self.positions.get(number as usize)?;
-        (position != NOWHERE).then_some(position)
+    fn rank(&self, ordinal: u32) -> Option<u32> {
+        let rank = *self.ranks.get(ordinal as usize)?;
+        (rank != UNRANKED).then_some(rank)
     }
 
-    /// The order after some people changed and some are gone; nothing if it is the same.
-    fn after(&self, changed: Vec<Standing>, gone: &RoaringBitmap) -> Option<Self> {
-        let new = changed.into_iter().filter(|(created, number)| {
-            let former = self.position(*number);
-            former.is_none_or(|position| self.at(position).0 != *created)
-        });
-        let new: Vec<Standing> = new.collect();
-        let moved: RoaringBitmap = new.iter().map(|(_, number)| *number).collect();
-        let goes = |number: u32| moved.contains(number) || gone.contains(number);
-        if new.is_empty() && !gone.iter().any(|number| self.position(number).is_some()) {
+    /// The ranking after some persons were written and some retired; `None` if it is the same.
+    fn advance(&self, written: Vec<RankKey>, retired: &RoaringBitmap) -> Option<Self> {
+        let has_moved = |key: &RankKey| {
+            let rank = self.rank(key.ordinal);
+            rank.is_none_or(|rank| self.key_at(rank).created_at != key.created_at)
+        };
+        let moved: Vec<RankKey> = written.into_iter().filter(has_moved).collect();
+        if moved.is_empty() && !retired.iter().any(|ordinal| self.rank(ordinal).is_some()) {
             return None;
         }
-        let mut people = self.people.clone();
-        people.retain(|(_, number)| !goes(*number));
-        people.extend(new);
-        Some(Self::new(people))
+        let removed = retired | RoaringBitmap::from_iter(moved.iter().map(|key| key.ordinal));
+        let mut keys = self.keys.clone();
+        keys.retain(|key| !removed.contains(key.ordinal));
+        keys.extend(moved);
+        Some(Self::new(keys))
     }
 
-    /// Everybody, by position.
-    pub fn everyone(&self) -> RoaringBitmap {
+    /// The ranks of all persons.
+    pub fn all(&self) -> RoaringBitmap {
         let mut all = RoaringBitmap::new();
-        all.insert_range(0..self.people.len() as u32);
+        all.insert_range(0..self.keys.len() as u32);
         all
     }
 
-    /// Where these people stand. Those who are not in the project are nowhere.
-    pub fn positions(&self, people: &RoaringBitmap) -> RoaringBitmap {
-        let mut bits = vec![0_u8; self.people.len().div_ceil(8)];
-        let (mut rest, mut some) = (people.iter(), [0; 1_024]);
+    /// The ranks of `persons`. Persons that are not in the project have none.
+    pub fn ranks(&self, persons: &RoaringBitmap) -> RoaringBitmap {
+        let mut bits = vec![0_u8; self.keys.len().div_ceil(8)];
+        let (mut rest, mut buffer) = (persons.iter(), [0; CHUNK]);
         loop {
-            // Many at once, since each by itself takes longer.
-            let numbers = rest.next_many(&mut some);
-            if numbers.is_empty() {
+            let ordinals = rest.next_many(&mut buffer);
+            if ordinals.is_empty() {
                 break;
             }
-            for position in numbers.iter().filter_map(|number| self.position(*number)) {
-                bits[position as usize / 8] |= 1 << (position % 8);
+            for rank in ordinals.iter().filter_map(|ordinal| self.rank(*ordinal)) {
+                bits[rank as usize / 8] |= 1 << (rank % 8);
             }
         }
         RoaringBitmap::from_lsb0_bytes(0, &bits)
     }
 
-    /// Who stands at a position that `positions` gave.
-    pub fn at(&self, position: u32) -> Standing {
-        self.people[position as usize]
+    /// The key of the person at a rank that [`Self::ranks`] returned.
+    pub fn key_at(&self, rank: u32) -> RankKey {
+        self.keys[rank as usize]
     }
 
-    /// The first position behind somebody, whether or not they are still there.
-    pub fn behind(&self, standing: Standing) -> u32 {
-        self.people.partition_point(|one| *one >= standing) as u32
+    /// The first rank after a key, whether or not a person has it.
+    pub fn after(&self, key: RankKey) -> u32 {
+        self.keys.partition_point(|other| *other >= key) as u32
     }
 }
 
-/// An order, and the last batch of the log that it knows.
-type Kept = (i64, Arc<Order>);
+/// A ranking, and the last sequence number of the log that it contains.
+#[derive(Clone, Debug)]
+struct CachedRanking {
+    seq: i64,
+    ranking: Arc<Ranking>,
+}
 
-/// The orders that are kept, by place.
+/// The rankings of all projects.
 #[derive(Debug)]
-pub struct Orders(Mutex<Cache<ShardKey, Kept, ByMemory>>);
+pub struct RankingCache(Mutex<Cache<ShardKey, CachedRanking, ByMemory>>);
 
 #[derive(Clone, Debug)]
 struct ByMemory;
 
-impl Weighter<ShardKey, Kept> for ByMemory {
-    fn weight(&self, _: &ShardKey, (_, order): &Kept) -> u64 {
-        let people = order.people.len() * size_of::<Standing>();
-        (people + order.positions.len() * size_of::<u32>()).max(1) as u64
+impl Weighter<ShardKey, CachedRanking> for ByMemory {
+    fn weight(&self, _: &ShardKey, cached: &CachedRanking) -> u64 {
+        let keys = cached.ranking.keys.len() * size_of::<RankKey>();
+        (keys + cached.ranking.ranks.len() * size_of::<u32>()).max(1) as u64
     }
 }
 
-impl Default for Orders {
+impl Default for RankingCache {
     fn default() -> Self {
-        Self(Mutex::new(Cache::with_weighter(ORDERS, BUDGET, ByMemory)))
+        Self(Mutex::new(Cache::with_weighter(RANKINGS, BUDGET, ByMemory)))
     }
 }
 
-impl Orders {
-    /// The order of the people whom the connection sees, at least: the kept one may know of later ones.
-    pub fn of(&self, conn: &mut Conn, place: ShardKey) -> Result<Arc<Order>, Error> {
-        let head = events::log_head(conn, place)?;
-        let kept = self.kept().get(&place).cloned();
-        let order = match kept {
-            Some((known, order)) if known >= head => return Ok(order),
-            Some((known, order)) => {
-                let changed = standings(conn, place, known)?;
-                let gone = tombstones::since(conn, place, known)?.gone;
-                order.after(changed, &gone).map_or(order, Arc::new)
+impl RankingCache {
+    /// The ranking of at least the persons that the connection sees; it may contain later ones.
+    pub fn get(
+        &self,
+        conn: &mut Conn,
+        shard_key: ShardKey,
+    ) -> Result<Arc<Ranking>, cohorts_store::Error> {
+        let seq = events::log_head(conn, shard_key)?;
+        let cached = self.lock().get(&shard_key).cloned();
+        let ranking = match cached {
+            Some(cached) if cached.seq >= seq => return Ok(cached.ranking),
+            Some(CachedRanking { seq, ranking }) => {
+                let written = rank_keys(conn, shard_key, seq)?;
+                let retired = tombstones::since(conn, shard_key, seq)?.retired;
+                ranking
+                    .advance(written, &retired)
+                    .map_or(ranking, Arc::new)
             }
-            None => Arc::new(Order::new(standings(conn, place, -1)?)),
+            None => Arc::new(Ranking::new(rank_keys(conn, shard_key, -1)?)),
         };
-        self.kept().insert(place, (head, Arc::clone(&order)));
-        Ok(order)
+        let cached = CachedRanking {
+            seq,
+            ranking: Arc::clone(&ranking),
+        };
+        self.lock().insert(shard_key, cached);
+        Ok(ranking)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Cache<ShardKey, Kept, ByMemory>> {
-        self.0
-            .lock()
-            .expect("nothing panics while it holds the orders")
+    fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, ByMemory>> {
+        self.0.lock()
     }
 }
 
-/// The people who were made or changed in batches after that one.
-fn standings(conn: &mut Conn, place: ShardKey, since: i64) -> Result<Vec<Standing>, Error> {
-    let rows = persons::table
-        .filter(persons::place.eq(place.0).and(persons::seq.gt(since)))
-        .select((persons::created_at, persons::number))
-        .load_iter::<(DateTime<Utc>, i64), PgRowByRowLoadingMode>(conn)?;
-    rows.map(|row| {
-        let (created, number) = row?;
-        let number = u32::try_from(number).map_err(anyhow::Error::from)?;
-        Ok((created.timestamp_micros(), number))
-    })
-    .collect()
+/// The keys of the persons written after `seq`.
+fn rank_keys(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    seq: i64,
+) -> Result<Vec<RankKey>, cohorts_store::Error> {
+    let mut keys = Vec::new();
+    scan::written_persons(conn, shard_key, seq, |ordinal, created_at| {
+        keys.push(RankKey {
+            created_at,
+            ordinal,
+        });
+    })?;
+    Ok(keys)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn numbers(order: &Order, positions: &RoaringBitmap) -> Vec<u32> {
-        positions.iter().map(|at| order.at(at).1).collect()
+    fn ranking(persons: &[(i64, u32)]) -> Ranking {
+        Ranking::new(keys(persons))
+    }
+
+    fn keys(persons: &[(i64, u32)]) -> Vec<RankKey> {
+        persons.iter().map(|person| key(*person)).collect()
+    }
+
+    fn key((created_at, ordinal): (i64, u32)) -> RankKey {
+        RankKey {
+            created_at,
+            ordinal,
+        }
+    }
+
+    fn ordinals(ranking: &Ranking, ranks: &RoaringBitmap) -> Vec<u32> {
+        let keys = ranks.iter().map(|rank| ranking.key_at(rank));
+        keys.map(|key| key.ordinal).collect()
     }
 
     #[test]
-    fn an_order_of_many_people_is_kept() {
-        let orders = Orders::default();
-        let people = (0..8_000_000).map(|number| (0, number)).collect();
-        let order = Arc::new(Order::new(people));
-        orders.kept().insert(ShardKey(1), (1, order));
-        assert!(orders.kept().get(&ShardKey(1)).is_some());
+    fn a_ranking_of_eight_million_persons_fits_into_the_cache() {
+        let cache = RankingCache::default();
+        let keys = (0..8_000_000).map(|ordinal| key((0, ordinal))).collect();
+        let cached = CachedRanking {
+            seq: 1,
+            ranking: Arc::new(Ranking::new(keys)),
+        };
+        cache.lock().insert(ShardKey(1), cached);
+        assert!(cache.lock().get(&ShardKey(1)).is_some());
     }
 
     #[test]
-    fn people_stand_by_creation_and_then_by_number_both_falling() {
-        let order = Order::new(vec![(10, 0), (30, 1), (30, 4), (20, 2)]);
-        assert_eq!(numbers(&order, &order.everyone()), [4, 1, 2, 0]);
-        let some = RoaringBitmap::from_iter([0, 1, 3, 99]);
-        assert_eq!(numbers(&order, &order.positions(&some)), [1, 0]);
+    fn persons_are_ranked_by_creation_and_then_by_ordinal_both_falling() {
+        let ranking = ranking(&[(10, 0), (30, 1), (30, 4), (20, 2)]);
+        assert_eq!(ordinals(&ranking, &ranking.all()), [4, 1, 2, 0]);
+        let persons = RoaringBitmap::from_iter([0, 1, 3, 99]);
+        assert_eq!(ordinals(&ranking, &ranking.ranks(&persons)), [1, 0]);
     }
 
     #[test]
-    fn behind_somebody_stand_those_who_are_shown_later() {
-        let order = Order::new(vec![(10, 0), (30, 1), (20, 2)]);
-        assert_eq!(order.behind((30, 1)), 1);
-        assert_eq!(order.behind((25, 9)), 1, "somebody who is gone");
-        assert_eq!(order.behind((10, 0)), 3);
-        assert_eq!(order.behind((99, 0)), 0);
+    fn the_rank_after_a_key_does_not_need_a_person_with_that_key() {
+        let ranking = ranking(&[(10, 0), (30, 1), (20, 2)]);
+        assert_eq!(ranking.after(key((30, 1))), 1);
+        assert_eq!(ranking.after(key((25, 9))), 1, "no person has this key");
+        assert_eq!(ranking.after(key((10, 0))), 3);
+        assert_eq!(ranking.after(key((99, 0))), 0);
     }
 
     #[test]
-    fn an_order_brought_up_to_date_is_the_one_made_anew() {
-        let before = Order::new(vec![(10, 0), (30, 1), (20, 2)]);
-        let gone = RoaringBitmap::from_iter([1]);
-        let after = before.after(vec![(5, 2), (40, 3), (10, 0)], &gone).unwrap();
-        assert_eq!(numbers(&after, &after.everyone()), [3, 0, 2]);
-        assert_eq!(after.position(1), None);
-        let nobody = RoaringBitmap::new();
-        assert!(before.after(vec![(30, 1)], &nobody).is_none());
-        assert!(after.after(Vec::new(), &gone).is_none());
+    fn an_advanced_ranking_equals_a_new_one() {
+        let before = ranking(&[(10, 0), (30, 1), (20, 2)]);
+        let retired = RoaringBitmap::from_iter([1]);
+        let written = keys(&[(5, 2), (40, 3), (10, 0)]);
+        let after = before.advance(written, &retired).unwrap();
+        assert_eq!(ordinals(&after, &after.all()), [3, 0, 2]);
+        assert_eq!(after.rank(1), None);
+        let none = RoaringBitmap::new();
+        assert!(before.advance(keys(&[(30, 1)]), &none).is_none());
+        assert!(after.advance(Vec::new(), &retired).is_none());
     }
 }

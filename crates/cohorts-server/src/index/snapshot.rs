@@ -1,255 +1,265 @@
-//! The engine's `Source`: a view of the project under the snapshot that it belongs to.
+//! The engine's `Source` over one database snapshot: the project's index, and the rows that are not indexed.
 //!
-//! A calculation sees what was committed before it began and nothing later, whatever it asks for and when.
+//! An evaluation sees everything that was committed before it began and nothing later.
 
 use std::ops::RangeInclusive;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_engine::{
-    Action, Counts, EventBlock, EventQuery, Plan, PropertyBlock, Reference, Shared, Source,
-    TimesBlock,
+    Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PropertyBlock,
+    Reference, Source, TimesBlock,
 };
+use cohorts_store::{CohortId, Conn, ProjectId, actions, cohorts, members};
 use roaring::RoaringBitmap;
 
-use super::reader::Reader;
-use super::views::{View, Views};
-use super::{CohortId, Conn, ProjectId, actions, cohorts, members};
-use crate::error::Error;
+use super::project::ProjectIndex;
+use super::read::{Limits, ReadTx};
+use super::registry::IndexCache;
+use super::{Error, Result};
 
 /// The data of one project as of one instant.
 ///
-/// Dynamic cohorts that a filter refers to are given by their definitions, so that they are evaluated at the
-/// same moment; static ones by their members.
-pub struct Snapshot<'a, 'v> {
-    reader: Rc<Reader<'a>>,
-    views: &'v Views,
-    view: Arc<View>,
-    /// What happened before, in microseconds, is not there any more, deleted or not yet.
-    oldest: i64,
+/// Dynamic cohorts that a filter refers to are given by their definitions, so they are evaluated at the same moment;
+/// static cohorts are given by their members.
+pub struct Snapshot<'a, 'c> {
+    tx: ReadTx<'a>,
+    cache: &'c IndexCache,
+    index: Arc<ProjectIndex>,
+    /// Earlier events are invisible, deleted or not yet, in microseconds since 1970.
+    oldest_event: i64,
 }
 
-/// Fewer people are not looked at by themselves, however much memory they take.
-const FEWEST: u64 = 256;
+/// A range with fewer persons is not divided further, whatever memory it takes.
+const MIN_RANGE_PERSONS: u64 = 256;
 
-impl<'a, 'v> Snapshot<'a, 'v> {
-    /// Runs `work` on the data as it is now. Reading that takes longer than `limit` ends in `Error::TimedOut`.
-    pub fn read<T>(
+impl<'a, 'c> Snapshot<'a, 'c> {
+    /// Runs `work` on the data as it is now. Reading may take `limit` in all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if reading takes longer; otherwise the error of `work` or of the database.
+    pub fn read<T, E: From<Error> + From<cohorts_store::Error>>(
         conn: &mut Conn,
-        views: &'v Views,
+        cache: &'c IndexCache,
         project: ProjectId,
         limit: Duration,
-        work: impl FnOnce(&Snapshot<'_, 'v>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let deadline = Instant::now() + limit;
+        work: impl FnOnce(&Snapshot<'_, 'c>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let limits = Limits {
+            deadline: Instant::now() + limit,
+            memory: cache.budget(),
+        };
+        let unlimited = Limits {
+            memory: u64::MAX,
+            ..limits
+        };
         let mut work = Some(work);
         loop {
-            let done = Reader::read(conn, project, deadline, |reader| {
-                let Some(view) = views.of(&reader)? else {
+            let result = ReadTx::run(conn, project, unlimited, |tx| {
+                let Some(index) = cache.get(&tx)? else {
                     return Ok(None);
                 };
-                reader.set_room(views.budget());
                 let snapshot = Snapshot {
-                    oldest: view.oldest(Utc::now()),
-                    reader: Rc::new(reader),
-                    views,
-                    view,
+                    oldest_event: index.oldest_event(Utc::now()),
+                    tx: tx.with_limits(limits),
+                    cache,
+                    index,
                 };
-                let work = work.take();
-                work.map(|work| work(&snapshot)).transpose()
+                work.take().map(|work| work(&snapshot)).transpose()
             });
-            views.trim(None);
-            if let Some(done) = done? {
-                return Ok(done);
+            cache.evict(None);
+            if let Some(value) = result? {
+                return Ok(value);
             }
         }
     }
 
-    /// The members of a plan. Where what it reads takes more memory than there is, it is evaluated for some people
-    /// after others.
-    pub fn evaluate(&self, plan: &Plan, shared: &Shared) -> Result<RoaringBitmap, Error> {
-        match plan.evaluate_shared(self, shared) {
-            Err(Error::NoRoom) => {
+    /// The same snapshot for work with a time limit of its own.
+    pub fn with_time_limit(&self, limit: Duration) -> Self {
+        let limits = Limits {
+            deadline: Instant::now() + limit,
+            ..self.tx.limits
+        };
+        self.with_index(Arc::clone(&self.index), limits)
+    }
+
+    fn with_index(&self, index: Arc<ProjectIndex>, limits: Limits) -> Self {
+        Snapshot {
+            tx: self.tx.with_limits(limits),
+            cache: self.cache,
+            index,
+            oldest_event: self.oldest_event,
+        }
+    }
+
+    /// The members of a plan. A plan whose blocks exceed the memory budget is evaluated in ranges of persons.
+    pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> Result<RoaringBitmap> {
+        match plan.evaluate_with(self, leaves) {
+            Err(Error::OverBudget) => {
                 let mut members = RoaringBitmap::new();
-                self.in_pieces(|piece| {
-                    members |= plan.evaluate(piece)?;
+                self.for_each_range(|range| {
+                    members |= plan.evaluate(range)?;
                     Ok(())
                 })?;
                 Ok(members)
             }
-            done => done,
+            result => result,
         }
     }
 
-    /// The members of a plan, and how many people meet each of its criteria.
-    pub fn explain(&self, plan: &Plan) -> Result<(RoaringBitmap, Counts), Error> {
+    /// The members of a plan, and the number of persons that meet each of its criteria.
+    pub fn explain(&self, plan: &Plan) -> Result<Explanation> {
         match plan.explain(self) {
-            Err(Error::NoRoom) => {
-                let (mut members, mut counts) = (RoaringBitmap::new(), Counts::new());
-                self.in_pieces(|piece| {
-                    let (some, own) = plan.explain(piece)?;
-                    members |= some;
-                    match counts.is_empty() {
-                        true => counts = own,
-                        false => (counts.iter_mut().zip(own)).for_each(|(all, own)| all.1 += own.1),
-                    }
+            Err(Error::OverBudget) => {
+                let mut total = Explanation::default();
+                self.for_each_range(|range| {
+                    total.add(plan.explain(range)?);
                     Ok(())
                 })?;
-                Ok((members, counts))
+                Ok(total)
             }
-            done => done,
+            result => result,
         }
     }
 
-    /// Runs `work` for some people after others, so few at a time that what is read finds room. Whoever is a member is
-    /// so by what is known of themselves.
-    fn in_pieces(
+    /// Runs `work` for ranges of persons that are so small that their blocks fit into the memory budget. Membership of a
+    /// person depends on that person's data alone, so the results of the ranges add up.
+    fn for_each_range(
         &self,
-        mut work: impl FnMut(&Snapshot<'a, 'v>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut rest = parts(0..=u32::MAX, &self.view.everyone);
-        while let Some(people) = rest.pop() {
-            let piece = self.piece(people.clone());
-            let everyone = &piece.view.everyone;
-            let is_smallest = everyone.len() <= FEWEST;
-            let room = if is_smallest {
-                u64::MAX
+        mut work: impl FnMut(&Snapshot<'a, 'c>) -> Result<()>,
+    ) -> Result<()> {
+        let mut ranges = quarters(0..=u32::MAX, &self.index.persons);
+        while let Some(ordinals) = ranges.pop() {
+            let index = Arc::new(self.index.for_range(ordinals.clone()));
+            let persons = Arc::clone(&index.persons);
+            let limits = if persons.len() <= MIN_RANGE_PERSONS {
+                Limits {
+                    memory: u64::MAX,
+                    ..self.tx.limits
+                }
             } else {
-                self.views.budget()
+                self.tx.limits
             };
-            self.reader.set_room(room);
-            match work(&piece) {
-                Err(Error::NoRoom) => rest.extend(parts(people, everyone)),
-                done => done?,
+            match work(&self.with_index(index, limits)) {
+                Err(Error::OverBudget) => ranges.extend(quarters(ordinals, &persons)),
+                result => result?,
             }
         }
-        self.reader.set_room(self.views.budget());
         Ok(())
     }
 
-    fn piece(&self, people: RangeInclusive<u32>) -> Snapshot<'a, 'v> {
-        Snapshot {
-            reader: Rc::clone(&self.reader),
-            views: self.views,
-            view: Arc::new(self.view.piece(people)),
-            oldest: self.oldest,
+    /// Evicts blocks if memory has grown since the last call.
+    fn evict(&self) {
+        if self.tx.take_has_grown() {
+            self.cache.evict(Some(&self.index));
         }
     }
 
-    /// Makes room for what is read next, where something was read before.
-    fn make_room(&self) {
-        if self.reader.take_has_read() {
-            self.views.trim(Some(&self.view));
-        }
+    /// The last sequence number of the log that the snapshot contains.
+    pub fn seq(&self) -> i64 {
+        self.index.seq
     }
 
-    /// The last batch of the log that the snapshot holds.
-    pub fn head(&self) -> i64 {
-        self.view.head
-    }
-
-    /// Reads other rows of the same instant.
-    pub fn reader(&self) -> &Reader<'a> {
-        &self.reader
-    }
-
-    /// Reads something else of the same instant, with what is left of the time.
-    pub fn ask<T>(&self, read: impl FnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, Error> {
-        self.reader.ask(read)
+    /// The transaction, to read other rows of the same instant.
+    pub fn tx(&self) -> &ReadTx<'a> {
+        &self.tx
     }
 }
 
-/// A range of numbers in four, with about as many people in each.
-fn parts(numbers: RangeInclusive<u32>, people: &RoaringBitmap) -> Vec<RangeInclusive<u32>> {
-    let (mut parts, mut first) = (Vec::new(), *numbers.start());
+/// Divides a range of ordinals into four parts with about the same number of `persons`.
+fn quarters(ordinals: RangeInclusive<u32>, persons: &RoaringBitmap) -> Vec<RangeInclusive<u32>> {
+    let (mut parts, mut first) = (Vec::new(), *ordinals.start());
     for quarter in 1..4 {
-        let rank = u32::try_from(people.len() * quarter / 4).unwrap_or(u32::MAX);
-        if let Some(last) = people
-            .select(rank)
-            .filter(|last| (first..*numbers.end()).contains(last))
-        {
+        let rank = u32::try_from(persons.len() * quarter / 4).unwrap_or(u32::MAX);
+        let last = persons.select(rank);
+        if let Some(last) = last.filter(|last| (first..*ordinals.end()).contains(last)) {
             parts.push(first..=last);
             first = last + 1;
         }
     }
-    parts.push(first..=*numbers.end());
+    parts.push(first..=*ordinals.end());
     parts
 }
 
-impl Source for Snapshot<'_, '_> {
+impl Interrupt for Snapshot<'_, '_> {
     type Error = Error;
 
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Error> {
-        Ok(Arc::clone(&self.view.everyone))
+    fn interrupt(&self) -> Result<()> {
+        self.tx.check_time()
+    }
+}
+
+impl Source for Snapshot<'_, '_> {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>> {
+        Ok(Arc::clone(&self.index.persons))
     }
 
-    fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Error> {
-        self.make_room();
-        self.view.property(&self.reader, key)
+    fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>> {
+        self.evict();
+        self.index.property(&self.tx, key)
     }
 
-    fn created_at(&self) -> Result<Arc<TimesBlock>, Error> {
-        self.make_room();
-        self.view.created_at(&self.reader)
+    fn created_at(&self) -> Result<Arc<TimesBlock>> {
+        self.evict();
+        self.index.created_at(&self.tx)
     }
 
-    fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Error> {
-        self.make_room();
-        self.view.distinct_ids(&self.reader)
+    fn distinct_ids(&self) -> Result<Arc<PropertyBlock>> {
+        self.evict();
+        self.index.distinct_ids(&self.tx)
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Error> {
-        self.make_room();
-        let oldest = self.oldest;
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>> {
+        self.evict();
+        let oldest = self.oldest_event;
         let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
-        let (view, reader) = (&self.view, &self.reader);
-        let mut blocks = match query.people {
-            true => view.people(reader, &query.event, range)?,
-            false => view.events(reader, &query.event, range, &query.properties)?,
+        let (index, tx) = (&self.index, &self.tx);
+        let mut blocks = if query.persons_only {
+            index.events_of_persons(tx, &query.event, range)?
+        } else {
+            index.events(tx, &query.event, range, &query.properties)?
         };
-        for block in blocks.iter_mut().filter(|block| block.span().0 < oldest) {
-            *block = Arc::new(block.since(oldest));
+        for block in &mut blocks {
+            if block.span().first < oldest {
+                *block = Arc::new(block.since(oldest));
+            }
         }
         Ok(blocks)
     }
 
-    fn event_names(&self) -> Result<Vec<String>, Error> {
-        Ok(self.view.names(&self.reader)?.to_vec())
+    fn event_names(&self) -> Result<Vec<String>> {
+        Ok(self.index.event_names(&self.tx)?.to_vec())
     }
 
-    fn cohort(&self, id: i64) -> Result<Option<Reference>, Error> {
-        let project = self.reader.project;
-        self.ask(|conn| {
+    fn cohort(&self, id: i64) -> Result<Option<Reference>> {
+        let project = self.tx.project;
+        self.tx.with_conn(|conn| {
             let Some((cohort, _)) = cohorts::find(conn, project, CohortId(id))? else {
                 return Ok(None);
             };
             if cohort.definition.is_static {
-                let place = project.shard_key();
-                let members = members::read(conn, place, cohort.id(), cohort.member_version)?;
+                let version = cohort.member_version;
+                let members = members::read(conn, project.shard_key(), cohort.id(), version)?;
                 return Ok(Some(Reference::Members(Arc::new(members))));
             }
-            // What cannot be read cannot be calculated, and has no members to refer to.
-            Ok(cohort.definition.filter().ok().map(Reference::Filter))
+            // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
+            let filter = cohort.definition.filter().ok().cloned();
+            Ok::<_, Error>(filter.map(Reference::Filter))
         })
     }
 
-    fn action(&self, id: i64) -> Result<Option<Action>, Error> {
-        let found = self.ask(|conn| Ok(actions::find(conn, self.reader.project, id)?))?;
-        let live = found.filter(|(action, _)| !action.fields.deleted);
-        // Steps are checked before they are stored.
+    fn action(&self, id: i64) -> Result<Option<Action>> {
+        let row = self
+            .tx
+            .with_conn(|conn| actions::find(conn, self.tx.project, id))?;
+        let live = row.filter(|(action, _)| !action.fields.deleted);
+        // Steps are validated before they are stored.
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
 
-    fn holds(&self, bytes: usize) -> Result<(), Error> {
-        self.reader.fits(bytes)
-    }
-
-    fn checkpoint(&self) -> Result<(), Error> {
-        match Instant::now() < self.reader.deadline() {
-            true => Ok(()),
-            false => Err(Error::TimedOut),
-        }
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        self.tx.check_memory(bytes)
     }
 }

@@ -1,42 +1,43 @@
-//! Where requests that send events wait for their commit: those of one project that come while another commit is
-//! under way are committed together, so a busy project pays for few commits and a quiet one waits for nobody.
+//! Group commit: requests of one project that arrive during its commit are committed together next.
 //!
-//! What waits is bounded by the budget that is lent to it. Nobody is told that something is kept before it is committed.
+//! A busy project pays for few commits, and a quiet one waits for none. The memory of the waiting items is reserved from
+//! the caller's budget. A request is acknowledged only after its commit.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use cohorts_api::Lent;
+use cohorts_store::{Error, ProjectId};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::{Item, keep};
-use crate::error::Error;
+use super::{Committed, Item, commit};
+use crate::index::IndexedStore;
 use crate::metrics::Metrics;
-use crate::store::{ProjectId, Store};
 
-/// Commits under way at a time, each of another project; fewer than there are connections.
+/// Concurrent commits, each of another project. There are more connections than that.
 const WRITERS: usize = 4;
-/// Items of a commit, unless one request has more.
-const MOST_ITEMS: usize = 10_000;
+/// The most items of a commit of several requests.
+const MAX_ITEMS: usize = 10_000;
 
-/// The items of a request, and who waits for them to be kept.
-struct Waiting {
+/// The items of a request, and the channel on which it waits.
+struct PendingRequest {
     items: Vec<Item>,
-    /// The memory that they take, given back when they are gone, whoever has hung up before.
-    _lent: Arc<Lent>,
+    /// The reserved memory of the items. It is released with them, also if the client has disconnected.
+    _memory: Arc<Lent>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
-/// What a request is told in the end.
-type Outcome = oneshot::Receiver<Result<(), Error>>;
+type Acknowledgement = oneshot::Receiver<Result<(), Error>>;
 
 #[derive(Default)]
 struct Queues {
-    waiting: HashMap<ProjectId, VecDeque<Waiting>>,
-    /// Projects with something that waits and no commit under way, in the order in which they are served.
+    pending: HashMap<ProjectId, VecDeque<PendingRequest>>,
+    /// Projects with pending requests and no running commit, in the order in which they are served.
     ready: VecDeque<ProjectId>,
+    /// Projects with a running commit.
     busy: HashSet<ProjectId>,
     is_closed: bool,
 }
@@ -47,81 +48,76 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Takes in what is to be kept.
+/// The queues of requests that wait for their commit. Clones share them.
 #[derive(Clone, Default)]
-pub struct Intake(Arc<Shared>);
+pub struct GroupCommit(Arc<Shared>);
 
-impl Intake {
+impl GroupCommit {
     /// Returns when the items are committed.
-    pub async fn keep(
+    pub async fn commit(
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        lent: Arc<Lent>,
+        memory: Arc<Lent>,
     ) -> Result<(), Error> {
-        let outcome = self.push(project, items, lent)?;
-        outcome.await.map_err(|_| Error::Unavailable)?
+        let acknowledgement = self.push(project, items, memory)?;
+        let closed = |_| Error::Unavailable("the service is stopping".to_owned());
+        acknowledgement.await.map_err(closed)?
     }
 
     fn push(
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        lent: Arc<Lent>,
-    ) -> Result<Outcome, Error> {
-        let (done, outcome) = oneshot::channel();
-        let queues = &mut *self.queues();
+        memory: Arc<Lent>,
+    ) -> Result<Acknowledgement, Error> {
+        let (done, acknowledgement) = oneshot::channel();
+        let queues = &mut *self.0.queues.lock();
         if queues.is_closed {
-            return Err(Error::Unavailable);
+            return Err(Error::Unavailable("the service is stopping".to_owned()));
         }
-        let waiting = queues.waiting.entry(project).or_default();
-        waiting.push_back(Waiting {
+        let pending = queues.pending.entry(project).or_default();
+        pending.push_back(PendingRequest {
             items,
-            _lent: lent,
+            _memory: memory,
             done,
         });
-        if waiting.len() == 1 && !queues.busy.contains(&project) {
+        if pending.len() == 1 && !queues.busy.contains(&project) {
             queues.ready.push_back(project);
             self.0.changed.notify_one();
         }
-        Ok(outcome)
+        Ok(acknowledgement)
     }
 
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        let queues = self.0.queues.lock();
-        queues.expect("nothing panics while it holds the queues")
-    }
-
-    /// What is to be committed next, when there is something; nothing after the end.
-    fn next(&self) -> Option<(ProjectId, Vec<Waiting>)> {
-        let mut queues = self.queues();
+    /// Waits for the requests of the next commit; `None` after the queues are closed and empty.
+    fn next(&self) -> Option<(ProjectId, Vec<PendingRequest>)> {
+        let mut queues = self.0.queues.lock();
         loop {
             if let Some(project) = queues.ready.pop_front() {
-                let taken = queues.take(project);
-                return Some((project, taken));
+                let requests = queues.take(project);
+                return Some((project, requests));
             }
             if queues.is_closed {
                 return None;
             }
-            let woken = self.0.changed.wait(queues);
-            queues = woken.expect("nothing panics while it holds the queues");
+            self.0.changed.wait(&mut queues);
         }
     }
 
     fn finish(&self, project: ProjectId) {
-        let mut queues = self.queues();
+        let mut queues = self.0.queues.lock();
         queues.busy.remove(&project);
-        if queues.waiting.contains_key(&project) {
+        if queues.pending.contains_key(&project) {
             queues.ready.push_back(project);
             self.0.changed.notify_one();
         }
     }
 
-    fn write(&self, store: &Store, metrics: &Metrics) {
-        while let Some((project, waiting)) = self.next() {
-            let work = AssertUnwindSafe(|| commit(store, metrics, project, waiting));
+    fn write(&self, store: &IndexedStore, metrics: &Metrics) {
+        while let Some((project, requests)) = self.next() {
+            let work = AssertUnwindSafe(|| commit_requests(store, metrics, project, requests));
             if catch_unwind(work).is_err() {
-                log::error!("project {}: a commit ended in a panic", project.0);
+                log::error!("project {}: a commit panicked", project.0);
             }
             self.finish(project);
         }
@@ -129,87 +125,104 @@ impl Intake {
 }
 
 impl Queues {
-    /// The requests of the next commit of a project, which is busy from now on.
-    fn take(&mut self, project: ProjectId) -> Vec<Waiting> {
+    /// Takes the requests of the next commit of a project, and marks the project as busy.
+    fn take(&mut self, project: ProjectId) -> Vec<PendingRequest> {
         self.busy.insert(project);
-        let Some(waiting) = self.waiting.get_mut(&project) else {
+        let Some(pending) = self.pending.get_mut(&project) else {
             return Vec::new();
         };
         let mut items = 0;
-        let fits = |one: &&Waiting| {
-            items += one.items.len();
-            items <= MOST_ITEMS
+        let fits = |request: &&PendingRequest| {
+            items += request.items.len();
+            items <= MAX_ITEMS
         };
-        let count = waiting.iter().take_while(fits).count().max(1);
-        let taken = waiting.drain(..count.min(waiting.len())).collect();
-        if waiting.is_empty() {
-            self.waiting.remove(&project);
+        let count = pending.iter().take_while(fits).count().max(1);
+        let requests = pending.drain(..count.min(pending.len())).collect();
+        if pending.is_empty() {
+            self.pending.remove(&project);
         }
-        taken
+        requests
     }
 }
 
-/// Keeps the items of all together; if that fails by what one of them sent, each by itself.
-fn commit(store: &Store, metrics: &Metrics, project: ProjectId, mut waiting: Vec<Waiting>) {
-    let mut all = Vec::with_capacity(waiting.iter().map(|one| one.items.len()).sum());
-    let mut lengths = Vec::with_capacity(waiting.len());
-    for one in &mut waiting {
-        lengths.push(one.items.len());
-        all.append(&mut one.items);
+/// Commits the items of all requests together. If that fails because of one request's items, each is committed alone.
+fn commit_requests(
+    store: &IndexedStore,
+    metrics: &Metrics,
+    project: ProjectId,
+    mut requests: Vec<PendingRequest>,
+) {
+    let mut all = Vec::with_capacity(requests.iter().map(|request| request.items.len()).sum());
+    let mut lengths = Vec::with_capacity(requests.len());
+    for request in &mut requests {
+        lengths.push(request.items.len());
+        all.append(&mut request.items);
     }
-    let outcome = keep(store, project, &all);
-    let is_ours = matches!(outcome, Err(Error::Internal(_)));
-    if is_ours && waiting.len() > 1 {
+    let result = commit(store, project, &all);
+    if matches!(result, Err(Error::Other(_))) && requests.len() > 1 {
         let mut rest = &all[..];
-        for (one, length) in waiting.into_iter().zip(lengths) {
+        for (request, length) in requests.into_iter().zip(lengths) {
             let (items, others) = rest.split_at(length);
             rest = others;
-            let kept = keep(store, project, items).map(|kept| metrics.kept(&kept));
-            // Whoever has hung up needs no answer.
-            let _ = one.done.send(kept);
+            let result = commit(store, project, items);
+            // A client that has disconnected does not receive this.
+            let _ = request.done.send(result.map(|committed| count(metrics, &committed)));
         }
         return;
     }
-    if let Ok(kept) = &outcome {
-        metrics.kept(kept);
+    if let Ok(committed) = &result {
+        count(metrics, committed);
     }
-    for one in waiting {
-        let answer = match &outcome {
+    for request in requests {
+        let acknowledgement = match &result {
             Ok(_) => Ok(()),
-            Err(Error::Internal(cause)) => Err(anyhow::anyhow!("{cause:#}").into()),
+            Err(Error::Other(cause)) => Err(anyhow::anyhow!("{cause:#}").into()),
             Err(Error::TimedOut) => Err(Error::TimedOut),
-            // To a sender it is all one: it may send again.
-            Err(_) => Err(Error::Unavailable),
+            // In all other cases the client may send again.
+            Err(cause) => Err(Error::Unavailable(cause.to_string())),
         };
-        let _ = one.done.send(answer);
+        let _ = request.done.send(acknowledgement);
     }
+}
+
+fn count(metrics: &Metrics, committed: &Committed) {
+    let denied = committed.denied;
+    metrics.committed(committed.added, denied.merges, denied.properties);
 }
 
 /// The threads that commit.
 pub struct Writers {
-    intake: Intake,
+    group_commit: GroupCommit,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Writers {
-    pub fn start(store: &Store, metrics: &Metrics, intake: Intake) -> std::io::Result<Self> {
+    pub fn start(
+        store: &IndexedStore,
+        metrics: &Metrics,
+        group_commit: GroupCommit,
+    ) -> std::io::Result<Self> {
         let start = |_| {
-            let (store, metrics, intake) = (store.clone(), metrics.clone(), intake.clone());
+            let (store, metrics) = (store.clone(), metrics.clone());
+            let group_commit = group_commit.clone();
             thread::Builder::new()
-                .name("intake".to_owned())
-                .spawn(move || intake.write(&store, &metrics))
+                .name("group-commit".to_owned())
+                .spawn(move || group_commit.write(&store, &metrics))
         };
         let threads = (0..WRITERS).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { intake, threads })
+        Ok(Self {
+            group_commit,
+            threads,
+        })
     }
 
-    /// Commits what waits still, and ends.
+    /// Commits the pending requests, and ends the threads.
     pub fn stop(self) {
-        self.intake.queues().is_closed = true;
-        self.intake.0.changed.notify_all();
+        self.group_commit.0.queues.lock().is_closed = true;
+        self.group_commit.0.changed.notify_all();
         for thread in self.threads {
             if thread.join().is_err() {
-                log::error!("a thread that commits had ended in a panic");
+                log::error!("a group-commit thread had panicked");
             }
         }
     }

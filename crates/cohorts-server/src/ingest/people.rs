@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::item::Item;
-use crate::store::JsonText;
-use crate::store::persons::{Owner, Person};
+use cohorts_store::JsonText;
+use cohorts_store::persons::{Owner, Person};
 
 /// The longest JSON text of somebody's properties.
 const LONGEST_PROPERTIES: usize = 1 << 20;
@@ -191,7 +191,7 @@ impl People {
     }
 
     /// The numbers of people whom the items tell something of: they must be added before the items are.
-    pub fn told(&self, items: &[Placed<'_>]) -> Vec<i64> {
+    pub fn described(&self, items: &[Placed<'_>]) -> Vec<i64> {
         let tells = items.iter().filter(|placed| placed.item.tells_of_person());
         let ids = tells.flat_map(|placed| [Some(placed.id), placed.other_id]);
         let owners = ids.flatten().filter_map(|id| self.owners[id]);
@@ -243,7 +243,7 @@ impl People {
 
     fn owner(&self, id: usize) -> Option<Owner> {
         let told = self.owners[id]?;
-        let ordinal = self.now(told.ordinal);
+        let ordinal = self.resolve(told.ordinal);
         let is_person =
             told.is_person || ordinal != told.ordinal || self.someone.contains_key(&ordinal);
         Some(Owner { ordinal, is_person })
@@ -330,7 +330,7 @@ impl People {
     }
 
     /// Whose a number is after the batch.
-    pub fn now(&self, mut ordinal: i64) -> i64 {
+    pub fn resolve(&self, mut ordinal: i64) -> i64 {
         while let Some(into) = self.merged.get(&ordinal) {
             ordinal = *into;
         }
@@ -338,7 +338,7 @@ impl People {
     }
 
     /// Whether somebody who was there before the batch became one with somebody else.
-    pub fn merges(&self) -> bool {
+    pub fn merges_existing(&self) -> bool {
         self.merged
             .keys()
             .any(|ordinal| !self.taken.contains(ordinal))
@@ -349,10 +349,10 @@ impl People {
         let owners = (0..self.owners.len()).map(|id| Some(owner(id)?.ordinal));
         let owners = owners.collect();
         let new_ids = self.new_ids.iter();
-        let new_ids = new_ids.map(|(id, ordinal)| (*id, self.now(*ordinal)));
+        let new_ids = new_ids.map(|(id, ordinal)| (*id, self.resolve(*ordinal)));
         let new_ids = new_ids.collect();
         let before = self.merged.keys().filter(|from| !self.taken.contains(from));
-        let mut merged: Vec<(i64, i64)> = before.map(|from| (*from, self.now(*from))).collect();
+        let mut merged: Vec<(i64, i64)> = before.map(|from| (*from, self.resolve(*from))).collect();
         merged.sort_unstable();
         let mut written = Written {
             new: Vec::new(),

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use anyhow::Context;
 use cohorts_engine::Reads;
 
-use super::{MOST_ERRORS, moment};
-use crate::error::Error;
-use crate::store::calculations::{self, Due};
-use crate::store::cohorts::Cohort;
-use crate::store::projects::{self, Project};
-use crate::store::{Conn, ProjectId, Store, events, tombstones, persons};
+use crate::calculation::{MAX_ERRORS, moment};
+use cohorts_store::queue::{self, Due};
+use cohorts_store::cohorts::Cohort;
+use cohorts_store::projects::{self, Project};
+use cohorts_store::{Conn, Error, ProjectId, Store, events, tombstones, persons};
 
 /// How many cohorts that are due are looked at together, and how often at a time.
 const MOST_DUE: i64 = 1_000;
@@ -20,18 +20,18 @@ const MOST_EVENTS: i64 = 20_000;
 
 /// Looks at the cohorts that are due: those that may have changed are to be calculated, the others are right as they
 /// are.
-pub(super) fn look_at_due(store: &Store, freshness: TimeDelta) -> Result<(), Error> {
+pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
     // What is left over is looked at the next time: there are other things to do.
     for _ in 0..MOST_ROUNDS {
-        let due = queue::due(conn, Utc::now(), MOST_ERRORS, MOST_DUE)?;
+        let due = queue::due(conn, Utc::now(), MAX_ERRORS, MOST_DUE)?;
         let mut by_project: HashMap<ProjectId, Vec<Due>> = HashMap::new();
         let count = due.len() as i64;
         for one in due {
             by_project.entry(one.0.project()).or_default().push(one);
         }
         for (project, due) in by_project {
-            if let Err(cause) = look_at_project(conn, project, &due, freshness) {
+            if let Err(cause) = check_project(conn, project, &due, freshness) {
                 // Calculating them will tell what is wrong, on each of them.
                 log::warn!(
                     "project {}: all that is due is calculated: {cause}",
@@ -48,7 +48,7 @@ pub(super) fn look_at_due(store: &Store, freshness: TimeDelta) -> Result<(), Err
     Ok(())
 }
 
-fn look_at_project(
+fn check_project(
     conn: &mut Conn,
     project: ProjectId,
     due: &[Due],
@@ -83,7 +83,7 @@ struct Changes {
 impl Changes {
     fn since(conn: &mut Conn, project: ProjectId, due: &[Due]) -> Result<Changes, Error> {
         let shard_key = project.shard_key();
-        let project = projects::find(conn, project)?.ok_or(Error::ProjectNotFound)?;
+        let project = projects::find(conn, project)?.context("the project is missing")?;
         let head = events::log_head(conn, shard_key)?;
         let seen = due.iter().map(|(_, seen)| *seen).min().unwrap_or(head);
         let is_same = seen >= head;
@@ -94,10 +94,10 @@ impl Changes {
                 true => Some(HashSet::new()),
                 false => events::names_since(conn, shard_key, seen, MOST_EVENTS)?,
             },
-            people: !is_same && persons::have_changed(conn, shard_key, seen, 1)?,
+            people: !is_same && persons::at_least_changed(conn, shard_key, seen, 1)?,
             everyone: !is_same
-                && (persons::have_been_made(conn, shard_key, seen)?
-                    || !tombstones::since(conn, shard_key, seen)?.gone.is_empty()),
+                && (persons::any_created(conn, shard_key, seen)?
+                    || !tombstones::since(conn, shard_key, seen)?.retired.is_empty()),
         })
     }
 

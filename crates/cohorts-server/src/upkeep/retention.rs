@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use crate::error::Error;
-use crate::store::{ProjectId, Store, events, projects};
+use cohorts_store::{Error, ProjectId, Store, events, projects};
 
 /// Events of one commit, and of one sweep over a project.
 const STEP: i64 = 10_000;
@@ -49,17 +48,15 @@ impl Sweeper {
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
-
     use super::*;
-    use crate::ingest::{Arrival, Item, keep};
-    use crate::postgres::{Postgres, hasty};
+    use crate::index::IndexedStore;
+    use crate::ingest::{Arrival, Item, commit};
+    use cohorts_store::testing::TestDatabase;
 
     #[test]
-    fn what_is_too_old_is_deleted_and_nothing_else() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+    fn only_events_older_than_the_retention_are_deleted() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
         let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap().id();
@@ -73,7 +70,7 @@ mod tests {
         };
         let items = [item(&ids[0], 400), item(&ids[1], 31), item(&ids[2], 29)];
         for project in [project, other] {
-            keep(&store, project, &items).unwrap();
+            commit(&store, project, &items).unwrap();
         }
         projects::set_retention(conn, project, Some(30)).unwrap();
         let mut sweeper = Sweeper::default();

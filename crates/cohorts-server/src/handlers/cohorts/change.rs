@@ -8,8 +8,9 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::activity;
 use crate::handlers::uploads::Named;
-use crate::store::cohorts::{self, Definition};
-use crate::store::{CohortId, Conn, calculations, tombstones, members, projects};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, members, projects, queue, tombstones};
 
 /// Checks what needs no members, before an upload is read.
 pub fn check(
@@ -79,7 +80,7 @@ pub fn change(
         row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     }
     if row.definition.is_static && !definition.is_static {
-        cohorts::clear_pending_fills(conn, id)?;
+        queue::clear_pending_fills(conn, id)?;
     }
     let mut upload = None;
     if let Some(named) = named {
@@ -93,14 +94,14 @@ pub fn change(
     if definition.deleted || turned_static {
         // Whoever calculates it now writes nothing more.
         queue::next_attempt(conn, id)?;
-        cohorts::cancel_calculation(conn, id)?;
+        queue::cancel_calculation(conn, id)?;
     }
     if definition.is_static {
         owe(conn, &row, &definition, queried)?;
     } else if !definition.deleted {
         let mut asked = references::related(conn, project, id, &definition)?;
         asked.insert(id.0);
-        cohorts::request_calculations(conn, &Vec::from_iter(asked))?;
+        queue::request_calculations(conn, &Vec::from_iter(asked))?;
     }
     let mut changed = show::find(conn, project, id)?;
     changed.upload = upload;
@@ -116,16 +117,16 @@ fn owe(
 ) -> Result<(), Error> {
     if queried {
         // Whom it finds is added, whatever is calculated now.
-        cohorts::set_fill_pending_query(conn, row.id(), definition.deleted)?;
+        queue::set_fill_pending_query(conn, row.id(), definition.deleted)?;
     } else if definition.query.is_none() && row.fill_pending_query {
         // A calculation under way is about the query that is gone.
         queue::next_attempt(conn, row.id())?;
-        cohorts::clear_fill_pending_query(conn, row.id())?;
+        queue::clear_fill_pending_query(conn, row.id())?;
         if !definition.deleted {
-            cohorts::request_pending_fill(conn, row.id())?;
+            queue::request_pending_fill(conn, row.id())?;
         }
     } else if row.definition.deleted && !definition.deleted {
-        cohorts::request_pending_fill(conn, row.id())?;
+        queue::request_pending_fill(conn, row.id())?;
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind}
 
 use super::references;
 use crate::error::Error;
-use crate::store::cohorts::{self, Definition};
-use crate::store::{Conn, ProjectId, actions};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::{Conn, ProjectId, actions};
 
 /// A type that is given must be the one that the criteria need.
 pub fn check(conn: &mut Conn, project: ProjectId, definition: &Definition) -> Result<(), Error> {
@@ -67,7 +68,7 @@ fn needed(
         let referenced = found.get(&id)?;
         match referenced.is_static {
             true => Some(Referenced::Kind(Kind::Static)),
-            false => referenced.filter().ok().map(Referenced::Filter),
+            false => referenced.filter().ok().cloned().map(Referenced::Filter),
         }
     }))
 }

@@ -8,13 +8,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::error::Error;
 use crate::handlers::cohorts::raw;
-use crate::store::order::Orders;
-use crate::store::{Conn, ShardKey, QueryResult, persons};
+use crate::index::ranking::Ranking;
+use cohorts_store::{Conn, ShardKey, persons};
 
 /// The people with these numbers, the one created last first. Those who are gone are missing.
-pub fn by_ordinals(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> QueryResult<Vec<Person>> {
+pub fn by_ordinals(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<Person>, cohorts_store::Error> {
     let rows = persons::by_ordinals(conn, shard_key, ordinals)?;
     all(conn, shard_key, rows)
 }
@@ -22,22 +21,23 @@ pub fn by_ordinals(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Qu
 /// The first people of a set, the one created last first.
 pub fn first(
     conn: &mut Conn,
-    orders: &Orders,
+    ranking: &Ranking,
     shard_key: ShardKey,
-    people: &RoaringBitmap,
+    persons: &RoaringBitmap,
     limit: i64,
-) -> Result<Vec<Person>, Error> {
-    if limit == 0 || people.is_empty() {
+) -> Result<Vec<Person>, cohorts_store::Error> {
+    if limit == 0 || persons.is_empty() {
         return Ok(Vec::new());
     }
-    let order = orders.of(conn, shard_key)?;
-    let positions = order.positions(people);
-    let ordinals = positions.iter().take(usize::try_from(limit).unwrap_or(0));
-    let ordinals: Vec<i64> = ordinals.map(|at| order.at(at).1.into()).collect();
-    Ok(by_ordinals(conn, shard_key, &ordinals)?)
+    let ranks = ranking.ranks(persons);
+    let ranks = ranks.iter().take(usize::try_from(limit).unwrap_or(0));
+    let ordinals: Vec<i64> = ranks
+        .map(|rank| ranking.key_at(rank).ordinal.into())
+        .collect();
+    by_ordinals(conn, shard_key, &ordinals)
 }
 
-pub fn all(conn: &mut Conn, shard_key: ShardKey, rows: Vec<persons::Person>) -> QueryResult<Vec<Person>> {
+pub fn all(conn: &mut Conn, shard_key: ShardKey, rows: Vec<persons::Person>) -> Result<Vec<Person>, cohorts_store::Error> {
     let ordinals: Vec<i64> = rows.iter().map(|person| person.ordinal).collect();
     let mut ids = persons::shown_ids(conn, shard_key, &ordinals)?;
     let shown = rows.into_iter().map(|person| one(person, &mut ids));
