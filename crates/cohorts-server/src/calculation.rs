@@ -161,9 +161,8 @@ impl Calculator {
                     due_at: (!cohort.definition.is_static).then_some(time + self.freshness),
                     seen_seq: snapshot.seq(),
                 };
-                let result = members_of(&snapshot, &plans, &leaves).and_then(|members| {
-                    Ok(publish(store, &cohort, started, members, evaluated)?)
-                });
+                let result = members_of(&snapshot, &plans, &leaves)
+                    .and_then(|members| Ok(publish(store, &cohort, started, members, evaluated)?));
                 if let Err(cause) = result {
                     failure = Some(Failure::from(cause));
                     break;
@@ -250,10 +249,7 @@ fn renew_leases(store: &Store, cohorts: &[Cohort]) {
         match renewed {
             Ok(true) => {}
             Ok(false) => log::warn!("the claim on cohort {} is lost", cohort.id),
-            Err(cause) => log::warn!(
-                "the lease of cohort {} was not renewed: {cause}",
-                cohort.id
-            ),
+            Err(cause) => log::warn!("the lease of cohort {} was not renewed: {cause}", cohort.id),
         }
     }
 }

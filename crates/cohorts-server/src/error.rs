@@ -216,7 +216,11 @@ impl ResponseError for Error {
             Self::Throttled { seconds } => {
                 answer.insert_header((header::RETRY_AFTER, *seconds));
             }
-            Self::TimedOut | Self::OverBudget | Self::Late | Self::Overloaded | Self::Unavailable => {
+            Self::TimedOut
+            | Self::OverBudget
+            | Self::Late
+            | Self::Overloaded
+            | Self::Unavailable => {
                 answer.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}

@@ -42,7 +42,9 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
             .service(web::resource("/_livez").get(endpoints::livez))
             .service(web::resource("/_readyz").get(endpoints::readyz))
             .service(web::resource("/metrics").get(endpoints::metrics))
-            .service(web::resource("/array/{token}/config.js").get(endpoints::capture_config_script))
+            .service(
+                web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
+            )
             .configure(swagger::configure)
             .configure(configure::<Service>)
             .configure(unknown_path::<Service>);

@@ -130,8 +130,7 @@ impl Server {
         };
         let (workers, signal) = if config.calculate {
             let started = Workers::start(&calculator);
-            let (workers, signal) =
-                started.context("the calculation threads cannot be started")?;
+            let (workers, signal) = started.context("the calculation threads cannot be started")?;
             (Some(workers), signal)
         } else {
             (None, WorkerSignal::default())

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, Write};
 
-use env_logger::fmt::Formatter;
 use clap::ValueEnum;
+use env_logger::fmt::Formatter;
 use log::Record;
 use uuid::Uuid;
-
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::commands::demo::{self, Size};
 use cohorts_server::commands::doctor::{self, State};
 use cohorts_server::commands::import::import;
+use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::{
     Config, CreatedProject, Data, Database, KeyGrant, Retention, Server, log_to_stderr, postgres,
 };

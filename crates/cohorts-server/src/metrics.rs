@@ -11,7 +11,6 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-
 /// The metrics of one service. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -67,15 +66,9 @@ impl Metrics {
                 "cohorts_calculation_seconds",
                 "Duration of calculations in seconds.",
             )?)?,
-            events: IntCounter::new(
-                "cohorts_events_total",
-                "Events that were added to the log.",
-            )?,
+            events: IntCounter::new("cohorts_events_total", "Events that were added to the log.")?,
             refused: IntCounterVec::new(
-                Opts::new(
-                    "cohorts_events_refused_total",
-                    "Refused items, by reason.",
-                ),
+                Opts::new("cohorts_events_refused_total", "Refused items, by reason."),
                 &["reason"],
             )?,
             denied: IntCounterVec::new(

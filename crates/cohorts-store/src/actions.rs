@@ -61,12 +61,7 @@ pub fn find(conn: &mut Conn, project: ProjectId, id: i64) -> Result<Option<WithT
 }
 
 /// Whether another action of the project, not deleted, has that name.
-pub fn has_name(
-    conn: &mut Conn,
-    project: ProjectId,
-    name: &str,
-    but: Option<i64>,
-) -> Result<bool> {
+pub fn has_name(conn: &mut Conn, project: ProjectId, name: &str, but: Option<i64>) -> Result<bool> {
     let same = actions::table
         .filter(actions::project_id.eq(project.0))
         .filter(actions::name.eq(name))

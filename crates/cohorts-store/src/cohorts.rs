@@ -101,11 +101,7 @@ pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Option<
 }
 
 /// The oldest live cohort of the project with this name.
-pub fn find_by_name(
-    conn: &mut Conn,
-    project: ProjectId,
-    name: &str,
-) -> Result<Option<Cohort>> {
+pub fn find_by_name(conn: &mut Conn, project: ProjectId, name: &str) -> Result<Option<Cohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(cohorts::name.eq(name))
@@ -292,14 +288,13 @@ fn word_beginnings(term: &str) -> Option<String> {
 /// How many cohorts of the project are not deleted.
 pub fn count(conn: &mut Conn, project: ProjectId) -> Result<i64> {
     let everything = Wanted::default();
-    Ok(found(project, &everything, false).count().get_result(conn)?)
+    Ok(found(project, &everything, false)
+        .count()
+        .get_result(conn)?)
 }
 
 /// The definitions of all live dynamic cohorts of the project.
-pub fn dynamic_definitions(
-    conn: &mut Conn,
-    project: ProjectId,
-) -> Result<Vec<(i64, Definition)>> {
+pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i64, Definition)>> {
     let definition = (cohorts::id, Definition::as_select());
     Ok(live_dynamic(project).select(definition).load(conn)?)
 }

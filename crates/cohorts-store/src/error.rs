@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn a_statement_timeout_is_distinguished_from_a_lost_connection() {
         let report = |kind, message: &str| {
-            Error::from(DieselError::DatabaseError(kind, Box::new(message.to_owned())))
+            Error::from(DieselError::DatabaseError(
+                kind,
+                Box::new(message.to_owned()),
+            ))
         };
         let timeout = report(
             DatabaseErrorKind::Unknown,

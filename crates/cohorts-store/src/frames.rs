@@ -77,7 +77,11 @@ pub fn unpack(data: &[u8]) -> Option<Vec<u8>> {
         Ok(size == part.len())
     };
     let complete: std::io::Result<Vec<bool>> = parts.into_par_iter().map(unpack_frame).collect();
-    complete.ok()?.into_iter().all(|whole| whole).then_some(bytes)
+    complete
+        .ok()?
+        .into_iter()
+        .all(|whole| whole)
+        .then_some(bytes)
 }
 
 /// The frames of `data`, each with its uncompressed size.

@@ -59,11 +59,7 @@ pub struct Miscounted {
 }
 
 /// The cohorts of a project whose count is not the number of their members; `repair` sets it right.
-pub fn miscounted(
-    conn: &mut Conn,
-    project: ProjectId,
-    repair: bool,
-) -> Result<Vec<Miscounted>> {
+pub fn miscounted(conn: &mut Conn, project: ProjectId, repair: bool) -> Result<Vec<Miscounted>> {
     let counted: Vec<(i64, Option<i64>)> = cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))

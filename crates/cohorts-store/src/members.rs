@@ -295,7 +295,14 @@ pub fn edit(
     // A calculation under way loses its claim by this, and is made again on top of what is written here.
     let version = queue::next_attempt(conn, list.id)?;
     let changed = chunks::changed(&before, &after);
-    write(conn, list.shard_key, list.id, list.version, version, &changed)?;
+    write(
+        conn,
+        list.shard_key,
+        list.id,
+        list.version,
+        version,
+        &changed,
+    )?;
     prune(conn, list.shard_key, list.id, list.version)?;
     queue::publish_edit(conn, list.id, version, after.len() as i64)?;
     Ok(Edit { before, after })

@@ -242,12 +242,7 @@ pub fn owners(
 /// # Errors
 ///
 /// Fails if the database fails, or if an id has an owner.
-pub fn add_ids(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    seq: i64,
-    ids: &[(&str, i64)],
-) -> Result<()> {
+pub fn add_ids(conn: &mut Conn, shard_key: ShardKey, seq: i64, ids: &[(&str, i64)]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
@@ -277,12 +272,7 @@ pub(crate) const MOVE_IDS: &str = "\
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn merge(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    seq: i64,
-    merged: &[(i64, i64)],
-) -> Result<()> {
+pub fn merge(conn: &mut Conn, shard_key: ShardKey, seq: i64, merged: &[(i64, i64)]) -> Result<()> {
     let (from, into): (Vec<i64>, Vec<i64>) = merged.iter().copied().unzip();
     diesel::sql_query(MOVE_IDS)
         .bind::<BigInt, _>(shard_key.0)
@@ -438,8 +428,7 @@ pub fn shown_ids(
     shard_key: ShardKey,
     ordinals: &[i64],
 ) -> Result<HashMap<i64, Vec<String>>> {
-    let rows: Vec<(i64, String)> =
-        ByOrdinals::<ShownIds>::new(shard_key, ordinals).load(conn)?;
+    let rows: Vec<(i64, String)> = ByOrdinals::<ShownIds>::new(shard_key, ordinals).load(conn)?;
     let mut shown: HashMap<i64, Vec<String>> = HashMap::new();
     for (ordinal, distinct_id) in rows {
         shown.entry(ordinal).or_default().push(distinct_id);

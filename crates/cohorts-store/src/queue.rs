@@ -16,12 +16,7 @@ pub type Due = (Cohort, i64);
 
 /// Some of the idle cohorts that are to be looked at by now, those that have waited longest first. One that has failed
 /// too often is left out for good.
-pub fn due(
-    conn: &mut Conn,
-    now: DateTime<Utc>,
-    most_errors: i64,
-    most: i64,
-) -> Result<Vec<Due>> {
+pub fn due(conn: &mut Conn, now: DateTime<Utc>, most_errors: i64, most: i64) -> Result<Vec<Due>> {
     Ok(cohorts::table
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static).or(has_pending_fill()))
@@ -58,10 +53,7 @@ pub fn confirm(
 }
 
 /// How many cohorts wait for somebody to calculate them, and since when the first of them does.
-pub fn waiting_for(
-    conn: &mut Conn,
-    now: DateTime<Utc>,
-) -> Result<(i64, Option<DateTime<Utc>>)> {
+pub fn waiting_for(conn: &mut Conn, now: DateTime<Utc>) -> Result<(i64, Option<DateTime<Utc>>)> {
     use diesel::dsl::{count_star, min};
     Ok(waiting(0, i64::MAX, now)
         .select((count_star(), min(cohorts::waiting_since)))
@@ -416,7 +408,8 @@ pub fn clear_fill_pending_query(conn: &mut Conn, id: CohortId) -> Result<()> {
 pub fn request_pending_fill(conn: &mut Conn, id: CohortId) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
-            cohorts::is_calculating.eq(cohorts::fill_pending_criteria.or(cohorts::fill_pending_query)),
+            cohorts::is_calculating
+                .eq(cohorts::fill_pending_criteria.or(cohorts::fill_pending_query)),
             cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
         ))
         .execute(conn)?;
@@ -437,7 +430,7 @@ diesel::define_sql_function! {
 mod tests {
     use super::*;
     use crate::cohorts::{create, find};
-    use crate::definition::{Definition, DefinitionRow};
+    use crate::definition::Definition;
     use crate::testing::TestDatabase;
     use crate::{Store, history, keys, projects};
 
@@ -549,10 +542,8 @@ mod tests {
         let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         let listed = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
-        let become_static = Definition::from(DefinitionRow {
-            is_static: true,
-            ..made.definition.clone().into_row()
-        });
+        let mut become_static = made.definition.clone();
+        become_static.is_static = true;
         request_calculation(conn, made.id()).unwrap();
         let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();

@@ -90,7 +90,11 @@ fn the_tables_keep_the_schema_rules() {
     let mut known = [&CONTROL[..], &PERSON[..]].concat();
     known.sort_unstable();
     assert_eq!(names(conn, TABLES), known, "each table is of one group");
-    assert_eq!(names(conn, FIRST_COLUMNS), PERSON, "`shard_key` comes first");
+    assert_eq!(
+        names(conn, FIRST_COLUMNS),
+        PERSON,
+        "`shard_key` comes first"
+    );
 
     let indexes: Vec<Index> = diesel::sql_query(UNIQUE_INDEXES).load(conn).unwrap();
     let of_people: Vec<&Index> = indexes

@@ -172,11 +172,13 @@ mod tests {
 
     #[test]
     fn an_ordinal_is_resolved_through_every_merge() {
-        let tombstones =
-            Tombstones::new(vec![(1, Some(2)), (2, Some(3)), (5, Some(6)), (6, None)]);
+        let tombstones = Tombstones::new(vec![(1, Some(2)), (2, Some(3)), (5, Some(6)), (6, None)]);
         let resolved: Vec<_> = (1..8).map(|ordinal| tombstones.resolve(ordinal)).collect();
         let three = Some(3);
-        assert_eq!(resolved, [three, three, three, Some(4), None, None, Some(7)]);
+        assert_eq!(
+            resolved,
+            [three, three, three, Some(4), None, None, Some(7)]
+        );
         let merged = Tombstones::new(vec![(1, Some(2))]);
         assert!(tombstones.has_deletions() && !merged.has_deletions());
         let persons = RoaringBitmap::from_iter([1, 4, 5, 6]);

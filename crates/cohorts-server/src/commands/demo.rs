@@ -10,18 +10,18 @@ use anyhow::Context;
 use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
+use super::progress::Progress;
 use crate::admin::KeyGrant;
 use crate::calculation::Calculator;
 use crate::ingest::{self, Arrival, Item};
 use crate::metrics::Metrics;
-use super::progress::Progress;
-use cohorts_store::{history, queue};
+use crate::{Data, auth};
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
 use cohorts_store::keys::{self, Teammate};
 use cohorts_store::projects::{self, Project};
 use cohorts_store::{Conn, JsonText};
-use crate::{Data, auth};
+use cohorts_store::{history, queue};
 
 mod population;
 

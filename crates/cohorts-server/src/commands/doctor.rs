@@ -191,12 +191,12 @@ fn blocks(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use diesel::prelude::*;
     use cohorts_store::testing::TestDatabase;
+    use diesel::prelude::*;
 
     use super::*;
-    use crate::config::Database;
     use crate::commands::demo::{self, Size};
+    use crate::config::Database;
 
     #[test]
     fn what_is_wrong_is_found_and_repaired() {

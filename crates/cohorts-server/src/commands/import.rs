@@ -10,9 +10,9 @@ use std::thread;
 use anyhow::{Context, anyhow, bail};
 use uuid::Uuid;
 
+use super::progress::Progress;
 use crate::Data;
 use crate::ingest::{self, Arrival, Committed, Denied, Item};
-use super::progress::Progress;
 use cohorts_store::{ProjectId, projects};
 
 mod reader;

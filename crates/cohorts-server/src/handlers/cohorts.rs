@@ -22,8 +22,8 @@ use cohorts_engine::{Filter, plan};
 use super::uploads::Options;
 use super::{Service, persons, rows_of, turn};
 use crate::auth::Caller;
-use crate::calculation::moment;
 use crate::blocking;
+use crate::calculation::moment;
 use crate::error::Error;
 use crate::index::snapshot::Snapshot;
 use cohorts_store::{self, CohortId, Conn, cohorts};
@@ -128,7 +128,13 @@ impl CohortsApi for Service {
                 let duration = begun.elapsed();
                 let sample = snapshot.tx().with_conn(|conn| {
                     let ranking = caches.rankings.get(conn, project.shard_key())?;
-                    persons::first_of(conn, &ranking, project.shard_key(), &members, request.body.sample)
+                    persons::first_of(
+                        conn,
+                        &ranking,
+                        project.shard_key(),
+                        &members,
+                        request.body.sample,
+                    )
                 })?;
                 Ok::<_, Error>((members.len(), explanation.leaves, duration, sample))
             })
@@ -212,7 +218,12 @@ impl CohortsApi for Service {
         let (id, query) = (CohortId(request.path.id), request.query);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
-            Ok(cohorts_store::history::page(conn, id, query.limit, query.offset)?)
+            Ok(cohorts_store::history::page(
+                conn,
+                id,
+                query.limit,
+                query.offset,
+            )?)
         };
         let (rows, count) = blocking::snapshot(&self.store, read).await?;
         let page = history::page(rows, count, query.limit, query.offset);

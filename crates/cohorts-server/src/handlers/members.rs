@@ -147,7 +147,12 @@ fn remove(
     if found.is_empty() {
         return Err(Error::NoSuchPerson);
     }
-    let before = members::read(conn, cohort.project().shard_key(), id, cohort.member_version)?;
+    let before = members::read(
+        conn,
+        cohort.project().shard_key(),
+        id,
+        cohort.member_version,
+    )?;
     if before.is_disjoint(&found) {
         return Ok(());
     }

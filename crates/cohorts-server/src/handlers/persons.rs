@@ -94,7 +94,9 @@ impl PersonsApi for Service {
         request: PersonsDestroyRequest,
     ) -> Result<PersonsDestroyResponse, Error> {
         let uuid = person_id(&request.path.uuid)?;
-        let forget = move |conn: &mut Conn| ingest::retried(Error::is_transient, || forget(conn, &caller, uuid));
+        let forget = move |conn: &mut Conn| {
+            ingest::retried(Error::is_transient, || forget(conn, &caller, uuid))
+        };
         blocking::read(&self.store, forget).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
@@ -108,7 +110,9 @@ impl PersonsApi for Service {
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(members::cohorts_with(conn, project, uuid)?);
-        let found = blocking::read(&self.store, read).await?.ok_or(Error::NotFound)?;
+        let found = blocking::read(&self.store, read)
+            .await?
+            .ok_or(Error::NotFound)?;
         let shown = found.into_iter().map(|one| PersonCohort {
             id: one.id,
             name: one.name,
@@ -153,7 +157,11 @@ fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
     })
 }
 
-fn survivor(conn: &mut Conn, shard_key: ShardKey, ordinal: u32) -> Result<Option<persons::Person>, Error> {
+fn survivor(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinal: u32,
+) -> Result<Option<persons::Person>, Error> {
     let owner = tombstones::all(conn, shard_key)?.resolve(ordinal);
     let owner: Vec<i64> = owner.map(i64::from).into_iter().collect();
     Ok(persons::by_ordinals(conn, shard_key, &owner)?.pop())

@@ -11,15 +11,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cohorts::user;
-use super::persons::set;
 use super::people_csv::{self, IdKind, Row, Sheet};
+use super::persons::set;
 use super::{Service, turn};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
 use cohorts_store::uploads::{self, Outcome, Upload, WithTeammate};
-use cohorts_store::{CohortId, Conn, JsonText, ShardKey, ProjectId, Store, events, tombstones, persons};
+use cohorts_store::{
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, persons, tombstones,
+};
 
 /// Rows that are looked up at a time.
 const ROWS: usize = 10_000;

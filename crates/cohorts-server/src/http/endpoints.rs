@@ -52,13 +52,11 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
 /// What the service counts, in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The counters.", body = String)))]
 pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
-    let text = service
-        .metrics
-        .text(
-            service.store.connections(),
-            service.store.caches.index.bytes(),
-            segment_bytes_read(),
-        )?;
+    let text = service.metrics.text(
+        service.store.connections(),
+        service.store.caches.index.bytes(),
+        segment_bytes_read(),
+    )?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))

@@ -19,11 +19,7 @@ use super::read::ReadTx;
 const MAX_LAYERS: usize = 16;
 
 /// The index as of the later sequence number `seq`; `None` if so much was written that a new index is as cheap.
-pub fn advance(
-    index: &ProjectIndex,
-    tx: &ReadTx<'_>,
-    seq: i64,
-) -> Result<Option<ProjectIndex>> {
+pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> Result<Option<ProjectIndex>> {
     let later = tombstones_since(tx, index.seq)?;
     let properties = index.properties.all();
     let keys: Vec<String> = properties.iter().map(|block| block.key.clone()).collect();
@@ -72,7 +68,9 @@ fn advance_created_at(
         last_use,
     } in index.created_at.all()
     {
-        let times = rows.iter().map(|person| (person.ordinal, person.created_at));
+        let times = rows
+            .iter()
+            .map(|person| (person.ordinal, person.created_at));
         let value = Arc::new(value.with_changes(touched, times));
         let bytes = value.bytes();
         created_at.put(

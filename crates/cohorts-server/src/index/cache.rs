@@ -81,11 +81,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     pub fn get(
         &self,
         key: K,
-        how: Load<
-            impl Fn(&V) -> bool,
-            impl FnOnce(Option<&V>) -> Result<V>,
-            impl Fn(&V) -> usize,
-        >,
+        how: Load<impl Fn(&V) -> bool, impl FnOnce(Option<&V>) -> Result<V>, impl Fn(&V) -> usize>,
     ) -> Result<Arc<V>> {
         let entry = {
             let mut entries = self.0.lock();

@@ -68,7 +68,10 @@ pub fn persons(tx: &ReadTx<'_>) -> Result<Option<(i64, RoaringBitmap)>> {
         let bytes = frames::unpack(&stored.data);
         let persons = bytes.and_then(|bytes| RoaringBitmap::deserialize_from(&*bytes).ok());
         if persons.is_none() {
-            log::warn!("project {}: the checkpoint of its persons is damaged", tx.project.0);
+            log::warn!(
+                "project {}: the checkpoint of its persons is damaged",
+                tx.project.0
+            );
         }
         Some((stored.through_seq, persons?))
     }))
@@ -174,10 +177,7 @@ fn decode_days(
 }
 
 /// The names of events whose segments are damaged, or contain another number of events than the rows.
-pub fn mismatched_events(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-) -> Result<Vec<String>, StoreError> {
+pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, StoreError> {
     cohorts_store::snapshot(conn, |conn| {
         let mut mismatched = Vec::new();
         for (key, stored) in segments::manifests(conn, shard_key)? {
@@ -219,11 +219,7 @@ fn count_events(
 
 impl ProjectIndex {
     /// Writes the blocks of larger projects that are not written yet.
-    pub fn write_checkpoints(
-        &self,
-        conn: &mut Conn,
-        project: ProjectId,
-    ) -> Result<(), StoreError> {
+    pub fn write_checkpoints(&self, conn: &mut Conn, project: ProjectId) -> Result<(), StoreError> {
         if self.persons.len() >= MIN_ROWS {
             self.write_persons(conn, project)?;
         }

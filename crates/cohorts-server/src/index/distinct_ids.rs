@@ -90,12 +90,7 @@ impl Default for DistinctIdCache {
 impl DistinctIdCache {
     /// Learns the ordinals that were retired up to sequence number `seq`. The caller holds the lock on the log head, so
     /// none is retired meanwhile.
-    pub fn refresh(
-        &self,
-        conn: &mut Conn,
-        shard_key: ShardKey,
-        seq: i64,
-    ) -> Result<(), Error> {
+    pub fn refresh(&self, conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<(), Error> {
         let known = self.inner().retired.get(&shard_key).map(|known| known.seq);
         let later = match known {
             Some(seq) => tombstones::since(conn, shard_key, seq)?.retired,
@@ -137,11 +132,7 @@ impl DistinctIdCache {
     }
 
     /// Caches owners, after the commit of a write that began with [`Self::refresh`].
-    pub fn insert<'a>(
-        &self,
-        shard_key: ShardKey,
-        owners: impl Iterator<Item = (&'a str, i64)>,
-    ) {
+    pub fn insert<'a>(&self, shard_key: ShardKey, owners: impl Iterator<Item = (&'a str, i64)>) {
         let inner = &mut *self.inner();
         for (id, ordinal) in owners {
             if let Ok(ordinal) = u32::try_from(ordinal) {

@@ -358,10 +358,7 @@ mod tests {
         day.add(segment(7, 4));
         day.add(segment(1, 5));
         assert_eq!(rows(day.segments()).len(), 5);
-        assert_eq!(
-            rows(&day.compacted()),
-            [MAX - 10, MAX / 2 + 1, MAX / 2 + 8]
-        );
+        assert_eq!(rows(&day.compacted()), [MAX - 10, MAX / 2 + 1, MAX / 2 + 8]);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use cohorts_engine::{
     EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock,
 };
+use cohorts_store::events;
 use cohorts_store::scan::{self, EventRow, EventScan, PersonRow};
 use cohorts_store::segments::SegmentKey;
 use cohorts_store::tombstones::{self, Tombstones};
-use cohorts_store::events;
 use roaring::RoaringBitmap;
 
 use super::advance::with_changed_persons;
@@ -60,13 +60,13 @@ pub fn events_between(
     }
     let limit = MAX_CATCH_UP as i64;
     let span = (after, through);
-    let count = tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, limit + 1))?;
+    let count =
+        tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, limit + 1))?;
     if count > limit {
         return Ok(None);
     }
-    let rows = tx.with_conn(|conn| {
-        scan::events_between(conn, tx.shard_key(), span, names, properties)
-    })?;
+    let rows =
+        tx.with_conn(|conn| scan::events_between(conn, tx.shard_key(), span, names, properties))?;
     Ok(Some(rows))
 }
 
@@ -89,8 +89,7 @@ impl ProjectIndex {
     /// The times of creation.
     pub fn created_at(&self, tx: &ReadTx<'_>) -> Result<Arc<TimesBlock>> {
         let load = |_: Option<&_>| {
-            let rows =
-                tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
+            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
             Ok(TimesBlock::new(rows))
         };
         let how = Load {
@@ -119,9 +118,7 @@ impl ProjectIndex {
         let how = Load {
             deadline: tx.limits.deadline,
             suits: |_: &_| true,
-            load: |_: Option<&_>| {
-                tx.with_conn(|conn| scan::event_names(conn, tx.shard_key()))
-            },
+            load: |_: Option<&_>| tx.with_conn(|conn| scan::event_names(conn, tx.shard_key())),
             bytes: |names: &Vec<String>| names.iter().map(String::len).sum(),
         };
         self.event_names.get((), how)

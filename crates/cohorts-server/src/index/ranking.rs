@@ -148,9 +148,7 @@ impl RankingCache {
             Some(CachedRanking { seq, ranking }) => {
                 let written = rank_keys(conn, shard_key, seq)?;
                 let retired = tombstones::since(conn, shard_key, seq)?.retired;
-                ranking
-                    .advance(written, &retired)
-                    .map_or(ranking, Arc::new)
+                ranking.advance(written, &retired).map_or(ranking, Arc::new)
             }
             None => Arc::new(Ranking::new(rank_keys(conn, shard_key, -1)?)),
         };

@@ -56,9 +56,7 @@ impl IndexCache {
         };
         let mut cached = lock_until(&newest, tx.limits.deadline)?;
         let (seq, retention) = (tx.log_head()?, tx.retention()?);
-        let usable = cached
-            .as_ref()
-            .filter(|index| index.retention == retention);
+        let usable = cached.as_ref().filter(|index| index.retention == retention);
         let advanced = match usable {
             Some(index) if index.seq == seq => return Ok(Some(Arc::clone(index))),
             Some(index) if index.seq > seq => return Ok(None),

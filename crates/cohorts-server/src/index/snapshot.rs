@@ -126,10 +126,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
 
     /// Runs `work` for ranges of persons that are so small that their blocks fit into the memory budget. Membership of a
     /// person depends on that person's data alone, so the results of the ranges add up.
-    fn for_each_range(
-        &self,
-        mut work: impl FnMut(&Snapshot<'a, 'c>) -> Result<()>,
-    ) -> Result<()> {
+    fn for_each_range(&self, mut work: impl FnMut(&Snapshot<'a, 'c>) -> Result<()>) -> Result<()> {
         let mut ranges = quarters(0..=u32::MAX, &self.index.persons);
         while let Some(ordinals) = ranges.pop() {
             let index = Arc::new(self.index.for_range(ordinals.clone()));

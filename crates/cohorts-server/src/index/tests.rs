@@ -41,14 +41,24 @@ fn persons_of_x(store: &IndexedStore, cache: &IndexCache, project: ProjectId) ->
 }
 
 /// Who did x since a day of June.
-fn persons_since(store: &IndexedStore, cache: &IndexCache, project: ProjectId, day: u32) -> RoaringBitmap {
+fn persons_since(
+    store: &IndexedStore,
+    cache: &IndexCache,
+    project: ProjectId,
+    day: u32,
+) -> RoaringBitmap {
     let leaf = json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
         "explicit_datetime": format!("2025-06-0{day}T00:00:00Z")});
     members(store, cache, project, leaf)
 }
 
 /// Who meets a criterion.
-fn members(store: &IndexedStore, cache: &IndexCache, project: ProjectId, leaf: Value) -> RoaringBitmap {
+fn members(
+    store: &IndexedStore,
+    cache: &IndexCache,
+    project: ProjectId,
+    leaf: Value,
+) -> RoaringBitmap {
     let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
     let plan = plan(
         &Filter::parse(&filters).unwrap(),
@@ -82,7 +92,10 @@ fn what_was_sealed_is_found_after_a_start_with_all_that_came_later() {
     // The people of several days are weighed with what they were made of.
     let indexes = cache.all()[0].1.events.all();
     let weights = indexes.iter().map(|cached| cached.value.bytes() as u64);
-    let alone = indexes[0].value.segments().map(|block| block.bytes() as u64);
+    let alone = indexes[0]
+        .value
+        .segments()
+        .map(|block| block.bytes() as u64);
     assert!(cache.bytes() >= weights.sum() && cache.bytes() > alone.sum());
     cache.write_checkpoints(conn);
 
@@ -96,7 +109,10 @@ fn what_was_sealed_is_found_after_a_start_with_all_that_came_later() {
     .unwrap();
     let fresh = |store: &IndexedStore| persons_of_x(store, &IndexCache::default(), project);
     let found = fresh(&store);
-    assert_eq!((found.len(), &found), (100, &persons_of_x(&store, &cache, project)));
+    assert_eq!(
+        (found.len(), &found),
+        (100, &persons_of_x(&store, &cache, project))
+    );
     // A damaged block is none.
     run(
         conn,
@@ -127,8 +143,7 @@ fn properties_that_were_sealed_are_found_after_a_start_with_all_that_came_later(
     let (_data, store, project) = project_with_events(0, 1);
     let conn = &mut *store.connection().unwrap();
     let set = |id: usize, plan: usize| {
-        let more =
-            format!(r#", "properties": {{"at": "v{plan}", "$set": {{"plan": "v{plan}"}}}}"#);
+        let more = format!(r#", "properties": {{"at": "v{plan}", "$set": {{"plan": "v{plan}"}}}}"#);
         item("x", id, &more)
     };
     let items: Vec<Item> = (0..12_000).map(|nth| set(nth, nth % 300)).collect();
@@ -218,7 +233,10 @@ fn a_view_seals_what_it_knows_unless_somebody_was_deleted_since() {
     assert_eq!(diesel::sql_query(undone).execute(conn).unwrap(), 1);
     index.write_checkpoints(conn);
     assert!(sealed(conn).is_some());
-    assert_eq!(persons_of_x(&store, &IndexCache::default(), project).len(), 99);
+    assert_eq!(
+        persons_of_x(&store, &IndexCache::default(), project).len(),
+        99
+    );
 }
 
 #[test]
@@ -242,7 +260,11 @@ fn who_knows_the_later_days_alone_seals_them_unless_earlier_ones_have_changed() 
     persons_of_x(&store, &first, project);
     first.write_checkpoints(conn);
     let sealed = |conn: &mut Conn| {
-        let found = segments::manifest(conn, project.shard_key(), &SegmentKey::new("x", &[]).unwrap());
+        let found = segments::manifest(
+            conn,
+            project.shard_key(),
+            &SegmentKey::new("x", &[]).unwrap(),
+        );
         found.unwrap().unwrap().manifest
     };
     let begun = sealed(conn);
@@ -266,7 +288,10 @@ fn who_knows_the_later_days_alone_seals_them_unless_earlier_ones_have_changed() 
     persons_since(&store, &late, project, 5);
     late.write_checkpoints(conn);
     assert_eq!(sealed(conn), next);
-    assert_eq!(persons_of_x(&store, &IndexCache::default(), project).len(), 103);
+    assert_eq!(
+        persons_of_x(&store, &IndexCache::default(), project).len(),
+        103
+    );
 
     // Where a block is missing, the earlier days are not taken for kept: they are read from their rows.
     let lost = "delete from segments where day = (select min(day) from segments)";
@@ -277,7 +302,10 @@ fn who_knows_the_later_days_alone_seals_them_unless_earlier_ones_have_changed() 
     persons_since(&store, &late, project, 5);
     late.write_checkpoints(conn);
     assert!(sealed(conn).from_day > next.from_day);
-    assert_eq!(persons_of_x(&store, &IndexCache::default(), project).len(), 104);
+    assert_eq!(
+        persons_of_x(&store, &IndexCache::default(), project).len(),
+        104
+    );
 }
 
 #[test]
@@ -315,7 +343,12 @@ fn what_is_not_kept_any_longer_is_written_whole() {
     // The first time it finds out, the second time it writes.
     cache.write_checkpoints(conn);
     cache.write_checkpoints(conn);
-    let kept = segments::manifest(conn, project.shard_key(), &SegmentKey::new("x", &[]).unwrap()).unwrap();
+    let kept = segments::manifest(
+        conn,
+        project.shard_key(),
+        &SegmentKey::new("x", &[]).unwrap(),
+    )
+    .unwrap();
     assert!(kept.is_some());
     assert_eq!(persons_of_x(&store, &IndexCache::default(), project), found);
 }
@@ -354,7 +387,8 @@ fn what_finds_no_room_is_read_in_pieces() {
             .extend(more.as_object().unwrap().clone());
         leaf
     };
-    let filter = json!([{"type": "event", "key": "at", "operator": "exact", "value": ["v1", "v2", "v3"]}]);
+    let filter =
+        json!([{"type": "event", "key": "at", "operator": "exact", "value": ["v1", "v2", "v3"]}]);
     let leaves = [
         json!({"type": "person", "key": "name", "operator": "icontains", "value": "N1"}),
         json!({"type": "person", "key": "name", "operator": "is_not", "value": "n5"}),

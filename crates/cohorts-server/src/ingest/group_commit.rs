@@ -166,7 +166,9 @@ fn commit_requests(
             rest = others;
             let result = commit(store, project, items);
             // A client that has disconnected does not receive this.
-            let _ = request.done.send(result.map(|committed| count(metrics, &committed)));
+            let _ = request
+                .done
+                .send(result.map(|committed| count(metrics, &committed)));
         }
         return;
     }

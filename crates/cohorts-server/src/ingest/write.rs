@@ -95,9 +95,7 @@ impl<'a> WriteBatch<'a> {
         let unknown = cached.iter().filter(|owner| owner.is_none()).count();
         let free = store.ordinals.take(conn, shard_key, unknown)?;
         let unused = free.clone();
-        let result = transaction(conn, |conn| {
-            self.write(conn, attempt, cached.clone(), free)
-        });
+        let result = transaction(conn, |conn| self.write(conn, attempt, cached.clone(), free));
         if matches!(result, Err(Failed::MustLockProject)) {
             // Nothing was written, so the ordinals are still free.
             store.ordinals.give_back(shard_key, unused);
@@ -135,7 +133,8 @@ impl<'a> WriteBatch<'a> {
         let mut people = People::new(owners, free);
         let described = people.described(&items);
         people.add(persons::by_ordinals(conn, shard_key, &described)?);
-        let ordinals: Result<Vec<i64>, _> = items.iter().map(|placed| people.take(placed)).collect();
+        let ordinals: Result<Vec<i64>, _> =
+            items.iter().map(|placed| people.take(placed)).collect();
         let ordinals = ordinals.map_err(|_| Failed::NoOrdinal)?;
         if people.merges_existing() && !attempt.locks_project {
             return Err(Failed::MustLockProject);
@@ -202,11 +201,7 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// The owners of the ids of the batch. `cached` owners are true; the others are read.
-    fn owners(
-        &self,
-        conn: &mut Conn,
-        cached: &[Option<u32>],
-    ) -> Result<Vec<Option<Owner>>, Error> {
+    fn owners(&self, conn: &mut Conn, cached: &[Option<u32>]) -> Result<Vec<Option<Owner>>, Error> {
         let all = || self.ids.iter().zip(cached);
         let missing: Vec<&str> = all()
             .filter(|(_, cached)| cached.is_none())
@@ -235,12 +230,7 @@ impl<'a> WriteBatch<'a> {
         Ok(self.items.iter().filter(is_new).copied().collect())
     }
 
-    fn write_persons(
-        &self,
-        conn: &mut Conn,
-        seq: i64,
-        written: &Written,
-    ) -> Result<(), Error> {
+    fn write_persons(&self, conn: &mut Conn, seq: i64, written: &Written) -> Result<(), Error> {
         let shard_key = self.shard_key;
         if !written.merged.is_empty() {
             persons::merge(conn, shard_key, seq, &written.merged)?;

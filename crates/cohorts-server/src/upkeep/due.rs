@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
 use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::Reads;
 
 use crate::calculation::{MAX_ERRORS, moment};
-use cohorts_store::queue::{self, Due};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::projects::{self, Project};
-use cohorts_store::{Conn, Error, ProjectId, Store, events, tombstones, persons};
+use cohorts_store::queue::{self, Due};
+use cohorts_store::{Conn, Error, ProjectId, Store, events, persons, tombstones};
 
 /// How many cohorts that are due are looked at together, and how often at a time.
 const MOST_DUE: i64 = 1_000;

@@ -76,7 +76,9 @@ mod tests {
         let mut sweeper = Sweeper::default();
         sweeper.sweep(&store).unwrap();
         let left = |conn: &mut _, project: ProjectId| {
-            events::known(conn, project.shard_key(), &ids).unwrap().len()
+            events::known(conn, project.shard_key(), &ids)
+                .unwrap()
+                .len()
         };
         assert_eq!((left(conn, project), left(conn, other)), (1, 3));
         let known = events::known(conn, project.shard_key(), &ids).unwrap();

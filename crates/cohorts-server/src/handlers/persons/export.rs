@@ -172,7 +172,11 @@ fn each_some(
         if ordinals.is_empty() {
             return Ok(());
         }
-        then(show::by_ordinals(conn, asked.project.shard_key(), &ordinals)?)?;
+        then(show::by_ordinals(
+            conn,
+            asked.project.shard_key(),
+            &ordinals,
+        )?)?;
     }
 }
 

@@ -281,8 +281,7 @@ impl Service {
         let read = move |conn: &mut Conn| {
             selection.find(conn, &store, |conn, selected| {
                 // One more key than the limit shows whether there is another page.
-                let mut keys: Vec<RankKey> =
-                    selected.page(&selection).take(limit + 1).collect();
+                let mut keys: Vec<RankKey> = selected.page(&selection).take(limit + 1).collect();
                 let more = keys.len() > limit;
                 keys.truncate(limit);
                 let ordinals: Vec<i64> = keys.iter().map(|key| key.ordinal.into()).collect();

@@ -13,7 +13,11 @@ use crate::index::ranking::Ranking;
 use cohorts_store::{Conn, ShardKey, persons};
 
 /// The people with these numbers, the one created last first. Those who are gone are missing.
-pub fn by_ordinals(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<Person>, cohorts_store::Error> {
+pub fn by_ordinals(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<Vec<Person>, cohorts_store::Error> {
     let rows = persons::by_ordinals(conn, shard_key, ordinals)?;
     all(conn, shard_key, rows)
 }
@@ -37,7 +41,11 @@ pub fn first(
     by_ordinals(conn, shard_key, &ordinals)
 }
 
-pub fn all(conn: &mut Conn, shard_key: ShardKey, rows: Vec<persons::Person>) -> Result<Vec<Person>, cohorts_store::Error> {
+pub fn all(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    rows: Vec<persons::Person>,
+) -> Result<Vec<Person>, cohorts_store::Error> {
     let ordinals: Vec<i64> = rows.iter().map(|person| person.ordinal).collect();
     let mut ids = persons::shown_ids(conn, shard_key, &ordinals)?;
     let shown = rows.into_iter().map(|person| one(person, &mut ids));
