@@ -183,7 +183,7 @@ impl Plan {
 
     fn instants(&self) -> Option<Vec<i64>> {
         let mut instants = Vec::new();
-        let told = self.leaves.iter().all(|leaf| leaf.tell(&mut instants));
+        let told = self.leaves.iter().all(|leaf| leaf.collect_instants(&mut instants));
         told.then_some(instants)
     }
 
@@ -227,10 +227,10 @@ impl Criterion {
     }
 
     /// Adds the instants that it compares with. False where it cannot tell.
-    fn tell(&self, instants: &mut Vec<i64>) -> bool {
+    fn collect_instants(&self, instants: &mut Vec<i64>) -> bool {
         self.predicates()
             .iter()
-            .for_each(|test| test.tell(instants));
+            .for_each(|test| test.collect_instants(instants));
         let mut range = |range: &Range| instants.extend([range.from.unwrap_or(i64::MIN), range.to]);
         match self {
             Criterion::Rows(_) => return false,
@@ -245,7 +245,7 @@ impl Criterion {
                     second
                         .filters
                         .iter()
-                        .for_each(|(_, test)| test.tell(instants));
+                        .for_each(|(_, test)| test.collect_instants(instants));
                 }
                 Behavior::Regularly { starts, .. } => instants.extend(starts),
                 Behavior::Stopped { outer, inner } => {

@@ -100,7 +100,7 @@ impl Predicate {
     }
 
     /// Adds the instants that it compares with.
-    pub fn tell(&self, instants: &mut Vec<i64>) {
+    pub fn collect_instants(&self, instants: &mut Vec<i64>) {
         if let Rule::Any(tests) | Rule::NoneOf(tests) = &self.rule {
             instants.extend(tests.iter().filter_map(|test| match test {
                 Test::Dated(_, instant) => Some(*instant),
