@@ -169,7 +169,7 @@ impl Plan {
     /// What its members depend on.
     pub fn reads(&self) -> Reads {
         let mut reads = Reads::default();
-        self.leaves.iter().for_each(|leaf| leaf.read(&mut reads));
+        self.leaves.iter().for_each(|leaf| leaf.collect_dependencies(&mut reads));
         // Somebody new has done nothing, which may be what is asked for.
         reads.people |= self.criteria.iter().any(|placed| placed.negated);
         reads
@@ -206,7 +206,7 @@ pub struct Reads {
 }
 
 impl Criterion {
-    fn read(&self, reads: &mut Reads) {
+    fn collect_dependencies(&self, reads: &mut Reads) {
         match self {
             Criterion::Property { .. } | Criterion::DistinctId(_) | Criterion::CreatedAt(_) => {
                 reads.people = true;
@@ -218,9 +218,9 @@ impl Criterion {
                 reads.others = true;
             }
             Criterion::Behavior { target, rule } => {
-                target.what.read(reads);
+                target.what.collect_dependencies(reads);
                 if let Behavior::Sequence { second, .. } = rule {
-                    second.what.read(reads);
+                    second.what.collect_dependencies(reads);
                 }
             }
         }
@@ -264,7 +264,7 @@ impl Criterion {
 }
 
 impl What {
-    fn read(&self, reads: &mut Reads) {
+    fn collect_dependencies(&self, reads: &mut Reads) {
         match self {
             What::Event(name) => drop(reads.events.insert(name.clone())),
             // Its steps may be changed, and name events that nobody knows here.
