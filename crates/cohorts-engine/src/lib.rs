@@ -31,6 +31,6 @@ pub use block::{EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuild
 pub use error::FilterError;
 pub use eval::{Counts, Shared};
 pub use filter::Filter;
-pub use plan::{Plan, Reads, plan, plan_query};
+pub use plan::{Dependencies, Plan, plan, plan_query};
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, Reference, Source};
 pub use window::Moment;

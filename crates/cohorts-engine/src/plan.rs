@@ -167,12 +167,12 @@ impl Plan {
     }
 
     /// What its members depend on.
-    pub fn reads(&self) -> Reads {
-        let mut reads = Reads::default();
-        self.leaves.iter().for_each(|leaf| leaf.collect_dependencies(&mut reads));
+    pub fn dependencies(&self) -> Dependencies {
+        let mut dependencies = Dependencies::default();
+        self.leaves.iter().for_each(|leaf| leaf.collect_dependencies(&mut dependencies));
         // Somebody new has done nothing, which may be what is asked for.
-        reads.people |= self.criteria.iter().any(|placed| placed.negated);
-        reads
+        dependencies.persons |= self.criteria.iter().any(|placed| placed.negated);
+        dependencies
     }
 
     /// Whether a plan of the same filter for another moment asks for the same: time alone changes none of its members.
@@ -195,32 +195,32 @@ impl Plan {
 
 /// What the members of a plan depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reads {
+pub struct Dependencies {
     /// The names of events; nothing that is named here means those of any name.
     pub events: BTreeSet<String>,
     pub every_event: bool,
     /// Anything about people themselves.
-    pub people: bool,
+    pub persons: bool,
     /// Other cohorts, or actions, which may change without any event.
-    pub others: bool,
+    pub definitions: bool,
 }
 
 impl Criterion {
-    fn collect_dependencies(&self, reads: &mut Reads) {
+    fn collect_dependencies(&self, dependencies: &mut Dependencies) {
         match self {
             Criterion::Property { .. } | Criterion::DistinctId(_) | Criterion::CreatedAt(_) => {
-                reads.people = true;
+                dependencies.persons = true;
             }
-            Criterion::Cohort(_) => reads.others = true,
+            Criterion::Cohort(_) => dependencies.definitions = true,
             Criterion::Rows(_) => {
-                reads.every_event = true;
-                reads.people = true;
-                reads.others = true;
+                dependencies.every_event = true;
+                dependencies.persons = true;
+                dependencies.definitions = true;
             }
             Criterion::Behavior { target, rule } => {
-                target.what.collect_dependencies(reads);
+                target.what.collect_dependencies(dependencies);
                 if let Behavior::Sequence { second, .. } = rule {
-                    second.what.collect_dependencies(reads);
+                    second.what.collect_dependencies(dependencies);
                 }
             }
         }
@@ -264,13 +264,13 @@ impl Criterion {
 }
 
 impl What {
-    fn collect_dependencies(&self, reads: &mut Reads) {
+    fn collect_dependencies(&self, dependencies: &mut Dependencies) {
         match self {
-            What::Event(name) => drop(reads.events.insert(name.clone())),
+            What::Event(name) => drop(dependencies.events.insert(name.clone())),
             // Its steps may be changed, and name events that nobody knows here.
             What::Action(_) => {
-                reads.every_event = true;
-                reads.others = true;
+                dependencies.every_event = true;
+                dependencies.definitions = true;
             }
         }
     }

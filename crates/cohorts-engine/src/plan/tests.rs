@@ -413,16 +413,16 @@ fn a_plan_tells_what_its_members_depend_on() {
             "{leaf}"
         );
     }
-    let reads = |leaf: Value| planned(leaf, noon).reads();
+    let dependencies = |leaf: Value| planned(leaf, noon).dependencies();
     let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let second = json!({"seq_event": "f", "seq_event_type": "events", "seq_time_value": 1, "seq_time_interval": "day"});
-    let sequence = reads(behavior("performed_event_sequence", second));
+    let sequence = dependencies(behavior("performed_event_sequence", second));
     assert_eq!(
-        (sequence.events, sequence.people, sequence.others),
+        (sequence.events, sequence.persons, sequence.definitions),
         (of(&["e", "f"]), false, false)
     );
-    assert!(reads(json!({"type": "cohort", "key": "id", "value": 3})).others);
+    assert!(dependencies(json!({"type": "cohort", "key": "id", "value": 3})).definitions);
     let action = json!({"key": "3", "event_type": "actions"});
-    assert!(reads(behavior("performed_event", action)).every_event);
-    assert!(reads(json!({"type": "person_metadata", "key": "created_at", "operator": "is_set", "value": "is_set"})).people);
+    assert!(dependencies(behavior("performed_event", action)).every_event);
+    assert!(dependencies(json!({"type": "person_metadata", "key": "created_at", "operator": "is_set", "value": "is_set"})).persons);
 }
