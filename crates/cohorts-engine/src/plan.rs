@@ -399,7 +399,7 @@ impl<'a> Planner<'a> {
             None => {
                 let criterion = criterion(leaf, &path, self.moment)?;
                 for predicate in criterion.predicates() {
-                    predicate.charge(&mut self.spent, &path)?;
+                    predicate.charge_patterns(&mut self.spent, &path)?;
                 }
                 self.leaves.push(criterion);
                 self.known.insert(key, self.leaves.len() - 1);

@@ -110,7 +110,7 @@ impl Predicate {
     }
 
     /// Adds the cost of its patterns to what a filter has spent, unless that is too much.
-    pub fn charge(&self, spent: &mut u32, path: &str) -> Result<(), FilterError> {
+    pub fn charge_patterns(&self, spent: &mut u32, path: &str) -> Result<(), FilterError> {
         *spent = spent.saturating_add(self.pattern_cost);
         match *spent > compile::PATTERN_BUDGET {
             true => Err(FilterError::calculation(path, compile::TOO_MANY_PATTERNS)),

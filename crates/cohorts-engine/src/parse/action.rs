@@ -51,7 +51,7 @@ fn read_step(path: &str, value: &Value, spent: &mut u32) -> Result<ActionStep, F
     let properties = properties.collect::<Result<_, _>>()?;
     let url = text(path, step, "url")?;
     if let Some(url) = &url {
-        Predicate::address(url, url_matching.as_deref()).charge(spent, path)?;
+        Predicate::address(url, url_matching.as_deref()).charge_patterns(spent, path)?;
     }
     Ok(ActionStep {
         event: text(path, step, "event")?,
@@ -78,7 +78,7 @@ fn read_property(
     let operator = text(path, property, "operator")?;
     let value = property.get("value").filter(|value| !value.is_null());
     let predicate = Predicate::compile(path, operator.as_deref(), value, &Moment::utc(0))?;
-    predicate.charge(spent, path)?;
+    predicate.charge_patterns(spent, path)?;
     Ok(ActionProperty {
         key,
         operator,

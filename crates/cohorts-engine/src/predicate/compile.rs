@@ -56,7 +56,7 @@ impl Predicate {
         };
         let listed = build.listed(operator, values, at);
         let predicate = listed.ok_or_else(|| fail(format!("unknown operator '{operator}'")))?;
-        predicate.charge(&mut 0, path)?;
+        predicate.charge_patterns(&mut 0, path)?;
         match value {
             None => Err(fail(format!("operator '{operator}' needs a value"))),
             // An empty list drops the condition, so it holds for everyone.

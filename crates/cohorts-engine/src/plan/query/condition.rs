@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Condition<Test>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
         let (predicate, readable) = Predicate::pattern(pattern, planner.moment);
-        let charged = predicate.charge(&mut planner.spent, PATH);
+        let charged = predicate.charge_patterns(&mut planner.spent, PATH);
         charged.map_err(|error| FilterError::new(PATH, "invalid_input", error.detail))?;
         if !readable {
             let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
