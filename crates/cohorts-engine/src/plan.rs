@@ -176,7 +176,7 @@ impl Plan {
     }
 
     /// Whether a plan of the same filter for another moment asks for the same: time alone changes none of its members.
-    pub fn is_as_of(&self, other: &Plan) -> bool {
+    pub fn asks_same_instants(&self, other: &Plan) -> bool {
         self.instants()
             .is_some_and(|instants| Some(instants) == other.instants())
     }

@@ -403,12 +403,12 @@ fn a_plan_tells_what_its_members_depend_on() {
     ] {
         let then = planned(leaf.clone(), noon);
         assert_eq!(
-            planned(leaf.clone(), later).is_as_of(&then),
+            planned(leaf.clone(), later).asks_same_instants(&then),
             same_day,
             "{leaf}"
         );
         assert_eq!(
-            planned(leaf.clone(), tomorrow).is_as_of(&then),
+            planned(leaf.clone(), tomorrow).asks_same_instants(&then),
             same_ever,
             "{leaf}"
         );
