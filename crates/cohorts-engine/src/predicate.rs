@@ -33,12 +33,12 @@ pub(crate) struct Predicate {
 #[derive(Clone, Debug)]
 enum Rule {
     Constant(bool),
-    Any(Vec<Test>),
-    NoneOf(Vec<Test>),
+    Any(Vec<ValueTest>),
+    NoneOf(Vec<ValueTest>),
 }
 
 #[derive(Clone, Debug)]
-enum Test {
+enum ValueTest {
     /// Equal to one of many, by text or, for stored numbers, by number.
     OneOf {
         texts: HashSet<String>,
@@ -103,7 +103,7 @@ impl Predicate {
     pub fn collect_instants(&self, instants: &mut Vec<i64>) {
         if let Rule::Any(tests) | Rule::NoneOf(tests) = &self.rule {
             instants.extend(tests.iter().filter_map(|test| match test {
-                Test::Dated(_, instant) => Some(*instant),
+                ValueTest::Dated(_, instant) => Some(*instant),
                 _ => None,
             }));
         }
@@ -123,7 +123,7 @@ impl Predicate {
         if stored == Stored::Json(&Value::Null) {
             return self.missing;
         }
-        let holds = |test: &Test| test.holds(stored, &self.time_zone);
+        let holds = |test: &ValueTest| test.holds(stored, &self.time_zone);
         match &self.rule {
             Rule::Constant(answer) => *answer,
             Rule::Any(tests) => tests.iter().any(holds),
@@ -135,7 +135,7 @@ impl Predicate {
     pub fn mark_doubles(&self, doubles: &[u64], marks: &mut [bool]) {
         let comparison = match &self.rule {
             Rule::Any(tests) => match tests.as_slice() {
-                [Test::Compares(comparison, bound)] => {
+                [ValueTest::Compares(comparison, bound)] => {
                     bound.as_double().map(|bound| (*comparison, bound))
                 }
                 _ => None,
@@ -173,8 +173,8 @@ impl Predicate {
 
     /// The answer for a value that is an instant by nature, such as the creation of a person.
     pub fn matches_instant(&self, instant: i64) -> bool {
-        let holds = |test: &Test| match test {
-            Test::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),
+        let holds = |test: &ValueTest| match test {
+            ValueTest::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),
             _ => false,
         };
         match &self.rule {
@@ -185,36 +185,36 @@ impl Predicate {
     }
 }
 
-impl Test {
+impl ValueTest {
     fn holds(&self, stored: Stored, time_zone: &TimeZone) -> bool {
         match self {
-            Test::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
-            Test::Holds(part) => text(stored).contains(part),
-            Test::Contains(part) => folded::contains(&text(stored), part),
-            Test::StartsWith(part) => folded::starts_with(&text(stored), part),
-            Test::EndsWith(part) => folded::ends_with(&text(stored), part),
-            Test::Matches(pattern, _) => pattern.is_match(&text(stored)),
-            Test::Compares(comparison, bound) => {
+            ValueTest::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
+            ValueTest::Holds(part) => text(stored).contains(part),
+            ValueTest::Contains(part) => folded::contains(&text(stored), part),
+            ValueTest::StartsWith(part) => folded::starts_with(&text(stored), part),
+            ValueTest::EndsWith(part) => folded::ends_with(&text(stored), part),
+            ValueTest::Matches(pattern, _) => pattern.is_match(&text(stored)),
+            ValueTest::Compares(comparison, bound) => {
                 let number = Number::of(stored);
                 number.is_some_and(|number| comparison.holds(number.compare(*bound)))
             }
-            Test::Within(low, high) => {
+            ValueTest::Within(low, high) => {
                 Number::of(stored).is_some_and(|number| within(number, *low, *high))
             }
-            Test::Outside(low, high) => {
+            ValueTest::Outside(low, high) => {
                 Number::of(stored).is_some_and(|number| !within(number, *low, *high))
             }
-            Test::Dated(comparison, bound) => {
+            ValueTest::Dated(comparison, bound) => {
                 let instant = date::stored_instant(stored, time_zone);
                 instant.is_some_and(|instant| comparison.holds(instant.cmp(bound)))
             }
-            Test::Version(comparison, bound) => {
+            ValueTest::Version(comparison, bound) => {
                 with_version(stored, |version| comparison.holds(version.compare(bound)))
             }
-            Test::NoVersionOf(bounds) => with_version(stored, |version| {
+            ValueTest::NoVersionOf(bounds) => with_version(stored, |version| {
                 bounds.iter().all(|bound| version.compare(bound).is_ne())
             }),
-            Test::InVersions(range) => with_version(stored, |version| range.contains(version)),
+            ValueTest::InVersions(range) => with_version(stored, |version| range.contains(version)),
         }
     }
 }

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::texts::beginnings;
-use super::{Comparison, Predicate, Rule, Test};
+use super::{Comparison, Predicate, Rule, ValueTest};
 use crate::FilterError;
 use crate::date;
 use crate::semver::{Version, VersionRange};
@@ -68,7 +68,7 @@ impl Predicate {
     /// A comparison with an instant, as dates are compared; stored values that are no date do not match.
     pub fn dated(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
         let build = Build::new(&at.time_zone);
-        build.any(vec![Test::Dated(comparison, instant)])
+        build.any(vec![ValueTest::Dated(comparison, instant)])
     }
 
     /// The test of a pattern, which holds for nothing where it cannot be read; whether it can be comes beside it.
@@ -86,7 +86,7 @@ impl Predicate {
         build.any(match matching {
             Some("exact") => vec![one_of(&value)],
             Some("regex") => build.patterns(&value),
-            _ => vec![Test::Holds(url.to_owned())],
+            _ => vec![ValueTest::Holds(url.to_owned())],
         })
     }
 }
@@ -122,22 +122,22 @@ impl Build {
     }
 
     /// Those patterns that can be compiled, until their budget is spent.
-    fn patterns(&self, values: &[Value]) -> Vec<Test> {
+    fn patterns(&self, values: &[Value]) -> Vec<ValueTest> {
         let affordable = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
         let compiled = values.iter().take_while(affordable).filter_map(|value| {
             let pattern = text(value);
             let (compiled, cost) = compile(&pattern);
             self.pattern_cost.set(self.pattern_cost.get() + cost);
-            compiled.map(|compiled| Test::Matches(compiled, beginnings(&pattern)))
+            compiled.map(|compiled| ValueTest::Matches(compiled, beginnings(&pattern)))
         });
         compiled.collect()
     }
 
-    fn any(&self, tests: Vec<Test>) -> Predicate {
+    fn any(&self, tests: Vec<ValueTest>) -> Predicate {
         self.rule(false, Rule::Any(tests))
     }
 
-    fn none_of(&self, tests: Vec<Test>) -> Predicate {
+    fn none_of(&self, tests: Vec<ValueTest>) -> Predicate {
         self.rule(true, Rule::NoneOf(tests))
     }
 
@@ -145,8 +145,8 @@ impl Build {
     fn range(&self, operator: &str, value: Option<&Value>) -> Option<Predicate> {
         let (low, high) = pair(value?)?;
         Some(match operator {
-            "between" => self.any(vec![Test::Within(low, high)]),
-            _ => self.rule(true, Rule::Any(vec![Test::Outside(low, high)])),
+            "between" => self.any(vec![ValueTest::Within(low, high)]),
+            _ => self.rule(true, Rule::Any(vec![ValueTest::Outside(low, high)])),
         })
     }
 
@@ -156,12 +156,12 @@ impl Build {
         Some(match operator {
             "exact" | "in" => self.any(vec![one_of(values)]),
             "is_not" | "not_in" => self.none_of(vec![one_of(values)]),
-            "icontains" | "icontains_multi" => self.any(parts(values, Test::Contains)),
-            "not_icontains" | "not_icontains_multi" => self.none_of(parts(values, Test::Contains)),
-            "starts_with" => self.any(parts(values, Test::StartsWith)),
-            "not_starts_with" => self.none_of(parts(values, Test::StartsWith)),
-            "ends_with" => self.any(parts(values, Test::EndsWith)),
-            "not_ends_with" => self.none_of(parts(values, Test::EndsWith)),
+            "icontains" | "icontains_multi" => self.any(parts(values, ValueTest::Contains)),
+            "not_icontains" | "not_icontains_multi" => self.none_of(parts(values, ValueTest::Contains)),
+            "starts_with" => self.any(parts(values, ValueTest::StartsWith)),
+            "not_starts_with" => self.none_of(parts(values, ValueTest::StartsWith)),
+            "ends_with" => self.any(parts(values, ValueTest::EndsWith)),
+            "not_ends_with" => self.none_of(parts(values, ValueTest::EndsWith)),
             "regex" => self.any(self.patterns(values)),
             "not_regex" => self.not_regex(values),
             "gt" => self.any(bounds(values, Greater)),
@@ -189,24 +189,24 @@ impl Build {
     fn semver_neq(&self, values: &[Value]) -> Predicate {
         let parsed = values.iter().map(|value| Version::parse(&text(value)));
         match parsed.collect::<Option<Vec<Version>>>() {
-            Some(versions) => self.any(vec![Test::NoVersionOf(versions)]),
+            Some(versions) => self.any(vec![ValueTest::NoVersionOf(versions)]),
             None => self.rule(false, Rule::Constant(false)),
         }
     }
 }
 
 /// Null elements equal nothing, since null is no value.
-fn one_of(values: &[Value]) -> Test {
+fn one_of(values: &[Value]) -> ValueTest {
     let values = || values.iter().filter(|value| !value.is_null());
     let mut numbers: Vec<Number> = values().filter_map(Number::of).collect();
     numbers.sort_by(|a, b| a.compare(*b));
-    Test::OneOf {
+    ValueTest::OneOf {
         texts: values().map(|value| text(value).into_owned()).collect(),
         numbers,
     }
 }
 
-fn parts(values: &[Value], test: fn(String) -> Test) -> Vec<Test> {
+fn parts(values: &[Value], test: fn(String) -> ValueTest) -> Vec<ValueTest> {
     let values = values.iter().filter(|value| !value.is_null());
     values
         .map(|value| test(text(value).to_lowercase()))
@@ -227,25 +227,25 @@ fn compile(pattern: &str) -> (Option<Regex>, u32) {
     }
 }
 
-fn bounds(values: &[Value], comparison: Comparison) -> Vec<Test> {
+fn bounds(values: &[Value], comparison: Comparison) -> Vec<ValueTest> {
     let numbers = values.iter().filter_map(Number::of);
     numbers
-        .map(|number| Test::Compares(comparison, number))
+        .map(|number| ValueTest::Compares(comparison, number))
         .collect()
 }
 
-fn dates(values: &[Value], comparison: Comparison, at: &Moment) -> Vec<Test> {
+fn dates(values: &[Value], comparison: Comparison, at: &Moment) -> Vec<ValueTest> {
     let instants = values
         .iter()
         .filter_map(|value| date::filter_instant(value, at));
     instants
-        .map(|instant| Test::Dated(comparison, instant))
+        .map(|instant| ValueTest::Dated(comparison, instant))
         .collect()
 }
 
-fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
+fn versions(operator: &str, values: &[Value]) -> Option<Vec<ValueTest>> {
     let comparison =
-        |comparison| move |text: &str| Some(Test::Version(comparison, Version::parse(text)?));
+        |comparison| move |text: &str| Some(ValueTest::Version(comparison, Version::parse(text)?));
     let texts = values.iter().map(text);
     Some(match operator {
         "semver_eq" => each(texts, comparison(Comparison::Equal)),
@@ -254,13 +254,13 @@ fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
         "semver_lt" => each(texts, comparison(Comparison::Less)),
         "semver_lte" => each(texts, comparison(Comparison::LessOrEqual)),
         "semver_tilde" => each(texts, |text| {
-            VersionRange::tilde(text).map(Test::InVersions)
+            VersionRange::tilde(text).map(ValueTest::InVersions)
         }),
         "semver_caret" => each(texts, |text| {
-            VersionRange::caret(text).map(Test::InVersions)
+            VersionRange::caret(text).map(ValueTest::InVersions)
         }),
         "semver_wildcard" => each(texts, |text| {
-            VersionRange::wildcard(text).map(Test::InVersions)
+            VersionRange::wildcard(text).map(ValueTest::InVersions)
         }),
         _ => return None,
     })
@@ -268,7 +268,7 @@ fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
 
 fn each<T: AsRef<str>>(
     texts: impl Iterator<Item = T>,
-    test: impl Fn(&str) -> Option<Test>,
-) -> Vec<Test> {
+    test: impl Fn(&str) -> Option<ValueTest>,
+) -> Vec<ValueTest> {
     texts.filter_map(|text| test(text.as_ref())).collect()
 }

@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 use regex_syntax::hir::literal::{Extractor, Literal};
 
 use super::folded::LONGEST;
-use super::{Predicate, Rule, Test};
+use super::{Predicate, Rule, ValueTest};
 
 /// Fewer letters are found too often, and more alternatives too slowly.
 const SHORTEST: usize = 3;
@@ -148,8 +148,8 @@ impl Predicate {
         let is_plain = |part: &str| is_ascii && part.is_ascii() && part.len() <= LONGEST;
         for test in tests {
             match test {
-                Test::Contains(part) if is_plain(part) => texts.mark_folded(marks, part),
-                Test::Matches(pattern, Some(beginnings)) => {
+                ValueTest::Contains(part) if is_plain(part) => texts.mark_folded(marks, part),
+                ValueTest::Matches(pattern, Some(beginnings)) => {
                     texts.mark_beginnings(marks, beginnings, |text| pattern.is_match(text));
                 }
                 test => {
