@@ -16,7 +16,7 @@ use crate::date;
 use crate::semver::{Version, VersionRange};
 use crate::value::{Number, Stored, text};
 
-use texts::Beginnings;
+use texts::Prefixes;
 pub(crate) use texts::Texts;
 
 /// An operator together with what it compares with.
@@ -51,7 +51,7 @@ enum ValueTest {
     StartsWith(String),
     EndsWith(String),
     /// A pattern, and what its matches begin with where that helps to find them.
-    Matches(Regex, Option<Beginnings>),
+    Matches(Regex, Option<Prefixes>),
     Compares(Comparison, Number),
     Within(Number, Number),
     Outside(Number, Number),

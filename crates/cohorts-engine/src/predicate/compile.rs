@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::texts::beginnings;
+use super::texts::literal_prefixes;
 use super::{Comparison, Predicate, Rule, ValueTest};
 use crate::FilterError;
 use crate::date;
@@ -128,7 +128,7 @@ impl Build {
             let pattern = text(value);
             let (compiled, cost) = compile(&pattern);
             self.pattern_cost.set(self.pattern_cost.get() + cost);
-            compiled.map(|compiled| ValueTest::Matches(compiled, beginnings(&pattern)))
+            compiled.map(|compiled| ValueTest::Matches(compiled, literal_prefixes(&pattern)))
         });
         compiled.collect()
     }

@@ -91,18 +91,18 @@ impl<'a> Texts<'a> {
         self.mark(marks, next, |_| true);
     }
 
-    fn mark_beginnings(
+    fn mark_prefixes(
         &self,
         marks: &mut [bool],
-        beginnings: &Beginnings,
+        prefixes: &Prefixes,
         holds: impl Fn(&str) -> bool,
     ) {
-        let next = |from: usize| match beginnings {
-            Beginnings::One(finder) => {
+        let next = |from: usize| match prefixes {
+            Prefixes::One(finder) => {
                 let start = from + finder.find(&self.bytes.as_bytes()[from..])?;
                 Some((start, start + finder.needle().len()))
             }
-            Beginnings::Several(literals) => {
+            Prefixes::Several(literals) => {
                 let found = literals.find(Input::new(self.bytes).span(from..self.bytes.len()))?;
                 Some((found.start(), found.end()))
             }
@@ -113,13 +113,13 @@ impl<'a> Texts<'a> {
 
 /// What every match of a pattern begins with.
 #[derive(Clone, Debug)]
-pub(super) enum Beginnings {
+pub(super) enum Prefixes {
     One(Box<Finder<'static>>),
     Several(AhoCorasick),
 }
 
 /// What every match of a pattern begins with, if that is worth looking for.
-pub(super) fn beginnings(pattern: &str) -> Option<Beginnings> {
+pub(super) fn literal_prefixes(pattern: &str) -> Option<Prefixes> {
     let hir = regex_syntax::parse(pattern).ok()?;
     let found = Extractor::new().extract(&hir);
     // What is common to all is found faster, and hardly more often where they are hardly longer.
@@ -127,13 +127,13 @@ pub(super) fn beginnings(pattern: &str) -> Option<Beginnings> {
     let near = |literals: &[Literal]| literals.iter().all(|one| one.len() <= common.len() + 1);
     if common.len() >= SHORTEST && found.literals().is_some_and(near) {
         let finder = Finder::new(common).into_owned();
-        return Some(Beginnings::One(Box::new(finder)));
+        return Some(Prefixes::One(Box::new(finder)));
     }
     let literals = found.literals()?;
     let worth = literals.len() <= MOST && literals.iter().all(|literal| literal.len() >= SHORTEST);
     let literals = literals.iter().map(|literal| literal.as_bytes());
     let literals = worth.then(|| AhoCorasick::new(literals).ok())?;
-    literals.map(Beginnings::Several)
+    literals.map(Prefixes::Several)
 }
 
 impl Predicate {
@@ -149,8 +149,8 @@ impl Predicate {
         for test in tests {
             match test {
                 ValueTest::Contains(part) if is_plain(part) => texts.mark_folded(marks, part),
-                ValueTest::Matches(pattern, Some(beginnings)) => {
-                    texts.mark_beginnings(marks, beginnings, |text| pattern.is_match(text));
+                ValueTest::Matches(pattern, Some(prefixes)) => {
+                    texts.mark_prefixes(marks, prefixes, |text| pattern.is_match(text));
                 }
                 test => {
                     for (nth, mark) in marks.iter_mut().enumerate() {
@@ -245,8 +245,8 @@ mod tests {
             (".*abc", None),
             ("", None),
         ] {
-            let found = beginnings(pattern);
-            let is_one = found.map(|found| matches!(found, Beginnings::One(_)));
+            let found = literal_prefixes(pattern);
+            let is_one = found.map(|found| matches!(found, Prefixes::One(_)));
             assert_eq!(is_one, known, "{pattern}");
         }
     }
