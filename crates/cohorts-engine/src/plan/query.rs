@@ -20,7 +20,7 @@ mod instant;
 mod operand;
 mod select;
 mod sql;
-mod test;
+mod column_test;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -5,7 +5,7 @@ use sqlparser::ast::{self, BinaryOperator, Expr, Function, InTarget, UnaryOperat
 use super::column::{Column, Scope};
 use super::operand::{Operand, arguments};
 use super::select::{self, Aliases};
-use super::test::{Asked, Test, comparison, tested, turned};
+use super::column_test::{Check, ColumnTest, comparison, tested, turned};
 use super::{PATH, unsupported};
 use crate::FilterError;
 use crate::condition::Condition;
@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
         &self,
         expr: &'a Expr,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         match expr {
             Expr::BinaryOp {
                 op: op @ (BinaryOperator::And | BinaryOperator::Or),
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn test(&self, expr: &'a Expr, planner: &mut Planner) -> Result<Condition<Test>, FilterError> {
+    fn test(&self, expr: &'a Expr, planner: &mut Planner) -> Result<Condition<ColumnTest>, FilterError> {
         match expr {
             Expr::BinaryOp { left, op, right } => {
                 let (comparison, negated) = comparison(op)
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         &self,
         function: &'a Function,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let name = function.name.to_string().to_lowercase();
         let arguments = arguments(function).unwrap_or_default();
         let each = |planner: &mut Planner| {
@@ -171,11 +171,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn is_set(&self, expr: &'a Expr, planner: &Planner) -> Result<Condition<Test>, FilterError> {
+    fn is_set(&self, expr: &'a Expr, planner: &Planner) -> Result<Condition<ColumnTest>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
-        Ok(Condition::Test(Test {
+        Ok(Condition::Test(ColumnTest {
             column,
-            asked: Asked::IsSet,
+            check: Check::IsSet,
         }))
     }
 
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         flags: &str,
         negated: bool,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let pattern = like_pattern(&self.text(pattern, planner.moment)?);
         let found = self.matches(expr, &format!("{flags}{pattern}"), planner)?;
         Ok(found.negated_if(negated))
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         expr: &'a Expr,
         pattern: &str,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
         let (predicate, readable) = Predicate::pattern(pattern, planner.moment);
         let charged = predicate.charge_patterns(&mut planner.spent, PATH);
@@ -206,8 +206,8 @@ impl<'a> Reader<'a> {
             let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
             return Err(FilterError::input(PATH, sentence));
         }
-        let asked = Asked::Matches(predicate);
-        Ok(Condition::Test(Test { column, asked }))
+        let check = Check::Matches(predicate);
+        Ok(Condition::Test(ColumnTest { column, check }))
     }
 
     fn among(
@@ -215,14 +215,14 @@ impl<'a> Reader<'a> {
         expr: &'a Expr,
         target: &'a InTarget,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let operand = self.operand(expr, planner.moment)?;
         let list = match (&operand, target) {
             (Operand::Column(Column::Person), InTarget::Subquery(query)) => {
-                let asked = Asked::Among(select::people(query, planner)?);
-                return Ok(Condition::Test(Test {
+                let check = Check::Among(select::people(query, planner)?);
+                return Ok(Condition::Test(ColumnTest {
                     column: Column::Person,
-                    asked,
+                    check,
                 }));
             }
             (_, InTarget::Subquery(_)) => {
@@ -241,8 +241,8 @@ impl<'a> Reader<'a> {
                     let value = value.value().filter(|value| column.takes(value));
                     value.ok_or_else(|| unsupported(format!("this list for {column}")))
                 });
-                let asked = Asked::OneOf(values.collect::<Result<_, _>>()?);
-                Ok(Condition::Test(Test { column, asked }))
+                let check = Check::OneOf(values.collect::<Result<_, _>>()?);
+                Ok(Condition::Test(ColumnTest { column, check }))
             }
             operand => {
                 let equal = values
@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
         comparison: Comparison,
         right: &'a Expr,
         at: &Moment,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let (left, right) = (self.operand(left, at)?, self.operand(right, at)?);
         match (left.is_column(), right.is_column()) {
             (true, false) => tested(&left, comparison, &right, at),

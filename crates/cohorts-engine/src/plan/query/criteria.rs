@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::column::{Aggregate, Column};
-use super::test::{Asked, Test};
+use super::column_test::{Check, ColumnTest};
 use super::unsupported;
 use crate::FilterError;
 use crate::condition::Condition;
@@ -13,18 +13,18 @@ use crate::plan::{Criterion, GroupTest, Planner, RowTest, Tree};
 use crate::predicate::Comparison;
 
 /// A test of people, as a tree.
-pub(super) fn people(test: &Test, planner: &mut Planner) -> Result<Condition<Tree>, FilterError> {
-    let tree = match (&test.column, &test.asked) {
-        (Column::Person, Asked::Among(tree)) => tree.clone(),
-        (Column::PersonProperty(key), asked) => {
-            let predicate = asked.predicate(planner.moment)?;
+pub(super) fn people(test: &ColumnTest, planner: &mut Planner) -> Result<Condition<Tree>, FilterError> {
+    let tree = match (&test.column, &test.check) {
+        (Column::Person, Check::Among(tree)) => tree.clone(),
+        (Column::PersonProperty(key), check) => {
+            let predicate = check.predicate(planner.moment)?;
             planner.add(Criterion::Property {
                 key: key.clone(),
                 predicate,
             })
         }
-        (Column::PersonCreatedAt, asked @ Asked::Instant(..)) => {
-            let predicate = asked.predicate(planner.moment)?;
+        (Column::PersonCreatedAt, check @ Check::Instant(..)) => {
+            let predicate = check.predicate(planner.moment)?;
             planner.add(Criterion::CreatedAt(predicate))
         }
         (column, _) => return Err(unsupported(format!("this test of {column}"))),
@@ -33,20 +33,20 @@ pub(super) fn people(test: &Test, planner: &mut Planner) -> Result<Condition<Tre
 }
 
 /// A test of an event, or of the person who did it.
-pub(super) fn rows(test: &Test, planner: &mut Planner) -> Result<Condition<RowTest>, FilterError> {
-    let row = match (&test.column, &test.asked) {
-        (Column::Event, Asked::Compares(Comparison::Equal, Value::String(name))) => {
+pub(super) fn rows(test: &ColumnTest, planner: &mut Planner) -> Result<Condition<RowTest>, FilterError> {
+    let row = match (&test.column, &test.check) {
+        (Column::Event, Check::Compares(Comparison::Equal, Value::String(name))) => {
             RowTest::Named(BTreeSet::from([name.clone()]))
         }
-        (Column::Event, Asked::OneOf(names)) => {
+        (Column::Event, Check::OneOf(names)) => {
             let names = names.iter().filter_map(Value::as_str);
             RowTest::Named(names.map(str::to_owned).collect())
         }
-        (Column::Event, asked) => RowTest::Name(asked.predicate(planner.moment)?),
-        (Column::EventProperty(key), asked) => {
-            RowTest::Property(key.clone(), asked.predicate(planner.moment)?)
+        (Column::Event, check) => RowTest::Name(check.predicate(planner.moment)?),
+        (Column::EventProperty(key), check) => {
+            RowTest::Property(key.clone(), check.predicate(planner.moment)?)
         }
-        (Column::Timestamp, Asked::Instant(comparison, instant)) => {
+        (Column::Timestamp, Check::Instant(comparison, instant)) => {
             RowTest::Time(*comparison, *instant)
         }
         _ => {
@@ -59,7 +59,7 @@ pub(super) fn rows(test: &Test, planner: &mut Planner) -> Result<Condition<RowTe
 
 /// The members of one cohort, or of any of several, perhaps narrowed by who they are.
 pub(super) fn members(
-    condition: Condition<Test>,
+    condition: Condition<ColumnTest>,
     planner: &mut Planner,
 ) -> Result<Tree, FilterError> {
     let parts = match condition {
@@ -84,15 +84,15 @@ pub(super) fn members(
     Ok(Tree::And(vec![Tree::Or(trees), others.into_tree(false)]))
 }
 
-/// The ids that a membership is asked for.
-fn cohorts(part: &Condition<Test>) -> Option<Vec<Value>> {
+/// The ids that a membership is check for.
+fn cohorts(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
     match part {
-        Condition::Test(Test {
+        Condition::Test(ColumnTest {
             column: Column::CohortId,
-            asked,
-        }) => match asked {
-            Asked::Compares(Comparison::Equal, id) => Some(vec![id.clone()]),
-            Asked::OneOf(ids) => Some(ids.clone()),
+            check,
+        }) => match check {
+            Check::Compares(Comparison::Equal, id) => Some(vec![id.clone()]),
+            Check::OneOf(ids) => Some(ids.clone()),
             _ => None,
         },
         _ => None,
@@ -100,7 +100,7 @@ fn cohorts(part: &Condition<Test>) -> Option<Vec<Value>> {
 }
 
 /// What HAVING asks of the events of a person.
-pub(super) fn group(test: &Test) -> Result<Condition<GroupTest>, FilterError> {
+pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterError> {
     let no = || unsupported(format!("this test of {} in HAVING", test.column));
     let Column::Aggregate(aggregate) = &test.column else {
         return Err(no());
@@ -109,17 +109,17 @@ pub(super) fn group(test: &Test) -> Result<Condition<GroupTest>, FilterError> {
         Some(number) => Ok(GroupTest::Count(comparison, number)),
         None => Err(no()),
     };
-    let one = match (aggregate, &test.asked) {
-        (Aggregate::Count, Asked::Compares(comparison, number)) => count(*comparison, number)?,
-        (Aggregate::Count, Asked::OneOf(numbers)) => {
+    let one = match (aggregate, &test.check) {
+        (Aggregate::Count, Check::Compares(comparison, number)) => count(*comparison, number)?,
+        (Aggregate::Count, Check::OneOf(numbers)) => {
             let equal = |number| Ok(Condition::Test(count(Comparison::Equal, number)?));
             let any = numbers.iter().map(equal);
             return Ok(Condition::Any(any.collect::<Result<_, FilterError>>()?));
         }
-        (Aggregate::First, Asked::Instant(comparison, instant)) => {
+        (Aggregate::First, Check::Instant(comparison, instant)) => {
             GroupTest::First(*comparison, *instant)
         }
-        (Aggregate::Last, Asked::Instant(comparison, instant)) => {
+        (Aggregate::Last, Check::Instant(comparison, instant)) => {
             GroupTest::Last(*comparison, *instant)
         }
         _ => return Err(no()),

@@ -14,14 +14,14 @@ use crate::window::Moment;
 
 /// A test of one column.
 #[derive(Clone, Debug)]
-pub(super) struct Test {
+pub(super) struct ColumnTest {
     pub column: Column,
-    pub asked: Asked,
+    pub check: Check,
 }
 
-/// What is asked of a column. The opposites are made by NOT.
+/// What is check of a column. The opposites are made by NOT.
 #[derive(Clone, Debug)]
-pub(super) enum Asked {
+pub(super) enum Check {
     IsSet,
     Compares(Comparison, Value),
     OneOf(Vec<Value>),
@@ -31,18 +31,18 @@ pub(super) enum Asked {
     Among(Tree),
 }
 
-impl Asked {
+impl Check {
     /// The same as an operator of filters.
     pub fn predicate(&self, at: &Moment) -> Result<Predicate, FilterError> {
         let (operator, value) = match self {
-            Asked::IsSet => ("is_set", Value::Null),
-            Asked::Compares(comparison, value) => (operator(*comparison), value.clone()),
-            Asked::OneOf(values) => ("in", Value::Array(values.clone())),
-            Asked::Matches(predicate) => return Ok(predicate.clone()),
-            Asked::Instant(comparison, instant) => {
+            Check::IsSet => ("is_set", Value::Null),
+            Check::Compares(comparison, value) => (operator(*comparison), value.clone()),
+            Check::OneOf(values) => ("in", Value::Array(values.clone())),
+            Check::Matches(predicate) => return Ok(predicate.clone()),
+            Check::Instant(comparison, instant) => {
                 return Ok(Predicate::dated(*comparison, *instant, at));
             }
-            Asked::Among(_) => return Err(unsupported("a subquery for anything but the person")),
+            Check::Among(_) => return Err(unsupported("a subquery for anything but the person")),
         };
         Predicate::compile(PATH, Some(operator), Some(&value), at)
     }
@@ -88,11 +88,11 @@ pub(super) fn tested(
     comparison: Comparison,
     value: &Operand,
     at: &Moment,
-) -> Result<Condition<Test>, FilterError> {
-    let test = |column: &Column, asked| {
-        Condition::Test(Test {
+) -> Result<Condition<ColumnTest>, FilterError> {
+    let test = |column: &Column, check| {
+        Condition::Test(ColumnTest {
             column: column.clone(),
-            asked,
+            check,
         })
     };
     let instant = || match value {
@@ -107,7 +107,7 @@ pub(super) fn tested(
             let instant = instant()?;
             let day = instant::day(instant, at)?;
             let at_midnight = instant == day.start;
-            let test = |comparison, instant| test(column, Asked::Instant(comparison, instant));
+            let test = |comparison, instant| test(column, Check::Instant(comparison, instant));
             Ok(match comparison {
                 // No day begins later than at its start.
                 Comparison::Equal if !at_midnight => Condition::Any(Vec::new()),
@@ -125,7 +125,7 @@ pub(super) fn tested(
                 Comparison::GreaterOrEqual => test(Comparison::GreaterOrEqual, day.start),
             })
         }
-        Operand::Moment(column) => Ok(test(column, Asked::Instant(comparison, instant()?))),
+        Operand::Moment(column) => Ok(test(column, Check::Instant(comparison, instant()?))),
         Operand::Float(column) => {
             let Operand::Number(number) = value else {
                 return Err(unsupported(
@@ -133,7 +133,7 @@ pub(super) fn tested(
                 ));
             };
             let test =
-                |comparison| test(column, Asked::Compares(comparison, number.clone().into()));
+                |comparison| test(column, Check::Compares(comparison, number.clone().into()));
             Ok(match comparison {
                 Comparison::Equal => Condition::All(vec![
                     test(Comparison::GreaterOrEqual),
@@ -143,21 +143,21 @@ pub(super) fn tested(
             })
         }
         Operand::Column(column) if column.is_time() => {
-            Ok(test(column, Asked::Instant(comparison, instant()?)))
+            Ok(test(column, Check::Instant(comparison, instant()?)))
         }
         Operand::Column(column) => match value {
             Operand::Null if column.is_property() && comparison == Comparison::Equal => {
-                Ok(test(column, Asked::IsSet).negated())
+                Ok(test(column, Check::IsSet).negated())
             }
             Operand::Instant(instant) if column.is_property() => {
-                Ok(test(column, Asked::Instant(comparison, *instant)))
+                Ok(test(column, Check::Instant(comparison, *instant)))
             }
             value => {
                 let found = value.value().filter(|value| column.takes(value));
                 let ordered =
                     comparison == Comparison::Equal || matches!(value, Operand::Number(_));
                 match found {
-                    Some(found) if ordered => Ok(test(column, Asked::Compares(comparison, found))),
+                    Some(found) if ordered => Ok(test(column, Check::Compares(comparison, found))),
                     Some(_) => Err(unsupported(format!(
                         "an order of texts, for {column}; compare with a number, or with a date by toDateTime('…'),"
                     ))),
