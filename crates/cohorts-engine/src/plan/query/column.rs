@@ -19,7 +19,7 @@ pub(super) enum Table {
 
 /// What the names in one SELECT mean.
 #[derive(Clone, Debug)]
-pub(super) struct Scope {
+pub(super) struct SelectScope {
     pub table: Table,
     pub name: String,
     pub alias: Option<String>,
@@ -34,7 +34,7 @@ pub(super) enum Aggregate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Column {
+pub(super) enum SqlColumn {
     Person,
     PersonProperty(String),
     PersonCreatedAt,
@@ -47,70 +47,70 @@ pub(super) enum Column {
     Aggregate(Aggregate),
 }
 
-impl Column {
+impl SqlColumn {
     /// Whether it holds whatever senders put there.
     pub fn is_property(&self) -> bool {
-        matches!(self, Column::PersonProperty(_) | Column::EventProperty(_))
+        matches!(self, SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_))
     }
 
     /// Whether it holds instants by nature.
     pub fn is_time(&self) -> bool {
         matches!(
             self,
-            Column::PersonCreatedAt
-                | Column::Timestamp
-                | Column::Aggregate(Aggregate::First | Aggregate::Last)
+            SqlColumn::PersonCreatedAt
+                | SqlColumn::Timestamp
+                | SqlColumn::Aggregate(Aggregate::First | Aggregate::Last)
         )
     }
 }
 
-impl fmt::Display for Column {
+impl fmt::Display for SqlColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Column::Person => "the person",
-            Column::PersonProperty(key) => return write!(f, "the person property '{key}'"),
-            Column::PersonCreatedAt => "created_at",
-            Column::Event => "event",
-            Column::Timestamp => "timestamp",
-            Column::EventProperty(key) => return write!(f, "the event property '{key}'"),
-            Column::Shown(name) => name,
-            Column::CohortId => "cohort_id",
-            Column::Aggregate(Aggregate::Count) => "count()",
-            Column::Aggregate(Aggregate::First) => "min(timestamp)",
-            Column::Aggregate(Aggregate::Last) => "max(timestamp)",
+            SqlColumn::Person => "the person",
+            SqlColumn::PersonProperty(key) => return write!(f, "the person property '{key}'"),
+            SqlColumn::PersonCreatedAt => "created_at",
+            SqlColumn::Event => "event",
+            SqlColumn::Timestamp => "timestamp",
+            SqlColumn::EventProperty(key) => return write!(f, "the event property '{key}'"),
+            SqlColumn::Shown(name) => name,
+            SqlColumn::CohortId => "cohort_id",
+            SqlColumn::Aggregate(Aggregate::Count) => "count()",
+            SqlColumn::Aggregate(Aggregate::First) => "min(timestamp)",
+            SqlColumn::Aggregate(Aggregate::Last) => "max(timestamp)",
         })
     }
 }
 
-impl Scope {
+impl SelectScope {
     /// The column that an expression names by itself.
-    pub fn column(&self, expr: &Expr) -> Result<Option<Column>, FilterError> {
+    pub fn column(&self, expr: &Expr) -> Result<Option<SqlColumn>, FilterError> {
         chain(expr).map(|names| self.named(&names)).transpose()
     }
 
-    pub fn named(&self, names: &[String]) -> Result<Column, FilterError> {
+    pub fn named(&self, names: &[String]) -> Result<SqlColumn, FilterError> {
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         let own = |name: &str| name == self.name || self.alias.as_deref() == Some(name);
         if names.len() > 1 && own(names[0]) {
             names.remove(0);
         }
         Ok(match (self.table, names.as_slice()) {
-            (Table::Persons, ["id"]) => Column::Person,
-            (Table::Persons, ["created_at"]) => Column::PersonCreatedAt,
-            (Table::Persons, ["properties", key]) => Column::PersonProperty((*key).to_owned()),
-            (Table::Events, ["person_id"] | ["person", "id"]) => Column::Person,
-            (Table::Events, ["person", "created_at"]) => Column::PersonCreatedAt,
+            (Table::Persons, ["id"]) => SqlColumn::Person,
+            (Table::Persons, ["created_at"]) => SqlColumn::PersonCreatedAt,
+            (Table::Persons, ["properties", key]) => SqlColumn::PersonProperty((*key).to_owned()),
+            (Table::Events, ["person_id"] | ["person", "id"]) => SqlColumn::Person,
+            (Table::Events, ["person", "created_at"]) => SqlColumn::PersonCreatedAt,
             (Table::Events, ["person", "properties", key]) => {
-                Column::PersonProperty((*key).to_owned())
+                SqlColumn::PersonProperty((*key).to_owned())
             }
-            (Table::Events, ["event"]) => Column::Event,
-            (Table::Events, ["timestamp"]) => Column::Timestamp,
-            (Table::Events, ["properties", key]) => Column::EventProperty((*key).to_owned()),
-            (Table::Events, ["distinct_id"]) => Column::Shown("distinct_id"),
-            (Table::Events, ["uuid"]) => Column::Shown("uuid"),
-            (Table::Persons | Table::Events, ["properties"]) => Column::Shown("properties"),
-            (Table::Members, ["person_id"]) => Column::Person,
-            (Table::Members, ["cohort_id"]) => Column::CohortId,
+            (Table::Events, ["event"]) => SqlColumn::Event,
+            (Table::Events, ["timestamp"]) => SqlColumn::Timestamp,
+            (Table::Events, ["properties", key]) => SqlColumn::EventProperty((*key).to_owned()),
+            (Table::Events, ["distinct_id"]) => SqlColumn::Shown("distinct_id"),
+            (Table::Events, ["uuid"]) => SqlColumn::Shown("uuid"),
+            (Table::Persons | Table::Events, ["properties"]) => SqlColumn::Shown("properties"),
+            (Table::Members, ["person_id"]) => SqlColumn::Person,
+            (Table::Members, ["cohort_id"]) => SqlColumn::CohortId,
             (Table::Persons, ["properties", ..])
             | (Table::Events, ["properties" | "person", ..])
                 if names.len() > 2 =>
@@ -172,23 +172,23 @@ fn text_of(expr: &Expr) -> Option<String> {
     }
 }
 
-impl Column {
+impl SqlColumn {
     /// Whether a list of values can be looked for in it at once.
     pub fn takes_lists(&self) -> bool {
         self.is_property()
             || matches!(
                 self,
-                Column::Event | Column::CohortId | Column::Aggregate(Aggregate::Count)
+                SqlColumn::Event | SqlColumn::CohortId | SqlColumn::Aggregate(Aggregate::Count)
             )
     }
 
     /// Whether a value is of a sort that it holds.
     pub fn takes(&self, value: &Value) -> bool {
         match self {
-            Column::PersonProperty(_) | Column::EventProperty(_) => true,
-            Column::Event => value.is_string(),
-            Column::CohortId => value.is_i64() || value.is_string(),
-            Column::Aggregate(Aggregate::Count) => value.is_i64(),
+            SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_) => true,
+            SqlColumn::Event => value.is_string(),
+            SqlColumn::CohortId => value.is_i64() || value.is_string(),
+            SqlColumn::Aggregate(Aggregate::Count) => value.is_i64(),
             _ => false,
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlparser::ast::BinaryOperator;
 
-use super::column::Column;
+use super::column::SqlColumn;
 use super::operand::Operand;
 use super::{PATH, instant, unsupported};
 use crate::FilterError;
@@ -15,7 +15,7 @@ use crate::window::Moment;
 /// A test of one column.
 #[derive(Clone, Debug)]
 pub(super) struct ColumnTest {
-    pub column: Column,
+    pub column: SqlColumn,
     pub check: Check,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn tested(
     value: &Operand,
     at: &Moment,
 ) -> Result<Condition<ColumnTest>, FilterError> {
-    let test = |column: &Column, check| {
+    let test = |column: &SqlColumn, check| {
         Condition::Test(ColumnTest {
             column: column.clone(),
             check,

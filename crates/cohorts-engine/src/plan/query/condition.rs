@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{self, BinaryOperator, Expr, Function, InTarget, UnaryOperator};
 
-use super::column::{Column, Scope};
+use super::column::{SqlColumn, SelectScope};
 use super::operand::{Operand, arguments};
 use super::select::{self, Aliases};
 use super::column_test::{Check, ColumnTest, comparison, tested, turned};
@@ -14,12 +14,12 @@ use crate::predicate::{Comparison, Predicate};
 use crate::window::Moment;
 
 /// Reads the conditions of one SELECT.
-pub(super) struct Reader<'a> {
-    pub scope: &'a Scope,
+pub(super) struct ConditionReader<'a> {
+    pub scope: &'a SelectScope,
     pub aliases: &'a Aliases<'a>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConditionReader<'a> {
     pub fn condition(
         &self,
         expr: &'a Expr,
@@ -162,9 +162,9 @@ impl<'a> Reader<'a> {
     }
 
     /// A column that holds texts and the like.
-    fn plain_column(&self, expr: &'a Expr, at: &Moment) -> Result<Column, FilterError> {
+    fn plain_column(&self, expr: &'a Expr, at: &Moment) -> Result<SqlColumn, FilterError> {
         match self.operand(expr, at)? {
-            Operand::Column(column) if column.is_property() || column == Column::Event => {
+            Operand::Column(column) if column.is_property() || column == SqlColumn::Event => {
                 Ok(column)
             }
             _ => Err(unsupported(format!("this test of {expr}"))),
@@ -218,10 +218,10 @@ impl<'a> Reader<'a> {
     ) -> Result<Condition<ColumnTest>, FilterError> {
         let operand = self.operand(expr, planner.moment)?;
         let list = match (&operand, target) {
-            (Operand::Column(Column::Person), InTarget::Subquery(query)) => {
+            (Operand::Column(SqlColumn::Person), InTarget::Subquery(query)) => {
                 let check = Check::Among(select::people(query, planner)?);
                 return Ok(Condition::Test(ColumnTest {
-                    column: Column::Person,
+                    column: SqlColumn::Person,
                     check,
                 }));
             }

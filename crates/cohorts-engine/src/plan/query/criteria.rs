@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::column::{Aggregate, Column};
+use super::column::{Aggregate, SqlColumn};
 use super::column_test::{Check, ColumnTest};
 use super::unsupported;
 use crate::FilterError;
@@ -15,15 +15,15 @@ use crate::predicate::Comparison;
 /// A test of people, as a tree.
 pub(super) fn people(test: &ColumnTest, planner: &mut Planner) -> Result<Condition<Tree>, FilterError> {
     let tree = match (&test.column, &test.check) {
-        (Column::Person, Check::Among(tree)) => tree.clone(),
-        (Column::PersonProperty(key), check) => {
+        (SqlColumn::Person, Check::Among(tree)) => tree.clone(),
+        (SqlColumn::PersonProperty(key), check) => {
             let predicate = check.predicate(planner.moment)?;
             planner.add(Criterion::Property {
                 key: key.clone(),
                 predicate,
             })
         }
-        (Column::PersonCreatedAt, check @ Check::Instant(..)) => {
+        (SqlColumn::PersonCreatedAt, check @ Check::Instant(..)) => {
             let predicate = check.predicate(planner.moment)?;
             planner.add(Criterion::CreatedAt(predicate))
         }
@@ -35,18 +35,18 @@ pub(super) fn people(test: &ColumnTest, planner: &mut Planner) -> Result<Conditi
 /// A test of an event, or of the person who did it.
 pub(super) fn rows(test: &ColumnTest, planner: &mut Planner) -> Result<Condition<RowTest>, FilterError> {
     let row = match (&test.column, &test.check) {
-        (Column::Event, Check::Compares(Comparison::Equal, Value::String(name))) => {
+        (SqlColumn::Event, Check::Compares(Comparison::Equal, Value::String(name))) => {
             RowTest::Named(BTreeSet::from([name.clone()]))
         }
-        (Column::Event, Check::OneOf(names)) => {
+        (SqlColumn::Event, Check::OneOf(names)) => {
             let names = names.iter().filter_map(Value::as_str);
             RowTest::Named(names.map(str::to_owned).collect())
         }
-        (Column::Event, check) => RowTest::Name(check.predicate(planner.moment)?),
-        (Column::EventProperty(key), check) => {
+        (SqlColumn::Event, check) => RowTest::Name(check.predicate(planner.moment)?),
+        (SqlColumn::EventProperty(key), check) => {
             RowTest::Property(key.clone(), check.predicate(planner.moment)?)
         }
-        (Column::Timestamp, Check::Instant(comparison, instant)) => {
+        (SqlColumn::Timestamp, Check::Instant(comparison, instant)) => {
             RowTest::Time(*comparison, *instant)
         }
         _ => {
@@ -88,7 +88,7 @@ pub(super) fn members(
 fn cohorts(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
     match part {
         Condition::Test(ColumnTest {
-            column: Column::CohortId,
+            column: SqlColumn::CohortId,
             check,
         }) => match check {
             Check::Compares(Comparison::Equal, id) => Some(vec![id.clone()]),
@@ -102,7 +102,7 @@ fn cohorts(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
 /// What HAVING asks of the events of a person.
 pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterError> {
     let no = || unsupported(format!("this test of {} in HAVING", test.column));
-    let Column::Aggregate(aggregate) = &test.column else {
+    let SqlColumn::Aggregate(aggregate) = &test.column else {
         return Err(no());
     };
     let count = |comparison, number: &Value| match number.as_i64() {

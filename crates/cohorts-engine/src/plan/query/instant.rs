@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use sqlparser::ast::{self, BinaryOperator, DateTimeField, Expr, Interval};
 
-use super::column::Scope;
+use super::column::SelectScope;
 use super::operand::{Operand, arguments};
 use super::{PATH, unsupported};
 use crate::FilterError;
@@ -56,7 +56,7 @@ fn outside() -> FilterError {
 }
 
 /// `now() - INTERVAL 7 DAY` and its like.
-pub(super) fn moved(expr: &Expr, scope: &Scope, at: &Moment) -> Result<i64, FilterError> {
+pub(super) fn moved(expr: &Expr, scope: &SelectScope, at: &Moment) -> Result<i64, FilterError> {
     let mut steps = Vec::new();
     let mut start = expr;
     while let Expr::BinaryOp { left, op, right } = start {

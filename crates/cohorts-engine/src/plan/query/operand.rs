@@ -6,20 +6,20 @@ use sqlparser::ast::{
     UnaryOperator,
 };
 
-use super::column::{Aggregate, Column, Scope};
+use super::column::{Aggregate, SqlColumn, SelectScope};
 use super::{instant, unsupported};
 use crate::FilterError;
 use crate::window::Moment;
 
 #[derive(Clone, Debug)]
 pub(super) enum Operand {
-    Column(Column),
+    Column(SqlColumn),
     /// The local day of a column: `toDate`.
-    Day(Column),
+    Day(SqlColumn),
     /// A property read as a number: `toFloat`.
-    Float(Column),
+    Float(SqlColumn),
     /// A property read as an instant: `toDateTime`.
-    Moment(Column),
+    Moment(SqlColumn),
     Text(String),
     Number(Number),
     Bool(bool),
@@ -28,7 +28,7 @@ pub(super) enum Operand {
 }
 
 impl Operand {
-    pub fn read(expr: &Expr, scope: &Scope, at: &Moment) -> Result<Operand, FilterError> {
+    pub fn read(expr: &Expr, scope: &SelectScope, at: &Moment) -> Result<Operand, FilterError> {
         match expr {
             Expr::Nested(inner) => Operand::read(inner, scope, at),
             Expr::Value(value) => literal(&value.value),
@@ -57,12 +57,12 @@ impl Operand {
         }
     }
 
-    fn call(function: &Function, scope: &Scope, at: &Moment) -> Result<Operand, FilterError> {
+    fn call(function: &Function, scope: &SelectScope, at: &Moment) -> Result<Operand, FilterError> {
         let name = function.name.to_string().to_lowercase();
         let no = || unsupported(format!("the function {function}"));
         if name == "count" {
             return match takes_rows(function) {
-                true => Ok(Operand::Column(Column::Aggregate(Aggregate::Count))),
+                true => Ok(Operand::Column(SqlColumn::Aggregate(Aggregate::Count))),
                 false => Err(no()),
             };
         }
@@ -74,11 +74,11 @@ impl Operand {
             return Err(no());
         };
         Ok(match (name.as_str(), Operand::read(argument, scope, at)?) {
-            ("min", Operand::Column(Column::Timestamp)) => {
-                Operand::Column(Column::Aggregate(Aggregate::First))
+            ("min", Operand::Column(SqlColumn::Timestamp)) => {
+                Operand::Column(SqlColumn::Aggregate(Aggregate::First))
             }
-            ("max", Operand::Column(Column::Timestamp)) => {
-                Operand::Column(Column::Aggregate(Aggregate::Last))
+            ("max", Operand::Column(SqlColumn::Timestamp)) => {
+                Operand::Column(SqlColumn::Aggregate(Aggregate::Last))
             }
             ("tostring", Operand::Column(column)) if column.is_property() => {
                 Operand::Column(column)

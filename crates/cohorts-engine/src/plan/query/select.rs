@@ -5,8 +5,8 @@ use sqlparser::ast::{
     SetOperator, SetQuantifier, TableFactor,
 };
 
-use super::column::{Column, Scope, Table};
-use super::condition::Reader;
+use super::column::{SqlColumn, SelectScope, Table};
+use super::condition::ConditionReader;
 use super::operand::Operand;
 use super::{PATH, criteria, unsupported};
 use crate::FilterError;
@@ -83,7 +83,7 @@ fn select(select: &Select, alone: bool, planner: &mut Planner) -> Result<Tree, F
     if alone {
         check_alone(select, &scope)?;
     }
-    let reader = Reader {
+    let reader = ConditionReader {
         scope: &scope,
         aliases: &Aliases::default(),
     };
@@ -138,7 +138,7 @@ fn refuse_clauses(select: &Select) -> Result<(), FilterError> {
 }
 
 /// The one table of a SELECT.
-fn scope(select: &Select) -> Result<Scope, FilterError> {
+fn scope(select: &Select) -> Result<SelectScope, FilterError> {
     let from = match select.from.as_slice() {
         [one] if one.joins.is_empty() => &one.relation,
         [] => return Err(unsupported("SELECT without FROM")),
@@ -195,7 +195,7 @@ fn scope(select: &Select) -> Result<Scope, FilterError> {
             return Err(FilterError::input(PATH, sentence));
         }
     };
-    Ok(Scope { table, name, alias })
+    Ok(SelectScope { table, name, alias })
 }
 
 fn name_of(name: &ObjectName) -> Result<String, FilterError> {
@@ -209,7 +209,7 @@ fn name_of(name: &ObjectName) -> Result<String, FilterError> {
 }
 
 /// Whether rows are grouped by person.
-fn grouped(select: &Select, scope: &Scope) -> Result<bool, FilterError> {
+fn grouped(select: &Select, scope: &SelectScope) -> Result<bool, FilterError> {
     let GroupByExpr::Expressions(keys, modifiers) = &select.group_by else {
         return Err(unsupported("GROUP BY ALL"));
     };
@@ -228,7 +228,7 @@ fn grouped(select: &Select, scope: &Scope) -> Result<bool, FilterError> {
     let named = aliases(select);
     for key in keys {
         let key = named.resolve(key);
-        if scope.column(key)? != Some(Column::Person) {
+        if scope.column(key)? != Some(SqlColumn::Person) {
             return Err(unsupported(format!(
                 "GROUP BY {key}, which is not the person,"
             )));
@@ -264,7 +264,7 @@ fn aliases(select: &Select) -> Aliases<'_> {
 /// The columns must be known ones, and those named as the person must be the person.
 fn check_columns(
     select: &Select,
-    scope: &Scope,
+    scope: &SelectScope,
     grouped: bool,
     at: &Moment,
 ) -> Result<(), FilterError> {
@@ -283,10 +283,10 @@ fn check_columns(
             | Operand::Moment(column) => column,
             _ => return Err(unsupported(format!("{expr} in SELECT"))),
         };
-        if matches!(column, Column::Aggregate(_)) && !grouped {
+        if matches!(column, SqlColumn::Aggregate(_)) && !grouped {
             return Err(unsupported(format!("{expr} without GROUP BY the person")));
         }
-        let is_person = column == Column::Person;
+        let is_person = column == SqlColumn::Person;
         if matches!(alias, Some("person_id" | "actor_id" | "id")) && !is_person {
             return Err(unsupported(format!("{expr} in place of a person")));
         }
@@ -302,13 +302,13 @@ fn check_columns(
 }
 
 /// IN compares with one column, which must be the person.
-fn check_alone(select: &Select, scope: &Scope) -> Result<(), FilterError> {
+fn check_alone(select: &Select, scope: &SelectScope) -> Result<(), FilterError> {
     let expr = match select.projection.as_slice() {
         [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] => expr,
         _ => return Err(unsupported("a subquery that shows more than the person")),
     };
     match scope.column(expr)? {
-        Some(Column::Person) => Ok(()),
+        Some(SqlColumn::Person) => Ok(()),
         _ => Err(unsupported(format!(
             "a subquery that shows {expr}, which is not the person,"
         ))),
@@ -318,13 +318,13 @@ fn check_alone(select: &Select, scope: &Scope) -> Result<(), FilterError> {
 /// What must hold for all the events of a person together.
 fn having(
     select: &Select,
-    scope: &Scope,
+    scope: &SelectScope,
     planner: &mut Planner,
 ) -> Result<Condition<GroupTest>, FilterError> {
     let Some(having) = &select.having else {
         return Ok(Condition::All(Vec::new()));
     };
-    let reader = Reader {
+    let reader = ConditionReader {
         scope,
         aliases: &aliases(select),
     };

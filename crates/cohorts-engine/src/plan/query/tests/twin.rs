@@ -15,20 +15,20 @@ const HOUR: i64 = 3_600_000_000;
 
 /// A test of a row; `person.` stands before what is about the person of an event.
 #[derive(Clone, Debug)]
-enum Test {
-    Equals(Column, Value, bool),
-    Above(Column, i64),
-    Among(Column, Vec<Value>),
-    IsNull(Column),
-    StartsWith(Column, &'static str),
+enum TwinTest {
+    Equals(TwinColumn, Value, bool),
+    Above(TwinColumn, i64),
+    Among(TwinColumn, Vec<Value>),
+    IsNull(TwinColumn),
+    StartsWith(TwinColumn, &'static str),
     Since(i64),
-    Not(Box<Test>),
-    And(Vec<Test>),
-    Or(Vec<Test>),
+    Not(Box<TwinTest>),
+    And(Vec<TwinTest>),
+    Or(Vec<TwinTest>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Column {
+enum TwinColumn {
     /// A property of the row itself.
     Own(&'static str),
     /// A property of the person, seen from an event.
@@ -38,35 +38,35 @@ enum Column {
 
 /// Rows of people, or of events.
 #[derive(Clone, Debug)]
-enum Query {
-    People(Test),
+enum TwinQuery {
+    People(TwinTest),
     /// Events, and how many of them a person must have at least.
-    Events(Test, usize),
-    Joined(&'static str, Box<Query>, Box<Query>),
+    Events(TwinTest, usize),
+    Joined(&'static str, Box<TwinQuery>, Box<TwinQuery>),
 }
 
 /// A row, of a person or of an event.
-struct Row<'a> {
+struct TwinRow<'a> {
     own: &'a Value,
     person: &'a Value,
     event: Option<&'a str>,
     time: i64,
 }
 
-impl Column {
+impl TwinColumn {
     fn sql(self) -> String {
         match self {
-            Column::Own(key) => format!("properties.{key}"),
-            Column::Person(key) => format!("person.properties.{key}"),
-            Column::Event => "event".to_owned(),
+            TwinColumn::Own(key) => format!("properties.{key}"),
+            TwinColumn::Person(key) => format!("person.properties.{key}"),
+            TwinColumn::Event => "event".to_owned(),
         }
     }
 
-    fn of(self, row: &Row) -> Value {
+    fn of(self, row: &TwinRow) -> Value {
         match self {
-            Column::Own(key) => row.own[key].clone(),
-            Column::Person(key) => row.person[key].clone(),
-            Column::Event => json!(row.event),
+            TwinColumn::Own(key) => row.own[key].clone(),
+            TwinColumn::Person(key) => row.person[key].clone(),
+            TwinColumn::Event => json!(row.event),
         }
     }
 }
@@ -83,9 +83,9 @@ fn literal(value: &Value) -> String {
         .map_or_else(|| value.to_string(), |text| format!("'{text}'"))
 }
 
-impl Test {
+impl TwinTest {
     fn sql(&self, time: &str) -> String {
-        let all = |tests: &[Test], joint: &str| {
+        let all = |tests: &[TwinTest], joint: &str| {
             let tests: Vec<String> = tests
                 .iter()
                 .map(|test| format!("({})", test.sql(time)))
@@ -93,58 +93,58 @@ impl Test {
             tests.join(joint)
         };
         match self {
-            Test::Equals(column, value, true) => format!("{} = {}", column.sql(), literal(value)),
-            Test::Equals(column, value, false) => format!("{} != {}", column.sql(), literal(value)),
-            Test::Above(column, bound) => format!("{} > {bound}", column.sql()),
-            Test::Among(column, values) => {
+            TwinTest::Equals(column, value, true) => format!("{} = {}", column.sql(), literal(value)),
+            TwinTest::Equals(column, value, false) => format!("{} != {}", column.sql(), literal(value)),
+            TwinTest::Above(column, bound) => format!("{} > {bound}", column.sql()),
+            TwinTest::Among(column, values) => {
                 let values: Vec<String> = values.iter().map(literal).collect();
                 format!("{} IN ({})", column.sql(), values.join(", "))
             }
-            Test::IsNull(column) => format!("{} IS NULL", column.sql()),
-            Test::StartsWith(column, start) => format!("{} LIKE '{start}%'", column.sql()),
-            Test::Since(hours) => format!("{time} >= now() - INTERVAL {hours} HOUR"),
-            Test::Not(test) => format!("NOT ({})", test.sql(time)),
-            Test::And(tests) => all(tests, " AND "),
-            Test::Or(tests) => all(tests, " OR "),
+            TwinTest::IsNull(column) => format!("{} IS NULL", column.sql()),
+            TwinTest::StartsWith(column, start) => format!("{} LIKE '{start}%'", column.sql()),
+            TwinTest::Since(hours) => format!("{time} >= now() - INTERVAL {hours} HOUR"),
+            TwinTest::Not(test) => format!("NOT ({})", test.sql(time)),
+            TwinTest::And(tests) => all(tests, " AND "),
+            TwinTest::Or(tests) => all(tests, " OR "),
         }
     }
 
-    fn holds(&self, row: &Row) -> bool {
-        let text = |column: &Column| {
+    fn holds(&self, row: &TwinRow) -> bool {
+        let text = |column: &TwinColumn| {
             Some(column.of(row))
                 .filter(|value| !value.is_null())
                 .map(|value| plain(&value))
         };
         match self {
-            Test::Equals(column, value, positive) => {
+            TwinTest::Equals(column, value, positive) => {
                 (text(column) == Some(plain(value))) == *positive
             }
-            Test::Above(column, bound) => {
+            TwinTest::Above(column, bound) => {
                 let number = text(column).and_then(|text| text.parse::<f64>().ok());
                 number.is_some_and(|number| number > *bound as f64)
             }
-            Test::Among(column, values) => {
+            TwinTest::Among(column, values) => {
                 text(column).is_some_and(|text| values.iter().any(|value| plain(value) == text))
             }
-            Test::IsNull(column) => text(column).is_none(),
-            Test::StartsWith(column, start) => {
+            TwinTest::IsNull(column) => text(column).is_none(),
+            TwinTest::StartsWith(column, start) => {
                 text(column).is_some_and(|text| text.starts_with(start))
             }
-            Test::Since(hours) => row.time >= now().now - hours * HOUR,
-            Test::Not(test) => !test.holds(row),
-            Test::And(tests) => tests.iter().all(|test| test.holds(row)),
-            Test::Or(tests) => tests.iter().any(|test| test.holds(row)),
+            TwinTest::Since(hours) => row.time >= now().now - hours * HOUR,
+            TwinTest::Not(test) => !test.holds(row),
+            TwinTest::And(tests) => tests.iter().all(|test| test.holds(row)),
+            TwinTest::Or(tests) => tests.iter().any(|test| test.holds(row)),
         }
     }
 }
 
-impl Query {
+impl TwinQuery {
     fn sql(&self) -> String {
         match self {
-            Query::People(test) => {
+            TwinQuery::People(test) => {
                 format!("SELECT id FROM persons WHERE {}", test.sql("created_at"))
             }
-            Query::Events(test, least) => {
+            TwinQuery::Events(test, least) => {
                 let group = match least {
                     1 => String::new(),
                     least => format!(" GROUP BY person_id HAVING count() >= {least}"),
@@ -154,7 +154,7 @@ impl Query {
                     test.sql("timestamp")
                 )
             }
-            Query::Joined(joint, left, right) => {
+            TwinQuery::Joined(joint, left, right) => {
                 format!("({}) {joint} ({})", left.sql(), right.sql())
             }
         }
@@ -163,10 +163,10 @@ impl Query {
     fn chosen(&self, project: &Project) -> BTreeSet<u32> {
         let all = 0..project.persons.len() as u32;
         match self {
-            Query::People(test) => {
+            TwinQuery::People(test) => {
                 let row = |person: u32| {
                     let person = &project.persons[person as usize];
-                    Row {
+                    TwinRow {
                         own: &person.properties,
                         person: &person.properties,
                         event: None,
@@ -175,9 +175,9 @@ impl Query {
                 };
                 all.filter(|person| test.holds(&row(*person))).collect()
             }
-            Query::Events(test, least) => {
+            TwinQuery::Events(test, least) => {
                 let row = |event: &Event| {
-                    test.holds(&Row {
+                    test.holds(&TwinRow {
                         own: &event.properties,
                         person: &project.persons[event.person as usize].properties,
                         event: Some(&event.name),
@@ -190,7 +190,7 @@ impl Query {
                 };
                 all.filter(|person| count(*person) >= *least).collect()
             }
-            Query::Joined(joint, left, right) => {
+            TwinQuery::Joined(joint, left, right) => {
                 let (left, right) = (left.chosen(project), right.chosen(project));
                 match *joint {
                     "UNION" | "UNION ALL" => &left | &right,
@@ -218,51 +218,51 @@ fn properties() -> impl Strategy<Value = Value> {
     vec((select(vec!["p", "q"]), value()), 0..3).prop_map(|members| members.into_iter().collect())
 }
 
-fn test(columns: Vec<Column>) -> impl Strategy<Value = Test> {
-    let texts: Vec<Column> = columns.clone();
-    let numbers: Vec<Column> = columns
+fn test(columns: Vec<TwinColumn>) -> impl Strategy<Value = TwinTest> {
+    let texts: Vec<TwinColumn> = columns.clone();
+    let numbers: Vec<TwinColumn> = columns
         .into_iter()
-        .filter(|column| *column != Column::Event)
+        .filter(|column| *column != TwinColumn::Event)
         .collect();
     let column = move || select(texts.clone());
     let names = || select(vec![json!("a"), json!("ab"), json!("b")]);
     let one = (select(numbers.clone()), value(), any::<bool>());
     let leaf = prop_oneof![
-        one.prop_map(|(column, value, positive)| Test::Equals(column, value, positive)),
+        one.prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
         (column(), names(), any::<bool>())
-            .prop_map(|(column, value, positive)| Test::Equals(column, value, positive)),
-        (select(numbers), 0..8_i64).prop_map(|(column, bound)| Test::Above(column, bound)),
-        (column(), vec(names(), 1..3)).prop_map(|(column, values)| Test::Among(column, values)),
-        column().prop_map(Test::IsNull),
+            .prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
+        (select(numbers), 0..8_i64).prop_map(|(column, bound)| TwinTest::Above(column, bound)),
+        (column(), vec(names(), 1..3)).prop_map(|(column, values)| TwinTest::Among(column, values)),
+        column().prop_map(TwinTest::IsNull),
         (column(), select(vec!["a", "b", "7"]))
-            .prop_map(|(column, start)| Test::StartsWith(column, start)),
-        (0..40_i64).prop_map(Test::Since),
+            .prop_map(|(column, start)| TwinTest::StartsWith(column, start)),
+        (0..40_i64).prop_map(TwinTest::Since),
     ];
     leaf.prop_recursive(3, 10, 3, |inner| {
         prop_oneof![
-            inner.clone().prop_map(|test| Test::Not(Box::new(test))),
-            vec(inner.clone(), 1..3).prop_map(Test::And),
-            vec(inner, 1..3).prop_map(Test::Or),
+            inner.clone().prop_map(|test| TwinTest::Not(Box::new(test))),
+            vec(inner.clone(), 1..3).prop_map(TwinTest::And),
+            vec(inner, 1..3).prop_map(TwinTest::Or),
         ]
     })
 }
 
-fn query() -> impl Strategy<Value = Query> {
-    let of_people = vec![Column::Own("p"), Column::Own("q")];
+fn query() -> impl Strategy<Value = TwinQuery> {
+    let of_people = vec![TwinColumn::Own("p"), TwinColumn::Own("q")];
     let of_events = vec![
-        Column::Own("p"),
-        Column::Own("q"),
-        Column::Person("p"),
-        Column::Event,
+        TwinColumn::Own("p"),
+        TwinColumn::Own("q"),
+        TwinColumn::Person("p"),
+        TwinColumn::Event,
     ];
     let one = prop_oneof![
-        test(of_people).prop_map(Query::People),
-        (test(of_events), 1..4_usize).prop_map(|(test, least)| Query::Events(test, least)),
+        test(of_people).prop_map(TwinQuery::People),
+        (test(of_events), 1..4_usize).prop_map(|(test, least)| TwinQuery::Events(test, least)),
     ];
     one.prop_recursive(2, 4, 2, |inner| {
         let joints = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
         (joints, inner.clone(), inner)
-            .prop_map(|(joint, left, right)| Query::Joined(joint, Box::new(left), Box::new(right)))
+            .prop_map(|(joint, left, right)| TwinQuery::Joined(joint, Box::new(left), Box::new(right)))
     })
 }
 
