@@ -47,20 +47,20 @@ pub fn required_kind(
     filter: &Filter,
     resolve: impl FnMut(i64) -> Option<Referenced>,
 ) -> Option<Kind> {
-    let mut search = Search {
+    let mut search = KindSearch {
         resolve,
         known: HashMap::new(),
     };
     search.filter(filter, 0)
 }
 
-struct Search<F> {
+struct KindSearch<F> {
     resolve: F,
     /// Nothing for a cohort that is still being looked at: to meet it again is a loop.
     known: HashMap<i64, Option<Kind>>,
 }
 
-impl<F: FnMut(i64) -> Option<Referenced>> Search<F> {
+impl<F: FnMut(i64) -> Option<Referenced>> KindSearch<F> {
     fn filter(&mut self, filter: &Filter, depth: usize) -> Option<Kind> {
         let mut highest = None;
         for leaf in filter.leaves() {

@@ -81,12 +81,12 @@ pub fn filters_from_groups(groups: &Value) -> Result<Value, FilterError> {
     for (index, group) in list(&rewrite_groups(groups))?.iter().enumerate() {
         let path = format!("groups[{index}]");
         values.push(match criterion(&path, entry(&path, group)?)? {
-            Criterion::Properties(Value::Array(leaves)) => {
+            GroupCriterion::Properties(Value::Array(leaves)) => {
                 let leaves = leaves.iter().map(without_nulls);
                 json!({"type": "AND", "values": leaves.collect::<Vec<_>>()})
             }
-            Criterion::Properties(tree) => tree.clone(),
-            Criterion::Behavior(leaf) => json!({"type": "AND", "values": [leaf]}),
+            GroupCriterion::Properties(tree) => tree.clone(),
+            GroupCriterion::Behavior(leaf) => json!({"type": "AND", "values": [leaf]}),
         });
     }
     Ok(json!({"properties": {"type": "OR", "values": values}}))
@@ -106,15 +106,15 @@ fn entry<'a>(path: &str, group: &'a Value) -> Result<&'a Map<String, Value>, Fil
     group.as_object().ok_or_else(expected)
 }
 
-enum Criterion<'a> {
+enum GroupCriterion<'a> {
     Properties(&'a Value),
     Behavior(Value),
 }
 
-fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<Criterion<'a>, FilterError> {
+fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<GroupCriterion<'a>, FilterError> {
     let set = |key: &str| group.get(key).filter(|value| is_set(value));
     if let Some(properties) = set("properties") {
-        return Ok(Criterion::Properties(properties));
+        return Ok(GroupCriterion::Properties(properties));
     }
     let (key, event_type) = match (set("action_id"), set("event_id")) {
         (Some(id), _) => (id, "actions"),
@@ -136,7 +136,7 @@ fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<Criterion<
         leaf["operator"] = operator.clone();
     }
     leaf["operator_value"] = count.into();
-    Ok(Criterion::Behavior(leaf))
+    Ok(GroupCriterion::Behavior(leaf))
 }
 
 /// Empty text, zero, empty lists and empty objects count as not set.

@@ -24,12 +24,12 @@ pub struct Plan {
     /// By leaf: what it is known by in other plans of the same moment, if by anything.
     pub(crate) identities: Vec<Option<String>>,
     pub(crate) root: Tree,
-    criteria: Vec<Placed>,
+    criteria: Vec<PlacedLeaf>,
 }
 
 /// Where a leaf stands in the filter, and which criterion it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub struct PlacedLeaf {
     /// Such as `properties.values[0].values[2]`.
     pub path: String,
     /// Whether the complement is meant.
@@ -57,12 +57,12 @@ pub(crate) enum Criterion {
     CreatedAt(Predicate),
     Cohort(i64),
     Behavior { target: Target, rule: Behavior },
-    Rows(Box<Rows>),
+    Rows(Box<RowCriterion>),
 }
 
 /// Persons with events that meet a condition, which all of theirs together must meet another one.
 #[derive(Clone, Debug)]
-pub(crate) struct Rows {
+pub(crate) struct RowCriterion {
     pub condition: Condition<RowTest>,
     pub having: Condition<GroupTest>,
 }
@@ -162,7 +162,7 @@ impl Criterion {
 
 impl Plan {
     /// Every leaf of the filter in the order written, each with its place.
-    pub fn criteria(&self) -> &[Placed] {
+    pub fn criteria(&self) -> &[PlacedLeaf] {
         &self.criteria
     }
 
@@ -323,7 +323,7 @@ struct Planner<'a> {
     leaves: Vec<Criterion>,
     /// Leaves by their own JSON text, negation aside.
     known: HashMap<String, usize>,
-    criteria: Vec<Placed>,
+    criteria: Vec<PlacedLeaf>,
     /// What the patterns so far cost to compile.
     spent: u32,
 }
@@ -406,7 +406,7 @@ impl<'a> Planner<'a> {
                 self.leaves.len() - 1
             }
         };
-        self.criteria.push(Placed {
+        self.criteria.push(PlacedLeaf {
             path,
             negated,
             leaf,

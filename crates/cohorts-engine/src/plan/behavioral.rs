@@ -38,7 +38,7 @@ pub(super) fn criterion(
     path: &str,
     at: &Moment,
 ) -> Result<Criterion, FilterError> {
-    let planner = Planner { leaf, path, at };
+    let planner = BehaviorPlanner { leaf, path, at };
     let rule = planner.rule()?;
     let mut target = planner.target(&leaf.key, &leaf.event_type, "event_type")?;
     for (index, filter) in leaf.event_filters.iter().flatten().enumerate() {
@@ -50,13 +50,13 @@ pub(super) fn criterion(
     Ok(Criterion::Behavior { target, rule })
 }
 
-struct Planner<'a> {
+struct BehaviorPlanner<'a> {
     leaf: &'a BehavioralLeaf,
     path: &'a str,
     at: &'a Moment,
 }
 
-impl Planner<'_> {
+impl BehaviorPlanner<'_> {
     fn fail(&self, sentence: impl std::fmt::Display) -> FilterError {
         FilterError::calculation(self.path, sentence)
     }

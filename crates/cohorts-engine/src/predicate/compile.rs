@@ -36,7 +36,7 @@ impl Predicate {
     ) -> Result<Predicate, FilterError> {
         let operator = operator.unwrap_or("exact");
         let fail = |sentence: String| FilterError::calculation(path, sentence);
-        let build = Build::new(&at.time_zone);
+        let build = PredicateBuilder::new(&at.time_zone);
         match operator {
             "is_set" => return Ok(build.rule(false, Rule::Constant(true))),
             "is_not_set" => return Ok(build.rule(true, Rule::Constant(false))),
@@ -67,13 +67,13 @@ impl Predicate {
 
     /// A comparison with an instant, as dates are compared; stored values that are no date do not match.
     pub fn dated(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
-        let build = Build::new(&at.time_zone);
+        let build = PredicateBuilder::new(&at.time_zone);
         build.any(vec![ValueTest::Dated(comparison, instant)])
     }
 
     /// The test of a pattern, which holds for nothing where it cannot be read; whether it can be comes beside it.
     pub fn pattern(pattern: &str, at: &Moment) -> (Predicate, bool) {
-        let build = Build::new(&at.time_zone);
+        let build = PredicateBuilder::new(&at.time_zone);
         let tests = build.patterns(&[Value::from(pattern)]);
         let readable = !tests.is_empty();
         (build.any(tests), readable)
@@ -81,7 +81,7 @@ impl Predicate {
 
     /// The test of an address in a step of an action.
     pub fn address(url: &str, matching: Option<&str>) -> Predicate {
-        let build = Build::new(&TimeZone::UTC);
+        let build = PredicateBuilder::new(&TimeZone::UTC);
         let value = [Value::from(url)];
         build.any(match matching {
             Some("exact") => vec![one_of(&value)],
@@ -99,14 +99,14 @@ fn pair(value: &Value) -> Option<(Number, Number)> {
     low.compare(high).is_le().then_some((low, high))
 }
 
-struct Build {
+struct PredicateBuilder {
     zone: TimeZone,
     pattern_cost: Cell<u32>,
 }
 
-impl Build {
-    fn new(zone: &TimeZone) -> Build {
-        Build {
+impl PredicateBuilder {
+    fn new(zone: &TimeZone) -> PredicateBuilder {
+        PredicateBuilder {
             zone: zone.clone(),
             pattern_cost: Cell::new(0),
         }

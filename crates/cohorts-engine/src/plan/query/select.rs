@@ -11,7 +11,7 @@ use super::operand::Operand;
 use super::{PATH, criteria, unsupported};
 use crate::FilterError;
 use crate::condition::Condition;
-use crate::plan::{Criterion, GroupTest, Planner, Rows, Tree};
+use crate::plan::{Criterion, GroupTest, Planner, RowCriterion, Tree};
 use crate::window::Moment;
 
 /// Whom a query chooses.
@@ -99,7 +99,7 @@ fn select(select: &Select, alone: bool, planner: &mut Planner) -> Result<Tree, F
         Table::Events => {
             let rows = condition.try_map(&mut |test| criteria::rows(test, planner))?;
             let having = having(select, &scope, planner)?;
-            let rows = Rows {
+            let rows = RowCriterion {
                 condition: rows,
                 having,
             };
