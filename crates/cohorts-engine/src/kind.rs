@@ -31,7 +31,7 @@ impl Kind {
 
 /// What is known of a cohort that a filter names.
 #[derive(Clone, Debug)]
-pub enum Referenced {
+pub enum ReferencedCohort {
     /// Its kind, known without looking at a filter.
     Kind(Kind),
     /// Its filter, whose kind is to be found.
@@ -45,7 +45,7 @@ const MAX_REFERENCES: usize = 64;
 /// criteria, with an unknown reference, or with one that leads back to itself.
 pub fn required_kind(
     filter: &Filter,
-    resolve: impl FnMut(i64) -> Option<Referenced>,
+    resolve: impl FnMut(i64) -> Option<ReferencedCohort>,
 ) -> Option<Kind> {
     let mut search = KindSearch {
         resolve,
@@ -60,7 +60,7 @@ struct KindSearch<F> {
     known: HashMap<i64, Option<Kind>>,
 }
 
-impl<F: FnMut(i64) -> Option<Referenced>> KindSearch<F> {
+impl<F: FnMut(i64) -> Option<ReferencedCohort>> KindSearch<F> {
     fn filter(&mut self, filter: &Filter, depth: usize) -> Option<Kind> {
         let mut highest = None;
         for leaf in filter.leaves() {
@@ -80,9 +80,9 @@ impl<F: FnMut(i64) -> Option<Referenced>> KindSearch<F> {
         }
         self.known.insert(id, None);
         let kind = match (self.resolve)(id)? {
-            Referenced::Kind(kind) => kind,
-            Referenced::Filter(_) if depth >= MAX_REFERENCES => return None,
-            Referenced::Filter(filter) => self.filter(&filter, depth + 1)?,
+            ReferencedCohort::Kind(kind) => kind,
+            ReferencedCohort::Filter(_) if depth >= MAX_REFERENCES => return None,
+            ReferencedCohort::Filter(filter) => self.filter(&filter, depth + 1)?,
         };
         self.known.insert(id, Some(kind));
         Some(kind)
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn referenced_cohorts_count_through_any_number_of_steps() {
         let resolve = |id| match id {
-            1 => Some(Referenced::Kind(Kind::Static)),
-            2 => Some(Referenced::Filter(filter(json!([cohort(3)])))),
-            3 => Some(Referenced::Filter(filter(json!([event(
+            1 => Some(ReferencedCohort::Kind(Kind::Static)),
+            2 => Some(ReferencedCohort::Filter(filter(json!([cohort(3)])))),
+            3 => Some(ReferencedCohort::Filter(filter(json!([event(
                 "performed_event"
             )])))),
             _ => None,
@@ -183,7 +183,7 @@ mod tests {
             None
         );
         let own = filter(json!([cohort(1)]));
-        let looped = |_| Some(Referenced::Filter(own.clone()));
+        let looped = |_| Some(ReferencedCohort::Filter(own.clone()));
         assert_eq!(required_kind(&own, looped), None);
     }
 
@@ -194,7 +194,7 @@ mod tests {
             asked.push(id);
             let next = json!([cohort(id + 1), cohort(id + 1)]);
             let last = json!([person()]);
-            Some(Referenced::Filter(filter(if id < 40 {
+            Some(ReferencedCohort::Filter(filter(if id < 40 {
                 next
             } else {
                 last
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn endless_references_require_nothing() {
-        let resolve = |id| Some(Referenced::Filter(filter(json!([cohort(id + 1)]))));
+        let resolve = |id| Some(ReferencedCohort::Filter(filter(json!([cohort(id + 1)]))));
         assert_eq!(required_kind(&filter(json!([cohort(1)])), resolve), None);
     }
 
