@@ -89,13 +89,13 @@ pub(crate) enum GroupTest {
 /// Which events a behaviour is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub what: What,
+    pub source: EventSource,
     /// Tests of properties, all of which must hold for the same event.
     pub filters: Vec<(String, Predicate)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum EventSource {
     Event(String),
     Action(i64),
 }
@@ -218,9 +218,9 @@ impl Criterion {
                 dependencies.definitions = true;
             }
             Criterion::Behavior { target, rule } => {
-                target.what.collect_dependencies(dependencies);
+                target.source.collect_dependencies(dependencies);
                 if let Behavior::Sequence { second, .. } = rule {
-                    second.what.collect_dependencies(dependencies);
+                    second.source.collect_dependencies(dependencies);
                 }
             }
         }
@@ -263,12 +263,12 @@ impl Criterion {
     }
 }
 
-impl What {
+impl EventSource {
     fn collect_dependencies(&self, dependencies: &mut Dependencies) {
         match self {
-            What::Event(name) => drop(dependencies.events.insert(name.clone())),
+            EventSource::Event(name) => drop(dependencies.events.insert(name.clone())),
             // Its steps may be changed, and name events that nobody knows here.
-            What::Action(_) => {
+            EventSource::Action(_) => {
                 dependencies.every_event = true;
                 dependencies.definitions = true;
             }

@@ -1,6 +1,6 @@
 //! Behavioural leaves: which fields each kind needs, and the windows they give.
 
-use super::{Behavior, Criterion, Target, What};
+use super::{Behavior, Criterion, EventSource, Target};
 use crate::FilterError;
 use crate::date;
 use crate::filter::{BehavioralLeaf, Name};
@@ -78,9 +78,9 @@ impl BehaviorPlanner<'_> {
     }
 
     fn target(&self, key: &Name, event_type: &str, field: &str) -> Result<Target, FilterError> {
-        let what = match event_type {
-            "events" => What::Event(key.text()),
-            "actions" => What::Action(key.id().ok_or_else(|| {
+        let source = match event_type {
+            "events" => EventSource::Event(key.text()),
+            "actions" => EventSource::Action(key.id().ok_or_else(|| {
                 self.fail(format!("'{}' is not the id of an action", key.text()))
             })?),
             other => {
@@ -89,7 +89,7 @@ impl BehaviorPlanner<'_> {
             }
         };
         Ok(Target {
-            what,
+            source,
             filters: Vec::new(),
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::part::Marks;
 use crate::block::EventBlock;
-use crate::plan::{Target, What};
+use crate::plan::{EventSource, Target};
 use crate::predicate::Predicate;
 use crate::source::{ActionStep, Meter, Source};
 use crate::window::Moment;
@@ -30,12 +30,12 @@ impl Selector {
         filters: bool,
         at: &Moment,
     ) -> Result<Selector, S::Error> {
-        let mut steps = match &target.what {
-            What::Event(name) => vec![Step {
+        let mut steps = match &target.source {
+            EventSource::Event(name) => vec![Step {
                 event: Some(name.clone()),
                 tests: Vec::new(),
             }],
-            What::Action(id) => {
+            EventSource::Action(id) => {
                 let action = source.action(*id)?.unwrap_or_default();
                 action
                     .steps
