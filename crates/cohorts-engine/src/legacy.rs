@@ -1,4 +1,6 @@
-//! The older way to define a cohort: a list of `groups`, any of which suffices.
+//! The deprecated definition of a cohort: a list of `groups`, joined by OR.
+//!
+//! Groups are stored and returned in their own form, and converted to a filter for calculation.
 
 use serde_json::{Map, Value, json};
 
@@ -17,11 +19,15 @@ const KEYS: [&str; 9] = [
     "end_date",
 ];
 
-/// The window of an entry that names no days.
+/// The window in days of a group without `days`.
 const DEFAULT_DAYS: i64 = 365;
 
-/// Groups as they are stored on creation: each with all nine keys, null where it was not sent.
-/// Unknown keys and entries without any criterion are refused.
+/// The form in which groups are stored: each has all nine keys, null if absent from `groups`.
+///
+/// # Errors
+///
+/// Fails with code `invalid_input` if `groups` is not a list of objects, or if a group has an
+/// unknown key or no criterion. The path is `groups` or `groups[n]`.
 pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
     let mut complete = Vec::new();
     for (index, group) in list(groups)?.iter().enumerate() {
@@ -40,8 +46,8 @@ pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
     Ok(Value::Array(complete))
 }
 
-/// Groups as they are shown: properties are a list of person criteria, whichever form they
-/// were sent in. What is of another shape is left as it is.
+/// The form in which groups are returned: `properties` is a list of person criteria, also if it
+/// was stored as a map. Malformed parts are returned unchanged.
 pub fn rewrite_groups(groups: &Value) -> Value {
     let mut groups = groups.clone();
     for group in groups.as_array_mut().into_iter().flatten() {
@@ -106,12 +112,16 @@ fn entry<'a>(path: &str, group: &'a Value) -> Result<&'a Map<String, Value>, Fil
     group.as_object().ok_or_else(expected)
 }
 
+/// The criterion of one group.
 enum GroupCriterion<'a> {
     Properties(&'a Value),
     Behavior(Value),
 }
 
-fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<GroupCriterion<'a>, FilterError> {
+fn criterion<'a>(
+    path: &str,
+    group: &'a Map<String, Value>,
+) -> Result<GroupCriterion<'a>, FilterError> {
     let set = |key: &str| group.get(key).filter(|value| is_set(value));
     if let Some(properties) = set("properties") {
         return Ok(GroupCriterion::Properties(properties));
@@ -125,9 +135,10 @@ fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<GroupCrite
         }
     };
     let count = set("count").and_then(whole_number).unwrap_or(0).max(0);
-    let value = match count {
-        0 => "performed_event",
-        _ => "performed_event_multiple",
+    let value = if count == 0 {
+        "performed_event"
+    } else {
+        "performed_event_multiple"
     };
     let days = set("days").and_then(whole_number).unwrap_or(DEFAULT_DAYS);
     let mut leaf = json!({"key": key, "type": "behavioral", "value": value,
@@ -139,7 +150,7 @@ fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<GroupCrite
     Ok(GroupCriterion::Behavior(leaf))
 }
 
-/// Empty text, zero, empty lists and empty objects count as not set.
+/// Whether a value is truthy in Python: false, zero and empty texts, lists and objects are not.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -172,7 +183,7 @@ mod tests {
     use crate::filter::Filter;
 
     #[test]
-    fn creation_completes_every_group_to_nine_keys() {
+    fn stored_groups_have_all_nine_keys() {
         let complete = complete_groups(&json!([{"properties": {"plan": "pro"}}])).unwrap();
         assert_eq!(
             complete.to_string(),
@@ -181,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_shown_as_person_criteria() {
+    fn properties_are_returned_as_person_criteria() {
         let groups = json!([
             {"properties": {"plan": "pro", "seats": 3}},
             {"properties": [{"key": "a", "value": 1, "type": "event"}, {"key": "b", "value": 2},
@@ -201,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn each_group_becomes_an_and_group_of_one_or() {
+    fn each_group_becomes_an_and_group_under_one_or() {
         let filters = filters_from_groups(&json!([{"properties": {"plan": "pro"}}])).unwrap();
         assert_eq!(
             filters["properties"].to_string(),
@@ -230,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_say_nothing_are_refused() {
+    fn groups_without_a_criterion_are_refused() {
         let refused = |groups: Value| complete_groups(&groups).unwrap_err().detail;
         assert_eq!(refused(json!({})), "groups: expected a list, got an object");
         assert_eq!(

@@ -1,5 +1,7 @@
-//! What an operator means for one stored value, written once for properties of persons and of
-//! events alike. JSON null counts as missing throughout.
+//! The meaning of each operator for one stored value.
+//!
+//! Written once, for properties of persons and of events. JSON null counts as missing.
+//! A predicate is compiled by `compile`, and applied to many texts at once by `texts`.
 
 mod compile;
 mod folded;
@@ -19,14 +21,14 @@ use crate::value::{Number, Stored, text};
 use texts::Prefixes;
 pub(crate) use texts::Texts;
 
-/// An operator together with what it compares with.
+/// An operator with its value, compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Predicate {
     /// The answer for a missing value.
     missing: bool,
     rule: Rule,
     time_zone: TimeZone,
-    /// What its patterns cost to compile, in units of `PATTERN_BUDGET`.
+    /// The cost of compiling its patterns, in units of `PATTERN_BUDGET`.
     pattern_cost: u32,
 }
 
@@ -39,18 +41,18 @@ enum Rule {
 
 #[derive(Clone, Debug)]
 enum ValueTest {
-    /// Equal to one of many, by text or, for stored numbers, by number.
+    /// Equal to any element: by text, and for stored numbers also by number.
     OneOf {
         texts: HashSet<String>,
         /// Sorted, for binary search.
         numbers: Vec<Number>,
     },
-    /// A part in the very same letters; the others below ignore case.
-    Holds(String),
+    /// Contains a part, case-sensitive. The next three ignore case; their parts are lower case.
+    ContainsExact(String),
     Contains(String),
     StartsWith(String),
     EndsWith(String),
-    /// A pattern, and what its matches begin with where that helps to find them.
+    /// A pattern, with the literal prefixes of its matches if searching for them is faster.
     Matches(Regex, Option<Prefixes>),
     Compares(Comparison, Number),
     Within(Number, Number),
@@ -61,7 +63,7 @@ enum ValueTest {
     InVersions(VersionRange),
 }
 
-/// How two ordered things are compared.
+/// A comparison of two ordered values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
     Equal,
@@ -88,18 +90,18 @@ impl Predicate {
         self.missing
     }
 
-    /// How much work it is to look at a value, in units of some ten nanoseconds.
+    /// The estimated cost of testing a value, in units of about ten nanoseconds.
     pub fn work(&self, stored: Stored) -> u64 {
         let tests = match &self.rule {
             Rule::Constant(_) => return 1,
             Rule::Any(tests) | Rule::NoneOf(tests) => tests.len() as u64,
         };
         let length = size(stored);
-        // A pattern may look at each letter in many states.
+        // A pattern may take time in proportion to its size for each byte.
         tests * (1 + length / 64) + u64::from(self.pattern_cost) * length
     }
 
-    /// Adds the instants that it compares with.
+    /// Adds the instants that the predicate compares with.
     pub fn collect_instants(&self, instants: &mut Vec<i64>) {
         if let Rule::Any(tests) | Rule::NoneOf(tests) = &self.rule {
             instants.extend(tests.iter().filter_map(|test| match test {
@@ -109,13 +111,13 @@ impl Predicate {
         }
     }
 
-    /// Adds the cost of its patterns to what a filter has spent, unless that is too much.
-    pub fn charge_patterns(&self, spent: &mut u32, path: &str) -> Result<(), FilterError> {
-        *spent = spent.saturating_add(self.pattern_cost);
-        match *spent > compile::PATTERN_BUDGET {
-            true => Err(FilterError::calculation(path, compile::TOO_MANY_PATTERNS)),
-            false => Ok(()),
+    /// Adds the cost of the predicate's patterns to `total`. Fails beyond the budget of a filter.
+    pub fn charge_patterns(&self, total: &mut u32, path: &str) -> Result<(), FilterError> {
+        *total = total.saturating_add(self.pattern_cost);
+        if *total > compile::PATTERN_BUDGET {
+            return Err(FilterError::calculation(path, compile::TOO_MANY_PATTERNS));
         }
+        Ok(())
     }
 
     pub fn matches<'a>(&self, stored: impl Into<Stored<'a>>) -> bool {
@@ -131,7 +133,7 @@ impl Predicate {
         }
     }
 
-    /// Marks those of some doubles, by their bits, for which it holds.
+    /// Sets `marks[i]` to the answer for the double with the bits `doubles[i]`.
     pub fn mark_doubles(&self, doubles: &[u64], marks: &mut [bool]) {
         let comparison = match &self.rule {
             Rule::Any(tests) => match tests.as_slice() {
@@ -148,7 +150,7 @@ impl Predicate {
             }
         }
         match comparison {
-            // One that is exact compares as the numbers themselves do.
+            // The bound is exact, so comparing doubles gives the same answer.
             Some((Comparison::Greater, bound)) => mark(doubles, marks, |double| double > bound),
             Some((Comparison::GreaterOrEqual, bound)) => {
                 mark(doubles, marks, |double| double >= bound)
@@ -163,7 +165,7 @@ impl Predicate {
         }
     }
 
-    /// How much work it is to look at an instant.
+    /// The estimated cost of testing an instant, in the units of [`Predicate::work`].
     pub fn work_of_instant(&self) -> u64 {
         match &self.rule {
             Rule::Constant(_) => 1,
@@ -171,7 +173,7 @@ impl Predicate {
         }
     }
 
-    /// The answer for a value that is an instant by nature, such as the creation of a person.
+    /// The answer for a value that is an instant, such as the creation time of a person.
     pub fn matches_instant(&self, instant: i64) -> bool {
         let holds = |test: &ValueTest| match test {
             ValueTest::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),
@@ -189,7 +191,7 @@ impl ValueTest {
     fn holds(&self, stored: Stored, time_zone: &TimeZone) -> bool {
         match self {
             ValueTest::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
-            ValueTest::Holds(part) => text(stored).contains(part),
+            ValueTest::ContainsExact(part) => text(stored).contains(part),
             ValueTest::Contains(part) => folded::contains(&text(stored), part),
             ValueTest::StartsWith(part) => folded::starts_with(&text(stored), part),
             ValueTest::EndsWith(part) => folded::ends_with(&text(stored), part),
@@ -219,15 +221,15 @@ impl ValueTest {
     }
 }
 
-/// About how long the text of a value is.
+/// The approximate length of a value's text, in bytes.
 fn size(value: Stored) -> u64 {
     match value {
         Stored::Text(text) => text.len() as u64,
-        Stored::Json(Value::Array(list)) => list.iter().map(|one| 4 + size(one.into())).sum(),
+        Stored::Json(Value::Array(list)) => list.iter().map(|item| 4 + size(item.into())).sum(),
         Stored::Json(Value::Object(map)) => {
             let members = map.iter();
             members
-                .map(|(key, one)| 4 + key.len() as u64 + size(one.into()))
+                .map(|(key, value)| 4 + key.len() as u64 + size(value.into()))
                 .sum()
         }
         Stored::Double(_) | Stored::Json(_) => 8,
@@ -241,11 +243,12 @@ fn is_one_of(stored: Stored, texts: &HashSet<String>, numbers: &[Number]) -> boo
     if matches!(stored, Stored::Text(_)) {
         return false;
     }
-    let same = |number: Number| {
-        let found = numbers.binary_search_by(|candidate| candidate.compare(number));
-        found.is_ok()
+    let is_listed = |number: Number| {
+        numbers
+            .binary_search_by(|candidate| candidate.compare(number))
+            .is_ok()
     };
-    Number::of(stored).is_some_and(same)
+    Number::of(stored).is_some_and(is_listed)
 }
 
 fn within(number: Number, low: Number, high: Number) -> bool {

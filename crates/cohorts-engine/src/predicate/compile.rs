@@ -1,4 +1,6 @@
-//! From an operator and its value to a predicate.
+//! Compiles an operator and its value into a predicate.
+//!
+//! The memory and time that the patterns of one filter may take are bounded by a budget.
 
 use std::cell::Cell;
 
@@ -14,20 +16,20 @@ use crate::semver::{Version, VersionRange};
 use crate::value::{Number, text};
 use crate::window::Moment;
 
-/// The memory that one compiled pattern may take.
+/// The memory limit of one compiled pattern, in bytes.
 const PATTERN_LIMIT: usize = 1 << 20;
-/// The memory up to which a pattern is a small one, as nearly all are.
+/// The memory limit of a small pattern, in bytes. Nearly all patterns are small.
 const SMALL_PATTERN: usize = 1 << 16;
-/// What the patterns of one filter may cost. A small one costs 1, which is a third of a millisecond at worst, one
-/// that is larger or too large `LARGE_COST`.
+/// The budget for the patterns of one filter. A small pattern costs 1, which is at most a third
+/// of a millisecond; a larger pattern, or one beyond the limit, costs `LARGE_COST`.
 pub(crate) const PATTERN_BUDGET: u32 = 1_024;
 const LARGE_COST: u32 = 32;
 pub(crate) const TOO_MANY_PATTERNS: &str =
     "the regular expressions of this filter are too many or too large";
 
 impl Predicate {
-    /// A missing operator means `exact`. A pattern, version or date that cannot be read is no
-    /// error: it matches nothing.
+    /// A missing operator means `exact`. An invalid pattern, version or date is no error: it
+    /// matches no value.
     pub fn compile(
         path: &str,
         operator: Option<&str>,
@@ -59,38 +61,40 @@ impl Predicate {
         predicate.charge_patterns(&mut 0, path)?;
         match value {
             None => Err(fail(format!("operator '{operator}' needs a value"))),
-            // An empty list drops the condition, so it holds for everyone.
+            // As in PostHog, an empty list drops the condition: all persons satisfy it.
             Some(_) if values.is_empty() => Ok(build.rule(true, Rule::Constant(true))),
             Some(_) => Ok(predicate),
         }
     }
 
-    /// A comparison with an instant, as dates are compared; stored values that are no date do not match.
-    pub fn dated(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
+    /// A comparison with an instant, by the rules of dates.
+    pub fn instant(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
         let build = PredicateBuilder::new(&at.time_zone);
         build.any(vec![ValueTest::Dated(comparison, instant)])
     }
 
-    /// The test of a pattern, which holds for nothing where it cannot be read; whether it can be comes beside it.
+    /// A search for a regular expression, and whether `pattern` is valid. An invalid one has a
+    /// cost too, and matches no value.
     pub fn pattern(pattern: &str, at: &Moment) -> (Predicate, bool) {
         let build = PredicateBuilder::new(&at.time_zone);
         let tests = build.patterns(&[Value::from(pattern)]);
-        let readable = !tests.is_empty();
-        (build.any(tests), readable)
+        let is_valid = !tests.is_empty();
+        (build.any(tests), is_valid)
     }
 
-    /// The test of an address in a step of an action.
-    pub fn address(url: &str, matching: Option<&str>) -> Predicate {
+    /// The test of the URL in a step of an action.
+    pub fn url(url: &str, matching: Option<&str>) -> Predicate {
         let build = PredicateBuilder::new(&TimeZone::UTC);
         let value = [Value::from(url)];
         build.any(match matching {
             Some("exact") => vec![one_of(&value)],
             Some("regex") => build.patterns(&value),
-            _ => vec![ValueTest::Holds(url.to_owned())],
+            _ => vec![ValueTest::ContainsExact(url.to_owned())],
         })
     }
 }
 
+/// Two numbers in ascending order.
 fn pair(value: &Value) -> Option<(Number, Number)> {
     let [low, high] = value.as_array()?.as_slice() else {
         return None;
@@ -121,16 +125,16 @@ impl PredicateBuilder {
         }
     }
 
-    /// Those patterns that can be compiled, until their budget is spent.
+    /// The valid patterns among `values`. Stops compiling beyond the budget.
     fn patterns(&self, values: &[Value]) -> Vec<ValueTest> {
-        let affordable = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
-        let compiled = values.iter().take_while(affordable).filter_map(|value| {
+        let within_budget = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
+        let tests = values.iter().take_while(within_budget).filter_map(|value| {
             let pattern = text(value);
             let (compiled, cost) = compile(&pattern);
             self.pattern_cost.set(self.pattern_cost.get() + cost);
             compiled.map(|compiled| ValueTest::Matches(compiled, literal_prefixes(&pattern)))
         });
-        compiled.collect()
+        tests.collect()
     }
 
     fn any(&self, tests: Vec<ValueTest>) -> Predicate {
@@ -150,14 +154,16 @@ impl PredicateBuilder {
         })
     }
 
-    /// The operators that take one value or a list, or nothing where the operator is unknown.
+    /// The operators that take one value or a list; `None` for an unknown operator.
     fn listed(&self, operator: &str, values: &[Value], at: &Moment) -> Option<Predicate> {
         use Comparison::*;
         Some(match operator {
             "exact" | "in" => self.any(vec![one_of(values)]),
             "is_not" | "not_in" => self.none_of(vec![one_of(values)]),
             "icontains" | "icontains_multi" => self.any(parts(values, ValueTest::Contains)),
-            "not_icontains" | "not_icontains_multi" => self.none_of(parts(values, ValueTest::Contains)),
+            "not_icontains" | "not_icontains_multi" => {
+                self.none_of(parts(values, ValueTest::Contains))
+            }
             "starts_with" => self.any(parts(values, ValueTest::StartsWith)),
             "not_starts_with" => self.none_of(parts(values, ValueTest::StartsWith)),
             "ends_with" => self.any(parts(values, ValueTest::EndsWith)),
@@ -176,16 +182,17 @@ impl PredicateBuilder {
         })
     }
 
-    /// A pattern that cannot be compiled makes the whole list match nobody.
+    /// One invalid pattern makes the whole list match no value.
     fn not_regex(&self, values: &[Value]) -> Predicate {
-        let compiled = self.patterns(values);
-        match compiled.len() == values.len() {
-            true => self.none_of(compiled),
-            false => self.rule(false, Rule::Constant(false)),
+        let tests = self.patterns(values);
+        if tests.len() == values.len() {
+            self.none_of(tests)
+        } else {
+            self.rule(false, Rule::Constant(false))
         }
     }
 
-    /// As with patterns, an unreadable version makes the whole list match nobody.
+    /// One invalid version makes the whole list match no value.
     fn semver_neq(&self, values: &[Value]) -> Predicate {
         let parsed = values.iter().map(|value| Version::parse(&text(value)));
         match parsed.collect::<Option<Vec<Version>>>() {
@@ -195,7 +202,7 @@ impl PredicateBuilder {
     }
 }
 
-/// Null elements equal nothing, since null is no value.
+/// Null elements are equal to no value.
 fn one_of(values: &[Value]) -> ValueTest {
     let values = || values.iter().filter(|value| !value.is_null());
     let mut numbers: Vec<Number> = values().filter_map(Number::of).collect();
@@ -213,7 +220,7 @@ fn parts(values: &[Value], test: fn(String) -> ValueTest) -> Vec<ValueTest> {
         .collect()
 }
 
-/// A pattern, where it can be compiled, and what trying it cost.
+/// The compiled pattern, `None` if it is invalid or too large, and the cost of compiling it.
 fn compile(pattern: &str) -> (Option<Regex>, u32) {
     let within = |limit: usize| {
         let mut builder = RegexBuilder::new(pattern);

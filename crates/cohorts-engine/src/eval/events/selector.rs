@@ -57,7 +57,7 @@ impl Selector {
 fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
     let mut tests = Vec::new();
     if let Some(url) = &step.url {
-        let predicate = Predicate::address(url, step.url_matching.as_deref());
+        let predicate = Predicate::url(url, step.url_matching.as_deref());
         tests.push(("$current_url".to_owned(), predicate));
     }
     for property in &step.properties {

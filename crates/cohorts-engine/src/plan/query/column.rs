@@ -1,4 +1,4 @@
-//! The tables that people are chosen from, and their columns.
+//! The tables of a SELECT and their columns.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::operand::unescaped;
 use super::{PATH, unsupported};
 use crate::FilterError;
 
-/// A table that people are chosen from.
+/// A table; `Members` is either of the two membership tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     Persons,
@@ -17,7 +17,7 @@ pub(super) enum Table {
     Members,
 }
 
-/// What the names in one SELECT mean.
+/// The table of one SELECT, which resolves names to columns.
 #[derive(Clone, Debug)]
 pub(super) struct SelectScope {
     pub table: Table,
@@ -25,7 +25,7 @@ pub(super) struct SelectScope {
     pub alias: Option<String>,
 }
 
-/// What HAVING may look at: how many events, the first and the last instant.
+/// An aggregate over the events of one person: their number, first instant or last instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aggregate {
     Count,
@@ -41,19 +41,21 @@ pub(super) enum SqlColumn {
     Event,
     Timestamp,
     EventProperty(String),
-    /// May be shown, and is not looked at.
-    Shown(&'static str),
+    /// May occur in the projection, but not in a condition.
+    ProjectionOnly(&'static str),
     CohortId,
     Aggregate(Aggregate),
 }
 
 impl SqlColumn {
-    /// Whether it holds whatever senders put there.
     pub fn is_property(&self) -> bool {
-        matches!(self, SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_))
+        matches!(
+            self,
+            SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_)
+        )
     }
 
-    /// Whether it holds instants by nature.
+    /// Whether the values are instants.
     pub fn is_time(&self) -> bool {
         matches!(
             self,
@@ -73,7 +75,7 @@ impl fmt::Display for SqlColumn {
             SqlColumn::Event => "event",
             SqlColumn::Timestamp => "timestamp",
             SqlColumn::EventProperty(key) => return write!(f, "the event property '{key}'"),
-            SqlColumn::Shown(name) => name,
+            SqlColumn::ProjectionOnly(name) => name,
             SqlColumn::CohortId => "cohort_id",
             SqlColumn::Aggregate(Aggregate::Count) => "count()",
             SqlColumn::Aggregate(Aggregate::First) => "min(timestamp)",
@@ -83,15 +85,15 @@ impl fmt::Display for SqlColumn {
 }
 
 impl SelectScope {
-    /// The column that an expression names by itself.
+    /// The column of an expression; `None` if the expression is no name.
     pub fn column(&self, expr: &Expr) -> Result<Option<SqlColumn>, FilterError> {
         chain(expr).map(|names| self.named(&names)).transpose()
     }
 
     pub fn named(&self, names: &[String]) -> Result<SqlColumn, FilterError> {
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let own = |name: &str| name == self.name || self.alias.as_deref() == Some(name);
-        if names.len() > 1 && own(names[0]) {
+        let is_table = |name: &str| name == self.name || self.alias.as_deref() == Some(name);
+        if names.len() > 1 && is_table(names[0]) {
             names.remove(0);
         }
         Ok(match (self.table, names.as_slice()) {
@@ -106,9 +108,11 @@ impl SelectScope {
             (Table::Events, ["event"]) => SqlColumn::Event,
             (Table::Events, ["timestamp"]) => SqlColumn::Timestamp,
             (Table::Events, ["properties", key]) => SqlColumn::EventProperty((*key).to_owned()),
-            (Table::Events, ["distinct_id"]) => SqlColumn::Shown("distinct_id"),
-            (Table::Events, ["uuid"]) => SqlColumn::Shown("uuid"),
-            (Table::Persons | Table::Events, ["properties"]) => SqlColumn::Shown("properties"),
+            (Table::Events, ["distinct_id"]) => SqlColumn::ProjectionOnly("distinct_id"),
+            (Table::Events, ["uuid"]) => SqlColumn::ProjectionOnly("uuid"),
+            (Table::Persons | Table::Events, ["properties"]) => {
+                SqlColumn::ProjectionOnly("properties")
+            }
             (Table::Members, ["person_id"]) => SqlColumn::Person,
             (Table::Members, ["cohort_id"]) => SqlColumn::CohortId,
             (Table::Persons, ["properties", ..])
@@ -138,7 +142,7 @@ impl SelectScope {
     }
 }
 
-/// Names joined by dots or brackets, such as `person.properties['plan']`.
+/// The names of a path such as `person.properties['plan']`; `None` for other expressions.
 fn chain(expr: &Expr) -> Option<Vec<String>> {
     match expr {
         Expr::Identifier(name) => Some(vec![name.value.clone()]),
@@ -173,7 +177,7 @@ fn text_of(expr: &Expr) -> Option<String> {
 }
 
 impl SqlColumn {
-    /// Whether a list of values can be looked for in it at once.
+    /// Whether IN with a list is one test of the column.
     pub fn takes_lists(&self) -> bool {
         self.is_property()
             || matches!(
@@ -182,7 +186,7 @@ impl SqlColumn {
             )
     }
 
-    /// Whether a value is of a sort that it holds.
+    /// Whether the column can be compared with `value`.
     pub fn takes(&self, value: &Value) -> bool {
         match self {
             SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_) => true,

@@ -1,4 +1,4 @@
-//! Tests of one column each.
+//! A test of one column: a comparison in a query, reduced to the tests that criteria support.
 
 use serde_json::Value;
 use sqlparser::ast::BinaryOperator;
@@ -19,20 +19,21 @@ pub(super) struct ColumnTest {
     pub check: Check,
 }
 
-/// What is check of a column. The opposites are made by NOT.
+/// The check of a column. Negative checks are wrapped in NOT.
 #[derive(Clone, Debug)]
 pub(super) enum Check {
     IsSet,
     Compares(Comparison, Value),
     OneOf(Vec<Value>),
-    /// A pattern that could be read.
+    /// A valid pattern.
     Matches(Predicate),
     Instant(Comparison, i64),
+    /// The person is in the set.
     Among(Tree),
 }
 
 impl Check {
-    /// The same as an operator of filters.
+    /// The check as an operator of filters.
     pub fn predicate(&self, at: &Moment) -> Result<Predicate, FilterError> {
         let (operator, value) = match self {
             Check::IsSet => ("is_set", Value::Null),
@@ -40,7 +41,7 @@ impl Check {
             Check::OneOf(values) => ("in", Value::Array(values.clone())),
             Check::Matches(predicate) => return Ok(predicate.clone()),
             Check::Instant(comparison, instant) => {
-                return Ok(Predicate::dated(*comparison, *instant, at));
+                return Ok(Predicate::instant(*comparison, *instant, at));
             }
             Check::Among(_) => return Err(unsupported("a subquery for anything but the person")),
         };
@@ -58,7 +59,7 @@ fn operator(comparison: Comparison) -> &'static str {
     }
 }
 
-/// The comparison of an operator, and whether its opposite is meant.
+/// The comparison of an operator, and whether it is negated. `None` for other operators.
 pub(super) fn comparison(op: &BinaryOperator) -> Option<(Comparison, bool)> {
     Some(match op {
         BinaryOperator::Eq => (Comparison::Equal, false),
@@ -71,8 +72,8 @@ pub(super) fn comparison(op: &BinaryOperator) -> Option<(Comparison, bool)> {
     })
 }
 
-/// The comparison with its sides exchanged.
-pub(super) fn turned(comparison: Comparison) -> Comparison {
+/// The equivalent comparison after swapping the operands.
+pub(super) fn swapped(comparison: Comparison) -> Comparison {
     match comparison {
         Comparison::Equal => Comparison::Equal,
         Comparison::Greater => Comparison::Less,
@@ -82,8 +83,8 @@ pub(super) fn turned(comparison: Comparison) -> Comparison {
     }
 }
 
-/// One column against one value.
-pub(super) fn tested(
+/// The condition that compares `column`, an operand with a column, with `value`.
+pub(super) fn compare(
     column: &Operand,
     comparison: Comparison,
     value: &Operand,
@@ -97,35 +98,14 @@ pub(super) fn tested(
     };
     let instant = || match value {
         Operand::Instant(instant) => Ok(*instant),
-        Operand::Text(text) => instant::read(text, at),
+        Operand::Text(text) => instant::parse(text, at),
         _ => Err(unsupported(
             "a comparison of an instant with anything but a date",
         )),
     };
     match column {
-        Operand::Day(column) => {
-            let instant = instant()?;
-            let day = instant::day(instant, at)?;
-            let at_midnight = instant == day.start;
-            let test = |comparison, instant| test(column, Check::Instant(comparison, instant));
-            Ok(match comparison {
-                // No day begins later than at its start.
-                Comparison::Equal if !at_midnight => Condition::Any(Vec::new()),
-                Comparison::Less if !at_midnight => test(Comparison::Less, day.next),
-                Comparison::GreaterOrEqual if !at_midnight => {
-                    test(Comparison::GreaterOrEqual, day.next)
-                }
-                Comparison::Equal => Condition::All(vec![
-                    test(Comparison::GreaterOrEqual, day.start),
-                    test(Comparison::Less, day.next),
-                ]),
-                Comparison::Less => test(Comparison::Less, day.start),
-                Comparison::LessOrEqual => test(Comparison::Less, day.next),
-                Comparison::Greater => test(Comparison::GreaterOrEqual, day.next),
-                Comparison::GreaterOrEqual => test(Comparison::GreaterOrEqual, day.start),
-            })
-        }
-        Operand::Moment(column) => Ok(test(column, Check::Instant(comparison, instant()?))),
+        Operand::Day(column) => compare_day(column, comparison, instant()?, at),
+        Operand::DateTime(column) => Ok(test(column, Check::Instant(comparison, instant()?))),
         Operand::Float(column) => {
             let Operand::Number(number) = value else {
                 return Err(unsupported(
@@ -145,26 +125,66 @@ pub(super) fn tested(
         Operand::Column(column) if column.is_time() => {
             Ok(test(column, Check::Instant(comparison, instant()?)))
         }
-        Operand::Column(column) => match value {
-            Operand::Null if column.is_property() && comparison == Comparison::Equal => {
-                Ok(test(column, Check::IsSet).negated())
-            }
-            Operand::Instant(instant) if column.is_property() => {
-                Ok(test(column, Check::Instant(comparison, *instant)))
-            }
-            value => {
-                let found = value.value().filter(|value| column.takes(value));
-                let ordered =
-                    comparison == Comparison::Equal || matches!(value, Operand::Number(_));
-                match found {
-                    Some(found) if ordered => Ok(test(column, Check::Compares(comparison, found))),
-                    Some(_) => Err(unsupported(format!(
-                        "an order of texts, for {column}; compare with a number, or with a date by toDateTime('…'),"
-                    ))),
-                    None => Err(unsupported(format!("this comparison of {column}"))),
-                }
-            }
-        },
+        Operand::Column(column) => {
+            let (check, negated) = column_check(column, comparison, value)?;
+            Ok(test(column, check).negated_if(negated))
+        }
         _ => Err(unsupported("a comparison without a column")),
     }
+}
+
+/// The check of a column that holds no instants, and whether it is negated.
+fn column_check(
+    column: &SqlColumn,
+    comparison: Comparison,
+    value: &Operand,
+) -> Result<(Check, bool), FilterError> {
+    match value {
+        Operand::Null if column.is_property() && comparison == Comparison::Equal => {
+            return Ok((Check::IsSet, true));
+        }
+        Operand::Instant(instant) if column.is_property() => {
+            return Ok((Check::Instant(comparison, *instant), false));
+        }
+        _ => {}
+    }
+    let is_ordered = comparison == Comparison::Equal || matches!(value, Operand::Number(_));
+    match value.value().filter(|value| column.takes(value)) {
+        Some(value) if is_ordered => Ok((Check::Compares(comparison, value), false)),
+        Some(_) => Err(unsupported(format!(
+            "an order of texts, for {column}; compare with a number, or with a date by toDateTime('…'),"
+        ))),
+        None => Err(unsupported(format!("this comparison of {column}"))),
+    }
+}
+
+/// Compares the local day of `column`, as its first instant, with `instant`.
+fn compare_day(
+    column: &SqlColumn,
+    comparison: Comparison,
+    instant: i64,
+    at: &Moment,
+) -> Result<Condition<ColumnTest>, FilterError> {
+    let day = instant::day(instant, at)?;
+    let is_midnight = instant == day.start;
+    let test = |comparison, instant| {
+        Condition::Test(ColumnTest {
+            column: column.clone(),
+            check: Check::Instant(comparison, instant),
+        })
+    };
+    Ok(match comparison {
+        // Between two midnights: equal to no day, and the next day is the first one above.
+        Comparison::Equal if !is_midnight => Condition::Any(Vec::new()),
+        Comparison::Less if !is_midnight => test(Comparison::Less, day.next),
+        Comparison::GreaterOrEqual if !is_midnight => test(Comparison::GreaterOrEqual, day.next),
+        Comparison::Equal => Condition::All(vec![
+            test(Comparison::GreaterOrEqual, day.start),
+            test(Comparison::Less, day.next),
+        ]),
+        Comparison::Less => test(Comparison::Less, day.start),
+        Comparison::LessOrEqual => test(Comparison::Less, day.next),
+        Comparison::Greater => test(Comparison::GreaterOrEqual, day.next),
+        Comparison::GreaterOrEqual => test(Comparison::GreaterOrEqual, day.start),
+    })
 }

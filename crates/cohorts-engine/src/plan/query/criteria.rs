@@ -1,4 +1,4 @@
-//! From tests of columns to the criteria of a plan.
+//! Converts column tests to the criteria of a plan.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,11 @@ use crate::condition::Condition;
 use crate::plan::{Criterion, GroupTest, Planner, RowTest, Tree};
 use crate::predicate::Comparison;
 
-/// A test of people, as a tree.
-pub(super) fn people(test: &ColumnTest, planner: &mut Planner) -> Result<Condition<Tree>, FilterError> {
+/// Converts a test of a person to a tree.
+pub(super) fn persons(
+    test: &ColumnTest,
+    planner: &mut Planner,
+) -> Result<Condition<Tree>, FilterError> {
     let tree = match (&test.column, &test.check) {
         (SqlColumn::Person, Check::Among(tree)) => tree.clone(),
         (SqlColumn::PersonProperty(key), check) => {
@@ -32,8 +35,11 @@ pub(super) fn people(test: &ColumnTest, planner: &mut Planner) -> Result<Conditi
     Ok(Condition::Test(tree))
 }
 
-/// A test of an event, or of the person who did it.
-pub(super) fn rows(test: &ColumnTest, planner: &mut Planner) -> Result<Condition<RowTest>, FilterError> {
+/// Converts a test of an event, or of its person.
+pub(super) fn rows(
+    test: &ColumnTest,
+    planner: &mut Planner,
+) -> Result<Condition<RowTest>, FilterError> {
     let row = match (&test.column, &test.check) {
         (SqlColumn::Event, Check::Compares(Comparison::Equal, Value::String(name))) => {
             RowTest::Named(BTreeSet::from([name.clone()]))
@@ -50,42 +56,44 @@ pub(super) fn rows(test: &ColumnTest, planner: &mut Planner) -> Result<Condition
             RowTest::Time(*comparison, *instant)
         }
         _ => {
-            let people = people(test, planner)?;
-            RowTest::Person(people.into_tree(false))
+            let persons = persons(test, planner)?;
+            RowTest::Person(persons.into_tree(false))
         }
     };
     Ok(Condition::Test(row))
 }
 
-/// The members of one cohort, or of any of several, perhaps narrowed by who they are.
+/// Converts a condition over a membership table: exactly one test of `cohort_id`, joined by AND
+/// with any tests of the person.
 pub(super) fn members(
     condition: Condition<ColumnTest>,
     planner: &mut Planner,
 ) -> Result<Tree, FilterError> {
     let parts = match condition {
         Condition::All(parts) => parts,
-        one => vec![one],
+        part => vec![part],
     };
-    let (of, others): (Vec<_>, Vec<_>) =
-        parts.into_iter().partition(|part| cohorts(part).is_some());
-    let [of] = of.as_slice() else {
+    let (cohort_tests, other_tests): (Vec<_>, Vec<_>) = parts
+        .into_iter()
+        .partition(|part| cohort_ids(part).is_some());
+    let [cohort_test] = cohort_tests.as_slice() else {
         let what = "a membership without one test of the form cohort_id = 1 or cohort_id IN (1, 2)";
         return Err(unsupported(what));
     };
     let mut trees = Vec::new();
-    for id in cohorts(of).unwrap_or_default() {
+    for id in cohort_ids(cohort_test).unwrap_or_default() {
         let text = id.as_str().and_then(|text| text.parse().ok());
         let Some(id) = id.as_i64().or(text) else {
             return Err(unsupported(format!("{id} as the id of a cohort")));
         };
         trees.push(planner.add(Criterion::Cohort(id)));
     }
-    let others = Condition::All(others).try_map(&mut |test| people(test, planner))?;
-    Ok(Tree::And(vec![Tree::Or(trees), others.into_tree(false)]))
+    let persons = Condition::All(other_tests).try_map(&mut |test| persons(test, planner))?;
+    Ok(Tree::And(vec![Tree::Or(trees), persons.into_tree(false)]))
 }
 
-/// The ids that a membership is check for.
-fn cohorts(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
+/// The cohort ids of a test of the form `cohort_id = 1` or `cohort_id IN (1, 2)`.
+fn cohort_ids(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
     match part {
         Condition::Test(ColumnTest {
             column: SqlColumn::CohortId,
@@ -99,7 +107,7 @@ fn cohorts(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
     }
 }
 
-/// What HAVING asks of the events of a person.
+/// Converts a test in HAVING.
 pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterError> {
     let no = || unsupported(format!("this test of {} in HAVING", test.column));
     let SqlColumn::Aggregate(aggregate) = &test.column else {
@@ -109,12 +117,12 @@ pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterErr
         Some(number) => Ok(GroupTest::Count(comparison, number)),
         None => Err(no()),
     };
-    let one = match (aggregate, &test.check) {
+    let test = match (aggregate, &test.check) {
         (Aggregate::Count, Check::Compares(comparison, number)) => count(*comparison, number)?,
         (Aggregate::Count, Check::OneOf(numbers)) => {
-            let equal = |number| Ok(Condition::Test(count(Comparison::Equal, number)?));
-            let any = numbers.iter().map(equal);
-            return Ok(Condition::Any(any.collect::<Result<_, FilterError>>()?));
+            let is_equal = |number| Ok(Condition::Test(count(Comparison::Equal, number)?));
+            let tests = numbers.iter().map(is_equal);
+            return Ok(Condition::Any(tests.collect::<Result<_, FilterError>>()?));
         }
         (Aggregate::First, Check::Instant(comparison, instant)) => {
             GroupTest::First(*comparison, *instant)
@@ -124,5 +132,5 @@ pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterErr
         }
         _ => return Err(no()),
     };
-    Ok(Condition::Test(one))
+    Ok(Condition::Test(test))
 }

@@ -1,4 +1,5 @@
-//! Made-up queries: the plan chooses whom one look at each row chooses.
+//! Generated queries: the plan and a naive evaluator, which tests row by row, select the same
+//! persons.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use crate::plan_query;
 
 const HOUR: i64 = 3_600_000_000;
 
-/// A test of a row; `person.` stands before what is about the person of an event.
+/// A condition over one row.
 #[derive(Clone, Debug)]
 enum TwinTest {
     Equals(TwinColumn, Value, bool),
@@ -29,26 +30,25 @@ enum TwinTest {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum TwinColumn {
-    /// A property of the row itself.
-    Own(&'static str),
-    /// A property of the person, seen from an event.
-    Person(&'static str),
+    /// A property of the row.
+    Property(&'static str),
+    /// A property of the person of an event.
+    PersonProperty(&'static str),
     Event,
 }
 
-/// Rows of people, or of events.
 #[derive(Clone, Debug)]
 enum TwinQuery {
-    People(TwinTest),
-    /// Events, and how many of them a person must have at least.
+    Persons(TwinTest),
+    /// Events, with the smallest number of them for a person.
     Events(TwinTest, usize),
-    Joined(&'static str, Box<TwinQuery>, Box<TwinQuery>),
+    SetOperation(&'static str, Box<TwinQuery>, Box<TwinQuery>),
 }
 
-/// A row, of a person or of an event.
+/// A row of a person or of an event.
 struct TwinRow<'a> {
-    own: &'a Value,
-    person: &'a Value,
+    properties: &'a Value,
+    person_properties: &'a Value,
     event: Option<&'a str>,
     time: i64,
 }
@@ -56,16 +56,16 @@ struct TwinRow<'a> {
 impl TwinColumn {
     fn sql(self) -> String {
         match self {
-            TwinColumn::Own(key) => format!("properties.{key}"),
-            TwinColumn::Person(key) => format!("person.properties.{key}"),
+            TwinColumn::Property(key) => format!("properties.{key}"),
+            TwinColumn::PersonProperty(key) => format!("person.properties.{key}"),
             TwinColumn::Event => "event".to_owned(),
         }
     }
 
     fn of(self, row: &TwinRow) -> Value {
         match self {
-            TwinColumn::Own(key) => row.own[key].clone(),
-            TwinColumn::Person(key) => row.person[key].clone(),
+            TwinColumn::Property(key) => row.properties[key].clone(),
+            TwinColumn::PersonProperty(key) => row.person_properties[key].clone(),
             TwinColumn::Event => json!(row.event),
         }
     }
@@ -85,16 +85,20 @@ fn literal(value: &Value) -> String {
 
 impl TwinTest {
     fn sql(&self, time: &str) -> String {
-        let all = |tests: &[TwinTest], joint: &str| {
+        let join = |tests: &[TwinTest], operator: &str| {
             let tests: Vec<String> = tests
                 .iter()
                 .map(|test| format!("({})", test.sql(time)))
                 .collect();
-            tests.join(joint)
+            tests.join(operator)
         };
         match self {
-            TwinTest::Equals(column, value, true) => format!("{} = {}", column.sql(), literal(value)),
-            TwinTest::Equals(column, value, false) => format!("{} != {}", column.sql(), literal(value)),
+            TwinTest::Equals(column, value, true) => {
+                format!("{} = {}", column.sql(), literal(value))
+            }
+            TwinTest::Equals(column, value, false) => {
+                format!("{} != {}", column.sql(), literal(value))
+            }
             TwinTest::Above(column, bound) => format!("{} > {bound}", column.sql()),
             TwinTest::Among(column, values) => {
                 let values: Vec<String> = values.iter().map(literal).collect();
@@ -104,8 +108,8 @@ impl TwinTest {
             TwinTest::StartsWith(column, start) => format!("{} LIKE '{start}%'", column.sql()),
             TwinTest::Since(hours) => format!("{time} >= now() - INTERVAL {hours} HOUR"),
             TwinTest::Not(test) => format!("NOT ({})", test.sql(time)),
-            TwinTest::And(tests) => all(tests, " AND "),
-            TwinTest::Or(tests) => all(tests, " OR "),
+            TwinTest::And(tests) => join(tests, " AND "),
+            TwinTest::Or(tests) => join(tests, " OR "),
         }
     }
 
@@ -141,58 +145,60 @@ impl TwinTest {
 impl TwinQuery {
     fn sql(&self) -> String {
         match self {
-            TwinQuery::People(test) => {
+            TwinQuery::Persons(test) => {
                 format!("SELECT id FROM persons WHERE {}", test.sql("created_at"))
             }
-            TwinQuery::Events(test, least) => {
-                let group = match least {
+            TwinQuery::Events(test, min) => {
+                let group = match min {
                     1 => String::new(),
-                    least => format!(" GROUP BY person_id HAVING count() >= {least}"),
+                    min => format!(" GROUP BY person_id HAVING count() >= {min}"),
                 };
                 format!(
                     "SELECT person_id FROM events WHERE {}{group}",
                     test.sql("timestamp")
                 )
             }
-            TwinQuery::Joined(joint, left, right) => {
-                format!("({}) {joint} ({})", left.sql(), right.sql())
+            TwinQuery::SetOperation(operator, left, right) => {
+                format!("({}) {operator} ({})", left.sql(), right.sql())
             }
         }
     }
 
-    fn chosen(&self, project: &Project) -> BTreeSet<u32> {
+    fn members(&self, project: &Project) -> BTreeSet<u32> {
         let all = 0..project.persons.len() as u32;
         match self {
-            TwinQuery::People(test) => {
+            TwinQuery::Persons(test) => {
                 let row = |person: u32| {
                     let person = &project.persons[person as usize];
                     TwinRow {
-                        own: &person.properties,
-                        person: &person.properties,
+                        properties: &person.properties,
+                        person_properties: &person.properties,
                         event: None,
                         time: person.created_at,
                     }
                 };
                 all.filter(|person| test.holds(&row(*person))).collect()
             }
-            TwinQuery::Events(test, least) => {
+            TwinQuery::Events(test, min) => {
                 let row = |event: &Event| {
                     test.holds(&TwinRow {
-                        own: &event.properties,
-                        person: &project.persons[event.person as usize].properties,
+                        properties: &event.properties,
+                        person_properties: &project.persons[event.person as usize].properties,
                         event: Some(&event.name),
                         time: event.time,
                     })
                 };
                 let count = |person: u32| {
-                    let own = project.events.iter().filter(|event| event.person == person);
-                    own.filter(|event| row(event)).count()
+                    let events = project.events.iter();
+                    events
+                        .filter(|event| event.person == person && row(event))
+                        .count()
                 };
-                all.filter(|person| count(*person) >= *least).collect()
+                all.filter(|person| count(*person) >= *min).collect()
             }
-            TwinQuery::Joined(joint, left, right) => {
-                let (left, right) = (left.chosen(project), right.chosen(project));
-                match *joint {
+            TwinQuery::SetOperation(operator, left, right) => {
+                let (left, right) = (left.members(project), right.members(project));
+                match *operator {
                     "UNION" | "UNION ALL" => &left | &right,
                     "INTERSECT" => &left & &right,
                     _ => &left - &right,
@@ -226,9 +232,9 @@ fn test(columns: Vec<TwinColumn>) -> impl Strategy<Value = TwinTest> {
         .collect();
     let column = move || select(texts.clone());
     let names = || select(vec![json!("a"), json!("ab"), json!("b")]);
-    let one = (select(numbers.clone()), value(), any::<bool>());
+    let equals = (select(numbers.clone()), value(), any::<bool>());
     let leaf = prop_oneof![
-        one.prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
+        equals.prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
         (column(), names(), any::<bool>())
             .prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
         (select(numbers), 0..8_i64).prop_map(|(column, bound)| TwinTest::Above(column, bound)),
@@ -248,21 +254,22 @@ fn test(columns: Vec<TwinColumn>) -> impl Strategy<Value = TwinTest> {
 }
 
 fn query() -> impl Strategy<Value = TwinQuery> {
-    let of_people = vec![TwinColumn::Own("p"), TwinColumn::Own("q")];
-    let of_events = vec![
-        TwinColumn::Own("p"),
-        TwinColumn::Own("q"),
-        TwinColumn::Person("p"),
+    let person_columns = vec![TwinColumn::Property("p"), TwinColumn::Property("q")];
+    let event_columns = vec![
+        TwinColumn::Property("p"),
+        TwinColumn::Property("q"),
+        TwinColumn::PersonProperty("p"),
         TwinColumn::Event,
     ];
-    let one = prop_oneof![
-        test(of_people).prop_map(TwinQuery::People),
-        (test(of_events), 1..4_usize).prop_map(|(test, least)| TwinQuery::Events(test, least)),
+    let select_query = prop_oneof![
+        test(person_columns).prop_map(TwinQuery::Persons),
+        (test(event_columns), 1..4_usize).prop_map(|(test, min)| TwinQuery::Events(test, min)),
     ];
-    one.prop_recursive(2, 4, 2, |inner| {
-        let joints = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
-        (joints, inner.clone(), inner)
-            .prop_map(|(joint, left, right)| TwinQuery::Joined(joint, Box::new(left), Box::new(right)))
+    select_query.prop_recursive(2, 4, 2, |inner| {
+        let operators = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
+        (operators, inner.clone(), inner).prop_map(|(operator, left, right)| {
+            TwinQuery::SetOperation(operator, Box::new(left), Box::new(right))
+        })
     })
 }
 
@@ -292,12 +299,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn plans_of_queries_agree_with_one_look_at_each_row((project, query) in (project(), query())) {
+    fn plans_of_queries_agree_with_a_naive_evaluator((project, query) in (project(), query())) {
         let text = query.sql();
         let plan = plan_query(&hogql(&text), &now());
         let plan = plan.map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
         let Ok(members) = plan.evaluate(&project);
         let members: BTreeSet<u32> = members.iter().collect();
-        prop_assert_eq!(members, query.chosen(&project), "{}", text);
+        prop_assert_eq!(members, query.members(&project), "{}", text);
     }
 }
