@@ -1,7 +1,7 @@
 //! Made-up histories, with merges and deletions, and made-up filters: the service finds whom a naive evaluator finds
 //! that was told of the outcome alone.
 
-mod made_up;
+mod generators;
 mod naive;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::harness::Project;
-use made_up::{Moment, filters, moment, name, named, properties, time};
-use naive::{Event, Person, Population};
+use generators::{ZonedMoment, filters, moment, name, named, properties, time};
+use naive::{NaiveEvent, NaivePerson, Population};
 
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -43,7 +43,7 @@ fn step(now: i64) -> impl Strategy<Value = Step> + use<> {
 /// Steps, of which those after the first lot come when a list of some people is there.
 type History = (Vec<Step>, Vec<&'static str>, Vec<Step>);
 
-fn setting() -> impl Strategy<Value = (Moment, History, Population, Vec<Value>)> {
+fn setting() -> impl Strategy<Value = (ZonedMoment, History, Population, Vec<Value>)> {
     moment().prop_flat_map(|at| {
         let history = (
             vec(step(at.0), 1..20),
@@ -59,7 +59,7 @@ fn setting() -> impl Strategy<Value = (Moment, History, Population, Vec<Value>)>
 struct Model {
     people: BTreeMap<usize, Map<String, Value>>,
     ids: BTreeMap<&'static str, usize>,
-    events: Vec<Event>,
+    events: Vec<NaiveEvent>,
     list: BTreeSet<usize>,
 }
 
@@ -80,7 +80,7 @@ impl Model {
     }
 
     fn happens(&mut self, name: &str, person: usize, time: i64, properties: &Value) {
-        self.events.push(Event {
+        self.events.push(NaiveEvent {
             name: name.to_owned(),
             person,
             time,
@@ -145,16 +145,16 @@ impl Model {
         let numbers: Vec<usize> = self.people.keys().copied().collect();
         let place = |person: &usize| numbers.iter().position(|one| one == person);
         let events = self.events.iter().filter_map(|event| {
-            Some(Event {
+            Some(NaiveEvent {
                 person: place(&event.person)?,
                 ..event.clone()
             })
         });
-        let person = |properties: &Map<String, Value>| Person {
+        let person = |properties: &Map<String, Value>| NaivePerson {
             properties: Value::Object(properties.clone()),
         };
         let population = Population {
-            people: self.people.values().map(person).collect(),
+            persons: self.people.values().map(person).collect(),
             events: events.collect(),
             lists: BTreeMap::from([
                 (1, self.list.iter().filter_map(place).collect()),

@@ -1,7 +1,7 @@
 //! The meaning of a filter once more, written without blocks, bitmaps or types: one person at a time, straight from
 //! the JSON. The engine's tests and those over HTTP set it against the service, which knows nothing of it.
 //!
-//! It answers what `made_up.rs` makes up, and panics at anything else.
+//! It answers what `generators.rs` generates, and panics at anything else.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 /// Somebody, known by a place in the list of people.
 #[derive(Clone, Debug)]
-pub struct Person {
+pub struct NaivePerson {
     pub properties: Value,
 }
 
 /// Something that somebody did, at an instant in microseconds.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct NaiveEvent {
     pub name: String,
     pub person: usize,
     pub time: i64,
@@ -28,8 +28,8 @@ pub struct Event {
 /// All there is to be asked about.
 #[derive(Clone, Debug, Default)]
 pub struct Population {
-    pub people: Vec<Person>,
-    pub events: Vec<Event>,
+    pub persons: Vec<NaivePerson>,
+    pub events: Vec<NaiveEvent>,
     /// The lists of static cohorts, and the filters of dynamic ones, by id.
     pub lists: BTreeMap<i64, Vec<usize>>,
     pub filters: BTreeMap<i64, Value>,
@@ -41,9 +41,9 @@ pub struct Population {
 pub fn members(population: &Population, filters: &Value, now: i64, zone: &str) -> Vec<usize> {
     let zone = TimeZone::get(zone).expect("a zone");
     let now = instant(now).to_zoned_datetime(zone);
-    let everybody = 0..population.people.len();
+    let everybody = 0..population.persons.len();
     let meets = |person: &usize| {
-        let naive = Naive {
+        let naive = NaiveEvaluator {
             population,
             person: *person,
             now: now.clone(),
@@ -69,13 +69,13 @@ fn number(value: &Value) -> i64 {
     value.as_i64().expect("a number")
 }
 
-struct Naive<'a> {
+struct NaiveEvaluator<'a> {
     population: &'a Population,
     person: usize,
     now: ZonedDateTime,
 }
 
-impl Naive<'_> {
+impl NaiveEvaluator<'_> {
     fn node(&self, node: &Value) -> bool {
         let mut values = list(&node["values"]).iter().map(|value| self.node(value));
         match text(&node["type"]) {
@@ -87,7 +87,7 @@ impl Naive<'_> {
 
     fn leaf(&self, kind: &str, leaf: &Value) -> bool {
         match kind {
-            "person" => self.holds(leaf, &self.population.people[self.person].properties),
+            "person" => self.holds(leaf, &self.population.persons[self.person].properties),
             "behavioral" => self.behavioral(leaf),
             "cohort" => {
                 let id = number(&leaf["value"]);
@@ -96,13 +96,13 @@ impl Naive<'_> {
                     None => self.node(&self.population.filters[&id]["properties"]),
                 }
             }
-            other => panic!("{other} is not made up"),
+            other => panic!("{other} is not generated"),
         }
     }
 
     /// The person's events that are meant by a name or an action, and pass the filters.
-    fn events(&self, key: &Value, event_type: &Value, filters: &Value) -> Vec<&Event> {
-        let meant = |event: &&Event| match text(event_type) {
+    fn events(&self, key: &Value, event_type: &Value, filters: &Value) -> Vec<&NaiveEvent> {
+        let meant = |event: &&NaiveEvent| match text(event_type) {
             "events" => event.name == text(key),
             _ => {
                 let steps = list(&self.population.actions[&number(key)]);
@@ -119,7 +119,7 @@ impl Naive<'_> {
             .collect()
     }
 
-    fn passes(&self, filters: &Value, event: &Event) -> bool {
+    fn passes(&self, filters: &Value, event: &NaiveEvent) -> bool {
         list(filters)
             .iter()
             .all(|filter| self.holds(filter, &event.properties))
@@ -143,7 +143,7 @@ impl Naive<'_> {
             "week" => Span::new().weeks(amount),
             "month" => Span::new().months(amount),
             "year" => Span::new().years(amount),
-            other => panic!("{other} is not made up"),
+            other => panic!("{other} is not generated"),
         };
         self.now.checked_sub(span).expect("a time")
     }
@@ -168,7 +168,7 @@ impl Naive<'_> {
                     "d" => "day",
                     "w" => "week",
                     "m" => "month",
-                    other => panic!("{other} is not made up"),
+                    other => panic!("{other} is not generated"),
                 };
                 let amount: i64 = amount.parse().expect("a number");
                 let back = self.back(&json!(amount), &json!(unit));
@@ -214,7 +214,7 @@ impl Naive<'_> {
         };
         let today = self.today_end();
         let within =
-            |from: i64, to: i64| move |event: &&&Event| from <= event.time && event.time <= to;
+            |from: i64, to: i64| move |event: &&&NaiveEvent| from <= event.time && event.time <= to;
         match text(&leaf["value"]) {
             "performed_event" => {
                 let (from, to) = self.window(leaf, false);
@@ -259,11 +259,11 @@ impl Naive<'_> {
                     && first.is_some_and(|first| first < recent)
                     && !own.iter().any(|event| within(from, pause_end)(&event))
             }
-            other => panic!("{other} is not made up"),
+            other => panic!("{other} is not generated"),
         }
     }
 
-    fn sequence(&self, leaf: &Value, own: &[&Event], from: i64, to: i64) -> bool {
+    fn sequence(&self, leaf: &Value, own: &[&NaiveEvent], from: i64, to: i64) -> bool {
         let seconds = match text(&leaf["seq_time_interval"]) {
             "hour" => 3_600,
             "day" => 86_400,
@@ -273,7 +273,7 @@ impl Naive<'_> {
         };
         let longest = number(&leaf["seq_time_value"]) * seconds * 1_000_000;
         let seconds = self.events(&leaf["seq_event"], &leaf["seq_event_type"], &json!([]));
-        let inside = |event: &Event| from <= event.time && event.time <= to;
+        let inside = |event: &NaiveEvent| from <= event.time && event.time <= to;
         own.iter().any(|a| {
             seconds.iter().any(|b| {
                 let way = b.time - a.time;
@@ -282,7 +282,7 @@ impl Naive<'_> {
         })
     }
 
-    fn regularly(&self, leaf: &Value, own: &[&Event]) -> bool {
+    fn regularly(&self, leaf: &Value, own: &[&NaiveEvent]) -> bool {
         let amount = number(&leaf["time_value"]);
         let yesterday = self.now.date().yesterday().expect("a day");
         let end = |k: i64| {
@@ -294,13 +294,13 @@ impl Naive<'_> {
             };
             yesterday.checked_sub(span).expect("a day")
         };
-        let date = |event: &Event| -> Date {
+        let date = |event: &NaiveEvent| -> Date {
             instant(event.time)
                 .to_zoned_datetime(self.now.time_zone().clone())
                 .date()
         };
         let qualifies = |k: i64| {
-            let inside = |event: &&&Event| end(k + 1) < date(event) && date(event) <= end(k);
+            let inside = |event: &&&NaiveEvent| end(k + 1) < date(event) && date(event) <= end(k);
             admits(leaf, own.iter().filter(inside).count() as i64)
         };
         let periods = 0..number(&leaf["total_periods"]);
@@ -347,7 +347,7 @@ impl Naive<'_> {
             "between" | "not_between" => {
                 let bounds = (decimal(values[0]), decimal(values[1]));
                 let (Some(low), Some(high)) = bounds else {
-                    panic!("{test} is not made up");
+                    panic!("{test} is not generated");
                 };
                 let inside = |n: f64| low <= n && n <= high;
                 match (operator, stored) {
@@ -371,7 +371,7 @@ impl Naive<'_> {
             "lte" => ordered(&|a, b| a <= b),
             "is_date_before" => dated(&|a, b| a < b),
             "is_date_after" => dated(&|a, b| a > b),
-            other => panic!("{other} is not made up"),
+            other => panic!("{other} is not generated"),
         }
     }
 

@@ -8,18 +8,18 @@ mod events;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
+use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
-use crate::source::{Meter, Source};
 
-pub(crate) use column::Answers;
-use column::{Column, ColumnBuilder, Values, answered};
-pub use events::{EventBlock, EventBlockBuilder};
+pub(crate) use column::RowMatches;
+use column::{Column, ColumnBuilder, Dictionary, answered};
+pub use events::{EventBlock, EventBlockBuilder, TimeSpan};
 
 /// One property of persons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PropertyBlock {
-    values: Values,
-    holders: Holders,
+    dictionary: Dictionary,
+    postings: Postings,
     /// Who has any value.
     present: RoaringBitmap,
     /// People who are not as above, and how they are now.
@@ -28,16 +28,16 @@ pub struct PropertyBlock {
 
 /// Who has which value.
 #[derive(Clone, Debug, PartialEq)]
-enum Holders {
+enum Postings {
     /// Of few values, everybody for each.
-    Sets(Vec<RoaringBitmap>),
+    Bitmaps(Vec<RoaringBitmap>),
     /// Of many, rows of a person and a code, by rising person; a person may have several.
-    Rows(Vec<(u32, u32)>),
+    Pairs(Vec<(u32, u32)>),
 }
 
-impl Default for Holders {
-    fn default() -> Holders {
-        Holders::Rows(Vec::new())
+impl Default for Postings {
+    fn default() -> Postings {
+        Postings::Pairs(Vec::new())
     }
 }
 
@@ -52,43 +52,43 @@ impl PropertyBlock {
         if !rows.is_sorted() {
             rows.sort_unstable();
         }
-        let holders = match column.values.len() <= FEW_VALUES {
-            false => Holders::Rows(rows),
+        let postings = match column.dictionary.len() <= FEW_VALUES {
+            false => Postings::Pairs(rows),
             true => {
-                let mut sets = vec![RoaringBitmap::new(); column.values.len()];
+                let mut bitmaps = vec![RoaringBitmap::new(); column.dictionary.len()];
                 for (person, code) in rows {
-                    sets[code as usize].insert(person);
+                    bitmaps[code as usize].insert(person);
                 }
-                Holders::Sets(sets)
+                Postings::Bitmaps(bitmaps)
             }
         };
-        PropertyBlock::of(column.values, holders)
+        PropertyBlock::of(column.dictionary, postings)
     }
 
-    fn of(values: Values, holders: Holders) -> PropertyBlock {
-        let present = match &holders {
-            Holders::Sets(sets) => sets.union(),
-            Holders::Rows(rows) => {
+    fn of(dictionary: Dictionary, postings: Postings) -> PropertyBlock {
+        let present = match &postings {
+            Postings::Bitmaps(bitmaps) => bitmaps.union(),
+            Postings::Pairs(rows) => {
                 let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
                 bitmap_of(&persons)
             }
         };
         PropertyBlock {
-            values,
-            holders,
+            dictionary,
+            postings,
             present,
             changed: None,
         }
     }
 
     /// The same block with its changes worked in, and without the values that nobody has any more.
-    pub fn flat(&self) -> PropertyBlock {
+    pub fn flattened(&self) -> PropertyBlock {
         let Some(changed) = &self.changed else {
             return self.clone();
         };
-        let (people, now) = (&changed.0, changed.1.flat());
-        let mut values = self.values.clone();
-        let codes = values.adopt(&now.values);
+        let (people, now) = (&changed.0, changed.1.flattened());
+        let mut dictionary = self.dictionary.clone();
+        let codes = dictionary.merge_dictionary(&now.dictionary);
         let own = self.rows_by_person().into_iter();
         let own = own.filter(|(person, _)| !people.contains(*person));
         let new = now.rows_by_person().into_iter();
@@ -96,17 +96,18 @@ impl PropertyBlock {
             .chain(new.map(|(person, code)| (person, codes[code as usize])))
             .collect();
         let (persons, codes): (_, Vec<u32>) = rows.into_iter().unzip();
-        let column = Column::new(values, codes.into_iter().map(|code| code + 1));
+        let column = Column::new(dictionary, codes.into_iter().map(|code| code + 1));
         PropertyBlock::new(persons, column.compact())
     }
 
     /// Who has which value by its code, changes aside.
     fn rows_by_person(&self) -> Vec<(u32, u32)> {
-        match &self.holders {
-            Holders::Rows(rows) => rows.clone(),
-            Holders::Sets(sets) => {
-                let sets = (0..).zip(sets);
-                sets.flat_map(|(code, set)| set.iter().map(move |person| (person, code)))
+        match &self.postings {
+            Postings::Pairs(rows) => rows.clone(),
+            Postings::Bitmaps(bitmaps) => {
+                let bitmaps = (0..).zip(bitmaps);
+                bitmaps
+                    .flat_map(|(code, set)| set.iter().map(move |person| (person, code)))
                     .collect()
             }
         }
@@ -135,37 +136,37 @@ impl PropertyBlock {
 
     /// The persons for whom a predicate holds in any row, and those without a row if it holds
     /// for a missing value.
-    pub(crate) fn matching<S: Source>(
+    pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        everyone: &RoaringBitmap,
-        meter: &Meter<S>,
-    ) -> Result<RoaringBitmap, S::Error> {
-        let mut found = self.holding(predicate, meter)? & everyone;
+        universe: &RoaringBitmap,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let mut found = self.holding(predicate, meter)? & universe;
         if predicate.matches_missing() {
-            found |= everyone - &self.present;
+            found |= universe - &self.present;
         }
         if let Some(changed) = &self.changed {
             let (people, now) = changed.as_ref();
             found -= people;
-            found |= now.matching(predicate, &(everyone & people), meter)?;
+            found |= now.matching(predicate, &(universe & people), meter)?;
         }
         Ok(found)
     }
 
     /// Those with a value for which a predicate holds, changes aside.
-    fn holding<S: Source>(
+    fn holding<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<RoaringBitmap, S::Error> {
-        let holds = answered(&self.values, predicate, meter)?;
-        Ok(match &self.holders {
-            Holders::Sets(sets) => {
-                let chosen = sets.iter().zip(&holds).filter(|(_, holds)| **holds);
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let holds = answered(&self.dictionary, predicate, meter)?;
+        Ok(match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                let chosen = bitmaps.iter().zip(&holds).filter(|(_, holds)| **holds);
                 chosen.map(|(set, _)| set).union()
             }
-            Holders::Rows(rows) => {
+            Postings::Pairs(rows) => {
                 let rows = rows.iter();
                 bitmap_of(&chosen(
                     rows.map(|(person, code)| (*person, holds[*code as usize])),
@@ -175,19 +176,19 @@ impl PropertyBlock {
     }
 
     /// How many people have a value, changes aside.
-    pub fn rows(&self) -> usize {
+    pub fn person_count(&self) -> usize {
         self.present.len() as usize
     }
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let holders = match &self.holders {
-            Holders::Sets(sets) => sets.iter().map(RoaringBitmap::serialized_size).sum(),
-            Holders::Rows(rows) => size_of_val(rows.as_slice()),
+        let postings = match &self.postings {
+            Postings::Bitmaps(bitmaps) => bitmaps.iter().map(RoaringBitmap::serialized_size).sum(),
+            Postings::Pairs(rows) => size_of_val(rows.as_slice()),
         };
         let changed = self.changed.as_ref();
         let changed = changed.map_or(0, |changed| changed.0.serialized_size() + changed.1.bytes());
-        self.values.bytes() + holders + self.present.serialized_size() + changed
+        self.dictionary.bytes() + postings + self.present.serialized_size() + changed
     }
 }
 
@@ -306,12 +307,12 @@ impl TimesBlock {
         size_of_val(self.rows.as_slice())
     }
 
-    pub(crate) fn matching<S: Source>(
+    pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        everyone: &RoaringBitmap,
-        meter: &Meter<S>,
-    ) -> Result<RoaringBitmap, S::Error> {
+        universe: &RoaringBitmap,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
         let work = predicate.work_of_instant();
         let mut holds = Vec::new();
         for (person, time) in &self.rows {
@@ -320,9 +321,9 @@ impl TimesBlock {
                 holds.push(*person);
             }
         }
-        let mut found = bitmap_of(&holds) & everyone;
+        let mut found = bitmap_of(&holds) & universe;
         if predicate.matches_missing() {
-            found |= everyone - bitmap(self.rows.iter().map(|(person, _)| *person));
+            found |= universe - bitmap(self.rows.iter().map(|(person, _)| *person));
         }
         Ok(found)
     }

@@ -10,8 +10,8 @@ use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 
 use crate::{
-    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, FilterError, Moment, PropertyBlock,
-    PropertyBlockBuilder, Reference, Source, TimesBlock, plan,
+    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, FilterError, Interrupt, Moment,
+    PropertyBlock, PropertyBlockBuilder, Reference, Source, TimesBlock, plan,
 };
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/filters");
@@ -42,10 +42,12 @@ pub(crate) struct Project {
     pub actions: HashMap<i64, Action>,
 }
 
-impl Source for Project {
+impl Interrupt for Project {
     type Error = Infallible;
+}
 
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
+impl Source for Project {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
         Ok(Arc::new((0..self.persons.len() as u32).collect()))
     }
 
@@ -88,12 +90,12 @@ impl Source for Project {
         let blocks = days.into_values().map(|block| Arc::new(block.finish()));
         let days = [query.from.unwrap_or(i64::MIN), query.to].map(|end| end.div_euclid(DAY));
         let is_inside = |block: &Arc<EventBlock>| {
-            let (first, last) = block.span();
-            days[0] < first.div_euclid(DAY) && last.div_euclid(DAY) < days[1]
+            let span = block.span();
+            days[0] < span.first.div_euclid(DAY) && span.last.div_euclid(DAY) < days[1]
         };
         let (inside, mut blocks): (Vec<_>, Vec<_>) =
-            blocks.partition(|block| query.people && is_inside(block));
-        blocks.push(Arc::new(EventBlock::people_of(&inside)));
+            blocks.partition(|block| query.persons_only && is_inside(block));
+        blocks.push(Arc::new(EventBlock::persons_of(&inside)));
         Ok(blocks)
     }
 

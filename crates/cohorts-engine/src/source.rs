@@ -2,7 +2,6 @@
 //! A source may answer from rows, from stored columns or from memory; it may give more events
 //! than were asked for, since times and properties are checked again.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -10,15 +9,13 @@ use serde::Deserialize;
 
 use crate::block::{EventBlock, PropertyBlock, TimesBlock};
 use crate::filter::Filter;
+use crate::interrupt::Interrupt;
 
 /// The data of one project. Every criterion asks anew for the blocks it reads, so a source
 /// that reads from afar should keep them for the length of a calculation.
-pub trait Source {
-    /// Why data could not be had.
-    type Error;
-
+pub trait Source: Interrupt {
     /// All persons of the project.
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Self::Error>;
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Self::Error>;
 
     /// The values of one top-level person property; the key is taken as a whole.
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Self::Error>;
@@ -44,42 +41,8 @@ pub trait Source {
 
     /// Called where the events of several names are held at once, which takes about so many bytes; an error ends the
     /// evaluation: so a source bounds the memory that it may take.
-    fn holds(&self, _bytes: usize) -> Result<(), Self::Error> {
+    fn check_memory(&self, _bytes: usize) -> Result<(), Self::Error> {
         Ok(())
-    }
-
-    /// Called every few milliseconds of an evaluation, which an error ends: so a source bounds
-    /// the time that it may take.
-    fn checkpoint(&self) -> Result<(), Self::Error> {
-        Ok(())
-    }
-}
-
-/// Has a source asked at its checkpoint as work goes on.
-pub(crate) struct Meter<'a, S> {
-    source: &'a S,
-    done: Cell<u64>,
-}
-
-impl<'a, S: Source> Meter<'a, S> {
-    /// The work between two checkpoints, in units of some ten nanoseconds.
-    const STEP: u64 = 200_000;
-
-    pub fn new(source: &'a S) -> Meter<'a, S> {
-        Meter {
-            source,
-            done: Cell::new(0),
-        }
-    }
-
-    pub fn spend(&self, work: u64) -> Result<(), S::Error> {
-        let done = self.done.get() + work;
-        let due = done >= Self::STEP;
-        self.done.set(if due { 0 } else { done });
-        match due {
-            true => self.source.checkpoint(),
-            false => Ok(()),
-        }
     }
 }
 
@@ -97,7 +60,7 @@ pub struct EventQuery {
     pub properties: Vec<String>,
     /// Whether of blocks inside the range nothing is wanted but their people, so that one may stand for several,
     /// without their rows.
-    pub people: bool,
+    pub persons_only: bool,
 }
 
 /// What another cohort is known by.

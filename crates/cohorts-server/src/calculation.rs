@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_engine::{FilterError, Moment, Plan, Shared, chunks, plan};
+use cohorts_engine::{FilterError, LeafCache, Moment, Plan, chunks, plan};
 use roaring::RoaringBitmap;
 
 use batch::{Batch, Begun, Plans};
@@ -248,7 +248,7 @@ fn calculate(of: &Calculator, project: ProjectId, batch: &Batch) -> Result<(), F
 }
 
 /// Plans claimed cohorts, and tells what they have in common.
-fn plan_all(conn: &mut Conn, batch: &Batch, now: &Moment) -> Result<Shared, Failure> {
+fn plan_all(conn: &mut Conn, batch: &Batch, now: &Moment) -> Result<LeafCache, Failure> {
     let mut all = Vec::new();
     while let Some(cohort) = batch.plan_next() {
         let plans: Plans = cohort.plans(now)?.into();
@@ -258,13 +258,13 @@ fn plan_all(conn: &mut Conn, batch: &Batch, now: &Moment) -> Result<Shared, Fail
         all.push(Arc::clone(&plans));
         batch.planned(plans);
     }
-    Ok(Shared::of(all.iter().flat_map(|plans| plans.iter())))
+    Ok(LeafCache::new(all.iter().flat_map(|plans| plans.iter())))
 }
 
 fn members_of(
     snapshot: &Snapshot<'_, '_>,
     plans: &[Plan],
-    shared: &Shared,
+    shared: &LeafCache,
 ) -> Result<RoaringBitmap, Error> {
     let mut members = RoaringBitmap::new();
     for plan in plans {

@@ -2,11 +2,11 @@
 
 #![no_main]
 
-mod people;
+mod persons;
 
 use cohorts_engine::{Filter, plan};
 use libfuzzer_sys::fuzz_target;
-use people::{People, now};
+use persons::{Population, now};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(sent) = serde_json::from_slice(data) else {
@@ -30,9 +30,9 @@ fn evaluate(filter: &Filter) {
     match plan(filter, &now()) {
         Err(error) => assert!(!error.detail.is_empty()),
         Ok(plan) => {
-            let Ok((members, counts)) = plan.explain(&People);
-            assert!(members.max().is_none_or(|person| person < 6));
-            assert_eq!(counts.len(), filter.leaves().len());
+            let Ok(explanation) = plan.explain(&Population);
+            assert!(explanation.members.max().is_none_or(|person| person < 6));
+            assert_eq!(explanation.leaves.len(), filter.leaves().len());
         }
     }
 }

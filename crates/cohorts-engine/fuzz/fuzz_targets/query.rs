@@ -2,11 +2,11 @@
 
 #![no_main]
 
-mod people;
+mod persons;
 
 use cohorts_engine::plan_query;
 use libfuzzer_sys::fuzz_target;
-use people::{People, now};
+use persons::{Population, now};
 use serde_json::json;
 
 fuzz_target!(|text: &str| {
@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
             assert!(error.detail.starts_with("query"), "{}", error.detail);
         }
         Ok(plan) => {
-            let Ok(members) = plan.evaluate(&People);
+            let Ok(members) = plan.evaluate(&Population);
             assert!(members.max().is_none_or(|person| person < 6));
         }
     }

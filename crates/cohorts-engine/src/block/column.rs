@@ -6,13 +6,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::{Predicate, Texts};
-use crate::source::{Meter, Source};
 use crate::value::Stored;
 
 /// Distinct values by their code; texts in one piece and numbers in eight bytes, as nearly all values are these.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Values {
+pub(super) enum Dictionary {
     Texts {
         bytes: String,
         /// Where each ends.
@@ -23,32 +23,32 @@ pub(super) enum Values {
     Mixed(Vec<Value>),
 }
 
-impl Default for Values {
-    fn default() -> Values {
-        Values::Texts {
+impl Default for Dictionary {
+    fn default() -> Dictionary {
+        Dictionary::Texts {
             bytes: String::new(),
             ends: Vec::new(),
         }
     }
 }
 
-impl Values {
+impl Dictionary {
     pub fn len(&self) -> usize {
         match self {
-            Values::Texts { ends, .. } => ends.len(),
-            Values::Doubles(doubles) => doubles.len(),
-            Values::Mixed(values) => values.len(),
+            Dictionary::Texts { ends, .. } => ends.len(),
+            Dictionary::Doubles(doubles) => doubles.len(),
+            Dictionary::Mixed(values) => values.len(),
         }
     }
 
     pub fn at(&self, code: usize) -> Stored<'_> {
         match self {
-            Values::Texts { bytes, ends } => {
+            Dictionary::Texts { bytes, ends } => {
                 let start = code.checked_sub(1).map_or(0, |before| ends[before]);
                 Stored::Text(&bytes[start..ends[code]])
             }
-            Values::Doubles(doubles) => Stored::Double(doubles[code]),
-            Values::Mixed(values) => Stored::from(&values[code]),
+            Dictionary::Doubles(doubles) => Stored::Double(doubles[code]),
+            Dictionary::Mixed(values) => Stored::from(&values[code]),
         }
     }
 
@@ -59,25 +59,25 @@ impl Values {
     /// Adds a value, which gets the next code.
     pub fn push(&mut self, value: Stored) {
         match (&mut *self, value) {
-            (Values::Texts { bytes, ends }, Stored::Text(text)) => {
+            (Dictionary::Texts { bytes, ends }, Stored::Text(text)) => {
                 bytes.push_str(text);
                 ends.push(bytes.len());
             }
-            (Values::Doubles(doubles), Stored::Double(bits)) => doubles.push(bits),
-            (Values::Texts { ends, .. }, Stored::Double(bits)) if ends.is_empty() => {
-                *self = Values::Doubles(vec![bits]);
+            (Dictionary::Doubles(doubles), Stored::Double(bits)) => doubles.push(bits),
+            (Dictionary::Texts { ends, .. }, Stored::Double(bits)) if ends.is_empty() => {
+                *self = Dictionary::Doubles(vec![bits]);
             }
-            (Values::Mixed(values), value) => values.push(value.to_json()),
+            (Dictionary::Mixed(values), value) => values.push(value.to_json()),
             (_, value) => {
                 let mut values: Vec<Value> = self.iter().map(Stored::to_json).collect();
                 values.push(value.to_json());
-                *self = Values::Mixed(values);
+                *self = Dictionary::Mixed(values);
             }
         }
     }
 
     /// The codes that the values of another column have here; those that are new are added.
-    pub fn adopt(&mut self, more: &Values) -> Vec<u32> {
+    pub fn merge_dictionary(&mut self, more: &Dictionary) -> Vec<u32> {
         let wanted: HashMap<Stored, usize> = more.iter().zip(0..).collect();
         let mut codes: Vec<Option<u32>> = vec![None; more.len()];
         for (code, value) in self.iter().enumerate() {
@@ -98,11 +98,11 @@ impl Values {
     /// Marks those of some values for which a predicate holds, where nothing is marked yet.
     fn mark(&self, predicate: &Predicate, some: Range<usize>, marks: &mut [bool]) {
         match self {
-            Values::Texts { bytes, ends } => {
+            Dictionary::Texts { bytes, ends } => {
                 predicate.mark_texts(Texts::new(bytes, ends, some), marks);
             }
-            Values::Doubles(doubles) => predicate.mark_doubles(&doubles[some], marks),
-            Values::Mixed(values) => {
+            Dictionary::Doubles(doubles) => predicate.mark_doubles(&doubles[some], marks),
+            Dictionary::Mixed(values) => {
                 for (mark, value) in marks.iter_mut().zip(&values[some]) {
                     *mark = predicate.matches(value);
                 }
@@ -113,9 +113,11 @@ impl Values {
     /// How much work that is.
     fn work(&self, predicate: &Predicate, some: Range<usize>) -> u64 {
         match self {
-            Values::Texts { bytes, ends } => predicate.work_of_texts(Texts::new(bytes, ends, some)),
-            Values::Doubles(_) => predicate.work_of_instant() * some.len() as u64,
-            Values::Mixed(values) => {
+            Dictionary::Texts { bytes, ends } => {
+                predicate.work_of_texts(Texts::new(bytes, ends, some))
+            }
+            Dictionary::Doubles(_) => predicate.work_of_instant() * some.len() as u64,
+            Dictionary::Mixed(values) => {
                 let values = values[some].iter();
                 values.map(|value| predicate.work(value.into())).sum()
             }
@@ -125,9 +127,9 @@ impl Values {
     /// About how much memory they take.
     pub fn bytes(&self) -> usize {
         match self {
-            Values::Texts { bytes, ends } => bytes.len() + size_of_val(ends.as_slice()),
-            Values::Doubles(doubles) => size_of_val(doubles.as_slice()),
-            Values::Mixed(values) => values.iter().map(weight).sum(),
+            Dictionary::Texts { bytes, ends } => bytes.len() + size_of_val(ends.as_slice()),
+            Dictionary::Doubles(doubles) => size_of_val(doubles.as_slice()),
+            Dictionary::Mixed(values) => values.iter().map(weight).sum(),
         }
     }
 }
@@ -244,38 +246,38 @@ impl Codes {
 /// A column of values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Column {
-    pub values: Values,
+    pub dictionary: Dictionary,
     pub codes: Codes,
 }
 
 impl Column {
-    pub fn new(values: Values, numbers: impl Iterator<Item = u32>) -> Column {
-        let codes = Codes::new(numbers, values.len());
-        Column { values, codes }
+    pub fn new(dictionary: Dictionary, numbers: impl Iterator<Item = u32>) -> Column {
+        let codes = Codes::new(numbers, dictionary.len());
+        Column { dictionary, codes }
     }
 
     /// The answers of a predicate by code.
-    pub fn answers<S: Source>(
+    pub fn answers<I: Interrupt>(
         &self,
         predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<Answers<'_>, S::Error> {
-        let mut by_number = vec![predicate.matches_missing()];
-        by_number.extend(answered(&self.values, predicate, meter)?);
-        Ok(Answers {
+        meter: &Meter<I>,
+    ) -> Result<RowMatches<'_>, I::Error> {
+        let mut by_code = vec![predicate.matches_missing()];
+        by_code.extend(answered(&self.dictionary, predicate, meter)?);
+        Ok(RowMatches {
             codes: Some(&self.codes),
-            by_number,
+            by_code,
         })
     }
 
     /// The column with the rows of another one, or so many without a value, after its own.
     pub fn with(&self, more: Result<&Column, usize>) -> Column {
-        let mut values = self.values.clone();
+        let mut dictionary = self.dictionary.clone();
         let mut numbers: Vec<u32> = self.codes.iter().collect();
         match more {
             Err(rows) => numbers.resize(numbers.len() + rows, MISSING),
             Ok(more) => {
-                let codes = values.adopt(&more.values);
+                let codes = dictionary.merge_dictionary(&more.dictionary);
                 let number = |number: u32| match number.checked_sub(1) {
                     Some(code) => codes[code as usize] + 1,
                     None => MISSING,
@@ -283,12 +285,12 @@ impl Column {
                 numbers.extend(more.codes.iter().map(number));
             }
         }
-        Column::new(values, numbers.into_iter())
+        Column::new(dictionary, numbers.into_iter())
     }
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        self.values.bytes() + self.codes.bytes()
+        self.dictionary.bytes() + self.codes.bytes()
     }
 
     pub fn reorder(&mut self, order: &[u32]) {
@@ -297,15 +299,15 @@ impl Column {
 
     /// The column without the values that no row has.
     pub fn compact(&self) -> Column {
-        let mut held = Values::default();
-        let mut kept = vec![MISSING; self.values.len() + 1];
+        let mut held = Dictionary::default();
+        let mut kept = vec![MISSING; self.dictionary.len() + 1];
         let numbers: Vec<u32> = self
             .codes
             .iter()
             .map(|number| {
                 let kept = &mut kept[number as usize];
                 if number != MISSING && *kept == MISSING {
-                    held.push(self.values.at(number as usize - 1));
+                    held.push(self.dictionary.at(number as usize - 1));
                     *kept = held.len() as u32;
                 }
                 *kept
@@ -316,28 +318,28 @@ impl Column {
 }
 
 /// Whether a predicate holds, row by row.
-pub(crate) struct Answers<'a> {
+pub(crate) struct RowMatches<'a> {
     /// Nothing where all rows are missing.
     codes: Option<&'a Codes>,
-    by_number: Vec<bool>,
+    by_code: Vec<bool>,
 }
 
-impl Answers<'_> {
+impl RowMatches<'_> {
     /// The same answer for every row.
-    pub fn constant(answer: bool) -> Answers<'static> {
-        Answers {
+    pub fn constant(answer: bool) -> RowMatches<'static> {
+        RowMatches {
             codes: None,
-            by_number: vec![answer],
+            by_code: vec![answer],
         }
     }
 
     pub fn at(&self, row: usize) -> bool {
         let number = self.codes.map_or(MISSING, |codes| codes.at(row));
-        self.by_number[number as usize]
+        self.by_code[number as usize]
     }
 
     /// Takes the marks from those of some rows whose answer is no.
-    pub fn keep(&self, rows: Range<usize>, marks: &mut [bool]) {
+    pub fn filter(&self, rows: Range<usize>, marks: &mut [bool]) {
         fn keep<T: Copy + Into<u32>>(codes: &[T], answers: &[bool], marks: &mut [bool]) {
             for (mark, code) in marks.iter_mut().zip(codes) {
                 let number: u32 = (*code).into();
@@ -345,10 +347,10 @@ impl Answers<'_> {
             }
         }
         match self.codes {
-            None => marks.iter_mut().for_each(|mark| *mark &= self.by_number[0]),
-            Some(Codes::Bytes(codes)) => keep(&codes[rows], &self.by_number, marks),
-            Some(Codes::Shorts(codes)) => keep(&codes[rows], &self.by_number, marks),
-            Some(Codes::Words(codes)) => keep(&codes[rows], &self.by_number, marks),
+            None => marks.iter_mut().for_each(|mark| *mark &= self.by_code[0]),
+            Some(Codes::Bytes(codes)) => keep(&codes[rows], &self.by_code, marks),
+            Some(Codes::Shorts(codes)) => keep(&codes[rows], &self.by_code, marks),
+            Some(Codes::Words(codes)) => keep(&codes[rows], &self.by_code, marks),
         }
     }
 }
@@ -360,27 +362,27 @@ const MUCH_WORK: u64 = 200_000;
 const MOST_WORK: u64 = 1_000_000;
 
 /// Whether a predicate holds for each of the values; many are looked at by all processors.
-pub(super) fn answered<S: Source>(
-    values: &Values,
+pub(super) fn answered<I: Interrupt>(
+    dictionary: &Dictionary,
     predicate: &Predicate,
-    meter: &Meter<S>,
-) -> Result<Vec<bool>, S::Error> {
-    let mut marks = vec![false; values.len()];
-    let until = |start: usize, size: usize| start..values.len().min(start + size);
+    meter: &Meter<I>,
+) -> Result<Vec<bool>, I::Error> {
+    let mut marks = vec![false; dictionary.len()];
+    let until = |start: usize, size: usize| start..dictionary.len().min(start + size);
     let mut size = PART;
-    while size > 1 && values.work(predicate, until(0, size)) > MUCH_WORK {
+    while size > 1 && dictionary.work(predicate, until(0, size)) > MUCH_WORK {
         size /= 2;
     }
     let mut parts: Vec<_> = marks.chunks_mut(size).enumerate().collect();
     let threads = rayon::current_num_threads().min(parts.len()).max(1) as u64;
     let mark = |(nth, marks): &mut (usize, &mut [bool])| {
-        values.mark(predicate, until(*nth * size, size), marks);
+        dictionary.mark(predicate, until(*nth * size, size), marks);
     };
     let mut rest = parts.as_mut_slice();
     while !rest.is_empty() {
         let (mut count, mut work) = (0, 0);
         while count < rest.len() && work < MOST_WORK {
-            work += values.work(predicate, until(rest[count].0 * size, size));
+            work += dictionary.work(predicate, until(rest[count].0 * size, size));
             count += 1;
         }
         meter.spend(work / threads)?;
@@ -397,7 +399,7 @@ pub(super) fn answered<S: Source>(
 /// Collects the values of rows.
 #[derive(Debug, Default)]
 pub(super) struct ColumnBuilder {
-    values: Values,
+    dictionary: Dictionary,
     /// The number of each row.
     rows: Vec<u32>,
     /// The number of each value by its JSON text.
@@ -428,8 +430,8 @@ impl ColumnBuilder {
         let value = value();
         let mut number = MISSING;
         if !value.is_null() {
-            self.values.push(Stored::from(&value));
-            number = self.values.len() as u32;
+            self.dictionary.push(Stored::from(&value));
+            number = self.dictionary.len() as u32;
         }
         self.bytes += weight(&value) + key.len() + 2 * size_of::<String>();
         self.numbers.insert(key.to_owned(), number);
@@ -447,6 +449,6 @@ impl ColumnBuilder {
     }
 
     pub fn finish(self) -> Column {
-        Column::new(self.values, self.rows.into_iter())
+        Column::new(self.dictionary, self.rows.into_iter())
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::column::{Codes, Column, Values, Width};
+use super::column::{Codes, Column, Dictionary, Width};
 use super::events::{EventBlock, Times};
-use super::{Holders, PropertyBlock};
+use super::{Postings, PropertyBlock};
 
 /// How events, and how properties, stand.
 const EVENTS: u8 = 3;
@@ -21,19 +21,19 @@ const PROPERTIES: u8 = 2;
 const WIDE_EVENTS: u8 = 2;
 /// Blocks of events that follow, as many as is said.
 const SEVERAL: u8 = 4;
-/// The sorts of times, of values, and of holders.
+/// The sorts of times, of values, and of postings.
 const MILLIS: u8 = 0;
 const MICROS: u8 = 1;
 const TEXTS: u8 = 0;
 const MIXED: u8 = 1;
 const DOUBLES: u8 = 2;
-const SETS: u8 = 0;
-const ROWS: u8 = 1;
+const BITMAPS: u8 = 0;
+const PAIRS: u8 = 1;
 
 impl EventBlock {
     fn encode(&self) -> Vec<u8> {
         let mut out = Writer(vec![EVENTS]);
-        out.rising(self.persons());
+        out.rising(self.ordinals());
         match self.times() {
             Times::Millis { base, offsets } => {
                 out.0.push(MILLIS);
@@ -50,7 +50,7 @@ impl EventBlock {
         out.length(columns.len());
         for (key, column) in columns {
             out.bytes(key.as_bytes());
-            out.values(&column.values);
+            out.dictionary(&column.dictionary);
             match &column.codes {
                 Codes::Bytes(codes) => out.bytes(codes),
                 Codes::Shorts(codes) => out.column(codes, u16::to_le_bytes),
@@ -88,7 +88,7 @@ impl EventBlock {
 
     fn take(rest: &mut Reader) -> Option<EventBlock> {
         let (version, mut bytes) = Reader::new(rest.0, &[EVENTS, WIDE_EVENTS])?;
-        let persons = bytes.rising()?;
+        let ordinals = bytes.rising()?;
         let times = match bytes.byte()? {
             MILLIS => {
                 let base = i64::from_le_bytes(*bytes.0.split_off(..8)?.first_chunk()?);
@@ -100,28 +100,28 @@ impl EventBlock {
             MICROS => Times::Micros(bytes.column(i64::from_le_bytes)?),
             _ => return None,
         };
-        let rows = persons.len();
+        let rows = ordinals.len();
         let mut columns = HashMap::new();
         for _ in 0..bytes.length()? {
             let key = str::from_utf8(bytes.bytes()?).ok()?.to_owned();
-            let values = bytes.values()?;
-            let codes = match Width::of(values.len()) {
+            let dictionary = bytes.dictionary()?;
+            let codes = match Width::of(dictionary.len()) {
                 _ if version == WIDE_EVENTS => Codes::Words(bytes.column(u32::from_le_bytes)?),
                 Width::One => Codes::Bytes(bytes.bytes()?.to_owned()),
                 Width::Two => Codes::Shorts(bytes.column(u16::from_le_bytes)?),
                 Width::Four => Codes::Words(bytes.column(u32::from_le_bytes)?),
             };
-            if codes.len() != rows || codes.greatest() as usize > values.len() {
+            if codes.len() != rows || codes.greatest() as usize > dictionary.len() {
                 return None;
             }
             let column = match version {
-                WIDE_EVENTS => Column::new(values, codes.iter()),
-                _ => Column { values, codes },
+                WIDE_EVENTS => Column::new(dictionary, codes.iter()),
+                _ => Column { dictionary, codes },
             };
             columns.insert(key, column);
         }
         *rest = bytes;
-        (times.len() == rows).then(|| EventBlock::of(persons, times, columns))
+        (times.len() == rows).then(|| EventBlock::of(ordinals, times, columns))
     }
 }
 
@@ -129,21 +129,21 @@ impl PropertyBlock {
     /// The values and who has them as bytes.
     pub fn encode(&self) -> Vec<u8> {
         if self.changed.is_some() {
-            return self.flat().encode();
+            return self.flattened().encode();
         }
         let mut out = Writer(vec![PROPERTIES]);
-        out.values(&self.values);
-        match &self.holders {
-            Holders::Sets(sets) => {
-                out.0.push(SETS);
-                for set in sets {
+        out.dictionary(&self.dictionary);
+        match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                out.0.push(BITMAPS);
+                for set in bitmaps {
                     out.bytes(&crate::chunks::encode(set));
                 }
             }
-            Holders::Rows(rows) => {
-                out.0.push(ROWS);
-                let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
-                out.rising(&persons);
+            Postings::Pairs(rows) => {
+                out.0.push(PAIRS);
+                let ordinals: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+                out.rising(&ordinals);
                 let before = std::iter::once(&(0, 0)).chain(rows);
                 let steps = rows.iter().zip(before);
                 let steps: Vec<u32> = steps
@@ -158,31 +158,32 @@ impl PropertyBlock {
     /// The block of bytes that `encode` made, or nothing where it did not make them.
     pub fn decode(bytes: &[u8]) -> Option<PropertyBlock> {
         let (_, mut bytes) = Reader::new(bytes, &[PROPERTIES])?;
-        let values = bytes.values()?;
-        let holders = match bytes.byte()? {
-            SETS => {
+        let dictionary = bytes.dictionary()?;
+        let postings = match bytes.byte()? {
+            BITMAPS => {
                 let set = |_| crate::chunks::decode(bytes.bytes()?).ok();
-                let sets: Vec<RoaringBitmap> = (0..values.len()).map(set).collect::<Option<_>>()?;
-                Holders::Sets(sets)
+                let bitmaps: Vec<RoaringBitmap> =
+                    (0..dictionary.len()).map(set).collect::<Option<_>>()?;
+                Postings::Bitmaps(bitmaps)
             }
-            ROWS => {
-                let persons = bytes.rising()?;
+            PAIRS => {
+                let ordinals = bytes.rising()?;
                 let mut code = 0_u32;
                 let codes = bytes.column(u32::from_le_bytes)?.into_iter();
                 let codes = codes.map(|step| {
                     code = code.wrapping_add(step);
-                    ((code as usize) < values.len()).then_some(code)
+                    ((code as usize) < dictionary.len()).then_some(code)
                 });
                 let codes: Vec<u32> = codes.collect::<Option<_>>()?;
-                if codes.len() != persons.len() {
+                if codes.len() != ordinals.len() {
                     return None;
                 }
-                Holders::Rows(persons.into_iter().zip(codes).collect())
+                Postings::Pairs(ordinals.into_iter().zip(codes).collect())
             }
             _ => return None,
         };
         let whole = bytes.0.is_empty();
-        whole.then(|| PropertyBlock::of(values, holders))
+        whole.then(|| PropertyBlock::of(dictionary, postings))
     }
 }
 
@@ -217,9 +218,9 @@ impl Writer {
         self.column(&steps, u32::to_le_bytes);
     }
 
-    fn values(&mut self, values: &Values) {
-        match values {
-            Values::Texts { bytes, ends } => {
+    fn dictionary(&mut self, dictionary: &Dictionary) {
+        match dictionary {
+            Dictionary::Texts { bytes, ends } => {
                 self.0.push(TEXTS);
                 let before = std::iter::once(&0).chain(ends);
                 let lengths: Vec<u32> = ends
@@ -230,11 +231,11 @@ impl Writer {
                 self.column(&lengths, u32::to_le_bytes);
                 self.bytes(bytes.as_bytes());
             }
-            Values::Doubles(doubles) => {
+            Dictionary::Doubles(doubles) => {
                 self.0.push(DOUBLES);
                 self.column(doubles, u64::to_le_bytes);
             }
-            Values::Mixed(values) => {
+            Dictionary::Mixed(values) => {
                 self.0.push(MIXED);
                 let mut json = Vec::new();
                 // Writing to memory has no way to fail.
@@ -291,7 +292,7 @@ impl<'a> Reader<'a> {
         numbers.collect()
     }
 
-    fn values(&mut self) -> Option<Values> {
+    fn dictionary(&mut self) -> Option<Dictionary> {
         match self.byte()? {
             TEXTS => {
                 let mut end = 0_usize;
@@ -304,15 +305,15 @@ impl<'a> Reader<'a> {
                 let bytes = str::from_utf8(self.bytes()?).ok()?;
                 let fits =
                     end == bytes.len() && ends.iter().all(|end| bytes.is_char_boundary(*end));
-                fits.then(|| Values::Texts {
+                fits.then(|| Dictionary::Texts {
                     bytes: bytes.to_owned(),
                     ends,
                 })
             }
-            DOUBLES => Some(Values::Doubles(self.column(u64::from_le_bytes)?)),
+            DOUBLES => Some(Dictionary::Doubles(self.column(u64::from_le_bytes)?)),
             MIXED => {
                 let values: Vec<Value> = serde_json::from_slice(self.bytes()?).ok()?;
-                Some(Values::Mixed(values))
+                Some(Dictionary::Mixed(values))
             }
             _ => None,
         }
@@ -392,7 +393,7 @@ mod tests {
             prop_assert_eq!(PropertyBlock::decode(&block.encode()), Some(block.clone()));
             let people = changes.iter().map(|(person, _)| *person).collect();
             let changed = block.with_changes(&people, build(&changes, false));
-            prop_assert_eq!(PropertyBlock::decode(&changed.encode()), Some(changed.flat()));
+            prop_assert_eq!(PropertyBlock::decode(&changed.encode()), Some(changed.flattened()));
         }
 
         #[test]
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_of_few_and_of_many_values_come_back_merged_and_renumbered() {
+    fn columns_of_few_and_of_many_values_come_back_merged_and_resolved() {
         for values in [254, 255, 256, 257, 65_534, 65_535, 65_536] {
             let of = |numbers: std::ops::Range<u32>| {
                 let rows: Vec<_> = numbers
@@ -445,13 +446,13 @@ mod tests {
             assert_eq!(decoded(&whole.encode()).as_ref(), Some(&whole));
             let merged =
                 EventBlock::merged(&[of(0..values - 1).into(), of(values - 1..values).into()]);
-            let last = merged.renumbered(|person| (person != 7).then_some(person));
+            let last = merged.resolved(|person| (person != 7).then_some(person));
             let back = decoded(&last.encode()).unwrap();
             assert_eq!(back.rows() as u32, values - 1);
             let column = &back.columns()["a"];
-            let text = |row: usize| column.values.at(column.codes.at(row) as usize - 1);
+            let text = |row: usize| column.dictionary.at(column.codes.at(row) as usize - 1);
             for row in 0..back.rows() {
-                let own = format!("v{}", back.persons()[row]);
+                let own = format!("v{}", back.ordinals()[row]);
                 assert_eq!(text(row), crate::value::Stored::Text(&own));
             }
         }
@@ -462,7 +463,7 @@ mod tests {
         let column = &block.columns()[key];
         let mut out = Writer(Vec::new());
         out.bytes(key.as_bytes());
-        out.values(&column.values);
+        out.dictionary(&column.dictionary);
         out.0.len() + 8 + column.codes.len()
     }
 

@@ -7,21 +7,52 @@ use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
 use super::bitmap_of;
-use super::column::{Answers, Column, ColumnBuilder};
+use super::column::{Column, ColumnBuilder, RowMatches};
+use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
-use crate::source::{Meter, Source};
 
 /// Events of one name, sorted by person and time, and who did them.
 ///
 /// A log is cut into blocks in any way, each event in one of them; cut by time, more of them are whole in a range.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventBlock {
-    persons: Vec<u32>,
+    ordinals: Vec<u32>,
     times: Times,
-    people: RoaringBitmap,
-    /// The first and the last instant.
-    span: (i64, i64),
+    persons: RoaringBitmap,
+    span: TimeSpan,
     properties: HashMap<String, Column>,
+}
+
+/// The first and the last instant of some events, in microseconds since the Unix epoch.
+///
+/// Without events, `first` is greater than `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// The first instant.
+    pub first: i64,
+    /// The last instant.
+    pub last: i64,
+}
+
+impl TimeSpan {
+    const EMPTY: TimeSpan = TimeSpan {
+        first: i64::MAX,
+        last: i64::MIN,
+    };
+
+    /// The span of the events of both.
+    fn union(self, other: TimeSpan) -> TimeSpan {
+        TimeSpan {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+}
+
+impl Default for TimeSpan {
+    fn default() -> TimeSpan {
+        TimeSpan::EMPTY
+    }
 }
 
 /// Instants in microseconds; half as large where all are whole milliseconds of a few weeks.
@@ -65,16 +96,18 @@ impl Times {
         }
     }
 
-    /// The first and the last; of none, the last before the first.
-    fn span(&self) -> (i64, i64) {
-        let ends = match self {
+    fn span(&self) -> TimeSpan {
+        let (first, last) = match self {
             Times::Millis { base, offsets } => {
                 let at = |offset: &u32| base + i64::from(*offset) * 1_000;
                 (offsets.iter().min().map(at), offsets.iter().max().map(at))
             }
             Times::Micros(times) => (times.iter().min().copied(), times.iter().max().copied()),
         };
-        (ends.0.unwrap_or(i64::MAX), ends.1.unwrap_or(i64::MIN))
+        TimeSpan {
+            first: first.unwrap_or(TimeSpan::EMPTY.first),
+            last: last.unwrap_or(TimeSpan::EMPTY.last),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -88,16 +121,16 @@ impl Times {
 impl EventBlock {
     /// How many events the block holds.
     pub fn rows(&self) -> usize {
-        self.persons.len()
+        self.ordinals.len()
     }
 
     /// Who did any of them.
-    pub fn people(&self) -> &RoaringBitmap {
-        &self.people
+    pub fn persons(&self) -> &RoaringBitmap {
+        &self.persons
     }
 
-    /// The first and the last instant, in microseconds.
-    pub fn span(&self) -> (i64, i64) {
+    /// The first and the last instant.
+    pub fn span(&self) -> TimeSpan {
         self.span
     }
 
@@ -109,16 +142,16 @@ impl EventBlock {
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
         let columns = self.properties.values().map(Column::bytes).sum::<usize>();
-        let rows = self.persons.len() * size_of::<u32>() + self.times.bytes();
-        rows + self.people.serialized_size() + columns + size_of::<EventBlock>()
+        let rows = self.ordinals.len() * size_of::<u32>() + self.times.bytes();
+        rows + self.persons.serialized_size() + columns + size_of::<EventBlock>()
     }
 
     pub(super) fn columns(&self) -> &HashMap<String, Column> {
         &self.properties
     }
 
-    pub(crate) fn persons(&self) -> &[u32] {
-        &self.persons
+    pub(crate) fn ordinals(&self) -> &[u32] {
+        &self.ordinals
     }
 
     pub(super) fn times(&self) -> &Times {
@@ -127,35 +160,33 @@ impl EventBlock {
 
     /// How many rows are of people below a number.
     pub(crate) fn rows_before(&self, number: usize) -> usize {
-        self.persons
+        self.ordinals
             .partition_point(|person| (*person as usize) < number)
     }
 
     pub(crate) fn row(&self, row: usize) -> (u32, i64) {
-        (self.persons[row], self.times.at(row))
+        (self.ordinals[row], self.times.at(row))
     }
 
     /// Whether each event has a property for which the predicate holds.
-    pub(crate) fn answers<S: Source>(
+    pub(crate) fn answers<I: Interrupt>(
         &self,
         property: &str,
         predicate: &Predicate,
-        meter: &Meter<S>,
-    ) -> Result<Answers<'_>, S::Error> {
+        meter: &Meter<I>,
+    ) -> Result<RowMatches<'_>, I::Error> {
         match self.properties.get(property) {
             Some(column) => column.answers(predicate, meter),
-            None => Ok(Answers::constant(predicate.matches_missing())),
+            None => Ok(RowMatches::constant(predicate.matches_missing())),
         }
     }
 
     /// The people of several blocks and the time of their events, without the events.
-    pub fn people_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
+    pub fn persons_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
         let spans = blocks.iter().map(|block| block.span);
         EventBlock {
-            people: blocks.iter().map(|block| &block.people).union(),
-            span: spans.fold(Times::default().span(), |all, span| {
-                (all.0.min(span.0), all.1.max(span.1))
-            }),
+            persons: blocks.iter().map(|block| &block.persons).union(),
+            span: spans.fold(TimeSpan::EMPTY, TimeSpan::union),
             ..EventBlock::default()
         }
     }
@@ -185,8 +216,12 @@ impl EventBlock {
     }
 
     /// The block with the events of some people under other numbers, or without them.
-    pub fn renumbered(&self, owner: impl Fn(u32) -> Option<u32>) -> EventBlock {
-        let owners: Vec<Option<u32>> = self.persons.iter().map(|person| owner(*person)).collect();
+    pub fn resolved(&self, resolve: impl Fn(u32) -> Option<u32>) -> EventBlock {
+        let owners: Vec<Option<u32>> = self
+            .ordinals
+            .iter()
+            .map(|person| resolve(*person))
+            .collect();
         let kept: Vec<u32> = (0..self.rows() as u32)
             .filter(|row| owners[*row as usize].is_some())
             .collect();
@@ -227,21 +262,21 @@ impl EventBlock {
                 .values_mut()
                 .for_each(|column| column.reorder(&order));
         }
-        let persons: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+        let ordinals: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
         let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
-        EventBlock::of(persons, Times::new(times), properties)
+        EventBlock::of(ordinals, Times::new(times), properties)
     }
 
     /// From columns of rows that are sorted.
     pub(super) fn of(
-        persons: Vec<u32>,
+        ordinals: Vec<u32>,
         times: Times,
         properties: HashMap<String, Column>,
     ) -> EventBlock {
         EventBlock {
-            people: bitmap_of(&persons),
+            persons: bitmap_of(&ordinals),
             span: times.span(),
-            persons,
+            ordinals,
             times,
             properties,
         }

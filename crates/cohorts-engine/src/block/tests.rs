@@ -8,12 +8,12 @@ fn predicate(operator: &str, value: Value) -> Predicate {
     Predicate::compile("p", Some(operator), Some(&value), &moment).unwrap()
 }
 
-/// Data that sets no bound to the work.
+/// Data that sets no limit to the work.
 fn unbounded() -> Project {
     Project::default()
 }
 
-fn everyone() -> RoaringBitmap {
+fn universe() -> RoaringBitmap {
     (0..4).collect()
 }
 
@@ -26,15 +26,15 @@ fn equal_values_share_one_code_whichever_way_they_come() {
     builder.push_raw(1, "[\"a\",1]");
     let block = builder.finish();
     let values = vec![json!("a"), json!(["a", 1])];
-    assert_eq!(block.values, Values::Mixed(values));
-    let sets = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
-    assert_eq!(block.holders, Holders::Sets(sets.to_vec()));
+    assert_eq!(block.dictionary, Dictionary::Mixed(values));
+    let bitmaps = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
+    assert_eq!(block.postings, Postings::Bitmaps(bitmaps.to_vec()));
 }
 
 #[test]
 fn few_values_and_many_are_looked_at_alike() {
     let source = unbounded();
-    let everyone: RoaringBitmap = (0..1_000).collect();
+    let universe: RoaringBitmap = (0..1_000).collect();
     for values in [10, 900] {
         let mut builder = PropertyBlockBuilder::new();
         for person in (0..900).rev() {
@@ -47,7 +47,7 @@ fn few_values_and_many_are_looked_at_alike() {
             ("is_not", json!([1, 2])),
         ] {
             let predicate = predicate(operator, value);
-            let Ok(found) = block.matching(&predicate, &everyone, &Meter::new(&source));
+            let Ok(found) = block.matching(&predicate, &universe, &Meter::new(&source));
             let holds = |person: &u32| match *person < 900 {
                 true => predicate.matches(&json!(person % values)),
                 false => predicate.matches_missing(),
@@ -77,7 +77,7 @@ fn numbers_are_compared_together_as_each_by_itself() {
         .zip(&numbers)
         .for_each(|(person, number)| builder.push(person, number));
     let (block, source) = (builder.finish(), unbounded());
-    assert!(matches!(block.values, Values::Doubles(_)));
+    assert!(matches!(block.dictionary, Dictionary::Doubles(_)));
     for operator in [
         "exact",
         "is_not",
@@ -145,12 +145,12 @@ fn changes_lie_upon_what_was_before() {
         ] {
             let predicate = predicate(operator, json!(value));
             let find = |block: &PropertyBlock| {
-                let Ok(found) = block.matching(&predicate, &everyone(), &Meter::new(&source));
+                let Ok(found) = block.matching(&predicate, &universe(), &Meter::new(&source));
                 found
             };
             assert_eq!(find(&block), find(&plain), "{operator} {value}");
-            assert_eq!(find(&block.flat()), find(&plain), "{operator} {value}");
-            assert_eq!(block.flat().values.len(), plain.values.len());
+            assert_eq!(find(&block.flattened()), find(&plain), "{operator} {value}");
+            assert_eq!(block.flattened().dictionary.len(), plain.dictionary.len());
         }
     }
 }
@@ -163,10 +163,10 @@ fn null_and_broken_text_are_no_rows() {
     builder.push_raw(2, "{broken");
     builder.push_raw(3, "0");
     let block = builder.finish();
-    assert_eq!(block.rows(), 1);
+    assert_eq!(block.person_count(), 1);
     let source = unbounded();
     let unset = predicate("is_not_set", json!(""));
-    let Ok(unset) = block.matching(&unset, &everyone(), &Meter::new(&source));
+    let Ok(unset) = block.matching(&unset, &universe(), &Meter::new(&source));
     assert_eq!(Vec::from_iter(unset), [0, 1, 2]);
 }
 
@@ -180,7 +180,7 @@ fn a_person_with_several_rows_matches_by_any_of_them() {
     let matching = |operator, value| {
         let source = unbounded();
         let predicate = predicate(operator, json!(value));
-        let Ok(found) = block.matching(&predicate, &everyone(), &Meter::new(&source));
+        let Ok(found) = block.matching(&predicate, &universe(), &Meter::new(&source));
         Vec::from_iter(found)
     };
     assert_eq!(matching("exact", "b"), [1, 3]);
@@ -192,7 +192,7 @@ fn of_several_times_of_a_person_the_earliest_counts() {
     let block = TimesBlock::new([(1, 50), (0, 20), (1, 10), (9, 10)]);
     let source = unbounded();
     let early = predicate("is_date_before", json!("2000-01-01"));
-    let Ok(found) = block.matching(&early, &everyone(), &Meter::new(&source));
+    let Ok(found) = block.matching(&early, &universe(), &Meter::new(&source));
     assert_eq!(Vec::from_iter(found), [0, 1]);
     assert_eq!(block.rows, [(0, 20), (1, 10), (9, 10)]);
 }
@@ -243,10 +243,12 @@ fn events_are_sorted_with_their_columns() {
         (1, 20, vec![true, false, false, false]),
     ];
     assert_eq!(shown(&block), expected);
-    assert_eq!(
-        (block.span(), Vec::from_iter(block.people())),
-        ((10, 30), vec![0, 1])
-    );
+    let span = TimeSpan {
+        first: 10,
+        last: 30,
+    };
+    assert_eq!(block.span(), span);
+    assert_eq!(Vec::from_iter(block.persons()), [0, 1]);
 }
 
 #[test]
@@ -292,7 +294,7 @@ fn events_follow_people_to_other_numbers() {
         (2, 15, json!({})),
         (2, 25, json!({"a": 1})),
     ];
-    let block = events(&rows).renumbered(|person| match person {
+    let block = events(&rows).resolved(|person| match person {
         3 => None,
         2 => Some(1),
         other => Some(other),
@@ -303,7 +305,7 @@ fn events_follow_people_to_other_numbers() {
         (1, 25, json!({"a": 1})),
     ];
     assert_eq!(shown(&block), shown(&events(&expected)));
-    assert_eq!(Vec::from_iter(block.people()), [1]);
+    assert_eq!(Vec::from_iter(block.persons()), [1]);
 }
 
 #[test]
@@ -314,10 +316,10 @@ fn many_values_are_answered_in_their_order() {
         builder.push(person, &json!(format!("p{person}")));
     }
     let block = builder.finish();
-    let everyone: RoaringBitmap = (0..40_000).collect();
+    let universe: RoaringBitmap = (0..40_000).collect();
     for pattern in ["7$", "^p3.*9$"] {
         let predicate = predicate("regex", json!(pattern));
-        let Ok(found) = block.matching(&predicate, &everyone, &Meter::new(&source));
+        let Ok(found) = block.matching(&predicate, &universe, &Meter::new(&source));
         let holds = |person: &u32| predicate.matches(&json!(format!("p{person}")));
         assert_eq!(found, (0..40_000).filter(holds).collect(), "{pattern}");
     }

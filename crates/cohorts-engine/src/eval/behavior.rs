@@ -1,6 +1,6 @@
 //! What each kind of behaviour demands of a person's events.
 
-mod tally;
+mod counter;
 
 use roaring::RoaringBitmap;
 
@@ -8,7 +8,7 @@ use super::events::{Events, Hit, Selector};
 use crate::plan::{Behavior, Count, Target};
 use crate::source::Source;
 use crate::window::{Moment, Range};
-use tally::Tally;
+use counter::BitSlicedCounter;
 
 /// The persons who showed the behaviour; they need not all be known to the project.
 pub(super) fn persons<S: Source>(
@@ -48,15 +48,15 @@ pub(super) fn persons<S: Source>(
             count,
             min_periods,
         } => {
-            let mut tally = Tally::default();
+            let mut counter = BitSlicedCounter::default();
             for period in starts.windows(2).rev() {
                 let range = Range {
                     from: Some(period[1]),
                     to: period[0] - 1,
                 };
-                tally.add(counted(&events, &own, range, *count)?);
+                counter.add(counted(&events, &own, range, *count)?);
             }
-            tally.at_least(*min_periods)
+            counter.at_least(*min_periods)
         }
         Behavior::Stopped { outer, inner } => {
             events.any(&own, *outer)? - events.any(&own, *inner)?

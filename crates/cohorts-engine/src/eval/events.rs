@@ -3,7 +3,7 @@
 //! Where a name alone decides, whole blocks are taken by the bitmaps of their people; only at the edges of a range, and
 //! where properties matter, single events are looked at.
 
-mod part;
+mod scan;
 mod selector;
 
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::block::{EventBlock, bitmap_of, chosen};
-use crate::source::{EventQuery, Meter, Source};
+use crate::interrupt::Meter;
+use crate::source::{EventQuery, Source};
 use crate::window::Range;
-pub(super) use part::Hit;
-use part::{Members, Part, Rows, by_person};
+pub(super) use scan::Hit;
+use scan::{BlockScan, PersonBitset, Rows, by_person};
 pub(super) use selector::Selector;
 use selector::{names, properties};
 
@@ -37,7 +38,7 @@ impl<'a, S: Source> Events<'a, S> {
     pub fn any(&self, selector: &Selector, range: Range) -> Result<RoaringBitmap, S::Error> {
         let blocks = self.blocks(&[selector], range, true)?;
         let parts = self.parts(&[selector], range, &blocks)?;
-        let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_whole);
+        let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(BlockScan::is_whole);
         let found = self.each(&parts, |part| {
             let mut people = Vec::new();
             part.hits(
@@ -47,7 +48,7 @@ impl<'a, S: Source> Events<'a, S> {
             );
             bitmap_of(&people)
         })?;
-        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.people()).collect();
+        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.persons()).collect();
         sets.extend(&found);
         Ok(sets.union())
     }
@@ -97,7 +98,7 @@ impl<'a, S: Source> Events<'a, S> {
         if among.is_empty() {
             return Ok(RoaringBitmap::new());
         }
-        let among = Members::new(among);
+        let among = PersonBitset::new(among);
         let blocks = self.blocks(selectors, range, false)?;
         let parts = self.parts(selectors, range, &blocks)?;
         self.by_people(&parts, |people| {
@@ -121,15 +122,15 @@ impl<'a, S: Source> Events<'a, S> {
     /// Goes through the events of some people after others, on all processors where that is worth it.
     fn by_people(
         &self,
-        parts: &[Part],
+        parts: &[BlockScan],
         work: impl Fn(Rows) -> RoaringBitmap + Sync,
     ) -> Result<RoaringBitmap, S::Error> {
         let last = parts
             .iter()
-            .filter_map(|part| part.block.people().max())
+            .filter_map(|part| part.block.persons().max())
             .max();
         let end = last.map_or(0, |last| last as usize + 1);
-        let all: u64 = parts.iter().map(Part::work).sum();
+        let all: u64 = parts.iter().map(BlockScan::work).sum();
         let threads = rayon::current_num_threads();
         // So many that it is asked often enough whether to go on.
         let count = match all < LITTLE_WORK {
@@ -158,7 +159,7 @@ impl<'a, S: Source> Events<'a, S> {
         &self,
         selectors: &[&Selector],
         range: Range,
-        people: bool,
+        persons_only: bool,
     ) -> Result<Vec<(String, Arc<EventBlock>)>, S::Error> {
         let (mut found, mut bytes) = (Vec::new(), 0);
         if range.from.is_some_and(|from| from > range.to) {
@@ -172,7 +173,7 @@ impl<'a, S: Source> Events<'a, S> {
         for event in names {
             let all = |selector: &&Selector| selector.takes_all(&event);
             let query = EventQuery {
-                people: people && selectors.iter().all(all),
+                persons_only: persons_only && selectors.iter().all(all),
                 properties: properties(selectors, &event),
                 from: range.from,
                 to: range.to,
@@ -180,15 +181,15 @@ impl<'a, S: Source> Events<'a, S> {
             };
             let blocks = self.source.events(&query)?.into_iter();
             let reached = blocks.filter(|block| {
-                let (first, last) = block.span();
-                last >= range.from.unwrap_or(i64::MIN) && range.to >= first
+                let span = block.span();
+                span.last >= range.from.unwrap_or(i64::MIN) && range.to >= span.first
             });
             let before = found.len();
             found.extend(reached.map(|block| (query.event.clone(), block)));
             if !is_one {
                 let new = found[before..].iter().map(|(_, block)| block.bytes());
                 bytes += new.sum::<usize>();
-                self.source.holds(bytes)?;
+                self.source.check_memory(bytes)?;
             }
         }
         Ok(found)
@@ -200,13 +201,13 @@ impl<'a, S: Source> Events<'a, S> {
         selectors: &[&Selector],
         range: Range,
         blocks: &'b [(String, Arc<EventBlock>)],
-    ) -> Result<Vec<Part<'b>>, S::Error> {
+    ) -> Result<Vec<BlockScan<'b>>, S::Error> {
         let part = |(event, block): &'b (String, Arc<EventBlock>)| {
             self.meter.spend(100)?;
             let marks = selectors
                 .iter()
                 .map(|selector| selector.marks(block, event, &self.meter));
-            Ok(Part {
+            Ok(BlockScan {
                 block,
                 marks: marks.collect::<Result<_, _>>()?,
                 range,
@@ -218,8 +219,8 @@ impl<'a, S: Source> Events<'a, S> {
     /// Does something with each part, on all processors where that is worth it.
     fn each<T: Send>(
         &self,
-        parts: &[Part],
-        work: impl Fn(&Part) -> T + Sync,
+        parts: &[BlockScan],
+        work: impl Fn(&BlockScan) -> T + Sync,
     ) -> Result<Vec<T>, S::Error> {
         let mut done = Vec::with_capacity(parts.len());
         let threads = rayon::current_num_threads();

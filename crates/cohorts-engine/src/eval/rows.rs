@@ -6,11 +6,12 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use crate::block::{Answers, EventBlock};
+use crate::block::{EventBlock, RowMatches};
 use crate::condition::Condition;
+use crate::interrupt::Meter;
 use crate::plan::{GroupTest, RowTest};
 use crate::predicate::Comparison;
-use crate::source::{EventQuery, Meter, Source};
+use crate::source::{EventQuery, Source};
 use crate::window::Range;
 
 /// Above so many names it is better to know which there are.
@@ -45,7 +46,7 @@ pub(super) fn persons<S: Source>(
             from: range.from,
             to: range.to,
             properties: properties(condition).into_iter().collect(),
-            people: false,
+            persons_only: false,
         };
         for block in source.events(&query)? {
             let event = Value::from(query.event.as_str());
@@ -79,7 +80,7 @@ fn admits(test: &GroupTest, group: &[(u32, i64)]) -> bool {
 
 /// A test as it is answered for one block.
 enum Answer<'a> {
-    Column(Answers<'a>),
+    Column(RowMatches<'a>),
     Time(Comparison, i64),
     Person(&'a RoaringBitmap),
 }
@@ -102,8 +103,8 @@ fn answered<'a, S: Source>(
 ) -> Result<Condition<Answer<'a>>, S::Error> {
     let named = |names: &BTreeSet<String>| event.as_str().is_some_and(|name| names.contains(name));
     Ok(Condition::Test(match test {
-        RowTest::Named(names) => Answer::Column(Answers::constant(named(names))),
-        RowTest::Name(predicate) => Answer::Column(Answers::constant(predicate.matches(event))),
+        RowTest::Named(names) => Answer::Column(RowMatches::constant(named(names))),
+        RowTest::Name(predicate) => Answer::Column(RowMatches::constant(predicate.matches(event))),
         RowTest::Property(key, test) => Answer::Column(block.answers(key, test, meter)?),
         RowTest::Time(comparison, bound) => Answer::Time(*comparison, *bound),
         RowTest::Person(persons) => Answer::Person(persons),

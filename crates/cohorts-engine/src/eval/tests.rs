@@ -3,8 +3,8 @@
 
 mod bounds;
 // The twin is written outside of the engine, for the tests over HTTP too.
-#[path = "../../../../tests/twin/made_up.rs"]
-mod made_up;
+#[path = "../../../../tests/twin/generators.rs"]
+mod generators;
 #[path = "../../../../tests/twin/naive.rs"]
 mod naive;
 mod random;
@@ -333,7 +333,12 @@ fn each_criterion_is_counted_by_its_path() {
     let inner = json!({"type": "OR", "values": [leaf(1, false), leaf(2, false)]});
     let filters = tree("AND", json!([inner, leaf(1, true)]));
     let plan = plan(&Filter::parse(&filters).unwrap(), &now()).unwrap();
-    let Ok((_, counts)) = plan.explain(&project);
+    let Ok(explanation) = plan.explain(&project);
+    let counts: Vec<_> = explanation
+        .leaves
+        .into_iter()
+        .map(|leaf| (leaf.path, leaf.persons))
+        .collect();
     let expected = [
         ("properties.values[0].values[0]", 1),
         ("properties.values[0].values[1]", 1),

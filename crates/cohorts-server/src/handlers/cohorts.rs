@@ -122,12 +122,13 @@ impl CohortsApi for Service {
             let begun = Instant::now();
             let plan = plan(&filter, &moment).map_err(wrong)?;
             Snapshot::read(conn, &views, project, PREVIEW_LIMIT, |snapshot| {
-                let (members, criteria) = snapshot.explain(&plan)?;
+                let explanation = snapshot.explain(&plan)?;
+                let members = explanation.members;
                 let took = begun.elapsed();
                 let sample = request.body.sample;
                 let sample = snapshot
                     .ask(|conn| persons::first_of(conn, &orders, place, &members, sample))?;
-                Ok((members.len(), criteria, took, sample))
+                Ok((members.len(), explanation.leaves, took, sample))
             })
         };
         let _turn = turn(&self.previews).await?;
@@ -136,9 +137,9 @@ impl CohortsApi for Service {
             count: count as i64,
             criteria: criteria
                 .into_iter()
-                .map(|(path, count)| CriterionCount {
-                    path,
-                    count: count as i64,
+                .map(|leaf| CriterionCount {
+                    path: leaf.path,
+                    count: leaf.persons as i64,
                 })
                 .collect(),
             as_of,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_engine::{
-    Action, Counts, EventBlock, EventQuery, Plan, PropertyBlock, Reference, Shared, Source,
-    TimesBlock,
+    Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PropertyBlock,
+    Reference, Source, TimesBlock,
 };
 use roaring::RoaringBitmap;
 
@@ -69,8 +69,8 @@ impl<'a, 'v> Snapshot<'a, 'v> {
 
     /// The members of a plan. Where what it reads takes more memory than there is, it is evaluated for some people
     /// after others.
-    pub fn evaluate(&self, plan: &Plan, shared: &Shared) -> Result<RoaringBitmap, Error> {
-        match plan.evaluate_shared(self, shared) {
+    pub fn evaluate(&self, plan: &Plan, shared: &LeafCache) -> Result<RoaringBitmap, Error> {
+        match plan.evaluate_with(self, shared) {
             Err(Error::NoRoom) => {
                 let mut members = RoaringBitmap::new();
                 self.in_pieces(|piece| {
@@ -84,20 +84,15 @@ impl<'a, 'v> Snapshot<'a, 'v> {
     }
 
     /// The members of a plan, and how many people meet each of its criteria.
-    pub fn explain(&self, plan: &Plan) -> Result<(RoaringBitmap, Counts), Error> {
+    pub fn explain(&self, plan: &Plan) -> Result<Explanation, Error> {
         match plan.explain(self) {
             Err(Error::NoRoom) => {
-                let (mut members, mut counts) = (RoaringBitmap::new(), Counts::new());
+                let mut total = Explanation::default();
                 self.in_pieces(|piece| {
-                    let (some, own) = plan.explain(piece)?;
-                    members |= some;
-                    match counts.is_empty() {
-                        true => counts = own,
-                        false => (counts.iter_mut().zip(own)).for_each(|(all, own)| all.1 += own.1),
-                    }
+                    total.add(plan.explain(piece)?);
                     Ok(())
                 })?;
-                Ok((members, counts))
+                Ok(total)
             }
             done => done,
         }
@@ -178,10 +173,19 @@ fn parts(numbers: RangeInclusive<u32>, people: &RoaringBitmap) -> Vec<RangeInclu
     parts
 }
 
-impl Source for Snapshot<'_, '_> {
+impl Interrupt for Snapshot<'_, '_> {
     type Error = Error;
 
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Error> {
+    fn interrupt(&self) -> Result<(), Error> {
+        match Instant::now() < self.reader.deadline() {
+            true => Ok(()),
+            false => Err(Error::TimedOut),
+        }
+    }
+}
+
+impl Source for Snapshot<'_, '_> {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Error> {
         Ok(Arc::clone(&self.view.everyone))
     }
 
@@ -205,11 +209,14 @@ impl Source for Snapshot<'_, '_> {
         let oldest = self.oldest;
         let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
         let (view, reader) = (&self.view, &self.reader);
-        let mut blocks = match query.people {
+        let mut blocks = match query.persons_only {
             true => view.people(reader, &query.event, range)?,
             false => view.events(reader, &query.event, range, &query.properties)?,
         };
-        for block in blocks.iter_mut().filter(|block| block.span().0 < oldest) {
+        for block in blocks
+            .iter_mut()
+            .filter(|block| block.span().first < oldest)
+        {
             *block = Arc::new(block.since(oldest));
         }
         Ok(blocks)
@@ -242,14 +249,7 @@ impl Source for Snapshot<'_, '_> {
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
 
-    fn holds(&self, bytes: usize) -> Result<(), Error> {
+    fn check_memory(&self, bytes: usize) -> Result<(), Error> {
         self.reader.fits(bytes)
-    }
-
-    fn checkpoint(&self) -> Result<(), Error> {
-        match Instant::now() < self.reader.deadline() {
-            true => Ok(()),
-            false => Err(Error::TimedOut),
-        }
     }
 }

@@ -201,7 +201,7 @@ impl Log {
                 .map(|start| self.together(start, fewer))
                 .collect(),
         };
-        let block = Arc::new(EventBlock::people_of(&parts));
+        let block = Arc::new(EventBlock::persons_of(&parts));
         let mut together = self.together.lock();
         together.insert((start, count), Arc::clone(&block));
         block
@@ -233,8 +233,8 @@ impl Log {
         let mut changed = Vec::new();
         for (number, day) in &mut self.days {
             for block in &mut day.blocks {
-                if !block.people().is_disjoint(&later.gone) {
-                    *block = Arc::new(block.renumbered(|number| forgotten.owner(number)));
+                if !block.persons().is_disjoint(&later.gone) {
+                    *block = Arc::new(block.resolved(|number| forgotten.owner(number)));
                     changed.push(*number);
                 }
             }
@@ -307,7 +307,8 @@ mod tests {
         );
         let compact = day.compact();
         assert_eq!((compact.len(), compact[0].rows()), (1, 900));
-        assert_eq!(compact[0].span(), (0, 299));
+        let span = compact[0].span();
+        assert_eq!((span.first, span.last), (0, 299));
     }
 
     #[test]
@@ -336,11 +337,11 @@ mod tests {
                     .0
                     .iter()
                     .fold(roaring::RoaringBitmap::new(), |all, block| {
-                        all | block.people()
+                        all | block.persons()
                     });
                 let wanted = log.between(first, last);
-                let wanted = EventBlock::people_of(&wanted);
-                assert_eq!(&people, wanted.people(), "{first} {last}");
+                let wanted = EventBlock::persons_of(&wanted);
+                assert_eq!(&people, wanted.persons(), "{first} {last}");
             }
         };
         check(&log);
@@ -357,7 +358,7 @@ mod tests {
             next.people_between(-40, 70)
                 .0
                 .iter()
-                .any(|block| block.people().contains(7_000))
+                .any(|block| block.persons().contains(7_000))
         );
         check(&next);
         let mut forgotten = Forgotten::default();
@@ -368,7 +369,7 @@ mod tests {
                 .people_between(-40, 70)
                 .0
                 .iter()
-                .any(|block| block.people().contains(57))
+                .any(|block| block.persons().contains(57))
         );
         check(&next);
         check(&log);

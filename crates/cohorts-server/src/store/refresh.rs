@@ -85,7 +85,7 @@ pub fn changed_property(
     let block = block.with_changes(touched, now.finish());
     match block.layers() < MOST_LAYERS {
         true => block,
-        false => block.flat(),
+        false => block.flattened(),
     }
 }
 

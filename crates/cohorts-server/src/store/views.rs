@@ -260,7 +260,7 @@ impl View {
             return Ok(NONE);
         };
         let among = |block: EventBlock| match self.is_piece() {
-            true => block.renumbered(|number| self.owner(number)),
+            true => block.resolved(|number| self.owner(number)),
             false => block,
         };
         let Some((sealed, days)) = reader.sealed_log(&key, first, among)? else {
@@ -303,7 +303,7 @@ impl View {
             })?;
         }
         for (key, block, _) in self.properties.all() {
-            if block.rows() as u64 >= WORTH_SEALING {
+            if block.person_count() as u64 >= WORTH_SEALING {
                 self.seal_property(conn, project, &key, &block)?;
             }
         }
@@ -668,7 +668,7 @@ impl View {
 mod tests {
     use std::time::Duration;
 
-    use cohorts_engine::{Filter, Moment, Shared, plan};
+    use cohorts_engine::{Filter, LeafCache, Moment, plan};
     use diesel::prelude::*;
     use serde_json::{Value, json};
     use tempfile::TempDir;
@@ -722,9 +722,10 @@ mod tests {
         let conn = &mut *store.connection().unwrap();
         let limit = Duration::from_secs(60);
         Snapshot::read(conn, views, project, limit, |snapshot| {
-            let (members, counts) = snapshot.explain(&plan)?;
-            assert_eq!(counts[0].1, members.len());
-            assert_eq!(snapshot.evaluate(&plan, &Shared::default())?, members);
+            let explanation = snapshot.explain(&plan)?;
+            let members = explanation.members;
+            assert_eq!(explanation.leaves[0].persons, members.len());
+            assert_eq!(snapshot.evaluate(&plan, &LeafCache::default())?, members);
             Ok(members)
         })
         .unwrap()

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::part::Marks;
+use super::scan::Selection;
 use crate::block::EventBlock;
+use crate::interrupt::Meter;
 use crate::plan::{EventSource, Target};
 use crate::predicate::Predicate;
-use crate::source::{ActionStep, Meter, Source};
+use crate::source::{ActionStep, Source};
 use crate::window::Moment;
 
 /// A target with its action looked up: an event belongs to it that meets any of the steps.
@@ -83,9 +84,9 @@ impl Selector {
         block: &'a EventBlock,
         event: &str,
         meter: &Meter<S>,
-    ) -> Result<Marks<'a>, S::Error> {
+    ) -> Result<Selection<'a>, S::Error> {
         if self.takes_all(event) {
-            return Ok(Marks::All);
+            return Ok(Selection::All);
         }
         let mut steps = Vec::new();
         for step in self.steps.iter().filter(|step| concerns(step, event)) {
@@ -95,7 +96,7 @@ impl Selector {
                 .map(|(key, test)| block.answers(key, test, meter));
             steps.push(tests.collect::<Result<Vec<_>, _>>()?);
         }
-        Ok(Marks::Where(steps))
+        Ok(Selection::AnyOf(steps))
     }
 }
 

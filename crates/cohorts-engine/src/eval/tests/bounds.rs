@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::{event, now, people, tree};
 use crate::cases::Project;
 use crate::{
-    Action, EventBlock, EventQuery, Filter, PropertyBlock, Reference, Shared, Source, TimesBlock,
-    plan,
+    Action, EventBlock, EventQuery, Filter, Interrupt, LeafCache, PropertyBlock, Reference, Source,
+    TimesBlock, plan,
 };
 
-/// A project that is looked at until a number of checkpoints is reached.
+/// A project that is looked at until a number of interrupts is reached.
 struct Limited {
     project: Project,
     left: Cell<u32>,
@@ -34,12 +34,20 @@ impl Limited {
     }
 }
 
-impl Source for Limited {
+impl Interrupt for Limited {
     type Error = &'static str;
 
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Self::Error> {
-        let Ok(everyone) = self.project.everyone();
-        Ok(everyone)
+    fn interrupt(&self) -> Result<(), Self::Error> {
+        let left = self.left.get().checked_sub(1).ok_or("time is up")?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+impl Source for Limited {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Self::Error> {
+        let Ok(persons) = self.project.persons();
+        Ok(persons)
     }
 
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Self::Error> {
@@ -78,24 +86,18 @@ impl Source for Limited {
         Ok(action)
     }
 
-    fn holds(&self, bytes: usize) -> Result<(), Self::Error> {
+    fn check_memory(&self, bytes: usize) -> Result<(), Self::Error> {
         let fits = bytes <= self.room.get();
         fits.then_some(()).ok_or("no room")
-    }
-
-    fn checkpoint(&self) -> Result<(), Self::Error> {
-        let left = self.left.get().checked_sub(1).ok_or("time is up")?;
-        self.left.set(left);
-        Ok(())
     }
 }
 
 #[track_caller]
-fn ends(project: &Project, leaf: Value, checkpoints: u32) {
+fn ends(project: &Project, leaf: Value, interrupts: u32) {
     let filter = Filter::parse(&tree("AND", json!([leaf]))).unwrap();
     let plan = plan(&filter, &now()).unwrap();
     let evaluate = |left: u32| plan.evaluate(&Limited::new(project.clone(), left));
-    assert_eq!(evaluate(checkpoints), Err("time is up"));
+    assert_eq!(evaluate(interrupts), Err("time is up"));
     assert!(evaluate(1_000_000).is_ok());
 }
 
@@ -121,7 +123,7 @@ fn events_of_several_names_are_held_together_only_where_there_is_room() {
         from: None,
         to: i64::MAX,
         properties: Vec::new(),
-        people: false,
+        persons_only: false,
     };
     let blocks = limited.events(&name).unwrap();
     let one: usize = blocks.iter().map(|block| block.bytes()).sum();
@@ -194,10 +196,10 @@ fn a_leaf_that_recurs_in_several_plans_is_found_once() {
     ];
     let plans = filters.map(|leaves| plan(&filter(leaves), &now()).unwrap());
     let source = Limited::new(project, 1_000);
-    let shared = Shared::of(&plans);
+    let shared = LeafCache::new(&plans);
     let found = plans
         .each_ref()
-        .map(|plan| plan.evaluate_shared(&source, &shared).unwrap());
+        .map(|plan| plan.evaluate_with(&source, &shared).unwrap());
     assert_eq!(found.map(Vec::from_iter), [vec![0, 2], vec![1], vec![0, 2]]);
     assert_eq!(source.asked.get(), 1);
     for plan in &plans {

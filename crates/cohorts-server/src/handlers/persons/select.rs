@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use cohorts_api::RequestHead;
 use cohorts_api::types::PersonPage;
-use cohorts_engine::{Filter, Plan, Shared, plan};
+use cohorts_engine::{Filter, LeafCache, Plan, plan};
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
@@ -202,7 +202,7 @@ impl Selection {
             });
         };
         Snapshot::read(conn, &store.views, self.project, READ_LIMIT, |snapshot| {
-            let meeting = snapshot.evaluate(plan, &Shared::default())?;
+            let meeting = snapshot.evaluate(plan, &LeafCache::default())?;
             self.found(snapshot.reader(), Some(meeting), &store.orders, then)
         })
     }

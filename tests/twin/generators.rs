@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::naive::Population;
 
 /// How many people there are.
-pub const PEOPLE: usize = 5;
+pub const PERSONS: usize = 5;
 
 /// An instant in microseconds, and the zone of the project.
-pub type Moment = (i64, &'static str);
+pub type ZonedMoment = (i64, &'static str);
 
 fn value() -> impl Strategy<Value = Value> {
     select(vec![
@@ -45,7 +45,7 @@ pub fn properties() -> impl Strategy<Value = Value> {
 }
 
 /// Days on and beside clock changes, and the last day of a long month.
-pub fn moment() -> impl Strategy<Value = Moment> {
+pub fn moment() -> impl Strategy<Value = ZonedMoment> {
     let days = [
         "2025-03-09T16:00:00Z",
         "2025-03-30T12:15:00Z",
@@ -79,14 +79,14 @@ pub fn name() -> impl Strategy<Value = &'static str> {
 
 /// Cohorts and actions for filters to name: two lists, a filter and two actions.
 pub fn named() -> impl Strategy<Value = Population> {
-    let lists = vec(select((0..PEOPLE).collect::<Vec<_>>()), 0..4);
+    let lists = vec(select((0..PERSONS).collect::<Vec<_>>()), 0..4);
     let steps = (event_filters(), event_filters(), name());
     (lists, filter_of(plain_leaf().boxed()), steps).prop_map(
         |(list, filter, (some, others, name))| {
             let one = json!([{"event": name, "properties": some}]);
             let two = json!([{"event": "f"}, {"properties": others}]);
             Population {
-                lists: BTreeMap::from([(1, list), (2, (0..PEOPLE).collect())]),
+                lists: BTreeMap::from([(1, list), (2, (0..PERSONS).collect())]),
                 filters: BTreeMap::from([(3, filter)]),
                 actions: BTreeMap::from([(1, one), (2, two)]),
                 ..Population::default()

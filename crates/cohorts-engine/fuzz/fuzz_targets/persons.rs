@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use cohorts_engine::{
-    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, Moment, PropertyBlock,
+    Action, EventBlock, EventBlockBuilder, EventQuery, Filter, Interrupt, Moment, PropertyBlock,
     PropertyBlockBuilder, Reference, Source, TimesBlock,
 };
 use roaring::RoaringBitmap;
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 /// 2025-06-18T15:30:00Z.
 const NOW: i64 = 1_750_260_600_000_000;
-const PEOPLE: u32 = 6;
+const PERSONS: u32 = 6;
 
 pub fn now() -> Moment {
     Moment::new(NOW, "Europe/Berlin").expect("a zone")
 }
 
-pub struct People;
+pub struct Population;
 
 /// Values of every sort, spread over the people.
 fn value(person: u32, key: &str) -> Value {
@@ -35,21 +35,23 @@ fn value(person: u32, key: &str) -> Value {
     values[(person as usize + key.len()) % values.len()].clone()
 }
 
-impl Source for People {
+impl Interrupt for Population {
     type Error = Infallible;
+}
 
-    fn everyone(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
-        Ok(Arc::new((0..PEOPLE).collect()))
+impl Source for Population {
+    fn persons(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
+        Ok(Arc::new((0..PERSONS).collect()))
     }
 
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Infallible> {
         let mut block = PropertyBlockBuilder::new();
-        (0..PEOPLE).for_each(|person| block.push(person, &value(person, key)));
+        (0..PERSONS).for_each(|person| block.push(person, &value(person, key)));
         Ok(Arc::new(block.finish()))
     }
 
     fn created_at(&self) -> Result<Arc<TimesBlock>, Infallible> {
-        let times = (0..PEOPLE).map(|person| (person, NOW - i64::from(person) * 86_400_000_000));
+        let times = (0..PERSONS).map(|person| (person, NOW - i64::from(person) * 86_400_000_000));
         Ok(Arc::new(TimesBlock::new(times)))
     }
 
@@ -65,7 +67,7 @@ impl Source for People {
                 let properties = query.properties.iter();
                 let properties = properties.map(|key| (key.clone(), value(nth, key)));
                 let time = NOW - i64::from(nth) * 10_000_000_000;
-                block.push(nth % PEOPLE, time, &properties.collect());
+                block.push(nth % PERSONS, time, &properties.collect());
             }
             Arc::new(block.finish())
         };

@@ -4,11 +4,11 @@ use roaring::RoaringBitmap;
 
 /// Counts by binary digit, the lowest first: who has a one there.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct BitSlicedCounter {
     digits: Vec<RoaringBitmap>,
 }
 
-impl Tally {
+impl BitSlicedCounter {
     /// Adds one to everybody in a set.
     pub fn add(&mut self, mut carry: RoaringBitmap) {
         for digit in &mut self.digits {
@@ -54,16 +54,16 @@ mod tests {
 
     #[test]
     fn everybody_is_counted_as_often_as_added() {
-        let mut tally = Tally::default();
+        let mut counter = BitSlicedCounter::default();
         // Person n is in n of the sets.
         for set in 0..20_u32 {
-            tally.add((set + 1..=20).collect());
+            counter.add((set + 1..=20).collect());
         }
         for times in 1..=20_u32 {
-            let found: Vec<u32> = tally.at_least(times as usize).iter().collect();
+            let found: Vec<u32> = counter.at_least(times as usize).iter().collect();
             assert_eq!(found, Vec::from_iter(times..=20), "{times}");
         }
-        assert!(tally.at_least(21).is_empty() && tally.at_least(1_000).is_empty());
-        assert!(Tally::default().at_least(1).is_empty());
+        assert!(counter.at_least(21).is_empty() && counter.at_least(1_000).is_empty());
+        assert!(BitSlicedCounter::default().at_least(1).is_empty());
     }
 }

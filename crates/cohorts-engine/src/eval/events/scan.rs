@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use crate::block::{Answers, EventBlock};
+use crate::block::{EventBlock, RowMatches};
 use crate::window::Range;
 
 /// Some of the rows of a block, or of the numbers of people.
@@ -27,35 +27,35 @@ impl Hit {
 }
 
 /// A block of which some events may be hits.
-pub(super) struct Part<'a> {
+pub(super) struct BlockScan<'a> {
     pub block: &'a Arc<EventBlock>,
     /// By selector.
-    pub marks: Vec<Marks<'a>>,
+    pub marks: Vec<Selection<'a>>,
     pub range: Range,
 }
 
 /// Which events of a block belong to a selector.
-pub(super) enum Marks<'a> {
+pub(super) enum Selection<'a> {
     All,
     /// Those that meet all tests of any of the steps.
-    Where(Vec<Vec<Answers<'a>>>),
+    AnyOf(Vec<Vec<RowMatches<'a>>>),
 }
 
 /// Rows are looked at by so many at a time, column after column; by few in tests, so that these see where one part ends.
 const ROWS: usize = if cfg!(test) { 4 } else { 1_024 };
 
-impl Marks<'_> {
+impl Selection<'_> {
     /// Adds a bit to the marks of the rows that belong.
     fn add(&self, bit: u8, rows: &Rows, marks: &mut [u8; ROWS]) {
         let marks = &mut marks[..rows.len()];
-        let Marks::Where(steps) = self else {
+        let Selection::AnyOf(steps) = self else {
             return marks.iter_mut().for_each(|mark| *mark |= bit);
         };
         for tests in steps {
             let mut holds = [true; ROWS];
             let holds = &mut holds[..rows.len()];
             for test in tests {
-                test.keep(rows.clone(), holds);
+                test.filter(rows.clone(), holds);
             }
             for (mark, holds) in marks.iter_mut().zip(holds) {
                 *mark |= bit * u8::from(*holds);
@@ -65,26 +65,26 @@ impl Marks<'_> {
 
     fn work(&self) -> u64 {
         match self {
-            Marks::All => 0,
-            Marks::Where(steps) => steps.iter().map(|tests| 1 + tests.len() as u64).sum(),
+            Selection::All => 0,
+            Selection::AnyOf(steps) => steps.iter().map(|tests| 1 + tests.len() as u64).sum(),
         }
     }
 }
 
-impl Part<'_> {
+impl BlockScan<'_> {
     /// Whether everything in the block is a hit.
     pub fn is_whole(&self) -> bool {
-        self.is_inside() && matches!(self.marks.as_slice(), [Marks::All])
+        self.is_inside() && matches!(self.marks.as_slice(), [Selection::All])
     }
 
     fn is_inside(&self) -> bool {
-        let (first, last) = self.block.span();
-        self.range.contains(first) && self.range.contains(last)
+        let span = self.block.span();
+        self.range.contains(span.first) && self.range.contains(span.last)
     }
 
     /// How much work it is to visit the hits, in units of `Meter`.
     pub fn work(&self) -> u64 {
-        let row = 1 + self.marks.iter().map(Marks::work).sum::<u64>();
+        let row = 1 + self.marks.iter().map(Selection::work).sum::<u64>();
         row * self.block.rows() as u64 / 4
     }
 
@@ -105,8 +105,8 @@ impl Part<'_> {
             }
             // First which, and without a branch, since nobody could guess it.
             let (mut kept, mut count) = ([0_u16; ROWS], 0);
-            let persons = &self.block.persons()[some];
-            for (nth, (person, marks)) in persons.iter().zip(&marks).enumerate() {
+            let ordinals = &self.block.ordinals()[some];
+            for (nth, (person, marks)) in ordinals.iter().zip(&marks).enumerate() {
                 kept[count] = nth as u16;
                 count += usize::from((*marks != 0) & wanted(*person));
             }
@@ -157,15 +157,15 @@ pub(super) fn by_person(mut hits: Vec<Hit>, first: usize) -> Vec<Hit> {
 }
 
 /// A set of people that is asked about very often: a bit for each number.
-pub(super) struct Members(Vec<u64>);
+pub(super) struct PersonBitset(Vec<u64>);
 
-impl Members {
-    pub fn new(people: &RoaringBitmap) -> Members {
+impl PersonBitset {
+    pub fn new(people: &RoaringBitmap) -> PersonBitset {
         let mut bits = vec![0; people.max().map_or(0, |last| last as usize / 64 + 1)];
         for person in people {
             bits[person as usize / 64] |= 1 << (person % 64);
         }
-        Members(bits)
+        PersonBitset(bits)
     }
 
     pub fn contains(&self, person: u32) -> bool {
