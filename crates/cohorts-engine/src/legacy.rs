@@ -80,8 +80,15 @@ fn is_group(map: &Map<String, Value>) -> bool {
     map.contains_key("type") || map.contains_key("values")
 }
 
-/// The filter that groups stand for. It is to be read with `Filter::parse_stored`, since its
-/// leaves may lack an operator.
+/// Converts groups to the JSON of the equivalent filter.
+///
+/// Parse the result with [`Filter::parse_stored`](crate::Filter::parse_stored), because its leaves
+/// may have no operator.
+///
+/// # Errors
+///
+/// Fails with code `invalid_input` if `groups` is not a list of objects, or if a group has no
+/// criterion.
 pub fn filters_from_groups(groups: &Value) -> Result<Value, FilterError> {
     let mut values = Vec::new();
     for (index, group) in list(&rewrite_groups(groups))?.iter().enumerate() {

@@ -90,6 +90,11 @@ impl Predicate {
         self.missing
     }
 
+    /// Whether no value can match, because no element of the operator's value is valid.
+    pub fn never_matches(&self) -> bool {
+        matches!(&self.rule, Rule::Any(tests) if tests.is_empty())
+    }
+
     /// The estimated cost of testing a value, in units of about ten nanoseconds.
     pub fn work(&self, stored: Stored) -> u64 {
         let tests = match &self.rule {

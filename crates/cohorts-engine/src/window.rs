@@ -65,7 +65,7 @@ impl Unit {
         }
     }
 
-    /// The length in seconds, with 30 days for a month and 365 for a year.
+    /// The length in seconds, with 30 days for a month, 91 for a quarter and 365 for a year.
     pub fn seconds(self) -> i64 {
         const DAY: i64 = 86_400;
         match self {

@@ -202,7 +202,7 @@ impl BehaviorPlanner<'_> {
         Ok(exclusive_range(from, to))
     }
 
-    /// Fails with PostHog's sentence if the window is missing altogether.
+    /// Fails if `time_value` or its unit is missing, and names both ways to give a window.
     fn require_window(&self) -> Result<(), FilterError> {
         match (self.leaf.time_value, &self.leaf.time_interval) {
             (None, _) | (_, None) => Err(self.fail(

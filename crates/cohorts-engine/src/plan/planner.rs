@@ -37,7 +37,7 @@ pub(super) fn check_moment(at: &Moment) -> Result<(), FilterError> {
     if at.local().is_some() && at.today_end().is_some() {
         return Ok(());
     }
-    let sentence = "the moment of the calculation lies outside the calendar";
+    let sentence = "the moment of the calculation is outside the calendar";
     Err(FilterError::new("", "validation_error", sentence))
 }
 

@@ -84,7 +84,7 @@ fn unsupported(what: impl fmt::Display) -> FilterError {
 fn hogql(query: &Value, planner: &mut Planner) -> Result<Tree, FilterError> {
     for key in ["filters", "variables", "values"] {
         if query.get(key).is_some_and(|value| !is_blank(value)) {
-            return Err(unsupported(format!("'{key}' beside the text")));
+            return Err(unsupported(format!("'{key}' of a HogQLQuery")));
         }
     }
     let Some(text) = query["query"].as_str() else {
@@ -110,7 +110,7 @@ fn actors(query: &Value, planner: &mut Planner) -> Result<Tree, FilterError> {
         let Some(group) = group(key, &query[key])? else {
             continue;
         };
-        let in_query = |error: FilterError| error_in_query(key, query[key].is_array(), error);
+        let in_query = |error: FilterError| error_in_query(key, &query[key], error);
         let filter = Filter::parse_stored(&json!({"properties": group})).map_err(in_query)?;
         if filter.has_behavioral() {
             return Err(unsupported(format!("a filter of behaviour in '{key}'")));
@@ -150,11 +150,10 @@ fn group(key: &str, value: &Value) -> Result<Option<Value>, FilterError> {
     }
 }
 
-/// Converts an error in the filter under `key` to an error of the query. `is_list`: the filter was
-/// made of a list, so that its path has no `.values`.
-fn error_in_query(key: &str, is_list: bool, error: FilterError) -> FilterError {
+/// Converts an error in the filter that `group` made of `value` to an error of the query.
+fn error_in_query(key: &str, value: &Value, error: FilterError) -> FilterError {
     let path = error.path.strip_prefix("properties").unwrap_or_default();
-    let path = if is_list {
+    let path = if value.is_array() {
         path.strip_prefix(".values").unwrap_or(path)
     } else {
         path

@@ -366,7 +366,7 @@ fn a_moment_outside_the_calendar_is_an_error() {
         let error = plan(&filter, &moment).unwrap_err();
         assert_eq!(
             error.detail,
-            "the moment of the calculation lies outside the calendar"
+            "the moment of the calculation is outside the calendar"
         );
     }
 }

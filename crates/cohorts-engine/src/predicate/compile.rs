@@ -73,13 +73,12 @@ impl Predicate {
         build.any(vec![ValueTest::Dated(comparison, instant)])
     }
 
-    /// A search for a regular expression, and whether `pattern` is valid. An invalid one has a
-    /// cost too, and matches no value.
-    pub fn pattern(pattern: &str, at: &Moment) -> (Predicate, bool) {
+    /// A search for a regular expression. An invalid one has a cost too, and
+    /// [never matches](Predicate::never_matches).
+    pub fn pattern(pattern: &str, at: &Moment) -> Predicate {
         let build = PredicateBuilder::new(&at.time_zone);
         let tests = build.patterns(&[Value::from(pattern)]);
-        let is_valid = !tests.is_empty();
-        (build.any(tests), is_valid)
+        build.any(tests)
     }
 
     /// The test of the URL in a step of an action.

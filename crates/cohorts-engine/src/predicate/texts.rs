@@ -110,7 +110,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// Literals of which every match of a pattern starts with one.
+/// Literals such that every match of a pattern starts with one of them.
 #[derive(Clone, Debug)]
 pub(super) enum Prefixes {
     One(Box<Finder<'static>>),

@@ -90,12 +90,6 @@ pub(super) fn compare(
     value: &Operand,
     at: &Moment,
 ) -> Result<Condition<ColumnTest>, FilterError> {
-    let test = |column: &SqlColumn, check| {
-        Condition::Test(ColumnTest {
-            column: column.clone(),
-            check,
-        })
-    };
     let instant = || match value {
         Operand::Instant(instant) => Ok(*instant),
         Operand::Text(text) => instant::parse(text, at),
@@ -125,32 +119,36 @@ pub(super) fn compare(
         Operand::Column(column) if column.is_time() => {
             Ok(test(column, Check::Instant(comparison, instant()?)))
         }
-        Operand::Column(column) => {
-            let (check, negated) = column_check(column, comparison, value)?;
-            Ok(test(column, check).negated_if(negated))
-        }
+        Operand::Column(column) => compare_plain(column, comparison, value),
         _ => Err(unsupported("a comparison without a column")),
     }
 }
 
-/// The check of a column that holds no instants, and whether it is negated.
-fn column_check(
+fn test(column: &SqlColumn, check: Check) -> Condition<ColumnTest> {
+    Condition::Test(ColumnTest {
+        column: column.clone(),
+        check,
+    })
+}
+
+/// Compares a column that holds no instants.
+fn compare_plain(
     column: &SqlColumn,
     comparison: Comparison,
     value: &Operand,
-) -> Result<(Check, bool), FilterError> {
+) -> Result<Condition<ColumnTest>, FilterError> {
     match value {
         Operand::Null if column.is_property() && comparison == Comparison::Equal => {
-            return Ok((Check::IsSet, true));
+            return Ok(test(column, Check::IsSet).negated());
         }
         Operand::Instant(instant) if column.is_property() => {
-            return Ok((Check::Instant(comparison, *instant), false));
+            return Ok(test(column, Check::Instant(comparison, *instant)));
         }
         _ => {}
     }
-    let is_ordered = comparison == Comparison::Equal || matches!(value, Operand::Number(_));
+    let has_order = comparison == Comparison::Equal || matches!(value, Operand::Number(_));
     match value.value().filter(|value| column.takes(value)) {
-        Some(value) if is_ordered => Ok((Check::Compares(comparison, value), false)),
+        Some(value) if has_order => Ok(test(column, Check::Compares(comparison, value))),
         Some(_) => Err(unsupported(format!(
             "an order of texts, for {column}; compare with a number, or with a date by toDateTime('…'),"
         ))),
@@ -167,12 +165,7 @@ fn compare_day(
 ) -> Result<Condition<ColumnTest>, FilterError> {
     let day = instant::day(instant, at)?;
     let is_midnight = instant == day.start;
-    let test = |comparison, instant| {
-        Condition::Test(ColumnTest {
-            column: column.clone(),
-            check: Check::Instant(comparison, instant),
-        })
-    };
+    let test = |comparison, instant| test(column, Check::Instant(comparison, instant));
     Ok(match comparison {
         // Between two midnights: equal to no day, and the next day is the first one above.
         Comparison::Equal if !is_midnight => Condition::Any(Vec::new()),

@@ -208,11 +208,11 @@ impl<'a> ConditionReader<'a> {
         planner: &mut Planner,
     ) -> Result<Condition<ColumnTest>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
-        let (predicate, is_valid) = Predicate::pattern(pattern, planner.moment);
+        let predicate = Predicate::pattern(pattern, planner.moment);
         predicate
             .charge_patterns(&mut planner.pattern_cost, PATH)
             .map_err(|error| FilterError::new(PATH, "invalid_input", error.detail))?;
-        if !is_valid {
+        if predicate.never_matches() {
             let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
             return Err(FilterError::input(PATH, sentence));
         }

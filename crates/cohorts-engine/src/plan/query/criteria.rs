@@ -77,8 +77,9 @@ pub(super) fn members(
         .into_iter()
         .partition(|part| cohort_ids(part).is_some());
     let [cohort_test] = cohort_tests.as_slice() else {
-        let what = "a membership without one test of the form cohort_id = 1 or cohort_id IN (1, 2)";
-        return Err(unsupported(what));
+        let construct =
+            "a membership without one test of the form cohort_id = 1 or cohort_id IN (1, 2)";
+        return Err(unsupported(construct));
     };
     let mut trees = Vec::new();
     for id in cohort_ids(cohort_test).unwrap_or_default() {
@@ -109,13 +110,13 @@ fn cohort_ids(part: &Condition<ColumnTest>) -> Option<Vec<Value>> {
 
 /// Converts a test in HAVING.
 pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterError> {
-    let no = || unsupported(format!("this test of {} in HAVING", test.column));
+    let refusal = || unsupported(format!("this test of {} in HAVING", test.column));
     let SqlColumn::Aggregate(aggregate) = &test.column else {
-        return Err(no());
+        return Err(refusal());
     };
     let count = |comparison, number: &Value| match number.as_i64() {
         Some(number) => Ok(GroupTest::Count(comparison, number)),
-        None => Err(no()),
+        None => Err(refusal()),
     };
     let test = match (aggregate, &test.check) {
         (Aggregate::Count, Check::Compares(comparison, number)) => count(*comparison, number)?,
@@ -130,7 +131,7 @@ pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterErr
         (Aggregate::Last, Check::Instant(comparison, instant)) => {
             GroupTest::Last(*comparison, *instant)
         }
-        _ => return Err(no()),
+        _ => return Err(refusal()),
     };
     Ok(Condition::Test(test))
 }

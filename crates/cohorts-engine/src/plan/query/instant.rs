@@ -56,7 +56,7 @@ pub(super) fn day(instant: i64, at: &Moment) -> Result<Day, FilterError> {
 }
 
 fn outside_calendar() -> FilterError {
-    FilterError::input(PATH, "an instant lies outside the calendar")
+    FilterError::input(PATH, "an instant is outside the calendar")
 }
 
 /// The instant of an expression such as `now() - INTERVAL 7 DAY`.

@@ -59,20 +59,20 @@ impl Operand {
 
     fn call(function: &Function, scope: &SelectScope, at: &Moment) -> Result<Operand, FilterError> {
         let name = function.name.to_string().to_lowercase();
-        let no = || unsupported(format!("the function {function}"));
+        let refusal = || unsupported(format!("the function {function}"));
         if name == "count" {
             return if counts_rows(function) {
                 Ok(Operand::Column(SqlColumn::Aggregate(Aggregate::Count)))
             } else {
-                Err(no())
+                Err(refusal())
             };
         }
-        let arguments = arguments(function).ok_or_else(no)?;
+        let arguments = arguments(function).ok_or_else(refusal)?;
         if let Some(value) = instant::current(&name, arguments.len(), at)? {
             return Ok(Operand::Instant(value));
         }
         let [argument] = arguments.as_slice() else {
-            return Err(no());
+            return Err(refusal());
         };
         Ok(match (name.as_str(), Operand::read(argument, scope, at)?) {
             ("min", Operand::Column(SqlColumn::Timestamp)) => {
@@ -98,7 +98,7 @@ impl Operand {
             ("todate" | "tostartofday", Operand::Instant(value)) => {
                 Operand::Instant(instant::day(value, at)?.start)
             }
-            _ => return Err(no()),
+            _ => return Err(refusal()),
         })
     }
 

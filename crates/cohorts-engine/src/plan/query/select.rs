@@ -202,8 +202,8 @@ fn scope(select: &Select) -> Result<SelectScope, FilterError> {
     }
     let names_columns = |alias: &TableAlias| !alias.columns.is_empty();
     if has_extras || alias.as_ref().is_some_and(names_columns) {
-        let what = format!("what stands beside the table {full_name}");
-        return Err(unsupported(what));
+        let construct = format!("an argument or modifier of the table {full_name}");
+        return Err(unsupported(construct));
     }
     let alias = alias.as_ref().map(|alias| alias.name.value.clone());
     let table = match name.as_str() {

@@ -363,7 +363,7 @@ fn unsupported_constructs_are_refused_by_name() {
         ),
         (
             "SELECT id FROM numbers(10)",
-            "what stands beside the table numbers",
+            "an argument or modifier of the table numbers",
         ),
         ("SELECT id FROM system.tables", "the table system.tables"),
         ("SELECT 1", "SELECT without FROM"),
