@@ -14,7 +14,7 @@ mod date;
 mod error;
 mod eval;
 pub mod filter;
-pub mod interrupt;
+mod interrupt;
 pub mod kind;
 pub mod legacy;
 mod parse;
