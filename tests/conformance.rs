@@ -344,8 +344,8 @@ const ALIKE: [u16; 4] = [401, 403, 406, 429];
 /// A server that answers a key once an hour.
 static STRICT: LazyLock<Server> = LazyLock::new(|| {
     let limit = RateLimit {
-        a_minute: 1,
-        an_hour: 1,
+        per_minute: 1,
+        per_hour: 1,
     };
     start_with(&scratch_dir("strict"), false, |config| {
         config.rate_limit = Some(limit);

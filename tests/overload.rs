@@ -9,7 +9,7 @@ use crate::harness::{any_of, key, person, request_to, scratch_dir, send, start_w
 #[test]
 fn what_does_not_fit_is_refused_until_it_does() {
     let server = start_with(&scratch_dir("overload"), false, |config| {
-        config.intake_memory = 1 << 20;
+        config.ingest_memory = 1 << 20;
     });
     let project = server
         .data()

@@ -27,8 +27,8 @@ fn list(server: &Server, key: &str, headers: &[(&str, &str)]) -> Answer {
 #[test]
 fn a_key_that_asks_too_often_is_told_when_to_come_back() {
     let limit = RateLimit {
-        a_minute: 3,
-        an_hour: 9,
+        per_minute: 3,
+        per_hour: 9,
     };
     let (server, first) = server("throttled", |config| config.rate_limit = Some(limit));
     for _ in 0..3 {
@@ -68,10 +68,10 @@ fn a_key_that_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[test]
-fn an_hour_has_a_limit_of_its_own() {
+fn per_hour_has_a_limit_of_its_own() {
     let limit = RateLimit {
-        a_minute: 9,
-        an_hour: 1,
+        per_minute: 9,
+        per_hour: 1,
     };
     let (server, key) = server("hourly", |config| config.rate_limit = Some(limit));
     assert_eq!(list(&server, &key, &[]).status, 200);
