@@ -44,7 +44,7 @@ pub use request_id::log_to_stderr;
 pub use throttle::RateLimit;
 
 use calculation::{Calculator, Waker, Workers};
-use cohorts_api::Budget;
+use cohorts_api::MemoryBudget;
 use handlers::Service;
 use ingest::{Intake, Writers};
 use metrics::Metrics;
@@ -146,7 +146,7 @@ impl Server {
             store: data.store.clone(),
             waker,
             intake,
-            budget: Budget::of(config.intake_memory),
+            budget: MemoryBudget::new(config.intake_memory),
             unpacking: Arc::new(Semaphore::new(handlers::UNPACKING)),
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::LONG)),

@@ -1,43 +1,47 @@
-//! How much memory requests that are handed on as they came may take together.
+//! A bound on the memory that raw bodies take together.
 
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is counted at once, in bytes.
+/// Bytes per permit of the semaphore.
 const UNIT: usize = 1 << 10;
 
-/// Memory that is lent. Set by `app_data(web::Data::new(Budget::of(..)))`; without it there is no limit.
+/// Memory that requests share. Set it with `app_data(web::Data::new(MemoryBudget::new(..)))`; without it there is no bound.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct MemoryBudget(Arc<Semaphore>);
 
-/// Memory that was lent, given back when it is dropped.
-pub struct Lent(OwnedSemaphorePermit);
+/// A part of a [`MemoryBudget`]. Dropping it returns the memory.
+pub struct Reservation(OwnedSemaphorePermit);
 
-impl fmt::Debug for Lent {
+impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.num_permits() * UNIT)
     }
 }
 
-impl Budget {
-    /// So many bytes in all.
-    pub fn of(bytes: usize) -> Self {
+impl MemoryBudget {
+    /// A budget of `bytes`, rounded down to KiB.
+    pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / UNIT)))
     }
 
-    /// Lends at least so many bytes, or nothing where not as many are left.
-    pub fn lend(&self, bytes: usize) -> Option<Lent> {
+    /// Reserves `bytes`, rounded up to KiB, without waiting. Returns `None` if less is available.
+    pub fn reserve(&self, bytes: usize) -> Option<Reservation> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         let permit = Arc::clone(&self.0).try_acquire_many_owned(units);
-        permit.ok().map(Lent)
+        permit.ok().map(Reservation)
     }
 }
 
-impl Lent {
-    /// Gives both back together.
-    pub fn and(&mut self, other: Self) {
+impl Reservation {
+    /// Adds `other`, a reservation of the same budget.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `other` is from another budget.
+    pub fn merge(&mut self, other: Self) {
         self.0.merge(other.0);
     }
 }
@@ -47,13 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lent_comes_back() {
-        let budget = Budget::of(10 << 10);
-        let mut lent = budget.lend(8 << 10).unwrap();
-        assert!(budget.lend(3 << 10).is_none());
-        lent.and(budget.lend(1).unwrap());
-        assert!(budget.lend(2 << 10).is_none());
-        drop(lent);
-        assert!(budget.lend(10 << 10).is_some());
+    fn dropped_reservation_returns_its_memory() {
+        let budget = MemoryBudget::new(10 << 10);
+        let mut reservation = budget.reserve(8 << 10).unwrap();
+        assert!(budget.reserve(3 << 10).is_none());
+        reservation.merge(budget.reserve(1).unwrap());
+        assert!(budget.reserve(2 << 10).is_none());
+        drop(reservation);
+        assert!(budget.reserve(10 << 10).is_some());
     }
 }

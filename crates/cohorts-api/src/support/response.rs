@@ -1,4 +1,4 @@
-//! How an operation's answer becomes a response, and how a path answers what is no operation.
+//! Builds responses, and the actix resource of a path.
 
 use actix_web::dev::HttpServiceFactory;
 use actix_web::http::{Method, StatusCode, header};
@@ -8,38 +8,39 @@ use serde::Serialize;
 
 use super::{Api, Body, Operation, Rejection, authorize};
 
-pub(crate) fn json_answer(status: u16, body: &impl Serialize) -> HttpResponse {
-    HttpResponse::build(code(status)).json(body)
+pub(crate) fn json_response(status: u16, body: &impl Serialize) -> HttpResponse {
+    HttpResponse::build(status_code(status)).json(body)
 }
 
-pub(crate) fn empty_answer(status: u16) -> HttpResponse {
-    HttpResponse::new(code(status))
+pub(crate) fn empty_response(status: u16) -> HttpResponse {
+    HttpResponse::new(status_code(status))
 }
 
-fn code(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).expect("codegen lets no other status pass")
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("codegen accepts only statuses from 200 to 599")
 }
 
-/// One path in both its forms. Every answer says which methods there are.
+/// A path, with and without its trailing slash. Every response has the header `Allow`.
 ///
-/// Where keys are wanted, they are looked at before a method is refused, and `OPTIONS` needs what `GET` needs.
+/// `guards` are the pseudo-operations for `OPTIONS` and for a method that the path does not have.
+/// They are `None` if the path needs no key.
 pub(crate) fn resource<A: Api>(
     paths: [&'static str; 2],
     allow: &'static str,
     guards: Option<[&'static Operation; 2]>,
     routes: impl IntoIterator<Item = Route>,
 ) -> impl HttpServiceFactory {
-    let known = move |api: web::Data<A>, request: HttpRequest, payload: web::Payload| async move {
-        if let Some([read, _]) = guards {
+    let options = move |api: web::Data<A>, request: HttpRequest, payload: web::Payload| async move {
+        if let Some([guard, _]) = guards {
             let body = Body::read_for_key(&request, payload).await;
-            authorize(api.get_ref(), &request, read, &body).await?;
+            authorize(api.get_ref(), &request, guard, &body).await?;
         }
         Ok::<_, A::Error>(HttpResponse::Ok().finish())
     };
-    let unknown = move |api: web::Data<A>, request: HttpRequest, payload: web::Payload| async move {
-        if let Some([_, any]) = guards {
+    let not_allowed = move |api: web::Data<A>, request: HttpRequest, payload: web::Payload| async move {
+        if let Some([_, guard]) = guards {
             let body = Body::read_for_key(&request, payload).await;
-            authorize(api.get_ref(), &request, any, &body).await?;
+            authorize(api.get_ref(), &request, guard, &body).await?;
         }
         Err::<HttpResponse, _>(api.reject(Rejection::MethodNotAllowed {
             method: request.method().to_string(),
@@ -52,7 +53,7 @@ pub(crate) fn resource<A: Api>(
             resource.route(route)
         });
     resource
-        .route(web::method(Method::OPTIONS).to(known))
-        .default_service(web::to(unknown))
+        .route(web::method(Method::OPTIONS).to(options))
+        .default_service(web::to(not_allowed))
         .wrap(DefaultHeaders::new().add((header::ALLOW, allow)))
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
-use cohorts_api::Lent;
+use cohorts_api::Reservation;
 use tokio::sync::oneshot;
 
 use super::{Item, keep};
@@ -25,7 +25,7 @@ const MOST_ITEMS: usize = 10_000;
 struct Waiting {
     items: Vec<Item>,
     /// The memory that they take, given back when they are gone, whoever has hung up before.
-    _lent: Arc<Lent>,
+    _lent: Arc<Reservation>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -57,7 +57,7 @@ impl Intake {
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        lent: Arc<Lent>,
+        lent: Arc<Reservation>,
     ) -> Result<(), Error> {
         let outcome = self.push(project, items, lent)?;
         outcome.await.map_err(|_| Error::Unavailable)?
@@ -67,7 +67,7 @@ impl Intake {
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        lent: Arc<Lent>,
+        lent: Arc<Reservation>,
     ) -> Result<Outcome, Error> {
         let (done, outcome) = oneshot::channel();
         let queues = &mut *self.queues();
