@@ -245,8 +245,8 @@ impl From<Rejection> for Error {
                 attr, code, detail, ..
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
-            Rejection::Busy => Self::Overloaded,
-            Rejection::Late => Self::Late,
+            Rejection::Overloaded => Self::Overloaded,
+            Rejection::Timeout => Self::Late,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use cohorts_api::Lent;
+use cohorts_api::Reservation;
 use cohorts_store::{Error, ProjectId};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -26,7 +26,7 @@ const MAX_ITEMS: usize = 10_000;
 struct PendingRequest {
     items: Vec<Item>,
     /// The reserved memory of the items. It is released with them, also if the client has disconnected.
-    _memory: Arc<Lent>,
+    _memory: Arc<Reservation>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -58,7 +58,7 @@ impl GroupCommit {
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        memory: Arc<Lent>,
+        memory: Arc<Reservation>,
     ) -> Result<(), Error> {
         let acknowledgement = self.push(project, items, memory)?;
         let closed = |_| Error::Unavailable("the service is stopping".to_owned());
@@ -69,7 +69,7 @@ impl GroupCommit {
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        memory: Arc<Lent>,
+        memory: Arc<Reservation>,
     ) -> Result<Acknowledgement, Error> {
         let (done, acknowledgement) = oneshot::channel();
         let queues = &mut *self.0.queues.lock();
