@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::scan::Selection;
 use crate::block::EventBlock;
 use crate::interrupt::Meter;
-use crate::plan::{Target, What};
+use crate::plan::{EventSource, Target};
 use crate::predicate::Predicate;
 use crate::source::{ActionStep, Source};
 use crate::window::Moment;
@@ -32,12 +32,12 @@ impl Selector {
         filters: bool,
         at: &Moment,
     ) -> Result<Selector, S::Error> {
-        let mut steps = match &target.what {
-            What::Event(name) => vec![Step {
+        let mut steps = match &target.source {
+            EventSource::Event(name) => vec![Step {
                 event: Some(name.clone()),
                 conditions: Vec::new(),
             }],
-            What::Action(id) => {
+            EventSource::Action(id) => {
                 let action = source.action(*id)?.unwrap_or_default();
                 let steps = action.steps.iter();
                 steps.filter_map(|step| compile(step, at)).collect()
@@ -88,7 +88,7 @@ impl Step {
 fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
     let mut conditions = Vec::new();
     if let Some(url) = &step.url {
-        let predicate = Predicate::address(url, step.url_matching.as_deref());
+        let predicate = Predicate::url(url, step.url_matching.as_deref());
         conditions.push(("$current_url".to_owned(), predicate));
     }
     for property in &step.properties {
