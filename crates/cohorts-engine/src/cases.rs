@@ -262,7 +262,7 @@ fn mismatch(case: &Value) -> Option<String> {
 #[test]
 fn every_shared_case_has_the_expected_result() {
     let cases = all();
-    assert!(cases.len() >= 128, "only {} cases were found", cases.len());
+    assert!(cases.len() >= 128, "only {} cases", cases.len());
     let failed: Vec<String> = cases
         .iter()
         .filter_map(|(name, case)| Some(format!("{name}: {}", mismatch(case)?)))
