@@ -3,6 +3,7 @@
 
 mod generators;
 mod naive;
+mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 

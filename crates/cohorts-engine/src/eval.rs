@@ -114,7 +114,7 @@ impl Explanation {
     }
 }
 
-/// The cohorts whose filters are being evaluated, innermost first.
+/// The cohorts that are being evaluated, innermost first.
 #[derive(Clone, Copy)]
 struct CohortStack<'a> {
     id: i64,

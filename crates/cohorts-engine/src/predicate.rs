@@ -74,6 +74,7 @@ pub(crate) enum Comparison {
 }
 
 impl Comparison {
+    #[inline]
     pub fn holds(self, order: std::cmp::Ordering) -> bool {
         match self {
             Comparison::Equal => order.is_eq(),
@@ -86,6 +87,7 @@ impl Comparison {
 }
 
 impl Predicate {
+    #[inline]
     pub fn matches_missing(&self) -> bool {
         self.missing
     }
@@ -179,6 +181,7 @@ impl Predicate {
     }
 
     /// The answer for a value that is an instant, such as the creation time of a person.
+    #[inline]
     pub fn matches_instant(&self, instant: i64) -> bool {
         let holds = |test: &ValueTest| match test {
             ValueTest::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),

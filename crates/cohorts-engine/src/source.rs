@@ -21,82 +21,15 @@ use crate::interrupt::Interrupt;
 /// Each leaf of a plan requests the blocks that it reads, so several leaves may request the same
 /// block. A source with slow reads should cache its blocks for the length of a calculation.
 ///
+/// The documentation of the [crate] has an example.
+///
 /// # Errors
 ///
 /// All methods return [`Interrupt::Error`] if the data cannot be read. The evaluation then ends
 /// with this error.
-///
-/// # Examples
-///
-/// Two persons, one property and no events:
-///
-/// ```
-/// use std::convert::Infallible;
-/// use std::sync::Arc;
-///
-/// use cohorts_engine::{
-///     Action, EventBlock, EventQuery, Filter, Interrupt, Moment, PropertyBlock,
-///     PropertyBlockBuilder, Reference, Source, TimesBlock, plan,
-/// };
-/// use roaring::RoaringBitmap;
-/// use serde_json::json;
-///
-/// struct Memory;
-///
-/// impl Interrupt for Memory {
-///     type Error = Infallible;
-/// }
-///
-/// impl Source for Memory {
-///     fn persons(&self) -> Result<Arc<RoaringBitmap>, Infallible> {
-///         Ok(Arc::new((0..2).collect()))
-///     }
-///
-///     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Infallible> {
-///         let mut block = PropertyBlockBuilder::new();
-///         if key == "plan" {
-///             block.push(0, &json!("free"));
-///             block.push(1, &json!("pro"));
-///         }
-///         Ok(Arc::new(block.finish()))
-///     }
-///
-///     fn created_at(&self) -> Result<Arc<TimesBlock>, Infallible> {
-///         Ok(Arc::new(TimesBlock::new([(0, 0), (1, 0)])))
-///     }
-///
-///     fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Infallible> {
-///         Ok(Arc::default())
-///     }
-///
-///     fn events(&self, _query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
-///         Ok(Vec::new())
-///     }
-///
-///     fn event_names(&self) -> Result<Vec<String>, Infallible> {
-///         Ok(Vec::new())
-///     }
-///
-///     fn cohort(&self, _id: i64) -> Result<Option<Reference>, Infallible> {
-///         Ok(None)
-///     }
-///
-///     fn action(&self, _id: i64) -> Result<Option<Action>, Infallible> {
-///         Ok(None)
-///     }
-/// }
-///
-/// let filter = Filter::parse(&json!({"properties": {"type": "AND", "values": [
-///     {"type": "person", "key": "plan", "operator": "exact", "value": "pro"},
-/// ]}}))?;
-/// let plan = plan(&filter, &Moment::utc(1_750_260_600_000_000))?;
-/// let Ok(members) = plan.evaluate(&Memory);
-/// assert_eq!(Vec::from_iter(members), [1]);
-/// # Ok::<(), cohorts_engine::FilterError>(())
-/// ```
 pub trait Source: Interrupt {
-    /// Returns the ordinals of all persons of the project. Every other result is restricted to
-    /// these persons.
+    /// Returns the ordinals of all persons of the project. The evaluation ignores all other
+    /// ordinals.
     fn persons(&self) -> Result<Arc<RoaringBitmap>, Self::Error>;
 
     /// Returns the values of the top-level person property `key`. A dot in `key` has no special

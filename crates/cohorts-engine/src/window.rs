@@ -104,6 +104,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    #[inline]
     pub fn contains(&self, time: i64) -> bool {
         time <= self.to && self.from.is_none_or(|from| from <= time)
     }

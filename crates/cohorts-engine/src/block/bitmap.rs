@@ -34,7 +34,7 @@ pub(crate) fn from_sorted(ordinals: &[u32]) -> RoaringBitmap {
     RoaringBitmap::from_lsb0_bytes(first, &bits)
 }
 
-/// The ordinals whose flag is set. The loop has no branch, because the flags are unpredictable.
+/// The ordinals with a set flag. The loop has no branch, because the flags are unpredictable.
 #[inline]
 pub(crate) fn select(ordinals: impl ExactSizeIterator<Item = (u32, bool)>) -> Vec<u32> {
     let (mut selected, mut count) = (vec![0; ordinals.len()], 0);

@@ -5,13 +5,13 @@ use std::ops::Range;
 /// The code of a row without a value. The code of a value is its index in the dictionary plus one.
 pub(super) const MISSING: u32 = 0;
 
-/// The index that a code stands for, or `None` if the row has no value.
+/// The dictionary index of a code, or `None` for a missing value.
 #[inline]
 pub(super) fn index_of(code: u32) -> Option<usize> {
     code.checked_sub(1).map(|index| index as usize)
 }
 
-/// The code that stands for an index.
+/// The code of a dictionary index.
 #[inline]
 pub(super) fn code_of(index: u32) -> u32 {
     index + 1
@@ -50,7 +50,7 @@ impl CodeWidth {
 }
 
 impl Codes {
-    /// The codes of a column whose dictionary has `values` values. No code may exceed `values`.
+    /// The codes of a column with `values` distinct values. No code may exceed `values`.
     pub fn new(codes: impl Iterator<Item = u32>, values: usize) -> Codes {
         match CodeWidth::of(values) {
             CodeWidth::One => Codes::Bytes(codes.map(|code| code as u8).collect()),
@@ -110,7 +110,7 @@ impl Codes {
         }
     }
 
-    /// Clears the flags of `rows` whose code does not match, given the matches by code.
+    /// Clears the flags of `rows` if their code does not match, given the matches by code.
     pub fn filter(&self, rows: Range<usize>, by_code: &[bool], flags: &mut [bool]) {
         fn filter<T: Copy + Into<u32>>(codes: &[T], by_code: &[bool], flags: &mut [bool]) {
             for (flag, code) in flags.iter_mut().zip(codes) {

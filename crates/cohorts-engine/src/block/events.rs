@@ -72,7 +72,7 @@ impl EventBlock {
         &self.times
     }
 
-    /// The number of rows whose person is below `ordinal`.
+    /// The number of rows with a person below `ordinal`.
     pub(crate) fn rows_before(&self, ordinal: usize) -> usize {
         self.ordinals
             .partition_point(|person| (*person as usize) < ordinal)

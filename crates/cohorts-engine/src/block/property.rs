@@ -23,7 +23,7 @@ pub struct PropertyBlock {
     layer: Option<Box<Layer>>,
 }
 
-/// Persons whose values are in another block.
+/// The values of some persons, in a block of their own.
 #[derive(Clone, Debug, PartialEq)]
 struct Layer {
     persons: RoaringBitmap,
@@ -185,8 +185,8 @@ impl PropertyBlock {
             .map_or(0, |layer| 1 + layer.block.layers())
     }
 
-    /// The persons of `universe` for whom `predicate` holds: for any of their values, or for the
-    /// missing value if they have none.
+    /// The persons of `universe` that match `predicate` with any of their values, or without a
+    /// value if missing values match.
     pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,
@@ -216,8 +216,8 @@ impl PropertyBlock {
         let layer = self.layer.as_ref().map_or(0, |layer| {
             layer.persons.serialized_size() + layer.block.bytes()
         });
-        let own = self.dictionary.bytes() + self.postings.bytes();
-        own + self.present.serialized_size() + layer
+        let values = self.dictionary.bytes() + self.postings.bytes();
+        values + self.present.serialized_size() + layer
     }
 }
 

@@ -42,7 +42,7 @@ impl TimesBlock {
         size_of_val(self.rows.as_slice())
     }
 
-    /// The persons of `universe` for whom `predicate` holds.
+    /// The persons of `universe` that match `predicate`.
     pub(crate) fn matching<I: Interrupt>(
         &self,
         predicate: &Predicate,

@@ -77,7 +77,7 @@ fn before(range: &Range) -> Range {
     }
 }
 
-/// The persons whose number of events in a range is admitted by `count`.
+/// The persons with a number of events in a range that `count` admits.
 fn counted<S: Source>(
     events: &Events<S>,
     selector: &Selector,

@@ -1,7 +1,7 @@
 //! The events of a source that belong to a target: who has one in a range of time, how many, and
 //! which.
 //!
-//! If the name of an event decides alone, whole blocks are answered by their bitmaps of persons.
+//! If the name of an event decides alone, a block needs only its bitmap of persons.
 //! Rows are read only at the edges of a range, and if properties matter. The loops over rows are
 //! in `scan`: they do not depend on the type of the source, so they are compiled once.
 
@@ -61,8 +61,8 @@ impl<'a, S: Source> Events<'a, S> {
         Ok(bitmaps.union())
     }
 
-    /// The persons whose number of events in a range is admitted by `count`. The number is at
-    /// least one.
+    /// The persons with a number of events in a range that `count` admits. The number is at least
+    /// one.
     pub fn counted(
         &self,
         selector: &Selector,
@@ -75,7 +75,7 @@ impl<'a, S: Source> Events<'a, S> {
         self.by_ordinals(&scans, |ordinals| scan::counted(&scans, ordinals, &filter))
     }
 
-    /// The persons of `candidates` for whom `test` holds, given their events in a range in the
+    /// The persons of `candidates` with events in a range that meet `test`. The events come in the
     /// order of time.
     pub fn persons_where(
         &self,
@@ -130,7 +130,7 @@ impl<'a, S: Source> Events<'a, S> {
     }
 
     /// The blocks that may contain events of the selectors in a range. With `persons_only`,
-    /// blocks whose events all belong to the selectors may consist of their persons.
+    /// blocks without other events may consist of their persons.
     fn blocks(
         &self,
         selectors: &[&Selector],
@@ -156,15 +156,19 @@ impl<'a, S: Source> Events<'a, S> {
                 to: range.to,
                 event,
             };
+            let first = blocks.len();
             for block in self.source.events(&query)? {
                 let span = block.span();
                 if span.last >= range.from.unwrap_or(i64::MIN) && range.to >= span.first {
-                    bytes += block.bytes();
                     let event = query.event.clone();
                     blocks.push(NamedBlock { event, block });
                 }
             }
             if !is_single {
+                bytes += blocks[first..]
+                    .iter()
+                    .map(|named| named.block.bytes())
+                    .sum::<usize>();
                 self.source.check_memory(bytes)?;
             }
         }

@@ -27,6 +27,7 @@ impl Count {
     }
 
     /// Whether `number`, which is never zero, satisfies the comparison.
+    #[inline]
     pub fn admits(&self, number: usize) -> bool {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.comparison.holds(number.cmp(&self.bound))

@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 /// A count per person, stored bit by bit.
 #[derive(Default)]
 pub(super) struct BitSlicedCounter {
-    /// Per binary digit of the count, the lowest first: the persons whose digit is one.
+    /// Per binary digit of the count, the lowest first: the persons with the digit one.
     digits: Vec<RoaringBitmap>,
 }
 
@@ -26,7 +26,7 @@ impl BitSlicedCounter {
         }
     }
 
-    /// The persons whose count is at least `bound`, and at least one.
+    /// The persons with a count of at least `bound`, and of at least one.
     pub fn at_least(&self, bound: usize) -> RoaringBitmap {
         if bound >> self.digits.len() > 0 {
             return RoaringBitmap::new();

@@ -112,7 +112,7 @@ impl BlockScan<'_> {
         before(ordinals.start)..before(ordinals.end)
     }
 
-    /// Visits the hits among `rows` whose person is a candidate, sorted by person and time.
+    /// Visits the hits of candidates among `rows`, sorted by person and time.
     #[inline]
     fn visit(
         &self,
@@ -174,7 +174,7 @@ impl CountFilter {
     }
 }
 
-/// The persons of a range whose number of hits is admitted.
+/// The persons of a range with an admitted number of hits.
 pub(super) fn counted(
     scans: &[BlockScan],
     ordinals: OrdinalRange,
@@ -194,7 +194,7 @@ pub(super) fn counted(
     ))
 }
 
-/// The candidates of a range for whom `test` holds, given their hits in the order of time.
+/// The candidates of a range with hits that meet `test`. The hits come in the order of time.
 pub(super) fn persons_where(
     scans: &[BlockScan],
     ordinals: OrdinalRange,
