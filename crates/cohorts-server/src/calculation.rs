@@ -480,11 +480,9 @@ fn count_waiting(store: &Store, metrics: &Metrics) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
-
     use super::*;
     use crate::ingest::{Arrival, Item, keep};
-    use crate::postgres::{Postgres, hasty};
+    use crate::store::testing::TestDatabase;
     use crate::store::{cohorts, keys, persons};
 
     /// Deletes a person as the operation does, without what is of no matter here.
@@ -508,9 +506,8 @@ mod tests {
 
     /// Members and count of a cohort after somebody was deleted at a moment of its calculation.
     fn after_deletion(moment: &str) -> (Vec<u32>, Option<i64>) {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let database = TestDatabase::create();
+        let store = database.open();
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();

@@ -191,17 +191,16 @@ fn blocks(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
 #[cfg(test)]
 mod tests {
     use diesel::prelude::*;
-    use tempfile::TempDir;
 
     use super::*;
     use crate::config::Database;
     use crate::demo::{self, Size};
-    use crate::postgres::hasty;
+    use crate::store::testing::TestDatabase;
 
     #[test]
     fn what_is_wrong_is_found_and_repaired() {
-        let directory = TempDir::new().unwrap();
-        let data = Data::open(&Database::Private(hasty(directory.path()))).unwrap();
+        let database = TestDatabase::create();
+        let data = Data::open(&Database::Url(database.url())).unwrap();
         let size = Size {
             people: 2_000,
             events: 60_000,

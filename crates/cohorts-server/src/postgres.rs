@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 mod account;
 mod binaries;
+mod ephemeral;
 mod error;
 mod home;
 mod pid_file;
@@ -28,9 +29,8 @@ mod tests;
 
 pub use account::is_root;
 use binaries::fetch_binaries;
+pub use ephemeral::Ephemeral;
 pub use error::PostgresError;
-#[cfg(test)]
-pub use tests::hasty;
 
 use account::Account;
 use binaries::Binaries;

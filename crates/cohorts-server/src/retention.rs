@@ -49,17 +49,14 @@ impl Sweeper {
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
-
     use super::*;
     use crate::ingest::{Arrival, Item, keep};
-    use crate::postgres::{Postgres, hasty};
+    use crate::store::testing::TestDatabase;
 
     #[test]
     fn what_is_too_old_is_deleted_and_nothing_else() {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+        let database = TestDatabase::create();
+        let store = database.open();
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
         let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap().id();

@@ -41,6 +41,8 @@ mod schema;
 #[cfg(test)]
 mod schema_rules;
 pub mod sealed;
+#[cfg(test)]
+pub mod testing;
 pub mod uploads;
 pub mod views;
 

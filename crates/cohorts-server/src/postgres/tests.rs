@@ -28,7 +28,7 @@ static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 });
 
 /// Options for a cluster that need not survive a power failure.
-pub fn hasty(data_dir: &Path) -> Options {
+fn ephemeral(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
         durable: false,
@@ -59,7 +59,7 @@ fn sentence(options: &Options) -> String {
 #[test]
 fn a_warm_start_finds_what_was_stored_before() {
     let directory = TempDir::new().unwrap();
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert!(!postgres.is_joined());
     run(&postgres, "create table kept as select 7 as number");
     postgres.stop();
@@ -70,19 +70,19 @@ fn a_warm_start_finds_what_was_stored_before() {
             .exists()
     );
 
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert_eq!(stored_number(&postgres), 7);
 }
 
 #[test]
 fn a_start_after_the_server_was_killed_recovers() {
     let directory = TempDir::new().unwrap();
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     run(&postgres, "create table kept as select 8 as number");
     kill(&postgres);
     drop(postgres);
 
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert_eq!(stored_number(&postgres), 8);
 }
 
@@ -107,13 +107,13 @@ fn again(postgres: &Postgres) -> i32 {
 #[test]
 fn a_server_that_is_killed_is_started_again_by_whoever_uses_it() {
     let directory = TempDir::new().unwrap();
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     run(&postgres, "create table kept as select 8 as number");
     for _ in 0..3 {
         kill(&postgres);
         assert_eq!(again(&postgres), 8);
     }
-    let joined = Postgres::start(&hasty(directory.path())).unwrap();
+    let joined = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert!(joined.is_joined());
     // Its owner goes, and whoever has joined takes it over.
     postgres.stop();
@@ -124,8 +124,8 @@ fn a_server_that_is_killed_is_started_again_by_whoever_uses_it() {
 #[test]
 fn a_second_start_joins_and_its_end_changes_nothing() {
     let directory = TempDir::new().unwrap();
-    let owner = Postgres::start(&hasty(directory.path())).unwrap();
-    let joined = Postgres::start(&hasty(directory.path())).unwrap();
+    let owner = Postgres::start(&ephemeral(directory.path())).unwrap();
+    let joined = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert!(joined.is_joined());
     assert_eq!(joined.url(), owner.url());
     joined.stop();
@@ -135,7 +135,7 @@ fn a_second_start_joins_and_its_end_changes_nothing() {
 #[test]
 fn starts_at_the_same_time_share_one_server() {
     let directory = TempDir::new().unwrap();
-    let options = hasty(directory.path());
+    let options = ephemeral(directory.path());
     let started: Vec<Postgres> = thread::scope(|scope| {
         let starting: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| Postgres::start(&options)))
@@ -154,13 +154,13 @@ fn starts_at_the_same_time_share_one_server() {
 #[test]
 fn a_server_that_outlived_its_owner_is_taken_over() {
     let directory = TempDir::new().unwrap();
-    let first = Postgres::start(&hasty(directory.path())).unwrap();
+    let first = Postgres::start(&ephemeral(directory.path())).unwrap();
     run(&first, "create table kept as select 9 as number");
     // A process that another test starts at this moment has the file open too, so closing it would not do.
     let lock = first.state.lock().lock.take();
     lock.unwrap().unlock().unwrap();
 
-    let second = Postgres::start(&hasty(directory.path())).unwrap();
+    let second = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert!(!second.is_joined());
     assert_eq!(stored_number(&second), 9);
     second.stop();
@@ -172,7 +172,7 @@ fn a_path_too_long_for_a_socket_is_no_hindrance() {
     let directory = TempDir::new().unwrap();
     let deep = directory.path().join("d".repeat(100));
     fs::create_dir(&deep).unwrap();
-    let postgres = Postgres::start(&hasty(&deep)).unwrap();
+    let postgres = Postgres::start(&ephemeral(&deep)).unwrap();
     run(&postgres, "select 1");
     let socket_dir = postgres.home.socket_dir.clone();
     assert!(socket_dir.exists());
@@ -184,7 +184,7 @@ fn a_path_too_long_for_a_socket_is_no_hindrance() {
 fn an_empty_directory_of_roots_alone_is_opened_as_far_as_needed() {
     let directory = TempDir::new().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
+    let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     run(&postgres, "select 1");
 }
 
@@ -193,7 +193,7 @@ fn a_data_directory_that_cannot_be_made_is_named() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a-file");
     fs::write(&file, "").unwrap();
-    let said = sentence(&hasty(&file.join("below")));
+    let said = sentence(&ephemeral(&file.join("below")));
     assert!(said.contains("a-file/below: Not a directory"), "{said}");
     assert!(said.contains("--data-dir"), "{said}");
 }
@@ -206,7 +206,7 @@ fn root_is_told_which_directory_shuts_the_lent_account_out() {
     }
     let directory = TempDir::new().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
-    let said = sentence(&hasty(&directory.path().join("below")));
+    let said = sentence(&ephemeral(&directory.path().join("below")));
     assert!(
         said.contains(&format!("cannot enter {}:", directory.path().display())),
         "{said}"
@@ -219,7 +219,7 @@ fn programs_that_are_not_where_they_should_be_are_named() {
     let pg_bin = directory.path().join("no-programs");
     let said = sentence(&Options {
         pg_bin: Some(pg_bin),
-        ..hasty(&directory.path().join("data"))
+        ..ephemeral(&directory.path().join("data"))
     });
     assert!(said.contains("no-programs/initdb"), "{said}");
     assert!(said.contains("COHORTS_PG_BIN"), "{said}");
@@ -231,7 +231,7 @@ fn a_cluster_of_another_version_is_refused_and_told_both_versions() {
     let cluster = directory.path().join("postgres/data");
     fs::create_dir_all(&cluster).unwrap();
     fs::write(cluster.join("PG_VERSION"), "9\n").unwrap();
-    let said = sentence(&hasty(directory.path()));
+    let said = sentence(&ephemeral(directory.path()));
     assert!(
         said.contains("was made by PostgreSQL 9, and this machine has version"),
         "{said}"

@@ -401,26 +401,23 @@ pub fn last_duration(conn: &mut Conn, id: CohortId) -> QueryResult<Option<TimeDe
 
 #[cfg(test)]
 mod tests {
-    use tempfile::TempDir;
-
     use super::*;
-    use crate::postgres::{Postgres, hasty};
     use crate::store::cohorts::{
         self as cohorts_of, Definition, create, find, owe_query, request_calculation,
     };
+    use crate::store::testing::TestDatabase;
     use crate::store::{Store, keys, projects};
 
-    /// A cohort in a database of its own, which lives as long as the rest.
-    fn cohort() -> (TempDir, Postgres, Store, Cohort) {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+    /// A cohort in a new database.
+    fn cohort() -> (TestDatabase, Store, Cohort) {
+        let database = TestDatabase::create();
+        let store = database.open();
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
         let definition = Definition::default();
         let made = create(conn, project.id(), &owner, &definition).unwrap();
-        (directory, postgres, store, made)
+        (database, store, made)
     }
 
     fn right() -> Right {
@@ -437,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_one_project_is_claimed_together_and_what_failed_alone() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
@@ -465,7 +462,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_as_if_it_had_not_been_claimed() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         request_calculation(conn, made.id()).unwrap();
         let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
@@ -484,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_one_workers_until_its_lease_is_over_and_then_writes_nothing() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         request_calculation(conn, made.id()).unwrap();
         let late = claim_one(conn, TimeDelta::milliseconds(300)).unwrap();
@@ -516,7 +513,7 @@ mod tests {
     /// That a static cohort failed at some time says nothing of what it lacks.
     #[test]
     fn a_static_cohort_is_tried_again_while_it_owes_and_not_otherwise() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         let listed = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
         let become_static = Definition {
@@ -546,7 +543,7 @@ mod tests {
 
     #[test]
     fn old_calculations_are_forgotten_unless_they_failed() {
-        let (_directory, _postgres, store, made) = cohort();
+        let (_database, store, made) = cohort();
         let conn = &mut *store.connection().unwrap();
         for fails in [true, false, false, true, false] {
             request_calculation(conn, made.id()).unwrap();

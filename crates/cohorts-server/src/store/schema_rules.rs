@@ -3,10 +3,9 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Nullable, Text};
-use tempfile::TempDir;
 
-use super::{Conn, Store};
-use crate::postgres::{Postgres, hasty};
+use super::Conn;
+use crate::store::testing::TestDatabase;
 
 const CONTROL: [&str; 10] = [
     "__diesel_schema_migrations",
@@ -83,9 +82,8 @@ const COMPRESSED: &str = "\
 
 #[test]
 fn the_tables_keep_the_schema_rules() {
-    let directory = TempDir::new().unwrap();
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-    let store = Store::open(&postgres.url()).unwrap();
+    let database = TestDatabase::create();
+    let store = database.open();
     let conn: &mut Conn = &mut store.connection().unwrap();
 
     let mut known = [&CONTROL[..], &PERSON[..]].concat();
@@ -119,9 +117,8 @@ fn the_tables_keep_the_schema_rules() {
 
 #[test]
 fn an_index_that_was_left_unfinished_is_in_nobodys_way() {
-    let directory = TempDir::new().unwrap();
-    let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-    let store = Store::open(&postgres.url()).unwrap();
+    let database = TestDatabase::create();
+    let store = database.open();
     let conn: &mut Conn = &mut store.connection().unwrap();
     for statement in [
         "update pg_index set indisvalid = false where indexrelid = 'persons_by_batch'::regclass",
@@ -133,7 +130,7 @@ fn an_index_that_was_left_unfinished_is_in_nobodys_way() {
             "{statement}"
         );
     }
-    Store::open(&postgres.url()).unwrap();
+    database.open();
     let valid = "select indexrelid::regclass::text as name from pg_index \
         where indexrelid = 'persons_by_batch'::regclass and indisvalid";
     assert_eq!(names(conn, valid), ["persons_by_batch"]);

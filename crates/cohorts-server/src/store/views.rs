@@ -671,12 +671,11 @@ mod tests {
     use cohorts_engine::{Filter, Moment, Shared, plan};
     use diesel::prelude::*;
     use serde_json::{Value, json};
-    use tempfile::TempDir;
 
     use super::*;
     use crate::ingest::{Arrival, Item, keep};
-    use crate::postgres::{Postgres, hasty};
     use crate::store::blocks::Snapshot;
+    use crate::store::testing::TestDatabase;
     use crate::store::{ProjectId, Store, projects};
 
     fn item(event: &str, id: usize, more: &str) -> Item {
@@ -687,16 +686,15 @@ mod tests {
         Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
     }
 
-    /// A project in a database of its own, which lives as long as what comes first, with events of so many people.
-    fn begun(events: usize, people: usize) -> ((Postgres, TempDir), Store, ProjectId) {
-        let directory = TempDir::new().unwrap();
-        let postgres = Postgres::start(&hasty(directory.path())).unwrap();
-        let store = Store::open(&postgres.url()).unwrap();
+    /// A project in a new database, with `events` events of `people` persons.
+    fn begun(events: usize, people: usize) -> (TestDatabase, Store, ProjectId) {
+        let database = TestDatabase::create();
+        let store = database.open();
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
         let items: Vec<Item> = (0..events).map(|nth| item("x", nth % people, "")).collect();
         keep(&store, project, &items).unwrap();
-        ((postgres, directory), store, project)
+        (database, store, project)
     }
 
     /// Who did x, seen by these views.
