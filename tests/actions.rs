@@ -16,25 +16,25 @@ fn action_is_created_listed_changed_deleted_and_restored() {
     let project = Project::new();
     let steps = json!([{"event": "buy", "url": "/shop", "url_matching": "contains",
         "properties": [{"key": "amount", "operator": "gt", "value": 5, "type": "event"}]}]);
-    let cohort = project.post(
+    let action = project.post(
         "actions/",
         json!({"name": "Bought", "description": "d", "steps": steps}),
     );
-    assert_eq!(cohort.status, 201, "{}", cohort.text);
-    let cohort = cohort.json();
-    let expected = json!({"id": cohort["id"], "name": "Bought", "description": "d", "tags": [], "post_to_slack": false,
-        "slack_message_format": "", "steps": steps, "created_at": cohort["created_at"], "created_by": cohort["created_by"],
+    assert_eq!(action.status, 201, "{}", action.text);
+    let action = action.json();
+    let expected = json!({"id": action["id"], "name": "Bought", "description": "d", "tags": [], "post_to_slack": false,
+        "slack_message_format": "", "steps": steps, "created_at": action["created_at"], "created_by": action["created_by"],
         "deleted": false, "is_calculating": false, "last_calculated_at": null, "team_id": project.id,
         "is_action": true, "pinned_at": null, "creation_context": null});
-    assert_eq!(cohort, expected);
-    assert_eq!(cohort["created_by"]["first_name"], "Ana");
-    let path = format!("actions/{}/", cohort["id"]);
-    assert_eq!(project.get(&path).json(), cohort);
+    assert_eq!(action, expected);
+    assert_eq!(action["created_by"]["first_name"], "Ana");
+    let path = format!("actions/{}/", action["id"]);
+    assert_eq!(project.get(&path).json(), action);
     let other = project.post("actions/", json!({})).json();
     let page = project.get("actions/").json();
     assert_eq!(
         (&page["count"], &page["results"]),
-        (&json!(2), &json!([other, cohort]))
+        (&json!(2), &json!([other, action]))
     );
 
     let again = project.post("actions/", json!({"name": "Bought"}));

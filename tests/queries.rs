@@ -9,7 +9,7 @@ fn hogql(text: &str) -> Value {
 }
 
 /// A static cohort that this query has filled.
-fn filled(project: &Project, query: Value) -> i64 {
+fn fill(project: &Project, query: Value) -> i64 {
     let creation = project.post("cohorts/", json!({"is_static": true, "query": query}));
     assert_eq!(creation.status, 201, "{}", creation.text);
     let cohort = creation.json();
@@ -89,7 +89,7 @@ fn query_over_persons_or_events_fills_a_static_cohort() {
             vec!["dan"],
         ),
     ] {
-        let cohort = filled(&project, hogql(text));
+        let cohort = fill(&project, hogql(text));
         assert_eq!(project.members(cohort), expected, "{text}");
         let shown = project.get(&format!("cohorts/{cohort}/")).json();
         assert_eq!(shown["count"], expected.len(), "{text}");
@@ -112,18 +112,18 @@ fn actors_query_fills_a_static_cohort() {
 #[test]
 fn actors_query_combines_properties_and_cohorts() {
     let project = shop();
-    let listed = filled(
+    let listed = fill(
         &project,
         hogql("SELECT person_id FROM events WHERE event = 'seen'"),
     );
     let pros = json!({"kind": "ActorsQuery", "properties": [person("plan", "exact", "pro")]});
-    let pros = filled(&project, pros);
+    let pros = fill(&project, pros);
     assert_eq!(project.members(pros), ["ada", "dan"]);
     let others = json!({"kind": "ActorsQuery", "fixedProperties": [
         {"type": "cohort", "key": "id", "value": pros, "operator": "not_in"},
         {"type": "cohort", "key": "id", "value": listed, "operator": "in"}
     ]});
-    assert_eq!(project.members(filled(&project, others)), ["cy"]);
+    assert_eq!(project.members(fill(&project, others)), ["cy"]);
 }
 
 /// PostHog's own pages copy a cohort with such queries.
@@ -134,22 +134,22 @@ fn query_copies_the_members_of_a_cohort() {
     let copy = hogql(&format!(
         "SELECT person_id FROM cohort_people WHERE cohort_id = {dynamic}"
     ));
-    let copy = filled(&project, copy);
+    let copy = fill(&project, copy);
     assert_eq!(project.members(copy), ["ada", "bob"]);
     let again = hogql(&format!(
         "SELECT person_id FROM static_cohort_people WHERE cohort_id = {copy}"
     ));
-    assert_eq!(project.members(filled(&project, again)), ["ada", "bob"]);
+    assert_eq!(project.members(fill(&project, again)), ["ada", "bob"]);
     let none = hogql(&format!(
         "SELECT person_id FROM events WHERE event != '$set' AND person_id NOT IN COHORT {copy}"
     ));
-    assert_eq!(project.members(filled(&project, none)), ["cy"]);
+    assert_eq!(project.members(fill(&project, none)), ["cy"]);
 }
 
 #[test]
 fn query_in_an_update_adds_members() {
     let project = shop();
-    let cohort = filled(
+    let cohort = fill(
         &project,
         hogql("SELECT person_id FROM events WHERE event = 'seen'"),
     );
@@ -244,14 +244,14 @@ fn query_resolves_merged_and_deleted_persons() {
     let bob = project.person("bob");
     let deleted = project.ask(reqwest::Method::DELETE, &format!("persons/{bob}/"), None);
     assert!(deleted.status < 300, "{}", deleted.text);
-    let all = filled(
+    let all = fill(
         &project,
         hogql("SELECT person_id FROM events WHERE event IN ('paid', 'seen')"),
     );
     assert_eq!(project.settle(all)["count"], 1);
     let counted = "SELECT person_id FROM events WHERE event != '$identify' AND event != '$set' \
          GROUP BY person_id HAVING count() = 3";
-    let counted = filled(&project, hogql(counted));
+    let counted = fill(&project, hogql(counted));
     assert_eq!(
         project.settle(counted)["count"],
         1,

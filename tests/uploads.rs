@@ -41,7 +41,7 @@ fn with_shared_address() -> Project {
 }
 
 /// The members of a new cohort that a file fills.
-fn filled(project: &Project, content: &str) -> Vec<String> {
+fn fill(project: &Project, content: &str) -> Vec<String> {
     let id = id_of(&upload(project, None, content));
     assert_eq!(project.settle(id)["is_calculating"], false);
     project.members(id)
@@ -92,7 +92,7 @@ fn counts(answer: &Value) -> [i64; 7] {
 #[test]
 fn email_in_a_single_column_is_read_as_a_distinct_id() {
     let project = with_one_address();
-    assert_eq!(filled(&project, "User ID\ne@x.io\nd1\n"), ["d1"]);
+    assert_eq!(fill(&project, "User ID\ne@x.io\nd1\n"), ["d1"]);
 }
 
 /// Conformance case 43.
@@ -144,7 +144,7 @@ fn distinct_id_column_is_found_by_its_header() {
     let project = with_one_address();
     for column in ["distinct_id", "distinct-id"] {
         let content = format!("name,{column},email\nAnn,d1,e@x.io\nBob,d2,b@x.io\n");
-        assert_eq!(filled(&project, &content), ["d1", "d2"], "{column}");
+        assert_eq!(fill(&project, &content), ["d1", "d2"], "{column}");
     }
 }
 
@@ -155,7 +155,7 @@ fn person_id_column_is_found_by_its_header() {
     let (one, two) = (project.person("d1"), project.person("d2"));
     for column in ["person_id", "person-id"] {
         let content = format!("name,{column},email\nAnn,{one},e@x.io\nBob,{two},b@x.io\n");
-        assert_eq!(filled(&project, &content), ["d1", "d2"], "{column}");
+        assert_eq!(fill(&project, &content), ["d1", "d2"], "{column}");
     }
 }
 
@@ -214,7 +214,7 @@ fn distinct_id_takes_precedence_over_an_email() {
         "distinct_id,email\nd1,e@x.io\n",
         "email,distinct_id\ne@x.io,d1\n",
     ] {
-        assert_eq!(filled(&project, content), ["d1"], "{content}");
+        assert_eq!(fill(&project, content), ["d1"], "{content}");
     }
 }
 
@@ -227,7 +227,7 @@ fn person_id_takes_precedence_over_a_distinct_id() {
         format!("person_id,distinct_id\n{one},d2\n"),
         format!("distinct_id,person_id\nd2,{one}\n"),
     ] {
-        assert_eq!(filled(&project, &content), ["d1"], "{content}");
+        assert_eq!(fill(&project, &content), ["d1"], "{content}");
     }
 }
 
@@ -236,7 +236,7 @@ fn person_id_takes_precedence_over_a_distinct_id() {
 fn first_row_without_a_header_is_an_id() {
     let project = Project::new();
     project.persons([("old1", json!({})), ("old2", json!({}))]);
-    assert_eq!(filled(&project, "old1\nold2\n"), ["old1", "old2"]);
+    assert_eq!(fill(&project, "old1\nold2\n"), ["old1", "old2"]);
 }
 
 /// Conformance case 52.
@@ -247,7 +247,7 @@ fn whitespace_around_ids_is_ignored() {
         "  d1 \n\td2\t\n",
         "name,distinct_id\nAnn,  d1 \nBob,\td2\t\n",
     ] {
-        assert_eq!(filled(&project, content), ["d1", "d2"], "{content}");
+        assert_eq!(fill(&project, content), ["d1", "d2"], "{content}");
     }
 }
 
@@ -256,7 +256,7 @@ fn whitespace_around_ids_is_ignored() {
 fn quoted_id_may_contain_a_comma() {
     let project = Project::new();
     project.persons([("a,1", json!({})), ("a", json!({})), ("1", json!({}))]);
-    assert_eq!(filled(&project, "\"a,1\"\n"), ["a,1"]);
+    assert_eq!(fill(&project, "\"a,1\"\n"), ["a,1"]);
 }
 
 /// Conformance case 54.

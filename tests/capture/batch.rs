@@ -54,12 +54,8 @@ fn properties(project: &Project) -> Value {
     preview["sample"][0]["properties"].clone()
 }
 
-fn set(id: &str, properties: Value) -> Value {
-    json!({"event": "$set", "distinct_id": id, "properties": {"$set": properties}})
-}
-
 /// The person with this distinct id, as the API returns it.
-fn shown(project: &Project, id: &str) -> Option<Value> {
+fn find_person(project: &Project, id: &str) -> Option<Value> {
     let page = project.get(&format!("persons/?distinct_id={id}")).json();
     page["results"]
         .as_array()
@@ -246,7 +242,7 @@ fn event_is_identified_by_its_uuid_regardless_of_its_time() {
     project.capture(event(1, "first"));
     project.capture(event(2, "second"));
     assert_eq!(
-        shown(&project, "ann").expect("ann")["properties"],
+        find_person(&project, "ann").expect("ann")["properties"],
         json!({"plan": "first"})
     );
     let counted = |times: u32| {
@@ -341,7 +337,7 @@ fn group_identify_is_a_plain_event() {
     project.capture(json!([group]));
     assert_eq!(count(&project, json!([did("$groupidentify", 1)])), 1);
     assert_eq!(
-        shown(&project, "ann").expect("ann")["properties"],
+        find_person(&project, "ann").expect("ann")["properties"],
         json!({})
     );
 }

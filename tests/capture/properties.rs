@@ -25,7 +25,7 @@ fn set(id: &str, properties: Value) -> Value {
 }
 
 /// The person with this distinct id, as the API returns it.
-fn shown(project: &Project, id: &str) -> Option<Value> {
+fn find_person(project: &Project, id: &str) -> Option<Value> {
     let page = project.get(&format!("persons/?distinct_id={id}")).json();
     page["results"]
         .as_array()
@@ -75,7 +75,7 @@ fn unset_is_applied_after_set_of_the_same_event() {
         {"event": "x", "distinct_id": "ann", "properties": {"$set_once": {"a": 9, "c": 1, "d": 1}, "$set": {"c": 2}, "$unset": ["a"]}},
         {"event": "$exception", "distinct_id": "ann", "properties": {"$set": {"e": 1}}},
     ]));
-    let properties = shown(&project, "ann").expect("ann")["properties"].clone();
+    let properties = find_person(&project, "ann").expect("ann")["properties"].clone();
     assert_eq!(properties, json!({"b": 1, "c": 2, "d": 1}));
 }
 
@@ -148,7 +148,7 @@ fn extreme_values_are_rejected_or_stored_safely() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(metric(name) >= before + 3);
     assert_eq!(person_count(&project), 5);
-    let value = |id: &str| shown(&project, id).expect("a person")["properties"]["v"].clone();
+    let value = |id: &str| find_person(&project, id).expect("a person")["properties"]["v"].clone();
     assert_eq!(value("large"), json!(1.5e300));
     assert_eq!(value("long"), json!(1e300));
     assert_eq!(value("small"), json!(0.0));
@@ -166,7 +166,7 @@ fn names_reserved_by_a_json_library_lose_no_properties() {
     let nested = json!({"nest": {long: 1, "$serde_json::private::RawValue": "x"}});
     project.capture(json!([set("ann", json!({"keep": 1})), set("ann", nested)]));
     project.capture(json!([set("ann", json!({"plan": "pro"}))]));
-    let properties = shown(&project, "ann").expect("ann")["properties"].clone();
+    let properties = find_person(&project, "ann").expect("ann")["properties"].clone();
     assert_eq!(
         (&properties["keep"], &properties["plan"]),
         (&json!(1), &json!("pro"))
@@ -189,7 +189,7 @@ fn properties_of_a_person_are_bounded_in_size() {
         set("ann", json!({"plan": "pro", "a": 1}))
     ]));
     assert!(metric(name) > before);
-    let properties = shown(&project, "ann").expect("ann")["properties"].clone();
+    let properties = find_person(&project, "ann").expect("ann")["properties"].clone();
     let names: Vec<&String> = properties.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["a", "b", "plan"]);
     let nothing = json!([person("c", "is_set", "")]);
@@ -207,14 +207,14 @@ fn many_names_are_set_and_unset_and_digits_count_towards_the_bound() {
         json!([{"event": "x", "distinct_id": "ann", "properties": {"$set": all, "$unset": names}}]),
     );
     assert_eq!(
-        shown(&project, "ann").expect("ann")["properties"],
+        find_person(&project, "ann").expect("ann")["properties"],
         json!({})
     );
     // A number counts with all its digits.
     let digits: Vec<f64> = vec![1e308; 2_000];
     let items = (0..3).map(|k| set("bob", json!({format!("n{k}"): digits})));
     project.capture(items.collect());
-    let properties = shown(&project, "bob").expect("bob")["properties"].clone();
+    let properties = find_person(&project, "bob").expect("bob")["properties"].clone();
     let names: Vec<&String> = properties.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["n0"]);
 }

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-
 use super::sdk::{outcome, script};
 use crate::harness::{Project, server};
 

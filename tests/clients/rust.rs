@@ -38,14 +38,14 @@ async fn cohort_is_created_calculated_and_listed_with_its_members() {
     let body = types::CohortCreate::builder()
         .name("Pros".to_owned())
         .filters(filters(pros));
-    let made = client
+    let cohort = client
         .cohorts_create()
         .project_id(&id)
         .body(body)
         .send()
         .await
         .expect("created");
-    assert!(made.is_calculating && made.count.is_none() && made.version.is_none());
+    assert!(cohort.is_calculating && cohort.count.is_none() && cohort.version.is_none());
 
     let number = project.id;
     let server = project.server;
@@ -55,7 +55,7 @@ async fn cohort_is_created_calculated_and_listed_with_its_members() {
     let settled = client
         .cohorts_retrieve()
         .project_id(&id)
-        .id(made.id)
+        .id(cohort.id)
         .send()
         .await
         .expect("retrieved");
@@ -67,7 +67,7 @@ async fn cohort_is_created_calculated_and_listed_with_its_members() {
     let members = client
         .cohorts_persons()
         .project_id(&id)
-        .id(made.id)
+        .id(cohort.id)
         .limit(2)
         .stream();
     let members: Vec<types::Person> = members.try_collect().await.expect("persons");
@@ -79,7 +79,7 @@ async fn cohort_is_created_calculated_and_listed_with_its_members() {
     let listed: Vec<types::CohortListItem> = listed.try_collect().await.expect("cohorts");
     assert_eq!(
         listed.iter().map(|cohort| cohort.id).collect::<Vec<_>>(),
-        [made.id]
+        [cohort.id]
     );
 }
 
@@ -91,7 +91,7 @@ async fn null_and_absent_are_distinct() {
     let body = types::CohortCreate::builder()
         .name("A".to_owned())
         .description("b".to_owned());
-    let made = client
+    let cohort = client
         .cohorts_create()
         .project_id(&id)
         .body(body)
@@ -102,7 +102,7 @@ async fn null_and_absent_are_distinct() {
     let changed = client
         .cohorts_partial_update()
         .project_id(&id)
-        .id(made.id)
+        .id(cohort.id)
         .body(change)
         .send()
         .await;
@@ -319,12 +319,12 @@ async fn members_are_added_removed_and_uploaded() {
             .text("is_static", "true")
             .part("csv", file)
     };
-    let made = client
+    let creation = client
         .cohorts_create_multipart(&id, form())
         .await
         .expect("created");
     assert_eq!(
-        made.upload.as_ref().map(|one| (one.added, one.unknown)),
+        creation.upload.as_ref().map(|one| (one.added, one.unknown)),
         Some((1, 1))
     );
     let changed = client
@@ -438,14 +438,14 @@ async fn projects_actions_and_the_user_of_a_key_are_reached() {
     assert_eq!(projects.len(), 1);
     let steps = json!({"name": "Bought", "steps": [{"event": "buy"}]});
     let body: types::ActionCreate = serde_json::from_value(steps).expect("an action");
-    let made = client.actions_create().project_id(&id).body(body);
-    let action = made.send().await.expect("an action").id;
+    let call = client.actions_create().project_id(&id).body(body);
+    let action = call.send().await.expect("an action").id;
     let body: types::PatchedAction =
         serde_json::from_value(json!({"description": "any"})).expect("a change");
     let change = client.actions_partial_update().project_id(&id).id(action);
     change.body(body).send().await.expect("a change");
-    let found = client.actions_retrieve().project_id(&id).id(action);
-    assert_eq!(found.send().await.expect("it").description, "any");
+    let call = client.actions_retrieve().project_id(&id).id(action);
+    assert_eq!(call.send().await.expect("it").description, "any");
     let listed = client.actions_list().project_id(&id).send().await;
     assert_eq!(listed.expect("actions").results.len(), 1);
     let project = client

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Project, any_of, did, first_ids, key, person, start};
 
-/// The exit status of a script whose requirement is not installed.
+/// The exit status of a script if its requirement is not installed.
 const SKIPPED: i32 = 77;
 
 pub fn script(name: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Project, any_of, cohort_path, did, id_of, only, person, rows};
 
 /// A cohort with one calculation, which failed.
-fn failed(project: &Project) -> i64 {
+fn failing_cohort(project: &Project) -> i64 {
     let filters = only(person("plan", "sounds_like", "pro"));
     let id = project.cohort(json!({"filters": filters}));
     assert_eq!(project.settle(id)["errors_calculating"], 1);
@@ -13,7 +13,7 @@ fn failed(project: &Project) -> i64 {
 }
 
 /// Asserts that the error message asks for a review of the criteria.
-fn asks_for_review(cohort: &Value) {
+fn assert_asks_for_review(cohort: &Value) {
     let message = cohort["last_error_message"].as_str().expect("a message");
     assert!(message.to_lowercase().contains("review"), "{message}");
 }
@@ -261,8 +261,8 @@ fn failing_cohort_does_not_block_others() {
 #[test]
 fn failed_cohort_has_an_error_message() {
     let project = Project::new();
-    let id = failed(&project);
-    asks_for_review(&project.get(&cohort_path(id)).json());
+    let id = failing_cohort(&project);
+    assert_asks_for_review(&project.get(&cohort_path(id)).json());
     let good = project.cohort(json!({"filters": only(did("open", 1))}));
     assert_eq!(project.settle(good)["last_error_message"], Value::Null);
 }
@@ -272,11 +272,11 @@ fn failed_cohort_has_an_error_message() {
 fn list_rows_have_error_messages() {
     let project = Project::new();
     let good = project.cohort(json!({"filters": only(did("open", 1))}));
-    let bad = failed(&project);
+    let bad = failing_cohort(&project);
     let page = project.get("cohorts/").json();
     let ids: Vec<&Value> = rows(&page).iter().map(|row| &row["id"]).collect();
     assert_eq!(ids, [&json!(bad), &json!(good)]);
-    asks_for_review(&rows(&page)[0]);
+    assert_asks_for_review(&rows(&page)[0]);
     assert_eq!(rows(&page)[1]["last_error_message"], Value::Null);
 }
 
@@ -344,9 +344,4 @@ fn calculation_history_has_successes_and_failures() {
         (&last["next"], &last["previous"]),
         (&Value::Null, &json!("?limit=2&offset=0"))
     );
-}
-
-fn on_any(ids: &[i64]) -> Value {
-    let leaf = |id: &i64| json!({"type": "cohort", "key": "id", "value": id});
-    any_of(ids.iter().map(leaf).collect())
 }

@@ -17,7 +17,7 @@ fn trialists() -> Value {
 #[test]
 fn create_sets_the_creator_and_requests_one_calculation_with_or_without_trailing_slash() {
     let project = Project::new();
-    let mut makers = Vec::new();
+    let mut creators = Vec::new();
     for path in ["cohorts", "cohorts/"] {
         let cohort = project.post(path, trialists());
         assert_eq!(cohort.status, 201, "{}", cohort.text);
@@ -27,11 +27,11 @@ fn create_sets_the_creator_and_requests_one_calculation_with_or_without_trailing
             (&cohort["is_calculating"], &cohort["pending_version"]),
             (&json!(true), &json!(1))
         );
-        makers.push(cohort["created_by"]["id"].clone());
+        creators.push(cohort["created_by"]["id"].clone());
     }
-    assert_eq!(makers[0], makers[1]);
+    assert_eq!(creators[0], creators[1]);
     let by_other = project.with_caller("bob@x.io").post("cohorts", trialists());
-    assert_ne!(by_other.json()["created_by"]["id"], makers[0]);
+    assert_ne!(by_other.json()["created_by"]["id"], creators[0]);
 }
 
 /// Conformance case 2.

@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 /// Creates cohorts without criteria, in this order.
-fn named(project: &Project, names: &[&str]) {
+fn create_cohorts(project: &Project, names: &[&str]) {
     for name in names {
         project.cohort(json!({"name": name}));
     }
@@ -40,7 +40,7 @@ fn malformed_cohort_ids_are_not_found() {
 #[test]
 fn list_returns_every_cohort() {
     let project = Project::new();
-    named(&project, &["a", "b", "c"]);
+    create_cohorts(&project, &["a", "b", "c"]);
     assert_eq!(rows(&project.get("cohorts/").json()).len(), 3);
 }
 
@@ -48,7 +48,7 @@ fn list_returns_every_cohort() {
 #[test]
 fn middle_page_links_both_ways_and_newest_come_first() {
     let project = Project::new();
-    named(&project, &["a", "b", "c", "d", "e"]);
+    create_cohorts(&project, &["a", "b", "c", "d", "e"]);
     let page = project.get("cohorts/?limit=2&offset=2").json();
     assert_eq!((&page["count"], rows(&page).len()), (&json!(5), 2));
     let next = page["next"].as_str().expect("a link");
@@ -137,13 +137,13 @@ fn list_is_filtered_by_type() {
 #[test]
 fn list_is_filtered_by_creator() {
     let (project, other) = (Project::new(), Project::new());
-    let maker = |project: &Project, name: &str| {
+    let creator_of = |project: &Project, name: &str| {
         let cohort = project.post("cohorts/", json!({"name": name}));
         cohort.json()["created_by"]["id"].clone()
     };
-    let ana = maker(&project, "Ana's");
-    let bob = maker(&project.with_caller("bob@x.io"), "Bob's");
-    let eve = maker(&other.with_caller("eve@x.io"), "elsewhere");
+    let ana = creator_of(&project, "Ana's");
+    let bob = creator_of(&project.with_caller("bob@x.io"), "Bob's");
+    let eve = creator_of(&other.with_caller("eve@x.io"), "elsewhere");
     for (id, expected) in [(ana, vec!["Ana's"]), (bob, vec!["Bob's"]), (eve, vec![])] {
         let actual = cohort_names(&project, &format!("created_by_id={id}"));
         assert_eq!(actual, expected, "{id}");
@@ -175,7 +175,7 @@ fn list_filters_combine_and_unknown_types_are_ignored() {
 #[test]
 fn search_matches_part_of_a_name_case_insensitively() {
     let project = Project::new();
-    named(&project, &["Loyal buyers", "Something else"]);
+    create_cohorts(&project, &["Loyal buyers", "Something else"]);
     for term in ["Loyal+buyers", "Loyal", "loyal+buyers", "LOYAL"] {
         let actual = cohort_names(&project, &format!("search={term}"));
         assert_eq!(actual, ["Loyal buyers"], "{term}");
@@ -186,7 +186,7 @@ fn search_matches_part_of_a_name_case_insensitively() {
 #[test]
 fn search_without_a_match_returns_no_rows() {
     let project = Project::new();
-    named(&project, &["Loyal buyers", "Something else"]);
+    create_cohorts(&project, &["Loyal buyers", "Something else"]);
     let page = project.get("cohorts/?search=qqqqnothing").json();
     assert_eq!(page["results"], json!([]));
 }
@@ -195,7 +195,7 @@ fn search_without_a_match_returns_no_rows() {
 #[test]
 fn rows_without_a_search_have_no_match_type() {
     let project = Project::new();
-    named(&project, &["a", "b"]);
+    create_cohorts(&project, &["a", "b"]);
     let page = project.get("cohorts/").json();
     assert_eq!(rows(&page).len(), 2);
     for row in rows(&page) {
@@ -207,7 +207,7 @@ fn rows_without_a_search_have_no_match_type() {
 #[test]
 fn blank_search_is_ignored() {
     let project = Project::new();
-    named(&project, &["b", "a", "c"]);
+    create_cohorts(&project, &["b", "a", "c"]);
     for query in ["search=", "search=%20%20"] {
         assert_eq!(cohort_names(&project, query), ["c", "a", "b"], "{query}");
         let page = project.get(&format!("cohorts/?{query}")).json();

@@ -1,4 +1,4 @@
-//! Cohorts whose criteria reference other cohorts.
+//! Cohorts with criteria that reference other cohorts.
 
 use serde_json::{Value, json};
 
@@ -7,11 +7,11 @@ use crate::harness::{
 };
 
 /// Creates a cohort that references another.
-fn on(project: &Project, cohort: i64, name: &str) -> i64 {
+fn create_dependent(project: &Project, cohort: i64, name: &str) -> i64 {
     project.cohort(json!({"name": name, "filters": only(in_cohort(cohort))}))
 }
 
-fn on_any(ids: &[i64]) -> Value {
+fn references_to(ids: &[i64]) -> Value {
     let leaf = |id: &i64| json!({"type": "cohort", "key": "id", "value": id});
     any_of(ids.iter().map(leaf).collect())
 }
@@ -38,8 +38,8 @@ fn create_may_reference_an_unknown_cohort() {
 fn reference_loop_is_rejected_and_requests_no_calculation() {
     let project = Project::new();
     let a = project.cohort(json!({"name": "A", "filters": only(did("open", 1))}));
-    let b = on(&project, a, "B");
-    let c = on(&project, b, "C");
+    let b = create_dependent(&project, a, "B");
+    let c = create_dependent(&project, b, "C");
     let all = || [a, b, c].map(|id| project.get(&cohort_path(id)).json());
     let before = all();
     let body = json!({"name": "new", "filters": only(in_cohort(c))});
@@ -54,11 +54,11 @@ fn reference_loop_is_rejected_and_requests_no_calculation() {
 fn loops_and_self_references_are_rejected_and_diamonds_accepted() {
     let project = Project::new();
     let a = project.cohort(json!({"name": "A", "filters": any_of(json!([did("x", 1)]))}));
-    let b = project.cohort(json!({"name": "B", "filters": on_any(&[a])}));
-    let c = project.cohort(json!({"name": "C", "filters": on_any(&[b])}));
+    let b = project.cohort(json!({"name": "B", "filters": references_to(&[a])}));
+    let c = project.cohort(json!({"name": "C", "filters": references_to(&[b])}));
     let path = format!("cohorts/{a}/");
     let before = project.get(&path).json();
-    for filters in [on_any(&[c]), on_any(&[a])] {
+    for filters in [references_to(&[c]), references_to(&[a])] {
         let answer = project.patch(&path, json!({"name": "changed", "filters": filters}));
         let detail = answer.is_error(400, "invalid_input", None).detail();
         assert_eq!(detail, "Cohorts cannot reference other cohorts in a loop.");
@@ -69,7 +69,7 @@ fn loops_and_self_references_are_rejected_and_diamonds_accepted() {
         project
             .patch(
                 &format!("cohorts/{c}/"),
-                json!({"filters": on_any(&[a, b])})
+                json!({"filters": references_to(&[a, b])})
             )
             .status,
         200
@@ -92,9 +92,9 @@ fn update_cannot_reference_an_unknown_cohort() {
 fn unknown_reference_of_a_new_cohort_cannot_be_sent_again() {
     let (project, other) = (Project::new(), Project::new());
     let theirs = other.cohort(json!({}));
-    let id = project.cohort(json!({"filters": on_any(&[999_999_999])}));
+    let id = project.cohort(json!({"filters": references_to(&[999_999_999])}));
     let path = format!("cohorts/{id}/");
-    for filters in [on_any(&[999_999_999]), on_any(&[theirs])] {
+    for filters in [references_to(&[999_999_999]), references_to(&[theirs])] {
         let answer = project.patch(&path, json!({"filters": filters}));
         assert_eq!(
             answer.is_error(400, "invalid_input", None).detail(),
@@ -109,7 +109,7 @@ fn unknown_reference_of_a_new_cohort_cannot_be_sent_again() {
 fn referenced_cohort_cannot_be_deleted() {
     let project = Project::new();
     let a = project.cohort(json!({"name": "A"}));
-    on(&project, a, "B");
+    create_dependent(&project, a, "B");
     let answer = project.patch(&cohort_path(a), json!({"deleted": true}));
     let part = "This cohort is used as criteria in 1 other cohort(s): B";
     assert_invalid(&answer, None, part);
@@ -122,7 +122,7 @@ fn deletion_error_counts_all_dependents() {
     let project = Project::new();
     let a = project.cohort(json!({"name": "A"}));
     for name in ["B", "C", "D"] {
-        on(&project, a, name);
+        create_dependent(&project, a, name);
     }
     let answer = project.patch(&cohort_path(a), json!({"deleted": true}));
     assert_invalid(&answer, None, "in 3 other cohort(s):");
@@ -135,7 +135,7 @@ fn deletion_error_names_five_dependents() {
     let path = format!("cohorts/{a}/");
     let users: Vec<i64> = (0..7)
         .map(|number| {
-            project.cohort(json!({"name": format!("B{number}"), "filters": on_any(&[a])}))
+            project.cohort(json!({"name": format!("B{number}"), "filters": references_to(&[a])}))
         })
         .collect();
     let detail = project
@@ -168,7 +168,7 @@ fn unreferenced_cohort_is_deleted() {
     let project = Project::new();
     let a = project.cohort(json!({"name": "A"}));
     let b = project.cohort(json!({"name": "B"}));
-    on(&project, b, "C");
+    create_dependent(&project, b, "C");
     let answer = project.patch(&cohort_path(a), json!({"deleted": true}));
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.json()["deleted"], true);
@@ -181,7 +181,7 @@ fn used_in_lists_dependents_in_three_blocks() {
     let a = project.cohort(json!({"name": "A"}));
     let none = json!({"feature_flags": empty_block(), "insights": empty_block(), "cohorts": empty_block()});
     assert_eq!(used_in(&project, a), none);
-    let b = on(&project, a, "B");
+    let b = create_dependent(&project, a, "B");
     let block = json!({"results": [{"id": b, "name": "B"}], "total": 1, "has_more": false});
     let expected =
         json!({"feature_flags": empty_block(), "insights": empty_block(), "cohorts": block});
@@ -194,7 +194,7 @@ fn used_in_lists_100_dependents_and_counts_all() {
     let project = Project::new();
     let a = project.cohort(json!({"name": "A"}));
     for number in 0..101 {
-        on(&project, a, &format!("B{number}"));
+        create_dependent(&project, a, &format!("B{number}"));
     }
     let block = &used_in(&project, a)["cohorts"];
     assert_eq!(block["results"].as_array().map(Vec::len), Some(100));
@@ -209,9 +209,9 @@ fn used_in_lists_100_dependents_and_counts_all() {
 fn used_in_hides_dependents_of_other_projects() {
     let (project, other) = (Project::new(), Project::new());
     let a = project.cohort(json!({"name": "A"}));
-    on(&other, a, "theirs");
+    create_dependent(&other, a, "theirs");
     assert_eq!(used_in(&project, a)["cohorts"], empty_block());
-    let b = on(&project, a, "ours");
+    let b = create_dependent(&project, a, "ours");
     let listed = used_in(&project, a)["cohorts"]["results"].clone();
     assert_eq!(listed, json!([{"id": b, "name": "ours"}]));
 }
@@ -224,15 +224,15 @@ fn used_in_names_dependents_without_a_name() {
     let path = format!("cohorts/{a}/used_in");
     let expected = json!({"feature_flags": nothing, "insights": nothing, "cohorts": nothing});
     assert_eq!(project.get(&path).json(), expected);
-    let b = project.cohort(json!({"name": "B", "filters": on_any(&[a])}));
-    let c = project.cohort(json!({"filters": on_any(&[a])}));
+    let b = project.cohort(json!({"name": "B", "filters": references_to(&[a])}));
+    let c = project.cohort(json!({"filters": references_to(&[a])}));
     let cohorts = &project.get(&path).json()["cohorts"];
     assert_eq!(
         cohorts["results"],
         json!([{"id": b, "name": "B"}, {"id": c, "name": "Unnamed"}])
     );
     for _ in 0..99 {
-        project.cohort(json!({"filters": on_any(&[a])}));
+        project.cohort(json!({"filters": references_to(&[a])}));
     }
     let cohorts = &project.get(&path).json()["cohorts"];
     let listed = cohorts["results"].as_array().map(Vec::len);

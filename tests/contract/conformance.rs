@@ -187,8 +187,8 @@ const ROWS: &[(&str, u16, Cause)] = &[
     }),
     ("cohorts_uploads", 404, |p| p.get("cohorts/999999/uploads/")),
     ("cohorts_upload", 200, |p| {
-        let (id, made) = uploads::create(p, "d1\n", &[]);
-        p.get(&format!("cohorts/{id}/uploads/{}/", made["upload"]["id"]))
+        let (id, cohort) = uploads::create(p, "d1\n", &[]);
+        p.get(&format!("cohorts/{id}/uploads/{}/", cohort["upload"]["id"]))
     }),
     ("cohorts_upload", 404, |p| {
         p.get(&of_static(p, "uploads/1/"))
@@ -336,8 +336,8 @@ fn of_cohort(project: &Project, rest: &str) -> String {
 
 /// The path of a new action below the project's.
 fn of_action(project: &Project) -> String {
-    let made = project.post("actions/", json!({"steps": [{"event": "x"}]}));
-    format!("actions/{}/", made.json()["id"])
+    let action = project.post("actions/", json!({"steps": [{"event": "x"}]}));
+    format!("actions/{}/", action.json()["id"])
 }
 
 fn get_path(project: &Project, path: &str) -> Answer {

@@ -57,28 +57,28 @@ fn load(project: &Project, case: &Value) {
 
 /// Creates the actions of the case, and replaces their ids in the filters by the assigned ids.
 fn with_actions(project: &Project, case: &Value, filters: &Value) -> Value {
-    let cohort = list(&case["actions"]).iter().map(|action| {
+    let ids = list(&case["actions"]).iter().map(|action| {
         let answer = project.post("actions/", json!({"steps": action["steps"]}));
         assert_eq!(answer.status, 201, "{}", answer.text);
         (action["id"].to_string(), answer.json()["id"].clone())
     });
-    let cohort: HashMap<String, Value> = cohort.collect();
-    renamed(filters, &cohort)
+    let ids: HashMap<String, Value> = ids.collect();
+    replace_ids(filters, &ids)
 }
 
-fn renamed(node: &Value, cohort: &HashMap<String, Value>) -> Value {
+fn replace_ids(node: &Value, ids: &HashMap<String, Value>) -> Value {
     match node {
-        Value::Array(list) => list.iter().map(|one| renamed(one, cohort)).collect(),
+        Value::Array(list) => list.iter().map(|one| replace_ids(one, ids)).collect(),
         Value::Object(map) => {
             let is_action = |name: &str| map.get(name) == Some(&json!("actions"));
             let member = |(name, value): (&String, &Value)| {
                 let named = (name == "key" && is_action("event_type"))
                     || (name == "seq_event" && is_action("seq_event_type"));
                 let id = value.as_str().map_or(value.to_string(), str::to_owned);
-                let value = match cohort.get(&id).filter(|_| named) {
+                let value = match ids.get(&id).filter(|_| named) {
                     Some(id) if value.is_string() => json!(id.to_string()),
                     Some(id) => id.clone(),
-                    None => renamed(value, cohort),
+                    None => replace_ids(value, ids),
                 };
                 (name.clone(), value)
             };
@@ -89,7 +89,7 @@ fn renamed(node: &Value, cohort: &HashMap<String, Value>) -> Value {
 }
 
 /// The returned persons, each by its first distinct id in the case.
-fn named(case: &Value, shown: &Value) -> Vec<String> {
+fn first_ids_in_case(case: &Value, shown: &Value) -> Vec<String> {
     let first = |id: String| {
         let bears = |person: &&Value| list(&person["distinct_ids"]).contains(&json!(id));
         let person = list(&case["persons"]).iter().find(bears);
@@ -145,7 +145,7 @@ fn difference(case: &Value) -> Option<String> {
                 .filter_map(Value::as_str)
                 .collect();
             expected.sort_unstable();
-            named(case, &body["sample"]) == expected && body["count"] == expected.len()
+            first_ids_in_case(case, &body["sample"]) == expected && body["count"] == expected.len()
         }
         None => false,
         Some("write") => {

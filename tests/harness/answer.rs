@@ -51,7 +51,7 @@ impl Answer {
     }
 }
 
-/// Asserts a validation error whose detail contains `part`.
+/// Asserts a validation error with a detail that contains `part`.
 pub fn assert_invalid(answer: &Answer, attr: Option<&str>, part: &str) {
     let detail = answer.is_error(400, "invalid_input", attr).detail();
     assert!(detail.contains(part), "{detail}");

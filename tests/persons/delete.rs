@@ -92,7 +92,7 @@ fn plain(event: &str, id: &str) -> Value {
 }
 
 /// The person with this distinct id, as the API returns it.
-fn shown(project: &Project, id: &str) -> Option<Value> {
+fn find_person(project: &Project, id: &str) -> Option<Value> {
     let page = project.get(&format!("persons/?distinct_id={id}")).json();
     page["results"]
         .as_array()
@@ -117,15 +117,15 @@ fn deletion_includes_persons_that_were_merged_before() {
     ]));
     project.capture(json!([alias("b", "a")]));
     project.capture(json!([force("c", "b")]));
-    let one = shown(&project, "a").expect("one")["id"].clone();
+    let one = find_person(&project, "a").expect("one")["id"].clone();
     let path = format!("persons/{}/", one.as_str().expect("an id"));
     assert_eq!(project.ask(Method::DELETE, &path, None).status, 204);
     for id in ["a", "b", "c"] {
-        assert_eq!(shown(&project, id), None, "{id}");
+        assert_eq!(find_person(&project, id), None, "{id}");
     }
     assert_eq!(count(&project, json!([did("x", 1)])), 1);
     // An event of a deleted distinct id creates a new person.
     project.capture(json!([plain("y", "a")]));
-    assert_ne!(shown(&project, "a").expect("a person")["id"], one);
+    assert_ne!(find_person(&project, "a").expect("a person")["id"], one);
     assert_eq!(count(&project, json!([did("x", 1)])), 1);
 }

@@ -26,7 +26,7 @@ fn plain(event: &str, id: &str) -> Value {
 }
 
 /// The person with this distinct id, as the API returns it.
-fn shown(project: &Project, id: &str) -> Option<Value> {
+fn find_person(project: &Project, id: &str) -> Option<Value> {
     let page = project.get(&format!("persons/?distinct_id={id}")).json();
     page["results"]
         .as_array()
@@ -81,10 +81,10 @@ fn merge_combines_events_properties_and_memberships() {
         set("ann", json!({"plan": "pro"})),
         plain("only ann", "ann"),
     ]));
-    let survivor = shown(&project, "ann").expect("ann");
+    let survivor = find_person(&project, "ann").expect("ann");
     let both = |event: &str| json!([did(event, 1)]);
     let listed = project.cohort(json!({"is_static": true, "_create_static_person_ids":
-        [shown(&project, "anon").expect("anon")["id"]]}));
+        [find_person(&project, "anon").expect("anon")["id"]]}));
     let actual = project.cohort(json!({"filters": any_of(both("only anon"))}));
     project.settle(actual);
     assert_eq!(person_count(&project), 2);
@@ -92,8 +92,8 @@ fn merge_combines_events_properties_and_memberships() {
     project.capture(json!([identify("ann", "anon")]));
 
     assert_eq!(person_count(&project), 1);
-    let one = shown(&project, "anon").expect("one");
-    assert_eq!(one, shown(&project, "ann").expect("the same"));
+    let one = find_person(&project, "anon").expect("one");
+    assert_eq!(one, find_person(&project, "ann").expect("the same"));
     assert_eq!(one["id"], survivor["id"]);
     assert_eq!(one["distinct_ids"], json!(["ann", "anon"]));
     assert_eq!(
@@ -129,7 +129,7 @@ fn merge_of_two_members_reduces_the_count() {
     let project = Project::new();
     project.capture(json!([plain("x", "a"), plain("x", "b"), plain("x", "c")]));
     let ids: Vec<Value> = ["a", "b", "c"]
-        .map(|id| shown(&project, id).expect("a person")["id"].clone())
+        .map(|id| find_person(&project, id).expect("a person")["id"].clone())
         .to_vec();
     let list = project.cohort(json!({"is_static": true, "_create_static_person_ids": ids}));
     project.capture(json!([alias("a", "b")]));
@@ -161,7 +161,7 @@ fn identified_persons_are_merged_only_by_force() {
     assert!(after >= before + 3, "{before} {after}");
     project.capture(json!([force("ann", "b1")]));
     assert_eq!(person_count(&project), 1);
-    let one = shown(&project, "bob").expect("one");
+    let one = find_person(&project, "bob").expect("one");
     assert_eq!(one["distinct_ids"], json!(["a1", "ann", "b1", "bob"]));
     assert_eq!(one["is_identified"], true);
 }
@@ -176,11 +176,14 @@ fn identify_without_a_second_id_does_not_prevent_a_merge() {
         identify("b", "b"),
         alias("b", "null")
     ]));
-    assert_eq!(shown(&project, "b").expect("b")["is_identified"], false);
+    assert_eq!(
+        find_person(&project, "b").expect("b")["is_identified"],
+        false
+    );
     project.capture(json!([alias("a", "b")]));
     assert_eq!(person_count(&project), 1);
     assert_eq!(
-        shown(&project, "b").expect("one")["properties"],
+        find_person(&project, "b").expect("one")["properties"],
         json!({"of": "a"})
     );
 }
@@ -201,7 +204,7 @@ fn chained_merges_end_in_one_person() {
         force("p0", "p5")
     ]));
     assert_eq!(person_count(&project), 1);
-    let one = shown(&project, "p5").expect("one");
+    let one = find_person(&project, "p5").expect("one");
     assert_eq!(one["distinct_ids"].as_array().map(Vec::len), Some(7));
     let times = |event: &str, times: u32| {
         json!([{"type": "behavioral", "key": event, "value": "performed_event_multiple", "event_type": "events",
@@ -260,7 +263,7 @@ fn personless_events_count_after_their_person_exists() {
     assert_eq!(person_count(&project), 2);
     assert_eq!(count(&project, json!([did("x", 1)])), 2);
     assert_eq!(
-        shown(&project, "ann").expect("ann")["properties"],
+        find_person(&project, "ann").expect("ann")["properties"],
         json!({"plan": "pro"})
     );
     // An upload finds a distinct id only if it has a person.

@@ -220,7 +220,7 @@ def item_id(item):
 
 
 def shopping(visit):
-    """The actions of four visitors, of whom two become one person; returns the expected persons."""
+    """The actions of four visitors, two of them the same person; returns the expected persons."""
     fates = visit.traffic.fates
 
     first = visit.open()
