@@ -46,6 +46,7 @@ const WORDS: [(&str, &[&str]); 5] = [
             "crates/cohorts-server/src/handlers",
             "crates/cohorts-server/src/http",
             "crates/cohorts-server/src/lib",
+            "crates/cohorts-server/src/origin",
         ],
     ),
     ("cohorts_client", &["tests"]),

@@ -283,13 +283,13 @@ impl From<cohorts_store::Error> for Error {
     }
 }
 
-impl From<index::Error> for Error {
-    fn from(cause: index::Error) -> Self {
+impl From<index::IndexError> for Error {
+    fn from(cause: index::IndexError) -> Self {
         match cause {
-            index::Error::Store(cause) => cause.into(),
-            index::Error::TimedOut => Self::TimedOut,
-            index::Error::OverBudget => Self::OverBudget,
-            index::Error::ProjectNotFound => Self::ProjectNotFound,
+            index::IndexError::Store(cause) => cause.into(),
+            index::IndexError::TimedOut => Self::TimedOut,
+            index::IndexError::OverBudget => Self::OverBudget,
+            index::IndexError::ProjectNotFound => Self::ProjectNotFound,
         }
     }
 }

@@ -119,7 +119,9 @@ impl Changes {
             return Ok(true);
         };
         let mut plans = now.iter().zip(&then);
-        Ok(plans.any(|(now, then)| !now.asks_same_instants(then) || self.reach(&now.dependencies(), seen)))
+        Ok(plans.any(|(now, then)| {
+            !now.asks_same_instants(then) || self.reach(&now.dependencies(), seen)
+        }))
     }
 
     fn reach(&self, dependencies: &Dependencies, seen: i64) -> bool {

@@ -68,7 +68,11 @@ fn needed(
         let referenced = found.get(&id)?;
         match referenced.is_static {
             true => Some(ReferencedCohort::Kind(Kind::Static)),
-            false => referenced.filter().ok().cloned().map(ReferencedCohort::Filter),
+            false => referenced
+                .filter()
+                .ok()
+                .cloned()
+                .map(ReferencedCohort::Filter),
         }
     }))
 }
