@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 mod client;
 mod contract;
+mod documentation;
 mod findings;
 mod operations;
 mod parameters;

@@ -8,11 +8,10 @@ use cohorts_engine::Moment;
 use serde::Serialize;
 
 use crate::auth;
-use crate::error::Error;
-use crate::store::cohorts;
-use crate::store::keys::{self, NewKey};
-use crate::store::projects::{self, Project};
-use crate::store::{Conn, ProjectId, Store};
+use cohorts_store::cohorts;
+use cohorts_store::keys::{self, NewKey};
+use cohorts_store::projects::{self, Project};
+use cohorts_store::{Conn, Error, ProjectId, Store, queue, transaction};
 
 /// What is done to projects and keys.
 pub struct Admin {
@@ -127,13 +126,13 @@ impl Admin {
         );
         let token = auth::new_token();
         let conn = &mut *self.store.connection()?;
-        let made: Result<Project, Error> = conn.build_transaction().run(|conn| {
-            let mut made = projects::create(conn, name.trim(), time_zone, &token)?;
-            projects::set_retention(conn, made.id(), days)?;
-            made.event_retention_days = days;
-            Ok(made)
-        });
-        Ok(made?.into())
+        let project = transaction(conn, |conn| {
+            let mut project = projects::create(conn, name.trim(), time_zone, &token)?;
+            projects::set_retention(conn, project.id(), days)?;
+            project.event_retention_days = days;
+            Ok::<_, Error>(project)
+        })?;
+        Ok(project.into())
     }
 
     /// Sets how long a project keeps events. What is older is passed over at once, and deleted bit by bit.
@@ -142,7 +141,7 @@ impl Admin {
         let found = projects::set_retention(conn, ProjectId(project), days)?;
         ensure!(found, "there is no project {project}");
         let dynamic = cohorts::dynamic(conn, ProjectId(project))?;
-        Ok(cohorts::request_calculations(conn, &dynamic)?)
+        Ok(queue::request_calculations(conn, &dynamic)?)
     }
 
     /// Makes a personal key. Only its hash is kept, so this is the one time that it can be seen.
@@ -161,9 +160,7 @@ impl Admin {
         );
         let key = auth::new_key();
         let conn = &mut *self.store.connection()?;
-        let id = conn
-            .build_transaction()
-            .run(|conn| insert_key(conn, grant, &key))?;
+        let id = transaction(conn, |conn| insert_key(conn, grant, &key))?;
         Ok(CreatedKey {
             id: id.to_string(),
             key,

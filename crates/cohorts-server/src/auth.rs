@@ -9,10 +9,11 @@ use cohorts_api::{CredentialSource, Credentials, Operation};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 
+use crate::blocking;
 use crate::error::Error;
-use crate::store::keys::{self, Teammate};
-use crate::store::projects::Project;
-use crate::store::{Conn, ProjectId, Store};
+use cohorts_store::keys::{self, Teammate};
+use cohorts_store::projects::Project;
+use cohorts_store::{Conn, ProjectId, Store};
 
 /// The scope that includes all others.
 pub const EVERY_SCOPE: &str = "*";
@@ -97,16 +98,15 @@ pub async fn authorize(
 ) -> Result<Caller, Error> {
     let credentials = credentials.ok_or(Error::NotAuthenticated)?;
     let project = request.match_info().get("project_id").map(str::to_owned);
-    store
-        .read(move |conn| {
-            let caller = find(conn, &credentials, project.as_deref())?;
-            operation
-                .scopes
-                .iter()
-                .try_for_each(|scope| caller.require(scope))?;
-            Ok(caller)
-        })
-        .await
+    let read = move |conn: &mut Conn| {
+        let caller = find(conn, &credentials, project.as_deref())?;
+        operation
+            .scopes
+            .iter()
+            .try_for_each(|scope| caller.require(scope))?;
+        Ok(caller)
+    };
+    blocking::read(store, read).await
 }
 
 /// The project is looked up before scopes are compared, so an unknown one is a 404 whatever the key may do.

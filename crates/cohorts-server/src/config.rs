@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use clap::Args;
 use clap::builder::BoolishValueParser;
-use clap::{Args, ValueEnum};
 
-use crate::handlers::Origin;
-use crate::postgres::{self, Options};
-use crate::throttle::RateLimit;
+use cohorts_postgres::Options;
+
+use crate::logging::LogFormat;
+use crate::origin::Origin;
+use crate::rate_limit::RateLimit;
 
 /// Where a service listens and where it keeps its data.
 #[derive(Clone, Debug)]
@@ -26,9 +28,9 @@ pub struct Config {
     /// How often a key may ask; nothing is no limit.
     pub rate_limit: Option<RateLimit>,
     /// The memory, in bytes, that events may take from when they come until they are kept.
-    pub intake_memory: usize,
+    pub ingest_memory: usize,
     /// The memory, in bytes, that people and events may take which calculations keep at hand.
-    pub view_memory: u64,
+    pub index_memory: u64,
     /// How long the members of a dynamic cohort are taken to be right.
     pub freshness: TimeDelta,
     /// The certificate and the key by which the service speaks TLS; nothing is plain HTTP.
@@ -50,7 +52,7 @@ pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
 const SLOW: Duration = Duration::from_secs(1);
 
 /// Some twenty of the largest bodies, packed well.
-const INTAKE_MEMORY: usize = 128 << 20;
+const INGEST_MEMORY: usize = 128 << 20;
 
 impl Config {
     /// A service that calculates, is ended by signals, believes no proxy and limits nobody.
@@ -62,8 +64,8 @@ impl Config {
             handle_signals: true,
             origin: Origin::Request,
             rate_limit: None,
-            intake_memory: INTAKE_MEMORY,
-            view_memory: quarter_of_the_machine(),
+            ingest_memory: INGEST_MEMORY,
+            index_memory: quarter_of_the_machine(),
             freshness: FRESHNESS,
             tls: None,
             slow: SLOW,
@@ -126,8 +128,8 @@ impl DatabaseArgs {
 
 fn default_data_dir() -> Option<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from);
-    postgres::default_data_dir(
-        postgres::is_root(),
+    cohorts_postgres::default_data_dir(
+        cohorts_postgres::is_root(),
         directory("XDG_DATA_HOME").as_deref(),
         directory("HOME").as_deref(),
     )
@@ -218,7 +220,7 @@ pub struct WorkArgs {
 impl WorkArgs {
     pub fn apply(self, config: &mut Config) {
         if let Some(memory) = self.memory {
-            config.view_memory = u64::from(memory) << 20;
+            config.index_memory = u64::from(memory) << 20;
         }
         config.freshness = TimeDelta::seconds(i64::from(self.freshness));
         config.slow = Duration::from_millis(self.slow_ms);
@@ -233,13 +235,6 @@ pub struct LogArgs {
     /// The form of the lines of the log
     #[arg(long, value_enum, global = true, env = "COHORTS_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Text,
-    /// An object a line, with `time`, `level`, `request_id`, `target` and `message`.
-    Json,
 }
 
 impl CallersArgs {

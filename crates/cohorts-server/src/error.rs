@@ -9,6 +9,8 @@ use cohorts_api::Rejection;
 use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
+use crate::index;
+
 /// Why a request is not answered as asked.
 #[derive(Debug)]
 pub enum Error {
@@ -61,8 +63,8 @@ pub enum Error {
     },
     /// What was asked for takes longer than it may.
     TimedOut,
-    /// What is read takes more memory than it may; whoever reads tries again in pieces.
-    NoRoom,
+    /// A calculation takes more memory than it may.
+    OverBudget,
     /// The body of a request did not come in the time that it has.
     Late,
     /// More is sent than can be taken in for now.
@@ -101,6 +103,11 @@ impl Error {
             return Self::field(&format!("{attr}__detail"), error.detail);
         }
         Self::field(attr, error.detail)
+    }
+
+    /// Whether a repetition may succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable)
     }
 
     fn row(&self) -> (u16, ErrorType, &'static str, String) {
@@ -155,7 +162,7 @@ impl Error {
                 let detail = text("The calculation is taking too long; ask for less.");
                 (503, ServerError, "timeout", detail)
             }
-            Self::NoRoom => {
+            Self::OverBudget => {
                 let detail = text("The calculation takes more memory than it may; ask for less.");
                 (503, ServerError, "capacity", detail)
             }
@@ -209,7 +216,11 @@ impl ResponseError for Error {
             Self::Throttled { seconds } => {
                 answer.insert_header((header::RETRY_AFTER, *seconds));
             }
-            Self::TimedOut | Self::NoRoom | Self::Late | Self::Overloaded | Self::Unavailable => {
+            Self::TimedOut
+            | Self::OverBudget
+            | Self::Late
+            | Self::Overloaded
+            | Self::Unavailable => {
                 answer.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -234,8 +245,8 @@ impl From<Rejection> for Error {
                 attr, code, detail, ..
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
-            Rejection::Busy => Self::Overloaded,
-            Rejection::Late => Self::Late,
+            Rejection::Overloaded => Self::Overloaded,
+            Rejection::Timeout => Self::Late,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,
@@ -252,45 +263,34 @@ impl From<anyhow::Error> for Error {
     }
 }
 
-impl From<diesel::result::Error> for Error {
-    /// What a repetition may cure is `Unavailable`; everything else is our own fault.
-    fn from(cause: diesel::result::Error) -> Self {
-        use diesel::result::DatabaseErrorKind::{
-            ClosedConnection, SerializationFailure, UnableToSendCommand,
-        };
-        use diesel::result::Error::{BrokenTransactionManager, DatabaseError};
-        let passing = match &cause {
-            DatabaseError(ClosedConnection | SerializationFailure | UnableToSendCommand, _) => true,
-            // Diesel passes on the server's words, but not its codes.
-            DatabaseError(_, said) => {
-                if said.message().contains("statement timeout") {
-                    return Self::TimedOut;
-                }
-                let hint = said.hint().unwrap_or_default();
-                if said.message().contains("No space left on device")
-                    || hint.contains("free disk space")
-                {
-                    log::error!("the disk of the database is full: {cause}");
-                    let detail = "The disk of the database is full.".to_owned();
-                    return Self::NotStored { detail };
-                }
-                [
-                    "deadlock detected",
-                    "terminating connection",
-                    "server closed the connection",
-                    "the database system is",
-                ]
-                .iter()
-                .any(|words| said.message().contains(words))
+impl From<cohorts_store::Error> for Error {
+    fn from(cause: cohorts_store::Error) -> Self {
+        use cohorts_store::Error as StoreError;
+        match cause {
+            StoreError::Unavailable(_) => {
+                log::warn!("{cause}");
+                Self::Unavailable
             }
-            BrokenTransactionManager => true,
-            _ => false,
-        };
-        if !passing {
-            return Self::Internal(cause.into());
+            StoreError::TimedOut => Self::TimedOut,
+            StoreError::DiskFull(_) => {
+                log::error!("{cause}");
+                let detail = "The disk of the database is full.".to_owned();
+                Self::NotStored { detail }
+            }
+            StoreError::Corrupt(_) => Self::Internal(cause.into()),
+            StoreError::Other(cause) => Self::Internal(cause),
         }
-        log::warn!("the database is not available: {cause}");
-        Self::Unavailable
+    }
+}
+
+impl From<index::IndexError> for Error {
+    fn from(cause: index::IndexError) -> Self {
+        match cause {
+            index::IndexError::Store(cause) => cause.into(),
+            index::IndexError::TimedOut => Self::TimedOut,
+            index::IndexError::OverBudget => Self::OverBudget,
+            index::IndexError::ProjectNotFound => Self::ProjectNotFound,
+        }
     }
 }
 
@@ -322,22 +322,5 @@ mod tests {
         assert_eq!(status, 500);
         assert!(text.contains("A server error occurred."), "{text}");
         assert!(!text.contains("1234"), "{text}");
-    }
-
-    #[test]
-    fn a_statement_that_timed_out_is_told_from_a_lost_connection() {
-        use diesel::result::{DatabaseErrorKind, Error as Diesel};
-        let said = |kind, words: &str| {
-            Error::from(Diesel::DatabaseError(kind, Box::new(words.to_owned())))
-        };
-        let timeout = said(
-            DatabaseErrorKind::Unknown,
-            "canceling statement due to statement timeout",
-        );
-        assert!(matches!(timeout, Error::TimedOut));
-        let closed = said(DatabaseErrorKind::ClosedConnection, "gone");
-        assert!(matches!(closed, Error::Unavailable));
-        let ours = said(DatabaseErrorKind::NotNullViolation, "null value");
-        assert!(matches!(ours, Error::Internal(_)));
     }
 }

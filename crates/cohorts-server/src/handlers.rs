@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Budget, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, Credentials, MemoryBudget, Operation, Rejection, RequestHead};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::auth::{self, Caller};
-use crate::calculation::Waker;
+use crate::background::WorkerSignal;
 use crate::error::Error;
-use crate::ingest::Intake;
+use crate::index::IndexedStore;
+use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
-use crate::store::Store;
-use crate::throttle::Throttle;
+use crate::origin::Origin;
+use crate::rate_limit::RateLimiter;
 
 mod actions;
 mod activity;
@@ -23,24 +24,23 @@ mod capture;
 mod cohorts;
 mod links;
 mod members;
+mod people_csv;
 mod persons;
 mod projects;
-mod sheet;
 mod uploads;
 
 pub use capture::config_script;
 use links::Links;
-pub use links::Origin;
 
 /// What every handler works with.
 #[derive(Clone)]
 pub struct Service {
-    pub store: Store,
-    pub waker: Waker,
+    pub store: IndexedStore,
+    pub signal: WorkerSignal,
     pub metrics: Metrics,
-    pub intake: Intake,
+    pub group_commit: GroupCommit,
     /// The memory that events may take from when they come until they are kept.
-    pub budget: Budget,
+    pub budget: MemoryBudget,
     /// Bodies that are unpacked at a time.
     pub unpacking: Arc<Semaphore>,
     /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
@@ -52,7 +52,7 @@ pub struct Service {
     /// What links in answers begin with.
     pub origin: Origin,
     /// Absent where requests are not limited.
-    pub throttle: Option<Throttle>,
+    pub rate_limiter: Option<RateLimiter>,
     /// A request that takes longer is a warning in the log.
     pub slow: Duration,
 }
@@ -91,7 +91,7 @@ impl Api for Service {
 
     fn reject(&self, why: Rejection) -> Error {
         let earlier = match &why {
-            Rejection::Field { before, .. } => cohorts::judge(before).err(),
+            Rejection::Field { preceding, .. } => cohorts::judge(preceding).err(),
             _ => None,
         };
         earlier.unwrap_or_else(|| why.into())
@@ -104,8 +104,8 @@ impl Api for Service {
         credentials: Option<Credentials>,
     ) -> Result<Caller, Error> {
         let caller = auth::authorize(&self.store, request, operation, credentials).await?;
-        if let Some(throttle) = &self.throttle {
-            throttle.admit(caller.key).await?;
+        if let Some(limiter) = &self.rate_limiter {
+            limiter.admit(caller.key).await?;
         }
         Ok(caller)
     }

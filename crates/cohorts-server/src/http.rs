@@ -1,23 +1,34 @@
 //! The HTTP application: the contract's routes, the service's own endpoints, and what surrounds every request.
 
-use std::time::Instant;
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{Error as ActixError, HttpResponse, web};
-use chrono::Utc;
+use actix_web::middleware::{Compat, Next, from_fn};
+use actix_web::{App, Error as ActixError, HttpServer, rt, web};
+use anyhow::bail;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
-use utoipa::OpenApi;
 
+use crate::config::Config;
 use crate::error::ErrorCode;
-use crate::handlers::{Service, config_script};
-use crate::request_id::RequestId;
-use crate::store::{Conn, calculations};
-use crate::swagger;
+use crate::handlers::Service;
+use crate::logging::RequestId;
+use crate::path_compat;
 
+mod endpoints;
+mod swagger;
+mod tls;
+
+/// How long running requests may take to finish at shutdown, in seconds.
+const SHUTDOWN_SECONDS: u64 = 20;
+/// How long the headers of a request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most open connections of one server thread.
+const MAX_CONNECTIONS: usize = 4_096;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything that the service answers.
@@ -28,10 +39,12 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
             .app_data(web::Data::new(service.budget.clone()))
-            .service(web::resource("/_livez").get(livez))
-            .service(web::resource("/_readyz").get(readyz))
-            .service(web::resource("/metrics").get(metrics))
-            .service(web::resource("/array/{token}/config.js").get(capture_config_script))
+            .service(web::resource("/_livez").get(endpoints::livez))
+            .service(web::resource("/_readyz").get(endpoints::readyz))
+            .service(web::resource("/metrics").get(endpoints::metrics))
+            .service(
+                web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
+            )
             .configure(swagger::configure)
             .configure(configure::<Service>)
             .configure(unknown_path::<Service>);
@@ -53,77 +66,6 @@ fn is_capture(path: &str) -> bool {
     let bare = path.strip_suffix('/').unwrap_or(path);
     let mut capture = OPERATIONS.iter().filter(|one| one.tag == "capture");
     bare.starts_with("/array/") || capture.any(|one| one.path.strip_suffix('/') == Some(bare))
-}
-
-/// The service's own endpoints, which belong to no contract.
-#[derive(OpenApi)]
-#[openapi(
-    paths(livez, readyz, metrics, capture_config_script, crate::swagger::filters),
-    info(
-        title = "Cohorts: the service's own endpoints",
-        description = "For whoever operates the service. None of them wants a key."
-    )
-)]
-pub struct OwnEndpoints;
-
-/// Whether the process runs.
-#[utoipa::path(get, path = "/_livez", tag = "operation", responses((status = 200, description = "It does.", body = String)))]
-async fn livez() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain").body("ok\n")
-}
-
-/// Whether the service can answer: its database does. A second line tells how many cohorts wait for their calculation,
-/// and for how many seconds the first of them has.
-#[utoipa::path(
-    get, path = "/_readyz", tag = "operation",
-    responses(
-        (status = 200, description = "It can.", body = String),
-        (status = 503, description = "It cannot, and why.", body = String),
-    )
-)]
-async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    let waiting = |conn: &mut Conn| Ok(calculations::waiting_for(conn, Utc::now())?);
-    match service.store.read(waiting).await {
-        Ok((count, since)) => {
-            let longest = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
-            let body = format!("ok\n{count} cohorts wait, the first for {longest} s\n");
-            HttpResponse::Ok().content_type("text/plain").body(body)
-        }
-        Err(cause) => HttpResponse::ServiceUnavailable()
-            .content_type("text/plain")
-            .body(format!("{cause}\n")),
-    }
-}
-
-/// What the service counts, in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The counters.", body = String)))]
-async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
-    let text = service
-        .metrics
-        .text(service.store.connections(), &service.store.views)?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(text))
-}
-
-/// What SDKs in browsers may do, as the script that they load first.
-#[utoipa::path(
-    get, path = "/array/{token}/config.js", tag = "capture",
-    params(("token" = String, Path, description = "The token of a project, which is not looked up.")),
-    responses(
-        (status = 200, description = "The same for every project.", body = String),
-        (status = 404, description = "That is no token.", body = String),
-    )
-)]
-async fn capture_config_script(token: web::Path<String>) -> HttpResponse {
-    match config_script(&token) {
-        Some(script) => HttpResponse::Ok()
-            .content_type("application/javascript")
-            .body(script),
-        None => HttpResponse::NotFound()
-            .content_type("text/plain")
-            .body("that is no token\n"),
-    }
 }
 
 /// Gives the request an id, counts it, and logs it. The query is left out of the log, as it may hold a key.
@@ -173,5 +115,52 @@ fn known(method: &str) -> &str {
     match method {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
         _ => "other",
+    }
+}
+
+/// Starts the HTTP server on a new thread, and returns when it can be stopped.
+pub fn start(
+    service: Service,
+    listener: TcpListener,
+    config: &Config,
+) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
+    let tls = config.tls.as_ref().map(tls::server).transpose()?;
+    let (send, receive) = std::sync::mpsc::channel();
+    let handle_signals = config.handle_signals;
+    let run = move || {
+        rt::System::new().block_on(async move {
+            let routes = routes(&service);
+            drop(service);
+            let app = move || {
+                App::new()
+                    .wrap(cross_origin())
+                    .wrap(from_fn(path_compat::resolve))
+                    .wrap(Compat::new(from_fn(observe)))
+                    .configure(routes.clone())
+            };
+            let mut server = HttpServer::new(app)
+                .shutdown_timeout(SHUTDOWN_SECONDS)
+                .client_request_timeout(HEADER_TIMEOUT)
+                .max_connections(MAX_CONNECTIONS);
+            if !handle_signals {
+                server = server.disable_signals();
+            }
+            let server = match tls {
+                None => server.listen(listener)?,
+                Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+            };
+            let server = server.run();
+            // Nobody waits any more only if the starting thread is gone.
+            let _ = send.send(server.handle());
+            server.await
+        })
+    };
+    let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
+    match receive.recv() {
+        Ok(handle) => Ok((handle, thread)),
+        Err(_) => match thread.join() {
+            Ok(ended) => bail!("the HTTP server did not start: {ended:?}"),
+            Err(_) => bail!("the HTTP server panicked"),
+        },
     }
 }

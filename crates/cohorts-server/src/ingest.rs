@@ -1,378 +1,166 @@
-//! From items of a batch, in the wire format, to events and people in the store.
+//! From items in the wire format to events and persons in the store.
 //!
-//! Capture, import and the demo all come this way. An item is either read whole or refused with its reason;
-//! what a batch holds is committed together.
+//! Capture, import and the demo all come this way. An item is either read completely or refused with its reason; the
+//! items of one batch are committed together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::mpsc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::thread;
 use std::time::Duration;
 
 use chrono::Utc;
-use roaring::RoaringBitmap;
+use cohorts_store::persons::{self, Person};
+use cohorts_store::{Conn, Error, JsonText, ProjectId, Store, events, transaction};
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::error::Error;
-use crate::store::events::{self, NewEvent};
-use crate::store::persons::{self, Owner, Person};
-use crate::store::{self, Conn, JsonText, Place, ProjectId, Store, forgotten, members, projects};
+use crate::index::IndexedStore;
 
-mod intake;
+mod group_commit;
 mod item;
 mod json;
 mod people;
+mod write;
 
-pub use intake::{Intake, Writers};
+pub use group_commit::{GroupCommit, Writers};
 pub use item::{Arrival, Item, LONGEST_NAME, Refusal, instant, sent_uuid};
 pub use people::Denied;
-use people::{People, Placed, Written, new_person};
+use people::new_person;
+use write::{Attempt, Failed, WriteBatch};
 
-/// A lost connection or a conflict is tried again that often.
+/// How often a write is tried whose transaction failed for a passing reason.
 const TRIES: u32 = 3;
+/// The pause before the second try; the pause before the third is twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// What became of a batch.
+/// The outcome of a committed batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Events that were not there before.
+pub struct Committed {
+    /// Events that were not in the log before.
     pub added: usize,
     pub denied: Denied,
 }
 
-/// Keeps a batch: people are made, changed and merged, and the events stand in the log. What was kept before counts
-/// once. May be repeated, and repeats itself where the database was not available.
-pub fn keep(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
-    keep_by(store, project, items, false)
+/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch may be
+/// committed again, which adds nothing.
+pub fn commit(
+    store: &IndexedStore,
+    project: ProjectId,
+    items: &[Item],
+) -> Result<Committed, Error> {
+    commit_with(store, project, items, false)
 }
 
-/// As `keep`, for a batch of many thousands which nobody waits for: its events are written by two connections at once,
-/// and those of one half may be seen before the others. The log tells of the batch when all of it is there.
-pub fn keep_many(store: &Store, project: ProjectId, items: &[Item]) -> Result<Kept, Error> {
-    keep_by(store, project, items, true)
+/// As [`commit`], for a batch of many thousand items that no request waits for. Two connections write half of the events
+/// each, so one half may be visible before the other; the log head moves when both are.
+pub fn commit_in_halves(
+    store: &IndexedStore,
+    project: ProjectId,
+    items: &[Item],
+) -> Result<Committed, Error> {
+    commit_with(store, project, items, true)
 }
 
-fn keep_by(store: &Store, project: ProjectId, items: &[Item], splits: bool) -> Result<Kept, Error> {
+fn commit_with(
+    store: &IndexedStore,
+    project: ProjectId,
+    items: &[Item],
+    in_halves: bool,
+) -> Result<Committed, Error> {
     if items.is_empty() {
-        return Ok(Kept::default());
+        return Ok(Committed::default());
     }
-    retried(|| {
-        let mut batch = Batch::new(store, project, items);
-        batch.splits = splits;
-        match batch.commit() {
-            // People who were there before become one, which may change lists of people: the project is locked first,
-            // and all is written in one piece.
-            Err(Error::Unavailable) if batch.merges => {
-                batch.locks = true;
-                batch.splits = false;
-                batch.commit()
-            }
-            done => done,
+    retried(Error::is_transient, || {
+        let mut batch = WriteBatch::new(store, project, items);
+        let attempt = Attempt {
+            in_halves,
+            locks_project: false,
+        };
+        let failed = match batch.commit(attempt) {
+            Ok(committed) => return Ok(committed),
+            Err(failed) => failed,
+        };
+        match failed {
+            // Merged persons change static cohorts, so the project is locked first, and everything is one transaction.
+            Failed::MustLockProject => batch
+                .commit(Attempt {
+                    in_halves: false,
+                    locks_project: true,
+                })
+                .map_err(Error::from),
+            failed => Err(failed.into()),
         }
     })
 }
 
-/// Repeats work that can be repeated, where the database was not available or somebody else was in the way.
-pub fn retried<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+/// Repeats `work`, which must be repeatable, if it failed for a passing reason.
+pub fn retried<T, E>(
+    is_transient: impl Fn(&E) -> bool,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let mut tries = 1;
     loop {
         match work() {
-            Err(Error::Unavailable) if tries < TRIES => {
-                thread::sleep(Duration::from_millis(50) * tries);
+            Err(cause) if is_transient(&cause) && tries < TRIES => {
+                thread::sleep(PAUSE * tries);
                 tries += 1;
             }
-            done => return done,
+            result => return result,
         }
     }
 }
 
-/// Items that are committed together.
-struct Batch<'a> {
-    store: &'a Store,
-    project: ProjectId,
-    place: Place,
-    items: Vec<Placed<'a>>,
-    /// Every id that the items name, once.
-    ids: Vec<&'a str>,
-    /// Whether the project is locked, and others cannot change its lists of people.
-    locks: bool,
-    /// Whether what is written is committed in parts, before the log tells of it.
-    splits: bool,
-    /// Whether it was found that people who were there before become one.
-    merges: bool,
-}
-
-impl<'a> Batch<'a> {
-    fn new(store: &'a Store, project: ProjectId, items: &'a [Item]) -> Self {
-        let mut ids = Vec::new();
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        let mut place = |id: &'a str| {
-            *places.entry(id).or_insert_with(|| {
-                ids.push(id);
-                ids.len() - 1
-            })
-        };
-        let placed = items.iter().map(|item| Placed {
-            item,
-            id: place(&item.distinct_id),
-            other_id: item.other_id.as_deref().map(&mut place),
-        });
-        Self {
-            items: placed.collect(),
-            store,
-            project,
-            place: project.place(),
-            ids,
-            locks: false,
-            splits: false,
-            merges: false,
-        }
-    }
-
-    fn commit(&mut self) -> Result<Kept, Error> {
-        let (store, place) = (self.store, self.place);
-        let conn = &mut *store.connection()?;
-        let kept = store.ids.owners(place, &self.ids);
-        let unknown = kept.iter().filter(|owner| owner.is_none()).count();
-        let free = store.numbers.take(conn, place, unknown)?;
-        let unused = free.clone();
-        let write = |conn: &mut Conn| self.write(conn, kept.clone(), free);
-        let outcome = conn.build_transaction().run(write);
-        if outcome.is_err() && self.merges && !self.locks {
-            // Nothing was written, so nobody has them.
-            store.numbers.give_back(place, unused);
-        }
-        let (added, written) = outcome?;
-        let owners = self.ids.iter().zip(&written.owners).zip(&kept);
-        let new = owners.filter_map(|((id, owner), kept)| {
-            let owner = (*owner)?;
-            (kept.map(i64::from) != Some(owner)).then_some((*id, owner))
-        });
-        store.ids.keep(place, new);
-        store.numbers.give_back(place, written.free);
-        let denied = written.denied;
-        Ok(Kept { added, denied })
-    }
-
-    fn write(
-        &mut self,
-        conn: &mut Conn,
-        mut kept: Vec<Option<u32>>,
-        free: VecDeque<i64>,
-    ) -> Result<(usize, Written), Error> {
-        let place = self.place;
-        if self.locks {
-            projects::lock(conn, self.project)?;
-        }
-        // From here to the commit nobody else writes people or events of the project.
-        let batch = events::raise_head(conn, place)?;
-        self.store.ids.refresh(conn, place, batch - 1)?;
-        self.store.ids.check(place, &mut kept);
-        let owners = self.owners(conn, &kept)?;
-        let items = self.new_items(conn)?;
-        let mut people = People::new(owners, free);
-        let told = people.told(&items);
-        people.add(persons::of_numbers(conn, place, &told)?);
-        let numbers = items.iter().map(|placed| people.take(placed));
-        // Somebody was deleted since it was counted how many numbers are needed: the next try takes more.
-        let numbers = numbers.collect::<Result<Vec<i64>, _>>();
-        let numbers = numbers.map_err(|_| Error::Unavailable)?;
-        self.merges = people.merges();
-        if self.merges && !self.locks {
-            return Err(Error::Unavailable);
-        }
-        let numbers: Vec<i64> = numbers.iter().map(|number| people.now(*number)).collect();
-        let written = people.written();
-        let rows = items.into_iter().zip(numbers);
-        let rows: Vec<NewEvent<'_>> = rows
-            .filter(|(placed, _)| placed.item.exported_person.is_none())
-            .map(|(placed, number)| row(place, batch, placed.item, number))
-            .collect();
-        if self.splits {
-            self.write_apart(batch, &written, &rows)?;
-        } else {
-            self.write_people(conn, batch, &written)?;
-            events::append(conn, &rows)?;
-        }
-        Ok((rows.len(), written))
-    }
-
-    /// People first, then the events. If that ends halfway, what is there is found when the batch is sent again.
-    fn write_apart(
-        &self,
-        batch: i64,
-        written: &Written,
-        rows: &[NewEvent<'_>],
-    ) -> Result<(), Error> {
-        let (one, other) = rows.split_at(rows.len() / 2);
-        let store = self.store;
-        let mut first = store.connection()?;
-        let mut second = store.connection()?;
-        store::transaction(&mut first, |conn| self.write_people(conn, batch, written))?;
-        // The first half is committed first, and only when both can be: if that ends between the two, what is told
-        // again is what came last.
-        let (written, both) = mpsc::channel();
-        let (go, gone) = mpsc::channel();
-        let undone = |_| Error::Unavailable;
-        thread::scope(|scope| {
-            let other = scope.spawn(move || {
-                store::transaction(&mut second, |conn| {
-                    events::append(conn, other)?;
-                    written.send(()).map_err(|_| Error::Unavailable)?;
-                    gone.recv().map_err(undone)
-                })
-            });
-            let one = store::transaction(&mut first, |conn| {
-                events::append(conn, one)?;
-                both.recv().map_err(undone)
-            });
-            match one {
-                // Whoever does not hear it has failed, and says so.
-                Ok(()) => drop(go.send(())),
-                Err(_) => drop(go),
-            }
-            let other = other
-                .join()
-                .map_err(|_| anyhow::anyhow!("a writer panicked"))?;
-            one.and(other)
-        })
-    }
-
-    /// Whose the ids of the batch are, where they are anybody's: `kept` is true, and the others are asked for.
-    fn owners(&self, conn: &mut Conn, kept: &[Option<u32>]) -> Result<Vec<Option<Owner>>, Error> {
-        let all = || self.ids.iter().zip(kept);
-        let asked: Vec<&str> = all()
-            .filter(|(_, kept)| kept.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        let found = match asked.is_empty() {
-            true => HashMap::new(),
-            false => persons::owners(conn, self.place, &asked)?,
-        };
-        let owner = |(id, kept): (&&str, &Option<u32>)| match kept {
-            Some(number) => Some(Owner {
-                number: i64::from(*number),
-                is_person: true,
-            }),
-            None => found.get(*id).copied(),
-        };
-        Ok(all().map(owner).collect())
-    }
-
-    /// The items that are not in the log yet, each once. What is told again must not undo what was told since.
-    fn new_items(&self, conn: &mut Conn) -> Result<Vec<Placed<'a>>, Error> {
-        let uuids: Vec<Uuid> = self.items.iter().map(|placed| placed.item.uuid).collect();
-        let mut seen = events::known(conn, self.place, &uuids)?;
-        let new = |placed: &&Placed<'a>| seen.insert(placed.item.uuid);
-        Ok(self.items.iter().filter(new).copied().collect())
-    }
-
-    fn write_people(&self, conn: &mut Conn, batch: i64, written: &Written) -> Result<(), Error> {
-        let place = self.place;
-        if !written.merged.is_empty() {
-            persons::merge(conn, place, &written.merged)?;
-            forgotten::record_merged(conn, place, batch, &written.merged)?;
-            follow_in_lists(conn, self.project, &written.merged)?;
-        }
-        let new_ids = written.new_ids.iter();
-        let new_ids: Vec<(&str, i64)> = new_ids
-            .map(|(id, number)| (self.ids[*id], *number))
-            .collect();
-        persons::add_ids(conn, place, &new_ids)?;
-        persons::add(conn, place, batch, &written.new)?;
-        Ok(persons::update(conn, place, batch, &written.changed)?)
-    }
-}
-
-fn row(place: Place, batch: i64, item: &Item, number: i64) -> NewEvent<'_> {
-    NewEvent {
-        place: place.0,
-        day: item.timestamp.date_naive(),
-        uuid: item.uuid,
-        batch,
-        number,
-        event: &item.event,
-        distinct_id: &item.distinct_id,
-        timestamp: item.timestamp,
-        properties: &item.properties,
-    }
-}
-
-/// Whoever was merged stands in every list of people as whom they were merged into.
-fn follow_in_lists(
-    conn: &mut Conn,
-    project: ProjectId,
-    merged: &[(i64, i64)],
-) -> Result<(), Error> {
-    let number = |number: i64| u32::try_from(number).map_err(anyhow::Error::from);
-    let from = merged.iter().map(|(from, _)| number(*from));
-    let from = from.collect::<Result<RoaringBitmap, _>>()?;
-    for list in members::lists_with(conn, project, &from)? {
-        let followed = |mut people: RoaringBitmap| {
-            for (from, into) in merged {
-                if people.remove(number(*from)?) {
-                    people.insert(number(*into)?);
-                }
-            }
-            Ok(people)
-        };
-        members::edit(conn, &list, followed)?;
-    }
-    Ok(())
-}
-
-/// Somebody by a distinct id.
-pub struct Known {
-    pub number: i64,
-    /// Whether the person was made for it.
+/// The person of a distinct id.
+pub struct KnownPerson {
+    pub ordinal: i64,
+    /// Whether the person was created for the id.
     pub is_new: bool,
 }
 
-/// Makes a person for each of these distinct ids that has none, and tells whose each is.
-/// With `by_email` they are e-mail addresses, and become that property too.
-pub fn make_people(
+/// Creates a person for each of these distinct ids that has none, and returns the persons of all. If `by_email`, the ids
+/// are e-mail addresses, and also become that property of new persons.
+pub fn create_persons(
     store: &Store,
     conn: &mut Conn,
     project: ProjectId,
     ids: &[&str],
     by_email: bool,
-) -> Result<HashMap<String, Known>, Error> {
-    let place = project.place();
+) -> Result<HashMap<String, KnownPerson>, Error> {
+    let shard_key = project.shard_key();
     let ids: BTreeSet<&str> = ids.iter().copied().collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut free = store.numbers.take(conn, place, ids.len())?;
-    let (known, free) = conn.build_transaction().run(|conn| {
-        let batch = events::raise_head(conn, place)?;
-        let asked: Vec<&str> = ids.iter().copied().collect();
-        let owners = persons::owners(conn, place, &asked)?;
+    let mut free = store.ordinals.take(conn, shard_key, ids.len())?;
+    let (known, free) = transaction(conn, |conn| {
+        let seq = events::begin_write(conn, shard_key)?;
+        let all: Vec<&str> = ids.iter().copied().collect();
+        let owners = persons::owners(conn, shard_key, &all)?;
         let mut new_ids = Vec::new();
-        let mut people = BTreeMap::new();
+        let mut new_persons = BTreeMap::new();
         let mut known = HashMap::new();
         for id in ids {
-            let (number, is_person) = match owners.get(id) {
-                Some(owner) => (owner.number, owner.is_person),
+            let (ordinal, is_person) = match owners.get(id) {
+                Some(owner) => (owner.ordinal, owner.is_person),
                 None => {
-                    let number = free.pop_front().ok_or(Error::Unavailable)?;
-                    new_ids.push((id, number));
-                    (number, false)
+                    let ordinal = free.pop_front().ok_or(Failed::NoOrdinal)?;
+                    new_ids.push((id, ordinal));
+                    (ordinal, false)
                 }
             };
             if !is_person {
-                let mut person = new_person(number, Utc::now());
+                let mut person = new_person(ordinal, Utc::now());
                 if by_email {
                     person.properties = JsonText::of(&json!({"email": id}));
                 }
-                people.insert(number, person);
+                new_persons.insert(ordinal, person);
             }
             let is_new = !is_person;
-            known.insert(id.to_owned(), Known { number, is_new });
+            known.insert(id.to_owned(), KnownPerson { ordinal, is_new });
         }
-        persons::add_ids(conn, place, &new_ids)?;
-        let people: Vec<Person> = people.into_values().collect();
-        persons::add(conn, place, batch, &people)?;
+        persons::add_ids(conn, shard_key, seq, &new_ids)?;
+        let new_persons: Vec<Person> = new_persons.into_values().collect();
+        persons::add(conn, shard_key, seq, &new_persons)?;
         Ok::<_, Error>((known, free))
     })?;
-    store.numbers.give_back(place, free);
+    store.ordinals.give_back(shard_key, free);
     Ok(known)
 }

@@ -1,73 +1,71 @@
 //! The Cohorts service: the contract's operations on Postgres, and cohorts calculated in the background.
 //!
-//! [`Server`] is all that the command line and the tests may use.
-//! Below it, `handlers` and `calculation` work on `store`, which alone knows SQL, and on the engine, which alone
-//! knows what criteria mean. Nothing in a request waits for a calculation.
+//! [`Server`], [`Data`] and [`commands`] are all that the command line and the tests may use. Nothing in a request waits
+//! for a calculation.
+//!
+//! Each module may use those below it, and none above: `commands`, this file, `http`, `handlers` and `background`,
+//! `upkeep`, `calculation`, `ingest`, `index`, then the crates `cohorts-store` and `cohorts-engine`.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::{Compat, from_fn};
-use actix_web::{App, HttpServer, rt};
+use actix_web::rt;
 use anyhow::{Context, bail};
 
 mod admin;
-mod aliases;
 mod auth;
+mod background;
+mod blocking;
 mod calculation;
+pub mod commands;
 pub mod config;
-pub mod demo;
-pub mod doctor;
 mod error;
 mod handlers;
 mod http;
-pub mod import;
+mod index;
 mod ingest;
+mod logging;
 mod metrics;
-pub mod postgres;
-mod progress;
-mod request_id;
-mod retention;
-mod store;
-mod swagger;
-mod throttle;
-mod tls;
+mod origin;
+mod path_compat;
+mod rate_limit;
+mod upkeep;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey, Retention};
+pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
-pub use handlers::Origin;
-pub use request_id::log_to_stderr;
-pub use throttle::RateLimit;
+pub use logging::log_to_stderr;
+pub use origin::Origin;
+pub use rate_limit::RateLimit;
 
-use calculation::{Calculator, Waker, Workers};
-use cohorts_api::Budget;
+use background::{WorkerSignal, Workers};
+use calculation::Calculator;
+use cohorts_api::MemoryBudget;
+use cohorts_postgres::Postgres;
+use cohorts_store::{ProjectId, Store};
 use handlers::Service;
-use ingest::{Intake, Writers};
+use index::IndexedStore;
+use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
-use postgres::Postgres;
-use store::Store;
-use throttle::Throttle;
+use rate_limit::RateLimiter;
 use tokio::sync::Semaphore;
 
-/// How long requests under way may take to end at shutdown, in seconds.
-const SHUTDOWN_SECONDS: u64 = 20;
-/// How long the headers of a request may take to come, and how many connections each thread of the server keeps open.
-const HEADERS: Duration = Duration::from_secs(10);
-const CONNECTIONS: usize = 4_096;
-
-/// Where the data is, opened: what every command needs. Dropping it stops a private Postgres that it started.
+/// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
-    store: Store,
-    // Dropped after the store, whose connections it serves.
+    store: IndexedStore,
+    // Dropped after the store, which has connections to it.
     _postgres: Option<Postgres>,
 }
 
 impl Data {
-    /// Connects to the database, starting or joining a private one where none is named, and brings its tables up to date.
+    /// Connects to the database and runs the pending migrations. A private Postgres is started, or joined if it runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no Postgres can be started or reached, or its data belongs to an older or newer program.
     pub fn open(database: &Database) -> anyhow::Result<Self> {
         let (url, postgres) = match database {
             Database::Url(url) => (url.clone(), None),
@@ -77,17 +75,17 @@ impl Data {
             }
         };
         Ok(Self {
-            store: Store::open(&url)?,
+            store: IndexedStore::new(Store::open(&url)?),
             _postgres: postgres,
         })
     }
 
     /// Whether searches find names with typing errors.
     pub fn tells_similar_names(&self) -> bool {
-        self.store.similar
+        self.store.has_trigrams
     }
 
-    /// What calculates its cohorts.
+    /// Calculates cohorts of this database.
     fn calculator(&self, metrics: Metrics) -> Calculator {
         Calculator {
             store: self.store.clone(),
@@ -96,9 +94,9 @@ impl Data {
         }
     }
 
-    /// What is done to projects and keys outside of the contract.
+    /// Changes of projects and keys that are outside of the contract.
     pub fn admin(&self) -> Admin {
-        Admin::new(self.store.clone())
+        Admin::new(Store::clone(&self.store))
     }
 }
 
@@ -106,7 +104,7 @@ impl Data {
 pub struct Server {
     data: Data,
     address: SocketAddr,
-    speaks_tls: bool,
+    uses_tls: bool,
     calculator: Calculator,
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
@@ -124,43 +122,41 @@ impl Server {
 
     fn serve(data: Data, listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
-        data.store.views.set_budget(config.view_memory);
+        data.store.caches.index.set_budget(config.index_memory);
         let metrics = Metrics::new(&data.store.statements)?;
         let calculator = Calculator {
             freshness: config.freshness,
             ..data.calculator(metrics.clone())
         };
-        let (workers, waker) = match config.calculate {
-            false => (None, Waker::default()),
-            true => {
-                let started = Workers::start(&calculator);
-                let (workers, waker) =
-                    started.context("the calculating threads cannot be started")?;
-                (Some(workers), waker)
-            }
+        let (workers, signal) = if config.calculate {
+            let started = Workers::start(&calculator);
+            let (workers, signal) = started.context("the calculation threads cannot be started")?;
+            (Some(workers), signal)
+        } else {
+            (None, WorkerSignal::default())
         };
-        let intake = Intake::default();
-        let writers = Writers::start(&data.store, &metrics, intake.clone());
-        let writers = writers.context("the threads that commit cannot be started")?;
+        let group_commit = GroupCommit::default();
+        let writers = Writers::start(&data.store, &metrics, group_commit.clone());
+        let writers = writers.context("the group-commit threads cannot be started")?;
         let service = Service {
             store: data.store.clone(),
-            waker,
-            intake,
-            budget: Budget::of(config.intake_memory),
+            signal,
+            group_commit,
+            budget: MemoryBudget::new(config.ingest_memory),
             unpacking: Arc::new(Semaphore::new(handlers::UNPACKING)),
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::LONG)),
             uploads: Arc::new(Semaphore::new(handlers::LONG)),
             previews: Arc::new(Semaphore::new(handlers::LONG)),
             origin: config.origin.clone(),
-            throttle: config.rate_limit.map(Throttle::new),
+            rate_limiter: config.rate_limit.map(RateLimiter::new),
             slow: config.slow,
         };
-        let (handle, http) = start_http(service, listener, config)?;
+        let (handle, http) = http::start(service, listener, config)?;
         Ok(Self {
             data,
             address,
-            speaks_tls: config.tls.is_some(),
+            uses_tls: config.tls.is_some(),
             calculator,
             handle,
             http,
@@ -171,7 +167,7 @@ impl Server {
 
     /// Such as `http://127.0.0.1:8000`.
     pub fn url(&self) -> String {
-        let scheme = if self.speaks_tls { "https" } else { "http" };
+        let scheme = if self.uses_tls { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
@@ -181,8 +177,8 @@ impl Server {
 
     /// Calculates, on this thread, every cohort of the project that waits for it.
     pub fn calculate_now(&self, project: i64) -> Result<(), Error> {
-        let only = Some(store::ProjectId(project));
-        while calculation::run_once(&self.calculator, only)? {}
+        let only = Some(ProjectId(project));
+        while self.calculator.run_once(only)? {}
         Ok(())
     }
 
@@ -212,51 +208,4 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// Runs the HTTP server on a thread of its own, and waits until it is there to be stopped.
-fn start_http(
-    service: Service,
-    listener: TcpListener,
-    config: &Config,
-) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
-    let tls = config.tls.as_ref().map(tls::server).transpose()?;
-    let (send, receive) = std::sync::mpsc::channel();
-    let handle_signals = config.handle_signals;
-    let run = move || {
-        rt::System::new().block_on(async move {
-            let routes = http::routes(&service);
-            drop(service);
-            let app = move || {
-                App::new()
-                    .wrap(http::cross_origin())
-                    .wrap(from_fn(aliases::resolve))
-                    .wrap(Compat::new(from_fn(http::observe)))
-                    .configure(routes.clone())
-            };
-            let mut server = HttpServer::new(app)
-                .shutdown_timeout(SHUTDOWN_SECONDS)
-                .client_request_timeout(HEADERS)
-                .max_connections(CONNECTIONS);
-            if !handle_signals {
-                server = server.disable_signals();
-            }
-            let server = match tls {
-                None => server.listen(listener)?,
-                Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-            };
-            let server = server.run();
-            // Nobody waits any more only if the starting thread is gone.
-            let _ = send.send(server.handle());
-            server.await
-        })
-    };
-    let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
-    match receive.recv() {
-        Ok(handle) => Ok((handle, thread)),
-        Err(_) => match thread.join() {
-            Ok(ended) => bail!("the HTTP server did not start: {ended:?}"),
-            Err(_) => bail!("the HTTP server ended in a panic"),
-        },
-    }
 }

@@ -5,17 +5,17 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use cohorts_server::commands::demo::{self, Size};
+use cohorts_server::commands::doctor::{self, State};
+use cohorts_server::commands::import::import;
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
-use cohorts_server::demo::{self, Size};
-use cohorts_server::doctor::{self, State};
-use cohorts_server::import::import;
 use cohorts_server::{
     Config, CreatedProject, Data, Database, KeyGrant, Retention, Server, log_to_stderr, postgres,
 };
 
 /// One that gives memory back: blocks are large, and most of them soon gone.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(

@@ -1,19 +1,17 @@
-//! What the service counts, for Prometheus.
+//! The metrics of the service, for Prometheus.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
+use cohorts_store::ConnectionCounts;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
 
-use crate::ingest::Kept;
-use crate::store::views::Views;
-
-/// Counters of one service. Clones count together.
+/// The metrics of one service. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -25,15 +23,15 @@ pub struct Metrics {
     denied: IntCounterVec,
     connections: IntGauge,
     connections_in_use: IntGauge,
-    view_bytes: IntGauge,
-    kept_bytes_read: IntGauge,
+    index_bytes: IntGauge,
+    segment_bytes_read: IntGauge,
     waiting: IntGauge,
-    oldest_due: Gauge,
+    longest_wait: Gauge,
     errors: IntCounterVec,
 }
 
 impl Metrics {
-    /// `statements` counts those that were sent to the database.
+    /// Registers all metrics. `statements` is the counter of the store.
     pub fn new(statements: &IntCounter) -> anyhow::Result<Self> {
         let metrics = Self::registered();
         let all = metrics.and_then(|metrics| {
@@ -53,36 +51,30 @@ impl Metrics {
             requests: HistogramVec::new(
                 seconds(
                     "cohorts_request_seconds",
-                    "Requests, by method, path and status.",
+                    "Duration of requests in seconds, by method, path and status.",
                 )?,
                 &["method", "path", "status"],
             )?,
             calculations: IntCounterVec::new(
                 Opts::new(
                     "cohorts_calculations_total",
-                    "Calculations that have ended, by how.",
+                    "Finished calculations, by result.",
                 ),
                 &["result"],
             )?,
             calculation_seconds: Histogram::with_opts(seconds(
                 "cohorts_calculation_seconds",
-                "How long calculations took.",
+                "Duration of calculations in seconds.",
             )?)?,
-            events: IntCounter::new(
-                "cohorts_events_total",
-                "Events that were taken in and not known before.",
-            )?,
+            events: IntCounter::new("cohorts_events_total", "Events that were added to the log.")?,
             refused: IntCounterVec::new(
-                Opts::new(
-                    "cohorts_events_refused_total",
-                    "Items that were not taken in, by reason.",
-                ),
+                Opts::new("cohorts_events_refused_total", "Refused items, by reason."),
                 &["reason"],
             )?,
             denied: IntCounterVec::new(
                 Opts::new(
                     "cohorts_events_denied_total",
-                    "What events that were taken in asked of people and did not get, by reason.",
+                    "Changes of persons that added events asked for and that were denied, by reason.",
                 ),
                 &["reason"],
             )?,
@@ -94,24 +86,24 @@ impl Metrics {
                 "cohorts_database_connections_in_use",
                 "Connections to the database that are in use.",
             )?,
-            view_bytes: IntGauge::new(
-                "cohorts_view_bytes",
-                "Memory of the people and events that are kept at hand for calculations.",
+            index_bytes: IntGauge::new(
+                "cohorts_index_bytes",
+                "Memory of the in-memory indexes, in bytes.",
             )?,
-            kept_bytes_read: IntGauge::new(
-                "cohorts_kept_bytes_read_total",
-                "Bytes of kept blocks of events that were read instead of rows.",
+            segment_bytes_read: IntGauge::new(
+                "cohorts_segment_bytes_read_total",
+                "Bytes of segments that were read from checkpoints instead of rows.",
             )?,
             waiting: IntGauge::new(
                 "cohorts_waiting",
-                "Cohorts that wait for their calculation, without those under way.",
+                "Cohorts that wait for a calculation, without running ones.",
             )?,
-            oldest_due: Gauge::new(
-                "cohorts_oldest_due_seconds",
-                "For how long the one of them has waited that has waited longest.",
+            longest_wait: Gauge::new(
+                "cohorts_longest_wait_seconds",
+                "How long the first waiting cohort has waited, in seconds.",
             )?,
             errors: IntCounterVec::new(
-                Opts::new("cohorts_errors_total", "Answers that are errors, by code."),
+                Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
         };
@@ -124,10 +116,10 @@ impl Metrics {
             Box::new(metrics.denied.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_in_use.clone()),
-            Box::new(metrics.view_bytes.clone()),
-            Box::new(metrics.kept_bytes_read.clone()),
+            Box::new(metrics.index_bytes.clone()),
+            Box::new(metrics.segment_bytes_read.clone()),
             Box::new(metrics.waiting.clone()),
-            Box::new(metrics.oldest_due.clone()),
+            Box::new(metrics.longest_wait.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for one in all {
@@ -136,7 +128,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// `path` is a route's pattern, so that ids do not make series without end.
+    /// Counts a request. `path` is the pattern of the route, so the number of series is bounded.
     pub fn requested(&self, method: &str, path: &str, status: u16, took: Duration) {
         self.requests
             .with_label_values(&[method, path, &status.to_string()])
@@ -149,21 +141,22 @@ impl Metrics {
         self.calculation_seconds.observe(took.as_secs_f64());
     }
 
-    /// How many cohorts wait, and for how long the first of them has.
+    /// Sets the number of waiting cohorts, and how long the first has waited.
     pub fn waiting(&self, count: i64, longest: TimeDelta) {
         self.waiting.set(count);
-        self.oldest_due.set(longest.as_seconds_f64().max(0.0));
+        self.longest_wait.set(longest.as_seconds_f64().max(0.0));
     }
 
     pub fn failed(&self, code: &str) {
         self.errors.with_label_values(&[code]).inc();
     }
 
-    pub fn kept(&self, kept: &Kept) {
-        self.events.inc_by(kept.added as u64);
+    /// Counts a committed batch: the added events, and the denied merges and property changes.
+    pub fn committed(&self, added: usize, denied_merges: u64, denied_properties: u64) {
+        self.events.inc_by(added as u64);
         for (reason, count) in [
-            ("merge_of_identified", kept.denied.merges),
-            ("too_many_properties", kept.denied.properties),
+            ("merge_of_identified", denied_merges),
+            ("too_many_properties", denied_properties),
         ] {
             if count > 0 {
                 self.denied.with_label_values(&[reason]).inc_by(count);
@@ -175,13 +168,18 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
-    /// Everything in Prometheus' text format. The pool tells its connections in use, and all of them.
-    pub fn text(&self, (in_use, open): (u32, u32), views: &Views) -> anyhow::Result<String> {
-        let number = |bytes: u64| bytes.try_into().unwrap_or(i64::MAX);
-        self.view_bytes.set(number(views.bytes()));
-        self.kept_bytes_read.set(number(views.kept_bytes_read()));
-        self.connections_in_use.set(i64::from(in_use));
-        self.connections.set(i64::from(open));
+    /// All metrics in Prometheus' text format. The arguments are the gauges that other modules own.
+    pub fn text(
+        &self,
+        connections: ConnectionCounts,
+        index_bytes: u64,
+        segment_bytes_read: u64,
+    ) -> anyhow::Result<String> {
+        let clamped = |bytes: u64| bytes.try_into().unwrap_or(i64::MAX);
+        self.index_bytes.set(clamped(index_bytes));
+        self.segment_bytes_read.set(clamped(segment_bytes_read));
+        self.connections_in_use.set(i64::from(connections.in_use));
+        self.connections.set(i64::from(connections.open));
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }

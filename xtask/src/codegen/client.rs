@@ -10,6 +10,7 @@ use quote::{ToTokens, quote};
 use syn::{File, Item, ItemMod, parse_quote};
 
 use super::contract::{Contract, object, reference};
+use super::documentation;
 use super::operations::Operation;
 use super::parameters::ParameterKind;
 use super::print::{case, docs, file};
@@ -31,22 +32,23 @@ pub fn generate(contract: &Contract) -> Result<String> {
         "builder",
         streams.map(|stream| parse_quote! { #stream }).collect(),
     );
+    documentation::complete(&mut code, contract);
     let downloads: Vec<_> = contract.operations.iter().flat_map(downloads).collect();
     let downloads = (!downloads.is_empty()).then(|| {
         quote! {
-            /// Answers that are not JSON.
+            /// Calls with a response that is not JSON.
             impl Client { #(#downloads)* }
         }
     });
     let uploads: Vec<_> = contract.operations.iter().filter_map(upload).collect();
     let uploads = (!uploads.is_empty()).then(|| {
         quote! {
-            /// Bodies that hold files.
+            /// Calls with a multipart body.
             impl Client { #(#uploads)* }
         }
     });
     let code = code.into_token_stream();
-    let lines = ["The operations of the contract as calls."];
+    let lines = ["The operations of the contract, as calls."];
     let tokens = quote! {
         #code
         #downloads
@@ -106,9 +108,9 @@ fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
     }
     let (builder, row) = (ident(&case::pascal(&operation.id)), ident(row));
     let text = format!(
-        "The rows of this page and of all that follow, fetched page by page.\n\n\
-         Starts at `offset`; `limit` is the size of a page. Ends after the first error.\n\n\
-         {}",
+        "Returns a stream over the rows of all pages, starting at `offset`.\n\n\
+         `limit` is the size of a page. The stream ends after the first error.\n\n\
+         {}.",
         operation.summary
     );
     let docs = docs(&text);
@@ -155,7 +157,9 @@ fn download(operation: &Operation, content: &ResponseContent) -> TokenStream {
     let method = ident(&operation.method);
     let (arguments, url) = url(operation);
     let text = format!(
-        "{}, as {media_type}.\n\n`query` holds further parameters of `{}` by name.",
+        "{}, as {media_type}.\n\n`query` contains the query parameters of `{}`. \
+         The caller reads the body of the response.\n\n\
+         # Errors\n\nFails if the request cannot be sent or if the status is not a success.",
         operation.summary, operation.id
     );
     let docs = docs(&text);
@@ -191,9 +195,11 @@ fn upload(operation: &Operation) -> Option<TokenStream> {
     let method = ident(&operation.method);
     let (arguments, url) = url(operation);
     let text = format!(
-        "{}, by a form that may hold files: {}.\n\nIts other parts are the fields of `{}`, as texts.",
+        "{}, with a multipart body.\n\n`form` can contain the file `{}`. \
+         The other parts are the fields of `{}`, as text.\n\n\
+         # Errors\n\nFails if the request cannot be sent, if the status is not a success, or if the response cannot be parsed.",
         operation.summary,
-        files.join(", "),
+        files.join("` and `"),
         operation.id
     );
     let docs = docs(&text);

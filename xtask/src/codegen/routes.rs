@@ -23,7 +23,7 @@ pub fn generate(contract: &Contract) -> TokenStream {
         .iter()
         .map(|(path, operations)| resource(path, operations));
     quote! {
-        /// Adds the routes of all operations. Each path is served with and without the slash at its end.
+        /// Adds the routes of all operations. The trailing slash of a path is optional.
         pub fn configure<A>(config: &mut web::ServiceConfig)
         where
             A: #(#traits)+*,

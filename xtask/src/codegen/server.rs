@@ -20,7 +20,7 @@ pub fn generate(contract: &Contract) -> Result<String> {
     let parts = contract.operations.iter().map(operation);
     let tables = rules::tables(contract);
     let routes = routes::generate(contract);
-    let lines = ["The operations of the contract: traits, requests, answers and routes."];
+    let lines = ["The operations of the contract: traits, requests, responses and routes."];
     let tokens = quote! {
         use std::future::Future;
 
@@ -72,7 +72,7 @@ fn operations(contract: &Contract) -> TokenStream {
         }
     });
     quote! {
-        /// All operations, in the order of the contract.
+        /// All operations in the order of the contract.
         pub const OPERATIONS: &[Operation] = &[#(#rows),*];
     }
 }
@@ -102,7 +102,19 @@ fn method(operation: &Operation) -> TokenStream {
         ..
     } = operation;
     let line = format!("`{} {path}`", operation.method.to_uppercase());
-    let docs = docs(&format!("{summary}\n\n{description}\n\n{line}"));
+    let errors = operation
+        .responses
+        .iter()
+        .filter(|response| response.has_envelope());
+    let statuses: Vec<_> = errors.map(|response| response.status.to_string()).collect();
+    let errors = if statuses.is_empty() {
+        "Fails with server errors only.".to_owned()
+    } else {
+        format!("Fails with {} or a server error.", statuses.join(", "))
+    };
+    let docs = docs(&format!(
+        "{summary}.\n\n{description}\n\n{line}\n\n# Errors\n\n{errors}"
+    ));
     let caller = operation
         .scopes
         .is_some()
@@ -141,7 +153,7 @@ fn parameters(operation: &Operation, suffix: &str, in_path: bool) -> Option<Toke
     }
     let name = type_name(operation, suffix);
     let text = format!(
-        "What `{}` takes from the {}.",
+        "The {1} parameters of `{0}`.",
         operation.id,
         suffix.to_lowercase()
     );
@@ -157,7 +169,7 @@ fn parameters(operation: &Operation, suffix: &str, in_path: bool) -> Option<Toke
         let (field, value) = (ident(&parameter.name), read_parameter(parameter));
         quote! { #field: #value }
     });
-    let source = (!in_path).then(|| quote! { let query = Query::of(request); });
+    let source = (!in_path).then(|| quote! { let query = Query::from_request(request); });
     Some(quote! {
         #name_docs
         #[derive(Debug, Clone, PartialEq)]
@@ -246,7 +258,8 @@ fn request(operation: &Operation) -> TokenStream {
     for (field, suffix, in_path) in [("path", "Path", true), ("query", "Query", false)] {
         if !parameters_in(operation, in_path).is_empty() {
             let (field, r#type) = (ident(field), type_name(operation, suffix));
-            fields.push(quote! { pub #field: #r#type });
+            let text = docs(&format!("The parameters of the {field}."));
+            fields.push(quote! { #text pub #field: #r#type });
             reads.push(quote! { #field: #r#type::read(&request)? });
         }
     }
@@ -259,19 +272,19 @@ fn request(operation: &Operation) -> TokenStream {
             Media::Form => quote! { Media::Form },
             Media::Multipart => quote! { Media::Multipart },
         });
-        fields.push(quote! { pub body: types::#r#type });
+        fields.push(quote! { #[doc = " The fields of the body."] pub body: types::#r#type });
         reads.push(quote! { body: body.fields(&[#(#media),*], #table)? });
         if !body.uploads.is_empty() {
-            let text = docs("The files that came with the fields.");
-            fields.push(quote! { #text pub uploads: Vec<Upload> });
+            let text = docs("The files of a multipart body.");
+            fields.push(quote! { #text pub uploads: Vec<UploadedFile> });
             reads.push(quote! { uploads: body.uploads() });
         }
     }
     if raw {
-        fields.push(quote! { #[doc = " The body as it came."] pub raw: RawBody });
+        fields.push(quote! { #[doc = " The unparsed body."] pub raw: RawBody });
         reads.push(quote! { raw });
     }
-    let text = docs(&format!("What `{}` is asked.", operation.id));
+    let text = docs(&format!("The request of `{}`.", operation.id));
     let body = match (raw, routes::reads_body(operation)) {
         (true, _) => quote! { raw: RawBody },
         (false, true) => quote! { body: Body },
@@ -280,7 +293,11 @@ fn request(operation: &Operation) -> TokenStream {
     quote! {
         #text
         #[derive(Debug, Clone)]
-        pub struct #name { #(#fields,)* pub http: RequestHead }
+        pub struct #name {
+            #(#fields,)*
+            /// The head of the request.
+            pub http: RequestHead
+        }
 
         impl #name {
             fn read(request: HttpRequest, #body) -> Result<Self, Rejection> {
@@ -302,7 +319,7 @@ fn response(operation: &Operation) -> TokenStream {
         variant(response, &mut variants, &mut arms);
     }
     let text = docs(&format!(
-        "What `{}` answers, other than an error with a body.",
+        "The responses of `{}`, except errors with a body.",
         operation.id
     ));
     quote! {
@@ -324,7 +341,7 @@ fn variant(response: &Response, variants: &mut Vec<TokenStream>, arms: &mut Vec<
     if response.content.is_empty() || response.may_be_empty {
         let name = format_ident!("Status{}", response.status);
         variants.push(quote! { #docs #name });
-        arms.push(quote! { Self::#name => empty_answer(#status) });
+        arms.push(quote! { Self::#name => empty_response(#status) });
     }
     let bodies = response.content.iter().filter(|_| !response.has_envelope());
     for content in bodies {
@@ -338,7 +355,7 @@ fn variant(response: &Response, variants: &mut Vec<TokenStream>, arms: &mut Vec<
             Some(schema) => {
                 let schema = ident(schema);
                 variants.push(quote! { #docs #name(types::#schema) });
-                arms.push(quote! { Self::#name(body) => json_answer(#status, &body) });
+                arms.push(quote! { Self::#name(body) => json_response(#status, &body) });
             }
             None => {
                 variants.push(quote! { #docs #name(HttpResponse) });

@@ -14,6 +14,7 @@ use syn::{Fields, File, Item, ItemStruct, parse_quote};
 use typify::{TypeSpace, TypeSpaceSettings};
 
 use super::contract::{Contract, object, reference};
+use super::documentation;
 use super::parameters::{Parameter, ParameterKind};
 use super::print::{case, file};
 use super::schemas::{is_raw_json, subschemas, unwrap_all_of};
@@ -61,7 +62,8 @@ pub fn generate(contract: &Contract) -> Result<String> {
             keep_explicit_nulls(item, contract.schema(&name));
         }
     }
-    let docs = ["What requests and answers carry."];
+    let docs = ["The types of requests and responses."];
+    documentation::complete(&mut types, contract);
     file(&docs, types.into_token_stream())
 }
 
@@ -251,21 +253,22 @@ fn sort_fields(item: &mut ItemStruct, schema: &Value) {
 }
 
 /// The name of a field in JSON.
-fn wire_name(field: &syn::Field) -> String {
-    let mut name = field
-        .ident
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    for attribute in field
-        .attrs
+pub fn wire_name(field: &syn::Field) -> String {
+    let ident = || field.ident.as_ref().map(ToString::to_string);
+    renamed(&field.attrs).or_else(ident).unwrap_or_default()
+}
+
+/// The name in JSON that a field or variant has, if it differs from the Rust name.
+pub fn renamed(attributes: &[syn::Attribute]) -> Option<String> {
+    let mut name = None;
+    for attribute in attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("serde"))
     {
         // Other serde arguments are parsed and ignored.
         let _ = attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("rename") {
-                name = meta.value()?.parse::<syn::LitStr>()?.value();
+                name = Some(meta.value()?.parse::<syn::LitStr>()?.value());
             } else if let Ok(value) = meta.value() {
                 value.parse::<syn::Expr>()?;
             }

@@ -1,26 +1,27 @@
-//! Any JSON as a filter: it is refused with a place, or it is read, stored, read again and evaluated.
+//! Arbitrary JSON as a filter: it is refused with an error, or parsed, normalised, parsed again and
+//! evaluated.
 
 #![no_main]
 
-mod people;
+mod persons;
 
 use cohorts_engine::{Filter, plan};
 use libfuzzer_sys::fuzz_target;
-use people::{People, now};
+use persons::{Population, now};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(sent) = serde_json::from_slice(data) else {
+    let Ok(input) = serde_json::from_slice(data) else {
         return;
     };
-    // What is stored may be wrong in any way too.
-    if let Ok(stored) = Filter::parse_stored(&sent) {
+    // A stored filter may be invalid too.
+    if let Ok(stored) = Filter::parse_stored(&input) {
         evaluate(&stored);
     }
-    match Filter::parse_and_normalise(&sent) {
+    match Filter::parse_and_normalise(&input) {
         Err(error) => assert!(!error.detail.is_empty()),
-        Ok((filter, normal)) => {
-            let again = Filter::parse_and_normalise(&normal);
-            assert_eq!(again, Ok((filter.clone(), normal)), "normalised once more");
+        Ok((filter, normalised)) => {
+            let reparsed = Filter::parse_and_normalise(&normalised);
+            assert_eq!(reparsed, Ok((filter.clone(), normalised)));
             evaluate(&filter);
         }
     }
@@ -30,9 +31,9 @@ fn evaluate(filter: &Filter) {
     match plan(filter, &now()) {
         Err(error) => assert!(!error.detail.is_empty()),
         Ok(plan) => {
-            let Ok((members, counts)) = plan.explain(&People);
-            assert!(members.max().is_none_or(|person| person < 6));
-            assert_eq!(counts.len(), filter.leaves().len());
+            let Ok(explanation) = plan.explain(&Population);
+            assert!(explanation.members.max().is_none_or(|person| person < 6));
+            assert_eq!(explanation.leaves.len(), filter.leaves().len());
         }
     }
 }

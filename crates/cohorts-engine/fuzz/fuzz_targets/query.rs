@@ -1,16 +1,16 @@
-//! Any text as a query: it is refused as a query, or it chooses some of the people there are.
+//! Arbitrary text as a query: it is refused with an error, or evaluated to known persons.
 
 #![no_main]
 
-mod people;
+mod persons;
 
 use cohorts_engine::plan_query;
 use libfuzzer_sys::fuzz_target;
-use people::{People, now};
+use persons::{Population, now};
 use serde_json::json;
 
 fuzz_target!(|text: &str| {
-    // JSON is a query as it stands, anything else the text of one.
+    // JSON is a query object, and other input is the text of a query.
     let query = match serde_json::from_str(text) {
         Ok(query) => query,
         Err(_) => json!({"kind": "HogQLQuery", "query": text}),
@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
             assert!(error.detail.starts_with("query"), "{}", error.detail);
         }
         Ok(plan) => {
-            let Ok(members) = plan.evaluate(&People);
+            let Ok(members) = plan.evaluate(&Population);
             assert!(members.max().is_none_or(|person| person < 6));
         }
     }

@@ -13,9 +13,10 @@ use cohorts_engine::Action as Steps;
 use super::cohorts::user;
 use super::{Service, rows_of};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
-use crate::store::actions::{self, Fields, WithTeammate};
-use crate::store::{Conn, JsonText, ProjectId, cohorts, projects};
+use cohorts_store::actions::{self, Fields, WithTeammate};
+use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
 impl ActionsApi for Service {
     async fn actions_list(
@@ -26,7 +27,7 @@ impl ActionsApi for Service {
         let (limit, offset) = rows_of(request.query.limit, request.query.offset);
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::page(conn, project, limit, offset)?);
-        let (rows, count) = self.store.snapshot(read).await?;
+        let (rows, count) = blocking::snapshot(&self.store, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         Ok(ActionsListResponse::Status200(PaginatedActionList {
             count,
@@ -49,7 +50,7 @@ impl ActionsApi for Service {
             let made = actions::create(conn, project, &caller.teammate, &fields)?;
             Ok(shown(project, (made, Some(caller.teammate))))
         };
-        let made = self.store.transaction(create).await?;
+        let made = blocking::transaction(&self.store, create).await?;
         Ok(ActionsCreateResponse::Status201(made))
     }
 
@@ -60,7 +61,7 @@ impl ActionsApi for Service {
     ) -> Result<ActionsRetrieveResponse, Error> {
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::find(conn, project, request.path.id)?);
-        let found = self.store.read(read).await?;
+        let found = blocking::read(&self.store, read).await?;
         let live = found.filter(|(action, _)| !action.fields.deleted);
         let found = live.ok_or(Error::NotFound)?;
         Ok(ActionsRetrieveResponse::Status200(shown(project, found)))
@@ -74,9 +75,9 @@ impl ActionsApi for Service {
         let (project, id) = (caller.project.id(), request.path.id);
         let body = request.body;
         let change = move |conn: &mut Conn| change(conn, project, id, body);
-        let (changed, is_stale) = self.store.transaction(change).await?;
+        let (changed, is_stale) = blocking::transaction(&self.store, change).await?;
         if is_stale {
-            self.waker.wake();
+            self.signal.notify();
         }
         Ok(ActionsPartialUpdateResponse::Status200(changed))
     }
@@ -162,7 +163,7 @@ fn recalculate(conn: &mut Conn, project: ProjectId, action: i64) -> Result<bool,
         actions.is_ok_and(|actions: BTreeSet<i64>| actions.contains(&action))
     });
     let ids: Vec<i64> = named.map(|(id, _)| id).collect();
-    cohorts::request_calculations(conn, &ids)?;
+    queue::request_calculations(conn, &ids)?;
     Ok(!ids.is_empty())
 }
 

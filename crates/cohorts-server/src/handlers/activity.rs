@@ -12,11 +12,13 @@ use serde_json::Value;
 
 use super::Service;
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
-use crate::store::activity::{self, Entry, NewEntry};
-use crate::store::cohorts::{self, Definition};
-use crate::store::keys::Teammate;
-use crate::store::{CohortId, Conn, JsonText};
+use cohorts_store::activity::{self, Entry, NewEntry};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::keys::Teammate;
+use cohorts_store::{CohortId, Conn, JsonText};
 
 impl ActivityApi for Service {
     async fn cohorts_all_activity(
@@ -65,7 +67,7 @@ impl Service {
             }
             Ok(Some(activity::page(conn, project, cohort, limit, offset)?))
         };
-        let Some((rows, total_count)) = self.store.snapshot(read).await? else {
+        let Some((rows, total_count)) = blocking::snapshot(&self.store, read).await? else {
             return Ok(None);
         };
         let links = self.links(head);
@@ -182,14 +184,14 @@ fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
 }
 
 fn fields(definition: &Definition) -> [(&'static str, Value); 8] {
-    let json = |text: &Option<JsonText>| text.as_ref().map_or(Value::Null, JsonText::parse);
+    let json = |text: Option<&JsonText>| text.map_or(Value::Null, JsonText::parse);
     [
         ("name", definition.name.clone().into()),
         ("description", definition.description.clone().into()),
-        ("groups", definition.groups.parse()),
+        ("groups", definition.groups().parse()),
         ("deleted", definition.deleted.into()),
-        ("filters", json(&definition.filters)),
-        ("query", json(&definition.query)),
+        ("filters", json(definition.filters())),
+        ("query", json(definition.query.as_ref())),
         ("is_static", definition.is_static.into()),
         ("cohort_type", definition.cohort_type.clone().into()),
     ]

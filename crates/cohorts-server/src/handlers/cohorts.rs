@@ -1,5 +1,6 @@
 //! The cohorts resource: create, read, change, list, preview.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -14,17 +15,18 @@ use cohorts_api::{
     CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
     CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
-    Patch, Upload,
+    Patch, UploadedFile,
 };
 use cohorts_engine::{Filter, plan};
 
 use super::uploads::Options;
 use super::{Service, persons, rows_of, turn};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::calculation::moment;
 use crate::error::Error;
-use crate::store::blocks::Snapshot;
-use crate::store::{CohortId, Conn, calculations, cohorts};
+use crate::index::snapshot::Snapshot;
+use cohorts_store::{self, CohortId, Conn, cohorts};
 
 mod change;
 mod create;
@@ -54,7 +56,7 @@ impl CohortsApi for Service {
         let mut wanted = list::wanted(&query)?;
         let search = wanted.search.clone();
         let project = caller.project.id();
-        let similar = self.store.similar;
+        let similar = self.store.has_trigrams;
         let read = move |conn: &mut Conn| {
             if query.hide_behavioral_cohorts {
                 wanted.hidden = list::behavioral(cohorts::dynamic_definitions(conn, project)?);
@@ -64,7 +66,7 @@ impl CohortsApi for Service {
             )?)
         };
         // What is hidden may be a moment older than the rows, and their count a moment younger.
-        let (rows, count) = self.store.read(read).await?;
+        let (rows, count) = blocking::read(&self.store, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         let item = |row| list::item(show::one(row), query.basic, search.as_deref());
         Ok(CohortsListResponse::Status200(PaginatedCohortList {
@@ -90,7 +92,7 @@ impl CohortsApi for Service {
         if !request.uploads.is_empty() {
             let (caller, definition) = (caller.clone(), definition.clone());
             let check = move |conn: &mut Conn| create::check(conn, &caller, &definition);
-            self.store.read(check).await?;
+            blocking::read(&self.store, check).await?;
         }
         let named = self.named(caller.project.id(), request.uploads, options);
         let first = First {
@@ -98,8 +100,8 @@ impl CohortsApi for Service {
             named: named.await?,
         };
         let create = move |conn: &mut Conn| create::create(conn, &caller, definition, first);
-        let created = self.store.transaction(create).await?;
-        self.waker.wake();
+        let created = blocking::transaction(&self.store, create).await?;
+        self.signal.notify();
         Ok(CohortsCreateResponse::Status201(created))
     }
 
@@ -116,33 +118,40 @@ impl CohortsApi for Service {
         let as_of = request.body.as_of.unwrap_or_else(Utc::now);
         let moment = moment(&caller.project, as_of.timestamp_micros())?;
         let project = caller.project.id();
-        let (place, orders) = (project.place(), self.store.orders.clone());
-        let views = self.store.views.clone();
+        let caches = Arc::clone(&self.store.caches);
         let read = move |conn: &mut Conn| {
             let begun = Instant::now();
             let plan = plan(&filter, &moment).map_err(wrong)?;
-            Snapshot::read(conn, &views, project, PREVIEW_LIMIT, |snapshot| {
-                let (members, criteria) = snapshot.explain(&plan)?;
-                let took = begun.elapsed();
-                let sample = request.body.sample;
-                let sample = snapshot
-                    .ask(|conn| persons::first_of(conn, &orders, place, &members, sample))?;
-                Ok((members.len(), criteria, took, sample))
+            Snapshot::read(conn, &caches.index, project, PREVIEW_LIMIT, |snapshot| {
+                let explanation = snapshot.explain(&plan)?;
+                let members = explanation.members;
+                let duration = begun.elapsed();
+                let sample = snapshot.tx().with_conn(|conn| {
+                    let ranking = caches.rankings.get(conn, project.shard_key())?;
+                    persons::first_of(
+                        conn,
+                        &ranking,
+                        project.shard_key(),
+                        &members,
+                        request.body.sample,
+                    )
+                })?;
+                Ok::<_, Error>((members.len(), explanation.leaves, duration, sample))
             })
         };
         let _turn = turn(&self.previews).await?;
-        let (count, criteria, took, sample) = self.store.read(read).await?;
+        let (count, leaves, duration, sample) = blocking::read(&self.store, read).await?;
         Ok(CohortsPreviewResponse::Status200(CohortPreview {
             count: count as i64,
-            criteria: criteria
+            criteria: leaves
                 .into_iter()
-                .map(|(path, count)| CriterionCount {
-                    path,
-                    count: count as i64,
+                .map(|leaf| CriterionCount {
+                    path: leaf.path,
+                    count: leaf.persons as i64,
                 })
                 .collect(),
             as_of,
-            duration_ms: took.as_secs_f64() * 1e3,
+            duration_ms: duration.as_secs_f64() * 1e3,
             sample,
         }))
     }
@@ -154,7 +163,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsRetrieveResponse, Error> {
         let read =
             move |conn: &mut Conn| show::find(conn, caller.project.id(), CohortId(request.path.id));
-        let cohort = self.store.read(read).await?;
+        let cohort = blocking::read(&self.store, read).await?;
         Ok(CohortsRetrieveResponse::Status200(cohort))
     }
 
@@ -197,7 +206,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsDuplicateAsStaticCohortResponse, Error> {
         let id = CohortId(request.path.id);
         let copy = move |conn: &mut Conn| create::copy(conn, &caller, id);
-        let copied = self.store.transaction(copy).await?;
+        let copied = blocking::transaction(&self.store, copy).await?;
         Ok(CohortsDuplicateAsStaticCohortResponse::Status200(copied))
     }
 
@@ -209,9 +218,14 @@ impl CohortsApi for Service {
         let (id, query) = (CohortId(request.path.id), request.query);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
-            Ok(calculations::history(conn, id, query.limit, query.offset)?)
+            Ok(cohorts_store::history::page(
+                conn,
+                id,
+                query.limit,
+                query.offset,
+            )?)
         };
-        let (rows, count) = self.store.snapshot(read).await?;
+        let (rows, count) = blocking::snapshot(&self.store, read).await?;
         let page = history::page(rows, count, query.limit, query.offset);
         Ok(CohortsCalculationHistoryResponse::Status200(page))
     }
@@ -226,7 +240,7 @@ impl CohortsApi for Service {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             references::users(conn, project, id)
         };
-        let users = self.store.snapshot(read).await?;
+        let users = blocking::snapshot(&self.store, read).await?;
         Ok(CohortsUsedInResponse::Status200(history::usage(users)))
     }
 
@@ -245,7 +259,7 @@ impl Service {
         caller: Caller,
         id: CohortId,
         body: PatchedCohort,
-        files: Vec<Upload>,
+        files: Vec<UploadedFile>,
     ) -> Result<Cohort, Error> {
         let options = Options {
             create_people: matches!(body.create_people, Patch::Value(true)),
@@ -256,12 +270,12 @@ impl Service {
             let (caller, body) = (caller.clone(), body.clone());
             let project = caller.project.id();
             let check = move |conn: &mut Conn| change::check(conn, &caller, id, body);
-            self.store.read(check).await?;
+            blocking::read(&self.store, check).await?;
             named = self.named(project, files, options).await?;
         }
         let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, named);
-        let changed = self.store.transaction(change).await?;
-        self.waker.wake();
+        let changed = blocking::transaction(&self.store, change).await?;
+        self.signal.notify();
         Ok(changed)
     }
 }

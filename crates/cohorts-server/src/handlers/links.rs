@@ -1,43 +1,11 @@
 //! Links to the next and the previous page, as the caller reaches the service.
 
 use actix_web::HttpMessage;
-use actix_web::http::Uri;
 use cohorts_api::RequestHead;
 use form_urlencoded::{Serializer, parse};
 
-use crate::aliases::Asked;
-
-/// How callers reach the service, where that is not what their requests say by themselves.
-#[derive(Clone, Debug, Default)]
-pub enum Origin {
-    /// The host that the request names.
-    #[default]
-    Request,
-    /// What a proxy in front says in `Forwarded` or `X-Forwarded-…`.
-    Proxy,
-    /// Always this, such as `https://cohorts.example.org`, without a slash at its end.
-    Fixed(String),
-}
-
-impl Origin {
-    /// An address that links may start with: a scheme, a host, perhaps a path.
-    pub fn fixed(url: &str) -> Option<Self> {
-        let uri: Uri = url.parse().ok()?;
-        let good = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
-        (good && uri.query().is_none()).then(|| Self::Fixed(url.trim_end_matches('/').to_owned()))
-    }
-
-    fn of(&self, head: &RequestHead) -> String {
-        match self {
-            Self::Request => head.origin(),
-            Self::Fixed(origin) => origin.clone(),
-            Self::Proxy => {
-                let seen = head.request().connection_info();
-                format!("{}://{}", seen.scheme(), seen.host())
-            }
-        }
-    }
-}
+use crate::origin::Origin;
+use crate::path_compat::OriginalUri;
 
 /// Makes the links in the answer to one request.
 pub struct Links {
@@ -51,7 +19,7 @@ impl Links {
         let request = head.request();
         let asked = request
             .extensions()
-            .get::<Asked>()
+            .get::<OriginalUri>()
             .map(|asked| asked.0.clone());
         let asked = asked.unwrap_or_else(|| request.uri().clone());
         Self {
@@ -107,22 +75,6 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_an_address_can_be_fixed() {
-        let fixed = |url| match Origin::fixed(url) {
-            Some(Origin::Fixed(origin)) => Some(origin),
-            _ => None,
-        };
-        assert_eq!(fixed("https://a.org/").as_deref(), Some("https://a.org"));
-        assert_eq!(
-            fixed("http://a.org:80/x").as_deref(),
-            Some("http://a.org:80/x")
-        );
-        for wrong in ["a.org", "ftp://a.org", "https://", "https://a.org/?b", ""] {
-            assert_eq!(fixed(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn a_page_keeps_the_rest_of_the_query() {

@@ -14,11 +14,11 @@ use uuid::Uuid;
 use super::persons::set;
 use super::{Service, activity, uploads};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
-use crate::store;
-use crate::store::cohorts;
-use crate::store::members::List;
-use crate::store::{CohortId, Conn, Place, members, persons};
+use cohorts_store::cohorts;
+use cohorts_store::members::List;
+use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 
 /// People that one request may add.
 const MOST: usize = 1_000;
@@ -31,7 +31,7 @@ impl MembersApi for Service {
     ) -> Result<CohortsAddPersonsToStaticCohortResponse, Error> {
         let id = CohortId(request.path.id);
         let add = move |conn: &mut Conn| add(conn, &caller, id, &request.body);
-        self.store.transaction(add).await?;
+        blocking::transaction(&self.store, add).await?;
         Ok(CohortsAddPersonsToStaticCohortResponse::Status200(Done {
             success: true,
         }))
@@ -44,7 +44,7 @@ impl MembersApi for Service {
     ) -> Result<CohortsRemovePersonFromStaticCohortResponse, Error> {
         let id = CohortId(request.path.id);
         let remove = move |conn: &mut Conn| remove(conn, &caller, id, &request.body);
-        self.store.transaction(remove).await?;
+        blocking::transaction(&self.store, remove).await?;
         Ok(CohortsRemovePersonFromStaticCohortResponse::Status200(
             Done { success: true },
         ))
@@ -60,9 +60,9 @@ impl MembersApi for Service {
         let links = self.links(&request.http);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            Ok(store::uploads::page(conn, id, limit, offset)?)
+            Ok(cohorts_store::uploads::page(conn, id, limit, offset)?)
         };
-        let (rows, count) = self.store.snapshot(read).await?;
+        let (rows, count) = blocking::snapshot(&self.store, read).await?;
         let (next, previous) = links.around(limit, offset, count);
         Ok(CohortsUploadsResponse::Status200(UploadPage {
             count,
@@ -81,9 +81,9 @@ impl MembersApi for Service {
         let read = move |conn: &mut Conn| {
             let id = CohortId(path.id);
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            store::uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
+            cohorts_store::uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
         };
-        let found = self.store.snapshot(read).await?;
+        let found = blocking::snapshot(&self.store, read).await?;
         Ok(CohortsUploadResponse::Status200(uploads::shown(found)))
     }
 }
@@ -109,7 +109,7 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
     }
     let found = known(
         conn,
-        caller.project.id().place(),
+        caller.project.id().shard_key(),
         ids.iter().filter_map(Value::as_str),
     )?;
     if found.is_empty() {
@@ -141,13 +141,18 @@ fn remove(
     }
     let found = known(
         conn,
-        caller.project.id().place(),
+        caller.project.id().shard_key(),
         [text.as_str()].into_iter(),
     )?;
     if found.is_empty() {
         return Err(Error::NoSuchPerson);
     }
-    let before = members::read(conn, cohort.project().place(), id, cohort.member_version)?;
+    let before = members::read(
+        conn,
+        cohort.project().shard_key(),
+        id,
+        cohort.member_version,
+    )?;
     if before.is_disjoint(&found) {
         return Ok(());
     }
@@ -170,9 +175,9 @@ fn is_blank(value: &Value) -> bool {
 /// The numbers of those people who are in the project. What is no uuid is nobody's.
 pub(super) fn known<'a>(
     conn: &mut Conn,
-    place: Place,
+    shard_key: ShardKey,
     ids: impl Iterator<Item = &'a str>,
 ) -> Result<RoaringBitmap, Error> {
     let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
-    set(persons::numbers_of_uuids(conn, place, &uuids)?.into_values())
+    set(persons::ordinals_by_uuid(conn, shard_key, &uuids)?.into_values())
 }

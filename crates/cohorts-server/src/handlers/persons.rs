@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::{Service, activity};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::{self, CohortId, Conn, Place};
-use crate::store::{cohorts, events, forgotten, members, persons, projects, sealed};
+use cohorts_store::{CohortId, Conn, ShardKey};
+use cohorts_store::{cohorts, events, members, persons, projects, segments, tombstones};
 
 mod export;
 mod select;
@@ -21,7 +22,7 @@ mod show;
 mod table;
 
 use select::{Selection, Whom};
-pub(super) use select::{number_of, set};
+pub(super) use select::{ordinal_of, set};
 pub(super) use show::first as first_of;
 
 /// The people asked for, in the form that the caller takes.
@@ -77,11 +78,11 @@ impl PersonsApi for Service {
     ) -> Result<PersonsRetrieveResponse, Error> {
         let uuid = person_id(&request.path.uuid)?;
         let read = move |conn: &mut Conn| {
-            let place = caller.project.id().place();
-            let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
-            Ok(show::all(conn, place, vec![person])?)
+            let shard_key = caller.project.id().shard_key();
+            let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
+            Ok(show::all(conn, shard_key, vec![person])?)
         };
-        let shown = self.store.snapshot(read).await?.pop();
+        let shown = blocking::snapshot(&self.store, read).await?.pop();
         Ok(PersonsRetrieveResponse::Status200(
             shown.ok_or(Error::NotFound)?,
         ))
@@ -93,8 +94,10 @@ impl PersonsApi for Service {
         request: PersonsDestroyRequest,
     ) -> Result<PersonsDestroyResponse, Error> {
         let uuid = person_id(&request.path.uuid)?;
-        let forget = move |conn: &mut Conn| ingest::retried(|| forget(conn, &caller, uuid));
-        self.store.read(forget).await?;
+        let forget = move |conn: &mut Conn| {
+            ingest::retried(Error::is_transient, || forget(conn, &caller, uuid))
+        };
+        blocking::read(&self.store, forget).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
 
@@ -106,8 +109,10 @@ impl PersonsApi for Service {
         let uuid = Uuid::parse_str(&request.query.person_id)
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
-        let read = move |conn: &mut Conn| members::cohorts_with(conn, project, uuid);
-        let found = self.store.read(read).await?.ok_or(Error::NotFound)?;
+        let read = move |conn: &mut Conn| Ok(members::cohorts_with(conn, project, uuid)?);
+        let found = blocking::read(&self.store, read)
+            .await?
+            .ok_or(Error::NotFound)?;
         let shown = found.into_iter().map(|one| PersonCohort {
             id: one.id,
             name: one.name,
@@ -128,35 +133,38 @@ fn person_id(text: &str) -> Result<Uuid, Error> {
 /// The events that are there go first, which may take its time and locks nothing else; all the rest, and the events
 /// that came meanwhile, go in one transaction.
 fn forget(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error> {
-    let place = caller.project.id().place();
-    let person = persons::find(conn, place, uuid)?.ok_or(Error::NotFound)?;
-    let seen = events::head(conn, place)?;
-    let known = forgotten::with_merged(conn, place, person.number)?;
-    events::delete_of(conn, place, &known, 0)?;
-    store::transaction(conn, |conn| {
+    let shard_key = caller.project.id().shard_key();
+    let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
+    let seen = events::log_head(conn, shard_key)?;
+    let known = tombstones::with_merged(conn, shard_key, person.ordinal)?;
+    events::delete_of_persons(conn, shard_key, &known, 0)?;
+    cohorts_store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;
-        let batch = events::raise_head(conn, place)?;
-        let person = match persons::find(conn, place, uuid)? {
+        let seq = events::begin_write(conn, shard_key)?;
+        let person = match persons::find(conn, shard_key, uuid)? {
             Some(person) => person,
             // Merged meanwhile: what is known of them is now known of somebody else, who is the same.
-            None => survivor(conn, place, number_of(&person)?)?.ok_or(Error::NotFound)?,
+            None => survivor(conn, shard_key, ordinal_of(&person)?)?.ok_or(Error::NotFound)?,
         };
-        leave(conn, caller, &cohorts, number_of(&person)?)?;
-        events::delete_of(conn, place, &known, seen)?;
-        let mut merged = forgotten::with_merged(conn, place, person.number)?;
-        merged.retain(|number| !known.contains(number));
-        events::delete_of(conn, place, &merged, 0)?;
-        persons::delete(conn, place, person.number)?;
-        sealed::forget(conn, place)?;
-        Ok(forgotten::record(conn, place, person.number, batch)?)
+        leave(conn, caller, &cohorts, ordinal_of(&person)?)?;
+        events::delete_of_persons(conn, shard_key, &known, seen)?;
+        let mut merged = tombstones::with_merged(conn, shard_key, person.ordinal)?;
+        merged.retain(|ordinal| !known.contains(ordinal));
+        events::delete_of_persons(conn, shard_key, &merged, 0)?;
+        persons::delete(conn, shard_key, seq, person.ordinal)?;
+        Ok(segments::drop_all(conn, shard_key)?)
     })
 }
 
-fn survivor(conn: &mut Conn, place: Place, number: u32) -> Result<Option<persons::Person>, Error> {
-    let owner = forgotten::all(conn, place)?.owner(number);
+fn survivor(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinal: u32,
+) -> Result<Option<persons::Person>, Error> {
+    let owner = tombstones::all(conn, shard_key)?.resolve(ordinal);
     let owner: Vec<i64> = owner.map(i64::from).into_iter().collect();
-    Ok(persons::of_numbers(conn, place, &owner)?.pop())
+    Ok(persons::by_ordinals(conn, shard_key, &owner)?.pop())
 }
 
 /// Takes a person out of all cohorts. That of a list is written down, like any change of it.
@@ -166,12 +174,12 @@ fn leave(
     cohorts: &[cohorts::Locked],
     person: u32,
 ) -> Result<(), Error> {
-    let place = caller.project.id().place();
+    let shard_key = caller.project.id().shard_key();
     let versions: Vec<(i64, i64)> = cohorts
         .iter()
         .map(|one| (one.id, one.member_version))
         .collect();
-    let left = members::remove_everywhere(conn, place, &versions, person)?;
+    let left = members::remove_everywhere(conn, shard_key, &versions, person)?;
     cohorts::count_down(conn, &left)?;
     let lists = cohorts.iter().filter(|one| one.is_static);
     for list in lists.filter(|one| left.contains(&one.id)) {

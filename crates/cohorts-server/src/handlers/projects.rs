@@ -8,8 +8,9 @@ use cohorts_api::{
 
 use super::{Service, rows_of};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
-use crate::store::{Conn, projects};
+use cohorts_store::{Conn, projects};
 
 impl ProjectsApi for Service {
     async fn projects_list(
@@ -26,7 +27,7 @@ impl ProjectsApi for Service {
                 offset,
             )?)
         };
-        let (rows, count) = self.store.snapshot(read).await?;
+        let (rows, count) = blocking::snapshot(&self.store, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         Ok(ProjectsListResponse::Status200(PaginatedProjectList {
             count,

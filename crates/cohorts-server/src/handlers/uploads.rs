@@ -11,14 +11,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cohorts::user;
+use super::people_csv::{self, IdKind, Row, Sheet};
 use super::persons::set;
-use super::sheet::{self, IdKind, Row, Sheet};
 use super::{Service, turn};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
-use crate::store::uploads::{self, Outcome, Upload, WithTeammate};
-use crate::store::{CohortId, Conn, JsonText, Place, ProjectId, Store, events, forgotten, persons};
+use cohorts_store::uploads::{self, Outcome, Upload, WithTeammate};
+use cohorts_store::{
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, persons, tombstones,
+};
 
 /// Rows that are looked up at a time.
 const ROWS: usize = 10_000;
@@ -69,7 +72,7 @@ impl Service {
     pub(super) async fn named(
         &self,
         project: ProjectId,
-        files: Vec<cohorts_api::Upload>,
+        files: Vec<cohorts_api::UploadedFile>,
         options: Options,
     ) -> Result<Option<Named>, Error> {
         let Some(file) = files.into_iter().next_back() else {
@@ -85,7 +88,7 @@ impl Service {
             }
             Named::read(conn, &store, project, open()?, options)
         };
-        self.store.read(read).await.map(Some)
+        blocking::read(&self.store, read).await.map(Some)
     }
 }
 
@@ -99,7 +102,7 @@ impl Named {
     ) -> Result<Self, Error> {
         let mut named = Self {
             people: RoaringBitmap::new(),
-            known: events::head(conn, project.place())?,
+            known: events::log_head(conn, project.shard_key())?,
             options,
             kind: sheet.kind,
             rows: 0,
@@ -119,7 +122,7 @@ impl Named {
             named.add(conn, store, project, rows)?;
         }
         if !has_id {
-            return Err(sheet::without_ids());
+            return Err(people_csv::without_ids());
         }
         log::info!(
             "an upload names {} people in {} rows",
@@ -138,14 +141,14 @@ impl Named {
     ) -> Result<(), Error> {
         let good = rows.iter().filter(|row| row.fault.is_none());
         let ids: Vec<&str> = good.map(|row| row.id.as_str()).collect();
-        let mut known = numbers(conn, project, self.kind, &ids)?;
+        let mut known = ordinals(conn, project, self.kind, &ids)?;
         if self.options.create_people && self.kind != IdKind::Person {
             let mut missing: Vec<&str> = ids;
             missing.retain(|id| !known.contains_key(*id) && is_distinct_id(id));
             let by_email = self.kind == IdKind::Email;
-            for (id, number) in ingest::make_people(store, conn, project, &missing, by_email)? {
-                self.created += i64::from(number.is_new);
-                known.entry(id).or_default().push(number.number);
+            for (id, ordinal) in ingest::create_persons(store, conn, project, &missing, by_email)? {
+                self.created += i64::from(ordinal.is_new);
+                known.entry(id).or_default().push(ordinal.ordinal);
             }
         }
         for row in rows {
@@ -164,8 +167,8 @@ impl Named {
                         "Nobody in the project has this id.",
                     );
                 }
-                (None, Some(numbers)) => {
-                    let found = set(numbers.iter().copied())?;
+                (None, Some(ordinals)) => {
+                    let found = set(ordinals.iter().copied())?;
                     self.repeated += i64::from(found.is_subset(&self.people));
                     self.people |= found;
                 }
@@ -187,14 +190,14 @@ impl Named {
 
     /// Leaves out whoever was deleted since they were looked up, and follows those who were merged; a transaction that
     /// keeps others from being deleted calls it before the members change.
-    pub fn forget(&mut self, conn: &mut Conn, place: Place) -> Result<(), Error> {
-        let forgotten = forgotten::since(conn, place, self.known)?;
+    pub fn forget(&mut self, conn: &mut Conn, shard_key: ShardKey) -> Result<(), Error> {
+        let tombstones = tombstones::since(conn, shard_key, self.known)?;
         let gone = self
             .people
             .iter()
-            .filter(|number| forgotten.owner(*number).is_none());
+            .filter(|ordinal| tombstones.resolve(*ordinal).is_none());
         self.unknown += gone.count() as i64;
-        self.people = forgotten.followed(&self.people);
+        self.people = tombstones.resolved(&self.people);
         Ok(())
     }
 
@@ -212,7 +215,7 @@ impl Named {
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &crate::store::members::Edit,
+        edit: &cohorts_store::members::Edit,
     ) -> Result<types::Upload, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
         let already = self.people.intersection_len(&edit.before) as i64;
@@ -240,22 +243,22 @@ fn is_distinct_id(text: &str) -> bool {
 }
 
 /// Whose each of these ids is, where it is anybody's; an e-mail address may be several people's.
-fn numbers(
+fn ordinals(
     conn: &mut Conn,
     project: ProjectId,
     kind: IdKind,
     ids: &[&str],
 ) -> Result<HashMap<String, Vec<i64>>, Error> {
-    let place = project.place();
+    let shard_key = project.shard_key();
     let mut found: HashMap<String, Vec<i64>> = HashMap::new();
     match kind {
         IdKind::DistinctId => {
-            let numbers = persons::numbers_of(conn, place, ids)?.into_iter();
-            found.extend(numbers.map(|(id, number)| (id, vec![number])));
+            let ordinals = persons::ordinals_by_id(conn, shard_key, ids)?.into_iter();
+            found.extend(ordinals.map(|(id, ordinal)| (id, vec![ordinal])));
         }
         IdKind::Email => {
-            for (email, number) in persons::numbers_of_emails(conn, place, ids)? {
-                found.entry(email).or_default().push(number);
+            for (email, ordinal) in persons::ordinals_by_email(conn, shard_key, ids)? {
+                found.entry(email).or_default().push(ordinal);
             }
         }
         IdKind::Person => {
@@ -263,10 +266,10 @@ fn numbers(
             let read = |id: &&str| Some((Uuid::parse_str(id).ok()?, (*id).to_owned()));
             let asked: Vec<(Uuid, String)> = ids.iter().filter_map(read).collect();
             let uuids: Vec<Uuid> = asked.iter().map(|(uuid, _)| *uuid).collect();
-            let numbers = persons::numbers_of_uuids(conn, place, &uuids)?;
+            let ordinals = persons::ordinals_by_uuid(conn, shard_key, &uuids)?;
             let known = asked
                 .into_iter()
-                .filter_map(|(uuid, id)| Some((id, vec![*numbers.get(&uuid)?])));
+                .filter_map(|(uuid, id)| Some((id, vec![*ordinals.get(&uuid)?])));
             found.extend(known);
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::json::{Properties, Told, mended};
-use crate::store::JsonText;
+use cohorts_store::JsonText;
 
 /// The longest item, as JSON text.
 const LONGEST_ITEM: usize = 1 << 20;

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::item::Item;
-use crate::store::JsonText;
-use crate::store::persons::{Owner, Person};
+use cohorts_store::JsonText;
+use cohorts_store::persons::{Owner, Person};
 
 /// The longest JSON text of somebody's properties.
 const LONGEST_PROPERTIES: usize = 1 << 20;
@@ -110,9 +110,9 @@ fn value_length(value: &Value) -> usize {
 }
 
 /// Somebody of whom nothing is known but when they were seen first.
-pub fn new_person(number: i64, created_at: DateTime<Utc>) -> Person {
+pub fn new_person(ordinal: i64, created_at: DateTime<Utc>) -> Person {
     Person {
-        number,
+        ordinal,
         uuid: Uuid::now_v7(),
         properties: JsonText("{}".to_owned()),
         is_identified: false,
@@ -138,7 +138,7 @@ impl Denied {
 
 /// There are fewer free numbers than new people.
 #[derive(Debug)]
-pub struct NoNumber;
+pub struct NoOrdinal;
 
 /// An item and its ids, by their places among those of the batch.
 #[derive(Clone, Copy)]
@@ -191,107 +191,107 @@ impl People {
     }
 
     /// The numbers of people whom the items tell something of: they must be added before the items are.
-    pub fn told(&self, items: &[Placed<'_>]) -> Vec<i64> {
+    pub fn described(&self, items: &[Placed<'_>]) -> Vec<i64> {
         let tells = items.iter().filter(|placed| placed.item.tells_of_person());
         let ids = tells.flat_map(|placed| [Some(placed.id), placed.other_id]);
         let owners = ids.flatten().filter_map(|id| self.owners[id]);
         let people = owners.filter(|owner| owner.is_person);
-        let numbers: HashSet<i64> = people.map(|owner| owner.number).collect();
-        numbers.into_iter().collect()
+        let ordinals: HashSet<i64> = people.map(|owner| owner.ordinal).collect();
+        ordinals.into_iter().collect()
     }
 
     pub fn add(&mut self, people: Vec<Person>) {
         for person in people {
             let before = Some(person.clone());
             self.someone
-                .insert(person.number, Someone::of(person, before));
+                .insert(person.ordinal, Someone::of(person, before));
         }
     }
 
     /// Takes in an item, and gives the number that it stands under.
-    pub fn take(&mut self, placed: &Placed<'_>) -> Result<i64, NoNumber> {
+    pub fn take(&mut self, placed: &Placed<'_>) -> Result<i64, NoOrdinal> {
         let Placed { item, id, other_id } = *placed;
         if item.is_personless {
             return match self.owner(id) {
-                Some(owner) => Ok(owner.number),
-                None => self.number_for(id, false),
+                Some(owner) => Ok(owner.ordinal),
+                None => self.ordinal_for(id, false),
             };
         }
         let other = other_id.and_then(|other| self.owner(other));
         // An id that nobody has, or nobody yet, goes to whoever has the other.
-        let number = match (self.owner(id), other) {
+        let ordinal = match (self.owner(id), other) {
             (None, Some(other)) if other.is_person => {
-                self.give(id, other.number);
-                other.number
+                self.give(id, other.ordinal);
+                other.ordinal
             }
             (Some(own), Some(other)) if !own.is_person && other.is_person => {
-                self.merge(own.number, other.number);
-                other.number
+                self.merge(own.ordinal, other.ordinal);
+                other.ordinal
             }
-            (Some(own), _) => own.number,
-            (None, _) => self.number_for(id, true)?,
+            (Some(own), _) => own.ordinal,
+            (None, _) => self.ordinal_for(id, true)?,
         };
-        self.be(id, number, item.timestamp);
+        self.be(id, ordinal, item.timestamp);
         if let Some(other) = other_id {
-            self.link(number, other, item);
+            self.link(ordinal, other, item);
         }
         if item.tells_of_person() {
-            self.tell(number, item);
+            self.tell(ordinal, item);
         }
-        Ok(number)
+        Ok(ordinal)
     }
 
     fn owner(&self, id: usize) -> Option<Owner> {
         let told = self.owners[id]?;
-        let number = self.now(told.number);
+        let ordinal = self.resolve(told.ordinal);
         let is_person =
-            told.is_person || number != told.number || self.someone.contains_key(&number);
-        Some(Owner { number, is_person })
+            told.is_person || ordinal != told.ordinal || self.someone.contains_key(&ordinal);
+        Some(Owner { ordinal, is_person })
     }
 
-    fn number_for(&mut self, id: usize, is_person: bool) -> Result<i64, NoNumber> {
-        let number = self.free.pop_front().ok_or(NoNumber)?;
-        self.taken.insert(number);
-        self.owners[id] = Some(Owner { number, is_person });
-        self.new_ids.insert(id, number);
-        Ok(number)
+    fn ordinal_for(&mut self, id: usize, is_person: bool) -> Result<i64, NoOrdinal> {
+        let ordinal = self.free.pop_front().ok_or(NoOrdinal)?;
+        self.taken.insert(ordinal);
+        self.owners[id] = Some(Owner { ordinal, is_person });
+        self.new_ids.insert(id, ordinal);
+        Ok(ordinal)
     }
 
-    fn give(&mut self, id: usize, number: i64) {
+    fn give(&mut self, id: usize, ordinal: i64) {
         let is_person = true;
-        self.owners[id] = Some(Owner { number, is_person });
-        self.new_ids.insert(id, number);
+        self.owners[id] = Some(Owner { ordinal, is_person });
+        self.new_ids.insert(id, ordinal);
     }
 
     /// There is a person of that number from now on.
-    fn be(&mut self, id: usize, number: i64, seen: DateTime<Utc>) {
+    fn be(&mut self, id: usize, ordinal: i64, seen: DateTime<Utc>) {
         let was_person = self.owners[id].is_some_and(|owner| owner.is_person);
         let was = was_person && !self.new_ids.contains_key(&id);
         self.owners[id] = Some(Owner {
-            number,
+            ordinal,
             is_person: true,
         });
-        if let Some(someone) = self.someone.get_mut(&number) {
+        if let Some(someone) = self.someone.get_mut(&ordinal) {
             if someone.before.is_none() {
                 someone.person.created_at = someone.person.created_at.min(seen);
             }
         } else if !was {
-            let person = new_person(number, seen);
-            self.someone.insert(number, Someone::of(person, None));
+            let person = new_person(ordinal, seen);
+            self.someone.insert(ordinal, Someone::of(person, None));
         }
     }
 
     /// The other id is of the same person.
-    fn link(&mut self, number: i64, id: usize, item: &Item) {
+    fn link(&mut self, ordinal: i64, id: usize, item: &Item) {
         match self.owner(id) {
-            None => self.give(id, number),
-            Some(other) if other.number == number => {}
+            None => self.give(id, ordinal),
+            Some(other) if other.ordinal == ordinal => {}
             Some(other) => {
-                let theirs = self.someone.get(&other.number);
+                let theirs = self.someone.get(&other.ordinal);
                 let is_identified = theirs.is_some_and(|someone| someone.person.is_identified);
                 match is_identified && !item.merges_by_force() {
                     true => self.denied.merges += 1,
-                    false => self.merge(other.number, number),
+                    false => self.merge(other.ordinal, ordinal),
                 }
             }
         }
@@ -319,8 +319,8 @@ impl People {
         }
     }
 
-    fn tell(&mut self, number: i64, item: &Item) {
-        let Some(someone) = self.someone.get_mut(&number) else {
+    fn tell(&mut self, ordinal: i64, item: &Item) {
+        let Some(someone) = self.someone.get_mut(&ordinal) else {
             return;
         };
         someone.person.is_identified |= item.identifies();
@@ -330,29 +330,29 @@ impl People {
     }
 
     /// Whose a number is after the batch.
-    pub fn now(&self, mut number: i64) -> i64 {
-        while let Some(into) = self.merged.get(&number) {
-            number = *into;
+    pub fn resolve(&self, mut ordinal: i64) -> i64 {
+        while let Some(into) = self.merged.get(&ordinal) {
+            ordinal = *into;
         }
-        number
+        ordinal
     }
 
     /// Whether somebody who was there before the batch became one with somebody else.
-    pub fn merges(&self) -> bool {
+    pub fn merges_existing(&self) -> bool {
         self.merged
             .keys()
-            .any(|number| !self.taken.contains(number))
+            .any(|ordinal| !self.taken.contains(ordinal))
     }
 
     pub fn written(self) -> Written {
         let owner = |id| self.owner(id).filter(|owner| owner.is_person);
-        let owners = (0..self.owners.len()).map(|id| Some(owner(id)?.number));
+        let owners = (0..self.owners.len()).map(|id| Some(owner(id)?.ordinal));
         let owners = owners.collect();
         let new_ids = self.new_ids.iter();
-        let new_ids = new_ids.map(|(id, number)| (*id, self.now(*number)));
+        let new_ids = new_ids.map(|(id, ordinal)| (*id, self.resolve(*ordinal)));
         let new_ids = new_ids.collect();
         let before = self.merged.keys().filter(|from| !self.taken.contains(from));
-        let mut merged: Vec<(i64, i64)> = before.map(|from| (*from, self.now(*from))).collect();
+        let mut merged: Vec<(i64, i64)> = before.map(|from| (*from, self.resolve(*from))).collect();
         merged.sort_unstable();
         let mut written = Written {
             new: Vec::new(),
@@ -364,7 +364,7 @@ impl People {
             denied: self.denied,
         };
         let mut people: Vec<Someone> = self.someone.into_values().collect();
-        people.sort_unstable_by_key(|someone| someone.person.number);
+        people.sort_unstable_by_key(|someone| someone.person.ordinal);
         for mut someone in people {
             let before = someone.before.take();
             let after = someone.after();

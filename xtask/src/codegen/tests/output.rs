@@ -193,6 +193,6 @@ fn multipart_files_are_received_after_authorization() {
         "let caller = authorize(api, &request, &OPERATIONS[1], &body).await?; \
          let body = body.receive(&request, &[\"sheet\"]).await.map_err(reject)?;",
     );
-    assert_contains(&server(), "pub uploads: Vec<Upload>,");
+    assert_contains(&server(), "pub uploads: Vec<UploadedFile>,");
     assert_contains(&client(), "pub async fn things_create_multipart(");
 }

@@ -8,8 +8,9 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::activity;
 use crate::handlers::uploads::Named;
-use crate::store::cohorts::{self, Definition};
-use crate::store::{CohortId, Conn, calculations, forgotten, members, projects};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, members, projects, queue, tombstones};
 
 /// Checks what needs no members, before an upload is read.
 pub fn check(
@@ -71,15 +72,15 @@ pub fn change(
     let turned_static = definition.is_static && !row.definition.is_static;
     if turned_static {
         // From now on it is a list, in which whoever was merged stands as whom they became.
-        let forgotten = forgotten::all(conn, project.place())?;
+        let tombstones = tombstones::all(conn, project.shard_key())?;
         members::edit(conn, &(&row).into(), |members| {
-            Ok(forgotten.followed(&members))
+            Ok(tombstones.resolved(&members))
         })?;
         // What is changed next builds on these members.
         row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     }
     if row.definition.is_static && !definition.is_static {
-        cohorts::owe_nothing(conn, id)?;
+        queue::clear_pending_fills(conn, id)?;
     }
     let mut upload = None;
     if let Some(named) = named {
@@ -92,15 +93,15 @@ pub fn change(
     }
     if definition.deleted || turned_static {
         // Whoever calculates it now writes nothing more.
-        calculations::next_attempt(conn, id)?;
-        cohorts::cancel_calculation(conn, id)?;
+        queue::next_attempt(conn, id)?;
+        queue::cancel_calculation(conn, id)?;
     }
     if definition.is_static {
         owe(conn, &row, &definition, queried)?;
     } else if !definition.deleted {
         let mut asked = references::related(conn, project, id, &definition)?;
         asked.insert(id.0);
-        cohorts::request_calculations(conn, &Vec::from_iter(asked))?;
+        queue::request_calculations(conn, &Vec::from_iter(asked))?;
     }
     let mut changed = show::find(conn, project, id)?;
     changed.upload = upload;
@@ -116,16 +117,16 @@ fn owe(
 ) -> Result<(), Error> {
     if queried {
         // Whom it finds is added, whatever is calculated now.
-        cohorts::owe_query(conn, row.id(), definition.deleted)?;
-    } else if definition.query.is_none() && row.owes_query {
+        queue::set_fill_pending_query(conn, row.id(), definition.deleted)?;
+    } else if definition.query.is_none() && row.fill_pending_query {
         // A calculation under way is about the query that is gone.
-        calculations::next_attempt(conn, row.id())?;
-        cohorts::owe_no_query(conn, row.id())?;
+        queue::next_attempt(conn, row.id())?;
+        queue::clear_fill_pending_query(conn, row.id())?;
         if !definition.deleted {
-            cohorts::request_owed(conn, row.id())?;
+            queue::request_pending_fill(conn, row.id())?;
         }
     } else if row.definition.deleted && !definition.deleted {
-        cohorts::request_owed(conn, row.id())?;
+        queue::request_pending_fill(conn, row.id())?;
     }
     Ok(())
 }
@@ -137,7 +138,7 @@ fn apply(
     row: &cohorts::Cohort,
     mut named: Named,
 ) -> Result<Upload, Error> {
-    named.forget(conn, row.project().place())?;
+    named.forget(conn, row.project().shard_key())?;
     let edit = members::edit(conn, &row.into(), |members| Ok(named.applied(members)))?;
     let upload = named.record(conn, caller, row.id(), &edit)?;
     if upload.added > 0 {

@@ -9,9 +9,10 @@ use crate::error::Error;
 use crate::handlers::activity;
 use crate::handlers::members::known;
 use crate::handlers::uploads::Named;
-use crate::store::cohorts::{self, Definition};
-use crate::store::members::{self, List};
-use crate::store::{CohortId, Conn, ProjectId, forgotten, projects};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::members::{self, List};
+use cohorts_store::{CohortId, Conn, ProjectId, projects, queue, tombstones};
 
 /// Whom a new static cohort is filled with, beside what its criteria or its query find.
 pub struct First {
@@ -32,9 +33,9 @@ impl First {
         // Nobody is deleted from here on, so whom we find is there when the cohort is.
         projects::lock(conn, project)?;
         let ids = self.person_ids.iter().map(String::as_str);
-        let mut people = known(conn, project.place(), ids)?;
+        let mut people = known(conn, project.shard_key(), ids)?;
         if let Some(named) = &mut self.named {
-            named.forget(conn, project.place())?;
+            named.forget(conn, project.shard_key())?;
             people |= &named.people;
         }
         Ok(Some(people))
@@ -69,7 +70,7 @@ pub fn create(
     let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, cohort.id(), &definition)?;
     let mut upload = None;
-    if definition.is_static && (listed.is_some() || !definition.chooses()) {
+    if definition.is_static && (listed.is_some() || !definition.selects_members()) {
         let edit = members::edit(conn, &List::from(&cohort), |_| {
             Ok(listed.unwrap_or_default())
         })?;
@@ -77,15 +78,15 @@ pub fn create(
             upload = Some(named.record(conn, caller, cohort.id(), &edit)?);
         }
     } else if definition.is_static && definition.query.is_some() {
-        cohorts::owe_query(conn, cohort.id(), definition.deleted)?;
+        queue::set_fill_pending_query(conn, cohort.id(), definition.deleted)?;
     } else if definition.is_static {
-        cohorts::owe_criteria(conn, cohort.id(), definition.deleted)?;
+        queue::set_fill_pending_criteria(conn, cohort.id(), definition.deleted)?;
     } else if definition.deleted {
         // It is calculated when it is restored.
     } else {
         let mut asked = references::related(conn, project, cohort.id(), &definition)?;
         asked.insert(cohort.id);
-        cohorts::request_calculations(conn, &Vec::from_iter(asked))?;
+        queue::request_calculations(conn, &Vec::from_iter(asked))?;
     }
     let mut made = show::find(conn, project, cohort.id())?;
     made.upload = upload;
@@ -105,6 +106,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     }
     let name = source
         .definition
+        .into_row()
         .name
         .unwrap_or("Untitled cohort".to_owned());
     let definition = definition::new(CohortCreate {
@@ -114,8 +116,8 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     })?;
     let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
     activity::created(conn, caller, made.id(), &definition)?;
-    let found = members::read(conn, project.place(), id, source.member_version)?;
-    let found = forgotten::all(conn, project.place())?.followed(&found);
+    let found = members::read(conn, project.shard_key(), id, source.member_version)?;
+    let found = tombstones::all(conn, project.shard_key())?.resolved(&found);
     members::edit(conn, &List::from(&made), |_| Ok(found))?;
     show::find(conn, project, made.id())
 }

@@ -11,12 +11,12 @@ use cohorts_engine::plan::QUERY_KINDS;
 use cohorts_engine::{Filter, Moment, plan_query};
 
 use crate::error::Error;
-use crate::store::JsonText;
-use crate::store::cohorts::Definition;
+use cohorts_store::JsonText;
+use cohorts_store::definition::Definition;
 
 /// The criteria of a static cohort were used once, when it was filled.
 pub fn check_frozen(before: &Definition, after: &Definition) -> Result<(), Error> {
-    let value = |definition: &Definition| definition.filters.as_ref().map(JsonText::parse);
+    let value = |definition: &Definition| definition.filters().map(JsonText::parse);
     if value(before) == value(after) || !(before.has_criteria() || after.has_criteria()) {
         return Ok(());
     }
@@ -74,16 +74,16 @@ pub fn new(body: CohortCreate) -> Result<Definition, Error> {
     if query.is_some() {
         check_query_fits(filters.as_ref(), is_static)?;
     }
-    Ok(Definition {
-        name: body.name,
-        description: body.description.unwrap_or_default(),
-        groups,
-        filters,
-        query,
-        deleted: body.deleted.unwrap_or(false),
-        is_static,
-        cohort_type: body.cohort_type.filter(|text| !text.is_empty()),
-    })
+    let mut definition = Definition::default();
+    definition.name = body.name;
+    definition.description = body.description.unwrap_or_default();
+    definition.query = query;
+    definition.deleted = body.deleted.unwrap_or(false);
+    definition.is_static = is_static;
+    definition.cohort_type = body.cohort_type.filter(|text| !text.is_empty());
+    definition.set_groups(groups);
+    definition.set_filters(filters);
+    Ok(definition)
 }
 
 /// What a cohort is after a change: what was not sent stays.
@@ -98,7 +98,7 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, E
     if let Some(groups) = body.groups.value() {
         let groups = rewrite_groups(&groups.parse());
         complete_groups(&groups).map_err(|error| Error::field("groups", error.detail))?;
-        after.groups = JsonText::of(&groups);
+        after.set_groups(JsonText::of(&groups));
     }
     if let Some(deleted) = body.deleted.value() {
         after.deleted = deleted;
@@ -108,12 +108,15 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, E
     }
     match body.filters {
         Patch::Absent => {}
-        Patch::Null if after.is_static => after.filters = None,
+        Patch::Null if after.is_static => after.set_filters(None),
         Patch::Null => {
             Filter::parse(&serde_json::Value::Null)
                 .map_err(|error| Error::filter("filters", error))?;
         }
-        Patch::Value(filters) => after.filters = read_filters(&filters, after.is_static)?,
+        Patch::Value(filters) => {
+            let filters = read_filters(&filters, after.is_static)?;
+            after.set_filters(filters);
+        }
     }
     match body.query {
         Patch::Absent => {}

@@ -6,7 +6,7 @@ use cohorts_api::types::{
 };
 
 use super::raw;
-use crate::store::calculations::Calculation;
+use cohorts_store::history::Calculation;
 
 /// Uses that are listed; the others are counted.
 const LISTED: usize = 100;

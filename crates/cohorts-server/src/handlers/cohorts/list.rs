@@ -7,7 +7,8 @@ use cohorts_api::{CohortsListQuery, RawJson};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::store::cohorts::{Definition, Wanted};
+use cohorts_store::cohorts::Wanted;
+use cohorts_store::definition::Definition;
 
 const LONGEST_SEARCH: usize = 200;
 
@@ -35,7 +36,7 @@ pub fn wanted(query: &CohortsListQuery) -> Result<Wanted, Error> {
 pub fn behavioral(definitions: Vec<(i64, Definition)>) -> Vec<i64> {
     let filters = definitions
         .into_iter()
-        .filter_map(|(id, definition)| Some((id, definition.filter().ok()?)));
+        .filter_map(|(id, definition)| Some((id, definition.filter().ok()?.clone())));
     let (with_events, mut others): (Vec<_>, Vec<_>) =
         filters.partition(|(_, filter)| filter.has_behavioral());
     let mut hidden: HashSet<i64> = with_events.into_iter().map(|(id, _)| id).collect();

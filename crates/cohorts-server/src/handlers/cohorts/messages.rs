@@ -1,6 +1,6 @@
 //! Why a calculation failed, in sentences for people.
 
-use crate::store::cohorts::Cohort;
+use cohorts_store::cohorts::Cohort;
 
 /// The sentence of a cohort's last failure. Where the criteria are at fault, it says what is wrong with them.
 pub fn of_failure(cohort: &Cohort) -> Option<String> {

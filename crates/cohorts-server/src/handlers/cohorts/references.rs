@@ -6,8 +6,9 @@ use chrono::Utc;
 use cohorts_engine::{Filter, Moment, plan_query};
 
 use crate::error::Error;
-use crate::store::cohorts::{self, Definition};
-use crate::store::{CohortId, Conn, ProjectId};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, ProjectId};
 
 /// Names that are listed in a refusal; the others are counted.
 const NAMED: usize = 5;

@@ -6,9 +6,9 @@ use cohorts_engine::legacy::rewrite_groups;
 
 use super::messages;
 use crate::error::Error;
-use crate::store::cohorts::{self, WithCreator};
-use crate::store::keys::Teammate;
-use crate::store::{CohortId, Conn, JsonText, ProjectId};
+use cohorts_store::cohorts::{self, WithCreator};
+use cohorts_store::keys::Teammate;
+use cohorts_store::{CohortId, Conn, JsonText, ProjectId};
 
 /// A cohort of the project as callers see it.
 pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
@@ -24,10 +24,11 @@ pub fn one((row, creator): WithCreator) -> Cohort {
         Ok(criteria) => criteria.into_owned(),
         Err(_) => JsonText("{\"properties\":{}}".to_owned()),
     };
-    let groups = match definition.groups.0.as_str() {
-        "[]" => definition.groups,
-        _ => JsonText::of(&rewrite_groups(&definition.groups.parse())),
+    let groups = match definition.groups() {
+        JsonText(text) if text == "[]" => JsonText(text.clone()),
+        groups => JsonText::of(&rewrite_groups(&groups.parse())),
     };
+    let definition = definition.into_row();
     Cohort {
         id: row.id,
         name: definition.name,

@@ -1,11 +1,12 @@
 //! The type of a cohort: what a caller may say it is, and what is stored.
 
-use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind};
+use cohorts_engine::kind::{Kind, ReferencedCohort, is_realtime_capable, required_kind};
 
 use super::references;
 use crate::error::Error;
-use crate::store::cohorts::{self, Definition};
-use crate::store::{Conn, ProjectId, actions};
+use cohorts_store::cohorts;
+use cohorts_store::definition::Definition;
+use cohorts_store::{Conn, ProjectId, actions};
 
 /// A type that is given must be the one that the criteria need.
 pub fn check(conn: &mut Conn, project: ProjectId, definition: &Definition) -> Result<(), Error> {
@@ -66,8 +67,12 @@ fn needed(
     Ok(required_kind(&filter, |id| {
         let referenced = found.get(&id)?;
         match referenced.is_static {
-            true => Some(Referenced::Kind(Kind::Static)),
-            false => referenced.filter().ok().map(Referenced::Filter),
+            true => Some(ReferencedCohort::Kind(Kind::Static)),
+            false => referenced
+                .filter()
+                .ok()
+                .cloned()
+                .map(ReferencedCohort::Filter),
         }
     }))
 }

@@ -12,12 +12,13 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::timeout;
 
-use super::select::{Found, Selection};
+use super::select::{SelectedPersons, Selection};
 use super::{Answer, show, table};
+use crate::blocking;
 use crate::error::Error;
 use crate::handlers::{PATIENCE, Service, turn};
-use crate::request_id::RequestId;
-use crate::store::Conn;
+use crate::logging::RequestId;
+use cohorts_store::Conn;
 
 /// People who are read at a time.
 const PEOPLE: usize = 250;
@@ -58,7 +59,7 @@ impl Service {
         &self,
         asked: Selection,
         media_type: &str,
-        write: fn(&mut Conn, &Selection, &Found, &mut Pieces) -> Result<(), Error>,
+        write: fn(&mut Conn, &Selection, &SelectedPersons, &mut Pieces) -> Result<(), Error>,
     ) -> Result<HttpResponse, Error> {
         let turn = turn(&self.exports).await?;
         let (sender, mut sent) = mpsc::channel(PIECES);
@@ -79,7 +80,7 @@ impl Service {
                     pieces.send()
                 })
             };
-            let written = store.read(work).await;
+            let written = blocking::read(&store, work).await;
             drop(turn);
             if let Err(cause) = written {
                 // Nobody reads on where the reader is gone.
@@ -161,24 +162,28 @@ fn gone(how: &str) -> Error {
 fn each_some(
     conn: &mut Conn,
     asked: &Selection,
-    found: &Found,
+    found: &SelectedPersons,
     mut then: impl FnMut(Vec<Person>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let wanted = found.rest(asked).take(asked.limit.unwrap_or(usize::MAX));
-    let mut wanted = wanted.map(|standing| i64::from(standing.1));
+    let wanted = found.page(asked).take(asked.limit.unwrap_or(usize::MAX));
+    let mut wanted = wanted.map(|key| i64::from(key.ordinal));
     loop {
-        let numbers: Vec<i64> = wanted.by_ref().take(PEOPLE).collect();
-        if numbers.is_empty() {
+        let ordinals: Vec<i64> = wanted.by_ref().take(PEOPLE).collect();
+        if ordinals.is_empty() {
             return Ok(());
         }
-        then(show::of_numbers(conn, asked.project.place(), &numbers)?)?;
+        then(show::by_ordinals(
+            conn,
+            asked.project.shard_key(),
+            &ordinals,
+        )?)?;
     }
 }
 
 fn write_ndjson(
     conn: &mut Conn,
     asked: &Selection,
-    found: &Found,
+    found: &SelectedPersons,
     pieces: &mut Pieces,
 ) -> Result<(), Error> {
     each_some(conn, asked, found, |people| {
@@ -194,7 +199,7 @@ fn write_ndjson(
 fn write_csv(
     conn: &mut Conn,
     asked: &Selection,
-    found: &Found,
+    found: &SelectedPersons,
     pieces: &mut Pieces,
 ) -> Result<(), Error> {
     let mut columns = table::Columns::default();

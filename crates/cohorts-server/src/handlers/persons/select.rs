@@ -1,24 +1,27 @@
 //! Which people are asked for, and the pages of them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_api::RequestHead;
 use cohorts_api::types::PersonPage;
-use cohorts_engine::{Filter, Plan, Shared, plan};
+use cohorts_engine::{Filter, LeafCache, Plan, plan};
+use cohorts_store::persons::{self, Person};
+use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members};
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
 use super::{Answer, show};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::store::blocks::Snapshot;
-use crate::store::order::{Order, Orders, Standing};
-use crate::store::persons::{self, Person};
-use crate::store::reader::Reader;
-use crate::store::{CohortId, Conn, ProjectId, Store, cohorts, members};
+use crate::index::IndexedStore;
+use crate::index::ranking::{RankKey, Ranking, RankingCache};
+use crate::index::read::{Limits, ReadTx};
+use crate::index::snapshot::Snapshot;
 
 const DEFAULT_LIMIT: usize = 100;
 const MOST: i64 = 10_000;
@@ -47,13 +50,13 @@ pub enum Whom {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cursor {
     Start,
-    Behind(Standing),
+    After(RankKey),
 }
 
 impl Cursor {
-    fn text((created, number): Standing) -> String {
-        let mut bytes = created.to_be_bytes().to_vec();
-        bytes.extend(number.to_be_bytes());
+    fn text(key: RankKey) -> String {
+        let mut bytes = key.created_at.to_be_bytes().to_vec();
+        bytes.extend(key.ordinal.to_be_bytes());
         hex::encode(bytes)
     }
 }
@@ -68,9 +71,11 @@ fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Error> {
     let mut bytes = [0; 12];
     hex::decode_to_slice(text, &mut bytes)
         .map_err(|_| Error::field("cursor", "It is no cursor that this service gave."))?;
-    let [a, b, c, d, e, f, g, h, number @ ..] = bytes;
-    let created = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    Ok(Some(Cursor::Behind((created, u32::from_be_bytes(number)))))
+    let [a, b, c, d, e, f, g, h, ordinal @ ..] = bytes;
+    Ok(Some(Cursor::After(RankKey {
+        created_at: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        ordinal: u32::from_be_bytes(ordinal),
+    })))
 }
 
 /// Zero counts as absent.
@@ -111,39 +116,39 @@ fn plan_of(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Er
 }
 
 /// Numbers of people, as the bitmap that sets of them are.
-pub fn set(numbers: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
-    let numbers = numbers.map(|number| u32::try_from(number).map_err(anyhow::Error::from));
-    Ok(numbers.collect::<Result<RoaringBitmap, _>>()?)
+pub fn set(ordinals: impl Iterator<Item = i64>) -> Result<RoaringBitmap, Error> {
+    let ordinals = ordinals.map(|ordinal| u32::try_from(ordinal).map_err(anyhow::Error::from));
+    Ok(ordinals.collect::<Result<RoaringBitmap, _>>()?)
 }
 
-pub fn number_of(person: &Person) -> Result<u32, Error> {
-    Ok(u32::try_from(person.number).map_err(anyhow::Error::from)?)
+pub fn ordinal_of(person: &Person) -> Result<u32, Error> {
+    Ok(u32::try_from(person.ordinal).map_err(anyhow::Error::from)?)
 }
 
-/// The people who were found, by where they stand.
-pub struct Found {
-    pub order: std::sync::Arc<Order>,
-    pub positions: RoaringBitmap,
+/// The selected persons, by their ranks.
+pub struct SelectedPersons {
+    pub ranking: Arc<Ranking>,
+    pub ranks: RoaringBitmap,
 }
 
-impl Found {
-    /// Those from a position on.
-    fn from(&self, position: u32) -> impl Iterator<Item = Standing> {
-        self.positions
-            .range(position..)
-            .map(|position| self.order.at(position))
+impl SelectedPersons {
+    /// The persons from a rank on.
+    fn from_rank(&self, rank: u32) -> impl Iterator<Item = RankKey> {
+        self.ranks
+            .range(rank..)
+            .map(|rank| self.ranking.key_at(rank))
     }
 
-    /// Those who are left after what the selection skips.
-    pub fn rest(&self, asked: &Selection) -> impl Iterator<Item = Standing> {
-        let first = match asked.cursor {
+    /// The persons from the beginning of the selected page on.
+    pub fn page(&self, selection: &Selection) -> impl Iterator<Item = RankKey> {
+        let first = match selection.cursor {
             Some(Cursor::Start) => Some(0),
-            Some(Cursor::Behind(standing)) => Some(self.order.behind(standing)),
-            None => u32::try_from(asked.offset)
+            Some(Cursor::After(key)) => Some(self.ranking.after(key)),
+            None => u32::try_from(selection.offset)
                 .ok()
-                .and_then(|offset| self.positions.select(offset)),
+                .and_then(|offset| self.ranks.select(offset)),
         };
-        first.into_iter().flat_map(|first| self.from(first))
+        first.into_iter().flat_map(|first| self.from_rank(first))
     }
 }
 
@@ -188,65 +193,69 @@ impl Selection {
         })
     }
 
-    /// Goes on with those who are asked for, all of it under one snapshot.
+    /// Runs `then` on the selected persons. Everything sees the data of one instant.
     pub fn find<T>(
         &self,
         conn: &mut Conn,
-        store: &Store,
-        then: impl FnOnce(&mut Conn, Found) -> Result<T, Error>,
+        store: &IndexedStore,
+        then: impl FnOnce(&mut Conn, SelectedPersons) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let caches = &store.caches;
         let Some(plan) = &self.plan else {
-            let deadline = Instant::now() + READ_LIMIT;
-            return Reader::read(conn, self.project, deadline, |reader| {
-                self.found(&reader, None, &store.orders, then)
+            let limits = Limits {
+                deadline: Instant::now() + READ_LIMIT,
+                memory: u64::MAX,
+            };
+            return ReadTx::run(conn, self.project, limits, |tx| {
+                self.select(&tx, None, &caches.rankings, then)
             });
         };
-        Snapshot::read(conn, &store.views, self.project, READ_LIMIT, |snapshot| {
-            let meeting = snapshot.evaluate(plan, &Shared::default())?;
-            self.found(snapshot.reader(), Some(meeting), &store.orders, then)
+        Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+            let matching = snapshot.evaluate(plan, &LeafCache::default())?;
+            self.select(snapshot.tx(), Some(matching), &caches.rankings, then)
         })
     }
 
-    fn found<T>(
+    fn select<T>(
         &self,
-        reader: &Reader,
-        meeting: Option<RoaringBitmap>,
-        orders: &Orders,
-        then: impl FnOnce(&mut Conn, Found) -> Result<T, Error>,
+        tx: &ReadTx<'_>,
+        matching: Option<RoaringBitmap>,
+        rankings: &RankingCache,
+        then: impl FnOnce(&mut Conn, SelectedPersons) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let place = self.project.place();
-        let mut people = reader.ask(|conn| self.people(conn))?;
-        if let Some(meeting) = meeting {
-            narrow(&mut people, meeting);
+        let shard_key = self.project.shard_key();
+        let mut persons = tx.try_with_conn(|conn| self.source(conn))?;
+        if let Some(matching) = matching {
+            narrow(&mut persons, matching);
         }
         if let Some(term) = &self.search {
-            let found = reader.ask(|conn| Ok(persons::search(conn, place, term)?))?;
-            narrow(&mut people, set(found.into_iter())?);
+            let matching = tx.with_conn(|conn| persons::search(conn, shard_key, term))?;
+            narrow(&mut persons, set(matching.into_iter())?);
         }
-        reader.ask_within(READ_LIMIT, |conn| {
-            let order = orders.of(conn, place)?;
-            let positions = match people {
-                Some(people) => order.positions(&people),
-                None => order.everyone(),
+        tx.try_with_conn_for(READ_LIMIT, |conn| {
+            let ranking = rankings.get(conn, shard_key)?;
+            let ranks = match persons {
+                Some(persons) => ranking.ranks(&persons),
+                None => ranking.all(),
             };
-            then(conn, Found { order, positions })
+            then(conn, SelectedPersons { ranking, ranks })
         })
     }
 
-    /// Those among whom the search is; nothing stands for everybody.
-    fn people(&self, conn: &mut Conn) -> Result<Option<RoaringBitmap>, Error> {
-        let place = self.project.place();
+    /// The persons to select from; `None` is all persons of the project.
+    fn source(&self, conn: &mut Conn) -> Result<Option<RoaringBitmap>, Error> {
+        let shard_key = self.project.shard_key();
         match &self.whom {
             Whom::Everyone => Ok(None),
             Whom::DistinctId(id) if id.contains('\0') => Ok(Some(RoaringBitmap::new())),
             Whom::DistinctId(id) => {
-                let found = persons::numbers_of(conn, place, &[id])?;
-                Ok(Some(set(found.into_values())?))
+                let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
+                Ok(Some(set(ordinals.into_values())?))
             }
             Whom::Members(id) => {
                 let found = cohorts::find(conn, self.project, *id)?;
                 let (cohort, _) = found.ok_or(Error::NotFound)?;
-                let members = members::read(conn, place, *id, cohort.member_version)?;
+                let members = members::read(conn, shard_key, *id, cohort.member_version)?;
                 Ok(Some(members))
             }
         }
@@ -261,26 +270,31 @@ fn narrow(people: &mut Option<RoaringBitmap>, by: RoaringBitmap) {
 }
 
 impl Service {
-    pub(super) async fn page(&self, asked: Selection, head: &RequestHead) -> Result<Answer, Error> {
-        let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
-        let (offset, by_cursor) = (asked.offset, asked.cursor.is_some());
+    pub(super) async fn page(
+        &self,
+        selection: Selection,
+        head: &RequestHead,
+    ) -> Result<Answer, Error> {
+        let limit = selection.limit.unwrap_or(DEFAULT_LIMIT);
+        let (offset, by_cursor) = (selection.offset, selection.cursor.is_some());
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
-            asked.find(conn, &store, |conn, found| {
-                // One more tells whether there is another page.
-                let mut standings: Vec<Standing> = found.rest(&asked).take(limit + 1).collect();
-                let more = standings.len() > limit;
-                standings.truncate(limit);
-                let numbers: Vec<i64> = standings.iter().map(|one| one.1.into()).collect();
-                let people = show::of_numbers(conn, asked.project.place(), &numbers)?;
-                Ok((people, standings.last().copied(), standings.len(), more))
+            selection.find(conn, &store, |conn, selected| {
+                // One more key than the limit shows whether there is another page.
+                let mut keys: Vec<RankKey> = selected.page(&selection).take(limit + 1).collect();
+                let more = keys.len() > limit;
+                keys.truncate(limit);
+                let ordinals: Vec<i64> = keys.iter().map(|key| key.ordinal.into()).collect();
+                let shard_key = selection.project.shard_key();
+                let persons = show::by_ordinals(conn, shard_key, &ordinals)?;
+                Ok((persons, keys.last().copied(), keys.len(), more))
             })
         };
-        let (results, last, length, more) = self.store.read(read).await?;
+        let (results, last, length, more) = blocking::read(&self.store, read).await?;
         let links = self.links(head);
         let (next, previous) = if by_cursor {
-            let behind = last.filter(|_| more).map(Cursor::text);
-            (behind.map(|cursor| links.with(&[("cursor", cursor)])), None)
+            let after = last.filter(|_| more).map(Cursor::text);
+            (after.map(|cursor| links.with(&[("cursor", cursor)])), None)
         } else {
             let limit = limit as i64;
             let to = |offset: i64| links.with(&[("offset", offset.to_string())]);
@@ -304,9 +318,13 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
-        for standing in [(0, 0), (-5, 7), (i64::MAX, u32::MAX)] {
-            let text = Cursor::text(standing);
-            assert_eq!(cursor(Some(&text)).unwrap(), Some(Cursor::Behind(standing)));
+        for (created_at, ordinal) in [(0, 0), (-5, 7), (i64::MAX, u32::MAX)] {
+            let key = RankKey {
+                created_at,
+                ordinal,
+            };
+            let text = Cursor::text(key);
+            assert_eq!(cursor(Some(&text)).unwrap(), Some(Cursor::After(key)));
         }
         assert_eq!(cursor(None).unwrap(), None);
         assert_eq!(cursor(Some("")).unwrap(), Some(Cursor::Start));

@@ -8,44 +8,52 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::error::Error;
 use crate::handlers::cohorts::raw;
-use crate::store::order::Orders;
-use crate::store::{Conn, Place, QueryResult, persons};
+use crate::index::ranking::Ranking;
+use cohorts_store::{Conn, ShardKey, persons};
 
 /// The people with these numbers, the one created last first. Those who are gone are missing.
-pub fn of_numbers(conn: &mut Conn, place: Place, numbers: &[i64]) -> QueryResult<Vec<Person>> {
-    let rows = persons::of_numbers(conn, place, numbers)?;
-    all(conn, place, rows)
+pub fn by_ordinals(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<Vec<Person>, cohorts_store::Error> {
+    let rows = persons::by_ordinals(conn, shard_key, ordinals)?;
+    all(conn, shard_key, rows)
 }
 
 /// The first people of a set, the one created last first.
 pub fn first(
     conn: &mut Conn,
-    orders: &Orders,
-    place: Place,
-    people: &RoaringBitmap,
+    ranking: &Ranking,
+    shard_key: ShardKey,
+    persons: &RoaringBitmap,
     limit: i64,
-) -> Result<Vec<Person>, Error> {
-    if limit == 0 || people.is_empty() {
+) -> Result<Vec<Person>, cohorts_store::Error> {
+    if limit == 0 || persons.is_empty() {
         return Ok(Vec::new());
     }
-    let order = orders.of(conn, place)?;
-    let positions = order.positions(people);
-    let numbers = positions.iter().take(usize::try_from(limit).unwrap_or(0));
-    let numbers: Vec<i64> = numbers.map(|at| order.at(at).1.into()).collect();
-    Ok(of_numbers(conn, place, &numbers)?)
+    let ranks = ranking.ranks(persons);
+    let ranks = ranks.iter().take(usize::try_from(limit).unwrap_or(0));
+    let ordinals: Vec<i64> = ranks
+        .map(|rank| ranking.key_at(rank).ordinal.into())
+        .collect();
+    by_ordinals(conn, shard_key, &ordinals)
 }
 
-pub fn all(conn: &mut Conn, place: Place, rows: Vec<persons::Person>) -> QueryResult<Vec<Person>> {
-    let numbers: Vec<i64> = rows.iter().map(|person| person.number).collect();
-    let mut ids = persons::shown_ids(conn, place, &numbers)?;
+pub fn all(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    rows: Vec<persons::Person>,
+) -> Result<Vec<Person>, cohorts_store::Error> {
+    let ordinals: Vec<i64> = rows.iter().map(|person| person.ordinal).collect();
+    let mut ids = persons::shown_ids(conn, shard_key, &ordinals)?;
     let shown = rows.into_iter().map(|person| one(person, &mut ids));
     Ok(shown.collect())
 }
 
 fn one(person: persons::Person, ids: &mut HashMap<i64, Vec<String>>) -> Person {
-    let distinct_ids = ids.remove(&person.number).unwrap_or_default();
+    let distinct_ids = ids.remove(&person.ordinal).unwrap_or_default();
     Person {
         type_: PersonType::Person,
         id: person.uuid,
@@ -88,5 +96,5 @@ fn name(person: &persons::Person, ids: &[String]) -> String {
             .or(ids.first())
     };
     text.or_else(|| chosen().cloned())
-        .unwrap_or_else(|| person.number.to_string())
+        .unwrap_or_else(|| person.ordinal.to_string())
 }

@@ -1,1 +1,0 @@
-drop table calculations, cohorts, key_projects, keys, teammates, projects;

@@ -1,1 +1,0 @@
-alter table member_chunks alter column members set storage external;

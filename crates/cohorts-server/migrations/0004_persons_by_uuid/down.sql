@@ -1,1 +1,0 @@
-drop index persons_by_uuid;

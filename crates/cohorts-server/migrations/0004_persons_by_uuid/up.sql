@@ -1,1 +1,0 @@
-create unique index persons_by_uuid on persons (place, uuid);

@@ -1,1 +1,0 @@
-drop index distinct_ids_by_number;

@@ -1,1 +1,0 @@
-create index events_by_name on events (place, event, timestamp);

@@ -1,1 +1,0 @@
-create index events_by_batch on events (place, batch);

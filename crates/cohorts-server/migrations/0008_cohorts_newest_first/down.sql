@@ -1,1 +1,0 @@
-drop index cohorts_newest_first;

@@ -1,1 +1,0 @@
-drop index cohorts_due;

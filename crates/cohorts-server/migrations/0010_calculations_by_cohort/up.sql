@@ -1,1 +1,0 @@
-create index calculations_by_cohort on calculations (cohort_id, started_at desc);

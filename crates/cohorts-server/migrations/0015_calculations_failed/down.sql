@@ -1,1 +1,0 @@
-drop index calculations_failed;

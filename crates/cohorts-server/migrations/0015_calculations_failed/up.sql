@@ -1,1 +1,0 @@
-create index calculations_failed on calculations (cohort_id, started_at desc) where error is not null;

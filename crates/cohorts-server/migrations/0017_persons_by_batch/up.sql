@@ -1,1 +1,0 @@
-create index concurrently persons_by_batch on persons (place, batch);

@@ -1,1 +1,0 @@
-drop index forgotten_persons_by_batch;

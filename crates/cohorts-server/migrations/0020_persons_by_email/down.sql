@@ -1,1 +1,0 @@
-drop index concurrently persons_by_email;

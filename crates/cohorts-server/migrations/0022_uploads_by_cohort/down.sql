@@ -1,1 +1,0 @@
-drop index uploads_by_cohort;

@@ -1,1 +1,0 @@
-create index uploads_by_cohort on uploads (cohort_id, id desc);

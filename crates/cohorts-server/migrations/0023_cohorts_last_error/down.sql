@@ -1,1 +1,0 @@
-alter table cohorts drop column last_error_code, drop column last_error;

@@ -1,1 +1,0 @@
-create index concurrently events_by_person on events (place, number);

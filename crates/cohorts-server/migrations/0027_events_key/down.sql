@@ -1,1 +1,0 @@
-alter table events drop constraint events_pkey, add primary key (place, day, uuid);

@@ -1,1 +1,0 @@
-alter table forgotten_persons drop column into_number;

@@ -1,1 +1,0 @@
-drop index concurrently forgotten_persons_by_target;

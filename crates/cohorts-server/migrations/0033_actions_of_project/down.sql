@@ -1,1 +1,0 @@
-drop index actions_of_project;

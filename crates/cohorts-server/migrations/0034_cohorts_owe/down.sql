@@ -1,1 +1,0 @@
-alter table cohorts drop column owes_criteria, drop column owes_query;

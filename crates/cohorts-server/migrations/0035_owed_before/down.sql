@@ -1,1 +1,0 @@
-update cohorts set owes_criteria = false where owes_criteria;

@@ -1,3 +1,0 @@
-drop table blocks;
-drop table sealed_logs;
-drop table sealed_people;

@@ -1,1 +1,0 @@
-alter table blocks alter column data set storage external;

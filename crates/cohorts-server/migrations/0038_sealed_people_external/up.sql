@@ -1,1 +1,0 @@
-alter table sealed_people alter column data set storage external;

@@ -1,1 +1,0 @@
-alter table sealed_properties alter column data set storage external;

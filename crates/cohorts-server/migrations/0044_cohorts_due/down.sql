@@ -1,3 +1,0 @@
-alter table cohorts
-    drop column due_at,
-    drop column waiting_since;

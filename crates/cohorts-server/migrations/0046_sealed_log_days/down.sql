@@ -1,1 +1,0 @@
-alter table sealed_logs drop column days;

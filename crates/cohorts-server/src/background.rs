@@ -1,0 +1,87 @@
+//! The threads that work in the background: some calculate, one does the upkeep.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::calculation::Calculator;
+use crate::upkeep::Upkeep;
+
+/// The most threads that calculate.
+const MAX_WORKERS: usize = 4;
+/// How often a thread looks for work without a signal.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Wakes the workers, if there are any.
+#[derive(Clone, Default)]
+pub struct WorkerSignal(Vec<SyncSender<()>>);
+
+impl WorkerSignal {
+    /// Makes the workers look for waiting cohorts. Never blocks: a worker that is busy looks once more afterwards.
+    pub fn notify(&self) {
+        for sender in &self.0 {
+            // A full channel means that the worker has a signal already.
+            let _ = sender.try_send(());
+        }
+    }
+}
+
+/// The background threads. They end when all [`WorkerSignal`]s are gone.
+pub struct Workers(Vec<JoinHandle<()>>);
+
+impl Workers {
+    pub fn start(calculator: &Calculator) -> std::io::Result<(Self, WorkerSignal)> {
+        let (mut threads, mut senders) = (Vec::new(), Vec::new());
+        let mut start = |name: &str, work: Box<dyn FnOnce(Receiver<()>) + Send>| {
+            let (sender, signals) = mpsc::sync_channel(1);
+            senders.push(sender);
+            let thread = thread::Builder::new().name(name.to_owned());
+            threads.push(thread.spawn(move || work(signals))?);
+            std::io::Result::Ok(())
+        };
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..count.min(MAX_WORKERS) {
+            let calculator = calculator.clone();
+            start(
+                "calculation",
+                Box::new(move |signals| calculate(&calculator, &signals)),
+            )?;
+        }
+        let mut upkeep = Upkeep::new(calculator);
+        start(
+            "upkeep",
+            Box::new(move |signals| {
+                while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+                    upkeep.run();
+                }
+            }),
+        )?;
+        Ok((Self(threads), WorkerSignal(senders)))
+    }
+
+    /// Waits until the running calculations have ended. All signals must be gone, or about to go.
+    pub fn join(self) {
+        for thread in self.0 {
+            if thread.join().is_err() {
+                log::error!("a background thread had panicked");
+            }
+        }
+    }
+}
+
+/// Calculates waiting cohorts after each signal, and at each tick.
+fn calculate(calculator: &Calculator, signals: &Receiver<()>) {
+    while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+        // The service stops between two calculations, not after all of them.
+        while signals.try_recv() != Err(TryRecvError::Disconnected) {
+            match calculator.run_once(None) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(cause) => {
+                    log::warn!("calculation failed, will retry: {cause}");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The in-memory index of each project, and the other caches that follow the event log.
+//!
+//! Three caches follow the log: the index that plans are evaluated on ([`registry`]), the ranking of persons
+//! ([`ranking`]), and the owners of distinct ids ([`distinct_ids`]). All of their contents may be dropped at any time,
+//! because they are built from rows. Each knows the sequence number of the log that it is complete up to, and compares it
+//! with the log head that its reader's transaction sees. Nothing here contains SQL or writes rows; checkpoints go through
+//! the store.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use cohorts_store::Store;
+
+mod advance;
+mod cache;
+pub mod checkpoint;
+pub mod distinct_ids;
+mod events;
+mod load;
+mod project;
+pub mod ranking;
+pub mod read;
+pub mod registry;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use distinct_ids::DistinctIdCache;
+use ranking::RankingCache;
+use registry::IndexCache;
+
+/// Why the index could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error(transparent)]
+    Store(#[from] cohorts_store::Error),
+    /// The deadline of the caller passed.
+    #[error("The calculation is taking too long; ask for less.")]
+    TimedOut,
+    /// A block takes more memory than the limit of the caller.
+    #[error("The calculation takes more memory than it may; ask for less.")]
+    OverBudget,
+    #[error("Project not found.")]
+    ProjectNotFound,
+}
+
+impl IndexError {
+    /// The failure in words for the user whose cohort it concerns.
+    pub fn detail(&self) -> String {
+        use cohorts_store::Error as StoreError;
+        match self {
+            Self::Store(StoreError::Unavailable(_)) => {
+                "The database is not available; try again in a moment.".to_owned()
+            }
+            Self::Store(StoreError::TimedOut) => Self::TimedOut.to_string(),
+            Self::Store(StoreError::DiskFull(_)) => "The disk of the database is full.".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
+pub type IndexResult<T> = std::result::Result<T, IndexError>;
+
+/// The caches that follow the log. Their contents may be dropped at any time.
+#[derive(Default)]
+pub struct Caches {
+    pub index: IndexCache,
+    pub rankings: RankingCache,
+    pub distinct_ids: DistinctIdCache,
+}
+
+/// The store, together with the caches that follow its log. Clones share everything.
+#[derive(Clone)]
+pub struct IndexedStore {
+    store: Store,
+    pub caches: Arc<Caches>,
+}
+
+impl IndexedStore {
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            caches: Arc::default(),
+        }
+    }
+}
+
+impl Deref for IndexedStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}

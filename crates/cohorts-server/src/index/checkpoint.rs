@@ -1,0 +1,367 @@
+//! Checkpoints: blocks of larger projects, written next to the rows so that a start need not read the rows.
+//!
+//! A checkpoint that is missing or damaged is never an error: its reader loads the rows, and the next write replaces it.
+//! An index may be checkpointed even if merges happened after it was built, because readers resolve merges. It must not
+//! be checkpointed if a deletion, or a change of the retention, happened after it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use cohorts_engine::{EventBlock, PropertyBlock};
+use cohorts_store::segments::{self, SegmentKey, SegmentManifest, SegmentWrite, WriteOutcome};
+use cohorts_store::{
+    Conn, Error as StoreError, ProjectId, ShardKey, events, frames, persons as person_rows,
+    projects, tombstones,
+};
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+
+use super::cache::Cached;
+use super::events::{CHECKPOINT_EVERY, CheckpointState, EventIndex};
+use super::project::{ProjectIndex, PropertyCheckpoint};
+use super::read::{ReadTx, RetentionState};
+use super::{IndexError, IndexResult};
+
+/// Smaller blocks are loaded from their rows as fast as from a checkpoint.
+const MIN_ROWS: u64 = 10_000;
+/// A property is written again once one of this number of persons has changed.
+const PERSONS_PER_CHANGE: u64 = 100;
+/// Days whose packed segments are in memory at once.
+const DAYS_AT_ONCE: usize = 16;
+
+/// Bytes of segments that this process has read.
+static SEGMENT_BYTES_READ: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of packed segments that this process has read instead of rows.
+pub fn segment_bytes_read() -> u64 {
+    SEGMENT_BYTES_READ.load(Ordering::Relaxed)
+}
+
+/// The segments of some days.
+type Segments = BTreeMap<i64, Vec<EventBlock>>;
+
+/// The checkpoint of an event's segments.
+pub enum StoredEvents {
+    Missing,
+    Damaged,
+    Valid {
+        manifest: SegmentManifest,
+        days: Segments,
+    },
+}
+
+/// The checkpoint of a property.
+pub enum StoredProperty {
+    Missing,
+    Damaged,
+    Valid {
+        through_seq: i64,
+        block: PropertyBlock,
+    },
+}
+
+/// The checkpoint of all persons, with its sequence number.
+pub fn persons(tx: &ReadTx<'_>) -> IndexResult<Option<(i64, RoaringBitmap)>> {
+    let stored = tx.with_conn(|conn| segments::persons(conn, tx.shard_key()))?;
+    Ok(stored.and_then(|stored| {
+        let bytes = frames::unpack(&stored.data);
+        let persons = bytes.and_then(|bytes| RoaringBitmap::deserialize_from(&*bytes).ok());
+        if persons.is_none() {
+            log::warn!(
+                "project {}: the checkpoint of its persons is damaged",
+                tx.project.0
+            );
+        }
+        Some((stored.through_seq, persons?))
+    }))
+}
+
+/// The checkpoint of a property.
+pub fn property(tx: &ReadTx<'_>, key: &str) -> IndexResult<StoredProperty> {
+    let stored = tx.with_conn(|conn| segments::property(conn, tx.shard_key(), key))?;
+    let Some(stored) = stored else {
+        return Ok(StoredProperty::Missing);
+    };
+    let bytes = frames::unpack(&stored.data);
+    let Some(block) = bytes.and_then(|bytes| PropertyBlock::decode(&bytes)) else {
+        let project = tx.project.0;
+        log::warn!("project {project}: the checkpoint of property {key:?} is damaged");
+        return Ok(StoredProperty::Damaged);
+    };
+    tx.check_memory(block.bytes())?;
+    Ok(StoredProperty::Valid {
+        through_seq: stored.through_seq,
+        block,
+    })
+}
+
+/// The segments of an event from a day on, each mapped by `map`.
+pub fn events(
+    tx: &ReadTx<'_>,
+    key: &SegmentKey,
+    from_day: i64,
+    map: impl Fn(EventBlock) -> EventBlock + Sync,
+) -> IndexResult<StoredEvents> {
+    let shard_key = tx.shard_key();
+    tx.with_conn(|conn| {
+        let stored = segments::manifest(conn, shard_key, key)?;
+        let Some(stored) = stored.filter(|stored| stored.manifest.from_day <= from_day) else {
+            return Ok(StoredEvents::Missing);
+        };
+        let Some(mut numbers) = stored_days(conn, shard_key, key, stored.days)? else {
+            return Ok(StoredEvents::Damaged);
+        };
+        numbers.retain(|day| *day >= from_day);
+        let (mut days, mut bytes) = (Segments::new(), 0);
+        for chunk in numbers.chunks(DAYS_AT_ONCE) {
+            let Some(decoded) = decode_days(conn, shard_key, key, chunk)? else {
+                return Ok(StoredEvents::Damaged);
+            };
+            let decoded: Vec<(i64, Vec<EventBlock>)> = decoded
+                .into_par_iter()
+                .map(|(day, segments)| (day, segments.into_iter().map(&map).collect()))
+                .collect();
+            let segments = decoded.iter().flat_map(|(_, segments)| segments);
+            bytes += segments.map(EventBlock::bytes).sum::<usize>();
+            tx.check_memory(bytes)?;
+            days.extend(decoded);
+        }
+        let manifest = stored.manifest;
+        Ok::<_, IndexError>(StoredEvents::Valid { manifest, days })
+    })
+}
+
+/// The days that have a segment; `None` if their number is not `expected`.
+fn stored_days(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &SegmentKey,
+    expected: i64,
+) -> Result<Option<Vec<i64>>, StoreError> {
+    let days = segments::days(conn, shard_key, key)?;
+    if days.len() as i64 == expected {
+        return Ok(Some(days));
+    }
+    log::warn!(
+        "event {:?} of shard key {} has {} segments instead of {expected}; they are written again",
+        key.event,
+        shard_key.0,
+        days.len()
+    );
+    Ok(None)
+}
+
+/// The decoded segments of some days; `None` if one is damaged.
+fn decode_days(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &SegmentKey,
+    days: &[i64],
+) -> Result<Option<Vec<(i64, Vec<EventBlock>)>>, StoreError> {
+    let rows = segments::read(conn, shard_key, key, days)?;
+    let bytes: usize = rows.iter().map(|(_, data)| data.len()).sum();
+    SEGMENT_BYTES_READ.fetch_add(bytes as u64, Ordering::Relaxed);
+    let decoded = rows.par_iter().map(|(day, data)| {
+        let segments = frames::unpack(data).and_then(|bytes| EventBlock::decode_all(&bytes));
+        if segments.is_none() {
+            log::warn!(
+                "the segment of event {:?}, day {day}, shard key {} is damaged; it is written again",
+                key.event,
+                shard_key.0
+            );
+        }
+        Some((*day, segments?))
+    });
+    Ok(decoded.collect())
+}
+
+/// The names of events whose segments are damaged, or contain another number of events than the rows.
+pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, StoreError> {
+    cohorts_store::snapshot(conn, |conn| {
+        let mut mismatched = Vec::new();
+        for (key, stored) in segments::manifests(conn, shard_key)? {
+            let in_segments = count_events(conn, shard_key, &key, stored.days)?;
+            let SegmentManifest {
+                through_seq,
+                from_day,
+            } = stored.manifest;
+            let in_rows =
+                events::count_of_name(conn, shard_key, &key.event, through_seq, from_day)?;
+            if in_segments != Some(in_rows) {
+                mismatched.push(key.event);
+            }
+        }
+        Ok(mismatched)
+    })
+}
+
+/// The number of events in the segments; `None` if a segment is damaged or missing.
+fn count_events(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &SegmentKey,
+    days: i64,
+) -> Result<Option<i64>, StoreError> {
+    let Some(days) = stored_days(conn, shard_key, key, days)? else {
+        return Ok(None);
+    };
+    let mut count = 0;
+    for chunk in days.chunks(DAYS_AT_ONCE) {
+        let Some(decoded) = decode_days(conn, shard_key, key, chunk)? else {
+            return Ok(None);
+        };
+        let segments = decoded.iter().flat_map(|(_, segments)| segments);
+        count += segments.map(|segment| segment.rows() as i64).sum::<i64>();
+    }
+    Ok(Some(count))
+}
+
+impl ProjectIndex {
+    /// Writes the blocks of larger projects that are not written yet.
+    pub fn write_checkpoints(&self, conn: &mut Conn, project: ProjectId) -> Result<(), StoreError> {
+        if self.persons.len() >= MIN_ROWS {
+            self.write_persons(conn, project)?;
+        }
+        for Cached { key, value, .. } in self.properties.all() {
+            if value.person_count() as u64 >= MIN_ROWS {
+                self.write_property(conn, project, &key, &value)?;
+            }
+        }
+        if self.retention.days.is_some() {
+            return Ok(());
+        }
+        for Cached { key, value, .. } in self.events.all() {
+            let (name, columns) = key;
+            let rows: usize = value.segments().map(|segment| segment.rows()).sum();
+            if let Some(key) = SegmentKey::new(&name, &columns)
+                && rows as u64 >= MIN_ROWS
+            {
+                self.write_events(conn, project, &key, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_persons(&self, conn: &mut Conn, project: ProjectId) -> Result<(), StoreError> {
+        let shard_key = project.shard_key();
+        let stored = segments::persons_seq(conn, shard_key)?;
+        if stored.is_some_and(|stored| stored >= self.seq) {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        let serialized = self.persons.serialize_into(&mut bytes);
+        serialized.map_err(anyhow::Error::from)?;
+        let data = frames::pack(&bytes)?;
+        self.write_if_valid(conn, project, |conn| {
+            segments::write_persons(conn, shard_key, self.seq, &data)
+        })?;
+        Ok(())
+    }
+
+    /// Writes a property if many persons have changed since it was written; a start catches up with a few.
+    fn write_property(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        key: &str,
+        block: &PropertyBlock,
+    ) -> Result<(), StoreError> {
+        let known = self.property_checkpoints.lock().get(key).copied();
+        if let Some(PropertyCheckpoint::CheckedAt(time)) = known
+            && time.elapsed() < CHECKPOINT_EVERY
+        {
+            return Ok(());
+        }
+        let shard_key = project.shard_key();
+        let is_damaged = matches!(known, Some(PropertyCheckpoint::Damaged));
+        let stored = segments::property_seq(conn, shard_key, key)?.filter(|_| !is_damaged);
+        let many = (self.persons.len() / PERSONS_PER_CHANGE).max(1) as i64;
+        let is_current = match stored {
+            Some(seq) => {
+                seq >= self.seq || !person_rows::at_least_changed(conn, shard_key, seq, many)?
+            }
+            None => false,
+        };
+        if !is_current {
+            let data = frames::pack(&block.encode())?;
+            self.write_if_valid(conn, project, |conn| {
+                segments::write_property(conn, shard_key, key, self.seq, &data)
+            })?;
+        }
+        let checked = PropertyCheckpoint::CheckedAt(Instant::now());
+        let mut checkpoints = self.property_checkpoints.lock();
+        checkpoints.insert(key.to_owned(), checked);
+        Ok(())
+    }
+
+    fn write_events(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        key: &SegmentKey,
+        index: &EventIndex,
+    ) -> Result<(), StoreError> {
+        let mut state = index.checkpoint.lock();
+        if state.is_current(self.seq, index.from_day) {
+            return Ok(());
+        }
+        let days = state.changed_days(index).into_par_iter();
+        let days = days.map(|(number, day)| {
+            let pieces = EventBlock::encode_all(&day.compacted()).collect::<Vec<_>>();
+            Ok((number, frames::pack_all(pieces)?))
+        });
+        let coverage = index.coverage;
+        let write = SegmentWrite {
+            key,
+            manifest: SegmentManifest {
+                through_seq: self.seq,
+                from_day: index.from_day,
+            },
+            complete_since: (!coverage.has_gap).then_some(coverage.since),
+            base: state.manifest,
+            is_damaged: state.is_damaged,
+            days: &days.collect::<Result<Vec<_>, StoreError>>()?,
+        };
+        let outcome = self.write_if_valid(conn, project, |conn| {
+            segments::write(conn, project.shard_key(), &write)
+        })?;
+        match outcome {
+            Some(WriteOutcome::Written(manifest)) => {
+                *state = CheckpointState {
+                    manifest: Some(manifest),
+                    written_at: Some(Instant::now()),
+                    days: index.days.clone(),
+                    ..CheckpointState::default()
+                };
+            }
+            Some(WriteOutcome::Stale) => *state = CheckpointState::default(),
+            Some(WriteOutcome::Superseded) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Runs `write`, unless a person was deleted or the retention was changed after the index was built. It holds the
+    /// project's lock, under which both happen.
+    fn write_if_valid<T>(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        write: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        cohorts_store::transaction(conn, |conn| {
+            projects::lock(conn, project)?;
+            let row = projects::find(conn, project)?;
+            let retention = row.map(|row| RetentionState {
+                days: row.event_retention_days,
+                changes: row.retention_changes,
+            });
+            let later = tombstones::since(conn, project.shard_key(), self.seq)?;
+            if retention == Some(self.retention) && !later.has_deletions() {
+                write(conn).map(Some)
+            } else {
+                Ok(None)
+            }
+        })
+    }
+}

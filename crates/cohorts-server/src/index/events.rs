@@ -1,0 +1,434 @@
+//! The events of one name in memory: immutable segments per UTC day, compacted by size.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cohorts_engine::{EventBlock, EventBlockBuilder};
+use cohorts_store::scan::{DAY_MICROS, EventRow};
+use cohorts_store::segments::SegmentManifest;
+use cohorts_store::tombstones::Tombstones;
+use parking_lot::Mutex;
+
+use super::cache::Cache;
+
+/// A checkpoint of an event index is written this long after the last one at the earliest.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+/// Segments with more rows together are not merged when rows are added. It is smaller in tests, so that their days have
+/// several segments.
+const MAX_SEGMENT_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
+
+/// Numbers of days that a rollup covers, the largest first. A rollup begins at a multiple of its number of days.
+const ROLLUP_DAYS: [i64; 2] = [16, 4];
+
+/// Event indexes by the name of the events and the properties that they have columns for.
+pub type EventIndexes = Cache<(String, Vec<String>), EventIndex>;
+
+/// The events of one name, from a day on.
+pub struct EventIndex {
+    /// The first UTC day that was read, counted from 1970; the log may have earlier events.
+    pub from_day: i64,
+    pub days: BTreeMap<i64, DayPartition>,
+    pub coverage: Coverage,
+    /// The state of the checkpoint, shared by an index and its successors.
+    pub checkpoint: Arc<Mutex<CheckpointState>>,
+    /// The persons of several days, by the first day and the number of days; built on first use.
+    rollups: Mutex<BTreeMap<(i64, i64), Arc<EventBlock>>>,
+}
+
+/// Which writes of the log an event index has seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Coverage {
+    /// All events with higher sequence numbers were seen.
+    pub since: i64,
+    /// Whether one of them was on a day before the index begins.
+    pub has_gap: bool,
+}
+
+/// The segments of a UTC day. Each event is in one of them.
+///
+/// A segment has at least twice the rows of the next one, unless both together exceed [`MAX_SEGMENT_ROWS`]. So there are
+/// few segments, and a row is copied a few times, whatever the number of rows.
+#[derive(Clone, Default)]
+pub struct DayPartition {
+    segments: Vec<Arc<EventBlock>>,
+    /// Changes with each added event, but not with a merge of persons, which readers of checkpoints resolve.
+    generation: Arc<()>,
+}
+
+impl From<Vec<EventBlock>> for DayPartition {
+    fn from(segments: Vec<EventBlock>) -> Self {
+        Self {
+            segments: segments.into_iter().map(Arc::new).collect(),
+            generation: Arc::default(),
+        }
+    }
+}
+
+impl DayPartition {
+    pub fn segments(&self) -> &[Arc<EventBlock>] {
+        &self.segments
+    }
+
+    /// The segments, of which the last ones are merged as far as [`MAX_SEGMENT_ROWS`] allows.
+    pub fn compacted(&self) -> Vec<Arc<EventBlock>> {
+        let mut segments = self.segments.clone();
+        let (mut first, mut rows) = (segments.len(), 0);
+        while first > 0 && rows + segments[first - 1].rows() <= MAX_SEGMENT_ROWS {
+            first -= 1;
+            rows += segments[first].rows();
+        }
+        if segments.len() - first > 1 {
+            let merged = EventBlock::merged(&segments[first..]);
+            segments.truncate(first);
+            segments.push(Arc::new(merged));
+        }
+        segments
+    }
+
+    /// Adds a segment, and compacts those before it that are less than twice as large.
+    fn add(&mut self, segment: EventBlock) {
+        let mut last = Arc::new(segment);
+        let must_merge = |previous: &Arc<EventBlock>, last: &EventBlock| {
+            let (previous, rows) = (previous.rows(), last.rows());
+            previous < 2 * rows && previous + rows <= MAX_SEGMENT_ROWS
+        };
+        while let Some(previous) = self.segments.pop_if(|previous| must_merge(previous, &last)) {
+            last = Arc::new(EventBlock::merged(&[previous, last]));
+        }
+        self.segments.push(last);
+        self.generation = Arc::default();
+    }
+
+    fn has_same_events(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.generation, &other.generation)
+    }
+}
+
+/// What is known about the checkpoint of an event index.
+#[derive(Default)]
+pub struct CheckpointState {
+    pub manifest: Option<SegmentManifest>,
+    pub written_at: Option<Instant>,
+    /// Whether a stored segment cannot be decoded.
+    pub is_damaged: bool,
+    /// The days as they are stored.
+    pub days: BTreeMap<i64, DayPartition>,
+}
+
+impl CheckpointState {
+    /// Whether no checkpoint needs to be written now for an index of sequence number `seq` from day `from_day` on.
+    pub fn is_current(&self, seq: i64, from_day: i64) -> bool {
+        let Some(manifest) = self.manifest else {
+            return false;
+        };
+        let is_recent = |written: Instant| written.elapsed() < CHECKPOINT_EVERY;
+        manifest.from_day <= from_day
+            && (manifest.through_seq >= seq || self.written_at.is_some_and(is_recent))
+    }
+
+    /// The days of `index` that differ from the stored ones.
+    pub fn changed_days<'a>(&self, index: &'a EventIndex) -> Vec<(i64, &'a DayPartition)> {
+        let is_stored = |number: &i64, day: &DayPartition| {
+            (self.days.get(number)).is_some_and(|stored| stored.has_same_events(day))
+        };
+        index
+            .days
+            .iter()
+            .filter(|(number, day)| !is_stored(number, day))
+            .map(|(number, day)| (*number, day))
+            .collect()
+    }
+}
+
+/// Blocks of a range of days, and whether a rollup was built for them.
+pub struct PersonBlocks {
+    pub blocks: Vec<Arc<EventBlock>>,
+    pub has_new_rollup: bool,
+}
+
+impl EventIndex {
+    /// The index of `days` from `from_day` on, as of sequence number `seq`.
+    pub fn new(from_day: i64, days: BTreeMap<i64, DayPartition>, seq: i64) -> Self {
+        Self {
+            from_day,
+            days,
+            coverage: Coverage {
+                since: seq,
+                has_gap: false,
+            },
+            checkpoint: Arc::default(),
+            rollups: Mutex::default(),
+        }
+    }
+
+    /// A copy to be changed, which shares the state of the checkpoint.
+    pub fn successor(&self) -> Self {
+        Self {
+            from_day: self.from_day,
+            days: self.days.clone(),
+            coverage: self.coverage,
+            checkpoint: Arc::clone(&self.checkpoint),
+            rollups: Mutex::new(self.rollups.lock().clone()),
+        }
+    }
+
+    /// The segments of the days from `first` to `last`.
+    pub fn between(&self, first: i64, last: i64) -> Vec<Arc<EventBlock>> {
+        if first > last {
+            return Vec::new();
+        }
+        let days = self.days.range(first..=last);
+        days.flat_map(|(_, day)| day.segments()).cloned().collect()
+    }
+
+    /// As [`Self::between`], with rollups, which have persons only, in place of whole days inside the range.
+    pub fn persons_between(&self, first: i64, last: i64) -> PersonBlocks {
+        let rollups = self.rollups.lock().len();
+        let mut blocks = self.between(first, first.min(last));
+        let mut next = first.saturating_add(1);
+        while next < last
+            && let Some((day, partition)) = self.days.range(next..last).next()
+        {
+            let candidates = ROLLUP_DAYS.map(|count| (day.div_euclid(count) * count, count));
+            let fits = |(start, count): &(i64, i64)| next <= *start && start + count <= last;
+            match candidates.into_iter().find(fits) {
+                Some((start, count)) => {
+                    blocks.push(self.rollup(start, count));
+                    next = start + count;
+                }
+                None => {
+                    blocks.extend_from_slice(partition.segments());
+                    next = day + 1;
+                }
+            }
+        }
+        blocks.extend(self.between(last.max(first.saturating_add(1)), last));
+        PersonBlocks {
+            blocks,
+            has_new_rollup: self.rollups.lock().len() > rollups,
+        }
+    }
+
+    /// The persons of `count` days, from those of smaller rollups if there are any.
+    fn rollup(&self, start: i64, count: i64) -> Arc<EventBlock> {
+        if let Some(rollup) = self.rollups.lock().get(&(start, count)) {
+            return Arc::clone(rollup);
+        }
+        let parts = match ROLLUP_DAYS.into_iter().find(|smaller| *smaller < count) {
+            None => self.between(start, start + count - 1),
+            Some(smaller) => (start..start + count)
+                .step_by(smaller as usize)
+                .map(|start| self.rollup(start, smaller))
+                .collect(),
+        };
+        let rollup = Arc::new(EventBlock::persons_of(&parts));
+        let mut rollups = self.rollups.lock();
+        rollups.insert((start, count), Arc::clone(&rollup));
+        rollup
+    }
+
+    /// Drops the rollups that contain a changed day.
+    fn drop_rollups(&mut self, day: i64) {
+        for count in ROLLUP_DAYS {
+            let start = day.div_euclid(count) * count;
+            self.rollups.get_mut().remove(&(start, count));
+        }
+    }
+
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<EventBlock>> {
+        self.days.values().flat_map(DayPartition::segments)
+    }
+
+    /// The memory of the index, in bytes.
+    pub fn bytes(&self) -> usize {
+        let rollups = self.rollups.lock();
+        let blocks = self.segments().chain(rollups.values());
+        blocks.map(|block| block.bytes()).sum()
+    }
+
+    /// Moves the events of retired ordinals to the survivors. `later` are the new tombstones, `tombstones` all of them.
+    pub fn resolve(&mut self, later: &Tombstones, tombstones: &Tombstones) {
+        if later.retired.is_empty() {
+            return;
+        }
+        let mut changed = Vec::new();
+        for (number, day) in &mut self.days {
+            for segment in &mut day.segments {
+                if !segment.persons().is_disjoint(&later.retired) {
+                    *segment = Arc::new(segment.resolved(|ordinal| tombstones.resolve(ordinal)));
+                    changed.push(*number);
+                }
+            }
+        }
+        for day in changed {
+            self.drop_rollups(day);
+        }
+    }
+
+    /// Adds later events to the segments, which have the columns `columns`. `keys` are the properties of the rows.
+    pub fn add(
+        &mut self,
+        events: &[&EventRow],
+        keys: &[String],
+        columns: &[String],
+        tombstones: &Tombstones,
+    ) {
+        let position = |column| keys.iter().position(|key| key == column);
+        let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
+        let mut builders: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        for event in events {
+            let day = day_of(event.time);
+            self.coverage.has_gap |= day < self.from_day;
+            let person = tombstones.resolve(event.ordinal);
+            let Some(person) = person.filter(|_| day >= self.from_day) else {
+                continue;
+            };
+            let builder = builders
+                .entry(day)
+                .or_insert_with(|| EventBlockBuilder::new(columns));
+            let properties = positions
+                .iter()
+                .map(|nth| event.properties[(*nth)?].as_deref());
+            builder.push_raw(person, event.time, properties);
+        }
+        for (day, builder) in builders {
+            self.days.entry(day).or_default().add(builder.finish());
+            self.drop_rollups(day);
+        }
+    }
+}
+
+/// The UTC day of an instant in microseconds, counted from 1970.
+pub fn day_of(time: i64) -> i64 {
+    time.div_euclid(DAY_MICROS)
+}
+
+#[cfg(test)]
+mod tests {
+    use roaring::RoaringBitmap;
+
+    use super::*;
+
+    fn segment(events: usize, time: i64) -> EventBlock {
+        let mut builder = EventBlockBuilder::new(&[]);
+        (0..events).for_each(|nth| builder.push_raw(nth as u32, time, []));
+        builder.finish()
+    }
+
+    fn rows(segments: &[Arc<EventBlock>]) -> Vec<usize> {
+        segments.iter().map(|segment| segment.rows()).collect()
+    }
+
+    fn persons(blocks: &[Arc<EventBlock>]) -> RoaringBitmap {
+        blocks
+            .iter()
+            .fold(RoaringBitmap::new(), |all, block| all | block.persons())
+    }
+
+    #[test]
+    fn an_added_segment_is_merged_with_those_that_are_not_twice_as_large() {
+        let mut day = DayPartition::default();
+        for nth in 0..300 {
+            day.add(segment(3, nth));
+        }
+        let sizes = rows(day.segments());
+        assert_eq!(sizes.iter().sum::<usize>(), 900);
+        assert!(
+            sizes.windows(2).all(|pair| pair[0] >= 2 * pair[1]),
+            "{sizes:?}"
+        );
+        let compacted = day.compacted();
+        assert_eq!((compacted.len(), compacted[0].rows()), (1, 900));
+        let span = compacted[0].span();
+        assert_eq!((span.first, span.last), (0, 299));
+    }
+
+    #[test]
+    fn segments_of_the_largest_size_are_not_merged() {
+        const MAX: usize = MAX_SEGMENT_ROWS;
+        let mut day = DayPartition::from(vec![segment(MAX - 10, 1)]);
+        let first = Arc::clone(&day.segments()[0]);
+        day.add(segment(MAX / 2 + 1, 2));
+        day.add(segment(MAX / 2, 3));
+        assert_eq!(rows(day.segments()), [MAX - 10, MAX / 2 + 1, MAX / 2]);
+        assert!(Arc::ptr_eq(&first, &day.segments()[0]));
+        assert_eq!(rows(&day.compacted()), rows(day.segments()));
+        day.add(segment(7, 4));
+        day.add(segment(1, 5));
+        assert_eq!(rows(day.segments()).len(), 5);
+        assert_eq!(rows(&day.compacted()), [MAX - 10, MAX / 2 + 1, MAX / 2 + 8]);
+    }
+
+    #[test]
+    fn a_day_has_other_events_after_one_is_added() {
+        let mut day = DayPartition::from(vec![segment(2, 1)]);
+        let before = day.clone();
+        assert!(day.has_same_events(&before));
+        day.add(segment(1, 4));
+        assert!(!day.has_same_events(&before));
+        assert!(!DayPartition::default().has_same_events(&DayPartition::default()));
+    }
+
+    /// One event on most days from -40 to 69 and one far away; the person's ordinal is the day plus 50.
+    fn index() -> EventIndex {
+        let mut index = EventIndex::new(i64::MIN, BTreeMap::new(), 0);
+        for day in (-40..70).filter(|day| day % 7 != 3).chain([100_000]) {
+            add(&mut index, day, (day + 50) as u32);
+        }
+        index
+    }
+
+    fn add(index: &mut EventIndex, day: i64, person: u32) {
+        let event = EventRow {
+            ordinal: person,
+            name: "x".to_owned(),
+            time: day * DAY_MICROS + 5,
+            properties: Vec::new(),
+        };
+        index.add(&[&event], &[], &[], &Tombstones::default());
+    }
+
+    fn assert_rollups_equal_segments(index: &EventIndex) {
+        for first in -42..72 {
+            for last in first - 1..72 {
+                let with_rollups = persons(&index.persons_between(first, last).blocks);
+                let without = persons(&index.between(first, last));
+                assert_eq!(with_rollups, without, "{first} {last}");
+            }
+        }
+    }
+
+    #[test]
+    fn rollups_have_the_persons_of_their_days_for_any_range() {
+        let index = index();
+        assert_rollups_equal_segments(&index);
+        assert!(!index.successor().persons_between(-40, 70).has_new_rollup);
+        assert!(index.persons_between(99_990, 100_100).has_new_rollup);
+        let all = || index.persons_between(i64::MIN, i64::MAX);
+        assert_eq!((all().blocks.len(), all().has_new_rollup), (9, false));
+        // The first and the last day keep their rows.
+        let blocks = index.persons_between(-37, 65).blocks;
+        assert_eq!((blocks[0].rows(), blocks[blocks.len() - 1].rows()), (1, 1));
+    }
+
+    #[test]
+    fn rollups_follow_added_events_and_retired_persons() {
+        let index = index();
+        assert_rollups_equal_segments(&index);
+        let mut next = index.successor();
+        let has = |index: &EventIndex, person| {
+            persons(&index.persons_between(-40, 70).blocks).contains(person)
+        };
+        add(&mut next, 17, 7_000);
+        assert!(has(&next, 7_000) && has(&next, 57));
+        assert_rollups_equal_segments(&next);
+        let mut tombstones = Tombstones::default();
+        tombstones.retired.insert(57);
+        next.resolve(&tombstones, &tombstones);
+        assert!(!has(&next, 57) && has(&index, 57) && !has(&index, 7_000));
+        assert_rollups_equal_segments(&next);
+        assert_rollups_equal_segments(&index);
+    }
+}

@@ -1,0 +1,360 @@
+//! Loads blocks of an index: from a checkpoint and the rows written after it, or from rows alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cohorts_engine::{
+    EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock,
+};
+use cohorts_store::events;
+use cohorts_store::scan::{self, EventRow, EventScan, PersonRow};
+use cohorts_store::segments::SegmentKey;
+use cohorts_store::tombstones::{self, Tombstones};
+use roaring::RoaringBitmap;
+
+use super::advance::with_changed_persons;
+use super::cache::Load;
+use super::checkpoint::{self, StoredEvents, StoredProperty};
+use super::events::{CheckpointState, DayPartition, EventIndex, day_of};
+use super::project::{MAX_CATCH_UP, ProjectIndex, PropertyCheckpoint};
+use super::read::ReadTx;
+use super::{IndexError, IndexResult};
+
+/// Rows between two checks of the memory limit.
+const CHECK_ROWS: usize = 1_024;
+
+/// The ordinals of all persons, from their checkpoint if it has one not after `seq`.
+pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
+    let stored = checkpoint::persons(tx)?;
+    if let Some((through_seq, persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
+        && let Some(changed) = changed_persons(tx, through_seq, &[])?
+    {
+        let changed: RoaringBitmap = changed.iter().map(|person| person.ordinal).collect();
+        return Ok((persons | changed) - tombstones_since(tx, through_seq)?.retired);
+    }
+    tx.with_conn(|conn| scan::person_ordinals(conn, tx.shard_key()))
+}
+
+pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
+    tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
+}
+
+/// The persons written after `seq`; `None` if there are too many to catch up.
+pub fn changed_persons(
+    tx: &ReadTx<'_>,
+    seq: i64,
+    keys: &[String],
+) -> IndexResult<Option<Vec<PersonRow>>> {
+    tx.with_conn(|conn| scan::changed_persons(conn, tx.shard_key(), seq, keys, MAX_CATCH_UP))
+}
+
+/// The events of `names` written after `after`, up to `through`; `None` if there are too many events to catch up.
+pub fn events_between(
+    tx: &ReadTx<'_>,
+    (after, through): (i64, i64),
+    names: &[String],
+    properties: &[String],
+) -> IndexResult<Option<Vec<EventRow>>> {
+    if after == through {
+        return Ok(Some(Vec::new()));
+    }
+    let limit = MAX_CATCH_UP as i64;
+    let span = (after, through);
+    let count =
+        tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, limit + 1))?;
+    if count > limit {
+        return Ok(None);
+    }
+    let rows =
+        tx.with_conn(|conn| scan::events_between(conn, tx.shard_key(), span, names, properties))?;
+    Ok(Some(rows))
+}
+
+impl ProjectIndex {
+    /// The values of a person property.
+    pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
+        let load = |_: Option<&_>| match self.stored_property(tx, key)? {
+            Some(block) => Ok(block),
+            None => self.property_from_rows(tx, key),
+        };
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load,
+            bytes: PropertyBlock::bytes,
+        };
+        self.properties.get(key.to_owned(), how)
+    }
+
+    /// The times of creation.
+    pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
+        let load = |_: Option<&_>| {
+            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
+            Ok(TimesBlock::new(rows))
+        };
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load,
+            bytes: TimesBlock::bytes,
+        };
+        self.created_at.get((), how)
+    }
+
+    /// The distinct ids of the persons.
+    pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<PropertyBlock>> {
+        let load = |_: Option<&_>| self.distinct_ids_from_rows(tx);
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load,
+            bytes: PropertyBlock::bytes,
+        };
+        self.distinct_ids.get((), how)
+    }
+
+    /// The names of all events.
+    pub fn event_names(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<Vec<String>>> {
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load: |_: Option<&_>| tx.with_conn(|conn| scan::event_names(conn, tx.shard_key())),
+            bytes: |names: &Vec<String>| names.iter().map(String::len).sum(),
+        };
+        self.event_names.get((), how)
+    }
+
+    /// The segments of the days that a range of instants touches, with columns for at least these properties.
+    pub fn events(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        (from, to): (i64, i64),
+        properties: &[String],
+    ) -> IndexResult<Vec<Arc<EventBlock>>> {
+        let index = self.event_index(tx, name, day_of(from), properties)?;
+        Ok(index.between(day_of(from), day_of(to)))
+    }
+
+    /// As [`Self::events`] without properties. Whole days inside the range may have persons only.
+    pub fn events_of_persons(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        (from, to): (i64, i64),
+    ) -> IndexResult<Vec<Arc<EventBlock>>> {
+        let index = self.event_index(tx, name, day_of(from), &[])?;
+        let persons = index.persons_between(day_of(from), day_of(to));
+        if persons.has_new_rollup {
+            let key = (name.to_owned(), Vec::new());
+            self.events.set_bytes(&key, index.bytes());
+            tx.set_has_grown();
+        }
+        Ok(persons.blocks)
+    }
+
+    fn event_index(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        from_day: i64,
+        properties: &[String],
+    ) -> IndexResult<Arc<EventIndex>> {
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |index: &EventIndex| index.from_day <= from_day,
+            load: |cached: Option<&EventIndex>| {
+                self.load_events(tx, name, cached, from_day, properties)
+            },
+            bytes: EventIndex::bytes,
+        };
+        self.events.get((name.to_owned(), properties.to_vec()), how)
+    }
+
+    /// Loads the events of a name, or only the earlier days that `cached` lacks.
+    fn load_events(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        cached: Option<&EventIndex>,
+        from_day: i64,
+        properties: &[String],
+    ) -> IndexResult<EventIndex> {
+        let stored = self.stored_events(tx, name, from_day, properties)?;
+        if let FromCheckpoint::Loaded(index) = stored {
+            return Ok(index);
+        }
+        let mut index = EventIndex::new(from_day, BTreeMap::new(), self.seq);
+        if let Some(cached) = cached {
+            index.days = cached.days.clone();
+            index.checkpoint = Arc::clone(&cached.checkpoint);
+        }
+        index.checkpoint.lock().is_damaged |= matches!(stored, FromCheckpoint::Damaged);
+        let scan = EventScan {
+            name,
+            from_day,
+            until_day: cached.map(|cached| cached.from_day),
+            properties,
+            through_seq: self.seq,
+            range: &self.range,
+        };
+        for (day, segment) in self.segments_from_rows(tx, &scan)? {
+            index.days.insert(day, DayPartition::from(vec![segment]));
+        }
+        Ok(index)
+    }
+
+    fn segments_from_rows(
+        &self,
+        tx: &ReadTx<'_>,
+        scan: &EventScan<'_>,
+    ) -> IndexResult<BTreeMap<i64, EventBlock>> {
+        let mut builders: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
+        let bytes = |builders: &BTreeMap<i64, EventBlockBuilder>| -> usize {
+            builders.values().map(EventBlockBuilder::bytes).sum()
+        };
+        let mut rows = 0;
+        tx.with_conn(|conn| {
+            scan::events(conn, tx.shard_key(), scan, |event| {
+                if let Some(person) = self.resolve(event.ordinal) {
+                    let builder = builders
+                        .entry(day_of(event.time))
+                        .or_insert_with(|| EventBlockBuilder::new(scan.properties));
+                    let properties = event.properties.iter().map(Option::as_deref);
+                    builder.push_raw(person, event.time, properties);
+                }
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.check_memory(bytes(&builders))?;
+                }
+                Ok::<_, IndexError>(())
+            })
+        })?;
+        tx.check_memory(bytes(&builders))?;
+        let builders = builders.into_iter();
+        Ok(builders
+            .map(|(day, builder)| (day, builder.finish()))
+            .collect())
+    }
+
+    fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<PropertyBlock> {
+        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
+        tx.with_conn(|conn| {
+            scan::property(conn, tx.shard_key(), key, &self.range, |person, value| {
+                builder.push_raw(person, value);
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.check_memory(builder.bytes())?;
+                }
+                Ok::<_, IndexError>(())
+            })
+        })?;
+        tx.check_memory(builder.bytes())?;
+        Ok(builder.finish())
+    }
+
+    fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<PropertyBlock> {
+        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
+        tx.with_conn(|conn| {
+            scan::distinct_ids(conn, tx.shard_key(), &self.range, |person, id| {
+                builder.push(person, &id.into());
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.check_memory(builder.bytes())?;
+                }
+                Ok::<_, IndexError>(())
+            })
+        })?;
+        tx.check_memory(builder.bytes())?;
+        Ok(builder.finish())
+    }
+
+    /// A property from its checkpoint and the persons written after it.
+    fn stored_property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Option<PropertyBlock>> {
+        // The rows of a range of persons are found by their ordinals.
+        if !self.range.is_all() {
+            return Ok(None);
+        }
+        let (through_seq, block) = match checkpoint::property(tx, key)? {
+            StoredProperty::Missing => return Ok(None),
+            StoredProperty::Damaged => {
+                let mut checkpoints = self.property_checkpoints.lock();
+                checkpoints.insert(key.to_owned(), PropertyCheckpoint::Damaged);
+                return Ok(None);
+            }
+            StoredProperty::Valid { through_seq, block } => (through_seq, block),
+        };
+        if through_seq > self.seq {
+            return Ok(None);
+        }
+        let Some(persons) = changed_persons(tx, through_seq, &[key.to_owned()])? else {
+            return Ok(None);
+        };
+        let changed: RoaringBitmap = persons.iter().map(|person| person.ordinal).collect();
+        let touched = changed | tombstones_since(tx, through_seq)?.retired;
+        Ok(Some(if touched.is_empty() {
+            block
+        } else {
+            with_changed_persons(&block, &touched, &persons, 0)
+        }))
+    }
+
+    /// The events of a name from their checkpoint and the events written after it. There are no checkpoints of events in a
+    /// project that deletes old events, because the segments would have to follow.
+    fn stored_events(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        from_day: i64,
+        columns: &[String],
+    ) -> IndexResult<FromCheckpoint> {
+        let key = SegmentKey::new(name, columns).filter(|_| self.retention.days.is_none());
+        let Some(key) = key else {
+            return Ok(FromCheckpoint::Missing);
+        };
+        let in_range = |segment: EventBlock| {
+            if self.range.is_all() {
+                segment
+            } else {
+                segment.resolved(|ordinal| self.resolve(ordinal))
+            }
+        };
+        let (manifest, days) = match checkpoint::events(tx, &key, from_day, in_range)? {
+            StoredEvents::Missing => return Ok(FromCheckpoint::Missing),
+            StoredEvents::Damaged => return Ok(FromCheckpoint::Damaged),
+            StoredEvents::Valid { manifest, days } => (manifest, days),
+        };
+        if manifest.through_seq > self.seq {
+            return Ok(FromCheckpoint::Missing);
+        }
+        let span = (manifest.through_seq, self.seq);
+        let Some(tail) = events_between(tx, span, &[name.to_owned()], columns)? else {
+            return Ok(FromCheckpoint::Missing);
+        };
+        let days = days
+            .into_iter()
+            .map(|(day, segments)| (day, DayPartition::from(segments)));
+        let mut index = EventIndex::new(from_day, days.collect(), manifest.through_seq);
+        *index.checkpoint.lock() = CheckpointState {
+            manifest: Some(manifest),
+            days: index.days.clone(),
+            ..CheckpointState::default()
+        };
+        index.resolve(&self.tombstones, &self.tombstones);
+        let tail: Vec<&EventRow> = tail
+            .iter()
+            .filter(|event| self.resolve(event.ordinal).is_some())
+            .collect();
+        index.add(&tail, columns, columns, &self.tombstones);
+        Ok(FromCheckpoint::Loaded(index))
+    }
+}
+
+/// The outcome of loading events from their checkpoint.
+enum FromCheckpoint {
+    Loaded(EventIndex),
+    /// There is none that serves this index.
+    Missing,
+    /// A segment cannot be decoded, or is missing.
+    Damaged,
+}

@@ -1,0 +1,135 @@
+//! The index of one project: an immutable view of its persons and events as of a sequence number of the log.
+//!
+//! An index is never changed. A successor replaces it: see `advance`. Blocks are loaded on first use: see `load`.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use cohorts_engine::{PropertyBlock, TimesBlock};
+use cohorts_store::projects;
+use cohorts_store::scan::PersonRange;
+use cohorts_store::tombstones::Tombstones;
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+
+use super::IndexResult;
+use super::cache::{Cache, Weight};
+use super::events::EventIndexes;
+use super::read::{ReadTx, RetentionState};
+
+/// If more rows than this changed, rebuilding is cheaper than catching up.
+pub const MAX_CATCH_UP: usize = 200_000;
+
+/// The result of the last look at the checkpoint of a property.
+#[derive(Clone, Copy, Debug)]
+pub enum PropertyCheckpoint {
+    CheckedAt(Instant),
+    Damaged,
+}
+
+/// The persons and events of a project as of a sequence number.
+pub struct ProjectIndex {
+    /// The last sequence number of the log that the index contains.
+    pub seq: i64,
+    /// The retention when the index was built. Events deleted since must not come back when more are kept again.
+    pub retention: RetentionState,
+    /// The persons that the index contains.
+    pub range: PersonRange,
+    /// The ordinals of the persons.
+    pub persons: Arc<RoaringBitmap>,
+    pub tombstones: Arc<Tombstones>,
+    pub properties: Cache<String, PropertyBlock>,
+    pub events: EventIndexes,
+    pub created_at: Cache<(), TimesBlock>,
+    pub distinct_ids: Cache<(), PropertyBlock>,
+    pub event_names: Cache<(), Vec<String>>,
+    /// Properties whose checkpoint was looked at, shared by an index and its successors.
+    pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
+}
+
+impl ProjectIndex {
+    /// The index of what a transaction sees, with nothing loaded but the persons.
+    pub fn new(tx: &ReadTx<'_>, seq: i64, retention: RetentionState) -> IndexResult<Self> {
+        Ok(Self::empty(
+            seq,
+            retention,
+            PersonRange::all(),
+            Arc::new(super::load::persons(tx, seq)?),
+            Arc::new(super::load::tombstones_since(tx, -1)?),
+        ))
+    }
+
+    /// An index of these persons with nothing loaded.
+    pub fn empty(
+        seq: i64,
+        retention: RetentionState,
+        range: PersonRange,
+        persons: Arc<RoaringBitmap>,
+        tombstones: Arc<Tombstones>,
+    ) -> Self {
+        Self {
+            seq,
+            retention,
+            range,
+            persons,
+            tombstones,
+            properties: Cache::default(),
+            events: Cache::default(),
+            created_at: Cache::default(),
+            distinct_ids: Cache::default(),
+            event_names: Cache::default(),
+            property_checkpoints: Arc::default(),
+        }
+    }
+
+    /// The index of a part of the persons, with nothing loaded.
+    pub fn for_range(&self, ordinals: RangeInclusive<u32>) -> Self {
+        let merged = self.tombstones.merged_into(ordinals.clone());
+        let mut persons = RoaringBitmap::new();
+        persons.insert_range(ordinals.clone());
+        let range = PersonRange {
+            ordinals,
+            merged: merged.into_iter().map(i64::from).collect(),
+        };
+        Self::empty(
+            self.seq,
+            self.retention,
+            range,
+            Arc::new(persons & &*self.persons),
+            Arc::clone(&self.tombstones),
+        )
+    }
+
+    /// The person that has the events of `ordinal`, if the index contains the person.
+    pub fn resolve(&self, ordinal: u32) -> Option<u32> {
+        let person = self.tombstones.resolve(ordinal);
+        person.filter(|person| self.range.ordinals.contains(person))
+    }
+
+    /// The time of the oldest event that retention keeps, in microseconds since 1970.
+    pub fn oldest_event(&self, now: DateTime<Utc>) -> i64 {
+        let oldest = projects::oldest_event(self.retention.days, now);
+        oldest.map_or(i64::MIN, |oldest| oldest.timestamp_micros())
+    }
+
+    pub fn weights(&self) -> Vec<Weight> {
+        let mut weights = self.properties.weights();
+        weights.extend(self.events.weights());
+        weights.extend(self.created_at.weights());
+        weights.extend(self.distinct_ids.weights());
+        weights.extend(self.event_names.weights());
+        weights
+    }
+
+    /// Evicts the blocks that were last used before `tick`.
+    pub fn evict_before(&self, tick: u64) {
+        self.properties.evict_before(tick);
+        self.events.evict_before(tick);
+        self.created_at.evict_before(tick);
+        self.distinct_ids.evict_before(tick);
+        self.event_names.evict_before(tick);
+    }
+}

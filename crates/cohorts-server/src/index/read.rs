@@ -1,0 +1,156 @@
+//! A read transaction of one project, with the time and the memory that its reader may take.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use cohorts_store::{Conn, ProjectId, ShardKey, events, projects, scan};
+
+use super::{IndexError, IndexResult};
+
+/// The time and the memory that a reader may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The latest instant at which everything must be read.
+    pub deadline: Instant,
+    /// The most bytes of one block that is loaded.
+    pub memory: u64,
+}
+
+/// The retention of a project's events. An index of another retention may contain deleted events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionState {
+    /// The number of days; `None` keeps all events.
+    pub days: Option<i32>,
+    /// How often the number of days was changed.
+    pub changes: i64,
+}
+
+/// A read transaction: all of its statements see the data of one instant. Clones share the connection.
+#[derive(Clone)]
+pub struct ReadTx<'a> {
+    shared: Rc<TxConn<'a>>,
+    pub project: ProjectId,
+    pub limits: Limits,
+}
+
+struct TxConn<'a> {
+    conn: RefCell<&'a mut Conn>,
+    /// The time limit of statements that the database knows.
+    statement_limit: Cell<Duration>,
+    /// Whether memory may have grown since the last [`ReadTx::take_has_grown`].
+    has_grown: Cell<bool>,
+}
+
+impl<'a> ReadTx<'a> {
+    /// Runs `work` in a read transaction.
+    pub fn run<T, E: From<cohorts_store::Error>>(
+        conn: &mut Conn,
+        project: ProjectId,
+        limits: Limits,
+        work: impl FnOnce(ReadTx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        cohorts_store::snapshot(conn, |conn| {
+            work(ReadTx {
+                shared: Rc::new(TxConn {
+                    conn: RefCell::new(conn),
+                    statement_limit: Cell::new(Duration::ZERO),
+                    has_grown: Cell::new(false),
+                }),
+                project,
+                limits,
+            })
+        })
+    }
+
+    /// The same transaction for a reader with other limits.
+    pub fn with_limits(&self, limits: Limits) -> ReadTx<'a> {
+        ReadTx {
+            limits,
+            ..self.clone()
+        }
+    }
+
+    /// Records that there is more in memory than before, although nothing was read.
+    pub fn set_has_grown(&self) {
+        self.shared.has_grown.set(true);
+    }
+
+    /// Whether memory may have grown since the last call.
+    pub fn take_has_grown(&self) -> bool {
+        self.shared.has_grown.take()
+    }
+
+    /// Fails if a block of `bytes` is larger than the memory limit.
+    pub fn check_memory(&self, bytes: usize) -> IndexResult<()> {
+        if bytes as u64 <= self.limits.memory {
+            Ok(())
+        } else {
+            Err(IndexError::OverBudget)
+        }
+    }
+
+    /// Fails if the deadline has passed.
+    pub fn check_time(&self) -> IndexResult<()> {
+        if Instant::now() < self.limits.deadline {
+            Ok(())
+        } else {
+            Err(IndexError::TimedOut)
+        }
+    }
+
+    /// Runs `read` on the connection, with the time that is left.
+    pub fn with_conn<T, E: Into<IndexError>>(
+        &self,
+        read: impl FnOnce(&mut Conn) -> Result<T, E>,
+    ) -> IndexResult<T> {
+        self.try_with_conn(|conn| read(conn).map_err(Into::into))
+    }
+
+    /// As [`Self::with_conn`], for work with errors of its own.
+    pub fn try_with_conn<T, E: From<IndexError>>(
+        &self,
+        read: impl FnOnce(&mut Conn) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let left = (self.limits.deadline).saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(IndexError::TimedOut.into());
+        }
+        self.try_with_conn_for(left, read)
+    }
+
+    /// As [`Self::try_with_conn`], with `limit` for each statement.
+    pub fn try_with_conn_for<T, E: From<IndexError>>(
+        &self,
+        limit: Duration,
+        read: impl FnOnce(&mut Conn) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.set_has_grown();
+        let mut conn = self.shared.conn.borrow_mut();
+        let known = self.shared.statement_limit.get();
+        // A limit that was set a moment ago is close enough.
+        if limit > known || limit < known / 10 * 9 {
+            scan::set_statement_timeout(&mut conn, limit).map_err(IndexError::from)?;
+            self.shared.statement_limit.set(limit);
+        }
+        read(&mut conn)
+    }
+
+    pub fn shard_key(&self) -> ShardKey {
+        self.project.shard_key()
+    }
+
+    /// The last sequence number of the log that the transaction sees.
+    pub fn log_head(&self) -> IndexResult<i64> {
+        self.with_conn(|conn| events::log_head(conn, self.shard_key()))
+    }
+
+    pub fn retention(&self) -> IndexResult<RetentionState> {
+        let project = self.with_conn(|conn| projects::find(conn, self.project))?;
+        let project = project.ok_or(IndexError::ProjectNotFound)?;
+        Ok(RetentionState {
+            days: project.event_retention_days,
+            changes: project.retention_changes,
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! The engine's `Source` over one database snapshot: the project's index, and the rows that are not indexed.
+//!
+//! An evaluation sees everything that was committed before it began and nothing later.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use cohorts_engine::{
+    Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PropertyBlock,
+    Reference, Source, TimesBlock,
+};
+use cohorts_store::{CohortId, Conn, ProjectId, actions, cohorts, members};
+use roaring::RoaringBitmap;
+
+use super::project::ProjectIndex;
+use super::read::{Limits, ReadTx};
+use super::registry::IndexCache;
+use super::{IndexError, IndexResult};
+
+/// The data of one project as of one instant.
+///
+/// Dynamic cohorts that a filter refers to are given by their definitions, so they are evaluated at the same moment;
+/// static cohorts are given by their members.
+pub struct Snapshot<'a, 'c> {
+    tx: ReadTx<'a>,
+    cache: &'c IndexCache,
+    index: Arc<ProjectIndex>,
+    /// Earlier events are invisible, deleted or not yet, in microseconds since 1970.
+    oldest_event: i64,
+}
+
+/// A range with fewer persons is not divided further, whatever memory it takes.
+const MIN_RANGE_PERSONS: u64 = 256;
+
+impl<'a, 'c> Snapshot<'a, 'c> {
+    /// Runs `work` on the data as it is now. Reading may take `limit` in all.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::TimedOut`] if reading takes longer; otherwise the error of `work` or of the database.
+    pub fn read<T, E: From<IndexError> + From<cohorts_store::Error>>(
+        conn: &mut Conn,
+        cache: &'c IndexCache,
+        project: ProjectId,
+        limit: Duration,
+        work: impl FnOnce(&Snapshot<'_, 'c>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let limits = Limits {
+            deadline: Instant::now() + limit,
+            memory: cache.budget(),
+        };
+        let unlimited = Limits {
+            memory: u64::MAX,
+            ..limits
+        };
+        let mut work = Some(work);
+        loop {
+            let result = ReadTx::run(conn, project, unlimited, |tx| {
+                let Some(index) = cache.get(&tx)? else {
+                    return Ok(None);
+                };
+                let snapshot = Snapshot {
+                    oldest_event: index.oldest_event(Utc::now()),
+                    tx: tx.with_limits(limits),
+                    cache,
+                    index,
+                };
+                work.take().map(|work| work(&snapshot)).transpose()
+            });
+            cache.evict(None);
+            if let Some(value) = result? {
+                return Ok(value);
+            }
+        }
+    }
+
+    /// The same snapshot for work with a time limit of its own.
+    pub fn with_time_limit(&self, limit: Duration) -> Self {
+        let limits = Limits {
+            deadline: Instant::now() + limit,
+            ..self.tx.limits
+        };
+        self.with_index(Arc::clone(&self.index), limits)
+    }
+
+    fn with_index(&self, index: Arc<ProjectIndex>, limits: Limits) -> Self {
+        Snapshot {
+            tx: self.tx.with_limits(limits),
+            cache: self.cache,
+            index,
+            oldest_event: self.oldest_event,
+        }
+    }
+
+    /// The members of a plan. A plan whose blocks exceed the memory budget is evaluated in ranges of persons.
+    pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> IndexResult<RoaringBitmap> {
+        match plan.evaluate_with(self, leaves) {
+            Err(IndexError::OverBudget) => {
+                let mut members = RoaringBitmap::new();
+                self.for_each_range(|range| {
+                    members |= plan.evaluate(range)?;
+                    Ok(())
+                })?;
+                Ok(members)
+            }
+            result => result,
+        }
+    }
+
+    /// The members of a plan, and the number of persons that meet each of its criteria.
+    pub fn explain(&self, plan: &Plan) -> IndexResult<Explanation> {
+        match plan.explain(self) {
+            Err(IndexError::OverBudget) => {
+                let mut total = Explanation::default();
+                self.for_each_range(|range| {
+                    total.add(plan.explain(range)?);
+                    Ok(())
+                })?;
+                Ok(total)
+            }
+            result => result,
+        }
+    }
+
+    /// Runs `work` for ranges of persons that are so small that their blocks fit into the memory budget. Membership of a
+    /// person depends on that person's data alone, so the results of the ranges add up.
+    fn for_each_range(
+        &self,
+        mut work: impl FnMut(&Snapshot<'a, 'c>) -> IndexResult<()>,
+    ) -> IndexResult<()> {
+        let mut ranges = quarters(0..=u32::MAX, &self.index.persons);
+        while let Some(ordinals) = ranges.pop() {
+            let index = Arc::new(self.index.for_range(ordinals.clone()));
+            let persons = Arc::clone(&index.persons);
+            let limits = if persons.len() <= MIN_RANGE_PERSONS {
+                Limits {
+                    memory: u64::MAX,
+                    ..self.tx.limits
+                }
+            } else {
+                self.tx.limits
+            };
+            match work(&self.with_index(index, limits)) {
+                Err(IndexError::OverBudget) => ranges.extend(quarters(ordinals, &persons)),
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts blocks if memory has grown since the last call.
+    fn evict(&self) {
+        if self.tx.take_has_grown() {
+            self.cache.evict(Some(&self.index));
+        }
+    }
+
+    /// The last sequence number of the log that the snapshot contains.
+    pub fn seq(&self) -> i64 {
+        self.index.seq
+    }
+
+    /// The transaction, to read other rows of the same instant.
+    pub fn tx(&self) -> &ReadTx<'a> {
+        &self.tx
+    }
+}
+
+/// Divides a range of ordinals into four parts with about the same number of `persons`.
+fn quarters(ordinals: RangeInclusive<u32>, persons: &RoaringBitmap) -> Vec<RangeInclusive<u32>> {
+    let (mut parts, mut first) = (Vec::new(), *ordinals.start());
+    for quarter in 1..4 {
+        let rank = u32::try_from(persons.len() * quarter / 4).unwrap_or(u32::MAX);
+        let last = persons.select(rank);
+        if let Some(last) = last.filter(|last| (first..*ordinals.end()).contains(last)) {
+            parts.push(first..=last);
+            first = last + 1;
+        }
+    }
+    parts.push(first..=*ordinals.end());
+    parts
+}
+
+impl Interrupt for Snapshot<'_, '_> {
+    type Error = IndexError;
+
+    fn interrupt(&self) -> IndexResult<()> {
+        self.tx.check_time()
+    }
+}
+
+impl Source for Snapshot<'_, '_> {
+    fn persons(&self) -> IndexResult<Arc<RoaringBitmap>> {
+        Ok(Arc::clone(&self.index.persons))
+    }
+
+    fn person_property(&self, key: &str) -> IndexResult<Arc<PropertyBlock>> {
+        self.evict();
+        self.index.property(&self.tx, key)
+    }
+
+    fn created_at(&self) -> IndexResult<Arc<TimesBlock>> {
+        self.evict();
+        self.index.created_at(&self.tx)
+    }
+
+    fn distinct_ids(&self) -> IndexResult<Arc<PropertyBlock>> {
+        self.evict();
+        self.index.distinct_ids(&self.tx)
+    }
+
+    fn events(&self, query: &EventQuery) -> IndexResult<Vec<Arc<EventBlock>>> {
+        self.evict();
+        let oldest = self.oldest_event;
+        let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
+        let (index, tx) = (&self.index, &self.tx);
+        let mut blocks = if query.persons_only {
+            index.events_of_persons(tx, &query.event, range)?
+        } else {
+            index.events(tx, &query.event, range, &query.properties)?
+        };
+        for block in &mut blocks {
+            if block.span().first < oldest {
+                *block = Arc::new(block.since(oldest));
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn event_names(&self) -> IndexResult<Vec<String>> {
+        Ok(self.index.event_names(&self.tx)?.to_vec())
+    }
+
+    fn cohort(&self, id: i64) -> IndexResult<Option<Reference>> {
+        let project = self.tx.project;
+        self.tx.with_conn(|conn| {
+            let Some((cohort, _)) = cohorts::find(conn, project, CohortId(id))? else {
+                return Ok(None);
+            };
+            if cohort.definition.is_static {
+                let version = cohort.member_version;
+                let members = members::read(conn, project.shard_key(), cohort.id(), version)?;
+                return Ok(Some(Reference::Members(Arc::new(members))));
+            }
+            // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
+            let filter = cohort.definition.filter().ok().cloned();
+            Ok::<_, IndexError>(filter.map(Reference::Filter))
+        })
+    }
+
+    fn action(&self, id: i64) -> IndexResult<Option<Action>> {
+        let row = self
+            .tx
+            .with_conn(|conn| actions::find(conn, self.tx.project, id))?;
+        let live = row.filter(|(action, _)| !action.fields.deleted);
+        // Steps are validated before they are stored.
+        Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
+    }
+
+    fn check_memory(&self, bytes: usize) -> IndexResult<()> {
+        self.tx.check_memory(bytes)
+    }
+}

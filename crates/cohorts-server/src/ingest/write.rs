@@ -1,0 +1,284 @@
+//! One attempt to commit a batch. All of it happens under the lock on the log head.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc;
+use std::thread;
+
+use cohorts_store::events::{self, NewEvent};
+use cohorts_store::persons::{self, Owner};
+use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transaction};
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::people::{People, Placed, Written};
+use super::{Committed, Item};
+use crate::index::IndexedStore;
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// The batch merges existing persons, so the next attempt must lock the project first.
+    #[error("the batch merges persons, and the project is not locked")]
+    MustLockProject,
+    /// A person was deleted after the ordinals were counted; the next attempt takes more.
+    #[error("the batch needs more ordinals than were reserved")]
+    NoOrdinal,
+    /// The other half of the batch was not written.
+    #[error("the other half of the batch was not written")]
+    HalfWritten,
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Store(cause) => cause,
+            passing => Self::Unavailable(passing.to_string()),
+        }
+    }
+}
+
+/// How a batch is committed.
+#[derive(Clone, Copy)]
+pub struct Attempt {
+    /// Two connections write half of the events each.
+    pub in_halves: bool,
+    /// The project is locked, so no other writer changes its static cohorts.
+    pub locks_project: bool,
+}
+
+/// Items that are committed together.
+pub struct WriteBatch<'a> {
+    store: &'a IndexedStore,
+    project: ProjectId,
+    shard_key: ShardKey,
+    items: Vec<Placed<'a>>,
+    /// Every distinct id of the items, once.
+    ids: Vec<&'a str>,
+}
+
+/// What a transaction wrote.
+struct Outcome {
+    added: usize,
+    written: Written,
+}
+
+impl<'a> WriteBatch<'a> {
+    pub fn new(store: &'a IndexedStore, project: ProjectId, items: &'a [Item]) -> Self {
+        let mut ids = Vec::new();
+        let mut positions: HashMap<&str, usize> = HashMap::new();
+        let mut position_of = |id: &'a str| {
+            *positions.entry(id).or_insert_with(|| {
+                ids.push(id);
+                ids.len() - 1
+            })
+        };
+        let items = items.iter().map(|item| Placed {
+            item,
+            id: position_of(&item.distinct_id),
+            other_id: item.other_id.as_deref().map(&mut position_of),
+        });
+        Self {
+            items: items.collect(),
+            store,
+            project,
+            shard_key: project.shard_key(),
+            ids,
+        }
+    }
+
+    pub fn commit(&mut self, attempt: Attempt) -> Result<Committed, Failed> {
+        let (store, shard_key) = (self.store, self.shard_key);
+        let conn = &mut *store.connection()?;
+        let cached = store.caches.distinct_ids.owners(shard_key, &self.ids);
+        let unknown = cached.iter().filter(|owner| owner.is_none()).count();
+        let free = store.ordinals.take(conn, shard_key, unknown)?;
+        let unused = free.clone();
+        let result = transaction(conn, |conn| self.write(conn, attempt, cached.clone(), free));
+        if matches!(result, Err(Failed::MustLockProject)) {
+            // Nothing was written, so the ordinals are still free.
+            store.ordinals.give_back(shard_key, unused);
+        }
+        let Outcome { added, written } = result?;
+        let owners = self.ids.iter().zip(&written.owners).zip(&cached);
+        let changed = owners.filter_map(|((id, owner), cached)| {
+            let owner = (*owner)?;
+            (cached.map(i64::from) != Some(owner)).then_some((*id, owner))
+        });
+        store.caches.distinct_ids.insert(shard_key, changed);
+        store.ordinals.give_back(shard_key, written.free);
+        let denied = written.denied;
+        Ok(Committed { added, denied })
+    }
+
+    fn write(
+        &self,
+        conn: &mut Conn,
+        attempt: Attempt,
+        mut cached: Vec<Option<u32>>,
+        free: VecDeque<i64>,
+    ) -> Result<Outcome, Failed> {
+        let shard_key = self.shard_key;
+        if attempt.locks_project {
+            projects::lock(conn, self.project)?;
+        }
+        // From here to the commit, no other writer changes events or persons of the project.
+        let seq = events::begin_write(conn, shard_key)?;
+        let cache = &self.store.caches.distinct_ids;
+        cache.refresh(conn, shard_key, seq - 1)?;
+        cache.remove_retired(shard_key, &mut cached);
+        let owners = self.owners(conn, &cached)?;
+        let items = self.new_items(conn)?;
+        let mut people = People::new(owners, free);
+        let described = people.described(&items);
+        people.add(persons::by_ordinals(conn, shard_key, &described)?);
+        let ordinals: Result<Vec<i64>, _> =
+            items.iter().map(|placed| people.take(placed)).collect();
+        let ordinals = ordinals.map_err(|_| Failed::NoOrdinal)?;
+        if people.merges_existing() && !attempt.locks_project {
+            return Err(Failed::MustLockProject);
+        }
+        let survivors = ordinals.iter().map(|ordinal| people.resolve(*ordinal));
+        let survivors: Vec<i64> = survivors.collect();
+        let written = people.written();
+        let rows: Vec<NewEvent<'_>> = items
+            .into_iter()
+            .zip(survivors)
+            .filter(|(placed, _)| placed.item.exported_person.is_none())
+            .map(|(placed, ordinal)| row(shard_key, seq, placed.item, ordinal))
+            .collect();
+        if attempt.in_halves {
+            self.write_in_halves(seq, &written, &rows)?;
+        } else {
+            self.write_persons(conn, seq, &written)?;
+            events::append(conn, &rows)?;
+        }
+        let added = rows.len();
+        Ok(Outcome { added, written })
+    }
+
+    /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt
+    /// finds what is written.
+    fn write_in_halves(
+        &self,
+        seq: i64,
+        written: &Written,
+        rows: &[NewEvent<'_>],
+    ) -> Result<(), Failed> {
+        let (first_rows, second_rows) = rows.split_at(rows.len() / 2);
+        let mut first = self.store.connection()?;
+        let mut second = self.store.connection()?;
+        transaction(&mut first, |conn| self.write_persons(conn, seq, written))?;
+        // The first half commits first, and only when the second can. After an interruption in between, the sender repeats
+        // what came last.
+        let (second_ready, wait_for_second) = mpsc::channel();
+        let (first_committed, wait_for_first) = mpsc::channel();
+        thread::scope(|scope| {
+            let second = scope.spawn(move || {
+                transaction(&mut second, |conn| {
+                    events::append(conn, second_rows)?;
+                    second_ready.send(()).map_err(|_| Failed::HalfWritten)?;
+                    wait_for_first.recv().map_err(|_| Failed::HalfWritten)
+                })
+            });
+            let first = transaction(&mut first, |conn| {
+                events::append(conn, first_rows)?;
+                wait_for_second.recv().map_err(|_| Failed::HalfWritten)
+            });
+            if first.is_ok() {
+                // A second half that does not receive this has failed, and returns its error.
+                let _ = first_committed.send(());
+            } else {
+                drop(first_committed);
+            }
+            let second = second.join().map_err(|_| {
+                let cause = anyhow::anyhow!("a writer panicked");
+                Failed::Store(cause.into())
+            })?;
+            first.and(second)
+        })
+    }
+
+    /// The owners of the ids of the batch. `cached` owners are true; the others are read.
+    fn owners(&self, conn: &mut Conn, cached: &[Option<u32>]) -> Result<Vec<Option<Owner>>, Error> {
+        let all = || self.ids.iter().zip(cached);
+        let missing: Vec<&str> = all()
+            .filter(|(_, cached)| cached.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        let read = if missing.is_empty() {
+            HashMap::new()
+        } else {
+            persons::owners(conn, self.shard_key, &missing)?
+        };
+        let owner = |(id, cached): (&&str, &Option<u32>)| match cached {
+            Some(ordinal) => Some(Owner {
+                ordinal: i64::from(*ordinal),
+                is_person: true,
+            }),
+            None => read.get(*id).copied(),
+        };
+        Ok(all().map(owner).collect())
+    }
+
+    /// The items that are not in the log yet, each once. A repeated item must not undo what later items did.
+    fn new_items(&self, conn: &mut Conn) -> Result<Vec<Placed<'a>>, Error> {
+        let uuids: Vec<Uuid> = self.items.iter().map(|placed| placed.item.uuid).collect();
+        let mut known = events::known(conn, self.shard_key, &uuids)?;
+        let is_new = |placed: &&Placed<'a>| known.insert(placed.item.uuid);
+        Ok(self.items.iter().filter(is_new).copied().collect())
+    }
+
+    fn write_persons(&self, conn: &mut Conn, seq: i64, written: &Written) -> Result<(), Error> {
+        let shard_key = self.shard_key;
+        if !written.merged.is_empty() {
+            persons::merge(conn, shard_key, seq, &written.merged)?;
+            replace_in_static_cohorts(conn, self.project, &written.merged)?;
+        }
+        let new_ids = written.new_ids.iter();
+        let new_ids: Vec<(&str, i64)> = new_ids
+            .map(|(id, ordinal)| (self.ids[*id], *ordinal))
+            .collect();
+        persons::add_ids(conn, shard_key, seq, &new_ids)?;
+        persons::add(conn, shard_key, seq, &written.new)?;
+        persons::update(conn, shard_key, seq, &written.changed)
+    }
+}
+
+fn row(shard_key: ShardKey, seq: i64, item: &Item, ordinal: i64) -> NewEvent<'_> {
+    NewEvent {
+        shard_key: shard_key.0,
+        uuid: item.uuid,
+        identity: events::identity(&item.event, &item.distinct_id),
+        day: item.timestamp.date_naive(),
+        seq,
+        ordinal,
+        event: &item.event,
+        distinct_id: &item.distinct_id,
+        timestamp: item.timestamp,
+        properties: &item.properties,
+    }
+}
+
+/// Replaces merged persons by their survivors in every static cohort.
+fn replace_in_static_cohorts(
+    conn: &mut Conn,
+    project: ProjectId,
+    merged: &[(i64, i64)],
+) -> Result<(), Error> {
+    let bits = |ordinal: i64| u32::try_from(ordinal).map_err(anyhow::Error::from);
+    let retired = merged.iter().map(|(from, _)| bits(*from));
+    let retired = retired.collect::<Result<RoaringBitmap, _>>()?;
+    for list in members::lists_with(conn, project, &retired)? {
+        members::edit(conn, &list, |mut persons| {
+            for (from, into) in merged {
+                if persons.remove(bits(*from)?) {
+                    persons.insert(bits(*into)?);
+                }
+            }
+            Ok(persons)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! What a caller decides about a cohort. A definition parses its criteria once, on first use.
+
+use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
+
+use cohorts_engine::filter::has_criteria;
+use cohorts_engine::legacy::filters_from_groups;
+use cohorts_engine::{Filter, FilterError};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+
+use crate::JsonText;
+use crate::schema::cohorts;
+
+/// The columns of `cohorts` that callers decide.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = cohorts, treat_none_as_null = true)]
+pub struct DefinitionRow {
+    /// The name; `None` if the caller gave none.
+    pub name: Option<String>,
+    /// The description; empty if the caller gave none.
+    pub description: String,
+    groups: JsonText,
+    filters: Option<JsonText>,
+    /// A query that fills a static cohort.
+    pub query: Option<JsonText>,
+    /// Whether the cohort is deleted. It can be restored.
+    pub deleted: bool,
+    /// Whether the members are a list, and not calculated from criteria.
+    pub is_static: bool,
+    /// The type as PostHog names it.
+    pub cohort_type: Option<String>,
+}
+
+/// A live dynamic cohort without a name and without criteria.
+impl Default for DefinitionRow {
+    fn default() -> Self {
+        Self {
+            name: None,
+            description: String::new(),
+            groups: JsonText("[]".to_owned()),
+            filters: None,
+            query: None,
+            deleted: false,
+            is_static: false,
+            cohort_type: None,
+        }
+    }
+}
+
+/// A [`DefinitionRow`] with its parsed criteria.
+#[derive(Clone, Debug, Default)]
+pub struct Definition {
+    row: DefinitionRow,
+    filter: OnceLock<Result<Filter, FilterError>>,
+}
+
+impl From<DefinitionRow> for Definition {
+    fn from(row: DefinitionRow) -> Self {
+        Self {
+            row,
+            filter: OnceLock::new(),
+        }
+    }
+}
+
+impl PartialEq for Definition {
+    fn eq(&self, other: &Self) -> bool {
+        self.row == other.row
+    }
+}
+
+impl Deref for Definition {
+    type Target = DefinitionRow;
+
+    fn deref(&self) -> &DefinitionRow {
+        &self.row
+    }
+}
+
+/// The criteria are private to the row, so no change through this makes the parsed criteria stale.
+impl DerefMut for Definition {
+    fn deref_mut(&mut self) -> &mut DefinitionRow {
+        &mut self.row
+    }
+}
+
+impl<ST> Queryable<ST, Pg> for Definition
+where
+    DefinitionRow: Queryable<ST, Pg>,
+{
+    type Row = <DefinitionRow as Queryable<ST, Pg>>::Row;
+
+    fn build(row: Self::Row) -> diesel::deserialize::Result<Self> {
+        DefinitionRow::build(row).map(Self::from)
+    }
+}
+
+impl Selectable<Pg> for Definition {
+    type SelectExpression = <DefinitionRow as Selectable<Pg>>::SelectExpression;
+
+    fn construct_selection() -> Self::SelectExpression {
+        <DefinitionRow as Selectable<Pg>>::construct_selection()
+    }
+}
+
+impl Definition {
+    /// The columns to write.
+    pub(crate) fn row(&self) -> &DefinitionRow {
+        &self.row
+    }
+
+    /// The definition's columns, without the parsed criteria.
+    pub fn into_row(self) -> DefinitionRow {
+        self.row
+    }
+
+    /// Replaces the filters; `None` removes them.
+    pub fn set_filters(&mut self, filters: Option<JsonText>) {
+        self.row.filters = filters;
+        self.filter = OnceLock::new();
+    }
+
+    /// Replaces the legacy groups, a JSON list.
+    pub fn set_groups(&mut self, groups: JsonText) {
+        self.row.groups = groups;
+        self.filter = OnceLock::new();
+    }
+
+    /// The parsed criteria.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the criteria are not a filter, which only criteria from outside this service can be.
+    pub fn filter(&self) -> Result<&Filter, FilterError> {
+        let filter = self
+            .filter
+            .get_or_init(|| Filter::parse_stored(&self.criteria()?.parse()));
+        filter.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl DefinitionRow {
+    /// The filters as they are stored; `None` if the caller gave none.
+    pub fn filters(&self) -> Option<&JsonText> {
+        self.filters.as_ref()
+    }
+
+    /// The legacy groups, a JSON list.
+    pub fn groups(&self) -> &JsonText {
+        &self.groups
+    }
+
+    /// The criteria as callers see them: the filters, else the tree that the legacy groups mean, else a tree without
+    /// criteria.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the legacy groups have no meaning as criteria.
+    pub fn criteria(&self) -> Result<Cow<'_, JsonText>, FilterError> {
+        match &self.filters {
+            Some(filters) if !matches!(filters.0.as_str(), "{}" | "null") => {
+                Ok(Cow::Borrowed(filters))
+            }
+            _ if self.groups.0 == "[]" => {
+                Ok(Cow::Owned(JsonText(r#"{"properties":{}}"#.to_owned())))
+            }
+            _ => filters_from_groups(&self.groups.parse())
+                .map(|tree| Cow::Owned(JsonText::of(&tree))),
+        }
+    }
+
+    /// Whether the filters have criteria.
+    pub fn has_criteria(&self) -> bool {
+        let filters = self.filters.as_ref().map(JsonText::parse);
+        filters.is_some_and(|filters| has_criteria(&filters))
+    }
+
+    /// Whether criteria or a query select the members.
+    pub fn selects_members(&self) -> bool {
+        self.has_criteria() || self.query.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(value: &str) -> JsonText {
+        JsonText(format!(
+            r#"{{"properties": {{"type": "OR", "values": [{{"type": "person", "key": "plan", "operator": "exact", "value": "{value}"}}]}}}}"#
+        ))
+    }
+
+    #[test]
+    fn the_parsed_criteria_follow_every_change_of_the_stored_ones() {
+        let mut definition = Definition::default();
+        let parsed = |definition: &Definition| format!("{:?}", definition.filter().unwrap());
+        let empty = parsed(&definition);
+        definition.set_filters(Some(filters("pro")));
+        let pro = parsed(&definition);
+        definition.name = Some("Pros".to_owned());
+        assert_eq!(parsed(&definition), pro);
+        definition.set_filters(Some(filters("free")));
+        assert!(parsed(&definition) != pro && pro != empty);
+        definition.set_filters(None);
+        assert_eq!(parsed(&definition), empty);
+    }
+}

@@ -1,0 +1,233 @@
+//! Everything of Cohorts that knows SQL: the pool of connections, transactions, migrations, and one file per table
+//! family.
+//!
+//! Functions take a connection first and return rows of their own; absence is [`Option`], never an error. Nothing here
+//! knows the contract's types, HTTP or the clock of a request. Filters never become SQL text.
+
+#![warn(missing_docs)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::pg::PgConnection;
+use diesel::r2d2::Pool;
+use prometheus::IntCounter;
+use quick_cache::sync::Cache;
+
+pub mod actions;
+pub mod activity;
+pub mod cohorts;
+pub mod definition;
+mod error;
+pub mod events;
+pub mod frames;
+pub mod health;
+pub mod history;
+mod json;
+pub mod keys;
+pub mod members;
+mod migrate;
+pub mod ordinals;
+pub mod persons;
+mod pool;
+pub mod projects;
+pub mod queue;
+pub mod scan;
+mod schema;
+#[cfg(test)]
+mod schema_rules;
+pub mod segments;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tombstones;
+pub mod uploads;
+
+pub use error::{Error, Result};
+pub use json::JsonText;
+use pool::Manager;
+pub use pool::PooledConn;
+
+/// The connection that every function of the store works on.
+pub type Conn = PgConnection;
+
+/// Rows of one INSERT.
+const INSERT_ROWS: usize = 1_000;
+/// Capture tokens in the cache, about.
+const TOKENS: usize = 10_000;
+/// The most connections that one process opens.
+pub const POOL_SIZE: u32 = 16;
+/// How long a caller waits for a free connection.
+const POOL_WAIT: Duration = Duration::from_secs(5);
+
+/// The id of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProjectId(pub i64);
+
+/// The id of a cohort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CohortId(pub i64);
+
+/// The first part of every key of the person tables; a distributed Postgres shards them by it.
+///
+/// A project has one shard key while it has one stripe: `project × 65,536 + stripe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardKey(pub i64);
+
+impl ProjectId {
+    /// The shard key of the project. No other code computes one.
+    pub fn shard_key(self) -> ShardKey {
+        ShardKey(self.0 * 65_536)
+    }
+}
+
+/// The open database: the pool of connections, ordinals reserved ahead, and the cache of capture tokens.
+///
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool<Manager>,
+    /// Person ordinals that this process has reserved and not used yet.
+    pub ordinals: Arc<ordinals::Ordinals>,
+    tokens: Arc<Cache<String, ProjectId>>,
+    /// Whether the database has pg_trgm, so that searches also find similar names.
+    pub has_trigrams: bool,
+    /// Statements sent to the database by this process.
+    pub statements: IntCounter,
+}
+
+/// How many connections the pool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// Connections that code works on now.
+    pub in_use: u32,
+    /// All open connections.
+    pub open: u32,
+}
+
+impl Store {
+    /// Connects to the database of a libpq URL, checks the server's version and runs the pending migrations.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be reached, is older than PostgreSQL 14, or was created by a development build
+    /// before version 0.1.0.
+    pub fn open(url: &str) -> anyhow::Result<Self> {
+        let has_trigrams = migrate::migrate(url)?;
+        let statements = IntCounter::new(
+            "cohorts_database_statements_total",
+            "Statements sent to the database.",
+        )?;
+        let pool = Pool::builder()
+            .max_size(POOL_SIZE)
+            .min_idle(Some(1))
+            .connection_timeout(POOL_WAIT)
+            .build(Manager {
+                url: url.to_owned(),
+                statements: statements.clone(),
+            })?;
+        Ok(Self {
+            pool,
+            ordinals: Arc::default(),
+            tokens: Arc::new(Cache::new(TOKENS)),
+            has_trigrams,
+            statements,
+        })
+    }
+
+    /// Takes a connection out of the pool; waits up to five seconds for a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
+    pub fn connection(&self) -> Result<PooledConn> {
+        let conn = self.pool.get();
+        conn.map(PooledConn)
+            .map_err(|cause| Error::Unavailable(format!("no free connection: {cause}")))
+    }
+
+    /// The project of a capture token. Tokens never change their project, so the cache is never stale.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database fails.
+    pub fn project_of_token(&self, token: &str) -> Result<Option<ProjectId>> {
+        if let Some(project) = self.tokens.get(token) {
+            return Ok(Some(project));
+        }
+        let project = projects::find_by_token(&mut *self.connection()?, token)?;
+        let id = project.map(|project| project.id());
+        if let Some(id) = id {
+            self.tokens.insert(token.to_owned(), id);
+        }
+        Ok(id)
+    }
+
+    /// How many connections are open and in use.
+    pub fn connections(&self) -> ConnectionCounts {
+        let state = self.pool.state();
+        ConnectionCounts {
+            in_use: state.connections - state.idle_connections,
+            open: state.connections,
+        }
+    }
+}
+
+/// What ends a transaction early: its work, or the database at BEGIN or COMMIT.
+enum Abort<E> {
+    Work(E),
+    Database(Error),
+}
+
+impl<E> From<diesel::result::Error> for Abort<E> {
+    fn from(cause: diesel::result::Error) -> Self {
+        Self::Database(cause.into())
+    }
+}
+
+impl<E: From<Error>> Abort<E> {
+    fn into_cause(self) -> E {
+        match self {
+            Self::Work(cause) => cause,
+            Self::Database(cause) => cause.into(),
+        }
+    }
+}
+
+/// Runs `work` in one transaction; an error rolls everything back. Nested calls are savepoints.
+///
+/// # Errors
+///
+/// Returns the error of `work`, or the database's own if BEGIN or COMMIT fails.
+pub fn transaction<T, E: From<Error>>(
+    conn: &mut Conn,
+    work: impl FnOnce(&mut Conn) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    conn.transaction(|conn| work(conn).map_err(Abort::Work))
+        .map_err(Abort::into_cause)
+}
+
+/// Runs `work` in a read-only transaction, all statements of which see the data of one instant.
+///
+/// # Errors
+///
+/// Returns the error of `work`, or the database's own if BEGIN or COMMIT fails.
+pub fn snapshot<T, E: From<Error>>(
+    conn: &mut Conn,
+    work: impl FnOnce(&mut Conn) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    conn.build_transaction()
+        .read_only()
+        .repeatable_read()
+        .run(|conn| work(conn).map_err(Abort::Work))
+        .map_err(Abort::into_cause)
+}
+
+/// The `like` pattern of texts that contain `term`.
+fn like_pattern(term: &str) -> String {
+    let escaped = term
+        .replace('\\', r"\\")
+        .replace('%', r"\%")
+        .replace('_', r"\_");
+    format!("%{escaped}%")
+}

@@ -1,0 +1,495 @@
+//! Persons: a row each under a dense ordinal, and the distinct ids by which events find them.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{self, Array, BigInt, Bool, Jsonb, Text, Timestamptz};
+use diesel::upsert::excluded;
+use uuid::Uuid;
+
+use crate::schema::{distinct_ids, persons};
+use crate::tombstones::{self, NewTombstone};
+use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
+
+/// Distinct ids of a person that responses show.
+pub const SHOWN_IDS: usize = 10;
+
+/// Rows of persons by their ordinals, as a prepared statement, because each page runs it.
+///
+/// The ordinals are joined as rows: in a plan for any array, Postgres compares each row with each item. OFFSET 0 makes it
+/// look up one row after the other; otherwise it scans the table for some thousand ordinals.
+struct ByOrdinals<'a, S> {
+    shard_key: ShardKey,
+    ordinals: &'a [i64],
+    selection: PhantomData<S>,
+}
+
+impl<'a, S> ByOrdinals<'a, S> {
+    fn new(shard_key: ShardKey, ordinals: &'a [i64]) -> Self {
+        Self {
+            shard_key,
+            ordinals,
+            selection: PhantomData,
+        }
+    }
+}
+
+/// The text of a statement around its conditions on shard key and ordinal.
+trait Selection {
+    type Row;
+    const SELECT: &str;
+    const END: &str;
+}
+
+/// The persons, the newest first.
+struct PersonRows;
+
+impl Selection for PersonRows {
+    type Row = (BigInt, sql_types::Uuid, Jsonb, Bool, Timestamptz);
+    const SELECT: &str = "select ordinal, uuid, properties, is_identified, created_at from persons";
+    const END: &str = "offset 0) r order by r.created_at desc, r.ordinal desc";
+}
+
+/// The first [`SHOWN_IDS`] distinct ids of each person.
+struct ShownIds;
+
+impl Selection for ShownIds {
+    type Row = (BigInt, Text);
+    const SELECT: &str = "select ordinal, distinct_id from distinct_ids";
+    const END: &str = "order by distinct_id limit 10) r";
+}
+
+impl<S: 'static> QueryId for ByOrdinals<'_, S> {
+    type QueryId = ByOrdinals<'static, S>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<S: Selection> Query for ByOrdinals<'_, S> {
+    type SqlType = S::Row;
+}
+
+impl<S> RunQueryDsl<Conn> for ByOrdinals<'_, S> {}
+
+impl<S: Selection> QueryFragment<Pg> for ByOrdinals<'_, S> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select r.* from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.ordinals)?;
+        out.push_sql(") as keys(ordinal) cross join lateral (");
+        out.push_sql(S::SELECT);
+        out.push_sql(" where shard_key = ");
+        out.push_bind_param::<BigInt, _>(&self.shard_key.0)?;
+        out.push_sql(" and ordinal = keys.ordinal ");
+        out.push_sql(S::END);
+        Ok(())
+    }
+}
+
+#[derive(QueryableByName)]
+struct UuidRow {
+    #[diesel(sql_type = sql_types::Uuid)]
+    uuid: Uuid,
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+}
+
+#[derive(QueryableByName)]
+struct EmailRow {
+    #[diesel(sql_type = Text)]
+    email: String,
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+}
+
+#[derive(QueryableByName)]
+struct OrdinalRow {
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+}
+
+/// A row of `persons`.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = persons)]
+pub struct Person {
+    /// Dense, in the order in which persons are first seen; never given out again.
+    pub ordinal: i64,
+    /// The id of the person in responses.
+    pub uuid: Uuid,
+    /// A JSON object.
+    pub properties: JsonText,
+    /// Whether an `$identify` or `$create_alias` event named the person.
+    pub is_identified: bool,
+    /// The time of the person's first event.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The ordinals of the persons with these distinct ids; ids without a person are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn ordinals_by_id(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ids: &[&str],
+) -> Result<HashMap<String, i64>> {
+    let owners = owners(conn, shard_key, ids)?.into_iter();
+    let persons = owners.filter(|(_, owner)| owner.is_person);
+    Ok(persons.map(|(id, owner)| (id, owner.ordinal)).collect())
+}
+
+pub(crate) const BY_UUID: &str = "\
+    select p.* from unnest($2) as keys(uuid) cross join lateral ( \
+        select uuid, ordinal from persons where shard_key = $1 and uuid = keys.uuid offset 0) p";
+
+/// The ordinals of the persons with these uuids; uuids without a person are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn ordinals_by_uuid(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    uuids: &[Uuid],
+) -> Result<HashMap<Uuid, i64>> {
+    let rows: Vec<UuidRow> = diesel::sql_query(BY_UUID)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<sql_types::Uuid>, _>(uuids)
+        .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.uuid, row.ordinal))
+        .collect())
+}
+
+pub(crate) const BY_EMAIL: &str = "\
+    select keys.email, p.ordinal from (select distinct unnest($2) as email) as keys cross join lateral ( \
+        select ordinal from persons where shard_key = $1 and properties ? 'email' \
+            and md5(properties ->> 'email') = md5(keys.email) \
+            and properties ->> 'email' = keys.email offset 0) p";
+
+/// The persons that have one of these addresses as their property `email`, each with the address.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn ordinals_by_email(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    emails: &[&str],
+) -> Result<Vec<(String, i64)>> {
+    let rows: Vec<EmailRow> = diesel::sql_query(BY_EMAIL)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<Text>, _>(emails)
+        .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.email, row.ordinal))
+        .collect())
+}
+
+/// The owner of a distinct id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The ordinal under which the id's events are written.
+    pub ordinal: i64,
+    /// Whether the ordinal has a person. Events with `$process_person_profile: false` create none.
+    pub is_person: bool,
+}
+
+#[derive(QueryableByName)]
+struct OwnerRow {
+    #[diesel(sql_type = Text)]
+    distinct_id: String,
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+    #[diesel(sql_type = Bool)]
+    is_person: bool,
+}
+
+pub(crate) const OWNERS: &str = "\
+    select d.* from unnest($2) as keys(id) cross join lateral ( \
+        select distinct_id, ordinal, \
+            exists (select from persons p where p.shard_key = $1 and p.ordinal = i.ordinal) as is_person \
+        from distinct_ids i where shard_key = $1 and distinct_id = keys.id offset 0) d";
+
+/// The owners of these distinct ids; ids without an owner are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn owners(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ids: &[&str],
+) -> Result<HashMap<String, Owner>> {
+    let rows: Vec<OwnerRow> = diesel::sql_query(OWNERS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<Text>, _>(ids)
+        .load(conn)?;
+    let owner = |row: OwnerRow| {
+        let (ordinal, is_person) = (row.ordinal, row.is_person);
+        (row.distinct_id, Owner { ordinal, is_person })
+    };
+    Ok(rows.into_iter().map(owner).collect())
+}
+
+/// Assigns distinct ids, none of which may have an owner, to ordinals.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if an id has an owner.
+pub fn add_ids(conn: &mut Conn, shard_key: ShardKey, seq: i64, ids: &[(&str, i64)]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|(id, ordinal)| {
+            (
+                distinct_ids::shard_key.eq(shard_key.0),
+                distinct_ids::distinct_id.eq(id.to_string()),
+                distinct_ids::ordinal.eq(*ordinal),
+                distinct_ids::seq.eq(seq),
+            )
+        })
+        .collect();
+    diesel::copy_from(distinct_ids::table)
+        .from_insertable(rows)
+        .execute(conn)?;
+    Ok(())
+}
+
+pub(crate) const MOVE_IDS: &str = "\
+    update distinct_ids d set ordinal = m.survivor, seq = $4 from unnest($2, $3) as m(ordinal, survivor) \
+    where d.shard_key = $1 and d.ordinal = m.ordinal";
+
+/// Merges persons: the distinct ids of the first of each pair go to the second, and the first is retired.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn merge(conn: &mut Conn, shard_key: ShardKey, seq: i64, merged: &[(i64, i64)]) -> Result<()> {
+    let (from, into): (Vec<i64>, Vec<i64>) = merged.iter().copied().unzip();
+    diesel::sql_query(MOVE_IDS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(&from)
+        .bind::<Array<BigInt>, _>(&into)
+        .bind::<BigInt, _>(seq)
+        .execute(conn)?;
+    let uuids = delete_rows(conn, shard_key, &from)?;
+    let retired: Vec<NewTombstone> = merged
+        .iter()
+        .map(|(ordinal, survivor)| NewTombstone {
+            ordinal: *ordinal,
+            uuid: uuids.get(ordinal).copied(),
+            merged_into: Some(*survivor),
+        })
+        .collect();
+    tombstones::record(conn, shard_key, seq, &retired)
+}
+
+/// Deletes rows of `persons`, and returns their uuids by ordinal.
+fn delete_rows(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, Uuid>> {
+    let rows = persons::table
+        .filter(persons::shard_key.eq(shard_key.0))
+        .filter(persons::ordinal.eq_any(ordinals));
+    let deleted: Vec<(i64, Uuid)> = diesel::delete(rows)
+        .returning((persons::ordinal, persons::uuid))
+        .get_results(conn)?;
+    Ok(deleted.into_iter().collect())
+}
+
+/// Inserts new persons, which are sorted by ordinal.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if a person exists.
+pub fn add(conn: &mut Conn, shard_key: ShardKey, seq: i64, persons: &[Person]) -> Result<()> {
+    if !persons.is_empty() {
+        diesel::copy_from(persons::table)
+            .from_insertable(rows(shard_key, seq, persons))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Writes changed persons, which are sorted by ordinal.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn update(conn: &mut Conn, shard_key: ShardKey, seq: i64, changed: &[Person]) -> Result<()> {
+    for chunk in changed.chunks(INSERT_ROWS) {
+        diesel::insert_into(persons::table)
+            .values(rows(shard_key, seq, chunk))
+            .on_conflict((persons::shard_key, persons::ordinal))
+            .do_update()
+            .set((
+                persons::properties.eq(excluded(persons::properties)),
+                persons::is_identified.eq(excluded(persons::is_identified)),
+                persons::created_at.eq(excluded(persons::created_at)),
+                persons::seq.eq(excluded(persons::seq)),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// A row of `persons` with all its columns.
+#[derive(Insertable)]
+#[diesel(table_name = persons, treat_none_as_default_value = false)]
+struct NewRow<'a> {
+    shard_key: i64,
+    ordinal: i64,
+    uuid: Uuid,
+    properties: &'a JsonText,
+    is_identified: bool,
+    created_at: DateTime<Utc>,
+    seq: i64,
+    /// Updates leave it as it is.
+    created_seq: i64,
+}
+
+fn rows(shard_key: ShardKey, seq: i64, persons: &[Person]) -> Vec<NewRow<'_>> {
+    persons
+        .iter()
+        .map(|person| NewRow {
+            shard_key: shard_key.0,
+            ordinal: person.ordinal,
+            uuid: person.uuid,
+            properties: &person.properties,
+            is_identified: person.is_identified,
+            created_at: person.created_at,
+            seq,
+            created_seq: seq,
+        })
+        .collect()
+}
+
+/// The persons with these ordinals, the newest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ordinals(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<Person>> {
+    Ok(ByOrdinals::<PersonRows>::new(shard_key, ordinals).load(conn)?)
+}
+
+/// The person with this uuid.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn find(conn: &mut Conn, shard_key: ShardKey, uuid: Uuid) -> Result<Option<Person>> {
+    Ok(persons::table
+        .filter(
+            persons::shard_key
+                .eq(shard_key.0)
+                .and(persons::uuid.eq(uuid)),
+        )
+        .select(Person::as_select())
+        .first(conn)
+        .optional()?)
+}
+
+pub(crate) const SEARCH: &str = "\
+    select ordinal from persons where shard_key = $1 \
+        and (properties ->> 'email' ilike $2 or properties ->> 'name' ilike $2) \
+    union select ordinal from distinct_ids where shard_key = $1 and distinct_id ilike $2";
+
+/// The ordinals of persons whose e-mail address, name or a distinct id contains `term`, in any case of letters.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn search(conn: &mut Conn, shard_key: ShardKey, term: &str) -> Result<Vec<i64>> {
+    let rows: Vec<OrdinalRow> = diesel::sql_query(SEARCH)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Text, _>(like_pattern(term))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.ordinal).collect())
+}
+
+/// The first [`SHOWN_IDS`] distinct ids of each person, sorted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn shown_ids(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, Vec<String>>> {
+    let rows: Vec<(i64, String)> = ByOrdinals::<ShownIds>::new(shard_key, ordinals).load(conn)?;
+    let mut shown: HashMap<i64, Vec<String>> = HashMap::new();
+    for (ordinal, distinct_id) in rows {
+        shown.entry(ordinal).or_default().push(distinct_id);
+    }
+    Ok(shown)
+}
+
+/// Deletes a person's row and distinct ids, and retires the ordinal.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn delete(conn: &mut Conn, shard_key: ShardKey, seq: i64, ordinal: i64) -> Result<()> {
+    let ids = distinct_ids::table
+        .filter(distinct_ids::shard_key.eq(shard_key.0))
+        .filter(distinct_ids::ordinal.eq(ordinal));
+    diesel::delete(ids).execute(conn)?;
+    let uuids = delete_rows(conn, shard_key, &[ordinal])?;
+    let tombstone = NewTombstone {
+        ordinal,
+        uuid: uuids.get(&ordinal).copied(),
+        merged_into: None,
+    };
+    tombstones::record(conn, shard_key, seq, &[tombstone])
+}
+
+/// Whether a person was created after sequence number `after`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn any_created(conn: &mut Conn, shard_key: ShardKey, after: i64) -> Result<bool> {
+    let created = persons::table
+        .filter(
+            persons::shard_key
+                .eq(shard_key.0)
+                .and(persons::seq.gt(after)),
+        )
+        .filter(persons::created_seq.gt(after));
+    Ok(diesel::select(diesel::dsl::exists(created)).get_result(conn)?)
+}
+
+/// Whether at least `count` persons were written after sequence number `after`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn at_least_changed(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    after: i64,
+    count: i64,
+) -> Result<bool> {
+    let changed = persons::table
+        .filter(
+            persons::shard_key
+                .eq(shard_key.0)
+                .and(persons::seq.gt(after)),
+        )
+        .select(persons::ordinal)
+        .offset((count - 1).max(0))
+        .first::<i64>(conn);
+    Ok(changed.optional()?.is_some())
+}

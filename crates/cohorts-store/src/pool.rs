@@ -1,0 +1,161 @@
+//! The pool of connections. Each connection counts its statements, and a lost one is never handed out again.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::{InstrumentationEvent, SimpleConnection};
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::r2d2::{ManageConnection, PooledConnection, R2D2Connection};
+use diesel::result::DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+use diesel::result::Error::{self, DatabaseError};
+use prometheus::IntCounter;
+
+/// A connection that was idle for longer is tested before it is handed out, which costs a round trip.
+const TEST_AFTER: Duration = Duration::from_secs(1);
+
+/// Settings with which libpq detects within half a minute that the server cannot be reached.
+const KEEPALIVES: [&str; 5] = [
+    "keepalives_idle=10",
+    "keepalives_interval=5",
+    "keepalives_count=3",
+    "tcp_user_timeout=30000",
+    "connect_timeout=10",
+];
+
+/// Adds the settings of [`KEEPALIVES`] that `url` does not set.
+fn with_keepalives(url: &str) -> String {
+    let mut all = url.to_owned();
+    for setting in KEEPALIVES {
+        let name = setting.split('=').next().unwrap_or_default();
+        if !url.contains(name) {
+            let is_uri = url.contains("://");
+            all.push(match (is_uri, all.contains('?')) {
+                (false, _) => ' ',
+                (true, false) => '?',
+                (true, true) => '&',
+            });
+            all.push_str(setting);
+        }
+    }
+    all
+}
+
+/// Opens and tests the connections of the pool.
+#[derive(Debug)]
+pub struct Manager {
+    pub url: String,
+    /// Counts the statements of all connections.
+    pub statements: IntCounter,
+}
+
+/// A connection with its state in the pool.
+pub struct Managed {
+    conn: PgConnection,
+    handed_out: Instant,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl ManageConnection for Manager {
+    type Connection = Managed;
+    type Error = diesel::r2d2::Error;
+
+    fn connect(&self) -> Result<Managed, Self::Error> {
+        let conn = PgConnection::establish(&with_keepalives(&self.url));
+        let mut conn = conn.map_err(diesel::r2d2::Error::ConnectionError)?;
+        // Errors without a kind are classified by their message. A role without the right keeps the server's language.
+        if let Err(cause) = conn.batch_execute("set lc_messages = 'C'") {
+            log::debug!("the database reports errors in its own language: {cause}");
+        }
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let (statements, flag) = (self.statements.clone(), Arc::clone(&is_lost));
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| match event {
+            InstrumentationEvent::StartQuery { .. } => statements.inc(),
+            InstrumentationEvent::FinishQuery {
+                error: Some(error), ..
+            } if is_loss(error) => flag.store(true, Ordering::Relaxed),
+            _ => {}
+        });
+        Ok(Managed {
+            conn,
+            handed_out: Instant::now(),
+            is_lost,
+        })
+    }
+
+    fn is_valid(&self, managed: &mut Managed) -> Result<(), Self::Error> {
+        if managed.handed_out.elapsed() > TEST_AFTER {
+            let answer = managed.conn.ping();
+            answer.map_err(diesel::r2d2::Error::QueryError)?;
+        }
+        managed.handed_out = Instant::now();
+        Ok(())
+    }
+
+    fn has_broken(&self, managed: &mut Managed) -> bool {
+        std::thread::panicking()
+            || managed.is_lost.load(Ordering::Relaxed)
+            || managed.conn.is_broken()
+    }
+}
+
+/// Whether an error means that the connection is lost.
+fn is_loss(error: &Error) -> bool {
+    match error {
+        DatabaseError(ClosedConnection | UnableToSendCommand, _) => true,
+        DatabaseError(_, report) => ["terminating connection", "server closed the connection"]
+            .iter()
+            .any(|words| report.message().contains(words)),
+        _ => false,
+    }
+}
+
+/// A connection of the pool, which takes it back when this is dropped.
+pub struct PooledConn(pub(crate) PooledConnection<Manager>);
+
+impl Deref for PooledConn {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0.conn
+    }
+}
+
+impl DerefMut for PooledConn {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0.conn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keepalives_are_added_to_every_form_of_address() {
+        let rest =
+            "keepalives_interval=5&keepalives_count=3&tcp_user_timeout=30000&connect_timeout=10";
+        let cases = [
+            (
+                "postgresql://h/d",
+                format!("postgresql://h/d?keepalives_idle=10&{rest}"),
+            ),
+            (
+                "postgresql://h/d?sslmode=disable&keepalives_idle=1",
+                format!("postgresql://h/d?sslmode=disable&keepalives_idle=1&{rest}"),
+            ),
+            (
+                "host=h dbname=d",
+                format!(
+                    "host=h dbname=d keepalives_idle=10 {}",
+                    rest.replace('&', " ")
+                ),
+            ),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(with_keepalives(url), expected);
+        }
+    }
+}

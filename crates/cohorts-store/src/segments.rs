@@ -1,0 +1,444 @@
+//! The tables of checkpoints: segments with their manifests, the persons, and properties, as packed bytes.
+//!
+//! A checkpoint of an older state of the log never replaces one of a newer state. Everything here is derived from rows,
+//! and may be dropped at any time.
+
+use diesel::prelude::*;
+
+use crate::schema::{person_checkpoints, property_checkpoints, segment_manifests, segments};
+use crate::{Conn, Result, ShardKey};
+
+/// What the segments of an event contain: all its events up to `through_seq`, from a day on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentManifest {
+    /// The last sequence number of the log that the segments contain.
+    pub through_seq: i64,
+    /// The first UTC day that the segments contain, counted from 1970.
+    pub from_day: i64,
+}
+
+/// A manifest as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// What the segments contain.
+    pub manifest: SegmentManifest,
+    /// How many days have a segment; a day without events has none.
+    pub days: i64,
+}
+
+/// `through_seq` of a manifest row that has been created and not written yet.
+const UNWRITTEN: i64 = -1;
+
+/// The longest list of columns, or name of a property, that fits into a key, in bytes.
+const MAX_KEY_BYTES: usize = 1_000;
+
+/// The events of one name, with columns for some of their properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentKey {
+    /// The name of the events.
+    pub event: String,
+    /// The JSON list of the columns; empty for none.
+    columns: String,
+}
+
+impl SegmentKey {
+    /// The key of the events of a name; `None` if the list of columns is too long for a key.
+    pub fn new(event: &str, columns: &[String]) -> Option<Self> {
+        let columns = match columns {
+            [] => String::new(),
+            columns => serde_json::json!(columns).to_string(),
+        };
+        (columns.len() <= MAX_KEY_BYTES).then(|| Self {
+            event: event.to_owned(),
+            columns,
+        })
+    }
+}
+
+/// The manifest of an event's segments.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn manifest(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &SegmentKey,
+) -> Result<Option<StoredManifest>> {
+    let row: Option<(i64, i64, i64)> = segment_manifests::table
+        .find((shard_key.0, &key.event, &key.columns))
+        .filter(segment_manifests::through_seq.ne(UNWRITTEN))
+        .select((
+            segment_manifests::through_seq,
+            segment_manifests::from_day,
+            segment_manifests::days,
+        ))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(through_seq, from_day, days)| StoredManifest {
+        manifest: SegmentManifest {
+            through_seq,
+            from_day,
+        },
+        days,
+    }))
+}
+
+/// All manifests of a shard key.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn manifests(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+) -> Result<Vec<(SegmentKey, StoredManifest)>> {
+    let keys: Vec<(String, String)> = segment_manifests::table
+        .filter(segment_manifests::shard_key.eq(shard_key.0))
+        .filter(segment_manifests::through_seq.ne(UNWRITTEN))
+        .select((segment_manifests::event, segment_manifests::properties))
+        .load(conn)?;
+    let mut manifests = Vec::new();
+    for (event, columns) in keys {
+        let key = SegmentKey { event, columns };
+        if let Some(stored) = manifest(conn, shard_key, &key)? {
+            manifests.push((key, stored));
+        }
+    }
+    Ok(manifests)
+}
+
+/// The days that have a segment, sorted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn days(conn: &mut Conn, shard_key: ShardKey, key: &SegmentKey) -> Result<Vec<i64>> {
+    Ok(of_key(shard_key.0, &key.event, &key.columns)
+        .select(segments::day)
+        .order(segments::day)
+        .load(conn)?)
+}
+
+#[diesel::dsl::auto_type]
+fn of_key<'a>(shard_key: i64, event: &'a str, columns: &'a str) -> _ {
+    segments::table
+        .filter(segments::shard_key.eq(shard_key))
+        .filter(segments::event.eq(event))
+        .filter(segments::properties.eq(columns))
+}
+
+/// The packed segments of these days.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn read(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &SegmentKey,
+    days: &[i64],
+) -> Result<Vec<(i64, Vec<u8>)>> {
+    Ok(of_key(shard_key.0, &key.event, &key.columns)
+        .filter(segments::day.eq_any(days))
+        .select((segments::day, segments::data))
+        .load(conn)?)
+}
+
+/// Segments to write, and what the writer knows about those that are stored.
+pub struct SegmentWrite<'a> {
+    /// The events of the segments.
+    pub key: &'a SegmentKey,
+    /// What the segments contain after the write.
+    pub manifest: SegmentManifest,
+    /// The sequence number since which the writer has seen no event on a day before `manifest.from_day`; `None` if
+    /// it has seen one.
+    pub complete_since: Option<i64>,
+    /// The stored manifest that the writer builds upon. `None` means that `days` are all days of the manifest.
+    pub base: Option<SegmentManifest>,
+    /// Whether a stored segment is damaged, so that nothing stored is used.
+    pub is_damaged: bool,
+    /// The packed segments that differ from the stored ones.
+    pub days: &'a [(i64, Vec<u8>)],
+}
+
+/// The outcome of writing segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// This manifest is stored now.
+    Written(SegmentManifest),
+    /// Another process has stored more than this writer can extend; nothing was written.
+    Superseded,
+    /// What is stored is not the writer's `base`; nothing was written, and the writer must write all days.
+    Stale,
+}
+
+/// Writes segments and their manifest in the transaction of the caller. Stored earlier days remain valid if the writer
+/// has seen all their events.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn write(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    write: &SegmentWrite<'_>,
+) -> Result<WriteOutcome> {
+    let key = write.key;
+    let row = segment_manifests::table.find((shard_key.0, &key.event, &key.columns));
+    let (stored, stored_days) = lock_manifest(conn, shard_key, key)?;
+    if write.base.is_some_and(|base| base != stored) {
+        return Ok(WriteOutcome::Stale);
+    }
+    let rows = of_key(shard_key.0, &key.event, &key.columns);
+    let count: i64 = rows.count().get_result(conn)?;
+    let is_intact = count == stored_days && !write.is_damaged;
+    if write.base.is_some() && !is_intact {
+        return Ok(WriteOutcome::Stale);
+    }
+    let stored = if is_intact {
+        stored
+    } else {
+        diesel::delete(rows).execute(conn)?;
+        NO_SEGMENTS
+    };
+    let manifest = write.manifest;
+    let is_complete = stored.from_day >= manifest.from_day
+        || (write.complete_since).is_some_and(|since| since <= stored.through_seq);
+    let is_more = stored.through_seq < manifest.through_seq
+        || (stored.through_seq == manifest.through_seq && manifest.from_day < stored.from_day);
+    if !is_more || !is_complete {
+        return Ok(WriteOutcome::Superseded);
+    }
+    replace_days(conn, shard_key, write)?;
+    let merged = SegmentManifest {
+        through_seq: manifest.through_seq,
+        from_day: manifest.from_day.min(stored.from_day),
+    };
+    let days: i64 = rows.count().get_result(conn)?;
+    diesel::update(row)
+        .set((
+            segment_manifests::through_seq.eq(merged.through_seq),
+            segment_manifests::from_day.eq(merged.from_day),
+            segment_manifests::days.eq(days),
+        ))
+        .execute(conn)?;
+    Ok(WriteOutcome::Written(merged))
+}
+
+/// The manifest of no segments.
+const NO_SEGMENTS: SegmentManifest = SegmentManifest {
+    through_seq: UNWRITTEN,
+    from_day: i64::MAX,
+};
+
+/// Locks the manifest's row, which is created if it is missing, and returns it with its number of days.
+fn lock_manifest(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &SegmentKey,
+) -> Result<(SegmentManifest, i64)> {
+    diesel::insert_into(segment_manifests::table)
+        .values((
+            segment_manifests::shard_key.eq(shard_key.0),
+            segment_manifests::event.eq(&key.event),
+            segment_manifests::properties.eq(&key.columns),
+            segment_manifests::through_seq.eq(NO_SEGMENTS.through_seq),
+            segment_manifests::from_day.eq(NO_SEGMENTS.from_day),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    let (through_seq, from_day, days) = segment_manifests::table
+        .find((shard_key.0, &key.event, &key.columns))
+        .select((
+            segment_manifests::through_seq,
+            segment_manifests::from_day,
+            segment_manifests::days,
+        ))
+        .for_update()
+        .first(conn)?;
+    let manifest = SegmentManifest {
+        through_seq,
+        from_day,
+    };
+    Ok((manifest, days))
+}
+
+fn replace_days(conn: &mut Conn, shard_key: ShardKey, write: &SegmentWrite<'_>) -> Result<()> {
+    let key = write.key;
+    let rows = of_key(shard_key.0, &key.event, &key.columns);
+    if write.base.is_none() {
+        diesel::delete(rows.filter(segments::day.ge(write.manifest.from_day))).execute(conn)?;
+    } else {
+        let days = write.days.iter().map(|(day, _)| *day);
+        diesel::delete(rows.filter(segments::day.eq_any(days))).execute(conn)?;
+    }
+    for (day, data) in write.days {
+        diesel::insert_into(segments::table)
+            .values((
+                segments::shard_key.eq(shard_key.0),
+                segments::event.eq(&key.event),
+                segments::properties.eq(&key.columns),
+                segments::day.eq(day),
+                segments::through_seq.eq(write.manifest.through_seq),
+                segments::data.eq(data),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The packed state of something at a sequence number of the log.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The last sequence number that the state contains.
+    pub through_seq: i64,
+    /// The packed bytes.
+    pub data: Vec<u8>,
+}
+
+impl From<(i64, Vec<u8>)> for Checkpoint {
+    fn from((through_seq, data): (i64, Vec<u8>)) -> Self {
+        Self { through_seq, data }
+    }
+}
+
+/// The checkpoint of all persons.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn persons(conn: &mut Conn, shard_key: ShardKey) -> Result<Option<Checkpoint>> {
+    let row: Option<(i64, Vec<u8>)> = person_checkpoints::table
+        .find(shard_key.0)
+        .select((person_checkpoints::through_seq, person_checkpoints::data))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(Checkpoint::from))
+}
+
+/// The sequence number of the checkpoint of all persons.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn persons_seq(conn: &mut Conn, shard_key: ShardKey) -> Result<Option<i64>> {
+    Ok(person_checkpoints::table
+        .find(shard_key.0)
+        .select(person_checkpoints::through_seq)
+        .first(conn)
+        .optional()?)
+}
+
+/// Writes the checkpoint of all persons, unless a newer one is stored.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn write_persons(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    through_seq: i64,
+    data: &[u8],
+) -> Result<()> {
+    let created = diesel::insert_into(person_checkpoints::table)
+        .values((
+            person_checkpoints::shard_key.eq(shard_key.0),
+            person_checkpoints::through_seq.eq(through_seq),
+            person_checkpoints::data.eq(data),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    if created == 0 {
+        let older = person_checkpoints::table
+            .find(shard_key.0)
+            .filter(person_checkpoints::through_seq.lt(through_seq));
+        diesel::update(older)
+            .set((
+                person_checkpoints::through_seq.eq(through_seq),
+                person_checkpoints::data.eq(data),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The checkpoint of a person property.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn property(conn: &mut Conn, shard_key: ShardKey, key: &str) -> Result<Option<Checkpoint>> {
+    let row: Option<(i64, Vec<u8>)> = property_checkpoints::table
+        .find((shard_key.0, key))
+        .select((
+            property_checkpoints::through_seq,
+            property_checkpoints::data,
+        ))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(Checkpoint::from))
+}
+
+/// The sequence number of the checkpoint of a person property.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn property_seq(conn: &mut Conn, shard_key: ShardKey, key: &str) -> Result<Option<i64>> {
+    let row = property_checkpoints::table.find((shard_key.0, key));
+    Ok(row
+        .select(property_checkpoints::through_seq)
+        .first(conn)
+        .optional()?)
+}
+
+/// Writes the checkpoint of a person property, unless a newer one is stored, or the name is too long for a key.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn write_property(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: &str,
+    through_seq: i64,
+    data: &[u8],
+) -> Result<()> {
+    let stored = property_seq(conn, shard_key, key)?;
+    if key.len() > MAX_KEY_BYTES || stored.is_some_and(|stored| stored > through_seq) {
+        return Ok(());
+    }
+    diesel::insert_into(property_checkpoints::table)
+        .values((
+            property_checkpoints::shard_key.eq(shard_key.0),
+            property_checkpoints::key.eq(key),
+            property_checkpoints::through_seq.eq(through_seq),
+            property_checkpoints::data.eq(data),
+        ))
+        .on_conflict((property_checkpoints::shard_key, property_checkpoints::key))
+        .do_update()
+        .set((
+            property_checkpoints::through_seq.eq(through_seq),
+            property_checkpoints::data.eq(data),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Drops all checkpoints of a shard key, because they contain events or persons that are deleted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn drop_all(conn: &mut Conn, shard_key: ShardKey) -> Result<()> {
+    let key = shard_key.0;
+    diesel::delete(segment_manifests::table.filter(segment_manifests::shard_key.eq(key)))
+        .execute(conn)?;
+    diesel::delete(segments::table.filter(segments::shard_key.eq(key))).execute(conn)?;
+    diesel::delete(person_checkpoints::table.filter(person_checkpoints::shard_key.eq(key)))
+        .execute(conn)?;
+    diesel::delete(property_checkpoints::table.filter(property_checkpoints::shard_key.eq(key)))
+        .execute(conn)?;
+    Ok(())
+}

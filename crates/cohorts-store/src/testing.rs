@@ -1,0 +1,74 @@
+//! Databases for unit tests: all tests of the binary share one throw-away Postgres, and each test gets a new
+//! database, which is a copy of a migrated template. Only tests may use this module.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cohorts_postgres::Ephemeral;
+
+use crate::Store;
+use crate::migrate::migrate;
+
+const TEMPLATE: &str = "template_of_tests";
+
+/// The cluster of this binary, with the template.
+static CLUSTER: LazyLock<Ephemeral> = LazyLock::new(|| {
+    let cluster = Ephemeral::start(None);
+    cluster.create_database(TEMPLATE, None);
+    migrate(&cluster.url_for(TEMPLATE)).expect("a migrated template");
+    cluster
+});
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A database with all tables and no rows, which is dropped with this value.
+///
+/// Declare it before the [`Store`] and its connections, so that they are dropped first.
+pub struct TestDatabase {
+    name: String,
+}
+
+impl TestDatabase {
+    /// Copies the template. The first call starts the cluster.
+    pub fn create() -> Self {
+        let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        CLUSTER.create_database(&name, Some(TEMPLATE));
+        Self { name }
+    }
+
+    /// The libpq URL of the database.
+    pub fn url(&self) -> String {
+        CLUSTER.url_for(&self.name)
+    }
+
+    /// Opens a store on the database.
+    pub fn open(&self) -> Store {
+        Store::open(&self.url()).expect("a store")
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        // A second panic would abort the process and hide the first one.
+        if !std::thread::panicking() {
+            CLUSTER.drop_database(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projects;
+
+    #[test]
+    fn each_database_has_all_tables_and_only_its_own_rows() {
+        let databases = [TestDatabase::create(), TestDatabase::create()];
+        assert_ne!(databases[0].url(), databases[1].url());
+        for database in &databases {
+            let store = database.open();
+            let conn = &mut *store.connection().unwrap();
+            projects::create(conn, "P", "UTC", "phc_x").unwrap();
+            assert_eq!(projects::all(conn).unwrap().len(), 1);
+        }
+    }
+}

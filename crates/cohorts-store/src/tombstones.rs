@@ -1,0 +1,188 @@
+//! Ordinals that no person has any longer: of deleted persons, and of persons that were merged into another.
+//!
+//! Each has the sequence number of the log that retired it, so a reader of an older state learns of it. Rows under the
+//! ordinal of a merged person, such as events, are not rewritten: readers resolve the ordinal to the survivor's.
+//! Retired ordinals are never given out again.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use diesel::prelude::*;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use crate::schema::tombstones;
+use crate::{Conn, INSERT_ROWS, Result, ShardKey};
+
+/// An ordinal that a write retires.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTombstone {
+    /// The retired ordinal.
+    pub ordinal: i64,
+    /// The uuid of the person; `None` if the ordinal never had a person.
+    pub uuid: Option<Uuid>,
+    /// The ordinal of the survivor of a merge; `None` for a deletion.
+    pub merged_into: Option<i64>,
+}
+
+/// Retires ordinals in the transaction of the caller, which has taken sequence number `seq`.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if an ordinal is retired already.
+pub fn record(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    seq: i64,
+    retired: &[NewTombstone],
+) -> Result<()> {
+    let rows: Vec<_> = retired
+        .iter()
+        .map(|tombstone| {
+            (
+                tombstones::shard_key.eq(shard_key.0),
+                tombstones::ordinal.eq(tombstone.ordinal),
+                tombstones::seq.eq(seq),
+                tombstones::uuid.eq(tombstone.uuid),
+                tombstones::merged_into.eq(tombstone.merged_into),
+            )
+        })
+        .collect();
+    for chunk in rows.chunks(INSERT_ROWS) {
+        diesel::insert_into(tombstones::table)
+            .values(chunk)
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Retired ordinals, and the survivors of those that were merged.
+#[derive(Clone, Debug, Default)]
+pub struct Tombstones {
+    /// All retired ordinals, of deleted and of merged persons.
+    pub retired: RoaringBitmap,
+    redirects: HashMap<u32, u32>,
+}
+
+impl Tombstones {
+    fn new(rows: Vec<(i64, Option<i64>)>) -> Self {
+        let mut tombstones = Self::default();
+        for (ordinal, survivor) in rows {
+            let Ok(ordinal) = u32::try_from(ordinal) else {
+                continue;
+            };
+            tombstones.retired.insert(ordinal);
+            if let Some(Ok(survivor)) = survivor.map(u32::try_from) {
+                tombstones.redirects.insert(ordinal, survivor);
+            }
+        }
+        tombstones
+    }
+
+    /// Returns these tombstones together with later ones.
+    pub fn with(&self, later: &Self) -> Self {
+        let mut redirects = self.redirects.clone();
+        redirects.extend(&later.redirects);
+        Self {
+            retired: &self.retired | &later.retired,
+            redirects,
+        }
+    }
+
+    /// Whether a person was deleted, and not only merged.
+    pub fn has_deletions(&self) -> bool {
+        self.retired.len() > self.redirects.len() as u64
+    }
+
+    /// The ordinal that the person of `ordinal` has now; `None` if the person was deleted, also after merges.
+    pub fn resolve(&self, mut ordinal: u32) -> Option<u32> {
+        while self.retired.contains(ordinal) {
+            ordinal = *self.redirects.get(&ordinal)?;
+        }
+        Some(ordinal)
+    }
+
+    /// The ordinals that were merged into persons of the range.
+    pub fn merged_into(&self, survivors: RangeInclusive<u32>) -> Vec<u32> {
+        let merged = self.redirects.keys().copied();
+        merged
+            .filter(|ordinal| {
+                self.resolve(*ordinal)
+                    .is_some_and(|survivor| survivors.contains(&survivor))
+            })
+            .collect()
+    }
+
+    /// Replaces merged persons by their survivors, and removes deleted persons.
+    pub fn resolved(&self, persons: &RoaringBitmap) -> RoaringBitmap {
+        let retired = persons & &self.retired;
+        let survivors: RoaringBitmap = retired
+            .iter()
+            .filter_map(|ordinal| self.resolve(ordinal))
+            .collect();
+        (persons - retired) | survivors
+    }
+}
+
+/// All tombstones of a shard key.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn all(conn: &mut Conn, shard_key: ShardKey) -> Result<Tombstones> {
+    since(conn, shard_key, -1)
+}
+
+/// The tombstones with a sequence number above `seq`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<Tombstones> {
+    let rows = tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::seq.gt(seq))
+        .select((tombstones::ordinal, tombstones::merged_into))
+        .load(conn)?;
+    Ok(Tombstones::new(rows))
+}
+
+/// Returns `ordinal` and all ordinals that were merged into it, directly or through others.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinal: i64) -> Result<Vec<i64>> {
+    let mut all = vec![ordinal];
+    let mut survivors = all.clone();
+    while !survivors.is_empty() {
+        survivors = tombstones::table
+            .filter(tombstones::shard_key.eq(shard_key.0))
+            .filter(tombstones::merged_into.eq_any(&survivors))
+            .select(tombstones::ordinal)
+            .load(conn)?;
+        all.extend(&survivors);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinal_is_resolved_through_every_merge() {
+        let tombstones = Tombstones::new(vec![(1, Some(2)), (2, Some(3)), (5, Some(6)), (6, None)]);
+        let resolved: Vec<_> = (1..8).map(|ordinal| tombstones.resolve(ordinal)).collect();
+        let three = Some(3);
+        assert_eq!(
+            resolved,
+            [three, three, three, Some(4), None, None, Some(7)]
+        );
+        let merged = Tombstones::new(vec![(1, Some(2))]);
+        assert!(tombstones.has_deletions() && !merged.has_deletions());
+        let persons = RoaringBitmap::from_iter([1, 4, 5, 6]);
+        let resolved: Vec<u32> = tombstones.resolved(&persons).iter().collect();
+        assert_eq!(resolved, [3, 4]);
+    }
+}
