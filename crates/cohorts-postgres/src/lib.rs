@@ -12,7 +12,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ const MAX_WATCH_PAUSE: Duration = Duration::from_secs(10);
 /// The options of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data directory, which is created if missing. All files are in its subdirectory `postgres`.
+    /// The data directory, which is created if missing. Only its subdirectory `postgres` is used.
     pub data_dir: PathBuf,
     /// Whether commits survive a power failure. Tests do not need that.
     pub durable: bool,
@@ -98,18 +98,7 @@ impl Postgres {
         let (stop, stopped) = mpsc::channel();
         let watcher = {
             let (home, options, state) = (home.clone(), options.clone(), Arc::clone(&state));
-            move || {
-                let mut pause = WATCH_PAUSE;
-                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                    pause = match restart_if_down(&home, &account, &options, &mut state.lock()) {
-                        Ok(()) => WATCH_PAUSE,
-                        Err(cause) => {
-                            log::error!("the private Postgres is down, will retry: {cause}");
-                            (pause * 2).min(MAX_WATCH_PAUSE)
-                        }
-                    };
-                }
-            }
+            move || watch(&stopped, &home, &account, &options, &state)
         };
         let thread = thread::Builder::new().name("watch".to_owned());
         let thread = thread.spawn(watcher);
@@ -173,6 +162,26 @@ fn own_or_join(home: &Home, account: &Account, options: &Options) -> Result<Stat
             ));
         }
         thread::sleep(PAUSE * 4);
+    }
+}
+
+/// Checks the server until the sender of `stopped` is dropped.
+fn watch(
+    stopped: &Receiver<()>,
+    home: &Home,
+    account: &Account,
+    options: &Options,
+    state: &Mutex<State>,
+) {
+    let mut pause = WATCH_PAUSE;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = match restart_if_down(home, account, options, &mut state.lock()) {
+            Ok(()) => WATCH_PAUSE,
+            Err(cause) => {
+                log::error!("the private Postgres is down, will retry: {cause}");
+                (pause * 2).min(MAX_WATCH_PAUSE)
+            }
+        };
     }
 }
 

@@ -80,7 +80,7 @@ pub fn unpack(data: &[u8]) -> Option<Vec<u8>> {
     complete
         .ok()?
         .into_iter()
-        .all(|whole| whole)
+        .all(|is_complete| is_complete)
         .then_some(bytes)
 }
 

@@ -133,7 +133,7 @@ fn families() -> Vec<Family> {
 
 /// Breaks a statement before its clauses, indented by the depth of parentheses.
 fn in_lines(sql: &str) -> String {
-    const CLAUSES: [&str; 11] = [
+    const CLAUSES: [&str; 10] = [
         " from ",
         " where ",
         " join ",
@@ -144,9 +144,9 @@ fn in_lines(sql: &str) -> String {
         " limit ",
         " offset ",
         " using ",
-        " and not exists ",
     ];
-    let (mut lines, mut depth, mut start) = (String::new(), 0, 0);
+    let mut lines = String::new();
+    let (mut depth, mut start) = (0, 0);
     for (position, letter) in sql.char_indices() {
         match letter {
             '(' => depth += 1,
@@ -159,13 +159,13 @@ fn in_lines(sql: &str) -> String {
             .any(|word| sql[..position].ends_with(word));
         let rest = &sql[position..];
         if CLAUSES.iter().any(|clause| rest.starts_with(clause)) && !is_second_word {
-            lines.push_str(sql[start..position].trim());
+            lines.push_str(&sql[start..position].trim().replace("( ", "("));
             lines.push('\n');
             lines.push_str(&"    ".repeat(depth));
             start = position;
         }
     }
-    lines + sql[start..].trim()
+    lines + &sql[start..].trim().replace("( ", "(")
 }
 
 #[test]

@@ -1,6 +1,6 @@
 -- events::COUNT_BETWEEN
 select count(*) as count
-from ( select
+from (select
     from events
     where shard_key = $1 and seq > $2 and seq <= $3
     limit $4) e;
@@ -11,7 +11,7 @@ set local plan_cache_mode = force_generic_plan;
 -- events::RANGES_WITH_EVENTS
 select r.nth
 from unnest($2, $3) with ordinality as r(low, high, nth)
-cross join lateral ( select 1
+cross join lateral (select 1
     from events
     where shard_key = $1 and uuid >= r.low and uuid <= r.high
     order by shard_key, uuid
@@ -20,7 +20,7 @@ cross join lateral ( select 1
 -- events::KNOWN
 select keys.uuid
 from unnest($2) as keys(uuid)
-cross join lateral ( select 1
+cross join lateral (select 1
     from events
     where shard_key = $1 and uuid = keys.uuid
     order by shard_key, uuid
@@ -35,7 +35,7 @@ set local statement_timeout = '10s';
 -- events::DELETE_BEFORE
 delete
 from events e
-using ( select uuid, identity, day
+using (select uuid, identity, day
     from events
     where shard_key = $1 and timestamp < $2
     limit $3) old

@@ -1,7 +1,7 @@
 -- persons::BY_UUID
 select p.*
 from unnest($2) as keys(uuid)
-cross join lateral ( select uuid, ordinal
+cross join lateral (select uuid, ordinal
     from persons
     where shard_key = $1 and uuid = keys.uuid
     offset 0) p;
@@ -9,7 +9,7 @@ cross join lateral ( select uuid, ordinal
 -- persons::BY_EMAIL
 select keys.email, p.ordinal
 from (select distinct unnest($2) as email) as keys
-cross join lateral ( select ordinal
+cross join lateral (select ordinal
     from persons
     where shard_key = $1 and properties ? 'email' and md5(properties ->> 'email') = md5(keys.email) and properties ->> 'email' = keys.email
     offset 0) p;
@@ -17,7 +17,7 @@ cross join lateral ( select ordinal
 -- persons::OWNERS
 select d.*
 from unnest($2) as keys(id)
-cross join lateral ( select distinct_id, ordinal, exists (select
+cross join lateral (select distinct_id, ordinal, exists (select
         from persons p
         where p.shard_key = $1 and p.ordinal = i.ordinal) as is_person
     from distinct_ids i

@@ -5,8 +5,7 @@ select current_setting($1) as value;
 select clock_timestamp() as time;
 
 -- health::MAY_CHANGE_TABLES
-select has_schema_privilege('public', 'create')
-and not exists ( select
+select has_schema_privilege('public', 'create') and not exists (select
     from pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and not pg_has_role(c.relowner, 'usage')) as is_allowed;
 
@@ -24,7 +23,6 @@ select c.relname::text as name
 from pg_index i
 join pg_class c on c.oid = i.indexrelid
 join pg_class t on t.oid = i.indrelid
-where not i.indisvalid and c.relnamespace = 'public'::regnamespace and t.relname in ('persons', 'distinct_ids', 'events', 'tombstones', 'member_chunks', 'cohorts')
-and not exists (select
+where not i.indisvalid and c.relnamespace = 'public'::regnamespace and t.relname in ('persons', 'distinct_ids', 'events', 'tombstones', 'member_chunks', 'cohorts') and not exists (select
     from pg_stat_progress_create_index p
     where p.index_relid = i.indexrelid);
