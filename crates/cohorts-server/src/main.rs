@@ -15,7 +15,7 @@ use cohorts_server::{
 
 /// One that gives memory back: blocks are large, and most of them soon gone.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(

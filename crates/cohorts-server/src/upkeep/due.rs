@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use cohorts_engine::Reads;
+use cohorts_engine::Dependencies;
 
 use crate::calculation::{MAX_ERRORS, moment};
 use cohorts_store::cohorts::Cohort;
@@ -122,11 +122,13 @@ impl Changes {
             return Ok(true);
         };
         let mut plans = now.iter().zip(&then);
-        Ok(plans.any(|(now, then)| !now.is_as_of(then) || self.reach(&now.reads(), seen)))
+        Ok(plans.any(|(now, then)| {
+            !now.asks_same_instants(then) || self.reach(&now.dependencies(), seen)
+        }))
     }
 
-    fn reach(&self, reads: &Reads, seen: i64) -> bool {
-        if reads.others {
+    fn reach(&self, dependencies: &Dependencies, seen: i64) -> bool {
+        if dependencies.definitions {
             return true;
         }
         if seen >= self.head {
@@ -136,9 +138,9 @@ impl Changes {
             return true;
         }
         let named = |names: &HashSet<String>| {
-            let any = reads.every_event && !names.is_empty();
-            any || reads.events.iter().any(|name| names.contains(name))
+            let any = dependencies.every_event && !names.is_empty();
+            any || dependencies.events.iter().any(|name| names.contains(name))
         };
-        (reads.people && self.people) || self.names.as_ref().is_none_or(named)
+        (dependencies.persons && self.people) || self.names.as_ref().is_none_or(named)
     }
 }
