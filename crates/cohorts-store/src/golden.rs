@@ -14,7 +14,8 @@ use crate::schema_rules::{BANNED, PERSON};
 use crate::{ProjectId, events, health, members, migrate, persons, scan};
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-const BLESS: &str = "COHORTS_BLESS";
+/// Whether the test writes the golden files. Cargo compiles the test again when the variable changes.
+const IS_BLESSING: bool = option_env!("COHORTS_BLESS").is_some();
 
 /// A statement with the name of its constant or type.
 struct Statement {
@@ -170,16 +171,15 @@ fn in_lines(sql: &str) -> String {
 
 #[test]
 fn golden_files_contain_the_statements() {
-    let is_blessing = std::env::var_os(BLESS).is_some();
     for family in families() {
         let path = format!("{DIRECTORY}/{}.sql", family.name);
-        if is_blessing {
+        if IS_BLESSING {
             std::fs::write(&path, family.text()).unwrap();
         }
         let golden = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             golden == family.text(),
-            "{path} differs from the statements; run `{BLESS}=1 cargo test -p cohorts-store golden` and review the \
+            "{path} differs from the statements; run `COHORTS_BLESS=1 cargo test -p cohorts-store golden` and review the \
              difference. The statements are now:\n{}",
             family.text()
         );
