@@ -118,8 +118,11 @@ fn clock(conn: &mut Conn) -> Result<Finding, Error> {
 
 fn waiting(conn: &mut Conn) -> Result<Finding, Error> {
     let now = Utc::now();
-    let (count, since) = queue::waiting_for(conn, now)?;
-    let longest = since.map_or(TimeDelta::zero(), |since| now - since);
+    let queue::Backlog {
+        count,
+        waiting_since,
+    } = queue::backlog(conn, now)?;
+    let longest = waiting_since.map_or(TimeDelta::zero(), |since| now - since);
     let text = format!(
         "{count} cohorts wait, the first for {} s",
         longest.num_seconds()

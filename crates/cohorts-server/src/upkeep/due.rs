@@ -9,7 +9,7 @@ use cohorts_engine::Dependencies;
 use crate::calculation::{MAX_ERRORS, moment};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::projects::{self, Project};
-use cohorts_store::queue::{self, Due};
+use cohorts_store::queue::{self, DueCohort};
 use cohorts_store::{Conn, Error, ProjectId, Store, events, persons, tombstones};
 
 /// How many cohorts that are due are looked at together, and how often at a time.
@@ -25,10 +25,13 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
     // What is left over is looked at the next time: there are other things to do.
     for _ in 0..MOST_ROUNDS {
         let due = queue::due(conn, Utc::now(), MAX_ERRORS, MOST_DUE)?;
-        let mut by_project: HashMap<ProjectId, Vec<Due>> = HashMap::new();
+        let mut by_project: HashMap<ProjectId, Vec<DueCohort>> = HashMap::new();
         let count = due.len() as i64;
         for one in due {
-            by_project.entry(one.0.project()).or_default().push(one);
+            by_project
+                .entry(one.cohort.project())
+                .or_default()
+                .push(one);
         }
         for (project, due) in by_project {
             if let Err(cause) = check_project(conn, project, &due, freshness) {
@@ -37,7 +40,7 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
                     "project {}: all that is due is calculated: {cause}",
                     project.0
                 );
-                let ids: Vec<i64> = due.iter().map(|(cohort, _)| cohort.id).collect();
+                let ids: Vec<i64> = due.iter().map(|due| due.cohort.id).collect();
                 queue::request_if_idle(conn, &ids)?;
             }
         }
@@ -51,14 +54,14 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
 fn check_project(
     conn: &mut Conn,
     project: ProjectId,
-    due: &[Due],
+    due: &[DueCohort],
     freshness: TimeDelta,
 ) -> Result<(), Error> {
     let now = Utc::now();
     let changes = Changes::since(conn, project, due)?;
     let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-    for (cohort, seen) in due {
-        match changes.touch(cohort, *seen, now)? {
+    for DueCohort { cohort, seen_seq } in due {
+        match changes.touch(cohort, *seen_seq, now)? {
             true => changed.push(cohort.id),
             false => unchanged.push(cohort.id),
         }
@@ -81,11 +84,11 @@ struct Changes {
 }
 
 impl Changes {
-    fn since(conn: &mut Conn, project: ProjectId, due: &[Due]) -> Result<Changes, Error> {
+    fn since(conn: &mut Conn, project: ProjectId, due: &[DueCohort]) -> Result<Changes, Error> {
         let shard_key = project.shard_key();
         let project = projects::find(conn, project)?.context("the project is missing")?;
         let head = events::log_head(conn, shard_key)?;
-        let seen = due.iter().map(|(_, seen)| *seen).min().unwrap_or(head);
+        let seen = due.iter().map(|due| due.seen_seq).min().unwrap_or(head);
         let is_same = seen >= head;
         Ok(Changes {
             project,
