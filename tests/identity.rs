@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use cohorts_server::Retention;
+use cohorts_server::EventRetention;
 
 use crate::harness::{Project, any_of, did, person, request, send, server};
 
@@ -374,9 +374,9 @@ fn what_is_older_than_a_project_keeps_counts_no_more() {
     let done = || count(&project, json!([did("x", 60)]));
     assert_eq!(done(), 2);
     let keep = |text: &str| {
-        let retention: Retention = text.parse().expect("a retention");
+        let retention: EventRetention = text.parse().expect("a retention");
         let admin = server().data().admin();
-        admin.keep_events(project.id, retention).expect("a project");
+        admin.set_event_retention(project.id, retention).expect("a project");
     };
     keep("30d");
     assert_eq!(done(), 1);
@@ -384,7 +384,7 @@ fn what_is_older_than_a_project_keeps_counts_no_more() {
     assert_eq!(done(), 0);
     assert_eq!(everybody(&project), 2);
     keep("all");
-    assert!("0".parse::<Retention>().is_err() && "x".parse::<Retention>().is_err());
+    assert!("0".parse::<EventRetention>().is_err() && "x".parse::<EventRetention>().is_err());
 }
 
 #[test]
