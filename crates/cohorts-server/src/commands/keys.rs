@@ -87,3 +87,28 @@ pub fn revoke(data: &Data, id: &str) -> anyhow::Result<()> {
     data.admin().revoke_key(id)?;
     print(format!("Key {id} is revoked."))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(scope: &str) -> CreatedKey {
+        CreatedKey {
+            id: "1".to_owned(),
+            key: "phx_x".to_owned(),
+            scopes: vec![scope.to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_shown_with_a_request_that_it_permits() {
+        let text = describe(&key("*"), Some(2));
+        let request =
+            "curl -H 'Authorization: Bearer phx_x' http://127.0.0.1:8000/api/projects/2/cohorts/";
+        assert_eq!(text.lines().last(), Some(request));
+        let text = describe(&key("cohort:read"), None);
+        assert!(text.ends_with("/api/projects/@current/cohorts/"), "{text}");
+        let text = describe(&key("person:read"), Some(2));
+        assert!(!text.contains("curl"), "{text}");
+    }
+}

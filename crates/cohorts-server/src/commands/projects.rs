@@ -57,3 +57,23 @@ pub fn update(data: &Data, id: i64, retention: EventRetention) -> anyhow::Result
         None => format!("Project {id} keeps all events."),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_project_is_shown_with_the_command_that_creates_a_key_for_it() {
+        let project = CreatedProject {
+            id: 2,
+            name: "Shop".to_owned(),
+            timezone: "UTC".to_owned(),
+            token: "phc_x".to_owned(),
+            event_retention: None,
+        };
+        let text = describe(&project);
+        assert!(text.starts_with("project  2\nname     Shop\n"), "{text}");
+        let command = "cohorts key create --project 2 --all-scopes --email you@example.org";
+        assert_eq!(text.lines().last(), Some(command));
+    }
+}

@@ -15,7 +15,7 @@ use super::json::{ObjectField, Properties, replace_lone_surrogates};
 use cohorts_store::JsonText;
 
 /// The most bytes of an item, as JSON text.
-const LONGEST_ITEM: usize = 1 << 20;
+const MAX_ITEM_BYTES: usize = 1 << 20;
 /// Longer event names and distinct ids are cut, as PostHog does.
 pub const LONGEST_NAME: usize = 200;
 /// An event further in the future gets the current time.
@@ -55,7 +55,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotJson(why) => write!(f, "it is not valid JSON: {why}"),
             Self::NotAnObject => f.write_str("it is not a JSON object"),
-            Self::TooLarge => write!(f, "it is longer than {LONGEST_ITEM} bytes"),
+            Self::TooLarge => write!(f, "it is longer than {MAX_ITEM_BYTES} bytes"),
             Self::NoEvent => f.write_str("`event` is missing or is not a string"),
             Self::NoDistinctId => {
                 f.write_str("`distinct_id` is missing or is not a string or a number")
@@ -112,13 +112,13 @@ struct RawItem {
     /// The properties of the person, in lines of an event export.
     #[serde(default)]
     person_properties: ObjectField,
-    /// The person, in lines of an export.
+    /// The uuid of the person, in lines of an export.
     person_id: Option<Value>,
     /// When the person was created, in lines of a person export.
     created_at: Option<Value>,
 }
 
-/// How items arrived. Their timestamps are corrected by it.
+/// How items arrived, which decides how their timestamps are corrected.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     pub now: DateTime<Utc>,
@@ -209,7 +209,7 @@ impl Item {
         arrival: &Arrival,
         uuid: impl FnOnce() -> Uuid,
     ) -> Result<Self, Refusal> {
-        if text.len() > LONGEST_ITEM {
+        if text.len() > MAX_ITEM_BYTES {
             return Err(Refusal::TooLarge);
         }
         let mut raw = RawItem::read(text)?;
@@ -233,7 +233,7 @@ impl Item {
         } else {
             set
         };
-        if properties.text.len() > LONGEST_ITEM {
+        if properties.text.len() > MAX_ITEM_BYTES {
             return Err(Refusal::TooLarge);
         }
         let interpreted = properties.interpreted;
@@ -273,7 +273,7 @@ impl Item {
         Ok(item)
     }
 
-    /// A line of PostHog's export of people: one distinct id of a person, and the person's properties.
+    /// A line of PostHog's person export: one distinct id of a person, and the person's properties.
     fn of_person_export(
         mut raw: RawItem,
         properties: Properties,
