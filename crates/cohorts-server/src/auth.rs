@@ -119,11 +119,11 @@ fn find(
     let number: Option<Result<i64, _>> = named.map(str::parse);
     // What is no number is no project's.
     let asked = number.map(|number| number.unwrap_or(0));
-    let found = keys::reach(conn, &hash(&credentials.key), asked)?;
+    let found = keys::access(conn, &hash(&credentials.key), asked)?;
     let reach = found.ok_or_else(|| unknown_key(credentials.source))?;
     let used = reach.last_used_at;
     if used.is_none_or(|used| Utc::now() - used > USED_EVERY)
-        && let Err(cause) = keys::used(conn, reach.key, Utc::now() - USED_EVERY)
+        && let Err(cause) = keys::record_use(conn, reach.key, Utc::now() - USED_EVERY)
     {
         // Reading is not to fail where nothing can be written.
         log::warn!(

@@ -57,9 +57,9 @@ impl Upkeep {
     fn count_waiting(&self) -> Result<(), Error> {
         let store: &Store = &self.calculator.store;
         let now = Utc::now();
-        let (count, since) = queue::waiting_for(&mut *store.connection()?, now)?;
-        let longest = since.map_or(TimeDelta::zero(), |since| now - since);
-        self.calculator.metrics.waiting(count, longest);
+        let backlog = queue::backlog(&mut *store.connection()?, now)?;
+        let longest = (backlog.waiting_since).map_or(TimeDelta::zero(), |since| now - since);
+        self.calculator.metrics.waiting(backlog.count, longest);
         Ok(())
     }
 }

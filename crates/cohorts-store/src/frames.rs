@@ -1,7 +1,7 @@
 //! Bytes of checkpoints, compressed in frames that several processors pack and unpack at once.
 //!
-//! Each frame carries its size and a checksum, so damaged bytes are detected. Frames are never decoded as far as their
-//! contents: that is the caller's task.
+//! Each frame carries its size and a checksum, so damaged bytes are detected. This module does not decode the contents of
+//! the frames: that is the caller's task.
 
 use rayon::prelude::*;
 use zstd::bulk::{Compressor, Decompressor};

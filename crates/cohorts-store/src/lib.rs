@@ -1,8 +1,8 @@
-//! Everything of Cohorts that knows SQL: the pool of connections, transactions, migrations, and one file per table
-//! family.
+//! All SQL of Cohorts: the pool of connections, transactions, migrations, and one module per table family.
 //!
-//! Functions take a connection first and return rows of their own; absence is [`Option`], never an error. Nothing here
-//! knows the contract's types, HTTP or the clock of a request. Filters never become SQL text.
+//! A function takes a connection as its first argument and returns plain rows. Absence is [`Option`], never an error.
+//! Nothing here depends on the types of the API, on HTTP, or on the time of a request. Filters never become SQL text.
+//! The crate's README describes the tables, and DECISIONS.md the reasons.
 
 #![warn(missing_docs)]
 
@@ -22,6 +22,8 @@ pub mod definition;
 mod error;
 pub mod events;
 pub mod frames;
+#[cfg(test)]
+mod golden;
 pub mod health;
 pub mod history;
 mod json;
@@ -146,7 +148,7 @@ impl Store {
             .map_err(|cause| Error::Unavailable(format!("no free connection: {cause}")))
     }
 
-    /// The project of a capture token. Tokens never change their project, so the cache is never stale.
+    /// The project of a capture token. A token never moves to another project, so the cache is never stale.
     ///
     /// # Errors
     ///
@@ -207,7 +209,7 @@ pub fn transaction<T, E: From<Error>>(
         .map_err(Abort::into_cause)
 }
 
-/// Runs `work` in a read-only transaction, all statements of which see the data of one instant.
+/// Runs `work` in a read-only transaction. All its statements see the data of one instant.
 ///
 /// # Errors
 ///

@@ -1,4 +1,6 @@
-//! Person ordinals, reserved ahead from a counter per shard key. Gaps are allowed; an ordinal is never given out twice.
+//! Person ordinals: each process reserves ranges of them from one counter per shard key.
+//!
+//! Gaps are allowed. An ordinal is never used twice.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;

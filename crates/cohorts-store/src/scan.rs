@@ -1,6 +1,6 @@
 //! Bulk reads of persons and events, from which the in-memory index is built.
 //!
-//! Rows are handed over one by one, so that the caller decides how much memory they take.
+//! Large results are passed to a closure row by row, so that the caller bounds the memory.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -123,7 +123,7 @@ pub struct EventRow {
     pub properties: Vec<Option<String>>,
 }
 
-/// Persons whose rows are read: all, or a range of ordinals whose data takes less memory.
+/// The persons to read: all, or a range of ordinals, which takes less memory.
 #[derive(Clone, Debug)]
 pub struct PersonRange {
     /// The ordinals of the range.
@@ -167,7 +167,7 @@ pub struct EventScan<'a> {
     pub properties: &'a [String],
     /// The last sequence number to read.
     pub through_seq: i64,
-    /// The persons whose events are read.
+    /// The persons to read events of.
     pub range: &'a PersonRange,
 }
 
@@ -223,7 +223,7 @@ pub fn created_at(
         .collect()
 }
 
-/// Hands over the ordinal and the time of creation, in microseconds since 1970, of each person written after `seq`.
+/// Calls `each` with the ordinal and the time of creation, in microseconds since 1970, of each person written after `seq`.
 ///
 /// # Errors
 ///
@@ -245,7 +245,7 @@ pub fn written_persons(
     Ok(())
 }
 
-/// Hands over the ordinal and the value, as JSON text, of each person of `range` that has the property `key`.
+/// Calls `each` with the ordinal and the value, as JSON text, of each person of `range` that has the property `key`.
 ///
 /// # Errors
 ///
@@ -272,7 +272,7 @@ pub fn property<E: From<Error>>(
     Ok(())
 }
 
-/// Hands over the ordinal and the text of each distinct id of the persons of `range`.
+/// Calls `each` with the ordinal and the text of each distinct id of the persons of `range`.
 ///
 /// # Errors
 ///
@@ -369,7 +369,7 @@ pub fn events_between(
     rows.map(|row| row?.try_into()).collect()
 }
 
-/// Hands over each event of a scan.
+/// Calls `each` with each event of a scan.
 ///
 /// # Errors
 ///
@@ -399,14 +399,14 @@ pub fn events<E: From<Error>>(
     Ok(())
 }
 
-/// The ordinal of a row. The counter gives out none that does not fit.
+/// The ordinal of a row. The counter of ordinals stays within 32 bits.
 fn ordinal(column: i64) -> Result<u32> {
     u32::try_from(column).map_err(|cause| Error::Corrupt(format!("ordinal {column}: {cause}")))
 }
 
 /// The instant at which a UTC day begins, counted from 1970.
 pub fn start_of_day(day: i64) -> DateTime<Utc> {
-    /// The first instant that the database is asked to compare with.
+    /// The earliest instant that statements contain.
     const YEAR_ONE: i64 = -62_135_596_800_000_000;
     let micros = day.saturating_mul(DAY_MICROS).max(YEAR_ONE);
     DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)

@@ -101,12 +101,8 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let versions: Vec<(i64, i64)> = locked
-                .iter()
-                .map(|cohort| (cohort.id, cohort.member_version))
-                .collect();
-            let left = members::remove_everywhere(conn, shard_key, &versions, ordinal as u32)?;
-            cohorts::count_down(conn, &left)?;
+            let left = members::remove_everywhere(conn, shard_key, &locked, ordinal as u32)?;
+            cohorts::decrement_counts(conn, &left)?;
             let seq = events::begin_write(conn, shard_key)?;
             persons::delete(conn, shard_key, seq, ordinal)
         })

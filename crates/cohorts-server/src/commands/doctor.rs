@@ -163,8 +163,11 @@ fn check_clock(conn: &mut Conn) -> Result<Finding, Error> {
 
 fn check_queue(conn: &mut Conn) -> Result<Finding, Error> {
     let now = Utc::now();
-    let (count, since) = queue::waiting_for(conn, now)?;
-    let longest = since.map_or(TimeDelta::zero(), |since| now - since);
+    let queue::Backlog {
+        count,
+        waiting_since,
+    } = queue::backlog(conn, now)?;
+    let longest = waiting_since.map_or(TimeDelta::zero(), |since| now - since);
     let text = format!(
         "{} waiting, the first for {} s",
         counted(count.unsigned_abs(), "cohort"),

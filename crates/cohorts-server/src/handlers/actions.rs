@@ -15,7 +15,7 @@ use super::{Service, rows_of};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::actions::{self, Fields, WithTeammate};
+use cohorts_store::actions::{self, ActionFields, ActionWithCreator};
 use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
 impl ActionsApi for Service {
@@ -83,8 +83,8 @@ impl ActionsApi for Service {
     }
 }
 
-fn new(body: ActionCreate) -> Result<Fields, Error> {
-    Ok(Fields {
+fn new(body: ActionCreate) -> Result<ActionFields, Error> {
+    Ok(ActionFields {
         name: body.name,
         description: body.description.unwrap_or_default(),
         steps: match body.steps {
@@ -106,7 +106,7 @@ fn checked(steps: &RawJson) -> Result<JsonText, Error> {
 fn check_name(
     conn: &mut Conn,
     project: ProjectId,
-    fields: &Fields,
+    fields: &ActionFields,
     id: Option<i64>,
 ) -> Result<(), Error> {
     let name = fields.name.as_deref().unwrap_or_default();
@@ -167,7 +167,7 @@ fn recalculate(conn: &mut Conn, project: ProjectId, action: i64) -> Result<bool,
     Ok(!ids.is_empty())
 }
 
-fn shown(project: ProjectId, (action, teammate): WithTeammate) -> types::Action {
+fn shown(project: ProjectId, (action, teammate): ActionWithCreator) -> types::Action {
     let fields = action.fields;
     types::Action {
         id: action.id,

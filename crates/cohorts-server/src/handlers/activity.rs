@@ -14,7 +14,7 @@ use super::Service;
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::activity::{self, Entry, NewEntry};
+use cohorts_store::activity::{self, ActivityRow, NewActivity};
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
 use cohorts_store::keys::Teammate;
@@ -82,7 +82,7 @@ impl Service {
     }
 }
 
-fn shown((entry, teammate): (Entry, Option<Teammate>)) -> ActivityEntry {
+fn shown((entry, teammate): (ActivityRow, Option<Teammate>)) -> ActivityEntry {
     let user = match teammate {
         Some(teammate) => ActivityUser {
             first_name: teammate.first_name,
@@ -112,7 +112,7 @@ fn shown((entry, teammate): (Entry, Option<Teammate>)) -> ActivityEntry {
     }
 }
 
-fn record(conn: &mut Conn, caller: &Caller, entry: &NewEntry<'_>) -> Result<(), Error> {
+fn record(conn: &mut Conn, caller: &Caller, entry: &NewActivity<'_>) -> Result<(), Error> {
     let project = caller.project.id();
     Ok(activity::record(conn, project, &caller.teammate, entry)?)
 }
@@ -124,7 +124,7 @@ pub(super) fn created(
     cohort: CohortId,
     definition: &Definition,
 ) -> Result<(), Error> {
-    let entry = NewEntry {
+    let entry = NewActivity {
         cohort,
         activity: "created",
         name: definition.name.as_deref(),
@@ -145,7 +145,7 @@ pub(super) fn changed(
     if changes.is_empty() {
         return Ok(());
     }
-    let entry = NewEntry {
+    let entry = NewActivity {
         cohort,
         activity: match (before.deleted, after.deleted) {
             (false, true) => "deleted",
@@ -165,7 +165,7 @@ pub(super) fn persons_edited(
     cohort: CohortId,
     activity: &str,
 ) -> Result<(), Error> {
-    let entry = NewEntry {
+    let entry = NewActivity {
         cohort,
         activity,
         name: None,

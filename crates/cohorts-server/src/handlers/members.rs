@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
 use cohorts_store::cohorts;
-use cohorts_store::members::List;
+use cohorts_store::members::StaticCohort;
 use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 
 /// People that one request may add.
@@ -115,7 +115,9 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
     if found.is_empty() {
         return refuse("No valid users to add to cohort");
     }
-    members::edit(conn, &List::from(&cohort), |members| Ok(members | found))?;
+    members::edit(conn, &StaticCohort::from(&cohort), |members| {
+        Ok(members | found)
+    })?;
     activity::persons_edited(conn, caller, id, "persons_added_manually")
 }
 
@@ -156,7 +158,9 @@ fn remove(
     if before.is_disjoint(&found) {
         return Ok(());
     }
-    members::edit(conn, &List::from(&cohort), |members| Ok(members - found))?;
+    members::edit(conn, &StaticCohort::from(&cohort), |members| {
+        Ok(members - found)
+    })?;
     activity::persons_edited(conn, caller, id, "person_removed_manually")
 }
 

@@ -109,7 +109,7 @@ impl PersonsApi for Service {
         let uuid = Uuid::parse_str(&request.query.person_id)
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
-        let read = move |conn: &mut Conn| Ok(members::cohorts_with(conn, project, uuid)?);
+        let read = move |conn: &mut Conn| Ok(members::memberships(conn, project, uuid)?);
         let found = blocking::read(&self.store, read)
             .await?
             .ok_or(Error::NotFound)?;
@@ -171,16 +171,12 @@ fn survivor(
 fn leave(
     conn: &mut Conn,
     caller: &Caller,
-    cohorts: &[cohorts::Locked],
+    cohorts: &[cohorts::LockedCohort],
     person: u32,
 ) -> Result<(), Error> {
     let shard_key = caller.project.id().shard_key();
-    let versions: Vec<(i64, i64)> = cohorts
-        .iter()
-        .map(|one| (one.id, one.member_version))
-        .collect();
-    let left = members::remove_everywhere(conn, shard_key, &versions, person)?;
-    cohorts::count_down(conn, &left)?;
+    let left = members::remove_everywhere(conn, shard_key, cohorts, person)?;
+    cohorts::decrement_counts(conn, &left)?;
     let lists = cohorts.iter().filter(|one| one.is_static);
     for list in lists.filter(|one| left.contains(&one.id)) {
         let id = CohortId(list.id);

@@ -18,7 +18,7 @@ use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
-use cohorts_store::uploads::{self, Outcome, Upload, WithTeammate};
+use cohorts_store::uploads::{self, Upload, UploadOutcome, UploadWithTeammate};
 use cohorts_store::{
     CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, persons, tombstones,
 };
@@ -215,11 +215,11 @@ impl Named {
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &cohorts_store::members::Edit,
+        edit: &cohorts_store::members::MemberEdit,
     ) -> Result<types::Upload, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
         let already = self.people.intersection_len(&edit.before) as i64;
-        let outcome = Outcome {
+        let outcome = UploadOutcome {
             id_kind: self.kind.as_str().to_owned(),
             rows: self.rows,
             added: self.people.difference_len(&edit.before) as i64,
@@ -277,7 +277,7 @@ fn ordinals(
 }
 
 /// An upload as callers see it.
-pub fn shown((row, teammate): WithTeammate) -> types::Upload {
+pub fn shown((row, teammate): UploadWithTeammate) -> types::Upload {
     let Upload {
         id,
         created_at,

@@ -36,10 +36,12 @@ pub async fn livez() -> HttpResponse {
     )
 )]
 pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    let waiting = |conn: &mut Conn| Ok(queue::waiting_for(conn, Utc::now())?);
-    match blocking::read(&service.store, waiting).await {
-        Ok((count, since)) => {
+    let backlog = |conn: &mut Conn| Ok(queue::backlog(conn, Utc::now())?);
+    match blocking::read(&service.store, backlog).await {
+        Ok(backlog) => {
+            let since = backlog.waiting_since;
             let longest = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
+            let count = backlog.count;
             let body = format!("ok\n{count} cohorts wait, the first for {longest} s\n");
             HttpResponse::Ok().content_type("text/plain").body(body)
         }

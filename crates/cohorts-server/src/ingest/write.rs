@@ -279,8 +279,8 @@ fn replace_in_static_cohorts(
     let bits = |ordinal: i64| u32::try_from(ordinal).map_err(anyhow::Error::from);
     let retired = merged.iter().map(|(from, _)| bits(*from));
     let retired = retired.collect::<Result<RoaringBitmap, _>>()?;
-    for list in members::lists_with(conn, project, &retired)? {
-        members::edit(conn, &list, |mut persons| {
+    for cohort in members::static_cohorts_with(conn, project, &retired)? {
+        members::edit(conn, &cohort, |mut persons| {
             for (from, into) in merged {
                 if persons.remove(bits(*from)?) {
                     persons.insert(bits(*into)?);

@@ -11,7 +11,7 @@ use cohorts_engine::Reads;
 use crate::calculation::{MAX_ERRORS, moment};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::projects::{self, Project};
-use cohorts_store::queue::{self, Due};
+use cohorts_store::queue::{self, DueCohort};
 use cohorts_store::{Conn, Error, ProjectId, Store, events, persons, tombstones};
 
 /// The most due cohorts of one round.
@@ -27,11 +27,13 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
     // The rest is checked next time, so other upkeep is not delayed.
     for _ in 0..MAX_ROUNDS {
         let due = queue::due(conn, Utc::now(), MAX_ERRORS, MAX_DUE)?;
-        let mut by_project: HashMap<ProjectId, Vec<Due>> = HashMap::new();
+        let mut by_project: HashMap<ProjectId, Vec<DueCohort>> = HashMap::new();
         let count = due.len() as i64;
-        for (cohort, seen_seq) in due {
-            let entries = by_project.entry(cohort.project()).or_default();
-            entries.push((cohort, seen_seq));
+        for due in due {
+            by_project
+                .entry(due.cohort.project())
+                .or_default()
+                .push(due);
         }
         for (project, due) in by_project {
             if let Err(cause) = check_project(conn, project, &due, freshness) {
@@ -40,7 +42,7 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
                     "project {}: due cohorts were not checked, all are calculated: {cause}",
                     project.0
                 );
-                let ids: Vec<i64> = due.iter().map(|(cohort, _)| cohort.id).collect();
+                let ids: Vec<i64> = due.iter().map(|due| due.cohort.id).collect();
                 queue::request_if_idle(conn, &ids)?;
             }
         }
@@ -54,13 +56,13 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
 fn check_project(
     conn: &mut Conn,
     project: ProjectId,
-    due: &[Due],
+    due: &[DueCohort],
     freshness: TimeDelta,
 ) -> Result<(), Error> {
     let now = Utc::now();
     let changes = Changes::since(conn, project, due)?;
     let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-    for (cohort, seen_seq) in due {
+    for DueCohort { cohort, seen_seq } in due {
         if changes.affect(cohort, *seen_seq, now)? {
             changed.push(cohort.id);
         } else {
@@ -85,11 +87,11 @@ struct Changes {
 }
 
 impl Changes {
-    fn since(conn: &mut Conn, project: ProjectId, due: &[Due]) -> Result<Changes, Error> {
+    fn since(conn: &mut Conn, project: ProjectId, due: &[DueCohort]) -> Result<Changes, Error> {
         let shard_key = project.shard_key();
         let project = projects::find(conn, project)?.context("the project is missing")?;
         let log_head = events::log_head(conn, shard_key)?;
-        let first_seen = due.iter().map(|(_, seen_seq)| *seen_seq).min();
+        let first_seen = due.iter().map(|due| due.seen_seq).min();
         let first_seen = first_seen.unwrap_or(log_head);
         let is_same = first_seen >= log_head;
         Ok(Changes {

@@ -11,7 +11,7 @@ use crate::handlers::members::known;
 use crate::handlers::uploads::Named;
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
-use cohorts_store::members::{self, List};
+use cohorts_store::members::{self, StaticCohort};
 use cohorts_store::{CohortId, Conn, ProjectId, projects, queue, tombstones};
 
 /// Whom a new static cohort is filled with, beside what its criteria or its query find.
@@ -71,7 +71,7 @@ pub fn create(
     activity::created(conn, caller, cohort.id(), &definition)?;
     let mut upload = None;
     if definition.is_static && (listed.is_some() || !definition.selects_members()) {
-        let edit = members::edit(conn, &List::from(&cohort), |_| {
+        let edit = members::edit(conn, &StaticCohort::from(&cohort), |_| {
             Ok(listed.unwrap_or_default())
         })?;
         if let Some(named) = &first.named {
@@ -118,6 +118,6 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     activity::created(conn, caller, made.id(), &definition)?;
     let found = members::read(conn, project.shard_key(), id, source.member_version)?;
     let found = tombstones::all(conn, project.shard_key())?.resolved(&found);
-    members::edit(conn, &List::from(&made), |_| Ok(found))?;
+    members::edit(conn, &StaticCohort::from(&made), |_| Ok(found))?;
     show::find(conn, project, made.id())
 }

@@ -7,13 +7,13 @@ use cohorts_api::{CohortsListQuery, RawJson};
 use serde_json::Value;
 
 use crate::error::Error;
-use cohorts_store::cohorts::Wanted;
+use cohorts_store::cohorts::CohortFilter;
 use cohorts_store::definition::Definition;
 
 const LONGEST_SEARCH: usize = 200;
 
 /// What the query asks for.
-pub fn wanted(query: &CohortsListQuery) -> Result<Wanted, Error> {
+pub fn wanted(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
     let search = query.search.as_deref().unwrap_or_default();
     if search.chars().count() > LONGEST_SEARCH {
         let detail = format!("Search query must be {LONGEST_SEARCH} characters or fewer.");
@@ -21,7 +21,7 @@ pub fn wanted(query: &CohortsListQuery) -> Result<Wanted, Error> {
     }
     let search = search.replace('\0', "");
     let search = search.trim();
-    Ok(Wanted {
+    Ok(CohortFilter {
         is_static: query
             .type_
             .as_ref()

@@ -103,7 +103,7 @@ pub fn related(
     let below = reached_from(conn, project, named(definition))?;
     let below = below.into_iter().filter(|(_, one)| is_calculated(one));
     let mut related: BTreeSet<i64> = below.map(|(id, _)| id).collect();
-    let all = cohorts::dynamic_definitions_naming_others(conn, project)?;
+    let all = cohorts::referring_definitions(conn, project)?;
     let mut above = BTreeSet::from([id.0]);
     loop {
         let builds = |(_, one): &&(i64, Definition)| named(one).iter().any(|id| above.contains(id));
@@ -157,16 +157,18 @@ pub fn users(
     project: ProjectId,
     id: CohortId,
 ) -> Result<Vec<(i64, String)>, Error> {
-    let candidates = cohorts::naming_others(conn, project)?;
-    let names = candidates.into_iter().filter(|(own, _, filters)| {
-        let filter = Filter::parse_stored(&filters.parse());
-        *own != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
+    let candidates = cohorts::referring(conn, project)?;
+    let names = candidates.into_iter().filter(|cohort| {
+        let filter = Filter::parse_stored(&cohort.filters.parse());
+        cohort.id != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
     });
     let shown = |name: Option<String>| {
         name.filter(|name| !name.is_empty())
             .unwrap_or("Unnamed".to_owned())
     };
-    Ok(names.map(|(id, name, _)| (id, shown(name))).collect())
+    Ok(names
+        .map(|cohort| (cohort.id, shown(cohort.name)))
+        .collect())
 }
 
 /// Refuses to delete a cohort that others build on.

@@ -6,7 +6,7 @@ use cohorts_engine::legacy::rewrite_groups;
 
 use super::messages;
 use crate::error::Error;
-use cohorts_store::cohorts::{self, WithCreator};
+use cohorts_store::cohorts::{self, CohortWithCreator};
 use cohorts_store::keys::Teammate;
 use cohorts_store::{CohortId, Conn, JsonText, ProjectId};
 
@@ -16,7 +16,7 @@ pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort,
     row.map(one).ok_or(Error::NotFound)
 }
 
-pub fn one((row, creator): WithCreator) -> Cohort {
+pub fn one((row, creator): CohortWithCreator) -> Cohort {
     let last_error_message = messages::of_failure(&row);
     let definition = row.definition;
     // What is stored was read before, so only a hand in the database can make this fail.
