@@ -7,7 +7,7 @@ use cohorts_server::commands::{demo, doctor, import, keys, projects, serve};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::{Config, Data, EventRetention, KeyGrant, log_to_stderr};
 
-/// Segments are large and short-lived. jemalloc returns their memory to the system; see `DECISIONS.md`.
+/// Segments are large and short-lived, so the allocator must return memory to the system; see `DECISIONS.md`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
