@@ -245,8 +245,8 @@ impl From<Rejection> for Error {
                 attr, code, detail, ..
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
-            Rejection::Busy => Self::Overloaded,
-            Rejection::Late => Self::Late,
+            Rejection::Overloaded => Self::Overloaded,
+            Rejection::Timeout => Self::Late,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,
@@ -283,13 +283,13 @@ impl From<cohorts_store::Error> for Error {
     }
 }
 
-impl From<index::Error> for Error {
-    fn from(cause: index::Error) -> Self {
+impl From<index::IndexError> for Error {
+    fn from(cause: index::IndexError) -> Self {
         match cause {
-            index::Error::Store(cause) => cause.into(),
-            index::Error::TimedOut => Self::TimedOut,
-            index::Error::OverBudget => Self::OverBudget,
-            index::Error::ProjectNotFound => Self::ProjectNotFound,
+            index::IndexError::Store(cause) => cause.into(),
+            index::IndexError::TimedOut => Self::TimedOut,
+            index::IndexError::OverBudget => Self::OverBudget,
+            index::IndexError::ProjectNotFound => Self::ProjectNotFound,
         }
     }
 }

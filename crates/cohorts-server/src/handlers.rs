@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Budget, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, Credentials, MemoryBudget, Operation, Rejection, RequestHead};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -40,7 +40,7 @@ pub struct Service {
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
     /// The memory that events may take from when they come until they are kept.
-    pub budget: Budget,
+    pub budget: MemoryBudget,
     /// Bodies that are unpacked at a time.
     pub unpacking: Arc<Semaphore>,
     /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
@@ -91,7 +91,7 @@ impl Api for Service {
 
     fn reject(&self, why: Rejection) -> Error {
         let earlier = match &why {
-            Rejection::Field { before, .. } => cohorts::judge(before).err(),
+            Rejection::Field { preceding, .. } => cohorts::judge(preceding).err(),
             _ => None,
         };
         earlier.unwrap_or_else(|| why.into())

@@ -31,7 +31,7 @@ use registry::IndexCache;
 
 /// Why the index could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum IndexError {
     #[error(transparent)]
     Store(#[from] cohorts_store::Error),
     /// The deadline of the caller passed.
@@ -44,7 +44,7 @@ pub enum Error {
     ProjectNotFound,
 }
 
-impl Error {
+impl IndexError {
     /// The failure in words for the user whose cohort it concerns.
     pub fn detail(&self) -> String {
         use cohorts_store::Error as StoreError;
@@ -59,7 +59,7 @@ impl Error {
     }
 }
 
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type IndexResult<T> = std::result::Result<T, IndexError>;
 
 /// The caches that follow the log. Their contents may be dropped at any time.
 #[derive(Default)]

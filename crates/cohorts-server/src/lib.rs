@@ -43,7 +43,7 @@ pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
-use cohorts_api::Budget;
+use cohorts_api::MemoryBudget;
 use cohorts_postgres::Postgres;
 use cohorts_store::{ProjectId, Store};
 use handlers::Service;
@@ -142,7 +142,7 @@ impl Server {
             store: data.store.clone(),
             signal,
             group_commit,
-            budget: Budget::of(config.ingest_memory),
+            budget: MemoryBudget::new(config.ingest_memory),
             unpacking: Arc::new(Semaphore::new(handlers::UNPACKING)),
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::LONG)),

@@ -15,7 +15,7 @@ use cohorts_api::{
     CaptureBatchResponse, CaptureConfigRequest, CaptureConfigResponse, CaptureERequest,
     CaptureEResponse, CaptureEventRequest, CaptureEventResponse, CaptureIRequest, CaptureIResponse,
     CaptureTrackRequest, CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest,
-    FlagsResponse, Lent, RawBody, RawJson, RequestHead,
+    FlagsResponse, RawBody, RawJson, RequestHead, Reservation,
 };
 use futures::future::try_join_all;
 use serde::Deserialize;
@@ -204,8 +204,8 @@ impl Service {
         Ok(read.outcomes)
     }
 
-    fn lend(&self, bytes: usize) -> Result<Lent, Error> {
-        self.budget.lend(bytes).ok_or(Error::Overloaded)
+    fn lend(&self, bytes: usize) -> Result<Reservation, Error> {
+        self.budget.reserve(bytes).ok_or(Error::Overloaded)
     }
 
     fn read(&self, body: RawBody, token: Option<String>) -> Result<Read, Error> {
@@ -245,7 +245,7 @@ impl Service {
             let outcome = read.take(text, project, &arrival);
             if read.owed > STEP {
                 let more = self.lend(read.owed)?;
-                read.lent.and(more);
+                read.lent.merge(more);
                 read.owed = 0;
             }
             if let Some(refusal) = &outcome.refusal {
@@ -275,7 +275,7 @@ const STEP: usize = 64 << 10;
 struct Read {
     batches: BTreeMap<ProjectId, Vec<Item>>,
     outcomes: Vec<Outcome>,
-    lent: Lent,
+    lent: Reservation,
     /// What the last items take, for which nothing is lent yet.
     owed: usize,
 }

@@ -15,7 +15,7 @@ use cohorts_api::{
     CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
     CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
-    Patch, Upload,
+    Patch, UploadedFile,
 };
 use cohorts_engine::{Filter, plan};
 
@@ -259,7 +259,7 @@ impl Service {
         caller: Caller,
         id: CohortId,
         body: PatchedCohort,
-        files: Vec<Upload>,
+        files: Vec<UploadedFile>,
     ) -> Result<Cohort, Error> {
         let options = Options {
             create_people: matches!(body.create_people, Patch::Value(true)),

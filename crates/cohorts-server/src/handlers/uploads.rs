@@ -72,7 +72,7 @@ impl Service {
     pub(super) async fn named(
         &self,
         project: ProjectId,
-        files: Vec<cohorts_api::Upload>,
+        files: Vec<cohorts_api::UploadedFile>,
         options: Options,
     ) -> Result<Option<Named>, Error> {
         let Some(file) = files.into_iter().next_back() else {

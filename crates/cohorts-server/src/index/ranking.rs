@@ -10,7 +10,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use roaring::RoaringBitmap;
 
-use super::Result;
+use super::IndexResult;
 
 /// The memory of all rankings, in bytes: about thirteen million persons.
 const BUDGET: u64 = 256 << 20;
@@ -116,12 +116,12 @@ struct CachedRanking {
 
 /// The rankings of all projects.
 #[derive(Debug)]
-pub struct RankingCache(Mutex<Cache<ShardKey, CachedRanking, ByMemory>>);
+pub struct RankingCache(Mutex<Cache<ShardKey, CachedRanking, RankingWeighter>>);
 
 #[derive(Clone, Debug)]
-struct ByMemory;
+struct RankingWeighter;
 
-impl Weighter<ShardKey, CachedRanking> for ByMemory {
+impl Weighter<ShardKey, CachedRanking> for RankingWeighter {
     fn weight(&self, _: &ShardKey, cached: &CachedRanking) -> u64 {
         let keys = cached.ranking.keys.len() * size_of::<RankKey>();
         (keys + cached.ranking.ranks.len() * size_of::<u32>()).max(1) as u64
@@ -130,7 +130,11 @@ impl Weighter<ShardKey, CachedRanking> for ByMemory {
 
 impl Default for RankingCache {
     fn default() -> Self {
-        Self(Mutex::new(Cache::with_weighter(RANKINGS, BUDGET, ByMemory)))
+        Self(Mutex::new(Cache::with_weighter(
+            RANKINGS,
+            BUDGET,
+            RankingWeighter,
+        )))
     }
 }
 
@@ -160,7 +164,7 @@ impl RankingCache {
         Ok(ranking)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, ByMemory>> {
+    fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, RankingWeighter>> {
         self.0.lock()
     }
 }

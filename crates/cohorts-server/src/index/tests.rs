@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::registry::{self, IndexCache};
 use super::snapshot::Snapshot;
-use super::{Error, IndexedStore};
+use super::{IndexError, IndexedStore};
 use crate::ingest::{Arrival, Item, commit};
 
 fn item(event: &str, id: usize, more: &str) -> Item {
@@ -72,7 +72,7 @@ fn members(
         let members = explanation.members;
         assert_eq!(explanation.leaves[0].persons, members.len());
         assert_eq!(snapshot.evaluate(&plan, &LeafCache::default())?, members);
-        Ok::<_, Error>(members)
+        Ok::<_, IndexError>(members)
     })
     .unwrap()
 }

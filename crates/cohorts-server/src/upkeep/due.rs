@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use cohorts_engine::Reads;
+use cohorts_engine::Dependencies;
 
 use crate::calculation::{MAX_ERRORS, moment};
 use cohorts_store::cohorts::Cohort;
@@ -130,12 +130,13 @@ impl Changes {
             return Ok(true);
         };
         let mut plans = now.iter().zip(&then);
-        Ok(plans
-            .any(|(now, then)| !now.is_as_of(then) || self.affect_reads(&now.reads(), seen_seq)))
+        Ok(plans.any(|(now, then)| {
+            !now.asks_same_instants(then) || self.affect_any(&now.dependencies(), seen_seq)
+        }))
     }
 
-    fn affect_reads(&self, reads: &Reads, seen_seq: i64) -> bool {
-        if reads.others {
+    fn affect_any(&self, dependencies: &Dependencies, seen_seq: i64) -> bool {
+        if dependencies.definitions {
             return true;
         }
         if seen_seq >= self.log_head {
@@ -145,9 +146,10 @@ impl Changes {
             return true;
         }
         let is_read = |names: &HashSet<String>| {
-            let reads_all = reads.every_event && !names.is_empty();
-            reads_all || reads.events.iter().any(|name| names.contains(name))
+            let reads_all = dependencies.every_event && !names.is_empty();
+            reads_all || dependencies.events.iter().any(|name| names.contains(name))
         };
-        (reads.people && self.has_person_changes) || self.event_names.as_ref().is_none_or(is_read)
+        (dependencies.persons && self.has_person_changes)
+            || self.event_names.as_ref().is_none_or(is_read)
     }
 }

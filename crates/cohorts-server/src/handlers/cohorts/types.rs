@@ -1,6 +1,6 @@
 //! The type of a cohort: what a caller may say it is, and what is stored.
 
-use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind};
+use cohorts_engine::kind::{Kind, ReferencedCohort, is_realtime_capable, required_kind};
 
 use super::references;
 use crate::error::Error;
@@ -67,8 +67,12 @@ fn needed(
     Ok(required_kind(&filter, |id| {
         let referenced = found.get(&id)?;
         match referenced.is_static {
-            true => Some(Referenced::Kind(Kind::Static)),
-            false => referenced.filter().ok().cloned().map(Referenced::Filter),
+            true => Some(ReferencedCohort::Kind(Kind::Static)),
+            false => referenced
+                .filter()
+                .ok()
+                .cloned()
+                .map(ReferencedCohort::Filter),
         }
     }))
 }
