@@ -14,16 +14,18 @@ use serde_json::json;
 
 use crate::index::IndexedStore;
 
+mod arrival;
 mod batch_persons;
 mod group_commit;
 mod item;
 mod json;
 mod write;
 
+pub use arrival::{Arrival, instant};
 pub use batch_persons::Denied;
 use batch_persons::new_person;
 pub use group_commit::{GroupCommit, Writers};
-pub use item::{Arrival, Item, LONGEST_NAME, Refusal, instant, sent_uuid};
+pub use item::{Item, LONGEST_NAME, Refusal, sent_uuid};
 use write::{Attempt, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.

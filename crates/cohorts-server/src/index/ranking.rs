@@ -10,7 +10,6 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use roaring::RoaringBitmap;
 
-
 /// The memory of all rankings, in bytes: about thirteen million persons.
 const BUDGET: u64 = 256 << 20;
 /// Rankings in the cache, about.

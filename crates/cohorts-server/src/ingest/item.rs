@@ -5,12 +5,13 @@
 use std::fmt;
 use std::mem::take;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::arrival::{Arrival, instant};
 use super::json::{ObjectField, Properties, replace_lone_surrogates};
 use cohorts_store::JsonText;
 
@@ -18,8 +19,6 @@ use cohorts_store::JsonText;
 const MAX_ITEM_BYTES: usize = 1 << 20;
 /// Longer event names and distinct ids are cut, as PostHog does.
 pub const LONGEST_NAME: usize = 200;
-/// An event further in the future gets the current time.
-const MAX_AHEAD: TimeDelta = TimeDelta::hours(23);
 
 /// Why an item is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,52 +117,6 @@ struct RawItem {
     created_at: Option<Value>,
 }
 
-/// How items arrived, which decides how their timestamps are corrected.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub now: DateTime<Utc>,
-    /// When they were sent, by the clock of the sender.
-    pub sent_at: Option<DateTime<Utc>>,
-    /// Whether they may be lines of PostHog's exports of events and persons.
-    pub is_export: bool,
-}
-
-impl Arrival {
-    /// Items from a file. Their timestamps are not corrected.
-    pub fn of_file() -> Self {
-        Self {
-            now: Utc::now(),
-            sent_at: None,
-            is_export: true,
-        }
-    }
-
-    /// The time of an event by PostHog's rules: the difference between the clocks of sender and service is removed,
-    /// `offset` is used if there is no timestamp, and a time in the future becomes the current time.
-    fn time(&self, item: &RawItem, ignores_sent_at: bool) -> DateTime<Utc> {
-        let timestamp = item.timestamp.as_ref().and_then(instant);
-        let time = match (timestamp, self.sent_at.filter(|_| !ignores_sent_at)) {
-            (Some(timestamp), Some(sent_at)) => self
-                .now
-                .checked_add_signed(timestamp - sent_at)
-                .unwrap_or(timestamp),
-            (Some(timestamp), None) => timestamp,
-            (None, _) => {
-                let ago = item.offset.as_ref().and_then(Value::as_i64);
-                let ago = ago.and_then(TimeDelta::try_milliseconds);
-                ago.and_then(|ago| self.now.checked_sub_signed(ago))
-                    .unwrap_or(self.now)
-            }
-        };
-        let time = storable_time(time).unwrap_or(self.now);
-        if time > self.now + MAX_AHEAD {
-            self.now
-        } else {
-            time
-        }
-    }
-}
-
 /// The `uuid` field of an item that may be refused for other reasons.
 pub fn sent_uuid(text: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
@@ -255,7 +208,7 @@ impl Item {
         let mut item = Self {
             other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
-            timestamp: arrival.time(&raw, ignores_sent_at),
+            timestamp: raw.time(arrival, ignores_sent_at),
             uuid: uuid_sent
                 .and_then(|text| text.parse().ok())
                 .unwrap_or_else(uuid),
@@ -288,7 +241,7 @@ impl Item {
             event: String::new(),
             distinct_id: name(raw.distinct_id.take()).ok_or(Refusal::NoDistinctId)?,
             other_id: None,
-            timestamp: arrival.time(&raw, true),
+            timestamp: raw.time(arrival, true),
             uuid,
             properties: JsonText(properties.text),
             set,
@@ -378,6 +331,13 @@ const PERSON_EVENTS: [&str; 4] = [
 ];
 
 impl RawItem {
+    /// The corrected time of the event.
+    fn time(&self, arrival: &Arrival, ignores_sent_at: bool) -> DateTime<Utc> {
+        let timestamp = self.timestamp.as_ref().and_then(instant);
+        let offset_ms = self.offset.as_ref().and_then(Value::as_i64);
+        arrival.time(timestamp, offset_ms, ignores_sent_at)
+    }
+
     fn read(text: &str) -> Result<Self, Refusal> {
         let parsed = serde_json::from_str(text);
         let parsed = if parsed.is_err() && text.contains("\\u") {
@@ -467,27 +427,4 @@ fn object(field: ObjectField) -> Result<Properties, Refusal> {
 fn members_of(properties: &Properties) -> Result<Map<String, Value>, Refusal> {
     let members = serde_json::from_str(&properties.text);
     members.map_err(|error| Refusal::NotJson(error.to_string()))
-}
-
-/// Parses an instant in ISO 8601, with a space or a `T` between date and time. Without an offset it is in UTC.
-pub fn instant(value: &Value) -> Option<DateTime<Utc>> {
-    let text = value.as_str()?.trim();
-    let zoned = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
-        .map(|time| time.to_utc());
-    let local = || {
-        let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
-        let times = formats
-            .iter()
-            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
-        let midnight = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
-        Some(times.or_else(midnight)?.and_utc())
-    };
-    storable_time(zoned.ok().or_else(local)?)
-}
-
-/// Truncates to microseconds; `None` outside of the years 1 to 9999.
-fn storable_time(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let time = DateTime::from_timestamp_micros(time.timestamp_micros())?;
-    (1..=9999).contains(&time.year()).then_some(time)
 }
