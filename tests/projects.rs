@@ -1,7 +1,7 @@
 //! Projects, their retention, and the user of a key.
 
 use chrono::{TimeDelta, Utc};
-use cohorts_server::Retention;
+use cohorts_server::EventRetention;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -103,9 +103,9 @@ fn events_beyond_the_retention_are_not_counted() {
     let done = || count(&project, json!([did("x", 60)]));
     assert_eq!(done(), 2);
     let keep = |text: &str| {
-        let retention: Retention = text.parse().expect("a retention");
+        let retention: EventRetention = text.parse().expect("a retention");
         let admin = server().data().admin();
-        admin.keep_events(project.id, retention).expect("a project");
+        admin.set_event_retention(project.id, retention).expect("a project");
     };
     keep("30d");
     assert_eq!(done(), 1);
@@ -113,5 +113,5 @@ fn events_beyond_the_retention_are_not_counted() {
     assert_eq!(done(), 0);
     assert_eq!(person_count(&project), 2);
     keep("all");
-    assert!("0".parse::<Retention>().is_err() && "x".parse::<Retention>().is_err());
+    assert!("0".parse::<EventRetention>().is_err() && "x".parse::<EventRetention>().is_err());
 }

@@ -33,7 +33,7 @@ mod path_compat;
 mod rate_limit;
 mod upkeep;
 
-pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey, Retention};
+pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, ListedKey};
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;

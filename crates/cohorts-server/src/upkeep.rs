@@ -14,7 +14,7 @@ use retention::Sweeper;
 /// The longest pause between two runs.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs each task when its time has come.
+/// The periodic tasks, each with its interval.
 pub struct Upkeep {
     calculator: Calculator,
     sweeper: Sweeper,
@@ -32,7 +32,7 @@ impl Upkeep {
         }
     }
 
-    /// Runs the tasks that are due at this moment. A failed task is logged, and runs again at its next time.
+    /// Runs the tasks that are due. A failed task is logged and runs again at its next time.
     pub fn run(&mut self) {
         let Calculator {
             store, freshness, ..

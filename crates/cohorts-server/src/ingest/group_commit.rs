@@ -46,14 +46,14 @@ struct Queues {
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedQueues {
     queues: Mutex<Queues>,
     changed: Condvar,
 }
 
 /// The queues of requests that wait for their commit. Clones share them.
 #[derive(Clone, Default)]
-pub struct GroupCommit(Arc<Shared>);
+pub struct GroupCommit(Arc<SharedQueues>);
 
 impl GroupCommit {
     /// Returns when the items are committed.

@@ -239,14 +239,14 @@ fn projects_and_keys_are_created_listed_and_revoked() {
     for (arguments, part) in [
         (
             &["key", "revoke", id][..],
-            "there is no key 1 that could be revoked",
+            "there is no key 1, or it is already revoked",
         ),
         (&no_project, "there is no project 7"),
         (
             &["key", "create", "--scope", "cohorts"],
-            "`cohorts` is no scope",
+            "`cohorts` is not a scope",
         ),
-        (&mars, "`Mars` is no time zone"),
+        (&mars, "`Mars` is not a time zone"),
         (
             &["import", "--project", "7", "/dev/null"],
             "there is no project 7",
@@ -292,14 +292,8 @@ fn plain_gzip_and_zstd_files_are_imported_once() {
     );
 
     let all = ["import", "--project", "1", &plain, &packed, &zstd];
-    assert_eq!(
-        output_of(&data, &all),
-        "40 events imported, 5 were there already\n"
-    );
-    assert_eq!(
-        output_of(&data, &all),
-        "0 events imported, 45 were there already\n"
-    );
+    assert_eq!(output_of(&data, &all), "40 events imported, 5 duplicates\n");
+    assert_eq!(output_of(&data, &all), "0 events imported, 45 duplicates\n");
 }
 
 #[test]
@@ -334,8 +328,8 @@ fn exports_of_events_and_persons_are_imported_unchanged() {
     );
     let people = file("people.jsonl", &[row("a"), row("b"), row("c")]);
     let import = ["import", "--project", "1", &people, &events];
-    let told = "3 events imported, 0 were there already\n3 distinct ids of people read\n";
-    assert_eq!(output_of(&data, &import), told);
+    let expected = "3 events imported, 0 duplicates\n3 distinct ids of persons imported\n";
+    assert_eq!(output_of(&data, &import), expected);
     let service = Service::start(&data);
     let key = json_of(&data, &["key", "create", "--all-scopes", "--json"]);
     let page = service.get(
@@ -371,12 +365,12 @@ fn unreadable_lines_are_named_and_others_imported() {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(output.stdout, b"1 events imported, 0 were there already\n");
+    assert_eq!(output.stdout, b"1 event imported, 0 duplicates\n");
     let text = String::from_utf8(output.stderr).unwrap();
     for part in [
-        "standard input, line 2: it is no JSON",
+        "standard input, line 2: it is not valid JSON",
         "standard input, line 4: `distinct_id` is missing",
-        "error: 2 lines could not be read and were left out",
+        "error: 2 lines could not be read",
     ] {
         assert!(text.contains(part), "{text}");
     }

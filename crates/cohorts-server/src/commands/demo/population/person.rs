@@ -1,4 +1,4 @@
-//! One made-up person: who they are, how long they stay, and what they do next.
+//! One generated person: properties, period of activity, and next event.
 
 use chrono::NaiveDate;
 use rand::RngExt;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::words::{self, pick};
 
-/// What about a person decides what they do. Kept small, since all people are held at once.
-pub(super) struct Person {
+/// The traits that determine a person's events. Small, because all persons are in memory.
+pub(super) struct SyntheticPerson {
     plan: Plan,
     signed_up_minutes_ago: u32,
-    /// Where it is beyond the sign-up, the person has done nothing since.
-    gone_for_days: u16,
+    /// Days since the last activity. If the sign-up is later, the person has no activity.
+    inactive_days: u16,
     browser: u8,
 }
 
@@ -34,8 +34,8 @@ impl Plan {
         }
     }
 
-    /// Of a hundred things done, how many are purchases.
-    const fn purchases(self) -> u32 {
+    /// Purchases per hundred events.
+    const fn purchase_percent(self) -> u32 {
         match self {
             Self::Free => 1,
             Self::Starter => 4,
@@ -45,17 +45,17 @@ impl Plan {
     }
 }
 
-impl Person {
-    pub(super) fn made_up(rng: &mut StdRng) -> Self {
+impl SyntheticPerson {
+    pub(super) fn generate(rng: &mut StdRng) -> Self {
         let plan = match rng.random_range(0..100) {
             0..58 => Plan::Free,
             58..80 => Plan::Starter,
             80..95 => Plan::Pro,
             _ => Plan::Enterprise,
         };
-        // The product grows: half of the people have come within the last eight months or so.
+        // The product grows: about half of the persons signed up in the last eight months.
         let days_ago = 730.0 * rng.random::<f64>().powf(1.6);
-        let gone_for_days = match rng.random_range(0..100) {
+        let inactive_days = match rng.random_range(0..100) {
             0..12 => u16::MAX,
             12..30 => rng.random_range(5..55),
             _ => 0,
@@ -63,7 +63,7 @@ impl Person {
         Self {
             plan,
             signed_up_minutes_ago: (days_ago * 1440.0) as u32,
-            gone_for_days,
+            inactive_days,
             browser: rng.random_range(0..words::BROWSERS.len()) as u8,
         }
     }
@@ -76,20 +76,21 @@ impl Person {
         f64::from(self.signed_up_minutes_ago) / 1440.0
     }
 
-    /// Whether the person has done anything at all after signing up.
+    /// Whether the person has events after the sign-up.
     pub(super) fn is_active(&self) -> bool {
-        f64::from(self.gone_for_days) < self.signed_up_days_ago()
+        f64::from(self.inactive_days) < self.signed_up_days_ago()
     }
 
-    pub(super) fn is_here(&self, days_ago: f64) -> bool {
-        days_ago < self.signed_up_days_ago() && days_ago > f64::from(self.gone_for_days)
+    /// Whether the person has signed up and is not inactive at that time.
+    pub(super) fn is_present(&self, days_ago: f64) -> bool {
+        days_ago < self.signed_up_days_ago() && days_ago > f64::from(self.inactive_days)
     }
 
     pub(super) fn browser(&self) -> &'static str {
         words::BROWSERS[usize::from(self.browser)]
     }
 
-    /// The properties that the person is introduced with. Some people leave some of them open.
+    /// The properties at sign-up. Some are missing for some persons.
     pub(super) fn properties(&self, number: u32, signed_up: NaiveDate, rng: &mut StdRng) -> Value {
         let given = pick(&words::GIVEN_NAMES, rng);
         let family = pick(&words::FAMILY_NAMES, rng);
@@ -110,7 +111,7 @@ impl Person {
             properties["company"] = company.into();
         }
         if rng.random_bool(0.9) {
-            // Two dice have a middle, as ages have.
+            // The sum of two ranges has a peak in the middle, as ages have.
             properties["age"] = (rng.random_range(18..44) + rng.random_range(0..28)).into();
         }
         properties
@@ -128,14 +129,14 @@ impl Person {
         })
     }
 
-    /// The next thing that the person does: the event's name and its properties.
-    pub(super) fn act(&self, days_ago: f64, rng: &mut StdRng) -> (&'static str, Value) {
-        let soon_gone = self.gone_for_days > 0 && days_ago - f64::from(self.gone_for_days) < 6.0;
+    /// The name and the properties of a random event of the person.
+    pub(super) fn next_event(&self, days_ago: f64, rng: &mut StdRng) -> (&'static str, Value) {
+        let leaves_soon = self.inactive_days > 0 && days_ago - f64::from(self.inactive_days) < 6.0;
         let chance = rng.random_range(0..100);
-        if soon_gone && chance < 20 {
+        if leaves_soon && chance < 20 {
             return self.event("churn_survey", answers(rng));
         }
-        if chance < self.plan.purchases() {
+        if chance < self.plan.purchase_percent() {
             return self.event("purchase", purchase(self.plan, rng));
         }
         match rng.random_range(0..100) {
