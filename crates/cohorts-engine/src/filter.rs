@@ -257,7 +257,8 @@ impl Filter {
         parse::filter(filters, Mode::Write).map(|(_, wire)| wire)
     }
 
-    /// Both at once.
+    /// [`Filter::parse`] and [`Filter::normalised`] in one pass.
+    /// [`Filter::parse_stored`] returns the same filter for the normalised form.
     pub fn parse_and_normalise(filters: &Value) -> Result<(Filter, Value), FilterError> {
         parse::filter(filters, Mode::Write)
     }
