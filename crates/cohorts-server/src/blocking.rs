@@ -1,4 +1,4 @@
-//! Work on the database, on threads that may block. Lines that it logs carry the id of the request.
+//! Runs work on the database on threads that may block. Its log lines contain the id of the request.
 
 use actix_web::web;
 use cohorts_store::{Conn, Store};
