@@ -62,8 +62,8 @@ fn every_row_is_in_one_class_and_the_outcome_is_kept() {
         (&json!(2), &json!(false))
     );
     let problems = json!([
-        {"line": 4, "outcome": "unknown", "id": "d9", "reason": "Nobody in the project has this id."},
-        {"line": 5, "outcome": "bad", "id": "", "reason": "There is no id in this row."},
+        {"line": 4, "outcome": "unknown", "id": "d9", "reason": "No person of the project has this id."},
+        {"line": 5, "outcome": "bad", "id": "", "reason": "The row has no id."},
     ]);
     assert_eq!(made["upload"]["problems"], problems);
     assert_eq!(made["upload"]["id_kind"], "distinct_id");

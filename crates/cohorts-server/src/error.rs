@@ -1,6 +1,7 @@
-//! Everything that can go wrong with a request, and the one table that turns it into an answer.
+//! The errors of requests, and their responses.
 //!
-//! Nothing else sets the status of an error. The cause of an internal error is logged once, here, and never shown.
+//! No other module sets the status of an error. The cause of an internal error is logged here, once, and is never part of
+//! a response.
 
 use actix_web::body::BoxBody;
 use actix_web::http::{StatusCode, header};
@@ -11,36 +12,36 @@ use cohorts_engine::FilterError;
 
 use crate::index;
 
-/// Why a request is not answered as asked.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum Error {
-    /// A field, or the body as a whole, breaks a rule.
+    /// A field, or the body as a whole, is invalid.
     Validation {
         attr: Option<String>,
         code: &'static str,
         detail: String,
     },
-    /// The body is not what its content type says.
+    /// The body cannot be decoded.
     Malformed {
         detail: String,
     },
-    /// There is no key.
+    /// The request has no key.
     NotAuthenticated,
-    /// There is a key, and it is none of ours.
+    /// The key is unknown.
     AuthenticationFailed {
         code: &'static str,
         detail: String,
     },
-    /// The key is good and does not reach this far.
+    /// The key does not allow the operation, or not in this project.
     PermissionDenied {
         detail: String,
     },
-    /// There is no such thing in the project.
+    /// The project has no such object.
     NotFound,
-    /// There is no such project.
+    /// The project does not exist.
     ProjectNotFound,
-    /// The person that the body names is not in the project.
-    NoSuchPerson,
+    /// The person in the body does not exist in the project.
+    PersonNotFound,
     MethodNotAllowed {
         method: String,
         allow: &'static str,
@@ -52,34 +53,34 @@ pub enum Error {
     UnsupportedMediaType {
         media_type: String,
     },
-    /// The key has asked too often.
+    /// The key has used up its rate limit.
     Throttled {
-        /// When it may ask again.
+        /// The time until the next request is allowed.
         seconds: u64,
     },
-    /// What was sent cannot be kept for now.
+    /// The database cannot store the data.
     NotStored {
         detail: String,
     },
-    /// What was asked for takes longer than it may.
+    /// A calculation exceeds its time limit.
     TimedOut,
-    /// A calculation takes more memory than it may.
+    /// A calculation exceeds its memory limit.
     OverBudget,
-    /// The body of a request did not come in the time that it has.
+    /// The body of the request did not arrive in time.
     Late,
-    /// More is sent than can be taken in for now.
+    /// The events in memory have used up their budget.
     Overloaded,
-    /// The database cannot be reached or is busy; trying again may help.
+    /// The database is not reachable or is busy. A retry may succeed.
     Unavailable,
     Internal(anyhow::Error),
 }
 
-/// The code of an answer that is an error, for those who count answers.
+/// The code of an error response, which the middleware counts.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorCode(pub &'static str);
 
 impl Error {
-    /// A rule broken by one field.
+    /// An invalid field.
     pub fn field(attr: &str, detail: impl Into<String>) -> Self {
         Self::Validation {
             attr: Some(attr.to_owned()),
@@ -88,7 +89,7 @@ impl Error {
         }
     }
 
-    /// A rule broken by the request as a whole.
+    /// An invalid request as a whole.
     pub fn whole(detail: impl Into<String>) -> Self {
         Self::Validation {
             attr: None,
@@ -97,7 +98,7 @@ impl Error {
         }
     }
 
-    /// What is wrong with a filter that was sent as `attr`.
+    /// An invalid filter in the field `attr`.
     pub fn filter(attr: &str, error: FilterError) -> Self {
         if error.code == "missing_properties" {
             return Self::field(&format!("{attr}__detail"), error.detail);
@@ -105,11 +106,12 @@ impl Error {
         Self::field(attr, error.detail)
     }
 
-    /// Whether a repetition may succeed.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable)
     }
 
+    /// Status, type, code and detail of the response.
     fn row(&self) -> (u16, ErrorType, &'static str, String) {
         use ErrorType::*;
         let text = str::to_owned;
@@ -131,7 +133,7 @@ impl Error {
             ),
             Self::NotFound => (404, InvalidRequest, "not_found", text("Not found.")),
             Self::ProjectNotFound => (404, InvalidRequest, "not_found", text("Project not found.")),
-            Self::NoSuchPerson => {
+            Self::PersonNotFound => {
                 let detail = text("Person with this UUID does not exist in the cohort's team");
                 (404, InvalidRequest, "not_found", detail)
             }
@@ -159,19 +161,19 @@ impl Error {
             }
             Self::NotStored { detail } => (507, ServerError, "not_stored", detail.clone()),
             Self::TimedOut => {
-                let detail = text("The calculation is taking too long; ask for less.");
+                let detail = index::Error::TimedOut.to_string();
                 (503, ServerError, "timeout", detail)
             }
             Self::OverBudget => {
-                let detail = text("The calculation takes more memory than it may; ask for less.");
+                let detail = index::Error::OverBudget.to_string();
                 (503, ServerError, "capacity", detail)
             }
             Self::Late => {
-                let detail = text("The body of the request did not come in time.");
+                let detail = text("The request body did not arrive in time.");
                 (503, ServerError, "timeout", detail)
             }
             Self::Overloaded => {
-                let detail = text("More is sent than can be kept for now; try again in a moment.");
+                let detail = text("The service is overloaded; try again in a moment.");
                 (503, ServerError, "overloaded", detail)
             }
             Self::Unavailable => {
@@ -187,7 +189,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Internal(cause) => write!(f, "{cause:#}"),
-            known => f.write_str(&known.row().3),
+            error => f.write_str(&error.row().3),
         }
     }
 }
@@ -201,32 +203,32 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         if let Self::Internal(cause) = self {
-            log::error!("{cause:#}");
+            log::error!("internal error: {cause:#}");
         }
         let (_, type_, code, detail) = self.row();
         let attr = match self {
             Self::Validation { attr, .. } => attr.clone(),
             _ => None,
         };
-        let mut answer = HttpResponse::build(self.status_code());
+        let mut response = HttpResponse::build(self.status_code());
         match self {
             Self::MethodNotAllowed { allow, .. } => {
-                answer.insert_header((header::ALLOW, *allow));
+                response.insert_header((header::ALLOW, *allow));
             }
             Self::Throttled { seconds } => {
-                answer.insert_header((header::RETRY_AFTER, *seconds));
+                response.insert_header((header::RETRY_AFTER, *seconds));
             }
             Self::TimedOut
             | Self::OverBudget
             | Self::Late
             | Self::Overloaded
             | Self::Unavailable => {
-                answer.insert_header((header::RETRY_AFTER, "1"));
+                response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
         }
-        answer.extensions_mut().insert(ErrorCode(code));
-        answer.json(types::Error {
+        response.extensions_mut().insert(ErrorCode(code));
+        response.json(types::Error {
             type_,
             code: code.to_owned(),
             detail,
@@ -236,8 +238,8 @@ impl ResponseError for Error {
 }
 
 impl From<Rejection> for Error {
-    fn from(why: Rejection) -> Self {
-        match why {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
             Rejection::UnknownPath | Rejection::Path => Self::NotFound,
             Rejection::Query { attr, detail } => Self::field(attr, detail),
             Rejection::Malformed { detail } => Self::Malformed { detail },
@@ -299,14 +301,14 @@ mod tests {
     use super::*;
 
     fn body(error: &Error) -> (u16, String) {
-        let answer = error.error_response();
-        let status = answer.status().as_u16();
-        let bytes = actix_web::body::MessageBody::try_into_bytes(answer.into_body());
+        let response = error.error_response();
+        let status = response.status().as_u16();
+        let bytes = actix_web::body::MessageBody::try_into_bytes(response.into_body());
         (status, String::from_utf8(bytes.unwrap().to_vec()).unwrap())
     }
 
     #[test]
-    fn an_error_is_the_four_keys_of_the_envelope() {
+    fn an_error_response_has_four_fields() {
         let (status, text) = body(&Error::field("name", "Not a valid string."));
         assert_eq!(status, 400);
         assert_eq!(
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_an_internal_error_is_not_shown() {
+    fn the_cause_of_an_internal_error_is_not_in_the_response() {
         let cause = anyhow::anyhow!("the password is 1234");
         let (status, text) = body(&Error::Internal(cause));
         assert_eq!(status, 500);

@@ -1,24 +1,19 @@
-//! Who changed what: reading the log, and what is written into it.
+//! The activity log: its pages, and the entries that changes of cohorts write.
 
-use cohorts_api::types::{
-    ActivityChange, ActivityChangeAction, ActivityChangeType, ActivityDetail, ActivityEntry,
-    ActivityEntryScope, ActivityPage, ActivityUser,
-};
+use cohorts_api::types::{ActivityChange, ActivityChangeAction, ActivityChangeType, ActivityPage};
 use cohorts_api::{
     ActivityApi, CohortsActivityRequest, CohortsActivityResponse, CohortsAllActivityRequest,
     CohortsAllActivityResponse, RequestHead,
 };
+use cohorts_store::activity::{self, NewEntry};
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, JsonText, cohorts};
 use serde_json::Value;
 
-use super::Service;
+use super::{Service, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::activity::{self, Entry, NewEntry};
-use cohorts_store::cohorts;
-use cohorts_store::definition::Definition;
-use cohorts_store::keys::Teammate;
-use cohorts_store::{CohortId, Conn, JsonText};
 
 impl ActivityApi for Service {
     async fn cohorts_all_activity(
@@ -27,9 +22,9 @@ impl ActivityApi for Service {
         request: CohortsAllActivityRequest,
     ) -> Result<CohortsAllActivityResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
-        let found = self.activity_page(caller, None, limit, page, &request.http);
-        let found = found.await?.ok_or(Error::NotFound)?;
-        Ok(CohortsAllActivityResponse::Status200(found))
+        let response = self.activity_page(caller, None, limit, page, &request.http);
+        let response = response.await?.ok_or(Error::NotFound)?;
+        Ok(CohortsAllActivityResponse::Status200(response))
     }
 
     async fn cohorts_activity(
@@ -39,16 +34,16 @@ impl ActivityApi for Service {
     ) -> Result<CohortsActivityResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
         let cohort = Some(CohortId(request.path.id));
-        let found = self.activity_page(caller, cohort, limit, page, &request.http);
-        Ok(match found.await? {
-            Some(found) => CohortsActivityResponse::Status200(found),
+        let response = self.activity_page(caller, cohort, limit, page, &request.http);
+        Ok(match response.await? {
+            Some(response) => CohortsActivityResponse::Status200(response),
             None => CohortsActivityResponse::Status404,
         })
     }
 }
 
 impl Service {
-    /// A page of one cohort's entries, or of all; nothing where there is no such cohort.
+    /// A page of the entries of one cohort, or of all cohorts; `None` if the cohort does not exist.
     async fn activity_page(
         &self,
         caller: Caller,
@@ -77,38 +72,8 @@ impl Service {
             next: (offset.saturating_add(limit) < total_count).then(|| link(page + 1)),
             previous: (page > 1).then(|| link(page - 1)),
             total_count,
-            results: rows.into_iter().map(shown).collect(),
+            results: rows.into_iter().map(present::activity_entry).collect(),
         }))
-    }
-}
-
-fn shown((entry, teammate): (Entry, Option<Teammate>)) -> ActivityEntry {
-    let user = match teammate {
-        Some(teammate) => ActivityUser {
-            first_name: teammate.first_name,
-            email: Some(teammate.email),
-            is_system: None,
-        },
-        None => ActivityUser {
-            first_name: "System".to_owned(),
-            email: None,
-            is_system: Some(true),
-        },
-    };
-    let changes = entry.changes.map(|changes| changes.parse());
-    ActivityEntry {
-        user,
-        activity: entry.activity,
-        scope: ActivityEntryScope::Cohort,
-        item_id: entry.cohort_id.to_string(),
-        detail: ActivityDetail {
-            changes: changes.and_then(|changes| serde_json::from_value(changes).ok()),
-            trigger: None,
-            name: entry.name,
-            short_id: None,
-            type_: None,
-        },
-        created_at: entry.created_at,
     }
 }
 
@@ -117,7 +82,7 @@ fn record(conn: &mut Conn, caller: &Caller, entry: &NewEntry<'_>) -> Result<(), 
     Ok(activity::record(conn, project, &caller.teammate, entry)?)
 }
 
-/// Writes down that a cohort was made.
+/// Records that a cohort was created.
 pub(super) fn created(
     conn: &mut Conn,
     caller: &Caller,
@@ -133,7 +98,7 @@ pub(super) fn created(
     record(conn, caller, &entry)
 }
 
-/// Writes down what differs, if anything does.
+/// Records the changed fields of a cohort, if there are any.
 pub(super) fn changed(
     conn: &mut Conn,
     caller: &Caller,
@@ -158,7 +123,7 @@ pub(super) fn changed(
     record(conn, caller, &entry)
 }
 
-/// Writes down that people were added or removed by hand.
+/// Records that members were added to or removed from a static cohort.
 pub(super) fn persons_edited(
     conn: &mut Conn,
     caller: &Caller,
@@ -177,8 +142,8 @@ pub(super) fn persons_edited(
 fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
     let (before, after) = (fields(before), fields(after));
     let pairs = before.into_iter().zip(after);
-    let differing = pairs.filter(|((_, before), (_, after))| before != after);
-    differing
+    pairs
+        .filter(|((_, before), (_, after))| before != after)
         .map(|((field, before), (_, after))| change(Some(field), before, after))
         .collect()
 }
