@@ -37,9 +37,7 @@ impl Caller {
         if allows(&self.scopes, scope) {
             return Ok(());
         }
-        Err(Error::PermissionDenied {
-            detail: format!("API key missing required scope '{scope}'"),
-        })
+        Err(denied(format!("API key missing required scope '{scope}'")))
     }
 }
 
@@ -124,11 +122,7 @@ fn authenticate(
     let project = match (reach.project, project) {
         (Some(project), _) => project,
         (None, Some(_)) => return Err(Error::ProjectNotFound),
-        (None, None) => {
-            return Err(Error::PermissionDenied {
-                detail: "API key does not have access to any project.".to_owned(),
-            });
-        }
+        (None, None) => return Err(denied("API key does not have access to any project.")),
     };
     let projects = reach.restricted_to;
     if projects
@@ -136,9 +130,9 @@ fn authenticate(
         .is_some_and(|ids| !ids.contains(&project.id))
     {
         let id = project.id;
-        return Err(Error::PermissionDenied {
-            detail: format!("API key does not have access to the requested project: ID {id}."),
-        });
+        return Err(denied(format!(
+            "API key does not have access to the requested project: ID {id}."
+        )));
     }
     Ok(Caller {
         key: reach.key,
@@ -157,6 +151,12 @@ fn record_use(conn: &mut Conn, reach: &Reach) {
     }
     if let Err(cause) = keys::used(conn, reach.key, Utc::now() - USE_INTERVAL) {
         log::warn!("cannot record the use of key {}: {cause}", reach.key);
+    }
+}
+
+fn denied(detail: impl Into<String>) -> Error {
+    Error::PermissionDenied {
+        detail: detail.into(),
     }
 }
 

@@ -4,7 +4,8 @@
 //! a response.
 
 use actix_web::body::BoxBody;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use cohorts_api::Rejection;
 use cohorts_api::types::{self, ErrorType};
@@ -79,6 +80,13 @@ pub enum Error {
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorCode(pub &'static str);
 
+/// The part of a response that is the same for all errors of a class.
+struct ErrorClass {
+    status: u16,
+    type_: ErrorType,
+    code: &'static str,
+}
+
 impl Error {
     /// An invalid field.
     pub fn field(attr: &str, detail: impl Into<String>) -> Self {
@@ -111,76 +119,86 @@ impl Error {
         matches!(self, Self::Unavailable)
     }
 
-    /// Status, type, code and detail of the response.
-    fn row(&self) -> (u16, ErrorType, &'static str, String) {
+    fn class(&self) -> ErrorClass {
         use ErrorType::*;
-        let text = str::to_owned;
+        let class = |status, type_, code| ErrorClass {
+            status,
+            type_,
+            code,
+        };
         match self {
-            Self::Validation { code, detail, .. } => (400, ValidationError, code, detail.clone()),
-            Self::Malformed { detail } => (400, InvalidRequest, "parse_error", detail.clone()),
-            Self::NotAuthenticated => {
-                let detail = text("Authentication credentials were not provided.");
-                (401, AuthenticationError, "not_authenticated", detail)
+            Self::Validation { code, .. } => class(400, ValidationError, code),
+            Self::Malformed { .. } => class(400, InvalidRequest, "parse_error"),
+            Self::NotAuthenticated => class(401, AuthenticationError, "not_authenticated"),
+            Self::AuthenticationFailed { code, .. } => class(401, AuthenticationError, code),
+            Self::PermissionDenied { .. } => class(403, AuthenticationError, "permission_denied"),
+            Self::NotFound | Self::ProjectNotFound | Self::PersonNotFound => {
+                class(404, InvalidRequest, "not_found")
             }
-            Self::AuthenticationFailed { code, detail } => {
-                (401, AuthenticationError, code, detail.clone())
+            Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
+            Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
+            Self::TooLarge { .. } => class(413, InvalidRequest, "request_too_large"),
+            Self::UnsupportedMediaType { .. } => {
+                class(415, InvalidRequest, "unsupported_media_type")
             }
-            Self::PermissionDenied { detail } => (
-                403,
-                AuthenticationError,
-                "permission_denied",
-                detail.clone(),
-            ),
-            Self::NotFound => (404, InvalidRequest, "not_found", text("Not found.")),
-            Self::ProjectNotFound => (404, InvalidRequest, "not_found", text("Project not found.")),
-            Self::PersonNotFound => {
-                let detail = text("Person with this UUID does not exist in the cohort's team");
-                (404, InvalidRequest, "not_found", detail)
-            }
-            Self::MethodNotAllowed { method, .. } => {
-                let detail = format!("Method \"{method}\" not allowed.");
-                (405, InvalidRequest, "method_not_allowed", detail)
-            }
-            Self::NotAcceptable => {
-                let detail = text("Could not satisfy the request Accept header.");
-                (406, InvalidRequest, "not_acceptable", detail)
-            }
-            Self::TooLarge { limit } => {
-                let detail = format!("The request body is larger than {limit} bytes.");
-                (413, InvalidRequest, "request_too_large", detail)
-            }
+            Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
+            Self::NotStored { .. } => class(507, ServerError, "not_stored"),
+            Self::TimedOut | Self::Late => class(503, ServerError, "timeout"),
+            Self::OverBudget => class(503, ServerError, "capacity"),
+            Self::Overloaded => class(503, ServerError, "overloaded"),
+            Self::Unavailable => class(503, ServerError, "unavailable"),
+            Self::Internal(_) => class(500, ServerError, "error"),
+        }
+    }
+
+    /// The sentence of the response.
+    fn detail(&self) -> String {
+        match self {
+            Self::Validation { detail, .. }
+            | Self::Malformed { detail }
+            | Self::AuthenticationFailed { detail, .. }
+            | Self::PermissionDenied { detail }
+            | Self::NotStored { detail } => detail.clone(),
+            Self::MethodNotAllowed { method, .. } => format!("Method \"{method}\" not allowed."),
+            Self::TooLarge { limit } => format!("The request body is larger than {limit} bytes."),
             Self::UnsupportedMediaType { media_type } => {
-                let detail = format!("Unsupported media type \"{media_type}\" in request.");
-                (415, InvalidRequest, "unsupported_media_type", detail)
+                format!("Unsupported media type \"{media_type}\" in request.")
             }
             Self::Throttled { seconds } => {
                 let unit = if *seconds == 1 { "second" } else { "seconds" };
-                let detail =
-                    format!("Request was throttled. Expected available in {seconds} {unit}.");
-                (429, ThrottledError, "throttled", detail)
+                format!("Request was throttled. Expected available in {seconds} {unit}.")
             }
-            Self::NotStored { detail } => (507, ServerError, "not_stored", detail.clone()),
-            Self::TimedOut => {
-                let detail = index::Error::TimedOut.to_string();
-                (503, ServerError, "timeout", detail)
+            Self::TimedOut => index::Error::TimedOut.to_string(),
+            Self::OverBudget => index::Error::OverBudget.to_string(),
+            error => error.fixed_detail().to_owned(),
+        }
+    }
+
+    fn fixed_detail(&self) -> &'static str {
+        match self {
+            Self::NotAuthenticated => "Authentication credentials were not provided.",
+            Self::NotFound => "Not found.",
+            Self::ProjectNotFound => "Project not found.",
+            Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
+            Self::NotAcceptable => "Could not satisfy the request Accept header.",
+            Self::Late => "The request body did not arrive in time.",
+            Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::Unavailable => "The database is not available; try again in a moment.",
+            _ => "A server error occurred.",
+        }
+    }
+
+    /// The header that the error adds to the response. All errors of status 503 are temporary.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::MethodNotAllowed { allow, .. } => {
+                Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
-            Self::OverBudget => {
-                let detail = index::Error::OverBudget.to_string();
-                (503, ServerError, "capacity", detail)
+            Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
+            _ if self.class().status == 503 => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::Late => {
-                let detail = text("The request body did not arrive in time.");
-                (503, ServerError, "timeout", detail)
-            }
-            Self::Overloaded => {
-                let detail = text("The service is overloaded; try again in a moment.");
-                (503, ServerError, "overloaded", detail)
-            }
-            Self::Unavailable => {
-                let detail = text("The database is not available; try again in a moment.");
-                (503, ServerError, "unavailable", detail)
-            }
-            Self::Internal(_) => (500, ServerError, "error", text("A server error occurred.")),
+            _ => None,
         }
     }
 }
@@ -189,7 +207,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Internal(cause) => write!(f, "{cause:#}"),
-            error => f.write_str(&error.row().3),
+            error => f.write_str(&error.detail()),
         }
     }
 }
@@ -198,40 +216,27 @@ impl std::error::Error for Error {}
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.class().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         if let Self::Internal(cause) = self {
             log::error!("internal error: {cause:#}");
         }
-        let (_, type_, code, detail) = self.row();
+        let ErrorClass { type_, code, .. } = self.class();
         let attr = match self {
             Self::Validation { attr, .. } => attr.clone(),
             _ => None,
         };
         let mut response = HttpResponse::build(self.status_code());
-        match self {
-            Self::MethodNotAllowed { allow, .. } => {
-                response.insert_header((header::ALLOW, *allow));
-            }
-            Self::Throttled { seconds } => {
-                response.insert_header((header::RETRY_AFTER, *seconds));
-            }
-            Self::TimedOut
-            | Self::OverBudget
-            | Self::Late
-            | Self::Overloaded
-            | Self::Unavailable => {
-                response.insert_header((header::RETRY_AFTER, "1"));
-            }
-            _ => {}
+        if let Some(header) = self.header() {
+            response.insert_header(header);
         }
         response.extensions_mut().insert(ErrorCode(code));
         response.json(types::Error {
             type_,
             code: code.to_owned(),
-            detail,
+            detail: self.detail(),
             attr,
         })
     }

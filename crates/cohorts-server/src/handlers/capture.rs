@@ -240,11 +240,7 @@ impl ItemBatch {
         drop(body);
         let payload = Payload::parse(&text)?;
         let mut projects = TokenProjects::new(service);
-        let token = payload.token.or(token).filter(|token| !token.is_empty());
-        let project = match token {
-            Some(token) => Some(projects.find(&token)?.ok_or_else(invalid_token)?),
-            None => None,
-        };
+        let project = projects.of_batch(payload.token.or(token))?;
         let arrival = Arrival {
             now: Utc::now(),
             sent_at: payload.sent_at,
@@ -358,6 +354,14 @@ impl<'a> TokenProjects<'a> {
         };
         self.projects.insert(token.to_owned(), project);
         Ok(project)
+    }
+
+    /// The project of all items; `None` if the batch has no token.
+    fn of_batch(&mut self, token: Option<String>) -> Result<Option<ProjectId>, Error> {
+        match token.filter(|token| !token.is_empty()) {
+            Some(token) => Ok(Some(self.find(&token)?.ok_or_else(invalid_token)?)),
+            None => Ok(None),
+        }
     }
 
     fn of_item(&mut self, item: &str) -> Result<Option<ProjectId>, Error> {

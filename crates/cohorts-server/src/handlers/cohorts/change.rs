@@ -73,7 +73,7 @@ pub fn change(
     let becomes_static = definition.is_static && !row.definition.is_static;
     if becomes_static {
         resolve_members(conn, &row)?;
-        // The next edit builds on these members.
+        // The upload below edits these members.
         row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     }
     if row.definition.is_static && !definition.is_static {
@@ -88,16 +88,7 @@ pub fn change(
         cohorts::update(conn, id, &definition)?;
         activity::changed(conn, caller, id, &row.definition, &definition)?;
     }
-    if definition.deleted || becomes_static {
-        // A running calculation must not publish its members.
-        queue::next_attempt(conn, id)?;
-        queue::cancel_calculation(conn, id)?;
-    }
-    if definition.is_static {
-        update_pending_fill(conn, &row, &definition, has_query)?;
-    } else if !definition.deleted {
-        references::request_calculations(conn, project, id, &definition)?;
-    }
+    update_calculation(conn, &row, &definition, becomes_static, has_query)?;
     let mut cohort = find(conn, project, id)?;
     cohort.upload = applied;
     Ok(cohort)
@@ -109,6 +100,28 @@ fn resolve_members(conn: &mut Conn, row: &cohorts::Cohort) -> Result<(), Error> 
     members::edit(conn, &row.into(), |members| {
         Ok(tombstones.resolved(&members))
     })?;
+    Ok(())
+}
+
+/// Cancels, requests or replaces the calculation of the cohort after a change.
+fn update_calculation(
+    conn: &mut Conn,
+    row: &cohorts::Cohort,
+    definition: &Definition,
+    becomes_static: bool,
+    has_query: bool,
+) -> Result<(), Error> {
+    let id = row.id();
+    if definition.deleted || becomes_static {
+        // A running calculation must not publish its members.
+        queue::next_attempt(conn, id)?;
+        queue::cancel_calculation(conn, id)?;
+    }
+    if definition.is_static {
+        update_pending_fill(conn, row, definition, has_query)?;
+    } else if !definition.deleted {
+        references::request_calculations(conn, row.project(), id, definition)?;
+    }
     Ok(())
 }
 

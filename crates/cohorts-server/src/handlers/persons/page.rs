@@ -1,11 +1,11 @@
 //! One page of persons as JSON, with links to its neighbours.
 
 use cohorts_api::RequestHead;
-use cohorts_api::types::PersonPage;
+use cohorts_api::types::{Person, PersonPage};
 use cohorts_store::Conn;
 
 use super::cursor::Cursor;
-use super::query::PersonQuery;
+use super::query::{PersonQuery, SelectedPersons};
 use crate::blocking;
 use crate::error::Error;
 use crate::handlers::links::Links;
@@ -25,29 +25,49 @@ impl Service {
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
             query.run(conn, &store, |conn, selected| {
-                // One more key than the limit shows whether there is another page.
-                let mut keys: Vec<RankKey> = selected.page(&query).take(limit + 1).collect();
-                let has_more = keys.len() > limit;
-                keys.truncate(limit);
-                let ordinals: Vec<i64> = keys.iter().map(|key| key.ordinal.into()).collect();
-                let shard_key = query.project.shard_key();
-                let persons = present::persons_by_ordinals(conn, shard_key, &ordinals)?;
-                Ok((persons, keys, has_more))
+                Page::read(conn, &query, &selected, limit)
             })
         };
-        let (results, keys, has_more) = blocking::read(&self.store, read).await?;
+        let page = blocking::read(&self.store, read).await?;
         let links = self.links(head);
         let (next, previous) = if has_cursor {
-            let last = keys.last().filter(|_| has_more);
+            let last = page.keys.last().filter(|_| page.has_more);
             let next = last.map(|key| links.with(&[("cursor", Cursor::after(*key))]));
             (next, None)
         } else {
-            by_offset(&links, limit, offset, keys.len())
+            by_offset(&links, limit, offset, page.keys.len())
         };
         Ok(PersonPage {
-            results,
+            results: page.persons,
             next,
             previous,
+        })
+    }
+}
+
+struct Page {
+    persons: Vec<Person>,
+    keys: Vec<RankKey>,
+    /// Whether persons follow after the page.
+    has_more: bool,
+}
+
+impl Page {
+    fn read(
+        conn: &mut Conn,
+        query: &PersonQuery,
+        selected: &SelectedPersons,
+        limit: usize,
+    ) -> Result<Self, Error> {
+        let mut keys: Vec<RankKey> = selected.page(query).take(limit + 1).collect();
+        let has_more = keys.len() > limit;
+        keys.truncate(limit);
+        let ordinals: Vec<i64> = keys.iter().map(|key| key.ordinal.into()).collect();
+        let shard_key = query.project.shard_key();
+        Ok(Self {
+            persons: present::persons_by_ordinals(conn, shard_key, &ordinals)?,
+            keys,
+            has_more,
         })
     }
 }

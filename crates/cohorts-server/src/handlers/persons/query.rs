@@ -1,4 +1,4 @@
-//! Which persons a request reads, and in what range. The persons are found, ranked and read in one transaction.
+//! The persons that a request reads: source, criteria, and page. One transaction selects, ranks and reads them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub struct SelectedPersons {
 }
 
 impl SelectedPersons {
-    fn from_rank(&self, rank: u32) -> impl Iterator<Item = RankKey> {
+    fn starting_at(&self, rank: u32) -> impl Iterator<Item = RankKey> {
         self.ranks
             .range(rank..)
             .map(|rank| self.ranking.key_at(rank))
@@ -65,7 +65,7 @@ impl SelectedPersons {
                 .ok()
                 .and_then(|offset| self.ranks.select(offset)),
         };
-        first.into_iter().flat_map(|first| self.from_rank(first))
+        first.into_iter().flat_map(|first| self.starting_at(first))
     }
 }
 
