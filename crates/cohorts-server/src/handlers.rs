@@ -1,7 +1,8 @@
 //! The operations of the API contract, one file per resource.
 //!
 //! Each operation takes a request type and returns a response type. Paths, scopes and statuses are not decided here.
-//! What several resources need is in [`present`] (rows to responses) and [`lookup`] (ids to persons).
+//! What several resources need is in [`present`] (rows to responses), [`lookup`] (ids to
+//! persons) and [`activity_log`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::rate_limit::RateLimiter;
 
 mod actions;
 mod activity;
+mod activity_log;
 mod capture;
 mod cohorts;
 mod links;

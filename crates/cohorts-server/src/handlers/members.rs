@@ -12,7 +12,7 @@ use cohorts_store::{CohortId, Conn, cohorts, members};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Service, activity, lookup, present};
+use super::{Service, activity_log, lookup, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
@@ -97,7 +97,7 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
         return Err(Error::whole("No valid users to add to cohort"));
     }
     members::edit(conn, &List::from(&cohort), |members| Ok(members | persons))?;
-    activity::persons_edited(conn, caller, id, "persons_added_manually")
+    activity_log::persons_edited(conn, caller, id, "persons_added_manually")
 }
 
 fn ids_to_add(body: &PersonsToAdd) -> Result<Vec<Value>, Error> {
@@ -135,7 +135,7 @@ fn remove(
         return Ok(());
     }
     members::edit(conn, &List::from(&cohort), |members| Ok(members - person))?;
-    activity::persons_edited(conn, caller, id, "person_removed_manually")
+    activity_log::persons_edited(conn, caller, id, "person_removed_manually")
 }
 
 fn uuid_to_remove(body: &PersonToRemove) -> Result<String, Error> {

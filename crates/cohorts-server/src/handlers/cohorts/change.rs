@@ -9,7 +9,7 @@ use super::definition::CheckedDefinition;
 use super::{definition, find, kinds, references};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::activity;
+use crate::handlers::activity_log;
 use crate::handlers::uploads::UploadedPersons;
 
 /// Checks a change that comes with an upload, before the file is read.
@@ -86,7 +86,7 @@ pub fn change(
     }
     if definition != row.definition {
         cohorts::update(conn, id, &definition)?;
-        activity::changed(conn, caller, id, &row.definition, &definition)?;
+        activity_log::changed(conn, caller, id, &row.definition, &definition)?;
     }
     update_calculation(conn, &row, &definition, becomes_static, has_query)?;
     let mut cohort = find(conn, project, id)?;
@@ -159,9 +159,9 @@ fn apply(
     let edit = members::edit(conn, &row.into(), |members| Ok(upload.applied(members)))?;
     let applied = upload.record(conn, caller, row.id(), &edit)?;
     if applied.added > 0 {
-        activity::persons_edited(conn, caller, row.id(), "persons_added_manually")?;
+        activity_log::persons_edited(conn, caller, row.id(), "persons_added_manually")?;
     } else if applied.removed > 0 {
-        activity::persons_edited(conn, caller, row.id(), "person_removed_manually")?;
+        activity_log::persons_edited(conn, caller, row.id(), "person_removed_manually")?;
     }
     Ok(applied)
 }

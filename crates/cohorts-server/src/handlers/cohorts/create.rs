@@ -11,7 +11,7 @@ use super::{find, kinds, references};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::uploads::UploadedPersons;
-use crate::handlers::{activity, lookup};
+use crate::handlers::{activity_log, lookup};
 
 /// The persons that the request lists as first members of a static cohort.
 pub struct ListedPersons {
@@ -76,7 +76,7 @@ pub fn create(
     }
     definition.cohort_type = kinds::stored(conn, project, &definition)?;
     let row = cohorts::create(conn, project, &caller.teammate, &definition)?;
-    activity::created(conn, caller, row.id(), &definition)?;
+    activity_log::created(conn, caller, row.id(), &definition)?;
     let mut upload = None;
     if definition.is_static && (members.is_some() || !definition.selects_members()) {
         let members = members.unwrap_or_default();
@@ -132,7 +132,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     }
     let definition = copied_definition(source.definition)?;
     let row = cohorts::create(conn, project, &caller.teammate, &definition)?;
-    activity::created(conn, caller, row.id(), &definition)?;
+    activity_log::created(conn, caller, row.id(), &definition)?;
     let members = members::read(conn, project.shard_key(), id, source.member_version)?;
     let members = tombstones::all(conn, project.shard_key())?.resolved(&members);
     members::edit(conn, &List::from(&row), |_| Ok(members))?;

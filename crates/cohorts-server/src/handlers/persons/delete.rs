@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::activity;
+use crate::handlers::activity_log;
 use crate::handlers::lookup::ordinal_of;
 
 /// Deletes a person.
@@ -65,7 +65,7 @@ fn remove_from_cohorts(
     cohorts::count_down(conn, &left)?;
     let static_cohorts = cohorts.iter().filter(|cohort| cohort.is_static);
     for cohort in static_cohorts.filter(|cohort| left.contains(&cohort.id)) {
-        activity::persons_edited(conn, caller, CohortId(cohort.id), "person_removed_manually")?;
+        activity_log::persons_edited(conn, caller, CohortId(cohort.id), "person_removed_manually")?;
     }
     Ok(())
 }
