@@ -105,7 +105,9 @@ fn events_beyond_the_retention_are_not_counted() {
     let keep = |text: &str| {
         let retention: EventRetention = text.parse().expect("a retention");
         let admin = server().data().admin();
-        admin.set_event_retention(project.id, retention).expect("a project");
+        admin
+            .set_event_retention(project.id, retention)
+            .expect("a project");
     };
     keep("30d");
     assert_eq!(done(), 1);

@@ -285,8 +285,8 @@ fn each_row_has_one_outcome_and_the_result_is_stored() {
         (&json!(2), &json!(false))
     );
     let problems = json!([
-        {"line": 4, "outcome": "unknown", "id": "d9", "reason": "Nobody in the project has this id."},
-        {"line": 5, "outcome": "bad", "id": "", "reason": "There is no id in this row."},
+        {"line": 4, "outcome": "unknown", "id": "d9", "reason": "No person of the project has this id."},
+        {"line": 5, "outcome": "bad", "id": "", "reason": "The row has no id."},
     ]);
     assert_eq!(cohort["upload"]["problems"], problems);
     assert_eq!(cohort["upload"]["id_kind"], "distinct_id");

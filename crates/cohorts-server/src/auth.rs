@@ -1,45 +1,43 @@
-//! Who calls: from a key to a teammate, a project and scopes.
+//! Authentication and authorization: from a key to a teammate, a project and scopes.
 //!
-//! Keys are long random texts, so a plain SHA-256 is enough to store: there is no dictionary of them to try.
-//! They are found by their hash, and neither keys nor hashes are ever logged.
+//! The store contains the SHA-256 hash of each key. Keys are long random texts, so a dictionary attack is impossible and
+//! a slow hash is not needed. Neither keys nor hashes are ever logged.
 
 use actix_web::HttpRequest;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_api::{CredentialSource, Credentials, Operation};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::keys::{self, Teammate};
+use cohorts_store::keys::{self, KeyAccess, Teammate};
 use cohorts_store::projects::Project;
 use cohorts_store::{Conn, ProjectId, Store};
 
 /// The scope that includes all others.
 pub const EVERY_SCOPE: &str = "*";
 
-/// Who calls an operation, and in which project.
+/// The authenticated caller of an operation, and the project of the call.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The number of the key.
+    /// The id of the key.
     pub key: i64,
     pub teammate: Teammate,
-    /// The project that the path names, else the key's current one.
+    /// The project in the path, otherwise the current project of the key.
     pub project: Project,
-    /// The projects that the key reaches; none are named if it reaches all.
-    pub reached: Option<Vec<ProjectId>>,
+    /// The projects that the key may access; `None` is all projects.
+    pub projects: Option<Vec<ProjectId>>,
     scopes: Vec<String>,
 }
 
 impl Caller {
-    /// Refuses a caller whose key lacks the scope.
+    /// Fails if the key does not have the scope.
     pub fn require(&self, scope: &str) -> Result<(), Error> {
         if allows(&self.scopes, scope) {
             return Ok(());
         }
-        Err(Error::PermissionDenied {
-            detail: format!("API key missing required scope '{scope}'"),
-        })
+        Err(denied(format!("API key missing required scope '{scope}'")))
     }
 }
 
@@ -57,15 +55,15 @@ fn random_text<const BYTES: usize>() -> String {
     hex::encode(rand::rng().random::<[u8; BYTES]>())
 }
 
-/// What is stored of a key.
+/// The hash of a key, which is stored in its place.
 pub fn hash(key: &str) -> Vec<u8> {
     Sha256::digest(key.as_bytes()).to_vec()
 }
 
-/// When a key was used is written down no more often.
-const USED_EVERY: TimeDelta = TimeDelta::minutes(1);
+/// The shortest interval between two records of the last use of a key.
+const USE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
-/// Whether a text can be a scope: `*`, or a kind of thing and what may be done with it.
+/// Whether a text has the form of a scope: `*`, or a resource and a right.
 pub fn is_scope(text: &str) -> bool {
     let word = |word: &str| {
         !word.is_empty()
@@ -76,20 +74,20 @@ pub fn is_scope(text: &str) -> bool {
     text == EVERY_SCOPE
         || text
             .split_once(':')
-            .is_some_and(|(thing, right)| word(thing) && matches!(right, "read" | "write"))
+            .is_some_and(|(resource, right)| word(resource) && matches!(right, "read" | "write"))
 }
 
 /// `X:write` includes `X:read`.
-fn allows(scopes: &[String], wanted: &str) -> bool {
-    let including = wanted
+fn allows(scopes: &[String], required: &str) -> bool {
+    let write = required
         .strip_suffix(":read")
-        .map(|thing| format!("{thing}:write"));
+        .map(|resource| format!("{resource}:write"));
     scopes
         .iter()
-        .any(|scope| scope == EVERY_SCOPE || scope == wanted || including.as_deref() == Some(scope))
+        .any(|scope| scope == EVERY_SCOPE || scope == required || write.as_deref() == Some(scope))
 }
 
-/// Finds out who calls, or why they may not.
+/// Authenticates the caller of a request, and checks the scopes of the operation.
 pub async fn authorize(
     store: &Store,
     request: &HttpRequest,
@@ -99,7 +97,7 @@ pub async fn authorize(
     let credentials = credentials.ok_or(Error::NotAuthenticated)?;
     let project = request.match_info().get("project_id").map(str::to_owned);
     let read = move |conn: &mut Conn| {
-        let caller = find(conn, &credentials, project.as_deref())?;
+        let caller = authenticate(conn, &credentials, project.as_deref())?;
         operation
             .scopes
             .iter()
@@ -109,57 +107,60 @@ pub async fn authorize(
     blocking::read(store, read).await
 }
 
-/// The project is looked up before scopes are compared, so an unknown one is a 404 whatever the key may do.
-fn find(
+/// Scopes are checked later, so an unknown project is a 404 for every valid key.
+fn authenticate(
     conn: &mut Conn,
     credentials: &Credentials,
     project: Option<&str>,
 ) -> Result<Caller, Error> {
-    let named = project.filter(|project| *project != "@current");
-    let number: Option<Result<i64, _>> = named.map(str::parse);
-    // What is no number is no project's.
-    let asked = number.map(|number| number.unwrap_or(0));
-    let found = keys::access(conn, &hash(&credentials.key), asked)?;
-    let reach = found.ok_or_else(|| unknown_key(credentials.source))?;
-    let used = reach.last_used_at;
-    if used.is_none_or(|used| Utc::now() - used > USED_EVERY)
-        && let Err(cause) = keys::record_use(conn, reach.key, Utc::now() - USED_EVERY)
-    {
-        // Reading is not to fail where nothing can be written.
-        log::warn!(
-            "it is not written down that key {} is used: {cause}",
-            reach.key
-        );
-    }
+    let id = project.filter(|project| *project != "@current");
+    // Text that is not a number is an unknown project.
+    let id = id.map(|id| id.parse().unwrap_or(0));
+    let reach = keys::access(conn, &hash(&credentials.key), id)?;
+    let reach = reach.ok_or_else(|| invalid_key(credentials.source))?;
+    record_use(conn, &reach);
     let project = match (reach.project, project) {
         (Some(project), _) => project,
         (None, Some(_)) => return Err(Error::ProjectNotFound),
-        (None, None) => {
-            return Err(Error::PermissionDenied {
-                detail: "API key does not have access to any project.".to_owned(),
-            });
-        }
+        (None, None) => return Err(denied("API key does not have access to any project.")),
     };
-    let restricted = reach.restricted_to.as_ref();
-    if restricted.is_some_and(|projects| !projects.contains(&project.id)) {
-        return Err(Error::PermissionDenied {
-            detail: format!(
-                "API key does not have access to the requested project: ID {}.",
-                project.id
-            ),
-        });
+    let projects = reach.restricted_to;
+    if projects
+        .as_ref()
+        .is_some_and(|ids| !ids.contains(&project.id))
+    {
+        let id = project.id;
+        return Err(denied(format!(
+            "API key does not have access to the requested project: ID {id}."
+        )));
     }
-    let reached = reach.restricted_to;
     Ok(Caller {
         key: reach.key,
         teammate: reach.teammate,
         project,
-        reached: reached.map(|ids| ids.into_iter().map(ProjectId).collect()),
+        projects: projects.map(|ids| ids.into_iter().map(ProjectId).collect()),
         scopes: reach.scopes,
     })
 }
 
-fn unknown_key(source: CredentialSource) -> Error {
+/// Records the last use of a key. A failure is logged only, so that requests that read succeed on a read-only database.
+fn record_use(conn: &mut Conn, reach: &KeyAccess) {
+    let is_recent = |used: DateTime<Utc>| Utc::now() - used <= USE_INTERVAL;
+    if reach.last_used_at.is_some_and(is_recent) {
+        return;
+    }
+    if let Err(cause) = keys::record_use(conn, reach.key, Utc::now() - USE_INTERVAL) {
+        log::warn!("cannot record the use of key {}: {cause}", reach.key);
+    }
+}
+
+fn denied(detail: impl Into<String>) -> Error {
+    Error::PermissionDenied {
+        detail: detail.into(),
+    }
+}
+
+fn invalid_key(source: CredentialSource) -> Error {
     let place = match source {
         CredentialSource::Header => "Authorization header",
         CredentialSource::Body => "body",
@@ -176,10 +177,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writing_includes_reading_and_the_star_includes_all() {
-        let has = |scopes: &[&str], wanted| {
+    fn write_includes_read_and_the_star_includes_all() {
+        let has = |scopes: &[&str], required| {
             let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-            allows(&scopes, wanted)
+            allows(&scopes, required)
         };
         assert!(has(&["cohort:write"], "cohort:read"));
         assert!(has(&["person:read", "cohort:read"], "cohort:read"));
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_told_from_typing_errors() {
+    fn misspelled_scopes_are_recognised() {
         for scope in ["*", "cohort:read", "activity_log:write"] {
             assert!(is_scope(scope), "{scope}");
         }
@@ -207,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn no_two_keys_are_alike_and_a_key_is_not_its_hash() {
-        let (one, other) = (new_key(), new_key());
-        assert_ne!(one, other);
-        assert_eq!(one.len(), "phx_".len() + 64);
-        assert_ne!(hash(&one), one.as_bytes());
+    fn keys_differ_from_each_other_and_from_their_hashes() {
+        let (first, second) = (new_key(), new_key());
+        assert_ne!(first, second);
+        assert_eq!(first.len(), "phx_".len() + 64);
+        assert_ne!(hash(&first), first.as_bytes());
     }
 }

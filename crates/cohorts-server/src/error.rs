@@ -1,9 +1,11 @@
-//! Everything that can go wrong with a request, and the one table that turns it into an answer.
+//! The errors of requests, and their responses.
 //!
-//! Nothing else sets the status of an error. The cause of an internal error is logged once, here, and never shown.
+//! No other module sets the status of an error. The cause of an internal error is logged here, once, and is never part of
+//! a response.
 
 use actix_web::body::BoxBody;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use cohorts_api::Rejection;
 use cohorts_api::types::{self, ErrorType};
@@ -11,36 +13,36 @@ use cohorts_engine::FilterError;
 
 use crate::index;
 
-/// Why a request is not answered as asked.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum Error {
-    /// A field, or the body as a whole, breaks a rule.
+    /// A field, or the body as a whole, is invalid.
     Validation {
         attr: Option<String>,
         code: &'static str,
         detail: String,
     },
-    /// The body is not what its content type says.
+    /// The body cannot be decoded.
     Malformed {
         detail: String,
     },
-    /// There is no key.
+    /// The request has no key.
     NotAuthenticated,
-    /// There is a key, and it is none of ours.
+    /// The key is unknown.
     AuthenticationFailed {
         code: &'static str,
         detail: String,
     },
-    /// The key is good and does not reach this far.
+    /// The key does not allow the operation, or not in this project.
     PermissionDenied {
         detail: String,
     },
-    /// There is no such thing in the project.
+    /// The project has no such object.
     NotFound,
-    /// There is no such project.
+    /// The project does not exist.
     ProjectNotFound,
-    /// The person that the body names is not in the project.
-    NoSuchPerson,
+    /// The person in the body does not exist in the project.
+    PersonNotFound,
     MethodNotAllowed {
         method: String,
         allow: &'static str,
@@ -52,34 +54,41 @@ pub enum Error {
     UnsupportedMediaType {
         media_type: String,
     },
-    /// The key has asked too often.
+    /// The key has used up its rate limit.
     Throttled {
-        /// When it may ask again.
+        /// The time until the next request is allowed.
         seconds: u64,
     },
-    /// What was sent cannot be kept for now.
+    /// The database cannot store the data.
     NotStored {
         detail: String,
     },
-    /// What was asked for takes longer than it may.
+    /// A calculation exceeds its time limit.
     TimedOut,
-    /// A calculation takes more memory than it may.
+    /// A calculation exceeds its memory limit.
     OverBudget,
-    /// The body of a request did not come in the time that it has.
+    /// The body of the request did not arrive in time.
     Late,
-    /// More is sent than can be taken in for now.
+    /// The events in memory have used up their budget.
     Overloaded,
-    /// The database cannot be reached or is busy; trying again may help.
+    /// The database is not reachable or is busy. A retry may succeed.
     Unavailable,
     Internal(anyhow::Error),
 }
 
-/// The code of an answer that is an error, for those who count answers.
+/// The code of an error response, which the middleware counts.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorCode(pub &'static str);
 
+/// The part of a response that is the same for all errors of a class.
+struct ErrorClass {
+    status: u16,
+    type_: ErrorType,
+    code: &'static str,
+}
+
 impl Error {
-    /// A rule broken by one field.
+    /// An invalid field.
     pub fn field(attr: &str, detail: impl Into<String>) -> Self {
         Self::Validation {
             attr: Some(attr.to_owned()),
@@ -88,7 +97,7 @@ impl Error {
         }
     }
 
-    /// A rule broken by the request as a whole.
+    /// An invalid request as a whole.
     pub fn whole(detail: impl Into<String>) -> Self {
         Self::Validation {
             attr: None,
@@ -97,7 +106,7 @@ impl Error {
         }
     }
 
-    /// What is wrong with a filter that was sent as `attr`.
+    /// An invalid filter in the field `attr`.
     pub fn filter(attr: &str, error: FilterError) -> Self {
         if error.code == "missing_properties" {
             return Self::field(&format!("{attr}__detail"), error.detail);
@@ -105,80 +114,91 @@ impl Error {
         Self::field(attr, error.detail)
     }
 
-    /// Whether a repetition may succeed.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable)
     }
 
-    fn row(&self) -> (u16, ErrorType, &'static str, String) {
+    fn class(&self) -> ErrorClass {
         use ErrorType::*;
-        let text = str::to_owned;
+        let class = |status, type_, code| ErrorClass {
+            status,
+            type_,
+            code,
+        };
         match self {
-            Self::Validation { code, detail, .. } => (400, ValidationError, code, detail.clone()),
-            Self::Malformed { detail } => (400, InvalidRequest, "parse_error", detail.clone()),
-            Self::NotAuthenticated => {
-                let detail = text("Authentication credentials were not provided.");
-                (401, AuthenticationError, "not_authenticated", detail)
+            Self::Validation { code, .. } => class(400, ValidationError, code),
+            Self::Malformed { .. } => class(400, InvalidRequest, "parse_error"),
+            Self::NotAuthenticated => class(401, AuthenticationError, "not_authenticated"),
+            Self::AuthenticationFailed { code, .. } => class(401, AuthenticationError, code),
+            Self::PermissionDenied { .. } => class(403, AuthenticationError, "permission_denied"),
+            Self::NotFound | Self::ProjectNotFound | Self::PersonNotFound => {
+                class(404, InvalidRequest, "not_found")
             }
-            Self::AuthenticationFailed { code, detail } => {
-                (401, AuthenticationError, code, detail.clone())
+            Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
+            Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
+            Self::TooLarge { .. } => class(413, InvalidRequest, "request_too_large"),
+            Self::UnsupportedMediaType { .. } => {
+                class(415, InvalidRequest, "unsupported_media_type")
             }
-            Self::PermissionDenied { detail } => (
-                403,
-                AuthenticationError,
-                "permission_denied",
-                detail.clone(),
-            ),
-            Self::NotFound => (404, InvalidRequest, "not_found", text("Not found.")),
-            Self::ProjectNotFound => (404, InvalidRequest, "not_found", text("Project not found.")),
-            Self::NoSuchPerson => {
-                let detail = text("Person with this UUID does not exist in the cohort's team");
-                (404, InvalidRequest, "not_found", detail)
-            }
-            Self::MethodNotAllowed { method, .. } => {
-                let detail = format!("Method \"{method}\" not allowed.");
-                (405, InvalidRequest, "method_not_allowed", detail)
-            }
-            Self::NotAcceptable => {
-                let detail = text("Could not satisfy the request Accept header.");
-                (406, InvalidRequest, "not_acceptable", detail)
-            }
-            Self::TooLarge { limit } => {
-                let detail = format!("The request body is larger than {limit} bytes.");
-                (413, InvalidRequest, "request_too_large", detail)
-            }
+            Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
+            Self::NotStored { .. } => class(507, ServerError, "not_stored"),
+            Self::TimedOut | Self::Late => class(503, ServerError, "timeout"),
+            Self::OverBudget => class(503, ServerError, "capacity"),
+            Self::Overloaded => class(503, ServerError, "overloaded"),
+            Self::Unavailable => class(503, ServerError, "unavailable"),
+            Self::Internal(_) => class(500, ServerError, "error"),
+        }
+    }
+
+    /// The sentence of the response.
+    fn detail(&self) -> String {
+        match self {
+            Self::Validation { detail, .. }
+            | Self::Malformed { detail }
+            | Self::AuthenticationFailed { detail, .. }
+            | Self::PermissionDenied { detail }
+            | Self::NotStored { detail } => detail.clone(),
+            Self::MethodNotAllowed { method, .. } => format!("Method \"{method}\" not allowed."),
+            Self::TooLarge { limit } => format!("The request body is larger than {limit} bytes."),
             Self::UnsupportedMediaType { media_type } => {
-                let detail = format!("Unsupported media type \"{media_type}\" in request.");
-                (415, InvalidRequest, "unsupported_media_type", detail)
+                format!("Unsupported media type \"{media_type}\" in request.")
             }
             Self::Throttled { seconds } => {
                 let unit = if *seconds == 1 { "second" } else { "seconds" };
-                let detail =
-                    format!("Request was throttled. Expected available in {seconds} {unit}.");
-                (429, ThrottledError, "throttled", detail)
+                format!("Request was throttled. Expected available in {seconds} {unit}.")
             }
-            Self::NotStored { detail } => (507, ServerError, "not_stored", detail.clone()),
-            Self::TimedOut => {
-                let detail = text("The calculation is taking too long; ask for less.");
-                (503, ServerError, "timeout", detail)
+            Self::TimedOut => index::IndexError::TimedOut.to_string(),
+            Self::OverBudget => index::IndexError::OverBudget.to_string(),
+            error => error.fixed_detail().to_owned(),
+        }
+    }
+
+    fn fixed_detail(&self) -> &'static str {
+        match self {
+            Self::NotAuthenticated => "Authentication credentials were not provided.",
+            Self::NotFound => "Not found.",
+            Self::ProjectNotFound => "Project not found.",
+            Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
+            Self::NotAcceptable => "Could not satisfy the request Accept header.",
+            Self::Late => "The request body did not arrive in time.",
+            Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::Unavailable => "The database is not available; try again in a moment.",
+            _ => "A server error occurred.",
+        }
+    }
+
+    /// The header that the error adds to the response. All errors of status 503 are temporary.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::MethodNotAllowed { allow, .. } => {
+                Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
-            Self::OverBudget => {
-                let detail = text("The calculation takes more memory than it may; ask for less.");
-                (503, ServerError, "capacity", detail)
+            Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
+            _ if self.class().status == 503 => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::Late => {
-                let detail = text("The body of the request did not come in time.");
-                (503, ServerError, "timeout", detail)
-            }
-            Self::Overloaded => {
-                let detail = text("More is sent than can be kept for now; try again in a moment.");
-                (503, ServerError, "overloaded", detail)
-            }
-            Self::Unavailable => {
-                let detail = text("The database is not available; try again in a moment.");
-                (503, ServerError, "unavailable", detail)
-            }
-            Self::Internal(_) => (500, ServerError, "error", text("A server error occurred.")),
+            _ => None,
         }
     }
 }
@@ -187,7 +207,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Internal(cause) => write!(f, "{cause:#}"),
-            known => f.write_str(&known.row().3),
+            error => f.write_str(&error.detail()),
         }
     }
 }
@@ -196,48 +216,35 @@ impl std::error::Error for Error {}
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.class().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         if let Self::Internal(cause) = self {
-            log::error!("{cause:#}");
+            log::error!("internal error: {cause:#}");
         }
-        let (_, type_, code, detail) = self.row();
+        let ErrorClass { type_, code, .. } = self.class();
         let attr = match self {
             Self::Validation { attr, .. } => attr.clone(),
             _ => None,
         };
-        let mut answer = HttpResponse::build(self.status_code());
-        match self {
-            Self::MethodNotAllowed { allow, .. } => {
-                answer.insert_header((header::ALLOW, *allow));
-            }
-            Self::Throttled { seconds } => {
-                answer.insert_header((header::RETRY_AFTER, *seconds));
-            }
-            Self::TimedOut
-            | Self::OverBudget
-            | Self::Late
-            | Self::Overloaded
-            | Self::Unavailable => {
-                answer.insert_header((header::RETRY_AFTER, "1"));
-            }
-            _ => {}
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(header) = self.header() {
+            response.insert_header(header);
         }
-        answer.extensions_mut().insert(ErrorCode(code));
-        answer.json(types::Error {
+        response.extensions_mut().insert(ErrorCode(code));
+        response.json(types::Error {
             type_,
             code: code.to_owned(),
-            detail,
+            detail: self.detail(),
             attr,
         })
     }
 }
 
 impl From<Rejection> for Error {
-    fn from(why: Rejection) -> Self {
-        match why {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
             Rejection::UnknownPath | Rejection::Path => Self::NotFound,
             Rejection::Query { attr, detail } => Self::field(attr, detail),
             Rejection::Malformed { detail } => Self::Malformed { detail },
@@ -299,14 +306,14 @@ mod tests {
     use super::*;
 
     fn body(error: &Error) -> (u16, String) {
-        let answer = error.error_response();
-        let status = answer.status().as_u16();
-        let bytes = actix_web::body::MessageBody::try_into_bytes(answer.into_body());
+        let response = error.error_response();
+        let status = response.status().as_u16();
+        let bytes = actix_web::body::MessageBody::try_into_bytes(response.into_body());
         (status, String::from_utf8(bytes.unwrap().to_vec()).unwrap())
     }
 
     #[test]
-    fn an_error_is_the_four_keys_of_the_envelope() {
+    fn an_error_response_has_four_fields() {
         let (status, text) = body(&Error::field("name", "Not a valid string."));
         assert_eq!(status, 400);
         assert_eq!(
@@ -316,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_an_internal_error_is_not_shown() {
+    fn the_cause_of_an_internal_error_is_not_in_the_response() {
         let cause = anyhow::anyhow!("the password is 1234");
         let (status, text) = body(&Error::Internal(cause));
         assert_eq!(status, 500);

@@ -1,5 +1,8 @@
-//! The operations of the contract, one file per resource. Each takes a request type and gives a response type;
-//! paths, scopes and statuses are not decided here.
+//! The operations of the API contract, one file per resource.
+//!
+//! Each operation takes a request type and returns a response type. Paths, scopes and statuses are not decided here.
+//! What several resources need is in [`present`] (rows to responses), [`lookup`] (ids to
+//! persons) and [`activity_log`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,40 +23,43 @@ use crate::rate_limit::RateLimiter;
 
 mod actions;
 mod activity;
+mod activity_log;
 mod capture;
 mod cohorts;
 mod links;
+mod lookup;
 mod members;
 mod people_csv;
 mod persons;
+mod present;
 mod projects;
 mod uploads;
 
 pub use capture::config_script;
 use links::Links;
 
-/// What every handler works with.
+/// The state that all handlers share. Clones share everything.
 #[derive(Clone)]
 pub struct Service {
     pub store: IndexedStore,
     pub signal: WorkerSignal,
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
-    /// The memory that events may take from when they come until they are kept.
+    /// The memory for events between their arrival and their commit.
     pub budget: MemoryBudget,
-    /// Bodies that are unpacked at a time.
-    pub unpacking: Arc<Semaphore>,
-    /// Exports hold a connection as long as their readers take, so only some run at a time and others wait.
+    /// Limits the bodies of events that are decoded at the same time, because decoding uses a processor.
+    pub decoding: Arc<Semaphore>,
+    /// Limits the exports at the same time, because each holds a connection until its client has read everything.
     pub exports: Arc<Semaphore>,
-    /// So do uploads while they are read.
+    /// Limits the CSV files that are read at the same time, because each holds a connection.
     pub uploads: Arc<Semaphore>,
-    /// So do previews.
+    /// Limits the previews at the same time, because each holds a connection.
     pub previews: Arc<Semaphore>,
-    /// What links in answers begin with.
+    /// The beginning of links in responses.
     pub origin: Origin,
-    /// Absent where requests are not limited.
+    /// `None` if requests are not limited.
     pub rate_limiter: Option<RateLimiter>,
-    /// A request that takes longer is a warning in the log.
+    /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }
 
@@ -63,38 +69,38 @@ impl Service {
     }
 }
 
-/// Rows on a page of a list, where none are asked for.
+/// Rows on a page if the request has no valid limit.
 const DEFAULT_LIMIT: i64 = 100;
 
-/// Limit and offset of a list, where what makes no sense counts as absent.
-fn rows_of(limit: i64, offset: i64) -> (i64, i64) {
+/// Limit and offset of a list. Invalid numbers count as absent.
+fn limit_and_offset(limit: i64, offset: i64) -> (i64, i64) {
     let limit = if limit > 0 { limit } else { DEFAULT_LIMIT };
     (limit, offset.max(0))
 }
 
-/// Bodies of events that are unpacked at a time: it is work for a processor.
-pub const UNPACKING: usize = 4;
-/// Exports, uploads, and previews, that run at a time; far fewer than there are connections.
-pub const LONG: usize = 4;
-/// How long something waits for those before it, or for its reader to take a piece.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Permits of [`Service::decoding`].
+pub const MAX_DECODING: usize = 4;
+/// Permits each of exports, uploads and previews: far fewer than there are connections.
+pub const MAX_LONG_REQUESTS: usize = 4;
+/// How long a request waits for a permit, and an export for its client to read.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Waits for the turn of something that takes long; it lasts until it is dropped.
-async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
-    let turn = timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
-    turn.ok().and_then(Result::ok).ok_or(Error::Unavailable)
+/// Waits for a permit, which is returned when it is dropped.
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    let permit = timeout(WAIT_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await;
+    permit.ok().and_then(Result::ok).ok_or(Error::Unavailable)
 }
 
 impl Api for Service {
     type Caller = Caller;
     type Error = Error;
 
-    fn reject(&self, why: Rejection) -> Error {
-        let earlier = match &why {
-            Rejection::Field { preceding, .. } => cohorts::judge(preceding).err(),
+    fn reject(&self, rejection: Rejection) -> Error {
+        let earlier = match &rejection {
+            Rejection::Field { preceding, .. } => cohorts::check_fields(preceding).err(),
             _ => None,
         };
-        earlier.unwrap_or_else(|| why.into())
+        earlier.unwrap_or_else(|| rejection.into())
     }
 
     async fn authorize(

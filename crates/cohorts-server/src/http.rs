@@ -1,17 +1,22 @@
-//! The HTTP application: the contract's routes, the service's own endpoints, and what surrounds every request.
+//! The HTTP server: the routes of the API contract, the endpoints outside of it, and the middleware of every request.
+//!
+//! Nothing here knows a resource.
 
+use std::io;
 use std::net::TcpListener;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{Compat, Next, from_fn};
 use actix_web::{App, Error as ActixError, HttpServer, rt, web};
 use anyhow::bail;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
+use rustls::ServerConfig;
 
 use crate::config::Config;
 use crate::error::ErrorCode;
@@ -31,7 +36,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 4_096;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Everything that the service answers.
+/// All routes of the service.
 pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
     move |config| {
@@ -51,7 +56,7 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
     }
 }
 
-/// Browsers on any page may send events; nothing else is for them.
+/// Web pages of any origin may send events. Other operations are not available to them.
 pub fn cross_origin() -> Cors {
     Cors::default()
         .allowed_origin_fn(|_, head| is_capture(head.uri.path()))
@@ -64,103 +69,123 @@ pub fn cross_origin() -> Cors {
 
 fn is_capture(path: &str) -> bool {
     let bare = path.strip_suffix('/').unwrap_or(path);
-    let mut capture = OPERATIONS.iter().filter(|one| one.tag == "capture");
-    bare.starts_with("/array/") || capture.any(|one| one.path.strip_suffix('/') == Some(bare))
+    let mut capture = OPERATIONS
+        .iter()
+        .filter(|operation| operation.tag == "capture");
+    bare.starts_with("/array/")
+        || capture.any(|operation| operation.path.strip_suffix('/') == Some(bare))
 }
 
-/// Gives the request an id, counts it, and logs it. The query is left out of the log, as it may hold a key.
+/// Assigns an id to the request, counts it, and logs it.
 pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
     let id = RequestId::new();
-    id.clone().accompany(observed(id, request, next)).await
+    id.clone().accompany(respond(id, request, next)).await
 }
 
-async fn observed(
+async fn respond(
     id: RequestId,
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
-    let begun = Instant::now();
+    let start = Instant::now();
     let service = request.app_data::<web::Data<Service>>().cloned();
-    let mut answer = next.call(request).await?;
+    let mut response = next.call(request).await?;
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        answer.headers_mut().insert(REQUEST_ID, value);
+        response.headers_mut().insert(REQUEST_ID, value);
     }
-    let took = begun.elapsed();
-    let method = answer.request().method().as_str();
-    let status = answer.status().as_u16();
-    let pattern = answer.request().match_pattern();
-    let mut slow = false;
-    if let Some(service) = service {
-        let pattern = pattern.as_deref().unwrap_or("unknown");
-        let metrics = &service.metrics;
-        metrics.requested(known(method), pattern, status, took);
-        if let Some(ErrorCode(code)) = answer.response().extensions().get() {
-            metrics.failed(code);
-        }
-        slow = took >= service.slow;
+    let duration = start.elapsed();
+    if let Some(service) = &service {
+        count(service, &response, duration);
     }
-    let (path, millis) = (answer.request().path(), took.as_secs_f64() * 1e3);
-    match slow {
-        false => log::info!("{method} {path} {status} {millis:.1} ms"),
-        true => log::warn!("slow: {method} {path} {status} {millis:.1} ms"),
-    }
-    Ok(answer)
+    log(&response, duration, service.map(|service| service.slow));
+    Ok(response)
 }
 
-/// Callers choose the method's name; no more than these make a series.
-fn known(method: &str) -> &str {
+fn count<B>(service: &Service, response: &ServiceResponse<B>, duration: Duration) {
+    let metrics = &service.metrics;
+    let method = known_method(response.request().method().as_str());
+    let pattern = response.request().match_pattern();
+    let pattern = pattern.as_deref().unwrap_or("unknown");
+    metrics.requested(method, pattern, response.status().as_u16(), duration);
+    if let Some(ErrorCode(code)) = response.response().extensions().get() {
+        metrics.failed(code);
+    }
+}
+
+/// Clients choose the name of the method; other names than these share one metric.
+fn known_method(method: &str) -> &str {
     match method {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
         _ => "other",
     }
 }
 
-/// Starts the HTTP server on a new thread, and returns when it can be stopped.
+/// Logs the request without its query, which may contain a key.
+fn log<B>(response: &ServiceResponse<B>, duration: Duration, slow: Option<Duration>) {
+    let (method, path) = (response.request().method(), response.request().path());
+    let (status, millis) = (response.status().as_u16(), duration.as_secs_f64() * 1e3);
+    if slow.is_some_and(|slow| duration >= slow) {
+        log::warn!("slow: {method} {path} {status} {millis:.1} ms");
+    } else {
+        log::info!("{method} {path} {status} {millis:.1} ms");
+    }
+}
+
+/// Starts the HTTP server on a new thread. Returns its handle, by which it can be stopped.
 pub fn start(
     service: Service,
     listener: TcpListener,
     config: &Config,
-) -> anyhow::Result<(ServerHandle, JoinHandle<std::io::Result<()>>)> {
-    let tls = config.tls.as_ref().map(tls::server).transpose()?;
-    let (send, receive) = std::sync::mpsc::channel();
+) -> anyhow::Result<(ServerHandle, JoinHandle<io::Result<()>>)> {
+    let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+    let (sender, receiver) = mpsc::channel();
     let handle_signals = config.handle_signals;
     let run = move || {
         rt::System::new().block_on(async move {
-            let routes = routes(&service);
-            drop(service);
-            let app = move || {
-                App::new()
-                    .wrap(cross_origin())
-                    .wrap(from_fn(path_compat::resolve))
-                    .wrap(Compat::new(from_fn(observe)))
-                    .configure(routes.clone())
-            };
-            let mut server = HttpServer::new(app)
-                .shutdown_timeout(SHUTDOWN_SECONDS)
-                .client_request_timeout(HEADER_TIMEOUT)
-                .max_connections(MAX_CONNECTIONS);
-            if !handle_signals {
-                server = server.disable_signals();
-            }
-            let server = match tls {
-                None => server.listen(listener)?,
-                Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-            };
-            let server = server.run();
-            // Nobody waits any more only if the starting thread is gone.
-            let _ = send.send(server.handle());
+            let server = server(service, listener, tls, handle_signals)?;
+            // The send fails only if the starting thread has ended.
+            let _ = sender.send(server.handle());
             server.await
         })
     };
     let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
-    match receive.recv() {
+    match receiver.recv() {
         Ok(handle) => Ok((handle, thread)),
         Err(_) => match thread.join() {
-            Ok(ended) => bail!("the HTTP server did not start: {ended:?}"),
+            Ok(result) => bail!("the HTTP server did not start: {result:?}"),
             Err(_) => bail!("the HTTP server panicked"),
         },
     }
+}
+
+fn server(
+    service: Service,
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    handle_signals: bool,
+) -> io::Result<Server> {
+    let routes = routes(&service);
+    drop(service);
+    let app = move || {
+        App::new()
+            .wrap(cross_origin())
+            .wrap(from_fn(path_compat::resolve))
+            .wrap(Compat::new(from_fn(observe)))
+            .configure(routes.clone())
+    };
+    let mut server = HttpServer::new(app)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .client_request_timeout(HEADER_TIMEOUT)
+        .max_connections(MAX_CONNECTIONS);
+    if !handle_signals {
+        server = server.disable_signals();
+    }
+    let server = match tls {
+        None => server.listen(listener)?,
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+    };
+    Ok(server.run())
 }

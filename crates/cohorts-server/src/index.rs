@@ -35,10 +35,10 @@ pub enum IndexError {
     #[error(transparent)]
     Store(#[from] cohorts_store::Error),
     /// The deadline of the caller passed.
-    #[error("The calculation is taking too long; ask for less.")]
+    #[error("The calculation is taking too long; narrow the request.")]
     TimedOut,
     /// A block takes more memory than the limit of the caller.
-    #[error("The calculation takes more memory than it may; ask for less.")]
+    #[error("The calculation exceeds its memory limit; narrow the request.")]
     OverBudget,
     #[error("Project not found.")]
     ProjectNotFound,

@@ -19,8 +19,10 @@ impl Origin {
     /// A fixed origin; `None` if `url` has no scheme or host, or has a query.
     pub fn fixed(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
-        let good = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
-        (good && uri.query().is_none()).then(|| Self::Fixed(url.trim_end_matches('/').to_owned()))
+        let is_absolute =
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+        (is_absolute && uri.query().is_none())
+            .then(|| Self::Fixed(url.trim_end_matches('/').to_owned()))
     }
 
     /// The origin for the response to a request.
@@ -29,8 +31,8 @@ impl Origin {
             Self::Request => head.origin(),
             Self::Fixed(origin) => origin.clone(),
             Self::Proxy => {
-                let seen = head.request().connection_info();
-                format!("{}://{}", seen.scheme(), seen.host())
+                let connection = head.request().connection_info();
+                format!("{}://{}", connection.scheme(), connection.host())
             }
         }
     }
@@ -51,8 +53,8 @@ mod tests {
             fixed("http://a.org:80/x").as_deref(),
             Some("http://a.org:80/x")
         );
-        for wrong in ["a.org", "ftp://a.org", "https://", "https://a.org/?b", ""] {
-            assert_eq!(fixed(wrong), None, "{wrong}");
+        for url in ["a.org", "ftp://a.org", "https://", "https://a.org/?b", ""] {
+            assert_eq!(fixed(url), None, "{url}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Other ways to write the contract's paths, which PostHog's clients use: a format as a suffix, and the cohorts
-//! of the current project without naming it. They are turned into the contract's own before a route is looked for.
+//! Other forms of the paths, which PostHog's clients use: a format as a suffix, and the cohorts of the current project
+//! without the project. They are rewritten to the paths of the contract before routing.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -15,6 +15,7 @@ const CURRENT: &str = "/api/projects/@current/cohorts";
 /// The address of the request before it was rewritten.
 pub struct OriginalUri(pub Uri);
 
+/// Rewrites the address of a request.
 pub async fn resolve(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -28,7 +29,7 @@ pub async fn resolve(
     next.call(request).await
 }
 
-/// The address that is meant, if it is another one.
+/// The address in the form of the contract; `None` if it has this form.
 fn resolved(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     let legacy = path
@@ -47,9 +48,10 @@ fn resolved(uri: &Uri) -> Option<Uri> {
     let (path, format) = format.map_or((full, None), |(stem, format)| (stem, Some(format)));
     let format = format.map(|format| format!("format={format}"));
     let query: Vec<&str> = uri.query().into_iter().chain(format.as_deref()).collect();
-    let text = match query.is_empty() {
-        true => path.to_owned(),
-        false => format!("{path}?{}", query.join("&")),
+    let text = if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", query.join("&"))
     };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(text.parse::<PathAndQuery>().ok()?);
@@ -60,45 +62,46 @@ fn resolved(uri: &Uri) -> Option<Uri> {
 mod tests {
     use super::*;
 
-    fn meant(text: &str) -> Option<String> {
+    fn rewritten(text: &str) -> Option<String> {
         resolved(&text.parse().unwrap()).map(|uri| uri.to_string())
     }
 
     #[test]
-    fn a_suffix_stands_for_a_format() {
-        let meant_by = |suffix: &str| meant(&format!("/api/projects/1/cohorts/2/persons{suffix}"));
+    fn a_suffix_becomes_a_format() {
+        let with_suffix =
+            |suffix: &str| rewritten(&format!("/api/projects/1/cohorts/2/persons{suffix}"));
         assert_eq!(
-            meant_by(".csv").as_deref(),
+            with_suffix(".csv").as_deref(),
             Some("/api/projects/1/cohorts/2/persons?format=csv")
         );
         assert_eq!(
-            meant_by(".json?limit=2").as_deref(),
+            with_suffix(".json?limit=2").as_deref(),
             Some("/api/projects/1/cohorts/2/persons?limit=2&format=json")
         );
         assert_eq!(
-            meant_by(".csv/").as_deref(),
+            with_suffix(".csv/").as_deref(),
             Some("/api/projects/1/cohorts/2/persons?format=csv")
         );
         for other in ["", "/", ".xml", "/.csv", "csv"] {
-            assert_eq!(meant_by(other), None, "{other}");
+            assert_eq!(with_suffix(other), None, "{other}");
         }
-        assert_eq!(meant("/docs/a.json"), None);
+        assert_eq!(rewritten("/docs/a.json"), None);
     }
 
     #[test]
-    fn the_legacy_path_stands_for_the_current_project() {
+    fn the_legacy_path_becomes_the_current_project() {
         assert_eq!(
-            meant("/api/cohort").as_deref(),
+            rewritten("/api/cohort").as_deref(),
             Some("/api/projects/@current/cohorts")
         );
         assert_eq!(
-            meant("/api/cohort/12/persons?a=b").as_deref(),
+            rewritten("/api/cohort/12/persons?a=b").as_deref(),
             Some("/api/projects/@current/cohorts/12/persons?a=b")
         );
         assert_eq!(
-            meant("/api/cohort/12/persons.csv").as_deref(),
+            rewritten("/api/cohort/12/persons.csv").as_deref(),
             Some("/api/projects/@current/cohorts/12/persons?format=csv")
         );
-        assert_eq!(meant("/api/cohorts"), None);
+        assert_eq!(rewritten("/api/cohorts"), None);
     }
 }

@@ -1,6 +1,6 @@
-//! Rate limits per key: requests per minute and per hour, in windows that begin with the first request.
+//! Rate limits for each key: requests per minute and per hour, in windows that begin with the first request.
 //!
-//! The limits are those of PostHog's API. Each process counts alone, so several replicas together allow more.
+//! The limits are those of PostHog's API. Each process has its own counts, so several replicas together allow more.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -41,12 +41,16 @@ impl RateLimiter {
     pub fn new(limit: RateLimit) -> Self {
         Self {
             limit,
-            // There are two counts per key, so none needs to be collected.
+            // There are only two counts for each key, so old ones need no collection.
             counts: InMemoryBackend::builder().with_gc_interval(None).build(),
         }
     }
 
-    /// Counts a request with this key, or refuses it.
+    /// Counts a request with this key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key has used up its limit.
     pub async fn admit(&self, key: i64) -> Result<(), Error> {
         let windows = [(MINUTE, self.limit.per_minute), (HOUR, self.limit.per_hour)];
         for (interval, max_requests) in windows {
@@ -55,8 +59,8 @@ impl RateLimiter {
                 max_requests,
                 key: format!("{key}/{}", interval.as_secs()),
             };
-            let counted: Result<_, Infallible> = self.counts.request(input).await;
-            let Ok((decision, count, _)) = counted;
+            let result: Result<_, Infallible> = self.counts.request(input).await;
+            let Ok((decision, count, _)) = result;
             if decision.is_denied() {
                 let seconds = count.seconds_until_reset().max(1);
                 return Err(Error::Throttled { seconds });

@@ -49,6 +49,15 @@ impl Default for DefinitionRow {
     }
 }
 
+/// Filters as JSON, together with the parsed form of this JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParsedFilters {
+    /// The JSON to store.
+    pub json: JsonText,
+    /// The filter that [`Filter::parse_stored`] returns for `json`.
+    pub filter: Filter,
+}
+
 /// A [`DefinitionRow`] with its parsed criteria.
 #[derive(Clone, Debug, Default)]
 pub struct Definition {
@@ -120,6 +129,17 @@ impl Definition {
     pub fn set_filters(&mut self, filters: Option<JsonText>) {
         self.row.filters = filters;
         self.filter = OnceLock::new();
+    }
+
+    /// Replaces the filters by filters that are parsed already; `None` removes them.
+    pub fn set_parsed_filters(&mut self, filters: Option<ParsedFilters>) {
+        let (json, filter) = filters
+            .map(|filters| (filters.json, filters.filter))
+            .unzip();
+        self.set_filters(json);
+        if let Some(filter) = filter {
+            self.filter = OnceLock::from(Ok(filter));
+        }
     }
 
     /// Replaces the legacy groups, a JSON list.
@@ -206,5 +226,24 @@ mod tests {
         assert!(parsed(&definition) != pro && pro != empty);
         definition.set_filters(None);
         assert_eq!(parsed(&definition), empty);
+    }
+
+    #[test]
+    fn parsed_filters_equal_the_stored_filters_after_parsing() {
+        let sent = serde_json::json!({"properties": {"type": "AND", "values": [
+            {"type": "cohort", "key": "id", "value": "7"},
+            {"type": "behavioral", "key": "paid", "value": "performed_event", "event_type": "events",
+             "time_value": "30", "time_interval": "day", "operator": null, "event_filters": [
+                {"type": "event", "key": "plan", "operator": "exact", "value": ["pro"]}]},
+        ]}});
+        let (filter, normalised) = Filter::parse_and_normalise(&sent).unwrap();
+        let mut definition = Definition::default();
+        definition.set_parsed_filters(Some(ParsedFilters {
+            json: JsonText::of(&normalised),
+            filter,
+        }));
+        let mut stored = Definition::default();
+        stored.set_filters(definition.filters().cloned());
+        assert_eq!(definition.filter().unwrap(), stored.filter().unwrap());
     }
 }

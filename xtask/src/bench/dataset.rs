@@ -109,8 +109,8 @@ impl Dataset {
         service.preview(&self.access, &pageview_filter(), self.now)?;
         let pageviews = self.pageviews as f64;
         Ok(EventBytes {
-            memory: service.metric("cohorts_view_bytes")? / pageviews,
-            stored: service.metric("cohorts_kept_bytes_read_total")? / pageviews,
+            memory: service.metric("cohorts_index_bytes")? / pageviews,
+            stored: service.metric("cohorts_segment_bytes_read_total")? / pageviews,
         })
     }
 }

@@ -31,7 +31,7 @@ pub fn wait_until_ready(service: &Service, timeout: Duration) -> bool {
 }
 
 pub fn memory_usage(service: &Service) -> Result<MemoryUsage> {
-    let index_bytes = service.metric("cohorts_view_bytes").unwrap_or(0.0);
+    let index_bytes = service.metric("cohorts_index_bytes").unwrap_or(0.0);
     let status = fs::read_to_string(format!("/proc/{}/status", service.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next());

@@ -1,22 +1,20 @@
-//! Actions: named sets of events, for criteria on what people did.
-
-use std::collections::BTreeSet;
+//! The actions resource: named sets of events, which behavioral criteria refer to.
 
 use cohorts_api::types::{self, ActionCreate, PaginatedActionList, PatchedAction};
 use cohorts_api::{
     ActionsApi, ActionsCreateRequest, ActionsCreateResponse, ActionsListRequest,
     ActionsListResponse, ActionsPartialUpdateRequest, ActionsPartialUpdateResponse,
-    ActionsRetrieveRequest, ActionsRetrieveResponse, Patch, RawJson,
+    ActionsRetrieveRequest, ActionsRetrieveResponse, RawJson,
 };
-use cohorts_engine::Action as Steps;
+use cohorts_engine::Action as ParsedAction;
+use cohorts_store::actions::{self, ActionFields};
+use cohorts_store::definition::Definition;
+use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
-use super::cohorts::user;
-use super::{Service, rows_of};
+use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::actions::{self, ActionFields, ActionWithCreator};
-use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
 impl ActionsApi for Service {
     async fn actions_list(
@@ -24,7 +22,7 @@ impl ActionsApi for Service {
         caller: Caller,
         request: ActionsListRequest,
     ) -> Result<ActionsListResponse, Error> {
-        let (limit, offset) = rows_of(request.query.limit, request.query.offset);
+        let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::page(conn, project, limit, offset)?);
         let (rows, count) = blocking::snapshot(&self.store, read).await?;
@@ -33,7 +31,10 @@ impl ActionsApi for Service {
             count,
             next,
             previous,
-            results: rows.into_iter().map(|row| shown(project, row)).collect(),
+            results: rows
+                .into_iter()
+                .map(|row| present::action(project, row))
+                .collect(),
         }))
     }
 
@@ -42,16 +43,16 @@ impl ActionsApi for Service {
         caller: Caller,
         request: ActionsCreateRequest,
     ) -> Result<ActionsCreateResponse, Error> {
-        let fields = new(request.body)?;
+        let fields = new_fields(request.body)?;
         let create = move |conn: &mut Conn| {
             let project = caller.project.id();
             projects::lock(conn, project)?;
             check_name(conn, project, &fields, None)?;
-            let made = actions::create(conn, project, &caller.teammate, &fields)?;
-            Ok(shown(project, (made, Some(caller.teammate))))
+            let row = actions::create(conn, project, &caller.teammate, &fields)?;
+            Ok(present::action(project, (row, Some(caller.teammate))))
         };
-        let made = blocking::transaction(&self.store, create).await?;
-        Ok(ActionsCreateResponse::Status201(made))
+        let action = blocking::transaction(&self.store, create).await?;
+        Ok(ActionsCreateResponse::Status201(action))
     }
 
     async fn actions_retrieve(
@@ -61,10 +62,10 @@ impl ActionsApi for Service {
     ) -> Result<ActionsRetrieveResponse, Error> {
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::find(conn, project, request.path.id)?);
-        let found = blocking::read(&self.store, read).await?;
-        let live = found.filter(|(action, _)| !action.fields.deleted);
-        let found = live.ok_or(Error::NotFound)?;
-        Ok(ActionsRetrieveResponse::Status200(shown(project, found)))
+        let row = blocking::read(&self.store, read).await?;
+        let row = row.filter(|(action, _)| !action.fields.deleted);
+        let action = present::action(project, row.ok_or(Error::NotFound)?);
+        Ok(ActionsRetrieveResponse::Status200(action))
     }
 
     async fn actions_partial_update(
@@ -75,31 +76,30 @@ impl ActionsApi for Service {
         let (project, id) = (caller.project.id(), request.path.id);
         let body = request.body;
         let change = move |conn: &mut Conn| change(conn, project, id, body);
-        let (changed, is_stale) = blocking::transaction(&self.store, change).await?;
-        if is_stale {
+        let change = blocking::transaction(&self.store, change).await?;
+        if change.affects_cohorts {
             self.signal.notify();
         }
-        Ok(ActionsPartialUpdateResponse::Status200(changed))
+        Ok(ActionsPartialUpdateResponse::Status200(change.action))
     }
 }
 
-fn new(body: ActionCreate) -> Result<ActionFields, Error> {
+fn new_fields(body: ActionCreate) -> Result<ActionFields, Error> {
     Ok(ActionFields {
         name: body.name,
         description: body.description.unwrap_or_default(),
         steps: match body.steps {
-            Some(steps) => checked(&steps)?,
+            Some(steps) => read_steps(&steps)?,
             None => JsonText("[]".to_owned()),
         },
         deleted: false,
     })
 }
 
-/// Steps that can be read.
-fn checked(steps: &RawJson) -> Result<JsonText, Error> {
+/// The steps to store. Fails if they cannot be parsed.
+fn read_steps(steps: &RawJson) -> Result<JsonText, Error> {
     let steps = steps.parse();
-    let read = Steps::parse(&steps);
-    read.map_err(|error| Error::field("steps", error.detail))?;
+    ParsedAction::parse(&steps).map_err(|error| Error::field("steps", error.detail))?;
     Ok(JsonText::of(&steps))
 }
 
@@ -120,71 +120,65 @@ fn check_name(
     })
 }
 
-/// The action after a change, and whether cohorts are to be calculated again by it.
+/// A changed action.
+struct ActionChange {
+    action: types::Action,
+    /// Whether cohorts must be calculated again.
+    affects_cohorts: bool,
+}
+
 fn change(
     conn: &mut Conn,
     project: ProjectId,
     id: i64,
     body: PatchedAction,
-) -> Result<(types::Action, bool), Error> {
+) -> Result<ActionChange, Error> {
     projects::lock(conn, project)?;
-    let (mut action, teammate) = actions::find(conn, project, id)?.ok_or(Error::NotFound)?;
-    let before = action.fields.clone();
-    let fields = &mut action.fields;
-    match body.name {
-        Patch::Absent => {}
-        Patch::Null => fields.name = None,
-        Patch::Value(name) => fields.name = Some(name),
-    }
-    if let Patch::Value(description) = body.description {
-        fields.description = description;
-    }
-    if let Patch::Value(steps) = body.steps {
-        fields.steps = checked(&steps)?;
-    }
-    if let Patch::Value(deleted) = body.deleted {
-        fields.deleted = deleted;
-    }
+    let (mut row, teammate) = actions::find(conn, project, id)?.ok_or(Error::NotFound)?;
+    let before = row.fields.clone();
+    let fields = &mut row.fields;
+    change_fields(fields, body)?;
     if before.deleted && fields.deleted {
         return Err(Error::NotFound);
     }
     check_name(conn, project, fields, Some(id))?;
     actions::update(conn, id, fields)?;
-    let is_stale = (&before.steps, before.deleted) != (&fields.steps, fields.deleted)
-        && recalculate(conn, project, id)?;
-    Ok((shown(project, (action, teammate)), is_stale))
+    let is_same = (&before.steps, before.deleted) == (&fields.steps, fields.deleted);
+    let affects_cohorts = !is_same && request_calculations(conn, project, id)?;
+    Ok(ActionChange {
+        action: present::action(project, (row, teammate)),
+        affects_cohorts,
+    })
 }
 
-/// Asks for the calculation of the dynamic cohorts with a criterion on the action; whether there are any.
-fn recalculate(conn: &mut Conn, project: ProjectId, action: i64) -> Result<bool, Error> {
-    let named = cohorts::dynamic_definitions(conn, project)?.into_iter();
-    let named = named.filter(|(_, definition)| {
-        let actions = definition.filter().map(|filter| filter.action_ids());
-        actions.is_ok_and(|actions: BTreeSet<i64>| actions.contains(&action))
-    });
-    let ids: Vec<i64> = named.map(|(id, _)| id).collect();
+fn change_fields(fields: &mut ActionFields, body: PatchedAction) -> Result<(), Error> {
+    if let Some(name) = body.name.change() {
+        fields.name = name;
+    }
+    if let Some(description) = body.description.value() {
+        fields.description = description;
+    }
+    if let Some(steps) = body.steps.value() {
+        fields.steps = read_steps(&steps)?;
+    }
+    if let Some(deleted) = body.deleted.value() {
+        fields.deleted = deleted;
+    }
+    Ok(())
+}
+
+/// Requests the calculation of the dynamic cohorts that refer to the action. Returns whether there are any.
+fn request_calculations(conn: &mut Conn, project: ProjectId, action: i64) -> Result<bool, Error> {
+    let refers = |definition: &Definition| {
+        let filter = definition.filter();
+        filter.is_ok_and(|filter| filter.action_ids().contains(&action))
+    };
+    let definitions = cohorts::dynamic_definitions(conn, project)?;
+    let ids: Vec<i64> = definitions
+        .into_iter()
+        .filter(|(_, definition)| refers(definition))
+        .map(|(id, _)| id)
+        .collect();
     queue::request_calculations(conn, &ids)?;
     Ok(!ids.is_empty())
-}
-
-fn shown(project: ProjectId, (action, teammate): ActionWithCreator) -> types::Action {
-    let fields = action.fields;
-    types::Action {
-        id: action.id,
-        name: fields.name,
-        description: fields.description,
-        tags: Vec::new(),
-        post_to_slack: false,
-        slack_message_format: String::new(),
-        steps: RawJson::trusted(fields.steps.0),
-        created_at: action.created_at,
-        created_by: teammate.map(user),
-        deleted: fields.deleted,
-        is_calculating: false,
-        last_calculated_at: None,
-        team_id: project.0,
-        is_action: true,
-        pinned_at: None,
-        creation_context: None,
-    }
 }

@@ -1,24 +1,16 @@
-//! Who changed what: reading the log, and what is written into it.
+//! The activity resource: pages of the activity log.
 
-use cohorts_api::types::{
-    ActivityChange, ActivityChangeAction, ActivityChangeType, ActivityDetail, ActivityEntry,
-    ActivityEntryScope, ActivityPage, ActivityUser,
-};
+use cohorts_api::types::ActivityPage;
 use cohorts_api::{
     ActivityApi, CohortsActivityRequest, CohortsActivityResponse, CohortsAllActivityRequest,
     CohortsAllActivityResponse, RequestHead,
 };
-use serde_json::Value;
+use cohorts_store::{CohortId, Conn, activity, cohorts};
 
-use super::Service;
+use super::{Service, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::activity::{self, ActivityRow, NewActivity};
-use cohorts_store::cohorts;
-use cohorts_store::definition::Definition;
-use cohorts_store::keys::Teammate;
-use cohorts_store::{CohortId, Conn, JsonText};
 
 impl ActivityApi for Service {
     async fn cohorts_all_activity(
@@ -27,9 +19,9 @@ impl ActivityApi for Service {
         request: CohortsAllActivityRequest,
     ) -> Result<CohortsAllActivityResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
-        let found = self.activity_page(caller, None, limit, page, &request.http);
-        let found = found.await?.ok_or(Error::NotFound)?;
-        Ok(CohortsAllActivityResponse::Status200(found))
+        let response = self.activity_page(caller, None, limit, page, &request.http);
+        let response = response.await?.ok_or(Error::NotFound)?;
+        Ok(CohortsAllActivityResponse::Status200(response))
     }
 
     async fn cohorts_activity(
@@ -39,16 +31,16 @@ impl ActivityApi for Service {
     ) -> Result<CohortsActivityResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
         let cohort = Some(CohortId(request.path.id));
-        let found = self.activity_page(caller, cohort, limit, page, &request.http);
-        Ok(match found.await? {
-            Some(found) => CohortsActivityResponse::Status200(found),
+        let response = self.activity_page(caller, cohort, limit, page, &request.http);
+        Ok(match response.await? {
+            Some(response) => CohortsActivityResponse::Status200(response),
             None => CohortsActivityResponse::Status404,
         })
     }
 }
 
 impl Service {
-    /// A page of one cohort's entries, or of all; nothing where there is no such cohort.
+    /// A page of the entries of one cohort, or of all cohorts; `None` if the cohort does not exist.
     async fn activity_page(
         &self,
         caller: Caller,
@@ -77,146 +69,7 @@ impl Service {
             next: (offset.saturating_add(limit) < total_count).then(|| link(page + 1)),
             previous: (page > 1).then(|| link(page - 1)),
             total_count,
-            results: rows.into_iter().map(shown).collect(),
+            results: rows.into_iter().map(present::activity_entry).collect(),
         }))
     }
-}
-
-fn shown((entry, teammate): (ActivityRow, Option<Teammate>)) -> ActivityEntry {
-    let user = match teammate {
-        Some(teammate) => ActivityUser {
-            first_name: teammate.first_name,
-            email: Some(teammate.email),
-            is_system: None,
-        },
-        None => ActivityUser {
-            first_name: "System".to_owned(),
-            email: None,
-            is_system: Some(true),
-        },
-    };
-    let changes = entry.changes.map(|changes| changes.parse());
-    ActivityEntry {
-        user,
-        activity: entry.activity,
-        scope: ActivityEntryScope::Cohort,
-        item_id: entry.cohort_id.to_string(),
-        detail: ActivityDetail {
-            changes: changes.and_then(|changes| serde_json::from_value(changes).ok()),
-            trigger: None,
-            name: entry.name,
-            short_id: None,
-            type_: None,
-        },
-        created_at: entry.created_at,
-    }
-}
-
-fn record(conn: &mut Conn, caller: &Caller, entry: &NewActivity<'_>) -> Result<(), Error> {
-    let project = caller.project.id();
-    Ok(activity::record(conn, project, &caller.teammate, entry)?)
-}
-
-/// Writes down that a cohort was made.
-pub(super) fn created(
-    conn: &mut Conn,
-    caller: &Caller,
-    cohort: CohortId,
-    definition: &Definition,
-) -> Result<(), Error> {
-    let entry = NewActivity {
-        cohort,
-        activity: "created",
-        name: definition.name.as_deref(),
-        changes: None,
-    };
-    record(conn, caller, &entry)
-}
-
-/// Writes down what differs, if anything does.
-pub(super) fn changed(
-    conn: &mut Conn,
-    caller: &Caller,
-    cohort: CohortId,
-    before: &Definition,
-    after: &Definition,
-) -> Result<(), Error> {
-    let changes = differences(before, after);
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let entry = NewActivity {
-        cohort,
-        activity: match (before.deleted, after.deleted) {
-            (false, true) => "deleted",
-            (true, false) => "restored",
-            _ => "updated",
-        },
-        name: after.name.as_deref(),
-        changes: Some(json_of(&changes)?),
-    };
-    record(conn, caller, &entry)
-}
-
-/// Writes down that people were added or removed by hand.
-pub(super) fn persons_edited(
-    conn: &mut Conn,
-    caller: &Caller,
-    cohort: CohortId,
-    activity: &str,
-) -> Result<(), Error> {
-    let entry = NewActivity {
-        cohort,
-        activity,
-        name: None,
-        changes: Some(json_of(&[change(None, Value::Null, Value::Null)])?),
-    };
-    record(conn, caller, &entry)
-}
-
-fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
-    let (before, after) = (fields(before), fields(after));
-    let pairs = before.into_iter().zip(after);
-    let differing = pairs.filter(|((_, before), (_, after))| before != after);
-    differing
-        .map(|((field, before), (_, after))| change(Some(field), before, after))
-        .collect()
-}
-
-fn fields(definition: &Definition) -> [(&'static str, Value); 8] {
-    let json = |text: Option<&JsonText>| text.map_or(Value::Null, JsonText::parse);
-    [
-        ("name", definition.name.clone().into()),
-        ("description", definition.description.clone().into()),
-        ("groups", definition.groups().parse()),
-        ("deleted", definition.deleted.into()),
-        ("filters", json(definition.filters())),
-        ("query", json(definition.query.as_ref())),
-        ("is_static", definition.is_static.into()),
-        ("cohort_type", definition.cohort_type.clone().into()),
-    ]
-}
-
-fn change(field: Option<&str>, before: Value, after: Value) -> ActivityChange {
-    let action = if field.is_none() {
-        ActivityChangeAction::Changed
-    } else if before.is_null() {
-        ActivityChangeAction::Created
-    } else if after.is_null() {
-        ActivityChangeAction::Deleted
-    } else {
-        ActivityChangeAction::Changed
-    };
-    ActivityChange {
-        type_: ActivityChangeType::Cohort,
-        action,
-        field: field.map(str::to_owned),
-        before,
-        after,
-    }
-}
-
-fn json_of(changes: &[ActivityChange]) -> Result<JsonText, Error> {
-    let text = serde_json::to_string(changes).map_err(anyhow::Error::from)?;
-    Ok(JsonText(text))
 }

@@ -1,4 +1,4 @@
-//! Links to the next and the previous page, as the caller reaches the service.
+//! Links to the next and the previous page, with the origin and the path of the request.
 
 use actix_web::HttpMessage;
 use cohorts_api::RequestHead;
@@ -7,9 +7,9 @@ use form_urlencoded::{Serializer, parse};
 use crate::origin::Origin;
 use crate::path_compat::OriginalUri;
 
-/// Makes the links in the answer to one request.
+/// The links in the response to one request.
 pub struct Links {
-    /// The request's own address, without its query.
+    /// The address of the request without its query.
     base: String,
     query: String,
 }
@@ -17,18 +17,18 @@ pub struct Links {
 impl Links {
     pub fn new(origin: &Origin, head: &RequestHead) -> Self {
         let request = head.request();
-        let asked = request
+        let original = request
             .extensions()
             .get::<OriginalUri>()
-            .map(|asked| asked.0.clone());
-        let asked = asked.unwrap_or_else(|| request.uri().clone());
+            .map(|original| original.0.clone());
+        let uri = original.unwrap_or_else(|| request.uri().clone());
         Self {
-            base: format!("{}{}", origin.of(head), asked.path()),
-            query: asked.query().unwrap_or_default().to_owned(),
+            base: format!("{}{}", origin.of(head), uri.path()),
+            query: uri.query().unwrap_or_default().to_owned(),
         }
     }
 
-    /// A page by limit and offset: the link always holds `limit`, and `offset` unless it is 0; keys come sorted.
+    /// The link to a page. It contains `limit`, and `offset` unless it is 0; its parameters are sorted by name.
     pub fn page(&self, limit: i64, offset: i64) -> String {
         let mut pairs: Vec<(String, String)> = parse(self.query.as_bytes())
             .into_owned()
@@ -38,14 +38,14 @@ impl Links {
         if offset > 0 {
             pairs.push(("offset".to_owned(), offset.to_string()));
         }
-        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        pairs.sort_by(|(left, _), (right, _)| left.cmp(right));
         let query = Serializer::new(String::new()).extend_pairs(pairs).finish();
-        // As PostHog's server writes these two.
+        // PostHog encodes these two differently from the serializer.
         let query = query.replace("%7E", "~").replace('*', "%2A");
         format!("{}?{query}", self.base)
     }
 
-    /// The links to the pages after and before one of `count` rows.
+    /// The links to the next and the previous page of a list of `count` rows.
     pub fn around(&self, limit: i64, offset: i64, count: i64) -> (Option<String>, Option<String>) {
         let after = offset.saturating_add(limit);
         let next = (after < count).then(|| self.page(limit, after));
@@ -53,21 +53,21 @@ impl Links {
         (next, previous)
     }
 
-    /// The request's own link with some parameters replaced where they stand, or else added.
+    /// The link of the request with parameters replaced in place, or appended if they are absent.
     pub fn with(&self, values: &[(&str, String)]) -> String {
         let mut parts: Vec<String> = Vec::new();
-        let mut left = values.to_vec();
+        let mut rest = values.to_vec();
         for part in self.query.split('&').filter(|part| !part.is_empty()) {
             let name = part.split('=').next().unwrap_or_default();
             if !values.iter().any(|(key, _)| *key == name) {
                 parts.push(part.to_owned());
-            } else if let Some(at) = left.iter().position(|(key, _)| *key == name) {
-                let (key, value) = left.remove(at);
+            } else if let Some(at) = rest.iter().position(|(key, _)| *key == name) {
+                let (key, value) = rest.remove(at);
                 parts.push(format!("{key}={value}"));
             }
         }
-        let added = left.iter().map(|(key, value)| format!("{key}={value}"));
-        parts.extend(added);
+        let appended = rest.iter().map(|(key, value)| format!("{key}={value}"));
+        parts.extend(appended);
         format!("{}?{}", self.base, parts.join("&"))
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_keeps_the_rest_of_the_query() {
+    fn links_keep_the_other_parameters() {
         let links = Links {
             base: "http://h/p/".to_owned(),
             query: "type=static&offset=4&search=a+b~*".to_owned(),

@@ -1,27 +1,24 @@
-//! Who is in a static cohort: people added, removed and copied, each in one transaction with the count.
+//! The members of static cohorts: persons are added or removed in one transaction with the count; uploads are listed.
 
 use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd, UploadPage};
 use cohorts_api::{
     CohortsAddPersonsToStaticCohortRequest, CohortsAddPersonsToStaticCohortResponse,
     CohortsRemovePersonFromStaticCohortRequest, CohortsRemovePersonFromStaticCohortResponse,
     CohortsUploadRequest, CohortsUploadResponse, CohortsUploadsRequest, CohortsUploadsResponse,
-    MembersApi,
+    MembersApi, RawJson,
 };
-use roaring::RoaringBitmap;
+use cohorts_store::members::StaticCohort;
+use cohorts_store::{CohortId, Conn, cohorts, members};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::persons::set;
-use super::{Service, activity, uploads};
+use super::{Service, activity_log, lookup, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::cohorts;
-use cohorts_store::members::StaticCohort;
-use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 
-/// People that one request may add.
-const MOST: usize = 1_000;
+/// The most persons that one request may add.
+const MAX_ADDED_PERSONS: usize = 1_000;
 
 impl MembersApi for Service {
     async fn cohorts_add_persons_to_static_cohort(
@@ -68,7 +65,7 @@ impl MembersApi for Service {
             count,
             next,
             previous,
-            results: rows.into_iter().map(uploads::shown).collect(),
+            results: rows.into_iter().map(present::upload).collect(),
         }))
     }
 
@@ -83,42 +80,40 @@ impl MembersApi for Service {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             cohorts_store::uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
         };
-        let found = blocking::snapshot(&self.store, read).await?;
-        Ok(CohortsUploadResponse::Status200(uploads::shown(found)))
+        let row = blocking::snapshot(&self.store, read).await?;
+        Ok(CohortsUploadResponse::Status200(present::upload(row)))
     }
 }
 
 fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> Result<(), Error> {
-    let refuse = |detail: &str| Err(Error::whole(detail));
     let cohort = cohorts::lock(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
     if !cohort.definition.is_static {
-        return refuse("Can only add users to static cohorts");
+        return Err(Error::whole("Can only add users to static cohorts"));
     }
-    let sent = body
-        .person_ids
-        .as_ref()
-        .map_or(Value::Null, |ids| ids.parse());
-    let Value::Array(ids) = sent else {
-        return refuse("person_ids must be a list");
-    };
-    if ids.is_empty() {
-        return refuse("person_ids cannot be empty");
-    }
-    if ids.len() > MOST {
-        return refuse("List size exceeds limit");
-    }
-    let found = known(
-        conn,
-        caller.project.id().shard_key(),
-        ids.iter().filter_map(Value::as_str),
-    )?;
-    if found.is_empty() {
-        return refuse("No valid users to add to cohort");
+    let ids = ids_to_add(body)?;
+    let ids = ids.iter().filter_map(Value::as_str);
+    let persons = lookup::persons_with_uuids(conn, caller.project.id().shard_key(), ids)?;
+    if persons.is_empty() {
+        return Err(Error::whole("No valid users to add to cohort"));
     }
     members::edit(conn, &StaticCohort::from(&cohort), |members| {
-        Ok(members | found)
+        Ok(members | persons)
     })?;
-    activity::persons_edited(conn, caller, id, "persons_added_manually")
+    activity_log::persons_edited(conn, caller, id, "persons_added_manually")
+}
+
+fn ids_to_add(body: &PersonsToAdd) -> Result<Vec<Value>, Error> {
+    let ids = body.person_ids.as_ref();
+    let Value::Array(ids) = ids.map_or(Value::Null, RawJson::parse) else {
+        return Err(Error::whole("person_ids must be a list"));
+    };
+    if ids.is_empty() {
+        return Err(Error::whole("person_ids cannot be empty"));
+    }
+    if ids.len() > MAX_ADDED_PERSONS {
+        return Err(Error::whole("List size exceeds limit"));
+    }
+    Ok(ids)
 }
 
 fn remove(
@@ -127,45 +122,41 @@ fn remove(
     id: CohortId,
     body: &PersonToRemove,
 ) -> Result<(), Error> {
-    let refuse = |detail: &str| Err(Error::whole(detail));
+    let shard_key = caller.project.id().shard_key();
     let cohort = cohorts::lock(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
     if !cohort.definition.is_static {
-        return refuse("Can only remove users from static cohorts");
+        return Err(Error::whole("Can only remove users from static cohorts"));
     }
-    let sent = body.person_id.as_ref().map_or(Value::Null, |id| id.parse());
-    let text = match &sent {
-        sent if is_blank(sent) => return refuse("person_id is required"),
-        Value::String(text) => text,
-        _ => return refuse("person_id must be a string"),
-    };
-    if text.parse::<Uuid>().is_err() {
-        return refuse("person_id must be a valid UUID");
+    let uuid = uuid_to_remove(body)?;
+    let person = lookup::persons_with_uuids(conn, shard_key, [uuid.as_str()])?;
+    if person.is_empty() {
+        return Err(Error::PersonNotFound);
     }
-    let found = known(
-        conn,
-        caller.project.id().shard_key(),
-        [text.as_str()].into_iter(),
-    )?;
-    if found.is_empty() {
-        return Err(Error::NoSuchPerson);
-    }
-    let before = members::read(
-        conn,
-        cohort.project().shard_key(),
-        id,
-        cohort.member_version,
-    )?;
-    if before.is_disjoint(&found) {
+    let members = members::read(conn, shard_key, id, cohort.member_version)?;
+    if members.is_disjoint(&person) {
         return Ok(());
     }
     members::edit(conn, &StaticCohort::from(&cohort), |members| {
-        Ok(members - found)
+        Ok(members - person)
     })?;
-    activity::persons_edited(conn, caller, id, "person_removed_manually")
+    activity_log::persons_edited(conn, caller, id, "person_removed_manually")
 }
 
-/// What Python takes for false.
-fn is_blank(value: &Value) -> bool {
+fn uuid_to_remove(body: &PersonToRemove) -> Result<String, Error> {
+    let id = body.person_id.as_ref();
+    let uuid = match id.map_or(Value::Null, RawJson::parse) {
+        id if is_falsy(&id) => return Err(Error::whole("person_id is required")),
+        Value::String(uuid) => uuid,
+        _ => return Err(Error::whole("person_id must be a string")),
+    };
+    if uuid.parse::<Uuid>().is_err() {
+        return Err(Error::whole("person_id must be a valid UUID"));
+    }
+    Ok(uuid)
+}
+
+/// Whether Python treats the value as false, as PostHog does.
+fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => number.as_f64() == Some(0.0),
@@ -174,14 +165,4 @@ fn is_blank(value: &Value) -> bool {
         Value::Object(map) => map.is_empty(),
         Value::Bool(true) => false,
     }
-}
-
-/// The numbers of those people who are in the project. What is no uuid is nobody's.
-pub(super) fn known<'a>(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    ids: impl Iterator<Item = &'a str>,
-) -> Result<RoaringBitmap, Error> {
-    let uuids: Vec<Uuid> = ids.filter_map(|id| id.parse().ok()).collect();
-    set(persons::ordinals_by_uuid(conn, shard_key, &uuids)?.into_values())
 }

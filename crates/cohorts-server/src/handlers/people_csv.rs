@@ -1,6 +1,6 @@
-//! An uploaded CSV file of people: which column says who they are, and by what.
+//! An uploaded CSV file of persons: the column that identifies them, and its kind of id.
 //!
-//! The rules, and the wording of what is refused, are those of PostHog's cohort upload.
+//! The rules and the error messages are those of PostHog's cohort upload.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -11,21 +11,21 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::ingest::LONGEST_NAME;
 
-/// In bytes, of an e-mail address.
+/// The longest id, in bytes.
 const LONGEST_ID: usize = 800;
-/// The longest cell, in characters: that of Python's reader, which PostHog uses.
+/// The longest cell, in characters. PostHog has the limit of Python's CSV reader.
 const LONGEST_CELL: usize = 131_072;
-/// The longest row, in bytes, about.
+/// The longest row, in bytes, approximately.
 const LONGEST_ROW: usize = 1 << 20;
-/// Characters that are shown of an id that cannot be anybody's.
-const SHOWN: usize = 200;
-/// Columns that are named in a refusal, and characters of each.
-const NAMED: usize = 30;
+/// Characters of a malformed id that a report shows.
+const SHOWN_CHARS: usize = 200;
+/// Columns that an error message lists, and characters of each name.
+const LISTED_COLUMNS: usize = 30;
 
-/// What the values of a column are.
+/// The kind of id in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdKind {
-    /// The `id` of a person.
+    /// The UUID of a person.
     Person,
     DistinctId,
     Email,
@@ -40,7 +40,7 @@ impl IdKind {
         }
     }
 
-    /// What a header means, however it is written.
+    /// The kind that a header names, in any case and with any punctuation.
     fn of_header(header: &str) -> Option<Self> {
         let letters: String = header.chars().filter(char::is_ascii_alphanumeric).collect();
         match letters.to_ascii_lowercase().as_str() {
@@ -50,33 +50,50 @@ impl IdKind {
             _ => None,
         }
     }
+
+    /// Why an id of this kind is malformed.
+    fn fault(self, id: &str) -> Option<&'static str> {
+        let too_long = id.len() > LONGEST_ID
+            || (self == Self::DistinctId && id.chars().count() > LONGEST_NAME);
+        if id.is_empty() {
+            Some("The row has no id.")
+        } else if too_long {
+            Some("The id is too long.")
+        } else if id.contains('\0') {
+            Some("The id contains the character NUL.")
+        } else if self == Self::Person && Uuid::parse_str(id).is_err() {
+            Some("The id is not a UUID.")
+        } else {
+            None
+        }
+    }
 }
 
-/// The rows of a file, in its order, without those that have nothing in them.
+/// The rows of a file in order, without blank rows.
 #[derive(Debug)]
-pub struct Sheet {
+pub struct PersonsCsv {
     pub kind: IdKind,
     column: usize,
-    /// The first row, if it holds an id already.
-    first: Option<Row>,
-    reader: Reader<Bounded>,
+    /// The first row, if it is not a header.
+    first: Option<CsvRow>,
+    reader: Reader<RowLimit>,
     line_end: &'static [u8],
 }
 
-/// One row: the line that it begins on, and whom it names.
+/// One row: its first line, and its id.
 #[derive(Debug, PartialEq)]
-pub struct Row {
+pub struct CsvRow {
     pub line: u64,
     pub id: String,
-    /// Why the id cannot be anybody's.
+    /// Why the id is malformed.
     pub fault: Option<&'static str>,
 }
 
-impl Sheet {
-    /// Reads as far as the first row.
+impl PersonsCsv {
+    /// Reads up to the first row, and decides which column identifies the persons.
     pub fn open(mut file: File) -> Result<Self, Error> {
         let line_end = line_end(&mut file).map_err(anyhow::Error::from)?;
-        let file = Bounded {
+        let file = RowLimit {
             file: file.chain(line_end),
             left: LONGEST_ROW,
         };
@@ -86,51 +103,38 @@ impl Sheet {
             .from_reader(file);
         let mut row = StringRecord::new();
         if !reader.read_record(&mut row).map_err(unreadable)? {
-            return Err(refused(
+            return Err(invalid(
                 "CSV file is empty. Please upload a CSV file with at least one row.",
             ));
         }
-        checked(&row)?;
+        check_cells(&row)?;
         let filled = row.iter().filter(|cell| !cell.trim().is_empty()).count();
-        let (kind, column, is_header) = match filled {
-            0 | 1 => single(row.get(0).unwrap_or_default()),
-            _ => several(&row)?,
+        let id_column = match filled {
+            0 | 1 => single_column(row.get(0).unwrap_or_default()),
+            _ => several_columns(&row)?,
         };
-        let mut sheet = Self {
-            kind,
-            column,
+        let mut csv = Self {
+            kind: id_column.kind,
+            column: id_column.index,
             first: None,
             reader,
             line_end,
         };
-        sheet.first = (!is_header && filled > 0).then(|| sheet.read(&row));
-        Ok(sheet)
+        csv.first = (!id_column.has_header && filled > 0).then(|| csv.read(&row));
+        Ok(csv)
     }
 
-    /// Reads the row that the reader has just given.
-    fn read(&self, row: &StringRecord) -> Row {
-        let (kind, column) = (self.kind, self.column);
-        let id = row.get(column).unwrap_or_default().trim();
-        let fault = if id.is_empty() {
-            Some("There is no id in this row.")
-        } else if id.len() > LONGEST_ID
-            || (kind == IdKind::DistinctId && id.chars().count() > LONGEST_NAME)
-        {
-            Some("The id is longer than any can be.")
-        } else if id.contains('\0') {
-            Some("The id holds the character NUL.")
-        } else if kind == IdKind::Person && Uuid::parse_str(id).is_err() {
-            Some("The id is no UUID.")
-        } else {
-            None
-        };
+    /// Converts the row that the reader has just returned.
+    fn read(&self, row: &StringRecord) -> CsvRow {
+        let id = row.get(self.column).unwrap_or_default().trim();
+        let fault = self.kind.fault(id);
         let newlines = row.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
-        // Of a CRLF the reader has not passed the LF yet, when it gives the row before it.
+        // The reader returns a row that ends in CRLF before it has passed the LF.
         let passed = newlines + u64::from(self.line_end == b"\n");
-        Row {
+        CsvRow {
             line: self.reader.position().line().saturating_sub(passed),
             id: match fault {
-                Some(_) => id.chars().take(SHOWN).collect(),
+                Some(_) => id.chars().take(SHOWN_CHARS).collect(),
                 None => id.to_owned(),
             },
             fault,
@@ -138,7 +142,7 @@ impl Sheet {
     }
 }
 
-/// What the first line of a file ends with.
+/// The line end of the first line of a file.
 fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
     let mut beginning = Vec::new();
     file.by_ref()
@@ -150,24 +154,25 @@ fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
     Ok(if is_crlf { b"\r\n" } else { b"\n" })
 }
 
-impl Row {
-    /// Whether there is any id, be it somebody's or not.
+impl CsvRow {
+    /// Whether the row has an id, even a malformed one.
     pub fn has_id(&self) -> bool {
         !self.id.is_empty()
     }
 }
 
-/// A file of which only so much is read for one row.
+/// A file that fails to read when a row exceeds the limit.
 #[derive(Debug)]
-struct Bounded {
-    /// With a line end behind it, for a last line that has none.
+struct RowLimit {
+    /// The file and a line end, for a last line without one.
     file: io::Chain<File, &'static [u8]>,
+    /// The bytes that are left for the row.
     left: usize,
 }
 
-impl Read for Bounded {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(into)?;
+impl Read for RowLimit {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
         self.left = self
             .left
             .checked_sub(read)
@@ -176,44 +181,64 @@ impl Read for Bounded {
     }
 }
 
-/// A file with one column: the first row is a header only if it names what the others are.
-fn single(cell: &str) -> (IdKind, usize, bool) {
-    match IdKind::of_header(cell) {
-        Some(kind @ (IdKind::Person | IdKind::Email)) => (kind, 0, true),
-        _ => (IdKind::DistinctId, 0, false),
+/// The column that identifies the persons.
+struct IdColumn {
+    kind: IdKind,
+    index: usize,
+    has_header: bool,
+}
+
+impl IdColumn {
+    fn under_header(kind: IdKind, index: usize) -> Self {
+        Self {
+            kind,
+            index,
+            has_header: true,
+        }
     }
 }
 
-/// The columns by which an export of a cohort's people is known; the last is the person's.
+/// A file with one column: the first row is a header only if it names a kind of id.
+fn single_column(cell: &str) -> IdColumn {
+    match IdKind::of_header(cell) {
+        Some(kind @ (IdKind::Person | IdKind::Email)) => IdColumn::under_header(kind, 0),
+        _ => IdColumn {
+            kind: IdKind::DistinctId,
+            index: 0,
+            has_header: false,
+        },
+    }
+}
+
+/// The columns that identify a file as an export of persons; the last contains their UUIDs.
 const EXPORT: [&str; 5] = ["created_at", "last_seen_at", "name", "distinct_ids.0", "id"];
 
-/// A file with several columns: the first row names them. An export goes by the people's own ids, whatever else is in it.
-fn several(header: &StringRecord) -> Result<(IdKind, usize, bool), Error> {
-    let exported = EXPORT.map(|name| header.iter().position(|cell| cell.trim() == name));
-    if let [Some(_), Some(_), Some(_), Some(_), Some(id)] = exported {
-        return Ok((IdKind::Person, id, true));
+/// A file with several columns: the first row is the header. In an export the UUIDs identify the persons.
+fn several_columns(header: &StringRecord) -> Result<IdColumn, Error> {
+    let export = EXPORT.map(|name| header.iter().position(|cell| cell.trim() == name));
+    if let [Some(_), Some(_), Some(_), Some(_), Some(id)] = export {
+        return Ok(IdColumn::under_header(IdKind::Person, id));
     }
     for kind in [IdKind::Person, IdKind::DistinctId, IdKind::Email] {
-        let found = header
-            .iter()
-            .position(|cell| IdKind::of_header(cell) == Some(kind));
-        if let Some(column) = found {
-            return Ok((kind, column, true));
+        let mut kinds = header.iter().map(IdKind::of_header);
+        if let Some(index) = kinds.position(|header| header == Some(kind)) {
+            return Ok(IdColumn::under_header(kind, index));
         }
     }
-    let named = header.iter().take(NAMED);
-    let columns: Vec<String> = named
-        .map(|cell| cell.trim().chars().take(NAMED).collect())
+    let columns: Vec<String> = header
+        .iter()
+        .take(LISTED_COLUMNS)
+        .map(|cell| cell.trim().chars().take(LISTED_COLUMNS).collect())
         .collect();
-    Err(refused(format!(
+    Err(invalid(format!(
         "CSV file must contain at least one column with a supported ID header: 'person_id', 'distinct_id' or 'email'. \
          Found columns: {}",
         columns.join(", ")
     )))
 }
 
-impl Iterator for Sheet {
-    type Item = Result<Row, Error>;
+impl Iterator for PersonsCsv {
+    type Item = Result<CsvRow, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(first) = self.first.take() {
@@ -225,44 +250,44 @@ impl Iterator for Sheet {
             match self.reader.read_record(&mut row) {
                 Ok(false) => return None,
                 Ok(true) if row.iter().all(|cell| cell.trim().is_empty()) => {}
-                Ok(true) => return Some(checked(&row).map(|()| self.read(&row))),
+                Ok(true) => return Some(check_cells(&row).map(|()| self.read(&row))),
                 Err(cause) => return Some(Err(unreadable(cause))),
             }
         }
     }
 }
 
-fn checked(row: &StringRecord) -> Result<(), Error> {
+fn check_cells(row: &StringRecord) -> Result<(), Error> {
     let long = |cell: &str| cell.len() > LONGEST_CELL && cell.chars().count() > LONGEST_CELL;
-    match row.iter().any(long) {
-        false => Ok(()),
-        true => Err(refused(format!(
+    if row.iter().any(long) {
+        return Err(invalid(format!(
             "CSV file format is invalid: a field is longer than {LONGEST_CELL} characters."
-        ))),
+        )));
     }
+    Ok(())
 }
 
-/// Refuses a file without a single id in it.
-pub fn without_ids() -> Error {
-    refused("CSV file contains no valid person IDs, distinct IDs, or email addresses.")
+/// The error for a file without any id.
+pub fn no_ids() -> Error {
+    invalid("CSV file contains no valid person IDs, distinct IDs, or email addresses.")
 }
 
-fn refused(detail: impl Into<String>) -> Error {
+fn invalid(detail: impl Into<String>) -> Error {
     Error::field("csv", detail)
 }
 
 fn unreadable(cause: csv::Error) -> Error {
     match cause.kind() {
-        ErrorKind::Utf8 { .. } => refused(
+        ErrorKind::Utf8 { .. } => invalid(
             "CSV file encoding is not supported. Please save the file as UTF-8 and try again.",
         ),
-        ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::FileTooLarge => refused(format!(
+        ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::FileTooLarge => invalid(format!(
             "CSV file format is invalid: a row is longer than {LONGEST_ROW} bytes; a quotation mark may be open."
         )),
         ErrorKind::Io(_) => anyhow::Error::new(cause)
-            .context("an upload cannot be read")
+            .context("cannot read an upload")
             .into(),
-        _ => refused(format!("CSV file format is invalid: {cause}")),
+        _ => invalid(format!("CSV file format is invalid: {cause}")),
     }
 }
 
@@ -272,33 +297,33 @@ mod tests {
 
     use super::*;
 
-    fn rows(content: &[u8]) -> Result<(IdKind, Vec<Row>), String> {
+    fn rows(content: &[u8]) -> Result<(IdKind, Vec<CsvRow>), String> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
         file.rewind().unwrap();
-        let sheet = Sheet::open(file).map_err(|error| error.to_string())?;
-        let kind = sheet.kind;
-        let rows = sheet.collect::<Result<Vec<_>, _>>();
+        let csv = PersonsCsv::open(file).map_err(|error| error.to_string())?;
+        let kind = csv.kind;
+        let rows = csv.collect::<Result<Vec<_>, _>>();
         Ok((kind, rows.map_err(|error| error.to_string())?))
     }
 
     fn ids(content: &str) -> (IdKind, Vec<String>) {
         let (kind, rows) = rows(content.as_bytes()).unwrap();
-        let ids = rows.into_iter().filter(Row::has_id).map(|row| row.id);
+        let ids = rows.into_iter().filter(CsvRow::has_id).map(|row| row.id);
         (kind, ids.collect())
     }
 
     #[test]
-    fn of_one_column_every_row_is_a_distinct_id_unless_a_header_says_otherwise() {
+    fn without_a_known_header_one_column_is_distinct_ids() {
         let expected = ["User ID", "e@x.io", "d1"].map(str::to_owned).to_vec();
         assert_eq!(
             ids("\n\nUser ID\ne@x.io\n\nd1\n"),
             (IdKind::DistinctId, expected)
         );
         for header in ["person_id", "person-id", "Person .id"] {
-            let (kind, found) = ids(&format!("{header}\n a \n"));
+            let (kind, ids) = ids(&format!("{header}\n a \n"));
             assert_eq!(
-                (kind, found.as_slice()),
+                (kind, ids.as_slice()),
                 (IdKind::Person, &["a".to_owned()][..]),
                 "{header}"
             );
@@ -309,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_columns_the_best_one_counts() {
+    fn person_ids_are_preferred_to_distinct_ids_and_addresses() {
         assert_eq!(
             ids("name,Distinct-ID,email\nn,d1,e\nn\nn, ,e\n,d2"),
             (IdKind::DistinctId, vec!["d1".to_owned(), "d2".to_owned()])
@@ -325,38 +350,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_refused_in_words() {
-        let refused = |content: &[u8]| rows(content).unwrap_err();
-        assert!(refused(b"").contains("empty"));
-        let columns = refused(b"name,age\nn,1\n");
+    fn an_invalid_file_is_an_error_with_a_reason() {
+        let error = |content: &[u8]| rows(content).unwrap_err();
+        assert!(error(b"").contains("empty"));
+        let columns = error(b"name,age\nn,1\n");
         assert!(
             columns.contains("at least one column with a supported ID header"),
             "{columns}"
         );
         assert!(columns.ends_with("Found columns: name, age"), "{columns}");
-        assert!(refused(b"d1\nJos\xe9\n").contains("encoding is not supported"));
+        assert!(error(b"d1\nJos\xe9\n").contains("encoding is not supported"));
         let long = format!("d1\n{}\n", "a".repeat(LONGEST_CELL + 1));
-        assert!(refused(long.as_bytes()).contains("file format is invalid"));
+        assert!(error(long.as_bytes()).contains("file format is invalid"));
         let endless = format!("d1\n\"{}", "a\n".repeat(LONGEST_ROW));
-        assert!(refused(endless.as_bytes()).contains("a row is longer than"));
+        assert!(error(endless.as_bytes()).contains("a row is longer than"));
     }
 
     #[test]
-    fn a_row_without_a_good_id_is_known_by_its_line_and_fault() {
+    fn a_malformed_row_has_its_line_and_its_fault() {
         let text = "name,person_id\nAna,\n,,\n\nBob,7\n\"C\nD\",\"\"\nEve,8";
         for text in [text.to_owned(), text.replace('\n', "\r\n")] {
             let (_, rows) = rows(text.as_bytes()).unwrap();
-            let found: Vec<(u64, &str)> = rows
+            let faults: Vec<(u64, &str)> = rows
                 .iter()
                 .map(|row| (row.line, row.fault.unwrap_or_default()))
                 .collect();
             let expected = [
-                (2, "There is no id in this row."),
-                (5, "The id is no UUID."),
-                (6, "There is no id in this row."),
-                (8, "The id is no UUID."),
+                (2, "The row has no id."),
+                (5, "The id is not a UUID."),
+                (6, "The row has no id."),
+                (8, "The id is not a UUID."),
             ];
-            assert_eq!(found, expected, "{text:?}");
+            assert_eq!(faults, expected, "{text:?}");
         }
         let (_, rows) = rows(b"\n\nd1\nd2").unwrap();
         let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();

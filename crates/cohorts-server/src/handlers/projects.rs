@@ -1,16 +1,16 @@
-//! What a key reaches, and for whom it acts.
+//! The projects that a key may access, and the teammate that it acts for.
 
-use cohorts_api::types::{PaginatedProjectList, Project, User};
+use cohorts_api::types::{PaginatedProjectList, User};
 use cohorts_api::{
     ProjectsApi, ProjectsListRequest, ProjectsListResponse, ProjectsRetrieveRequest,
     ProjectsRetrieveResponse, UsersRetrieveRequest, UsersRetrieveResponse,
 };
+use cohorts_store::{Conn, projects};
 
-use super::{Service, rows_of};
+use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use cohorts_store::{Conn, projects};
 
 impl ProjectsApi for Service {
     async fn projects_list(
@@ -18,14 +18,10 @@ impl ProjectsApi for Service {
         caller: Caller,
         request: ProjectsListRequest,
     ) -> Result<ProjectsListResponse, Error> {
-        let (limit, offset) = rows_of(request.query.limit, request.query.offset);
+        let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
-            Ok(projects::page(
-                conn,
-                caller.reached.as_deref(),
-                limit,
-                offset,
-            )?)
+            let rows = projects::page(conn, caller.projects.as_deref(), limit, offset)?;
+            Ok(rows)
         };
         let (rows, count) = blocking::snapshot(&self.store, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
@@ -33,7 +29,7 @@ impl ProjectsApi for Service {
             count,
             next,
             previous,
-            results: rows.into_iter().map(shown).collect(),
+            results: rows.into_iter().map(present::project).collect(),
         }))
     }
 
@@ -42,7 +38,8 @@ impl ProjectsApi for Service {
         caller: Caller,
         _request: ProjectsRetrieveRequest,
     ) -> Result<ProjectsRetrieveResponse, Error> {
-        Ok(ProjectsRetrieveResponse::Status200(shown(caller.project)))
+        let project = present::project(caller.project);
+        Ok(ProjectsRetrieveResponse::Status200(project))
     }
 
     async fn users_retrieve(
@@ -60,17 +57,7 @@ impl ProjectsApi for Service {
             email: teammate.email,
             is_email_verified: None,
             date_joined: teammate.created_at,
-            team: shown(caller.project),
+            team: present::project(caller.project),
         }))
-    }
-}
-
-fn shown(project: projects::Project) -> Project {
-    Project {
-        id: project.id,
-        name: project.name,
-        api_token: project.token,
-        timezone: project.time_zone,
-        created_at: project.created_at,
     }
 }

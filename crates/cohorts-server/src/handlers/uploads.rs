@@ -1,317 +1,235 @@
-//! Files that are uploaded to static cohorts: whom their rows name, and what became of each row.
+//! CSV files for static cohorts: the persons that the rows identify, and the outcome of each row.
 //!
-//! A file is read and its people are looked up before anything is locked; the members then change in one transaction,
-//! in which the outcome is written down.
+//! A file is read, and its persons are looked up, before anything is locked. The members then change in one transaction,
+//! which also records the outcome.
 
 use std::collections::HashMap;
 
 use cohorts_api::types;
+use cohorts_store::uploads::{self, UploadOutcome};
+use cohorts_store::{
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, members, tombstones,
+};
 use roaring::RoaringBitmap;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::cohorts::user;
-use super::people_csv::{self, IdKind, Row, Sheet};
-use super::persons::set;
-use super::{Service, turn};
+use super::people_csv::{self, CsvRow, IdKind, PersonsCsv};
+use super::present::RowProblem;
+use super::{Service, acquire, lookup, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
-use cohorts_store::uploads::{self, Upload, UploadOutcome, UploadWithTeammate};
-use cohorts_store::{
-    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, persons, tombstones,
-};
 
-/// Rows that are looked up at a time.
+/// Rows that one statement looks up.
 const ROWS: usize = 10_000;
-/// Rows that are listed because they named nobody; the others are counted.
-const LISTED: usize = 100;
-/// Characters that are shown of what stands in such a row.
-const SHOWN: usize = 200;
-/// Uploads of a cohort that are kept.
-const KEPT: i64 = 100;
+/// Rows without a person that a report lists; the others are counted.
+const LISTED_PROBLEMS: usize = 100;
+/// Characters of an id that a report shows.
+const SHOWN_CHARS: usize = 200;
+/// Reports that the store keeps for each cohort.
+const KEPT_REPORTS: i64 = 100;
 
-/// What is asked beside a file.
+/// The options that a request sends with its file.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Whether people are made for ids that nobody has.
-    pub create_people: bool,
-    /// Whether members who are not in the file are taken out.
+pub struct UploadOptions {
+    /// Whether ids without a person get a new person.
+    pub create_persons: bool,
+    /// Whether members that are not in the file are removed.
     pub replace_members: bool,
 }
 
-/// What a file says, before it is known who is a member.
+/// The persons that a file identifies, before they become members.
 #[derive(Debug)]
-pub struct Named {
-    pub people: RoaringBitmap,
-    /// The last batch of the log before anybody was looked up.
-    known: i64,
-    options: Options,
+pub struct UploadedPersons {
+    pub persons: RoaringBitmap,
+    /// The log head before the first look-up.
+    seen_seq: i64,
+    options: UploadOptions,
     kind: IdKind,
     rows: i64,
-    /// Rows whose people an earlier row named.
+    /// Rows whose persons are in an earlier row.
     repeated: i64,
     unknown: i64,
     bad: i64,
     created: i64,
-    problems: Vec<Problem>,
-}
-
-/// A row that named nobody.
-#[derive(Debug, Serialize, Deserialize)]
-struct Problem {
-    line: u64,
-    is_bad: bool,
-    id: String,
-    reason: String,
+    problems: Vec<RowProblem>,
 }
 
 impl Service {
-    /// Whom the file names, if there is one.
-    pub(super) async fn named(
+    /// Reads the last of the uploaded files; returns `None` without a file.
+    pub(super) async fn read_upload(
         &self,
         project: ProjectId,
         files: Vec<cohorts_api::UploadedFile>,
-        options: Options,
-    ) -> Result<Option<Named>, Error> {
+        options: UploadOptions,
+    ) -> Result<Option<UploadedPersons>, Error> {
         let Some(file) = files.into_iter().next_back() else {
             return Ok(None);
         };
-        let _turn = turn(&self.uploads).await?;
+        let _permit = acquire(&self.uploads).await?;
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
-            let open = || Sheet::open(file.open().map_err(anyhow::Error::from)?);
-            if options.create_people {
-                // Nobody is made for a file that turns out to be unreadable.
+            let open = || PersonsCsv::open(file.open().map_err(anyhow::Error::from)?);
+            if options.create_persons {
+                // An unreadable file must create no persons.
                 open()?.try_for_each(|row| row.map(drop))?;
             }
-            Named::read(conn, &store, project, open()?, options)
+            UploadedPersons::read(conn, &store, project, open()?, options)
         };
         blocking::read(&self.store, read).await.map(Some)
     }
 }
 
-impl Named {
-    fn read(
-        conn: &mut Conn,
-        store: &Store,
-        project: ProjectId,
-        mut sheet: Sheet,
-        options: Options,
-    ) -> Result<Self, Error> {
-        let mut named = Self {
-            people: RoaringBitmap::new(),
-            known: events::log_head(conn, project.shard_key())?,
+impl UploadedPersons {
+    fn new(options: UploadOptions, kind: IdKind, seen_seq: i64) -> Self {
+        Self {
+            persons: RoaringBitmap::new(),
+            seen_seq,
             options,
-            kind: sheet.kind,
+            kind,
             rows: 0,
             repeated: 0,
             unknown: 0,
             bad: 0,
             created: 0,
             problems: Vec::new(),
-        };
+        }
+    }
+
+    fn read(
+        conn: &mut Conn,
+        store: &Store,
+        project: ProjectId,
+        mut csv: PersonsCsv,
+        options: UploadOptions,
+    ) -> Result<Self, Error> {
+        let seen_seq = events::log_head(conn, project.shard_key())?;
+        let mut upload = Self::new(options, csv.kind, seen_seq);
         let mut has_id = false;
         loop {
-            let rows = sheet.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
+            let rows = csv.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
             if rows.is_empty() {
                 break;
             }
-            has_id |= rows.iter().any(Row::has_id);
-            named.add(conn, store, project, rows)?;
+            has_id |= rows.iter().any(CsvRow::has_id);
+            let ordinals = upload.look_up(conn, store, project, &rows)?;
+            for row in rows {
+                upload.add(row, &ordinals)?;
+            }
         }
         if !has_id {
-            return Err(people_csv::without_ids());
+            return Err(people_csv::no_ids());
         }
-        log::info!(
-            "an upload names {} people in {} rows",
-            named.people.len(),
-            named.rows
-        );
-        Ok(named)
+        let (persons, rows) = (upload.persons.len(), upload.rows);
+        log::info!("upload: {persons} persons in {rows} rows");
+        Ok(upload)
     }
 
-    fn add(
+    /// The ordinals of the persons with each id. Creates missing persons if the request asks for that.
+    fn look_up(
         &mut self,
         conn: &mut Conn,
         store: &Store,
         project: ProjectId,
-        rows: Vec<Row>,
-    ) -> Result<(), Error> {
-        let good = rows.iter().filter(|row| row.fault.is_none());
-        let ids: Vec<&str> = good.map(|row| row.id.as_str()).collect();
-        let mut known = ordinals(conn, project, self.kind, &ids)?;
-        if self.options.create_people && self.kind != IdKind::Person {
-            let mut missing: Vec<&str> = ids;
-            missing.retain(|id| !known.contains_key(*id) && is_distinct_id(id));
+        rows: &[CsvRow],
+    ) -> Result<HashMap<String, Vec<i64>>, Error> {
+        let valid = rows.iter().filter(|row| row.fault.is_none());
+        let mut ids: Vec<&str> = valid.map(|row| row.id.as_str()).collect();
+        let mut ordinals = lookup::ordinals_by_id(conn, project, self.kind, &ids)?;
+        if self.options.create_persons && self.kind != IdKind::Person {
+            ids.retain(|id| !ordinals.contains_key(*id) && is_distinct_id(id));
             let by_email = self.kind == IdKind::Email;
-            for (id, ordinal) in ingest::create_persons(store, conn, project, &missing, by_email)? {
-                self.created += i64::from(ordinal.is_new);
-                known.entry(id).or_default().push(ordinal.ordinal);
+            for (id, person) in ingest::create_persons(store, conn, project, &ids, by_email)? {
+                self.created += i64::from(person.is_new);
+                ordinals.entry(id).or_default().push(person.ordinal);
             }
         }
-        for row in rows {
-            self.rows += 1;
-            match (row.fault, known.get(&row.id)) {
-                (Some(fault), _) => {
-                    self.bad += 1;
-                    self.list(row.line, true, &row.id, fault);
-                }
-                (None, None) => {
-                    self.unknown += 1;
-                    self.list(
-                        row.line,
-                        false,
-                        &row.id,
-                        "Nobody in the project has this id.",
-                    );
-                }
-                (None, Some(ordinals)) => {
-                    let found = set(ordinals.iter().copied())?;
-                    self.repeated += i64::from(found.is_subset(&self.people));
-                    self.people |= found;
-                }
-            }
+        Ok(ordinals)
+    }
+
+    fn add(&mut self, row: CsvRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
+        self.rows += 1;
+        if let Some(fault) = row.fault {
+            self.bad += 1;
+            self.list_problem(&row, fault);
+        } else if let Some(ordinals) = ordinals.get(&row.id) {
+            let persons = lookup::ordinal_set(ordinals.iter().copied())?;
+            self.repeated += i64::from(persons.is_subset(&self.persons));
+            self.persons |= persons;
+        } else {
+            self.unknown += 1;
+            self.list_problem(&row, "No person of the project has this id.");
         }
         Ok(())
     }
 
-    fn list(&mut self, line: u64, is_bad: bool, id: &str, reason: &str) {
-        if self.problems.len() < LISTED {
-            self.problems.push(Problem {
-                line,
-                is_bad,
-                id: id.replace('\0', "\u{fffd}").chars().take(SHOWN).collect(),
+    fn list_problem(&mut self, row: &CsvRow, reason: &str) {
+        if self.problems.len() < LISTED_PROBLEMS {
+            let id = row.id.replace('\0', "\u{fffd}");
+            self.problems.push(RowProblem {
+                line: row.line,
+                is_bad: row.fault.is_some(),
+                id: id.chars().take(SHOWN_CHARS).collect(),
                 reason: reason.to_owned(),
             });
         }
     }
 
-    /// Leaves out whoever was deleted since they were looked up, and follows those who were merged; a transaction that
-    /// keeps others from being deleted calls it before the members change.
-    pub fn forget(&mut self, conn: &mut Conn, shard_key: ShardKey) -> Result<(), Error> {
-        let tombstones = tombstones::since(conn, shard_key, self.known)?;
-        let gone = self
-            .people
+    /// Removes the persons that were deleted since the look-up, and replaces merged persons by their survivors. The
+    /// transaction that changes the members calls it under a lock that prevents further deletions.
+    pub fn resolve(&mut self, conn: &mut Conn, shard_key: ShardKey) -> Result<(), Error> {
+        let tombstones = tombstones::since(conn, shard_key, self.seen_seq)?;
+        let deleted = self
+            .persons
             .iter()
             .filter(|ordinal| tombstones.resolve(*ordinal).is_none());
-        self.unknown += gone.count() as i64;
-        self.people = tombstones.resolved(&self.people);
+        self.unknown += deleted.count() as i64;
+        self.persons = tombstones.resolved(&self.persons);
         Ok(())
     }
 
-    /// The members after the file.
+    /// The members after the upload.
     pub fn applied(&self, members: RoaringBitmap) -> RoaringBitmap {
-        match self.options.replace_members {
-            true => self.people.clone(),
-            false => members | &self.people,
+        if self.options.replace_members {
+            self.persons.clone()
+        } else {
+            members | &self.persons
         }
     }
 
-    /// Writes down what became of the rows.
+    /// Records the outcome of the rows.
     pub fn record(
         &self,
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &cohorts_store::members::MemberEdit,
+        edit: &members::MemberEdit,
     ) -> Result<types::Upload, Error> {
+        let outcome = self.outcome(edit)?;
+        let row = uploads::record(conn, cohort, &caller.teammate, &outcome)?;
+        uploads::prune(conn, cohort, KEPT_REPORTS)?;
+        Ok(present::upload((row, Some(caller.teammate.clone()))))
+    }
+
+    fn outcome(&self, edit: &members::MemberEdit) -> Result<UploadOutcome, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
-        let already = self.people.intersection_len(&edit.before) as i64;
-        let outcome = UploadOutcome {
+        let already_members = self.persons.intersection_len(&edit.before) as i64;
+        Ok(UploadOutcome {
             id_kind: self.kind.as_str().to_owned(),
             rows: self.rows,
-            added: self.people.difference_len(&edit.before) as i64,
-            already_members: already + self.repeated,
+            added: self.persons.difference_len(&edit.before) as i64,
+            already_members: already_members + self.repeated,
             unknown: self.unknown,
             bad_rows: self.bad,
             created_people: self.created,
             removed: edit.before.difference_len(&edit.after) as i64,
             problems: JsonText::of(&problems),
             problems_left_out: self.unknown + self.bad - self.problems.len() as i64,
-        };
-        let row = uploads::record(conn, cohort, &caller.teammate, &outcome)?;
-        uploads::prune(conn, cohort, KEPT)?;
-        Ok(shown((row, Some(caller.teammate.clone()))))
+        })
     }
 }
 
-/// Whether events can come in under it; longer ones are cut.
+/// Whether events can have the distinct id; longer ids of events are truncated.
 fn is_distinct_id(text: &str) -> bool {
     text.chars().count() <= ingest::LONGEST_NAME
-}
-
-/// Whose each of these ids is, where it is anybody's; an e-mail address may be several people's.
-fn ordinals(
-    conn: &mut Conn,
-    project: ProjectId,
-    kind: IdKind,
-    ids: &[&str],
-) -> Result<HashMap<String, Vec<i64>>, Error> {
-    let shard_key = project.shard_key();
-    let mut found: HashMap<String, Vec<i64>> = HashMap::new();
-    match kind {
-        IdKind::DistinctId => {
-            let ordinals = persons::ordinals_by_id(conn, shard_key, ids)?.into_iter();
-            found.extend(ordinals.map(|(id, ordinal)| (id, vec![ordinal])));
-        }
-        IdKind::Email => {
-            for (email, ordinal) in persons::ordinals_by_email(conn, shard_key, ids)? {
-                found.entry(email).or_default().push(ordinal);
-            }
-        }
-        IdKind::Person => {
-            // A uuid may be written in several ways.
-            let read = |id: &&str| Some((Uuid::parse_str(id).ok()?, (*id).to_owned()));
-            let asked: Vec<(Uuid, String)> = ids.iter().filter_map(read).collect();
-            let uuids: Vec<Uuid> = asked.iter().map(|(uuid, _)| *uuid).collect();
-            let ordinals = persons::ordinals_by_uuid(conn, shard_key, &uuids)?;
-            let known = asked
-                .into_iter()
-                .filter_map(|(uuid, id)| Some((id, vec![*ordinals.get(&uuid)?])));
-            found.extend(known);
-        }
-    }
-    Ok(found)
-}
-
-/// An upload as callers see it.
-pub fn shown((row, teammate): UploadWithTeammate) -> types::Upload {
-    let Upload {
-        id,
-        created_at,
-        outcome,
-    } = row;
-    let problems: Vec<Problem> = serde_json::from_str(&outcome.problems.0).unwrap_or_default();
-    types::Upload {
-        id,
-        created_at,
-        created_by: teammate.map(user),
-        id_kind: outcome
-            .id_kind
-            .parse()
-            .unwrap_or(types::UploadIdKind::DistinctId),
-        rows: outcome.rows,
-        added: outcome.added,
-        already_members: outcome.already_members,
-        unknown: outcome.unknown,
-        bad_rows: outcome.bad_rows,
-        created_people: outcome.created_people,
-        removed: outcome.removed,
-        problems: problems.into_iter().map(problem).collect(),
-        problems_left_out: outcome.problems_left_out,
-    }
-}
-
-fn problem(problem: Problem) -> types::UploadProblem {
-    types::UploadProblem {
-        line: problem.line as i64,
-        outcome: match problem.is_bad {
-            true => types::UploadProblemOutcome::Bad,
-            false => types::UploadProblemOutcome::Unknown,
-        },
-        id: problem.id,
-        reason: problem.reason,
-    }
 }

@@ -1,4 +1,4 @@
-//! The service's own endpoints, which are not part of the contract: probes, metrics, the script of browser SDKs.
+//! The endpoints outside of the API contract: probes, metrics, and the script of browser SDKs.
 
 use actix_web::{HttpResponse, web};
 use chrono::Utc;
@@ -6,33 +6,34 @@ use cohorts_store::{Conn, queue};
 use utoipa::OpenApi;
 
 use crate::blocking;
+use crate::error::Error;
 use crate::handlers::{Service, config_script};
 use crate::index::checkpoint::segment_bytes_read;
 
-/// The service's own endpoints, which belong to no contract.
+/// The endpoints outside of the API contract.
 #[derive(OpenApi)]
 #[openapi(
     paths(livez, readyz, metrics, capture_config_script, super::swagger::filters),
     info(
-        title = "Cohorts: the service's own endpoints",
-        description = "For whoever operates the service. None of them wants a key."
+        title = "Cohorts: operation of the service",
+        description = "Endpoints for operators and browser SDKs. None of them needs a key."
     )
 )]
-pub struct OwnEndpoints;
+pub struct ServiceEndpoints;
 
-/// Whether the process runs.
-#[utoipa::path(get, path = "/_livez", tag = "operation", responses((status = 200, description = "It does.", body = String)))]
+/// Reports that the process runs.
+#[utoipa::path(get, path = "/_livez", tag = "operation", responses((status = 200, description = "The process runs.", body = String)))]
 pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
-/// Whether the service can answer: its database does. A second line tells how many cohorts wait for their calculation,
-/// and for how many seconds the first of them has.
+/// Reports whether the database is available. The second line contains the number of cohorts that wait for their
+/// calculation, and how long the first of them has waited, in seconds.
 #[utoipa::path(
     get, path = "/_readyz", tag = "operation",
     responses(
-        (status = 200, description = "It can.", body = String),
-        (status = 503, description = "It cannot, and why.", body = String),
+        (status = 200, description = "The service is ready.", body = String),
+        (status = 503, description = "The service is not ready. The body contains the reason.", body = String),
     )
 )]
 pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
@@ -40,9 +41,9 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
     match blocking::read(&service.store, backlog).await {
         Ok(backlog) => {
             let since = backlog.waiting_since;
-            let longest = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
+            let seconds = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
             let count = backlog.count;
-            let body = format!("ok\n{count} cohorts wait, the first for {longest} s\n");
+            let body = format!("ok\n{count} cohorts wait, the first for {seconds} s\n");
             HttpResponse::Ok().content_type("text/plain").body(body)
         }
         Err(cause) => HttpResponse::ServiceUnavailable()
@@ -51,9 +52,9 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
     }
 }
 
-/// What the service counts, in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The counters.", body = String)))]
-pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
+/// The metrics of the service in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The metrics.", body = String)))]
+pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, Error> {
     let text = service.metrics.text(
         service.store.connections(),
         service.store.caches.index.bytes(),
@@ -64,13 +65,13 @@ pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate:
         .body(text))
 }
 
-/// What SDKs in browsers may do, as the script that they load first.
+/// The configuration of browser SDKs, as the script that they load first.
 #[utoipa::path(
     get, path = "/array/{token}/config.js", tag = "capture",
-    params(("token" = String, Path, description = "The token of a project, which is not looked up.")),
+    params(("token" = String, Path, description = "The token of a project. It is not checked.")),
     responses(
-        (status = 200, description = "The same for every project.", body = String),
-        (status = 404, description = "That is no token.", body = String),
+        (status = 200, description = "The script, which is the same for every project.", body = String),
+        (status = 404, description = "The text is not a token.", body = String),
     )
 )]
 pub async fn capture_config_script(token: web::Path<String>) -> HttpResponse {
@@ -80,6 +81,6 @@ pub async fn capture_config_script(token: web::Path<String>) -> HttpResponse {
             .body(script),
         None => HttpResponse::NotFound()
             .content_type("text/plain")
-            .body("that is no token\n"),
+            .body("the text is not a token\n"),
     }
 }

@@ -1,4 +1,4 @@
-//! The contract as a document, and Swagger UI to read it and try it out. The page's files are compiled in.
+//! The API contract as a document, and Swagger UI to read and try it. The files of the page are part of the program.
 
 use std::sync::LazyLock;
 
@@ -9,49 +9,49 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
-use super::endpoints::OwnEndpoints;
+use super::endpoints::ServiceEndpoints;
 
 const CONTRACT: &str = "/api/schema/";
-const OWN: &str = "/api/schema/service/";
+const SERVICE: &str = "/api/schema/service/";
 const FILTERS: &str = "/api/schema/filters/";
 
-/// The contract as JSON. The document is read by a test, so it is never unreadable.
+/// The contract as JSON. A test parses the document, so it is always valid.
 static OPENAPI_JSON: LazyLock<String> = LazyLock::new(|| {
     let document: serde_json::Value =
         serde_yaml_ng::from_str(OPENAPI_YAML).expect("the contract is YAML that JSON can express");
     document.to_string()
 });
 static FILTERS_JSON: LazyLock<String> = LazyLock::new(|| Filter::schema().to_string());
-static OWN_JSON: LazyLock<String> = LazyLock::new(|| {
-    let document = OwnEndpoints::openapi().to_json();
+static SERVICE_JSON: LazyLock<String> = LazyLock::new(|| {
+    let document = ServiceEndpoints::openapi().to_json();
     document.expect("a derived document is JSON")
 });
 
 pub fn configure(config: &mut web::ServiceConfig) {
     let documents = [
         Url::with_primary("Cohorts", CONTRACT, true),
-        Url::new("The service's own endpoints", OWN),
+        Url::new("Operation of the service", SERVICE),
     ];
     let page = Config::new(documents);
-    let to_page = || async {
+    let redirect = || async {
         HttpResponse::PermanentRedirect()
             .insert_header(("Location", "/docs/"))
             .finish()
     };
     config
         .service(web::resource([CONTRACT, "/api/schema"]).get(contract))
-        .service(web::resource([OWN, "/api/schema/service"]).get(own))
+        .service(web::resource([SERVICE, "/api/schema/service"]).get(service))
         .service(web::resource([FILTERS, "/api/schema/filters"]).get(filters))
-        .service(web::resource("/docs").get(to_page))
+        .service(web::resource("/docs").get(redirect))
         .service(SwaggerUi::new("/docs/{_:.*}").config(page));
 }
 
 #[derive(Deserialize)]
-struct Format {
+struct ContractParameters {
     format: Option<String>,
 }
 
-async fn contract(query: web::Query<Format>) -> HttpResponse {
+async fn contract(query: web::Query<ContractParameters>) -> HttpResponse {
     match query.format.as_deref() {
         Some("yaml") => HttpResponse::Ok()
             .content_type("application/yaml")
@@ -60,18 +60,18 @@ async fn contract(query: web::Query<Format>) -> HttpResponse {
     }
 }
 
-/// The filters of cohorts as a JSON Schema, for editors. It accepts what may be sent, save that dates must exist and
-/// that depth, number and length have bounds.
+/// The JSON Schema of cohort filters, for editors. It does not express that dates must exist, and that depth, number of
+/// criteria and length of texts are limited.
 #[utoipa::path(
     get, path = "/api/schema/filters/", tag = "documents",
-    responses((status = 200, description = "A JSON Schema, 2020-12.", content_type = "application/json", body = serde_json::Value))
+    responses((status = 200, description = "A JSON Schema (2020-12).", content_type = "application/json", body = serde_json::Value))
 )]
 pub async fn filters() -> HttpResponse {
     json(&FILTERS_JSON)
 }
 
-async fn own() -> HttpResponse {
-    json(&OWN_JSON)
+async fn service() -> HttpResponse {
+    json(&SERVICE_JSON)
 }
 
 fn json(text: &'static str) -> HttpResponse {

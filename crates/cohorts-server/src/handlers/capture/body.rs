@@ -1,4 +1,4 @@
-//! Bodies as senders pack them: compressed, as a form, in base64. What comes out is JSON text, and the items in it.
+//! Decodes bodies of events: compressed, as a form, in base64. The result is JSON text and the items in it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,28 +18,28 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::ingest;
 
-/// A compressed body may unpack to so many bytes.
-const UNPACKED: usize = 32 << 20;
-/// A batch may hold so many items.
-const MOST_ITEMS: usize = 50_000;
+/// The most bytes of a decompressed body.
+const MAX_BYTES: usize = 32 << 20;
+/// The most items in a batch. A small compressed body may contain millions.
+const MAX_ITEMS: usize = 50_000;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// Padded or not, as browsers leave it out.
+/// With or without padding, because browsers omit it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What was sent. What items hold is judged one by one.
+/// The JSON of a body. Its items are not parsed yet.
 #[derive(Debug, Default)]
-pub struct Sent<'a> {
+pub struct Payload<'a> {
     pub token: Option<String>,
-    /// When it was sent, by the sender's clock.
+    /// When the body was sent, by the clock of the client.
     pub sent_at: Option<DateTime<Utc>>,
     pub items: Vec<&'a str>,
 }
 
-/// A batch, or what stands beside the fields of a single event.
+/// The fields of a batch, or those beside the fields of a single event.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     api_key: Option<String>,
@@ -50,18 +50,18 @@ struct Envelope<'a> {
     batch: Option<Items<'a>>,
 }
 
-impl<'a> Sent<'a> {
-    /// Reads a batch, a list of events, or one.
-    pub fn read(text: &'a str) -> Result<Self, Error> {
+impl<'a> Payload<'a> {
+    /// Parses a batch, a list of events, or one event.
+    pub fn parse(text: &'a str) -> Result<Self, Error> {
         if text.trim_start().starts_with('[') {
-            let Items(items) = serde_json::from_str(text).map_err(no_json)?;
+            let Items(items) = serde_json::from_str(text).map_err(invalid_json)?;
             let items = items.into_iter().map(RawValue::get).collect();
             return Ok(Self {
                 items,
                 ..Self::default()
             });
         }
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(no_json)?;
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(invalid_json)?;
         let sent_at = envelope.sent_at.or(envelope.created_at);
         Ok(Self {
             token: envelope.api_key.or(envelope.token),
@@ -74,7 +74,7 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// So many items at most: a small compressed body may unpack to millions.
+/// At most [`MAX_ITEMS`] items.
 struct Items<'a>(Vec<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
@@ -89,14 +89,14 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     type Value = Items<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MOST_ITEMS} items")
+        write!(f, "a list of at most {MAX_ITEMS} items")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
-            if items.len() == MOST_ITEMS {
-                return Err(A::Error::invalid_length(MOST_ITEMS + 1, &self));
+            if items.len() == MAX_ITEMS {
+                return Err(A::Error::invalid_length(MAX_ITEMS + 1, &self));
             }
             items.push(item);
         }
@@ -105,20 +105,22 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 }
 
 /// The JSON text in a body.
-pub fn unpacked(body: &RawBody) -> Result<String, Error> {
-    let bytes = decompressed(Cow::from(&*body.bytes), body.content_encoding.as_deref())?;
+pub fn decode(body: &RawBody) -> Result<String, Error> {
+    let bytes = decompress(Cow::from(&*body.bytes), body.content_encoding.as_deref())?;
     let media_type = body.content_type.as_deref().unwrap_or_default();
     let is_form = media_type.starts_with("application/x-www-form-urlencoded");
-    // Some say that it is a form and send JSON.
-    let bytes = match is_form && !is_json(&bytes) {
-        true => form_data(&bytes)?.into(),
-        false => bytes,
+    // Some SDKs declare a form and send JSON.
+    let bytes = if is_form && !is_json(&bytes) {
+        form_data(&bytes)?.into()
+    } else {
+        bytes
     };
-    let bytes = match is_json(&bytes) || bytes.starts_with(GZIP) {
-        true => bytes,
-        false => from_base64(bytes),
+    let bytes = if is_json(&bytes) || bytes.starts_with(GZIP) {
+        bytes
+    } else {
+        from_base64(bytes)
     };
-    let bytes = decompressed(bytes, None)?;
+    let bytes = decompress(bytes, None)?;
     String::from_utf8(bytes.into_owned())
         .map_err(|error| malformed(format!("JSON parse error - {error}")))
 }
@@ -127,7 +129,7 @@ fn is_json(bytes: &[u8]) -> bool {
     matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
-/// What is no base64 stays as it is: the complaint is then about the JSON that it should be.
+/// Returns bytes that are not base64 unchanged, so that the error is about their JSON.
 fn from_base64(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     BASE64.decode(bytes.trim_ascii()).map_or(bytes, Cow::from)
 }
@@ -135,20 +137,20 @@ fn from_base64(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
 fn form_data(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let data = form_urlencoded::parse(bytes).find(|(name, _)| name == "data");
     let (_, data) = data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
-    // A plus that was not encoded has become a space.
+    // The form decoder turns an unencoded plus into a space.
     Ok(data.into_owned().replace(' ', "+").into_bytes())
 }
 
-/// Gzip is told by its first bytes too, as not every sender names it.
-fn decompressed<'a>(bytes: Cow<'a, [u8]>, encoding: Option<&str>) -> Result<Cow<'a, [u8]>, Error> {
+/// Gzip is also recognised by its first bytes, because not every client declares it.
+fn decompress<'a>(bytes: Cow<'a, [u8]>, encoding: Option<&str>) -> Result<Cow<'a, [u8]>, Error> {
     match encoding.unwrap_or("identity") {
-        "deflate" => limited(ZlibDecoder::new(&*bytes), "deflate"),
+        "deflate" => read_limited(ZlibDecoder::new(&*bytes), "deflate"),
         "zstd" => match zstd::Decoder::new(&*bytes) {
-            Ok(decoder) => limited(decoder, "zstd"),
+            Ok(decoder) => read_limited(decoder, "zstd"),
             Err(cause) => Err(malformed(format!("The body is not valid zstd: {cause}"))),
         },
         "" | "identity" | "gzip" if bytes.starts_with(GZIP) => {
-            limited(MultiGzDecoder::new(&*bytes), "gzip")
+            read_limited(MultiGzDecoder::new(&*bytes), "gzip")
         }
         "" | "identity" | "gzip" => Ok(bytes),
         other => Err(malformed(format!(
@@ -157,21 +159,24 @@ fn decompressed<'a>(bytes: Cow<'a, [u8]>, encoding: Option<&str>) -> Result<Cow<
     }
 }
 
-fn limited(reader: impl Read, name: &str) -> Result<Cow<'static, [u8]>, Error> {
-    let mut unpacked = Vec::new();
-    let read = reader.take(UNPACKED as u64 + 1).read_to_end(&mut unpacked);
-    read.map_err(|error| malformed(format!("The body is not valid {name}: {error}")))?;
-    match unpacked.len() > UNPACKED {
-        true => Err(Error::TooLarge { limit: UNPACKED }),
-        false => Ok(unpacked.into()),
+/// Reads a decompressed body up to the size limit.
+fn read_limited(reader: impl Read, name: &str) -> Result<Cow<'static, [u8]>, Error> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| malformed(format!("The body is not valid {name}: {error}")))?;
+    if bytes.len() > MAX_BYTES {
+        return Err(Error::TooLarge { limit: MAX_BYTES });
     }
+    Ok(bytes.into())
 }
 
 fn malformed(detail: String) -> Error {
     Error::Malformed { detail }
 }
 
-fn no_json(error: serde_json::Error) -> Error {
+fn invalid_json(error: serde_json::Error) -> Error {
     malformed(format!("JSON parse error - {error}"))
 }
 
@@ -190,17 +195,17 @@ mod tests {
             content_encoding: encoding.map(str::to_owned),
             reservation: None,
         };
-        unpacked(&body).map_err(|error| error.to_string())
+        decode(&body).map_err(|error| error.to_string())
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packer.write_all(bytes).unwrap();
-        packer.finish().unwrap()
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]
-    fn a_body_is_unpacked_however_it_is_packed() {
+    fn every_encoding_of_a_body_is_decoded() {
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         zlib.write_all(JSON.as_bytes()).unwrap();
         let zlib = zlib.finish().unwrap();
@@ -241,13 +246,13 @@ mod tests {
                 None,
             ),
         ] {
-            let read = text(&bytes, media_type, encoding);
-            assert_eq!(read.as_deref(), Ok(JSON), "{media_type} {encoding:?}");
+            let decoded = text(&bytes, media_type, encoding);
+            assert_eq!(decoded.as_deref(), Ok(JSON), "{media_type} {encoding:?}");
         }
     }
 
     #[test]
-    fn what_cannot_be_unpacked_is_said() {
+    fn an_undecodable_body_is_an_error_with_a_reason() {
         let json = "application/json";
         assert!(text(b"{}", json, Some("br")).unwrap_err().contains("`br`"));
         assert!(
@@ -260,27 +265,28 @@ mod tests {
                 .unwrap_err()
                 .contains("data")
         );
-        let bomb = gzip(&vec![b' '; UNPACKED + 1]);
+        let bomb = gzip(&vec![b' '; MAX_BYTES + 1]);
         assert!(text(&bomb, json, None).unwrap_err().contains("larger"));
     }
 
     #[test]
-    fn one_event_a_list_and_a_batch_are_told_apart() {
-        let read = |text| Sent::read(text).map(|sent| (sent.token, sent.items.len()));
+    fn one_event_a_list_and_a_batch_are_parsed() {
+        let parsed =
+            |text| Payload::parse(text).map(|payload| (payload.token, payload.items.len()));
         let token = |text: &str| Some(text.to_owned());
         assert_eq!(
-            read(r#"{"event":"x","api_key":"a"}"#).unwrap(),
+            parsed(r#"{"event":"x","api_key":"a"}"#).unwrap(),
             (token("a"), 1)
         );
-        assert_eq!(read(r#" [{"event":"x"},{}]"#).unwrap(), (None, 2));
+        assert_eq!(parsed(r#" [{"event":"x"},{}]"#).unwrap(), (None, 2));
         assert_eq!(
-            read(r#"{"batch":[{},{},{}],"token":"b"}"#).unwrap(),
+            parsed(r#"{"batch":[{},{},{}],"token":"b"}"#).unwrap(),
             (token("b"), 3)
         );
-        assert!(read("7").is_err());
-        let sent = Sent::read(r#"{"batch":[],"sent_at":"2026-03-01T12:00:00Z"}"#).unwrap();
+        assert!(parsed("7").is_err());
+        let payload = Payload::parse(r#"{"batch":[],"sent_at":"2026-03-01T12:00:00Z"}"#).unwrap();
         assert_eq!(
-            sent.sent_at.map(|time| time.timestamp()),
+            payload.sent_at.map(|time| time.timestamp()),
             Some(1_772_366_400)
         );
     }

@@ -2,58 +2,58 @@
 
 use cohorts_api::Patch;
 use cohorts_api::types::{Cohort, PatchedCohort, Upload};
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, cohorts, members, projects, queue, tombstones};
 
-use super::{definition, references, show, types};
+use super::definition::CheckedDefinition;
+use super::{definition, find, kinds, references};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::activity;
-use crate::handlers::uploads::Named;
-use cohorts_store::cohorts;
-use cohorts_store::definition::Definition;
-use cohorts_store::{CohortId, Conn, members, projects, queue, tombstones};
+use crate::handlers::activity_log;
+use crate::handlers::uploads::UploadedPersons;
 
-/// Checks what needs no members, before an upload is read.
+/// Checks a change that comes with an upload, before the file is read.
 pub fn check(
     conn: &mut Conn,
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
 ) -> Result<(), Error> {
-    let found = cohorts::find(conn, caller.project.id(), id)?;
-    let (row, _) = found.ok_or(Error::NotFound)?;
-    let definition = checked(conn, caller, &row, body)?;
-    definition::check_takes_list(&definition)
+    let row = cohorts::find(conn, caller.project.id(), id)?;
+    let (row, _) = row.ok_or(Error::NotFound)?;
+    let checked = checked(conn, caller, &row, body)?;
+    definition::check_accepts_upload(&checked.definition)
 }
 
-/// The definition after the change, if it may be.
+/// The definition after the change. Fails if the change is not allowed.
 fn checked(
     conn: &mut Conn,
     caller: &Caller,
     row: &cohorts::Cohort,
     body: PatchedCohort,
-) -> Result<Definition, Error> {
+) -> Result<CheckedDefinition, Error> {
     let project = caller.project.id();
-    let retyped = !matches!(body.cohort_type, Patch::Absent);
-    let refiltered = !matches!(body.filters, Patch::Absent);
-    let queried = matches!(body.query, Patch::Value(_));
-    let mut definition = definition::changed(&row.definition, body)?;
-    if queried {
-        references::check_query(conn, project, &definition)?;
+    let has_type = !matches!(body.cohort_type, Patch::Absent);
+    let has_filters = !matches!(body.filters, Patch::Absent);
+    let mut checked = definition::changed(&row.definition, body)?;
+    if let Some(cohorts) = &checked.query_cohorts {
+        references::check_query(conn, project, cohorts)?;
     }
-    if retyped {
-        types::check(conn, project, &definition)?;
+    let definition = &mut checked.definition;
+    if has_type {
+        kinds::check(conn, project, definition)?;
     }
-    if refiltered && definition.is_static {
-        definition::check_frozen(&row.definition, &definition)?;
+    if has_filters && definition.is_static {
+        definition::check_frozen(&row.definition, definition)?;
     }
     if definition.deleted && !row.definition.deleted {
         references::check_unused(conn, project, row.id())?;
     }
-    references::check(conn, project, row.id(), &definition)?;
-    if refiltered {
-        definition.cohort_type = types::stored(conn, project, &definition)?;
+    references::check(conn, project, row.id(), definition)?;
+    if has_filters {
+        definition.cohort_type = kinds::stored(conn, project, definition)?;
     }
-    Ok(definition)
+    Ok(checked)
 }
 
 pub fn change(
@@ -61,65 +61,82 @@ pub fn change(
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
-    named: Option<Named>,
+    upload: Option<UploadedPersons>,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
-    // What cohorts say of one another is checked and changed by one request at a time.
+    // References between cohorts are checked and changed by one request at a time.
     projects::lock(conn, project)?;
     let mut row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
-    let queried = matches!(body.query, Patch::Value(_));
-    let definition = checked(conn, caller, &row, body)?;
-    let turned_static = definition.is_static && !row.definition.is_static;
-    if turned_static {
-        // From now on it is a list, in which whoever was merged stands as whom they became.
-        let tombstones = tombstones::all(conn, project.shard_key())?;
-        members::edit(conn, &(&row).into(), |members| {
-            Ok(tombstones.resolved(&members))
-        })?;
-        // What is changed next builds on these members.
+    let checked = checked(conn, caller, &row, body)?;
+    let has_query = checked.query_cohorts.is_some();
+    let definition = checked.definition;
+    let becomes_static = definition.is_static && !row.definition.is_static;
+    if becomes_static {
+        resolve_members(conn, &row)?;
+        // The upload below edits these members.
         row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     }
     if row.definition.is_static && !definition.is_static {
         queue::clear_pending_fills(conn, id)?;
     }
-    let mut upload = None;
-    if let Some(named) = named {
-        definition::check_takes_list(&definition)?;
-        upload = Some(apply(conn, caller, &row, named)?);
+    let mut applied = None;
+    if let Some(upload) = upload {
+        definition::check_accepts_upload(&definition)?;
+        applied = Some(apply(conn, caller, &row, upload)?);
     }
     if definition != row.definition {
         cohorts::update(conn, id, &definition)?;
-        activity::changed(conn, caller, id, &row.definition, &definition)?;
+        activity_log::changed(conn, caller, id, &row.definition, &definition)?;
     }
-    if definition.deleted || turned_static {
-        // Whoever calculates it now writes nothing more.
+    update_calculation(conn, &row, &definition, becomes_static, has_query)?;
+    let mut cohort = find(conn, project, id)?;
+    cohort.upload = applied;
+    Ok(cohort)
+}
+
+/// Replaces merged members of a cohort that becomes static by their survivors, because its readers do not resolve merges.
+fn resolve_members(conn: &mut Conn, row: &cohorts::Cohort) -> Result<(), Error> {
+    let tombstones = tombstones::all(conn, row.project().shard_key())?;
+    members::edit(conn, &row.into(), |members| {
+        Ok(tombstones.resolved(&members))
+    })?;
+    Ok(())
+}
+
+/// Cancels, requests or replaces the calculation of the cohort after a change.
+fn update_calculation(
+    conn: &mut Conn,
+    row: &cohorts::Cohort,
+    definition: &Definition,
+    becomes_static: bool,
+    has_query: bool,
+) -> Result<(), Error> {
+    let id = row.id();
+    if definition.deleted || becomes_static {
+        // A running calculation must not publish its members.
         queue::next_attempt(conn, id)?;
         queue::cancel_calculation(conn, id)?;
     }
     if definition.is_static {
-        owe(conn, &row, &definition, queried)?;
+        update_pending_fill(conn, row, definition, has_query)?;
     } else if !definition.deleted {
-        let mut asked = references::related(conn, project, id, &definition)?;
-        asked.insert(id.0);
-        queue::request_calculations(conn, &Vec::from_iter(asked))?;
+        references::request_calculations(conn, row.project(), id, definition)?;
     }
-    let mut changed = show::find(conn, project, id)?;
-    changed.upload = upload;
-    Ok(changed)
+    Ok(())
 }
 
-/// What a static cohort lacks after a change, and whether that is calculated now.
-fn owe(
+/// Updates which members a static cohort still lacks, and requests their calculation.
+fn update_pending_fill(
     conn: &mut Conn,
     row: &cohorts::Cohort,
     definition: &Definition,
-    queried: bool,
+    has_query: bool,
 ) -> Result<(), Error> {
-    if queried {
-        // Whom it finds is added, whatever is calculated now.
+    if has_query {
+        // The members of the query are added, even if a calculation is running.
         queue::set_fill_pending_query(conn, row.id(), definition.deleted)?;
     } else if definition.query.is_none() && row.fill_pending_query {
-        // A calculation under way is about the query that is gone.
+        // A running calculation evaluates the removed query.
         queue::next_attempt(conn, row.id())?;
         queue::clear_fill_pending_query(conn, row.id())?;
         if !definition.deleted {
@@ -136,15 +153,15 @@ fn apply(
     conn: &mut Conn,
     caller: &Caller,
     row: &cohorts::Cohort,
-    mut named: Named,
+    mut upload: UploadedPersons,
 ) -> Result<Upload, Error> {
-    named.forget(conn, row.project().shard_key())?;
-    let edit = members::edit(conn, &row.into(), |members| Ok(named.applied(members)))?;
-    let upload = named.record(conn, caller, row.id(), &edit)?;
-    if upload.added > 0 {
-        activity::persons_edited(conn, caller, row.id(), "persons_added_manually")?;
-    } else if upload.removed > 0 {
-        activity::persons_edited(conn, caller, row.id(), "person_removed_manually")?;
+    upload.resolve(conn, row.project().shard_key())?;
+    let edit = members::edit(conn, &row.into(), |members| Ok(upload.applied(members)))?;
+    let applied = upload.record(conn, caller, row.id(), &edit)?;
+    if applied.added > 0 {
+        activity_log::persons_edited(conn, caller, row.id(), "persons_added_manually")?;
+    } else if applied.removed > 0 {
+        activity_log::persons_edited(conn, caller, row.id(), "person_removed_manually")?;
     }
-    Ok(upload)
+    Ok(applied)
 }

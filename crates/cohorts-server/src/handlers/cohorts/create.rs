@@ -1,102 +1,128 @@
-//! New cohorts, and whom a static one begins with.
+//! New cohorts, and the first members of static ones.
 
-use cohorts_api::types::{Cohort, CohortCreate};
-use roaring::RoaringBitmap;
-
-use super::{definition, references, show, types};
-use crate::auth::Caller;
-use crate::error::Error;
-use crate::handlers::activity;
-use crate::handlers::members::known;
-use crate::handlers::uploads::Named;
-use cohorts_store::cohorts;
+use cohorts_api::types::{Cohort, CohortCreate, Upload};
 use cohorts_store::definition::Definition;
 use cohorts_store::members::{self, StaticCohort};
-use cohorts_store::{CohortId, Conn, ProjectId, projects, queue, tombstones};
+use cohorts_store::{CohortId, Conn, ProjectId, cohorts, projects, queue, tombstones};
+use roaring::RoaringBitmap;
 
-/// Whom a new static cohort is filled with, beside what its criteria or its query find.
-pub struct First {
+use super::definition::{self, CheckedDefinition};
+use super::{find, kinds, references};
+use crate::auth::Caller;
+use crate::error::Error;
+use crate::handlers::uploads::UploadedPersons;
+use crate::handlers::{activity_log, lookup};
+
+/// The persons that the request lists as first members of a static cohort.
+pub struct ListedPersons {
     pub person_ids: Vec<String>,
-    pub named: Option<Named>,
+    pub upload: Option<UploadedPersons>,
 }
 
-impl First {
-    /// Nothing where no members are listed.
+impl ListedPersons {
+    /// Returns `None` if the request lists no members. Locks the project, so that no person is deleted until the members
+    /// are written.
     fn members(
         &mut self,
         conn: &mut Conn,
         project: ProjectId,
     ) -> Result<Option<RoaringBitmap>, Error> {
-        if self.named.is_none() && self.person_ids.is_empty() {
+        if self.upload.is_none() && self.person_ids.is_empty() {
             return Ok(None);
         }
-        // Nobody is deleted from here on, so whom we find is there when the cohort is.
         projects::lock(conn, project)?;
         let ids = self.person_ids.iter().map(String::as_str);
-        let mut people = known(conn, project.shard_key(), ids)?;
-        if let Some(named) = &mut self.named {
-            named.forget(conn, project.shard_key())?;
-            people |= &named.people;
+        let mut persons = lookup::persons_with_uuids(conn, project.shard_key(), ids)?;
+        if let Some(upload) = &mut self.upload {
+            upload.resolve(conn, project.shard_key())?;
+            persons |= &upload.persons;
         }
-        Ok(Some(people))
+        Ok(Some(persons))
     }
 }
 
-/// Checks what needs no members, before an upload is read.
-pub fn check(conn: &mut Conn, caller: &Caller, definition: &Definition) -> Result<(), Error> {
-    definition::check_takes_list(definition)?;
-    references::check_query(conn, caller.project.id(), definition)?;
-    types::check(conn, caller.project.id(), definition)
+/// Checks a definition that comes with an upload, before the file is read.
+pub fn check(conn: &mut Conn, caller: &Caller, checked: &CheckedDefinition) -> Result<(), Error> {
+    definition::check_accepts_upload(&checked.definition)?;
+    check_references(conn, caller.project.id(), checked)
+}
+
+fn check_references(
+    conn: &mut Conn,
+    project: ProjectId,
+    checked: &CheckedDefinition,
+) -> Result<(), Error> {
+    if let Some(cohorts) = &checked.query_cohorts {
+        references::check_query(conn, project, cohorts)?;
+    }
+    kinds::check(conn, project, &checked.definition)
 }
 
 pub fn create(
     conn: &mut Conn,
     caller: &Caller,
-    mut definition: Definition,
-    mut first: First,
+    checked: CheckedDefinition,
+    mut listed: ListedPersons,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
-    references::check_query(conn, project, &definition)?;
-    types::check(conn, project, &definition)?;
-    let listed = match definition.is_static {
-        true => first.members(conn, project)?,
-        false => None,
-    };
-    if !definition.is_static && references::names_any(&definition) {
-        // They are calculated with it, so their rows are locked too.
+    check_references(conn, project, &checked)?;
+    let mut definition = checked.definition;
+    let mut members = None;
+    if definition.is_static {
+        members = listed.members(conn, project)?;
+    } else if references::has_references(&definition) {
+        // The referenced cohorts are calculated with it, so their rows are locked too.
         projects::lock(conn, project)?;
     }
-    definition.cohort_type = types::stored(conn, project, &definition)?;
-    let cohort = cohorts::create(conn, project, &caller.teammate, &definition)?;
-    activity::created(conn, caller, cohort.id(), &definition)?;
+    definition.cohort_type = kinds::stored(conn, project, &definition)?;
+    let row = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    activity_log::created(conn, caller, row.id(), &definition)?;
     let mut upload = None;
-    if definition.is_static && (listed.is_some() || !definition.selects_members()) {
-        let edit = members::edit(conn, &StaticCohort::from(&cohort), |_| {
-            Ok(listed.unwrap_or_default())
-        })?;
-        if let Some(named) = &first.named {
-            upload = Some(named.record(conn, caller, cohort.id(), &edit)?);
-        }
-    } else if definition.is_static && definition.query.is_some() {
-        queue::set_fill_pending_query(conn, cohort.id(), definition.deleted)?;
-    } else if definition.is_static {
-        queue::set_fill_pending_criteria(conn, cohort.id(), definition.deleted)?;
-    } else if definition.deleted {
-        // It is calculated when it is restored.
+    if definition.is_static && (members.is_some() || !definition.selects_members()) {
+        let members = members.unwrap_or_default();
+        upload = write_members(conn, caller, &row, members, listed.upload)?;
     } else {
-        let mut asked = references::related(conn, project, cohort.id(), &definition)?;
-        asked.insert(cohort.id);
-        queue::request_calculations(conn, &Vec::from_iter(asked))?;
+        request_calculation(conn, project, row.id(), &definition)?;
     }
-    let mut made = show::find(conn, project, cohort.id())?;
-    made.upload = upload;
-    Ok(made)
+    let mut cohort = find(conn, project, row.id())?;
+    cohort.upload = upload;
+    Ok(cohort)
 }
 
-/// Makes a static cohort of the members that a dynamic one has now.
+fn write_members(
+    conn: &mut Conn,
+    caller: &Caller,
+    row: &cohorts::Cohort,
+    members: RoaringBitmap,
+    upload: Option<UploadedPersons>,
+) -> Result<Option<Upload>, Error> {
+    let edit = members::edit(conn, &StaticCohort::from(row), |_| Ok(members))?;
+    upload
+        .map(|upload| upload.record(conn, caller, row.id(), &edit))
+        .transpose()
+}
+
+/// Requests the first calculation. A deleted cohort is calculated when it is restored.
+fn request_calculation(
+    conn: &mut Conn,
+    project: ProjectId,
+    id: CohortId,
+    definition: &Definition,
+) -> Result<(), Error> {
+    if definition.is_static && definition.query.is_some() {
+        queue::set_fill_pending_query(conn, id, definition.deleted)?;
+    } else if definition.is_static {
+        queue::set_fill_pending_criteria(conn, id, definition.deleted)?;
+    } else if !definition.deleted {
+        references::request_calculations(conn, project, id, definition)?;
+    }
+    Ok(())
+}
+
+/// Creates a static cohort with the current members of a dynamic one.
 pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Error> {
     let project = caller.project.id();
-    // Nobody is merged or deleted meanwhile.
+    // No person is merged or deleted until the transaction ends.
     projects::lock(conn, project)?;
     let (source, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
     if source.definition.is_static {
@@ -104,20 +130,22 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
             "Cannot duplicate a static cohort as a static cohort.",
         ));
     }
-    let name = source
-        .definition
-        .into_row()
-        .name
-        .unwrap_or("Untitled cohort".to_owned());
-    let definition = definition::new(CohortCreate {
+    let definition = copied_definition(source.definition)?;
+    let row = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    activity_log::created(conn, caller, row.id(), &definition)?;
+    let members = members::read(conn, project.shard_key(), id, source.member_version)?;
+    let members = tombstones::all(conn, project.shard_key())?.resolved(&members);
+    members::edit(conn, &StaticCohort::from(&row), |_| Ok(members))?;
+    find(conn, project, row.id())
+}
+
+fn copied_definition(source: Definition) -> Result<Definition, Error> {
+    let name = source.into_row().name;
+    let name = name.unwrap_or("Untitled cohort".to_owned());
+    let checked = definition::new(CohortCreate {
         name: Some(format!("{name} (static copy)")),
         is_static: Some(true),
         ..CohortCreate::default()
     })?;
-    let made = cohorts::create(conn, project, &caller.teammate, &definition)?;
-    activity::created(conn, caller, made.id(), &definition)?;
-    let found = members::read(conn, project.shard_key(), id, source.member_version)?;
-    let found = tombstones::all(conn, project.shard_key())?.resolved(&found);
-    members::edit(conn, &StaticCohort::from(&made), |_| Ok(found))?;
-    show::find(conn, project, made.id())
+    Ok(checked.definition)
 }

@@ -1,4 +1,4 @@
-//! From what callers send to the definition of a cohort.
+//! The definition of a cohort from what callers send. The filters are parsed once and the query is planned once.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,22 @@ use cohorts_api::{Patch, RawJson};
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::{complete_groups, rewrite_groups};
 use cohorts_engine::plan::QUERY_KINDS;
-use cohorts_engine::{Filter, Moment, plan_query};
+use cohorts_engine::{Filter, FilterError, Moment, plan_query};
+use cohorts_store::JsonText;
+use cohorts_store::definition::{Definition, ParsedFilters};
+use serde_json::Value;
 
 use crate::error::Error;
-use cohorts_store::JsonText;
-use cohorts_store::definition::Definition;
 
-/// The criteria of a static cohort were used once, when it was filled.
+/// A valid definition, before its references to other cohorts are checked.
+#[derive(Clone)]
+pub struct CheckedDefinition {
+    pub definition: Definition,
+    /// The cohorts that a query in the request reads; `None` if the request has no query.
+    pub query_cohorts: Option<Vec<i64>>,
+}
+
+/// Refuses a change of the criteria of a static cohort, because they were evaluated once, when it was filled.
 pub fn check_frozen(before: &Definition, after: &Definition) -> Result<(), Error> {
     let value = |definition: &Definition| definition.filters().map(JsonText::parse);
     if value(before) == value(after) || !(before.has_criteria() || after.has_criteria()) {
@@ -25,46 +34,40 @@ pub fn check_frozen(before: &Definition, after: &Definition) -> Result<(), Error
     ))
 }
 
-/// Only the members of a static cohort are a list.
-pub fn check_takes_list(definition: &Definition) -> Result<(), Error> {
-    match definition.is_static {
-        true => Ok(()),
-        false => Err(Error::field(
-            "csv",
-            "A CSV file can only be uploaded to a static cohort.",
-        )),
+/// Refuses an upload to a dynamic cohort.
+pub fn check_accepts_upload(definition: &Definition) -> Result<(), Error> {
+    if definition.is_static {
+        return Ok(());
     }
+    let detail = "A CSV file can only be uploaded to a static cohort.";
+    Err(Error::field("csv", detail))
 }
 
-/// Judges the fields that come before one that is refused, as a JSON object: the first that breaks a rule counts,
-/// also where it is a rule of ours. The body may be of another kind, which then has no such fields.
-pub fn judge(before: &str) -> Result<(), Error> {
-    let sent: HashMap<&str, RawJson> = serde_json::from_str(before).unwrap_or_default();
-    if let Some(groups) = sent.get("groups") {
-        complete_groups(&groups.parse()).map_err(|error| Error::field("groups", error.detail))?;
+/// Checks the fields that precede a rejected one, a JSON object, because the first invalid field is reported. The body
+/// may be that of another resource, which has no such fields.
+pub fn check_fields(before: &str) -> Result<(), Error> {
+    let fields: HashMap<&str, RawJson> = serde_json::from_str(before).unwrap_or_default();
+    if let Some(groups) = fields.get("groups") {
+        complete_groups(&groups.parse()).map_err(invalid_groups)?;
     }
-    // Whether it is static comes later in the order, so only what is sent before can tell.
-    let is_static = sent
+    let is_static = fields
         .get("is_static")
         .is_some_and(|flag| flag.as_str() == "true");
-    if let Some(filters) = sent.get("filters") {
+    if let Some(filters) = fields.get("filters") {
         read_filters(filters, is_static)?;
     }
-    match sent.get("query") {
+    match fields.get("query") {
         Some(query) if !query.is_null() => read_query(query).map(drop),
         _ => Ok(()),
     }
 }
 
-/// What a new cohort is given.
-pub fn new(body: CohortCreate) -> Result<Definition, Error> {
+/// The definition of a new cohort.
+pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
     let is_static = body.is_static.unwrap_or(false);
     let groups = match body.groups {
         None => JsonText("[]".to_owned()),
-        Some(groups) => {
-            let complete = complete_groups(&groups.parse());
-            JsonText::of(&complete.map_err(|error| Error::field("groups", error.detail))?)
-        }
+        Some(groups) => JsonText::of(&complete_groups(&groups.parse()).map_err(invalid_groups)?),
     };
     let filters = match body.filters {
         None => None,
@@ -72,8 +75,9 @@ pub fn new(body: CohortCreate) -> Result<Definition, Error> {
     };
     let query = body.query.as_ref().map(read_query).transpose()?;
     if query.is_some() {
-        check_query_fits(filters.as_ref(), is_static)?;
+        check_query_allowed(filters.as_ref(), is_static)?;
     }
+    let (query, query_cohorts) = query.unzip();
     let mut definition = Definition::default();
     definition.name = body.name;
     definition.description = body.description.unwrap_or_default();
@@ -82,12 +86,15 @@ pub fn new(body: CohortCreate) -> Result<Definition, Error> {
     definition.is_static = is_static;
     definition.cohort_type = body.cohort_type.filter(|text| !text.is_empty());
     definition.set_groups(groups);
-    definition.set_filters(filters);
-    Ok(definition)
+    definition.set_parsed_filters(filters);
+    Ok(CheckedDefinition {
+        definition,
+        query_cohorts,
+    })
 }
 
-/// What a cohort is after a change: what was not sent stays.
-pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, Error> {
+/// The definition of a cohort after a change. Absent fields keep their values.
+pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefinition, Error> {
     let mut after = before.clone();
     if let Some(name) = body.name.change() {
         after.name = name;
@@ -97,7 +104,7 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, E
     }
     if let Some(groups) = body.groups.value() {
         let groups = rewrite_groups(&groups.parse());
-        complete_groups(&groups).map_err(|error| Error::field("groups", error.detail))?;
+        complete_groups(&groups).map_err(invalid_groups)?;
         after.set_groups(JsonText::of(&groups));
     }
     if let Some(deleted) = body.deleted.value() {
@@ -106,59 +113,87 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<Definition, E
     if let Some(is_static) = body.is_static.value() {
         after.is_static = is_static;
     }
-    match body.filters {
-        Patch::Absent => {}
-        Patch::Null if after.is_static => after.set_filters(None),
-        Patch::Null => {
-            Filter::parse(&serde_json::Value::Null)
-                .map_err(|error| Error::filter("filters", error))?;
-        }
-        Patch::Value(filters) => {
-            let filters = read_filters(&filters, after.is_static)?;
-            after.set_filters(filters);
-        }
-    }
-    match body.query {
-        Patch::Absent => {}
-        Patch::Null => after.query = None,
-        Patch::Value(query) => after.query = Some(read_query(&query)?),
-    }
+    change_filters(&mut after, body.filters)?;
+    let query_cohorts = change_query(&mut after, body.query)?;
     if let Some(cohort_type) = body.cohort_type.change() {
         after.cohort_type = cohort_type.filter(|text| !text.is_empty());
     }
-    Ok(after)
+    Ok(CheckedDefinition {
+        definition: after,
+        query_cohorts,
+    })
 }
 
-/// The filters to store. A static cohort may have none: then a tree without criteria is stored as it was sent, and
-/// whatever else was sent in its place is not looked at.
-fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<JsonText>, Error> {
+fn change_filters(definition: &mut Definition, filters: Patch<RawJson>) -> Result<(), Error> {
+    match filters {
+        Patch::Absent => {}
+        Patch::Null if definition.is_static => definition.set_filters(None),
+        Patch::Null => {
+            Filter::parse(&Value::Null).map_err(invalid_filters)?;
+        }
+        Patch::Value(filters) => {
+            let filters = read_filters(&filters, definition.is_static)?;
+            definition.set_parsed_filters(filters);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the cohorts that a new query reads.
+fn change_query(
+    definition: &mut Definition,
+    query: Patch<RawJson>,
+) -> Result<Option<Vec<i64>>, Error> {
+    match query {
+        Patch::Absent => Ok(None),
+        Patch::Null => {
+            definition.query = None;
+            Ok(None)
+        }
+        Patch::Value(query) => {
+            let (query, cohorts) = read_query(&query)?;
+            definition.query = Some(query);
+            Ok(Some(cohorts))
+        }
+    }
+}
+
+/// The filters to store. A static cohort needs no criteria: a tree without criteria is then stored as it was sent, and
+/// any other value counts as absent.
+fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilters>, Error> {
     let value = filters.parse();
     if is_static && !has_criteria(&value) {
-        let is_tree =
-            Filter::parse_stored(&value).is_ok() && value["properties"]["values"].is_array();
-        return Ok(is_tree.then(|| JsonText::of(&value)));
+        let filter = Filter::parse_stored(&value).ok();
+        let filter = filter.filter(|_| value["properties"]["values"].is_array());
+        return Ok(filter.map(|filter| ParsedFilters {
+            json: JsonText::of(&value),
+            filter,
+        }));
     }
-    let normalised = Filter::normalised(&value).map_err(|error| Error::filter("filters", error))?;
-    Ok(Some(JsonText::of(&normalised)))
+    let (filter, normalised) = Filter::parse_and_normalise(&value).map_err(invalid_filters)?;
+    Ok(Some(ParsedFilters {
+        json: JsonText::of(&normalised),
+        filter,
+    }))
 }
 
-/// Whether a new cohort can have a query, in the order in which PostHog looks.
-fn check_query_fits(filters: Option<&JsonText>, is_static: bool) -> Result<(), Error> {
-    if filters.is_some_and(|filters| has_criteria(&filters.parse())) {
+/// Whether a new cohort can have a query. The order of the checks is PostHog's.
+fn check_query_allowed(filters: Option<&ParsedFilters>, is_static: bool) -> Result<(), Error> {
+    if filters.is_some_and(|filters| !filters.filter.is_empty()) {
         return Err(Error::whole(
             "Cannot set both query and filters at the same time.",
         ));
     }
-    match is_static {
-        true => Ok(()),
-        false => Err(Error::whole(
-            "Cannot create a dynamic cohort with a query. Set is_static to true.",
-        )),
+    if is_static {
+        return Ok(());
     }
+    Err(Error::whole(
+        "Cannot create a dynamic cohort with a query. Set is_static to true.",
+    ))
 }
 
-/// The query to store, which is one that can be calculated.
-fn read_query(query: &RawJson) -> Result<JsonText, Error> {
+/// The query to store and the cohorts that it reads. Fails if the query cannot be calculated.
+fn read_query(query: &RawJson) -> Result<(JsonText, Vec<i64>), Error> {
     let value = query.parse();
     let kind = value["kind"].as_str();
     if !value.is_object() {
@@ -169,8 +204,17 @@ fn read_query(query: &RawJson) -> Result<JsonText, Error> {
         let detail = format!("Query must be an ActorsQuery or HogQLQuery. Got: {kind}");
         return Err(Error::field("query", detail));
     }
-    // In which zone matters for its answer alone.
+    // The time zone changes the members, and not whether there is a plan.
     let now = Moment::utc(Utc::now().timestamp_micros());
-    plan_query(&value, &now).map_err(|error| Error::filter("query", error))?;
-    Ok(JsonText::of(&value))
+    let plan = plan_query(&value, &now).map_err(|error| Error::filter("query", error))?;
+    let cohorts = plan.cohort_references().into_iter().collect();
+    Ok((JsonText::of(&value), cohorts))
+}
+
+fn invalid_filters(error: FilterError) -> Error {
+    Error::filter("filters", error)
+}
+
+fn invalid_groups(error: FilterError) -> Error {
+    Error::field("groups", error.detail)
 }

@@ -1,17 +1,18 @@
-//! How calculations went, and where a cohort is used, as callers see it.
+//! Responses about the calculations of a cohort, and about its uses.
 
 use cohorts_api::types::{
     CalculationHistoryItem, CalculationHistoryPage, UsedIn, UsedInCohort, UsedInCohorts,
     UsedInNothing,
 };
 
-use super::raw;
 use cohorts_store::history::Calculation;
 
-/// Uses that are listed; the others are counted.
-const LISTED: usize = 100;
+use crate::handlers::present::raw;
 
-/// A page with links that are queries alone, as PostHog's are.
+/// Uses that a response lists; the others are counted.
+const LISTED_USES: usize = 100;
+
+/// A page whose links consist of a query only, as PostHog's do.
 pub fn page(rows: Vec<Calculation>, count: i64, limit: i64, offset: i64) -> CalculationHistoryPage {
     let link = |offset: i64| format!("?limit={limit}&offset={offset}");
     let after = offset.saturating_add(limit);
@@ -24,7 +25,7 @@ pub fn page(rows: Vec<Calculation>, count: i64, limit: i64, offset: i64) -> Calc
 }
 
 fn item(row: Calculation) -> CalculationHistoryItem {
-    let took = row.finished_at.map(|finished| finished - row.started_at);
+    let duration = row.finished_at.map(|finished| finished - row.started_at);
     CalculationHistoryItem {
         id: row.id,
         filters: row.filters.map(raw),
@@ -36,7 +37,7 @@ fn item(row: Calculation) -> CalculationHistoryItem {
         is_successful: row.finished_at.is_some() && row.error.is_none(),
         error: row.error,
         error_code: row.error_code,
-        duration_seconds: took.map(|took| took.as_seconds_f64()),
+        duration_seconds: duration.map(|duration| duration.as_seconds_f64()),
         total_query_ms: None,
         total_memory_mb: None,
         total_read_rows: None,
@@ -46,22 +47,22 @@ fn item(row: Calculation) -> CalculationHistoryItem {
     }
 }
 
-/// There are neither feature flags nor insights here.
+/// The service has neither feature flags nor insights.
 pub fn usage(cohorts: Vec<(i64, String)>) -> UsedIn {
-    let nothing = || UsedInNothing {
+    let none = || UsedInNothing {
         results: Vec::new(),
         total: 0,
         has_more: false,
     };
     UsedIn {
-        feature_flags: nothing(),
-        insights: nothing(),
+        feature_flags: none(),
+        insights: none(),
         cohorts: UsedInCohorts {
             total: cohorts.len() as i64,
-            has_more: cohorts.len() > LISTED,
+            has_more: cohorts.len() > LISTED_USES,
             results: cohorts
                 .into_iter()
-                .take(LISTED)
+                .take(LISTED_USES)
                 .map(|(id, name)| UsedInCohort { id, name })
                 .collect(),
         },

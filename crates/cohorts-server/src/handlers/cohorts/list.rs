@@ -1,19 +1,20 @@
-//! The conditions and the rows of the list.
+//! The conditions of the list of cohorts, and its items.
 
 use std::collections::HashSet;
 
 use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, CohortsListType};
 use cohorts_api::{CohortsListQuery, RawJson};
+use cohorts_store::cohorts::CohortFilter;
+use cohorts_store::definition::Definition;
 use serde_json::Value;
 
 use crate::error::Error;
-use cohorts_store::cohorts::CohortFilter;
-use cohorts_store::definition::Definition;
 
+/// The longest search term, in characters.
 const LONGEST_SEARCH: usize = 200;
 
-/// What the query asks for.
-pub fn wanted(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
+/// The conditions in the query of a request.
+pub fn conditions(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
     let search = query.search.as_deref().unwrap_or_default();
     if search.chars().count() > LONGEST_SEARCH {
         let detail = format!("Search query must be {LONGEST_SEARCH} characters or fewer.");
@@ -32,39 +33,38 @@ pub fn wanted(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
     })
 }
 
-/// Those dynamic cohorts that have a criterion on events, and those that build on one of these.
+/// The dynamic cohorts with a behavioral criterion, and those that depend on one of them.
 pub fn behavioral(definitions: Vec<(i64, Definition)>) -> Vec<i64> {
     let filters = definitions
         .into_iter()
         .filter_map(|(id, definition)| Some((id, definition.filter().ok()?.clone())));
-    let (with_events, mut others): (Vec<_>, Vec<_>) =
+    let (behavioral, mut others): (Vec<_>, Vec<_>) =
         filters.partition(|(_, filter)| filter.has_behavioral());
-    let mut hidden: HashSet<i64> = with_events.into_iter().map(|(id, _)| id).collect();
+    let mut ids: HashSet<i64> = behavioral.into_iter().map(|(id, _)| id).collect();
     loop {
-        let before = hidden.len();
+        let before = ids.len();
         others.retain(|(id, filter)| {
-            let builds = filter
-                .cohort_references()
-                .iter()
-                .any(|other| hidden.contains(other));
-            !(builds && hidden.insert(*id))
+            let references = filter.cohort_references();
+            let depends = references.iter().any(|reference| ids.contains(reference));
+            !(depends && ids.insert(*id))
         });
-        if hidden.len() == before {
-            return hidden.into_iter().collect();
+        if ids.len() == before {
+            return ids.into_iter().collect();
         }
     }
 }
 
-/// A row; a basic one has no definition. With a search it says how it was found.
+/// An item of the list. Basic items have no definition; items of a search have the type of their match.
 pub fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
     let search_match_type = search.map(|term| {
         let name = cohort.name.as_deref().unwrap_or_default().to_lowercase();
-        match name.contains(&term.to_lowercase()) {
-            true => CohortListItemSearchMatchType::Exact,
-            false => CohortListItemSearchMatchType::Similar,
+        if name.contains(&term.to_lowercase()) {
+            CohortListItemSearchMatchType::Exact
+        } else {
+            CohortListItemSearchMatchType::Similar
         }
     });
-    // A field that may be missing is left out when it is none, so null has to be said.
+    // `None` would omit the field; the list shows `null`.
     let query = cohort.query.unwrap_or_else(|| RawJson::from(&Value::Null));
     CohortListItem {
         id: cohort.id,

@@ -1,56 +1,44 @@
-//! Cohorts that name one another in their criteria.
+//! References between cohorts: the criteria of one refer to the members of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::Utc;
-use cohorts_engine::{Filter, Moment, plan_query};
+use cohorts_engine::Filter;
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, ProjectId, cohorts, queue};
 
 use crate::error::Error;
-use cohorts_store::cohorts;
-use cohorts_store::definition::Definition;
-use cohorts_store::{CohortId, Conn, ProjectId};
 
-/// Names that are listed in a refusal; the others are counted.
-const NAMED: usize = 5;
+/// Names that an error message lists; the others are counted.
+const LISTED_NAMES: usize = 5;
 
-/// Refuses criteria that lead to a cohort which is not there, or back to where they started.
+/// Refuses criteria that refer to a cohort that does not exist, or to their own cohort.
 pub fn check(
     conn: &mut Conn,
     project: ProjectId,
     id: CohortId,
     definition: &Definition,
 ) -> Result<(), Error> {
-    let found = reached_from(conn, project, named(definition))?;
-    let mut graph: BTreeMap<i64, BTreeSet<i64>> = found
+    let reachable = reachable_from(conn, project, references(definition))?;
+    let mut graph: BTreeMap<i64, BTreeSet<i64>> = reachable
         .iter()
-        .map(|(id, definition)| (*id, named(definition)))
+        .map(|(id, definition)| (*id, references(definition)))
         .collect();
-    graph.insert(id.0, named(definition));
+    graph.insert(id.0, references(definition));
     if graph.values().flatten().any(|id| !graph.contains_key(id)) {
         return Err(Error::whole("Invalid Cohort ID in filter"));
     }
-    match has_loop(graph) {
-        true => Err(Error::whole(
+    if has_loop(graph) {
+        return Err(Error::whole(
             "Cohorts cannot reference other cohorts in a loop.",
-        )),
-        false => Ok(()),
+        ));
     }
+    Ok(())
 }
 
-/// Refuses a query that asks for the members of a cohort which is not there.
-pub fn check_query(
-    conn: &mut Conn,
-    project: ProjectId,
-    definition: &Definition,
-) -> Result<(), Error> {
-    let Some(query) = &definition.query else {
-        return Ok(());
-    };
-    let now = Moment::utc(Utc::now().timestamp_micros());
-    let plan = plan_query(&query.parse(), &now).map_err(|error| Error::filter("query", error))?;
-    let ids: Vec<i64> = plan.cohort_references().into_iter().collect();
-    let found = cohorts::definitions(conn, project, &ids)?;
-    match ids.iter().find(|id| !found.contains_key(id)) {
+/// Refuses a query that reads the members of a cohort that does not exist.
+pub fn check_query(conn: &mut Conn, project: ProjectId, cohorts: &[i64]) -> Result<(), Error> {
+    let definitions = cohorts::definitions(conn, project, cohorts)?;
+    match cohorts.iter().find(|id| !definitions.contains_key(id)) {
         None => Ok(()),
         Some(id) => {
             let detail = format!("query: there is no cohort {id} in this project");
@@ -59,119 +47,115 @@ pub fn check_query(
     }
 }
 
-/// All cohorts that a filter leads to, by number; those that are not there are missing.
-pub fn reached(
+/// All existing cohorts that a filter refers to, directly or through other cohorts, by id.
+pub fn reachable(
     conn: &mut Conn,
     project: ProjectId,
     filter: &Filter,
 ) -> Result<BTreeMap<i64, Definition>, Error> {
-    reached_from(
-        conn,
-        project,
-        filter.cohort_references().into_iter().collect(),
-    )
+    let references = filter.cohort_references().into_iter().collect();
+    reachable_from(conn, project, references)
 }
 
-/// One statement for each step away, however many cohorts are there.
-fn reached_from(
+/// Runs one statement for each step of distance.
+fn reachable_from(
     conn: &mut Conn,
     project: ProjectId,
-    first: BTreeSet<i64>,
+    ids: BTreeSet<i64>,
 ) -> Result<BTreeMap<i64, Definition>, Error> {
-    let mut reached = BTreeMap::new();
-    let mut asked = BTreeSet::new();
-    let mut next = first;
+    let mut reachable = BTreeMap::new();
+    let mut visited = BTreeSet::new();
+    let mut next = ids;
     while !next.is_empty() {
-        asked.extend(next.iter().copied());
+        visited.extend(next.iter().copied());
         let ids: Vec<i64> = next.into_iter().collect();
-        let found = cohorts::definitions(conn, project, &ids)?;
-        let named: BTreeSet<i64> = found.values().flat_map(named).collect();
-        next = named.difference(&asked).copied().collect();
-        reached.extend(found);
+        let definitions = cohorts::definitions(conn, project, &ids)?;
+        let referenced: BTreeSet<i64> = definitions.values().flat_map(references).collect();
+        next = referenced.difference(&visited).copied().collect();
+        reachable.extend(definitions);
     }
-    Ok(reached)
+    Ok(reachable)
 }
 
-/// The dynamic cohorts that a dynamic one builds on and those that build on it, at any distance, by number: what is
-/// calculated with it.
-pub fn related(
+/// Requests the calculation of a dynamic cohort, and of the dynamic cohorts that it is calculated with: those that it
+/// depends on and those that depend on it, at any distance.
+pub fn request_calculations(
     conn: &mut Conn,
     project: ProjectId,
     id: CohortId,
     definition: &Definition,
-) -> Result<BTreeSet<i64>, Error> {
-    let below = reached_from(conn, project, named(definition))?;
-    let below = below.into_iter().filter(|(_, one)| is_calculated(one));
-    let mut related: BTreeSet<i64> = below.map(|(id, _)| id).collect();
-    let all = cohorts::referring_definitions(conn, project)?;
-    let mut above = BTreeSet::from([id.0]);
+) -> Result<(), Error> {
+    let dependencies = reachable_from(conn, project, references(definition))?.into_iter();
+    let mut ids: BTreeSet<i64> = dependencies
+        .filter(|(_, definition)| !definition.is_static && !definition.deleted)
+        .map(|(id, _)| id)
+        .collect();
+    ids.extend(dependents(conn, project, id)?);
+    Ok(queue::request_calculations(conn, &Vec::from_iter(ids))?)
+}
+
+/// The cohort and the dynamic cohorts that depend on it.
+fn dependents(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<BTreeSet<i64>, Error> {
+    let candidates = cohorts::referring_definitions(conn, project)?;
+    let mut dependents = BTreeSet::from([id.0]);
     loop {
-        let builds = |(_, one): &&(i64, Definition)| named(one).iter().any(|id| above.contains(id));
-        let found = all.iter().filter(builds).map(|(id, _)| *id);
-        let more: Vec<i64> = found.filter(|id| !above.contains(id)).collect();
-        if more.is_empty() {
-            break;
+        let next: Vec<i64> = candidates
+            .iter()
+            .filter(|(id, definition)| {
+                !dependents.contains(id) && !references(definition).is_disjoint(&dependents)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        if next.is_empty() {
+            return Ok(dependents);
         }
-        above.extend(more);
+        dependents.extend(next);
     }
-    related.extend(above);
-    related.remove(&id.0);
-    Ok(related)
 }
 
-pub fn names_any(definition: &Definition) -> bool {
-    !named(definition).is_empty()
+pub fn has_references(definition: &Definition) -> bool {
+    !references(definition).is_empty()
 }
 
-fn is_calculated(definition: &Definition) -> bool {
-    !definition.is_static && !definition.deleted
-}
-
-/// The cohorts that a definition names. The criteria of a static cohort no longer count.
-fn named(definition: &Definition) -> BTreeSet<i64> {
-    if definition.is_static {
-        return BTreeSet::new();
+/// The cohorts that the criteria refer to. The criteria of a static cohort are not evaluated again, so they do not count.
+fn references(definition: &Definition) -> BTreeSet<i64> {
+    match definition.filter() {
+        Ok(filter) if !definition.is_static => filter.cohort_references().into_iter().collect(),
+        _ => BTreeSet::new(),
     }
-    let filter = definition.filter();
-    filter.map_or_else(
-        |_| BTreeSet::new(),
-        |filter| filter.cohort_references().into_iter().collect(),
-    )
 }
 
-/// Takes away, again and again, what names nothing that is left.
+/// Removes cohorts without references to remaining ones until none is left, or until only loops are left.
 fn has_loop(mut graph: BTreeMap<i64, BTreeSet<i64>>) -> bool {
     while !graph.is_empty() {
-        let left: BTreeSet<i64> = graph.keys().copied().collect();
-        graph.retain(|_, named| named.iter().any(|id| left.contains(id)));
-        if graph.len() == left.len() {
+        let ids: BTreeSet<i64> = graph.keys().copied().collect();
+        graph.retain(|_, references| !references.is_disjoint(&ids));
+        if graph.len() == ids.len() {
             return true;
         }
     }
     false
 }
 
-/// The live cohorts of the project that name this one in their filters, by number.
+/// The live cohorts of the project that refer to this one: id and name.
 pub fn users(
     conn: &mut Conn,
     project: ProjectId,
     id: CohortId,
 ) -> Result<Vec<(i64, String)>, Error> {
     let candidates = cohorts::referring(conn, project)?;
-    let names = candidates.into_iter().filter(|cohort| {
-        let filter = Filter::parse_stored(&cohort.filters.parse());
-        cohort.id != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
+    let users = candidates.into_iter().filter(|user| {
+        let filter = Filter::parse_stored(&user.filters.parse());
+        user.id != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
     });
-    let shown = |name: Option<String>| {
-        name.filter(|name| !name.is_empty())
-            .unwrap_or("Unnamed".to_owned())
-    };
-    Ok(names
-        .map(|cohort| (cohort.id, shown(cohort.name)))
-        .collect())
+    let named = users.map(|user| {
+        let name = user.name.filter(|name| !name.is_empty());
+        (user.id, name.unwrap_or("Unnamed".to_owned()))
+    });
+    Ok(named.collect())
 }
 
-/// Refuses to delete a cohort that others build on.
+/// Refuses to delete a cohort that other cohorts refer to.
 pub fn check_unused(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<(), Error> {
     let users = users(conn, project, id)?;
     if users.is_empty() {
@@ -179,10 +163,10 @@ pub fn check_unused(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result
     }
     let names: Vec<&str> = users
         .iter()
-        .take(NAMED)
+        .take(LISTED_NAMES)
         .map(|(_, name)| name.as_str())
         .collect();
-    let more = match users.len().saturating_sub(NAMED) {
+    let more = match users.len().saturating_sub(LISTED_NAMES) {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
@@ -200,12 +184,12 @@ mod tests {
     fn graph(edges: &[(i64, &[i64])]) -> BTreeMap<i64, BTreeSet<i64>> {
         edges
             .iter()
-            .map(|(id, named)| (*id, named.iter().copied().collect()))
+            .map(|(id, references)| (*id, references.iter().copied().collect()))
             .collect()
     }
 
     #[test]
-    fn a_diamond_is_no_loop_and_a_self_reference_is() {
+    fn a_diamond_is_not_a_loop_and_a_self_reference_is() {
         let diamond = graph(&[(1, &[2, 3]), (2, &[4]), (3, &[4]), (4, &[])]);
         assert!(!has_loop(diamond));
         assert!(has_loop(graph(&[(1, &[1])])));

@@ -1,4 +1,4 @@
-//! All people asked for as one file, made piece by piece while it is sent.
+//! Exports: all persons of a query as one file, which is written in pieces while it is sent.
 
 use std::iter;
 use std::time::{Duration, Instant};
@@ -7,187 +7,208 @@ use actix_web::HttpResponse;
 use actix_web::web::Bytes;
 use cohorts_api::RequestHead;
 use cohorts_api::types::Person;
+use cohorts_store::Conn;
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::timeout;
 
-use super::select::{SelectedPersons, Selection};
-use super::{Answer, show, table};
+use super::query::{PersonQuery, SelectedPersons};
+use super::{PersonList, table};
 use crate::blocking;
 use crate::error::Error;
-use crate::handlers::{PATIENCE, Service, turn};
+use crate::handlers::{Service, WAIT_TIMEOUT, acquire, present};
 use crate::logging::RequestId;
-use cohorts_store::Conn;
 
-/// People who are read at a time.
-const PEOPLE: usize = 250;
-/// The size of a piece, about, in bytes.
-const PIECE: usize = 64 << 10;
-/// Pieces that may wait for a slow reader.
-const PIECES: usize = 4;
-/// How long an export may take in all: it holds a connection, and what it reads is kept for it.
-const LONGEST: Duration = Duration::from_secs(3_600);
+/// Persons that one statement reads.
+const PERSONS: usize = 250;
+/// The approximate size of a piece, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
+/// Pieces that wait for a slow client.
+const QUEUED_PIECES: usize = 4;
+/// The longest duration of an export, because it holds a connection and its snapshot of the data.
+const MAX_DURATION: Duration = Duration::from_secs(3_600);
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
 
-enum Form {
+enum Format {
     Json,
     Csv,
     Ndjson,
 }
 
+type WriteFile =
+    fn(&mut Conn, &PersonQuery, &SelectedPersons, &mut PieceWriter) -> Result<(), Error>;
+
 impl Service {
-    pub(super) async fn people(
+    pub(super) async fn persons(
         &self,
-        asked: Selection,
+        query: PersonQuery,
         format: Option<&str>,
         head: &RequestHead,
-    ) -> Result<Answer, Error> {
-        match form(format, head.accept().unwrap_or_default())? {
-            Form::Json => self.page(asked, head).await,
-            Form::Csv => Ok(Answer::Csv(self.file(asked, CSV, write_csv).await?)),
-            Form::Ndjson => Ok(Answer::Ndjson(
-                self.file(asked, NDJSON, write_ndjson).await?,
-            )),
-        }
+    ) -> Result<PersonList, Error> {
+        Ok(
+            match self::format(format, head.accept().unwrap_or_default())? {
+                Format::Json => PersonList::Page(self.person_page(query, head).await?),
+                Format::Csv => PersonList::Csv(self.export(query, CSV, write_csv).await?),
+                Format::Ndjson => {
+                    PersonList::Ndjson(self.export(query, NDJSON, write_ndjson).await?)
+                }
+            },
+        )
     }
 
-    /// The answer begins with the first piece, and is sent as it is made.
-    async fn file(
+    /// Responds when the first piece is written, and sends the others as they are written.
+    async fn export(
         &self,
-        asked: Selection,
+        query: PersonQuery,
         media_type: &str,
-        write: fn(&mut Conn, &Selection, &SelectedPersons, &mut Pieces) -> Result<(), Error>,
+        write: WriteFile,
     ) -> Result<HttpResponse, Error> {
-        let turn = turn(&self.exports).await?;
-        let (sender, mut sent) = mpsc::channel(PIECES);
+        let mut pieces = self.start_export(query, write).await?;
+        // A failure before the first piece is an error response.
+        let first = pieces.recv().await.transpose()?;
+        let rest = stream::unfold(pieces, |mut pieces| async {
+            Some((pieces.recv().await?, pieces))
+        });
+        let body = stream::iter(first.map(Ok)).chain(rest);
+        Ok(HttpResponse::Ok()
+            .content_type(format!("{media_type}; charset=utf-8"))
+            .streaming(body))
+    }
+
+    /// Writes the file in a task of its own, which outlives the handler.
+    async fn start_export(
+        &self,
+        query: PersonQuery,
+        write: WriteFile,
+    ) -> Result<Receiver<Result<Bytes, Error>>, Error> {
+        let permit = acquire(&self.exports).await?;
+        let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
         let store = self.store.clone();
-        let request = RequestId::current();
-        actix_web::rt::spawn(request.accompany(async move {
-            let failed = sender.clone();
-            let own = store.clone();
+        let task = async move {
+            let failures = sender.clone();
+            let work_store = store.clone();
             let work = move |conn: &mut Conn| {
-                asked.find(conn, &own, |conn, found| {
-                    let mut pieces = Pieces {
-                        sender,
-                        made: Vec::new(),
-                        runtime: Handle::current(),
-                        until: Instant::now() + LONGEST,
-                    };
-                    write(conn, &asked, &found, &mut pieces)?;
+                query.run(conn, &work_store, |conn, selected| {
+                    let mut pieces = PieceWriter::new(sender);
+                    write(conn, &query, &selected, &mut pieces)?;
                     pieces.send()
                 })
             };
-            let written = blocking::read(&store, work).await;
-            drop(turn);
-            if let Err(cause) = written {
-                // Nobody reads on where the reader is gone.
-                let _ = timeout(PATIENCE, failed.send(Err(cause))).await;
+            let result = blocking::read(&store, work).await;
+            drop(permit);
+            if let Err(cause) = result {
+                // The send fails if the client has disconnected.
+                let _ = timeout(WAIT_TIMEOUT, failures.send(Err(cause))).await;
             }
-        }));
-        // What fails before the first piece is still an answer of its own.
-        let first = sent.recv().await.transpose()?;
-        let rest = stream::unfold(sent, |mut sent| async { Some((sent.recv().await?, sent)) });
-        let all = stream::iter(first.map(Ok)).chain(rest);
-        Ok(HttpResponse::Ok()
-            .content_type(format!("{media_type}; charset=utf-8"))
-            .streaming(all))
+        };
+        actix_web::rt::spawn(RequestId::current().accompany(task));
+        Ok(receiver)
     }
 }
 
-/// The parameter decides, else what is accepted first.
-fn form(format: Option<&str>, accept: &str) -> Result<Form, Error> {
-    match format {
-        Some("csv") => return Ok(Form::Csv),
-        Some("ndjson") => return Ok(Form::Ndjson),
-        Some("json") => return Ok(Form::Json),
+/// The format of the parameter `format`, otherwise the first known one in the header `Accept`.
+fn format(parameter: Option<&str>, accept: &str) -> Result<Format, Error> {
+    match parameter {
+        Some("csv") => return Ok(Format::Csv),
+        Some("ndjson") => return Ok(Format::Ndjson),
+        Some("json") => return Ok(Format::Json),
         Some(_) => return Err(Error::NotFound),
         None => {}
     }
     let known = |range: &str| {
         let range = range.split(';').next().unwrap_or_default().trim();
         match range.to_ascii_lowercase().as_str() {
-            CSV | "text/*" => Some(Form::Csv),
-            NDJSON => Some(Form::Ndjson),
-            "application/json" | "application/*" | "*/*" => Some(Form::Json),
+            CSV | "text/*" => Some(Format::Csv),
+            NDJSON => Some(Format::Ndjson),
+            "application/json" | "application/*" | "*/*" => Some(Format::Json),
             _ => None,
         }
     };
-    Ok(accept.split(',').find_map(known).unwrap_or(Form::Json))
+    Ok(accept.split(',').find_map(known).unwrap_or(Format::Json))
 }
 
-/// What is made and not yet sent.
-struct Pieces {
+/// Collects the text of a file, and sends it to the client in pieces.
+struct PieceWriter {
     sender: Sender<Result<Bytes, Error>>,
-    made: Vec<u8>,
+    unsent: Vec<u8>,
     runtime: Handle,
-    until: Instant,
+    deadline: Instant,
 }
 
-impl Pieces {
-    fn push(&mut self, text: &[u8]) -> Result<(), Error> {
-        self.made.extend_from_slice(text);
-        match self.made.len() < PIECE {
-            true => Ok(()),
-            false => self.send(),
+impl PieceWriter {
+    fn new(sender: Sender<Result<Bytes, Error>>) -> Self {
+        Self {
+            sender,
+            unsent: Vec::new(),
+            runtime: Handle::current(),
+            deadline: Instant::now() + MAX_DURATION,
         }
     }
 
-    /// Waits for the reader, though not for ever: the connection to the database is needed by others.
+    fn push(&mut self, text: &[u8]) -> Result<(), Error> {
+        self.unsent.extend_from_slice(text);
+        if self.unsent.len() < PIECE_BYTES {
+            Ok(())
+        } else {
+            self.send()
+        }
+    }
+
+    /// Waits for the client, with a time limit, because the export holds a connection to the database.
     fn send(&mut self) -> Result<(), Error> {
-        if self.made.is_empty() {
+        if self.unsent.is_empty() {
             return Ok(());
         }
-        if Instant::now() > self.until {
-            return Err(gone("is too slow"));
+        if Instant::now() > self.deadline {
+            return Err(stopped("the client is too slow"));
         }
-        let piece = Ok(Bytes::from(std::mem::take(&mut self.made)));
-        let sent = timeout(PATIENCE, self.sender.send(piece));
+        let piece = Ok(Bytes::from(std::mem::take(&mut self.unsent)));
+        let sent = timeout(WAIT_TIMEOUT, self.sender.send(piece));
         match self.runtime.block_on(sent) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(gone("is gone")),
-            Err(_) => Err(gone("takes nothing any more")),
+            Ok(Err(_)) => Err(stopped("the client has disconnected")),
+            Err(_) => Err(stopped("the client has stopped reading")),
         }
     }
 }
 
-fn gone(how: &str) -> Error {
-    log::warn!("an export ends early: its reader {how}");
+fn stopped(reason: &str) -> Error {
+    log::warn!("export stopped: {reason}");
     Error::Unavailable
 }
 
-/// The people in their order, some at a time.
-fn each_some(
+/// Runs `write` on the persons in their order, some at a time.
+fn for_each_chunk(
     conn: &mut Conn,
-    asked: &Selection,
-    found: &SelectedPersons,
-    mut then: impl FnMut(Vec<Person>) -> Result<(), Error>,
+    query: &PersonQuery,
+    selected: &SelectedPersons,
+    mut write: impl FnMut(Vec<Person>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let wanted = found.page(asked).take(asked.limit.unwrap_or(usize::MAX));
-    let mut wanted = wanted.map(|key| i64::from(key.ordinal));
+    let mut ordinals = selected
+        .page(query)
+        .take(query.limit.unwrap_or(usize::MAX))
+        .map(|key| i64::from(key.ordinal));
+    let shard_key = query.project.shard_key();
     loop {
-        let ordinals: Vec<i64> = wanted.by_ref().take(PEOPLE).collect();
-        if ordinals.is_empty() {
+        let chunk: Vec<i64> = ordinals.by_ref().take(PERSONS).collect();
+        if chunk.is_empty() {
             return Ok(());
         }
-        then(show::by_ordinals(
-            conn,
-            asked.project.shard_key(),
-            &ordinals,
-        )?)?;
+        write(present::persons_by_ordinals(conn, shard_key, &chunk)?)?;
     }
 }
 
 fn write_ndjson(
     conn: &mut Conn,
-    asked: &Selection,
-    found: &SelectedPersons,
-    pieces: &mut Pieces,
+    query: &PersonQuery,
+    selected: &SelectedPersons,
+    pieces: &mut PieceWriter,
 ) -> Result<(), Error> {
-    each_some(conn, asked, found, |people| {
-        people.iter().try_for_each(|person| {
+    for_each_chunk(conn, query, selected, |persons| {
+        persons.iter().try_for_each(|person| {
             let mut line = serde_json::to_vec(person).map_err(anyhow::Error::from)?;
             line.push(b'\n');
             pieces.push(&line)
@@ -195,16 +216,16 @@ fn write_ndjson(
     })
 }
 
-/// Two passes over the people: one for the columns, one for the rows.
+/// Reads the persons twice: for the columns, and for the rows.
 fn write_csv(
     conn: &mut Conn,
-    asked: &Selection,
-    found: &SelectedPersons,
-    pieces: &mut Pieces,
+    query: &PersonQuery,
+    selected: &SelectedPersons,
+    pieces: &mut PieceWriter,
 ) -> Result<(), Error> {
     let mut columns = table::Columns::default();
-    each_some(conn, asked, found, |people| {
-        people.iter().try_for_each(|person| {
+    for_each_chunk(conn, query, selected, |persons| {
+        persons.iter().try_for_each(|person| {
             let mut names = table::cells(person).map_err(too_wide)?.into_keys();
             names
                 .try_for_each(|name| columns.add(name))
@@ -215,8 +236,8 @@ fn write_csv(
     if !header.is_empty() {
         pieces.push(&line(header)?)?;
     }
-    each_some(conn, asked, found, |people| {
-        people.iter().try_for_each(|person| {
+    for_each_chunk(conn, query, selected, |persons| {
+        persons.iter().try_for_each(|person| {
             let cells = table::cells(person).map_err(too_wide)?;
             pieces.push(&line(table::row(&columns, &cells))?)
         })
@@ -224,11 +245,11 @@ fn write_csv(
 }
 
 fn too_wide(_: table::TooWide) -> Error {
+    let most = table::MAX_COLUMNS;
     Error::field(
         "format",
         format!(
-            "These people have too many different properties for the columns of a table, more than {}; ask for ndjson.",
-            table::WIDEST
+            "The persons have too many different properties for CSV, which has at most {most} columns. Use ndjson instead."
         ),
     )
 }
@@ -242,11 +263,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parameter_decides_and_then_what_is_accepted_first() {
-        let named = |format, accept| match form(format, accept) {
-            Ok(Form::Json) => "json",
-            Ok(Form::Csv) => "csv",
-            Ok(Form::Ndjson) => "ndjson",
+    fn the_parameter_precedes_the_header() {
+        let named = |parameter, accept| match format(parameter, accept) {
+            Ok(Format::Json) => "json",
+            Ok(Format::Csv) => "csv",
+            Ok(Format::Ndjson) => "ndjson",
             Err(_) => "none",
         };
         assert_eq!(named(None, ""), "json");

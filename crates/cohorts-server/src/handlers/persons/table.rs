@@ -1,25 +1,32 @@
-//! People as a table: a person's fields and nested properties flattened into columns, as PostHog's export has them.
+//! Persons as a CSV table: fields and nested properties are flattened into columns, as in PostHog's export.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use cohorts_api::types::Person;
 use serde_json::Value;
 
-/// The columns of some people, by name.
+/// The columns of a table, sorted by name.
 #[derive(Default)]
 pub struct Columns {
     names: BTreeSet<String>,
     bytes: usize,
 }
 
-/// There would be more columns than a table can have.
+/// The table would exceed [`MAX_COLUMNS`] or the length of their names.
 #[derive(Debug, PartialEq)]
 pub struct TooWide;
 
-/// Columns of a table, and what their names may take together, in bytes.
-pub const WIDEST: usize = 10_000;
-const NAMES: usize = 4 << 20;
+pub const MAX_COLUMNS: usize = 10_000;
+/// The most bytes of all column names together.
+const MAX_NAME_BYTES: usize = 4 << 20;
+
+fn check_width(columns: usize, bytes: usize) -> Result<(), TooWide> {
+    if columns > MAX_COLUMNS || bytes > MAX_NAME_BYTES {
+        return Err(TooWide);
+    }
+    Ok(())
+}
 
 impl Columns {
     pub fn add(&mut self, name: String) -> Result<(), TooWide> {
@@ -28,10 +35,7 @@ impl Columns {
         }
         self.bytes += name.len();
         self.names.insert(name);
-        match self.names.len() > WIDEST || self.bytes > NAMES {
-            true => Err(TooWide),
-            false => Ok(()),
-        }
+        check_width(self.names.len(), self.bytes)
     }
 
     pub fn names(&self) -> Vec<&str> {
@@ -39,13 +43,12 @@ impl Columns {
     }
 }
 
-/// A person's cells by their column.
+/// The cells of one person by column.
 pub type Cells = BTreeMap<String, String>;
 
 pub fn cells(person: &Person) -> Result<Cells, TooWide> {
-    let mut cells = Flat::default();
-    let time =
-        |time: &chrono::DateTime<chrono::Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let mut cells = FlatCells::default();
+    let time = |time: &DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     cells.put("created_at".to_owned(), time(&person.created_at))?;
     cells.put("id".to_owned(), person.id.to_string())?;
     let seen = person.last_seen_at.as_ref().map(time).unwrap_or_default();
@@ -64,24 +67,21 @@ pub fn cells(person: &Person) -> Result<Cells, TooWide> {
     Ok(cells.cells)
 }
 
-/// The cells of one person, no more than a table can have.
+/// The cells of one person, with the limits of a table.
 #[derive(Default)]
-struct Flat {
+struct FlatCells {
     cells: Cells,
     bytes: usize,
 }
 
-impl Flat {
+impl FlatCells {
     fn put(&mut self, column: String, cell: String) -> Result<(), TooWide> {
         self.bytes += column.len();
         self.cells.insert(column, cell);
-        match self.cells.len() > WIDEST || self.bytes > NAMES {
-            true => Err(TooWide),
-            false => Ok(()),
-        }
+        check_width(self.cells.len(), self.bytes)
     }
 
-    /// Lists and objects become a column per part; empty ones have none.
+    /// Adds a column for each leaf of lists and objects; empty ones have no column.
     fn flatten(&mut self, column: String, value: &Value) -> Result<(), TooWide> {
         let cell = match value {
             Value::Object(map) => {
@@ -104,13 +104,13 @@ impl Flat {
     }
 }
 
-/// A person's cells in the order of the columns; those that the person has not are empty.
+/// The cells of a person in the order of the columns. Missing cells are empty.
 pub fn row<'a>(columns: &'a Columns, cells: &'a Cells) -> Vec<&'a str> {
     let cell = |column| cells.get(column).map_or("", String::as_str);
     columns.names.iter().map(cell).collect()
 }
 
-/// Lines of CSV that end in CRLF.
+/// CSV lines that end in CRLF.
 pub fn lines<'a>(rows: impl Iterator<Item = Vec<&'a str>>) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)
@@ -148,20 +148,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_wide_for_a_table_is_refused_before_it_is_made() {
-        let many: Vec<u32> = (0..WIDEST as u32).collect();
+    fn a_table_that_is_too_wide_is_an_error() {
+        let many: Vec<u32> = (0..MAX_COLUMNS as u32).collect();
         assert_eq!(cells(&person(json!({"list": many}))), Err(TooWide));
-        let long = json!({"k".repeat(NAMES / 100): vec![0; 200]});
+        let long = json!({"k".repeat(MAX_NAME_BYTES / 100): vec![0; 200]});
         assert_eq!(cells(&person(long)), Err(TooWide));
         let mut columns = Columns::default();
-        let added: Result<Vec<()>, TooWide> = (0..=WIDEST)
+        let added: Result<Vec<()>, TooWide> = (0..=MAX_COLUMNS)
             .map(|number| columns.add(number.to_string()))
             .collect();
         assert_eq!(added, Err(TooWide));
     }
 
     #[test]
-    fn nested_properties_become_columns_and_the_email_leaves_them() {
+    fn nested_properties_and_the_email_become_columns() {
         let person = person(json!({
             "email": "a@x.org", "plan": "pro", "seats": 3, "addr": {"city": "Rome"},
             "tags": ["x", true], "none": null, "empty": {},

@@ -1,0 +1,119 @@
+//! Records changes of cohorts in the activity log, in the transaction of the change.
+
+use cohorts_api::types::{ActivityChange, ActivityChangeAction, ActivityChangeType};
+use cohorts_store::activity::{self, NewActivity};
+use cohorts_store::definition::Definition;
+use cohorts_store::{CohortId, Conn, JsonText};
+use serde_json::Value;
+
+use crate::auth::Caller;
+use crate::error::Error;
+
+fn record(conn: &mut Conn, caller: &Caller, entry: &NewActivity<'_>) -> Result<(), Error> {
+    let project = caller.project.id();
+    Ok(activity::record(conn, project, &caller.teammate, entry)?)
+}
+
+/// Records that a cohort was created.
+pub fn created(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohort: CohortId,
+    definition: &Definition,
+) -> Result<(), Error> {
+    let entry = NewActivity {
+        cohort,
+        activity: "created",
+        name: definition.name.as_deref(),
+        changes: None,
+    };
+    record(conn, caller, &entry)
+}
+
+/// Records the changed fields of a cohort, if there are any.
+pub fn changed(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohort: CohortId,
+    before: &Definition,
+    after: &Definition,
+) -> Result<(), Error> {
+    let changes = differences(before, after);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let entry = NewActivity {
+        cohort,
+        activity: match (before.deleted, after.deleted) {
+            (false, true) => "deleted",
+            (true, false) => "restored",
+            _ => "updated",
+        },
+        name: after.name.as_deref(),
+        changes: Some(json_of(&changes)?),
+    };
+    record(conn, caller, &entry)
+}
+
+/// Records that members were added to or removed from a static cohort.
+pub fn persons_edited(
+    conn: &mut Conn,
+    caller: &Caller,
+    cohort: CohortId,
+    activity: &str,
+) -> Result<(), Error> {
+    let entry = NewActivity {
+        cohort,
+        activity,
+        name: None,
+        changes: Some(json_of(&[change(None, Value::Null, Value::Null)])?),
+    };
+    record(conn, caller, &entry)
+}
+
+fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
+    let (before, after) = (fields(before), fields(after));
+    let pairs = before.into_iter().zip(after);
+    pairs
+        .filter(|((_, before), (_, after))| before != after)
+        .map(|((field, before), (_, after))| change(Some(field), before, after))
+        .collect()
+}
+
+fn fields(definition: &Definition) -> [(&'static str, Value); 8] {
+    let json = |text: Option<&JsonText>| text.map_or(Value::Null, JsonText::parse);
+    [
+        ("name", definition.name.clone().into()),
+        ("description", definition.description.clone().into()),
+        ("groups", definition.groups().parse()),
+        ("deleted", definition.deleted.into()),
+        ("filters", json(definition.filters())),
+        ("query", json(definition.query.as_ref())),
+        ("is_static", definition.is_static.into()),
+        ("cohort_type", definition.cohort_type.clone().into()),
+    ]
+}
+
+fn change(field: Option<&str>, before: Value, after: Value) -> ActivityChange {
+    let action = if field.is_none() {
+        ActivityChangeAction::Changed
+    } else if before.is_null() {
+        ActivityChangeAction::Created
+    } else if after.is_null() {
+        ActivityChangeAction::Deleted
+    } else {
+        ActivityChangeAction::Changed
+    };
+    ActivityChange {
+        type_: ActivityChangeType::Cohort,
+        action,
+        field: field.map(str::to_owned),
+        before,
+        after,
+    }
+}
+
+fn json_of(changes: &[ActivityChange]) -> Result<JsonText, Error> {
+    let text = serde_json::to_string(changes).map_err(anyhow::Error::from)?;
+    Ok(JsonText(text))
+}

@@ -1,0 +1,214 @@
+//! The items of one request, with the project of each. Everything that is read here is in memory only.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::Utc;
+use cohorts_api::{RawBody, Reservation};
+use cohorts_store::ProjectId;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::body::{Payload, decode};
+use crate::error::Error;
+use crate::handlers::Service;
+use crate::ingest::{self, Arrival, Item, Refusal};
+
+/// The result of one item.
+pub struct ItemOutcome {
+    /// The uuid as it was sent.
+    pub uuid: Option<String>,
+    /// `None` if the item is valid.
+    pub refusal: Option<Refusal>,
+}
+
+/// Items may take this many bytes before their memory is taken from the budget.
+const MAX_UNLENT: usize = 64 << 10;
+
+/// The items of one request.
+pub struct ItemBatch {
+    pub items: BTreeMap<ProjectId, Vec<Item>>,
+    pub outcomes: Vec<ItemOutcome>,
+    pub lent: Reservation,
+    /// The bytes of the last items, which are not taken from the budget yet.
+    unlent: usize,
+}
+
+impl ItemBatch {
+    pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
+        let text = decode(&body)?;
+        let lent = lend(service, text.len())?;
+        // The encoded body is no longer needed; this frees its memory.
+        drop(body);
+        let payload = Payload::parse(&text)?;
+        let mut projects = TokenProjects::new(service);
+        let project = projects.of_batch(payload.token.or(token))?;
+        let arrival = Arrival {
+            now: Utc::now(),
+            sent_at: payload.sent_at,
+            is_export: false,
+        };
+        let mut batch = Self {
+            items: BTreeMap::new(),
+            outcomes: Vec::with_capacity(payload.items.len()),
+            lent,
+            unlent: 0,
+        };
+        for text in &payload.items {
+            let project = match project {
+                Some(project) => Some(project),
+                None => projects.of_item(text)?,
+            };
+            batch.add(service, text, project, &arrival)?;
+        }
+        if !projects.has_token {
+            return Err(missing_token());
+        }
+        if batch.items.is_empty() && project.is_none() {
+            return Err(invalid_token());
+        }
+        batch.log_refusals();
+        Ok(batch)
+    }
+
+    fn add(
+        &mut self,
+        service: &Service,
+        text: &str,
+        project: Option<ProjectId>,
+        arrival: &Arrival,
+    ) -> Result<(), Error> {
+        let outcome = self.add_item(text, project, arrival);
+        if self.unlent > MAX_UNLENT {
+            self.lent.merge(lend(service, self.unlent)?);
+            self.unlent = 0;
+        }
+        if let Some(refusal) = &outcome.refusal {
+            service.metrics.refused(refusal.reason());
+        }
+        self.outcomes.push(outcome);
+        Ok(())
+    }
+
+    fn add_item(
+        &mut self,
+        text: &str,
+        project: Option<ProjectId>,
+        arrival: &Arrival,
+    ) -> ItemOutcome {
+        match (Item::read(text, arrival, Uuid::now_v7), project) {
+            (Ok(item), Some(project)) => {
+                let uuid = Some(item.uuid.to_string());
+                self.unlent += item.memory() + size_of::<ItemOutcome>();
+                self.items.entry(project).or_default().push(item);
+                let refusal = None;
+                ItemOutcome { uuid, refusal }
+            }
+            (Ok(item), None) => ItemOutcome {
+                uuid: Some(item.uuid.to_string()),
+                refusal: Some(Refusal::UnknownToken),
+            },
+            (Err(refusal), _) => ItemOutcome {
+                uuid: ingest::sent_uuid(text),
+                refusal: Some(refusal),
+            },
+        }
+    }
+
+    fn log_refusals(&self) {
+        let outcomes = self.outcomes.iter();
+        let refused = outcomes.filter(|outcome| outcome.refusal.is_some()).count();
+        if refused > 0 {
+            log::warn!("refused {refused} of {} items", self.outcomes.len());
+        }
+    }
+}
+
+fn lend(service: &Service, bytes: usize) -> Result<Reservation, Error> {
+    service.budget.reserve(bytes).ok_or(Error::Overloaded)
+}
+
+/// The most different tokens in one request.
+const MAX_TOKENS: usize = 16;
+
+/// The projects of tokens. Each token is looked up once.
+struct TokenProjects<'a> {
+    service: &'a Service,
+    projects: HashMap<String, Option<ProjectId>>,
+    /// Whether any token was looked up.
+    has_token: bool,
+}
+
+impl<'a> TokenProjects<'a> {
+    fn new(service: &'a Service) -> Self {
+        Self {
+            service,
+            projects: HashMap::new(),
+            has_token: false,
+        }
+    }
+
+    fn find(&mut self, token: &str) -> Result<Option<ProjectId>, Error> {
+        self.has_token = true;
+        if let Some(project) = self.projects.get(token) {
+            return Ok(*project);
+        }
+        let project = if token.contains('\0') || self.projects.len() >= MAX_TOKENS {
+            None
+        } else {
+            self.service.store.project_of_token(token)?
+        };
+        self.projects.insert(token.to_owned(), project);
+        Ok(project)
+    }
+
+    /// The project of all items; `None` if the batch has no token.
+    fn of_batch(&mut self, token: Option<String>) -> Result<Option<ProjectId>, Error> {
+        match token.filter(|token| !token.is_empty()) {
+            Some(token) => Ok(Some(self.find(&token)?.ok_or_else(invalid_token)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn of_item(&mut self, item: &str) -> Result<Option<ProjectId>, Error> {
+        match token_of(item) {
+            Some(token) => self.find(&token),
+            None => Ok(None),
+        }
+    }
+}
+
+fn token_of(item: &str) -> Option<String> {
+    let tokens: ItemTokens = serde_json::from_str(item).ok()?;
+    let token = tokens
+        .api_key
+        .or(tokens.token)
+        .or_else(|| tokens.properties?.token);
+    token.filter(|token| !token.is_empty())
+}
+
+fn missing_token() -> Error {
+    Error::AuthenticationFailed {
+        code: "not_authenticated",
+        detail: "The project token is missing. Send it in the field `api_key`.".to_owned(),
+    }
+}
+
+fn invalid_token() -> Error {
+    Error::AuthenticationFailed {
+        code: "invalid_api_key",
+        detail: "The project token is not valid.".to_owned(),
+    }
+}
+
+/// The places of the token in an item, if the batch has none.
+#[derive(Deserialize)]
+struct ItemTokens {
+    api_key: Option<String>,
+    token: Option<String>,
+    properties: Option<TokenProperty>,
+}
+
+#[derive(Deserialize)]
+struct TokenProperty {
+    token: Option<String>,
+}

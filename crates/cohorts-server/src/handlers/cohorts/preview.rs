@@ -1,0 +1,74 @@
+//! Counts the members that a filter would have, without storing a cohort.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use cohorts_api::types::{CohortPreview, CohortPreviewRequest, CriterionCount};
+use cohorts_engine::{Filter, FilterError, LeafCount, Moment, plan};
+use cohorts_store::{Conn, ProjectId};
+
+use crate::auth::Caller;
+use crate::calculation::moment;
+use crate::error::Error;
+use crate::handlers::present;
+use crate::index::Caches;
+use crate::index::snapshot::Snapshot;
+
+/// How long a preview may read data.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+
+pub struct Preview {
+    project: ProjectId,
+    filter: Filter,
+    as_of: DateTime<Utc>,
+    moment: Moment,
+    /// The number of members to show.
+    sample: i64,
+}
+
+impl Preview {
+    pub fn new(caller: &Caller, body: &CohortPreviewRequest) -> Result<Self, Error> {
+        let filter = Filter::parse(&body.filters.parse()).map_err(invalid)?;
+        let as_of = body.as_of.unwrap_or_else(Utc::now);
+        Ok(Self {
+            project: caller.project.id(),
+            filter,
+            as_of,
+            moment: moment(&caller.project, as_of.timestamp_micros())?,
+            sample: body.sample,
+        })
+    }
+
+    pub fn read(&self, conn: &mut Conn, caches: &Caches) -> Result<CohortPreview, Error> {
+        let start = Instant::now();
+        let plan = plan(&self.filter, &self.moment).map_err(invalid)?;
+        Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+            let explanation = snapshot.explain(&plan)?;
+            let members = explanation.members;
+            let duration = start.elapsed();
+            let shard_key = self.project.shard_key();
+            let sample = snapshot.tx().with_conn(|conn| {
+                let ranking = caches.rankings.get(conn, shard_key)?;
+                present::first_persons(conn, &ranking, shard_key, &members, self.sample)
+            })?;
+            Ok(CohortPreview {
+                count: members.len() as i64,
+                criteria: explanation.leaves.into_iter().map(criterion).collect(),
+                as_of: self.as_of,
+                duration_ms: duration.as_secs_f64() * 1e3,
+                sample,
+            })
+        })
+    }
+}
+
+fn criterion(leaf: LeafCount) -> CriterionCount {
+    CriterionCount {
+        path: leaf.path,
+        count: leaf.persons as i64,
+    }
+}
+
+fn invalid(error: FilterError) -> Error {
+    Error::filter("filters", error)
+}

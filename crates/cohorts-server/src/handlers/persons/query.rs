@@ -1,0 +1,228 @@
+//! The persons that a request reads: source, criteria, and page. One transaction selects, ranks and reads them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use cohorts_engine::{Filter, LeafCache, Plan, plan};
+use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members, persons};
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use super::cursor::Cursor;
+use crate::auth::Caller;
+use crate::calculation::moment;
+use crate::error::Error;
+use crate::handlers::lookup;
+use crate::index::IndexedStore;
+use crate::index::ranking::{RankKey, Ranking, RankingCache};
+use crate::index::read::{Limits, ReadTx};
+use crate::index::snapshot::Snapshot;
+
+/// The most persons on a page.
+const MAX_LIMIT: i64 = 10_000;
+/// How long the search for persons may take, and each statement after it.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+
+/// The persons that a request reads.
+pub struct PersonQuery {
+    pub project: ProjectId,
+    source: PersonSource,
+    pub limit: Option<usize>,
+    pub offset: i64,
+    pub cursor: Option<Cursor>,
+    /// Criteria of the parameter `properties`.
+    plan: Option<Plan>,
+    search: Option<String>,
+}
+
+/// The persons before any criteria.
+pub enum PersonSource {
+    Project,
+    Members(CohortId),
+    DistinctId(String),
+}
+
+/// The persons of a query, by their ranks.
+pub struct SelectedPersons {
+    pub ranking: Arc<Ranking>,
+    pub ranks: RoaringBitmap,
+}
+
+impl SelectedPersons {
+    fn starting_at(&self, rank: u32) -> impl Iterator<Item = RankKey> {
+        self.ranks
+            .range(rank..)
+            .map(|rank| self.ranking.key_at(rank))
+    }
+
+    /// The persons from the beginning of the page on.
+    pub fn page(&self, query: &PersonQuery) -> impl Iterator<Item = RankKey> {
+        let first = match query.cursor {
+            Some(Cursor::Start) => Some(0),
+            Some(Cursor::After(key)) => Some(self.ranking.after(key)),
+            None => u32::try_from(query.offset)
+                .ok()
+                .and_then(|offset| self.ranks.select(offset)),
+        };
+        first.into_iter().flat_map(|first| self.starting_at(first))
+    }
+}
+
+impl PersonQuery {
+    /// All persons of `source`, without a limit.
+    pub fn new(caller: &Caller, source: PersonSource) -> Self {
+        Self {
+            project: caller.project.id(),
+            source,
+            limit: None,
+            offset: 0,
+            cursor: None,
+            plan: None,
+            search: None,
+        }
+    }
+
+    pub fn with_page(
+        self,
+        limit: Option<i64>,
+        offset: i64,
+        cursor: Option<&str>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            limit: self::limit(limit),
+            offset,
+            cursor: Cursor::parse(cursor)?,
+            ..self
+        })
+    }
+
+    pub fn with_criteria(
+        self,
+        caller: &Caller,
+        properties: Option<&str>,
+        search: Option<String>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            plan: properties_plan(caller, properties)?,
+            search: search_term(search),
+            ..self
+        })
+    }
+
+    /// Runs `read` with the selected persons, in the transaction that selected them.
+    pub fn run<T>(
+        &self,
+        conn: &mut Conn,
+        store: &IndexedStore,
+        read: impl FnOnce(&mut Conn, SelectedPersons) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let caches = &store.caches;
+        let Some(plan) = &self.plan else {
+            let limits = Limits {
+                deadline: Instant::now() + READ_LIMIT,
+                memory: u64::MAX,
+            };
+            return ReadTx::run(conn, self.project, limits, |tx| {
+                self.select(&tx, None, &caches.rankings, read)
+            });
+        };
+        Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+            let matches = snapshot.evaluate(plan, &LeafCache::default())?;
+            self.select(snapshot.tx(), Some(matches), &caches.rankings, read)
+        })
+    }
+
+    fn select<T>(
+        &self,
+        tx: &ReadTx<'_>,
+        matches: Option<RoaringBitmap>,
+        rankings: &RankingCache,
+        read: impl FnOnce(&mut Conn, SelectedPersons) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let shard_key = self.project.shard_key();
+        let mut persons = tx.try_with_conn(|conn| self.source_persons(conn))?;
+        if let Some(matches) = matches {
+            intersect(&mut persons, matches);
+        }
+        if let Some(term) = &self.search {
+            let matches = tx.with_conn(|conn| persons::search(conn, shard_key, term))?;
+            intersect(&mut persons, lookup::ordinal_set(matches)?);
+        }
+        tx.try_with_conn_for(READ_LIMIT, |conn| {
+            let ranking = rankings.get(conn, shard_key)?;
+            let ranks = match persons {
+                Some(persons) => ranking.ranks(&persons),
+                None => ranking.all(),
+            };
+            read(conn, SelectedPersons { ranking, ranks })
+        })
+    }
+
+    /// The persons to select from; `None` is all persons of the project.
+    fn source_persons(&self, conn: &mut Conn) -> Result<Option<RoaringBitmap>, Error> {
+        let shard_key = self.project.shard_key();
+        match &self.source {
+            PersonSource::Project => Ok(None),
+            PersonSource::DistinctId(id) if id.contains('\0') => Ok(Some(RoaringBitmap::new())),
+            PersonSource::DistinctId(id) => {
+                let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
+                Ok(Some(lookup::ordinal_set(ordinals.into_values())?))
+            }
+            PersonSource::Members(id) => {
+                let row = cohorts::find(conn, self.project, *id)?;
+                let (cohort, _) = row.ok_or(Error::NotFound)?;
+                let members = members::read(conn, shard_key, *id, cohort.member_version)?;
+                Ok(Some(members))
+            }
+        }
+    }
+}
+
+fn intersect(persons: &mut Option<RoaringBitmap>, matches: RoaringBitmap) {
+    *persons = Some(match persons.take() {
+        Some(persons) => persons & matches,
+        None => matches,
+    });
+}
+
+/// The parameter `limit`; zero counts as absent.
+fn limit(limit: Option<i64>) -> Option<usize> {
+    let limit = limit.filter(|limit| *limit > 0)?.min(MAX_LIMIT);
+    usize::try_from(limit).ok()
+}
+
+/// The parameter `search`; blank text counts as absent.
+fn search_term(text: Option<String>) -> Option<String> {
+    let term = text?.replace('\0', "").trim().to_owned();
+    (!term.is_empty()).then_some(term)
+}
+
+/// The plan of the parameter `properties`: a list of property filters, all of which must match.
+fn properties_plan(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Error> {
+    let Some(text) = properties.filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let invalid = |detail: String| Error::field("properties", detail);
+    let leaves = property_leaves(text).map_err(invalid)?;
+    if leaves.is_empty() {
+        return Ok(None);
+    }
+    let tree = serde_json::json!({"properties": {"type": "AND", "values": leaves}});
+    let filter = Filter::parse_stored(&tree).map_err(|error| invalid(error.detail))?;
+    let now = moment(&caller.project, Utc::now().timestamp_micros())?;
+    let plan = plan(&filter, &now).map_err(|error| invalid(error.detail))?;
+    Ok(Some(plan))
+}
+
+/// The leaves of the list; leaves without a type are person properties.
+fn property_leaves(text: &str) -> Result<Vec<Value>, String> {
+    let list = serde_json::from_str(text).map_err(|error| format!("Not valid JSON: {error}"))?;
+    let Value::Array(mut leaves) = list else {
+        return Err("Must be a list of property filters.".to_owned());
+    };
+    for leaf in leaves.iter_mut().filter_map(Value::as_object_mut) {
+        leaf.entry("type").or_insert_with(|| "person".into());
+    }
+    Ok(leaves)
+}

@@ -1,0 +1,38 @@
+//! Entries of the activity log as responses show them.
+
+use cohorts_api::types::{ActivityDetail, ActivityEntry, ActivityEntryScope, ActivityUser};
+use cohorts_store::activity::ActivityRow;
+use cohorts_store::keys::Teammate;
+
+pub fn activity_entry((entry, teammate): (ActivityRow, Option<Teammate>)) -> ActivityEntry {
+    let changes = entry.changes.map(|changes| changes.parse());
+    ActivityEntry {
+        user: activity_user(teammate),
+        activity: entry.activity,
+        scope: ActivityEntryScope::Cohort,
+        item_id: entry.cohort_id.to_string(),
+        detail: ActivityDetail {
+            changes: changes.and_then(|changes| serde_json::from_value(changes).ok()),
+            trigger: None,
+            name: entry.name,
+            short_id: None,
+            type_: None,
+        },
+        created_at: entry.created_at,
+    }
+}
+
+fn activity_user(teammate: Option<Teammate>) -> ActivityUser {
+    match teammate {
+        Some(teammate) => ActivityUser {
+            first_name: teammate.first_name,
+            email: Some(teammate.email),
+            is_system: None,
+        },
+        None => ActivityUser {
+            first_name: "System".to_owned(),
+            email: None,
+            is_system: Some(true),
+        },
+    }
+}
