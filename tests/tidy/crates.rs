@@ -53,7 +53,11 @@ const WORDS: [(&str, &[&str]); 5] = [
     ("cohorts_server", &["crates/cohorts-server", "tests"]),
     (
         "HttpResponse",
-        &["crates/cohorts-api", "crates/cohorts-server"],
+        &[
+            "crates/cohorts-api",
+            "crates/cohorts-server",
+            "xtask/src/codegen",
+        ],
     ),
 ];
 
@@ -203,6 +207,7 @@ fn no_type_of_server_and_store_has_the_name_of_another() {
             }
         }
     }
-    places.retain(|_, paths| paths.len() > 1);
+    // Each crate has an `Error` and a `Result` of its own, as crates usually do.
+    places.retain(|name, paths| paths.len() > 1 && name != "Error" && name != "Result");
     assert!(places.is_empty(), "types defined twice: {places:#?}");
 }

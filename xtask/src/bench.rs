@@ -115,37 +115,28 @@ impl Bench {
         for repetition in 0..=self.repetitions {
             for (kind, measurement) in kinds::kinds().iter().zip(measurements.iter_mut()) {
                 for turn in 0..=names.len() {
-                    let turn = (turn + repetition) % (names.len() + 1);
-                    let (count, time, times) = match (turn.checked_sub(1), &mut peers) {
+                    // 0 is the service, and the other numbers are the peers.
+                    let peer = ((turn + repetition) % (names.len() + 1)).checked_sub(1);
+                    let (count, time) = match (peer, &mut peers) {
                         (Some(index), Some(peers)) => {
                             let result = peers.query(&names[index], kind.name, dataset.now)?;
-                            let times = &mut measurement.peers[index].1;
-                            (result.count, result.duration, times)
+                            (result.count, result.duration)
                         }
-                        _ => {
-                            let (count, time) =
-                                service.preview(&dataset.access, &kind.filters, dataset.now)?;
-                            (count, time, &mut measurement.warm)
-                        }
+                        _ => service.preview(&dataset.access, &kind.filters, dataset.now)?,
                     };
+                    let persons = measurement.persons;
                     ensure!(
-                        count == measurement.persons,
-                        "{}: {} persons, then {count}",
-                        kind.name,
-                        measurement.persons
+                        count == persons,
+                        "{}: {persons} persons, then {count}",
+                        kind.name
                     );
                     if repetition > 0 {
-                        times.push(time);
+                        measurement.times_mut(peer).push(time);
                     }
                 }
             }
         }
-        for measurement in measurements {
-            measurement.warm.sort_by(f64::total_cmp);
-            for (_, times) in &mut measurement.peers {
-                times.sort_by(f64::total_cmp);
-            }
-        }
+        measurements.iter_mut().for_each(Measurement::sort_times);
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ use account::Account;
 use binaries::Binaries;
 use home::Home;
 use pid_file::PidFile;
-use server::Server;
+use server::ServerProcess;
 
 /// The name of the service's database and of the role that owns it.
 const NAME: &str = "cohorts";
@@ -55,7 +55,7 @@ const MAX_WATCH_PAUSE: Duration = Duration::from_secs(10);
 /// The options of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data directory, which is created if missing. All files are in its subdirectory `postgres`.
+    /// The data directory, which is created if missing. Only its subdirectory `postgres` is used.
     pub data_dir: PathBuf,
     /// Whether commits survive a power failure. Tests do not need that.
     pub durable: bool,
@@ -69,15 +69,15 @@ pub struct Options {
 /// that this process owns.
 pub struct Postgres {
     home: Home,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Ownership>>,
     watch: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 /// The server and the lock of an owner; both are `None` if this process has joined.
 #[derive(Default)]
-struct State {
+struct Ownership {
     // The fields are dropped in this order, so the lock is released after the server has stopped.
-    server: Option<Server>,
+    server: Option<ServerProcess>,
     lock: Option<File>,
 }
 
@@ -98,18 +98,7 @@ impl Postgres {
         let (stop, stopped) = mpsc::channel();
         let watcher = {
             let (home, options, state) = (home.clone(), options.clone(), Arc::clone(&state));
-            move || {
-                let mut pause = WATCH_PAUSE;
-                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                    pause = match restart_if_down(&home, &account, &options, &mut state.lock()) {
-                        Ok(()) => WATCH_PAUSE,
-                        Err(cause) => {
-                            log::error!("the private Postgres is down, will retry: {cause}");
-                            (pause * 2).min(MAX_WATCH_PAUSE)
-                        }
-                    };
-                }
-            }
+            move || watch(&stopped, &home, &account, &options, &state)
         };
         let thread = thread::Builder::new().name("watch".to_owned());
         let thread = thread.spawn(watcher);
@@ -154,18 +143,22 @@ impl Drop for Postgres {
 }
 
 /// Takes the lock and starts the server, or joins the server of the process that holds the lock.
-fn own_or_join(home: &Home, account: &Account, options: &Options) -> Result<State, PostgresError> {
+fn own_or_join(
+    home: &Home,
+    account: &Account,
+    options: &Options,
+) -> Result<Ownership, PostgresError> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Some(lock) = take_lock(home)? {
             let server = adopt_or_launch(home, account.clone(), options, deadline)?;
-            return Ok(State {
+            return Ok(Ownership {
                 server: Some(server),
                 lock: Some(lock),
             });
         }
         if PgConnection::establish(&home.url(NAME)).is_ok() {
-            return Ok(State::default());
+            return Ok(Ownership::default());
         }
         if Instant::now() > deadline {
             return Err(home.not_started(
@@ -176,14 +169,34 @@ fn own_or_join(home: &Home, account: &Account, options: &Options) -> Result<Stat
     }
 }
 
+/// Checks the server until the sender of `stopped` is dropped.
+fn watch(
+    stopped: &Receiver<()>,
+    home: &Home,
+    account: &Account,
+    options: &Options,
+    state: &Mutex<Ownership>,
+) {
+    let mut pause = WATCH_PAUSE;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = match restart_if_down(home, account, options, &mut state.lock()) {
+            Ok(()) => WATCH_PAUSE,
+            Err(cause) => {
+                log::error!("the private Postgres is down, will retry: {cause}");
+                (pause * 2).min(MAX_WATCH_PAUSE)
+            }
+        };
+    }
+}
+
 /// Restarts a server that has died, or takes it over if its owner has ended.
 fn restart_if_down(
     home: &Home,
     account: &Account,
     options: &Options,
-    state: &mut State,
+    state: &mut Ownership,
 ) -> Result<(), PostgresError> {
-    if state.server.as_ref().is_some_and(Server::is_running) {
+    if state.server.as_ref().is_some_and(ServerProcess::is_running) {
         return Ok(());
     }
     if state.lock.is_none() {
@@ -261,14 +274,14 @@ fn adopt_or_launch(
     account: Account,
     options: &Options,
     deadline: Instant,
-) -> Result<Server, PostgresError> {
+) -> Result<ServerProcess, PostgresError> {
     let binaries = Binaries::find(options.pg_bin.as_deref(), home, &account)?;
     while let Some(pid_file) = PidFile::read(&home.cluster) {
         if !pid_file.is_alive(&home.cluster) {
             home.remove_stale_locks();
         } else if pid_file.is_ready && ensure_database(home).is_ok() {
             log::info!("took over the private Postgres of an earlier process");
-            return Ok(Server::adopt(pid_file.pid, home, account, binaries));
+            return Ok(ServerProcess::adopt(pid_file.pid, home, account, binaries));
         } else if Instant::now() > deadline {
             return Err(home.not_started(&format!(
                 "its earlier process {} accepts no connections and does not end",
@@ -280,7 +293,7 @@ fn adopt_or_launch(
     if !home.cluster.exists() {
         binaries.create_cluster(home, &account, options.durable)?;
     }
-    let server = Server::launch(home, account, binaries, options.durable, deadline)?;
+    let server = ServerProcess::launch(home, account, binaries, options.durable, deadline)?;
     ensure_database(home).map_err(|cause| home.not_started(&cause.to_string()))?;
     Ok(server)
 }

@@ -38,7 +38,7 @@ const SETTINGS: [&str; 11] = [
 const EPHEMERAL_SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
 /// A server that this process owns. Dropping it stops it.
-pub(super) struct Server {
+pub(super) struct ServerProcess {
     pid: u32,
     /// The thread that waits for the end of the process; `None` if another process launched the server.
     waiter: Option<JoinHandle<()>>,
@@ -49,7 +49,7 @@ pub(super) struct Server {
     binaries: Binaries,
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts a process and waits until it accepts connections.
     pub(super) fn launch(
         home: &Home,
@@ -177,7 +177,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.is_serving.store(false, Ordering::Release);
         if self.is_running() && !self.stop_with("INT") && !self.stop_with("QUIT") {

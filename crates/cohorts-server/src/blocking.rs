@@ -25,7 +25,7 @@ pub async fn transaction<T: Send + 'static>(
     read(store, |conn| cohorts_store::transaction(conn, work)).await
 }
 
-/// Runs `work` in a read-only transaction, all statements of which see the data of one instant.
+/// Runs `work` in a read-only transaction. All its statements see the data of one instant.
 pub async fn snapshot<T: Send + 'static>(
     store: &Store,
     work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,

@@ -45,7 +45,7 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    /// The failure in words for the user whose cohort it concerns.
+    /// The failure in words for the user of the cohort.
     pub fn detail(&self) -> String {
         use cohorts_store::Error as StoreError;
         match self {

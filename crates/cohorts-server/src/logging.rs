@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, Write};
 
+use chrono::{SecondsFormat, Utc};
 use clap::ValueEnum;
 use env_logger::fmt::Formatter;
 use log::Record;
@@ -78,7 +79,7 @@ fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(
         out,
         "{} {:<5} {} {} {}",
-        out.timestamp_millis(),
+        timestamp(),
         record.level(),
         RequestId::current().as_str(),
         record.target(),
@@ -88,13 +89,18 @@ fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 
 fn as_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let line = serde_json::json!({
-        "time": out.timestamp_millis().to_string(),
+        "time": timestamp(),
         "level": record.level().as_str(),
         "request_id": RequestId::current().0,
         "target": record.target(),
         "message": record.args().to_string(),
     });
     writeln!(out, "{line}")
+}
+
+/// The time in UTC with milliseconds: `2026-01-31T12:00:00.000Z`.
+fn timestamp() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use cohorts_server::{Config, Data, EventRetention, KeyGrant, log_to_stderr};
 
 /// Segments are large and short-lived, so the allocator must return memory to the system; see `DECISIONS.md`.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Self-hosted cohorts service, compatible with PostHog's Cohorts API
 #[derive(Parser)]

@@ -81,7 +81,7 @@ pub struct MiscountedCohort {
 ///
 /// # Errors
 ///
-/// Fails if the database fails, or with [`crate::Error::Corrupt`] if the members of a cohort cannot be decoded.
+/// Fails if the database fails, or with [`crate::StoreError::Corrupt`] if the members of a cohort cannot be decoded.
 pub fn miscounted(
     conn: &mut Conn,
     project: ProjectId,

@@ -45,7 +45,7 @@ pub mod testing;
 pub mod tombstones;
 pub mod uploads;
 
-pub use error::{Error, Result};
+pub use error::{Result, StoreError, StoreError as Error};
 pub use json::JsonText;
 use pool::Manager;
 pub use pool::PooledConn;
@@ -141,11 +141,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
+    /// [`StoreError::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
     pub fn connection(&self) -> Result<PooledConn> {
         let conn = self.pool.get();
         conn.map(PooledConn)
-            .map_err(|cause| Error::Unavailable(format!("no free connection: {cause}")))
+            .map_err(|cause| StoreError::Unavailable(format!("no free connection: {cause}")))
     }
 
     /// The project of a capture token. A token never moves to another project, so the cache is never stale.
@@ -178,7 +178,7 @@ impl Store {
 /// What ends a transaction early: its work, or the database at BEGIN or COMMIT.
 enum Abort<E> {
     Work(E),
-    Database(Error),
+    Database(StoreError),
 }
 
 impl<E> From<diesel::result::Error> for Abort<E> {
@@ -187,7 +187,7 @@ impl<E> From<diesel::result::Error> for Abort<E> {
     }
 }
 
-impl<E: From<Error>> Abort<E> {
+impl<E: From<StoreError>> Abort<E> {
     fn into_cause(self) -> E {
         match self {
             Self::Work(cause) => cause,
@@ -201,7 +201,7 @@ impl<E: From<Error>> Abort<E> {
 /// # Errors
 ///
 /// Returns the error of `work`, or the database's own if BEGIN or COMMIT fails.
-pub fn transaction<T, E: From<Error>>(
+pub fn transaction<T, E: From<StoreError>>(
     conn: &mut Conn,
     work: impl FnOnce(&mut Conn) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
@@ -214,7 +214,7 @@ pub fn transaction<T, E: From<Error>>(
 /// # Errors
 ///
 /// Returns the error of `work`, or the database's own if BEGIN or COMMIT fails.
-pub fn snapshot<T, E: From<Error>>(
+pub fn snapshot<T, E: From<StoreError>>(
     conn: &mut Conn,
     work: impl FnOnce(&mut Conn) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {

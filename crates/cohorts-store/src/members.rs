@@ -16,13 +16,13 @@ use uuid::Uuid;
 
 use crate::cohorts::{self, Cohort, LockedCohort};
 use crate::schema::member_chunks;
-use crate::{CohortId, Conn, Error, ProjectId, Result, ShardKey, queue};
+use crate::{CohortId, Conn, ProjectId, Result, ShardKey, StoreError, queue};
 
 /// The members of a cohort as of a version.
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn read(
     conn: &mut Conn,
     shard_key: ShardKey,
@@ -43,7 +43,7 @@ pub fn read(
 
 fn decode(cohort: i64, bytes: &[u8]) -> Result<RoaringBitmap> {
     chunks::decode(bytes)
-        .map_err(|cause| Error::Corrupt(format!("members of cohort {cohort}: {cause}")))
+        .map_err(|cause| StoreError::Corrupt(format!("members of cohort {cohort}: {cause}")))
 }
 
 #[derive(QueryableByName)]
@@ -71,7 +71,7 @@ pub struct Membership {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn memberships(
     conn: &mut Conn,
     project: ProjectId,
@@ -168,7 +168,7 @@ impl QueryFragment<Pg> for MembershipQuery {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn remove_everywhere(
     conn: &mut Conn,
     shard_key: ShardKey,
@@ -274,7 +274,7 @@ pub(crate) const NEWEST_CHUNKS: &str = "\
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn static_cohorts_with(
     conn: &mut Conn,
     project: ProjectId,
@@ -331,7 +331,7 @@ pub struct MemberEdit {
 ///
 /// # Errors
 ///
-/// Returns the error of `change`; [`Error::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+/// Returns the error of `change`; [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn edit(
     conn: &mut Conn,
     cohort: &StaticCohort,

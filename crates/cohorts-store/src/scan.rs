@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use roaring::RoaringBitmap;
 
 use crate::schema::{distinct_ids, persons};
-use crate::{Conn, Error, Result, ShardKey};
+use crate::{Conn, Result, ShardKey, StoreError};
 
 /// Microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
@@ -81,7 +81,7 @@ struct RawEvent {
 }
 
 impl TryFrom<RawEvent> for EventRow {
-    type Error = Error;
+    type Error = StoreError;
 
     fn try_from(raw: RawEvent) -> Result<Self> {
         Ok(Self {
@@ -250,7 +250,7 @@ pub fn written_persons(
 /// # Errors
 ///
 /// Returns the first error of `each`, and fails if the database fails.
-pub fn property<E: From<Error>>(
+pub fn property<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     key: &str,
@@ -264,9 +264,9 @@ pub fn property<E: From<Error>>(
         .bind::<BigInt, _>(first)
         .bind::<BigInt, _>(last)
         .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)
-        .map_err(Error::from)?;
+        .map_err(StoreError::from)?;
     for row in rows {
-        let row = row.map_err(Error::from)?;
+        let row = row.map_err(StoreError::from)?;
         each(ordinal(row.ordinal)?, &row.value)?;
     }
     Ok(())
@@ -277,7 +277,7 @@ pub fn property<E: From<Error>>(
 /// # Errors
 ///
 /// Returns the first error of `each`, and fails if the database fails.
-pub fn distinct_ids<E: From<Error>>(
+pub fn distinct_ids<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     range: &PersonRange,
@@ -289,9 +289,9 @@ pub fn distinct_ids<E: From<Error>>(
         .filter(distinct_ids::ordinal.between(first, last))
         .select((distinct_ids::ordinal, distinct_ids::distinct_id))
         .load_iter::<(i64, String), PgRowByRowLoadingMode>(conn)
-        .map_err(Error::from)?;
+        .map_err(StoreError::from)?;
     for row in rows {
-        let (person, id) = row.map_err(Error::from)?;
+        let (person, id) = row.map_err(StoreError::from)?;
         each(ordinal(person)?, id)?;
     }
     Ok(())
@@ -374,7 +374,7 @@ pub fn events_between(
 /// # Errors
 ///
 /// Returns the first error of `each`, and fails if the database fails.
-pub fn events<E: From<Error>>(
+pub fn events<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     scan: &EventScan<'_>,
@@ -392,16 +392,16 @@ pub fn events<E: From<Error>>(
         .bind::<BigInt, _>(last)
         .bind::<Array<BigInt>, _>(&scan.range.merged)
         .load_iter::<RawEvent, PgRowByRowLoadingMode>(conn)
-        .map_err(Error::from)?;
+        .map_err(StoreError::from)?;
     for row in rows {
-        each(row.map_err(Error::from)?.try_into()?)?;
+        each(row.map_err(StoreError::from)?.try_into()?)?;
     }
     Ok(())
 }
 
 /// The ordinal of a row. The counter of ordinals stays within 32 bits.
 fn ordinal(column: i64) -> Result<u32> {
-    u32::try_from(column).map_err(|cause| Error::Corrupt(format!("ordinal {column}: {cause}")))
+    u32::try_from(column).map_err(|cause| StoreError::Corrupt(format!("ordinal {column}: {cause}")))
 }
 
 /// The instant at which a UTC day begins, counted from 1970.

@@ -17,6 +17,21 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// The warm times of the service, or of the peer with an index.
+    pub fn times_mut(&mut self, peer: Option<usize>) -> &mut Vec<f64> {
+        match peer {
+            Some(index) => &mut self.peers[index].1,
+            None => &mut self.warm,
+        }
+    }
+
+    pub fn sort_times(&mut self) {
+        self.warm.sort_by(f64::total_cmp);
+        for (_, times) in &mut self.peers {
+            times.sort_by(f64::total_cmp);
+        }
+    }
+
     pub fn line(&self) -> String {
         let mut line = format!(
             "{:<4} {:<36} {:>8} persons  cold {:>9.2} ms  warm {:>8.3} ms ({:.3} to {:.3})",

@@ -1,3 +1,5 @@
+//! Blocks: their contents, changes and memory.
+
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Filters: what parses, and what is refused.
+
 mod verdicts;
 
 use serde_json::{Value, json};

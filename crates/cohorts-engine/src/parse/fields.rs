@@ -14,7 +14,7 @@ pub(super) struct Fields<'a> {
     pub path: &'a str,
     kind: &'a str,
     members: &'a Map<String, Value>,
-    /// Members whose normalised value differs from the input.
+    /// Members with a normalised value that differs from the input.
     coerced: Map<String, Value>,
 }
 

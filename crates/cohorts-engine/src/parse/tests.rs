@@ -1,3 +1,5 @@
+//! Parsing of criteria: fields, errors and bounds.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -98,12 +98,12 @@ pub struct Dependencies {
     pub every_event: bool,
     /// The existence, properties, distinct ids or creation times of persons.
     pub persons: bool,
-    /// Other cohorts or actions, whose definitions can change without any event.
+    /// Other cohorts or actions; their definitions can change without any event.
     pub definitions: bool,
 }
 
 impl Criterion {
-    /// The predicates whose patterns count against the budget of the filter.
+    /// The predicates with patterns that count against the budget of the filter.
     pub(super) fn predicates(&self) -> Vec<&Predicate> {
         match self {
             Criterion::Property { predicate, .. }

@@ -1,3 +1,5 @@
+//! Plans: windows, instants, dependencies and budgets.
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Predicates: the meaning of each operator for one value.
+
 use serde_json::json;
 
 use super::*;

@@ -33,7 +33,7 @@ pub fn publish(
     Ok(())
 }
 
-/// The members whose chunks were written.
+/// Members with written chunks.
 struct WrittenMembers {
     members: RoaringBitmap,
     /// The log head at that time.

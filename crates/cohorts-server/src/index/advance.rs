@@ -18,7 +18,7 @@ use super::read::ReadTx;
 /// Changes of a property that are kept as layers over its block.
 const MAX_LAYERS: usize = 16;
 
-/// The index as of the later sequence number `seq`; `None` if so much was written that a new index is as cheap.
+/// The index as of the later sequence number `seq`; `None` if a new index is as cheap.
 pub fn advance(
     index: &ProjectIndex,
     tx: &ReadTx<'_>,

@@ -27,7 +27,7 @@ use super::{IndexError, IndexResult};
 const MIN_ROWS: u64 = 10_000;
 /// A property is written again once one of this number of persons has changed.
 const PERSONS_PER_CHANGE: u64 = 100;
-/// Days whose packed segments are in memory at once.
+/// Days with packed segments in memory at the same time.
 const DAYS_AT_ONCE: usize = 16;
 
 /// Bytes of segments that this process has read.
@@ -176,7 +176,7 @@ fn decode_days(
     Ok(decoded.collect())
 }
 
-/// The names of events whose segments are damaged, or contain another number of events than the rows.
+/// The names of events with damaged segments, or with segments that contain another number of events than the rows.
 pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, StoreError> {
     cohorts_store::snapshot(conn, |conn| {
         let mut mismatched = Vec::new();

@@ -71,7 +71,7 @@ impl DayPartition {
         &self.segments
     }
 
-    /// The segments, of which the last ones are merged as far as [`MAX_SEGMENT_ROWS`] allows.
+    /// The segments, with the last ones merged as far as [`MAX_SEGMENT_ROWS`] allows.
     pub fn compacted(&self) -> Vec<Arc<EventBlock>> {
         let mut segments = self.segments.clone();
         let (mut first, mut rows) = (segments.len(), 0);

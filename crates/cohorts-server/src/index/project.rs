@@ -46,7 +46,7 @@ pub struct ProjectIndex {
     pub created_at: Cache<(), TimesBlock>,
     pub distinct_ids: Cache<(), PropertyBlock>,
     pub event_names: Cache<(), Vec<String>>,
-    /// Properties whose checkpoint was looked at, shared by an index and its successors.
+    /// Properties with a checkpoint that was looked at, shared by an index and its successors.
     pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
 }
 

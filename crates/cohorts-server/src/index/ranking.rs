@@ -39,7 +39,7 @@ const UNRANKED: u32 = u32::MAX;
 impl Ranking {
     /// Ranks persons, each of which occurs once.
     fn new(mut keys: Vec<RankKey>) -> Self {
-        // Most keys are in order, of which a stable sort takes advantage.
+        // Most keys are in order, so a stable sort is fast.
         keys.sort_by(|left, right| right.cmp(left));
         let length = keys.iter().map(|key| key.ordinal as usize + 1).max();
         let mut ranks = vec![UNRANKED; length.unwrap_or(0)];

@@ -94,7 +94,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         }
     }
 
-    /// The members of a plan. A plan whose blocks exceed the memory budget is evaluated in ranges of persons.
+    /// The members of a plan. If its blocks exceed the memory budget, it is evaluated in ranges of persons.
     pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> IndexResult<RoaringBitmap> {
         match plan.evaluate_with(self, leaves) {
             Err(IndexError::OverBudget) => {

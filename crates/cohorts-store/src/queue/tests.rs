@@ -1,3 +1,5 @@
+//! Claims, lost claims, fills and the history, each in a new database.
+
 use super::*;
 use crate::cohorts::{create, find};
 use crate::definition::Definition;

@@ -1,3 +1,5 @@
+//! Field rules of whole bodies.
+
 use serde_json::{Value, json};
 
 use super::*;

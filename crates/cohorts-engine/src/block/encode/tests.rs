@@ -1,3 +1,5 @@
+//! Encoded blocks: round trips, and the refusal of damaged bytes.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};

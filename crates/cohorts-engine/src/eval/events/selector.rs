@@ -19,7 +19,7 @@ pub(in crate::eval) struct Selector {
 struct Step {
     /// The name of the event. `None` matches every name.
     event: Option<String>,
-    /// Conditions on properties, all of which must hold.
+    /// Conditions on properties; all must hold.
     conditions: Vec<(String, Predicate)>,
 }
 

@@ -1,3 +1,5 @@
+//! Queries: what is planned, and what is refused by name.
+
 mod twin;
 
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Scalar fields: what each type accepts, and the messages of the rest.
+
 use super::*;
 
 #[test]
