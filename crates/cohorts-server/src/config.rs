@@ -260,7 +260,8 @@ impl WorkArgs {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct LogArgs {
     /// Log format
-    #[arg(long, value_enum, global = true, env = "COHORTS_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    #[arg(long, value_enum, global = true, env = "COHORTS_LOG_FORMAT", default_value_t = LogFormat::Text,
+        display_order = 100)]
     pub log_format: LogFormat,
 }
 

@@ -13,9 +13,9 @@ use uuid::Uuid;
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Time, level, request id, module and message.
+    /// Plain text.
     Text,
-    /// One JSON object per line, with `time`, `level`, `request_id`, `target` and `message`.
+    /// One JSON object per line.
     Json,
 }
 

@@ -168,11 +168,14 @@ fn check_queue(conn: &mut Conn) -> Result<Finding, Error> {
         waiting_since,
     } = queue::backlog(conn, now)?;
     let longest = waiting_since.map_or(TimeDelta::zero(), |since| now - since);
-    let text = format!(
-        "{} waiting, the first for {} s",
-        counted(count.unsigned_abs(), "cohort"),
-        longest.num_seconds()
-    );
+    let text = match count {
+        0 => "no cohorts are waiting".to_owned(),
+        _ => format!(
+            "{} waiting, the first for {} s",
+            counted(count.unsigned_abs(), "cohort"),
+            longest.num_seconds()
+        ),
+    };
     Ok(Finding::new(longest < MAX_WAIT, "calculation", text))
 }
 
