@@ -12,7 +12,10 @@ const BANNED: [&str; 10] = [
 ];
 
 /// A file, and a banned word that is plain there. Keep this list short.
-const ALLOWED: [(&str, &str); 0] = [];
+const ALLOWED: [(&str, &str); 1] = [
+    // The name of an account.
+    ("xtask/src/bench/peers.py", "nobody"),
+];
 
 /// The most lines of a file, and the most lines of code in it: without comments, blank lines and unit tests.
 const LINES: usize = 700;

@@ -107,7 +107,7 @@ impl ClaimedJobs {
         rest
     }
 
-    /// All jobs, whose leases are to be renewed.
+    /// All jobs with a lease to renew.
     pub fn claimed(&self) -> Vec<Cohort> {
         let state = self.0.lock();
         let current = state.current.iter().map(|(cohort, _)| cohort);

@@ -47,7 +47,7 @@ pub struct UploadedPersons {
     options: UploadOptions,
     kind: IdKind,
     rows: i64,
-    /// Rows whose persons are in an earlier row.
+    /// Rows with persons of an earlier row.
     repeated: i64,
     unknown: i64,
     bad: i64,

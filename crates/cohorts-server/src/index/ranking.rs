@@ -37,7 +37,7 @@ pub struct Ranking {
 const UNRANKED: u32 = u32::MAX;
 
 impl Ranking {
-    /// Ranks persons, each of which occurs once.
+    /// Ranks persons. Each occurs once.
     fn new(mut keys: Vec<RankKey>) -> Self {
         // Most keys are in order, so a stable sort is fast.
         keys.sort_by(|left, right| right.cmp(left));

@@ -21,7 +21,7 @@ const MAX_ROUNDS: usize = 20;
 /// If there are more new events, their names are not collected, and every cohort that reads events is calculated.
 const MAX_EVENTS: i64 = 20_000;
 
-/// Checks the due cohorts: requests calculations of those whose members may have changed, and confirms the others.
+/// Checks the due cohorts: requests calculations of those that may have other members, and confirms the others.
 pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
     // The rest is checked next time, so other upkeep is not delayed.

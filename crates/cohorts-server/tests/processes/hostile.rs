@@ -64,7 +64,7 @@ fn hostile_clients_do_not_block_others() {
     };
     let post = &post;
     thread::scope(|scope| {
-        // The service closes connections whose headers never end.
+        // The service closes connections with headers that never end.
         for _ in 0..4 {
             scope.spawn(|| {
                 let (_, closed) = exchange(

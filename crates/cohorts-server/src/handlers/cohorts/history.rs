@@ -12,7 +12,7 @@ use crate::handlers::present::raw;
 /// Uses that a response lists; the others are counted.
 const LISTED_USES: usize = 100;
 
-/// A page whose links consist of a query only, as PostHog's do.
+/// A page with links that consist of a query only, as PostHog's do.
 pub fn page(rows: Vec<Calculation>, count: i64, limit: i64, offset: i64) -> CalculationHistoryPage {
     let link = |offset: i64| format!("?limit={limit}&offset={offset}");
     let after = offset.saturating_add(limit);

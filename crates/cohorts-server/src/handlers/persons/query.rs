@@ -198,7 +198,7 @@ fn search_term(text: Option<String>) -> Option<String> {
     (!term.is_empty()).then_some(term)
 }
 
-/// The plan of the parameter `properties`: a list of property filters, all of which must match.
+/// The plan of the parameter `properties`: a list of property filters that must all match.
 fn properties_plan(caller: &Caller, properties: Option<&str>) -> Result<Option<Plan>, Error> {
     let Some(text) = properties.filter(|text| !text.trim().is_empty()) else {
         return Ok(None);

@@ -1,3 +1,5 @@
+//! The generated population: shape, reproducibility and the sizes of the demo cohorts.
+
 use std::collections::{HashMap, HashSet};
 
 use super::*;
