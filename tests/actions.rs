@@ -12,29 +12,29 @@ fn did_action(id: &Value) -> Value {
 }
 
 #[test]
-fn an_action_is_made_shown_listed_and_changed() {
+fn action_is_created_listed_changed_deleted_and_restored() {
     let project = Project::new();
     let steps = json!([{"event": "buy", "url": "/shop", "url_matching": "contains",
         "properties": [{"key": "amount", "operator": "gt", "value": 5, "type": "event"}]}]);
-    let made = project.post(
+    let action = project.post(
         "actions/",
         json!({"name": "Bought", "description": "d", "steps": steps}),
     );
-    assert_eq!(made.status, 201, "{}", made.text);
-    let made = made.json();
-    let expected = json!({"id": made["id"], "name": "Bought", "description": "d", "tags": [], "post_to_slack": false,
-        "slack_message_format": "", "steps": steps, "created_at": made["created_at"], "created_by": made["created_by"],
+    assert_eq!(action.status, 201, "{}", action.text);
+    let action = action.json();
+    let expected = json!({"id": action["id"], "name": "Bought", "description": "d", "tags": [], "post_to_slack": false,
+        "slack_message_format": "", "steps": steps, "created_at": action["created_at"], "created_by": action["created_by"],
         "deleted": false, "is_calculating": false, "last_calculated_at": null, "team_id": project.id,
         "is_action": true, "pinned_at": null, "creation_context": null});
-    assert_eq!(made, expected);
-    assert_eq!(made["created_by"]["first_name"], "Ana");
-    let path = format!("actions/{}/", made["id"]);
-    assert_eq!(project.get(&path).json(), made);
+    assert_eq!(action, expected);
+    assert_eq!(action["created_by"]["first_name"], "Ana");
+    let path = format!("actions/{}/", action["id"]);
+    assert_eq!(project.get(&path).json(), action);
     let other = project.post("actions/", json!({})).json();
     let page = project.get("actions/").json();
     assert_eq!(
         (&page["count"], &page["results"]),
-        (&json!(2), &json!([other, made]))
+        (&json!(2), &json!([other, action]))
     );
 
     let again = project.post("actions/", json!({"name": "Bought"}));
@@ -67,7 +67,7 @@ fn an_action_is_made_shown_listed_and_changed() {
 }
 
 #[test]
-fn a_cohort_follows_its_action() {
+fn cohort_follows_changes_of_its_action() {
     let project = Project::new();
     let event = |id: &str, name: &str, url: &str| json!({"event": name, "distinct_id": id, "properties": {"$current_url": url}});
     project.capture(json!([
@@ -94,7 +94,7 @@ fn a_cohort_follows_its_action() {
     assert_eq!(project.members(id), ["a", "b"]);
     project.patch(&path, json!({"deleted": true}));
     assert_eq!(project.settle(id)["count"], 0);
-    // Another project's action has no events here.
+    // An action of another project matches no events of this project.
     let elsewhere = Project::new();
     let theirs = elsewhere.post("actions/", json!({"steps": [{}]})).json();
     let preview = project.post(

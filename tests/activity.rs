@@ -1,10 +1,24 @@
-//! Who changed what.
+//! The activity log: the caller, the kind of change, and the changed fields.
 
 use serde_json::{Value, json};
 
-use crate::harness::{EMAIL, Project, any_of, did, request, send};
+use crate::harness::{EMAIL, Project, any_of, cohort_path, did, request, rows, send};
 
-/// The only entry of a cohort, or the newest of several, less its time.
+/// The first page of the log of a cohort.
+fn log(project: &Project, cohort: i64) -> Value {
+    let page = project.get(&format!("cohorts/{cohort}/activity"));
+    assert_eq!(page.status, 200, "{}", page.text);
+    page.json()
+}
+
+/// A static cohort of new persons with these distinct ids.
+fn with_members<const N: usize>(project: &Project, ids: [&str; N]) -> i64 {
+    project.persons(ids.map(|id| (id, json!({}))));
+    let ids = ids.map(|id| project.person(id)).to_vec();
+    project.cohort(json!({"name": "A", "is_static": true, "_create_static_person_ids": ids}))
+}
+
+/// The newest entry of a cohort, without its time.
 fn newest(project: &Project, cohort: i64) -> Value {
     let page = project.get(&format!("cohorts/{cohort}/activity/")).json();
     let mut entry = page["results"][0].clone();
@@ -16,8 +30,28 @@ fn newest(project: &Project, cohort: i64) -> Value {
     entry
 }
 
+/// Conformance case 89.
 #[test]
-fn a_creation_is_written_down() {
+fn creation_is_one_entry_of_the_documented_form() {
+    let project = Project::new();
+    let id = project.cohort(json!({"name": "A"}));
+    let page = log(&project, id);
+    assert_eq!((rows(&page).len(), &page["total_count"]), (1, &json!(1)));
+    let mut entry = page["results"][0].clone();
+    let members = entry.as_object_mut().expect("an entry");
+    members.remove("id");
+    let time = members.remove("created_at");
+    assert!(time.is_some_and(|time| time.is_string()));
+    let expected = json!({
+        "user": {"first_name": "Ana", "email": EMAIL}, "activity": "created", "scope": "Cohort",
+        "item_id": id.to_string(),
+        "detail": {"changes": null, "trigger": null, "name": "A", "short_id": null, "type": null},
+    });
+    assert_eq!(entry, expected);
+}
+
+#[test]
+fn creation_is_logged() {
     let project = Project::new();
     let id = project.cohort(json!({"name": "A"}));
     let expected = json!({
@@ -28,8 +62,21 @@ fn a_creation_is_written_down() {
     assert_eq!(newest(&project, id), expected);
 }
 
+/// Conformance case 90.
 #[test]
-fn a_change_is_written_down_field_by_field() {
+fn initial_members_are_not_a_change() {
+    let project = Project::new();
+    let id = with_members(&project, ["d1", "d2", "d3"]);
+    assert_eq!(project.members(id).len(), 3);
+    let page = log(&project, id);
+    assert_eq!(page["total_count"], 1);
+    let entry = &page["results"][0];
+    assert_eq!(entry["activity"], "created");
+    assert_eq!(entry["detail"]["changes"], Value::Null);
+}
+
+#[test]
+fn update_is_logged_field_by_field() {
     let project = Project::new();
     let id = project.cohort(json!({"description": "old"}));
     let filters = any_of(json!([did("x", 1)]));
@@ -61,8 +108,20 @@ fn a_change_is_written_down_field_by_field() {
     assert_eq!(changes.len(), 4, "{changes:?}");
 }
 
+/// Conformance case 93.
 #[test]
-fn what_changes_nothing_leaves_no_entry() {
+fn unchanged_values_are_not_logged() {
+    let project = Project::new();
+    let body = json!({"name": "A", "description": "b"});
+    let id = project.cohort(body.clone());
+    for body in [body, json!({})] {
+        assert_eq!(project.patch(&cohort_path(id), body).status, 200);
+    }
+    assert_eq!(log(&project, id)["total_count"], 1);
+}
+
+#[test]
+fn rejected_and_empty_updates_are_not_logged() {
     let project = Project::new();
     let id = project.cohort(json!({"name": "A"}));
     for body in [
@@ -75,8 +134,19 @@ fn what_changes_nothing_leaves_no_entry() {
     assert_eq!(newest(&project, id)["activity"], "created");
 }
 
+/// Conformance case 91.
 #[test]
-fn deleting_and_restoring_are_called_that() {
+fn deletion_is_logged_as_deleted() {
+    let project = Project::new();
+    let id = project.cohort(json!({"name": "A"}));
+    project.patch(&cohort_path(id), json!({"deleted": true}));
+    let page = log(&project, id);
+    assert_eq!(page["total_count"], 2);
+    assert_eq!(page["results"][0]["activity"], "deleted");
+}
+
+#[test]
+fn deletion_and_restore_are_logged() {
     let project = Project::new();
     let id = project.cohort(json!({"name": "A"}));
     for (deleted, activity) in [(true, "deleted"), (false, "restored")] {
@@ -87,8 +157,49 @@ fn deleting_and_restoring_are_called_that() {
     }
 }
 
+/// Conformance case 92.
 #[test]
-fn entries_are_paged_newest_first() {
+fn removal_is_one_entry_with_the_caller() {
+    let project = Project::new();
+    let id = with_members(&project, ["d1", "d2"]);
+    let body = json!({"person_id": project.person("d1")});
+    let path = format!("cohorts/{id}/remove_person_from_static_cohort");
+    let removed = project.with_caller("bob@x.io").patch(&path, body);
+    assert_eq!(removed.status, 200, "{}", removed.text);
+    let page = log(&project, id);
+    let entries = rows(&page).iter();
+    let removals = entries.filter(|entry| entry["activity"] == "person_removed_manually");
+    let removals: Vec<&Value> = removals.collect();
+    assert_eq!(removals.len(), 1, "{page}");
+    assert_eq!(removals[0]["user"]["email"], "bob@x.io");
+    assert_eq!(removals[0]["item_id"], id.to_string());
+}
+
+/// Conformance case 94.
+#[test]
+fn entries_are_paged_by_ten() {
+    let project = Project::new();
+    let id = project.cohort(json!({"name": "0"}));
+    for number in 1..12 {
+        project.patch(&cohort_path(id), json!({"name": number.to_string()}));
+    }
+    let first = log(&project, id);
+    assert_eq!(
+        (rows(&first).len(), &first["total_count"]),
+        (10, &json!(12))
+    );
+    let next = first["next"].as_str().expect("a link");
+    for part in ["page=2", "limit=10"] {
+        assert!(next.contains(part), "{next}");
+    }
+    let second = project.follow(&first["next"]);
+    assert_eq!(rows(&second).len(), 2);
+    let previous = second["previous"].as_str().expect("a link");
+    assert!(previous.contains("page=1"), "{previous}");
+}
+
+#[test]
+fn entries_are_paged_newest_first_with_links() {
     let project = Project::new();
     let id = project.cohort(json!({"name": 0}));
     for name in 1..12 {
@@ -119,23 +230,44 @@ fn entries_are_paged_newest_first() {
     );
 }
 
+/// Conformance case 96.
 #[test]
-fn all_entries_are_those_of_this_project() {
+fn project_log_has_only_entries_of_its_project() {
+    let (project, other) = (Project::new(), Project::new());
+    let ids = [project.cohort(json!({})), project.cohort(json!({}))];
+    other.cohort(json!({}));
+    let page = project.get("cohorts/activity").json();
+    let actual = rows(&page).iter().filter_map(|row| row["item_id"].as_str());
+    let actual: Vec<&str> = actual.collect();
+    assert_eq!(actual, [ids[1].to_string(), ids[0].to_string()]);
+    assert_eq!(page["total_count"], 2);
+}
+
+#[test]
+fn project_log_excludes_cohorts_of_other_projects() {
     let (project, other) = (Project::new(), Project::new());
     let ids = [project.cohort(json!({})), project.cohort(json!({}))];
     other.cohort(json!({}));
     let page = project.get("cohorts/activity/").json();
-    let found: Vec<&str> = page["results"]
+    let actual: Vec<&str> = page["results"]
         .as_array()
         .expect("rows")
         .iter()
         .filter_map(|row| row["item_id"].as_str())
         .collect();
-    assert_eq!(found, [ids[1].to_string(), ids[0].to_string()]);
+    assert_eq!(actual, [ids[1].to_string(), ids[0].to_string()]);
+}
+
+/// Conformance case 95.
+#[test]
+fn log_of_an_unknown_cohort_is_an_empty_404() {
+    let project = Project::new();
+    let answer = project.get("cohorts/999999/activity");
+    assert_eq!((answer.status, answer.text.as_str()), (404, ""));
 }
 
 #[test]
-fn an_unknown_cohort_has_no_entries_and_no_envelope() {
+fn log_404_has_an_envelope_only_for_malformed_ids_and_unknown_projects() {
     let (project, other) = (Project::new(), Project::new());
     let theirs = other.cohort(json!({}));
     for id in [999_999_999, theirs] {
@@ -145,11 +277,11 @@ fn an_unknown_cohort_has_no_entries_and_no_envelope() {
     project
         .get("cohorts/abc/activity/")
         .is_error(404, "not_found", None);
-    let asked = request(
+    let call = request(
         reqwest::Method::GET,
         "/api/projects/999999999/cohorts/1/activity/",
     );
-    let answer = send(&reqwest::Method::GET, asked.bearer_auth(&project.key));
+    let answer = send(&reqwest::Method::GET, call.bearer_auth(&project.key));
     assert_eq!(
         answer.is_error(404, "not_found", None).detail(),
         "Project not found."

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, did, person};
+use crate::harness::{Project, any_of, assert_detail, assert_invalid, did, only, person};
 
 fn hogql(text: &str) -> Value {
     json!({"kind": "HogQLQuery", "query": text})
 }
 
-/// A static cohort that a query fills.
-fn filled(project: &Project, query: Value) -> i64 {
-    let made = project.post("cohorts/", json!({"is_static": true, "query": query}));
-    assert_eq!(made.status, 201, "{}", made.text);
-    let cohort = made.json();
+/// A static cohort that this query has filled.
+fn fill(project: &Project, query: Value) -> i64 {
+    let creation = project.post("cohorts/", json!({"is_static": true, "query": query}));
+    assert_eq!(creation.status, 201, "{}", creation.text);
+    let cohort = creation.json();
     assert_eq!(cohort["is_calculating"], true, "{cohort}");
     let id = cohort["id"].as_i64().expect("an id");
     let settled = project.settle(id);
@@ -22,10 +22,10 @@ fn filled(project: &Project, query: Value) -> i64 {
     id
 }
 
-/// Ada pays twice, Bob once, Cy only looks; Dan does nothing.
+/// Ada has paid twice and Bob once, Cy has only seen, and Dan has no events.
 fn shop() -> Project {
     let project = Project::new();
-    project.people([
+    project.persons([
         ("ada", json!({"plan": "pro", "$browser": "Firefox"})),
         ("bob", json!({"plan": "free"})),
         ("cy", json!({"plan": "free"})),
@@ -41,8 +41,29 @@ fn shop() -> Project {
     project
 }
 
+/// A project with one person on the plan `pro` and one on `free`.
+fn with_two_plans() -> Project {
+    let project = Project::new();
+    project.persons([
+        ("d1", json!({"plan": "pro", "email": "e@x.io"})),
+        ("d2", json!({"plan": "free"})),
+    ]);
+    project
+}
+
+fn paying() -> Value {
+    only(person("plan", "exact", "pro"))
+}
+
+/// A query for the persons on the plan `pro`.
+fn paying_query() -> Value {
+    json!({"kind": "ActorsQuery", "select": ["id"], "properties": [
+        {"type": "person", "key": "plan", "operator": "exact", "value": "pro"},
+    ]})
+}
+
 #[test]
-fn a_query_over_people_or_events_fills_a_static_cohort() {
+fn query_over_persons_or_events_fills_a_static_cohort() {
     let project = shop();
     for (text, expected) in [
         (
@@ -68,54 +89,67 @@ fn a_query_over_people_or_events_fills_a_static_cohort() {
             vec!["dan"],
         ),
     ] {
-        let cohort = filled(&project, hogql(text));
+        let cohort = fill(&project, hogql(text));
         assert_eq!(project.members(cohort), expected, "{text}");
         let shown = project.get(&format!("cohorts/{cohort}/")).json();
         assert_eq!(shown["count"], expected.len(), "{text}");
     }
 }
 
+/// Conformance case 36.
 #[test]
-fn an_actors_query_fills_a_static_cohort() {
+fn actors_query_fills_a_static_cohort() {
+    let project = with_two_plans();
+    let cohort = project.post(
+        "cohorts/",
+        json!({"is_static": true, "query": paying_query()}),
+    );
+    assert_eq!(cohort.status, 201, "{}", cohort.text);
+    let id = cohort.json()["id"].as_i64().expect("an id");
+    assert_eq!(project.settle(id)["count"], 1);
+}
+
+#[test]
+fn actors_query_combines_properties_and_cohorts() {
     let project = shop();
-    let listed = filled(
+    let listed = fill(
         &project,
         hogql("SELECT person_id FROM events WHERE event = 'seen'"),
     );
     let pros = json!({"kind": "ActorsQuery", "properties": [person("plan", "exact", "pro")]});
-    let pros = filled(&project, pros);
+    let pros = fill(&project, pros);
     assert_eq!(project.members(pros), ["ada", "dan"]);
     let others = json!({"kind": "ActorsQuery", "fixedProperties": [
         {"type": "cohort", "key": "id", "value": pros, "operator": "not_in"},
         {"type": "cohort", "key": "id", "value": listed, "operator": "in"}
     ]});
-    assert_eq!(project.members(filled(&project, others)), ["cy"]);
+    assert_eq!(project.members(fill(&project, others)), ["cy"]);
 }
 
-/// How PostHog's own pages copy a cohort.
+/// PostHog's own pages copy a cohort with such queries.
 #[test]
-fn members_of_a_cohort_are_copied() {
+fn query_copies_the_members_of_a_cohort() {
     let project = shop();
     let dynamic = project.cohort(json!({"filters": any_of(json!([did("paid", 7)]))}));
     let copy = hogql(&format!(
         "SELECT person_id FROM cohort_people WHERE cohort_id = {dynamic}"
     ));
-    let copy = filled(&project, copy);
+    let copy = fill(&project, copy);
     assert_eq!(project.members(copy), ["ada", "bob"]);
     let again = hogql(&format!(
         "SELECT person_id FROM static_cohort_people WHERE cohort_id = {copy}"
     ));
-    assert_eq!(project.members(filled(&project, again)), ["ada", "bob"]);
+    assert_eq!(project.members(fill(&project, again)), ["ada", "bob"]);
     let none = hogql(&format!(
         "SELECT person_id FROM events WHERE event != '$set' AND person_id NOT IN COHORT {copy}"
     ));
-    assert_eq!(project.members(filled(&project, none)), ["cy"]);
+    assert_eq!(project.members(fill(&project, none)), ["cy"]);
 }
 
 #[test]
-fn a_query_in_a_patch_adds_to_the_members() {
+fn query_in_an_update_adds_members() {
     let project = shop();
-    let cohort = filled(
+    let cohort = fill(
         &project,
         hogql("SELECT person_id FROM events WHERE event = 'seen'"),
     );
@@ -126,7 +160,7 @@ fn a_query_in_a_patch_adds_to_the_members() {
     let settled = project.settle(cohort);
     assert_eq!((&settled["query"], &settled["count"]), (&pros, &json!(3)));
     assert_eq!(project.members(cohort), ["ada", "cy", "dan"]);
-    // Neither another change nor the end of the query takes anybody away.
+    // Neither another change nor the removal of the query removes members.
     project.capture(json!([{"event": "seen", "distinct_id": "bob"}]));
     project.patch(&path, json!({"name": "Some", "query": null}));
     assert_eq!(project.settle(cohort)["count"], 3);
@@ -134,7 +168,7 @@ fn a_query_in_a_patch_adds_to_the_members() {
 }
 
 #[test]
-fn a_query_that_comes_before_the_criteria_were_used_is_used_beside_them() {
+fn query_and_pending_criteria_are_both_applied_once() {
     let project = shop();
     let pros = any_of(json!([person("plan", "exact", "pro")]));
     let cohort = project.cohort(json!({"is_static": true, "filters": pros}));
@@ -143,20 +177,20 @@ fn a_query_that_comes_before_the_criteria_were_used_is_used_beside_them() {
     assert_eq!(project.patch(&path, json!({"query": seen})).status, 200);
     project.settle(cohort);
     assert_eq!(project.members(cohort), ["ada", "cy", "dan"]);
-    // Both were used once.
-    project.people([("eve", json!({"plan": "pro"}))]);
+    // Criteria and query were each applied once.
+    project.persons([("eve", json!({"plan": "pro"}))]);
     project.patch(&path, json!({"name": "Some"}));
     assert_eq!(project.settle(cohort)["count"], 3);
 }
 
 #[test]
-fn a_query_that_is_taken_back_is_not_calculated() {
+fn withdrawn_query_is_not_calculated() {
     let project = shop();
     let pros = any_of(json!([person("plan", "exact", "pro")]));
     let cohort = project.cohort(json!({"is_static": true, "filters": pros}));
     let path = format!("cohorts/{cohort}/");
     project.settle(cohort);
-    project.people([("eve", json!({"plan": "pro"}))]);
+    project.persons([("eve", json!({"plan": "pro"}))]);
     project.patch(&path, json!({"query": hogql("SELECT id FROM persons")}));
     let back = project.patch(&path, json!({"query": null})).json();
     assert_eq!(back["is_calculating"], false);
@@ -164,7 +198,7 @@ fn a_query_that_is_taken_back_is_not_calculated() {
 }
 
 #[test]
-fn a_query_waits_while_its_cohort_is_deleted() {
+fn query_of_a_deleted_cohort_is_applied_after_restore() {
     let project = shop();
     let cohort = project.cohort(json!({"is_static": true}));
     let path = format!("cohorts/{cohort}/");
@@ -177,7 +211,7 @@ fn a_query_waits_while_its_cohort_is_deleted() {
 }
 
 #[test]
-fn a_query_about_a_cohort_that_cannot_be_calculated_fails_and_says_so() {
+fn query_on_an_uncalculable_cohort_fails_with_its_error() {
     let project = shop();
     let broken = any_of(json!([person("plan", "between", json!([5, 1]))]));
     let broken = project.cohort(json!({"filters": broken}));
@@ -187,8 +221,8 @@ fn a_query_about_a_cohort_that_cannot_be_calculated_fails_and_says_so() {
         ),
         format!("SELECT person_id FROM events WHERE person_id NOT IN COHORT {broken}"),
     ] {
-        let made = project.cohort(json!({"is_static": true, "query": hogql(&text)}));
-        let failed = project.settle(made);
+        let cohort = project.cohort(json!({"is_static": true, "query": hogql(&text)}));
+        let failed = project.settle(cohort);
         assert_eq!(
             (&failed["errors_calculating"], &failed["count"]),
             (&json!(1), &Value::Null)
@@ -202,7 +236,7 @@ fn a_query_about_a_cohort_that_cannot_be_calculated_fails_and_says_so() {
 }
 
 #[test]
-fn people_who_were_merged_or_deleted_are_counted_as_they_are_now() {
+fn query_resolves_merged_and_deleted_persons() {
     let project = shop();
     project.capture(json!([
         {"event": "$identify", "distinct_id": "ada", "properties": {"$anon_distinct_id": "cy"}}
@@ -210,14 +244,14 @@ fn people_who_were_merged_or_deleted_are_counted_as_they_are_now() {
     let bob = project.person("bob");
     let deleted = project.ask(reqwest::Method::DELETE, &format!("persons/{bob}/"), None);
     assert!(deleted.status < 300, "{}", deleted.text);
-    let all = filled(
+    let all = fill(
         &project,
         hogql("SELECT person_id FROM events WHERE event IN ('paid', 'seen')"),
     );
     assert_eq!(project.settle(all)["count"], 1);
     let counted = "SELECT person_id FROM events WHERE event != '$identify' AND event != '$set' \
          GROUP BY person_id HAVING count() = 3";
-    let counted = filled(&project, hogql(counted));
+    let counted = fill(&project, hogql(counted));
     assert_eq!(
         project.settle(counted)["count"],
         1,
@@ -226,7 +260,65 @@ fn people_who_were_merged_or_deleted_are_counted_as_they_are_now() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_nothing_is_stored() {
+fn listed_persons_take_precedence_over_a_query() {
+    let project = shop();
+    let body = json!({"is_static": true, "query": hogql("SELECT id FROM persons"),
+        "_create_static_person_ids": [project.person("bob")]});
+    let cohort = project.post("cohorts/", body).json();
+    assert_eq!(
+        (&cohort["count"], &cohort["is_calculating"]),
+        (&json!(1), &json!(false))
+    );
+}
+
+#[test]
+fn query_of_a_dynamic_cohort_is_stored_and_not_evaluated() {
+    let project = shop();
+    let cohort = project.cohort(json!({"filters": any_of(json!([did("seen", 7)]))}));
+    let path = format!("cohorts/{cohort}/");
+    let query = hogql("SELECT id FROM persons");
+    let changed = project.patch(&path, json!({"query": query})).json();
+    assert_eq!(changed["query"], query);
+    project.settle(cohort);
+    assert_eq!(project.members(cohort), ["cy"]);
+    // After the change to static it keeps its members until the query is sent again.
+    project.patch(&path, json!({"is_static": true}));
+    project.settle(cohort);
+    assert_eq!(project.members(cohort), ["cy"]);
+    project.patch(&path, json!({"query": query}));
+    assert_eq!(project.settle(cohort)["count"], 4);
+}
+
+/// Conformance case 37.
+#[test]
+fn dynamic_cohort_with_a_query_is_rejected() {
+    let project = with_two_plans();
+    let answer = project.post("cohorts/", json!({"name": "A", "query": paying_query()}));
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert_eq!(project.get("cohorts/").json()["count"], 0);
+}
+
+/// Conformance case 38.
+#[test]
+fn query_with_criteria_is_rejected() {
+    let project = with_two_plans();
+    let body = json!({"is_static": true, "query": paying_query(), "filters": paying()});
+    let answer = project.post("cohorts/", body);
+    let detail = "Cannot set both query and filters at the same time.";
+    assert_detail(&answer, None, detail);
+}
+
+/// Conformance case 39.
+#[test]
+fn unsupported_query_kind_is_named() {
+    let project = with_two_plans();
+    let body = json!({"is_static": true, "query": {"kind": "TrendsQuery"}});
+    let answer = project.post("cohorts/", body);
+    assert_invalid(&answer, Some("query"), "Got: TrendsQuery");
+}
+
+#[test]
+fn invalid_queries_are_rejected_and_not_stored() {
     let project = shop();
     let elsewhere = Project::new().cohort(json!({"is_static": true}));
     let copy = |id: i64| {
@@ -254,9 +346,9 @@ fn what_cannot_be_is_refused_and_nothing_is_stored() {
         ),
         (copy(elsewhere), unknown.clone()),
     ] {
-        let made = project.post("cohorts/", json!({"is_static": true, "query": query}));
-        made.is_error(400, "invalid_input", Some("query"));
-        assert_eq!(made.detail(), detail);
+        let cohort = project.post("cohorts/", json!({"is_static": true, "query": query}));
+        cohort.is_error(400, "invalid_input", Some("query"));
+        assert_eq!(cohort.detail(), detail);
     }
     let query = hogql("SELECT id FROM persons");
     let filters = any_of(json!([did("paid", 7)]));
@@ -270,9 +362,9 @@ fn what_cannot_be_is_refused_and_nothing_is_stored() {
             "Cannot create a dynamic cohort with a query. Set is_static to true.",
         ),
     ] {
-        let made = project.post("cohorts/", body);
-        made.is_error(400, "invalid_input", None);
-        assert_eq!(made.detail(), detail);
+        let cohort = project.post("cohorts/", body);
+        cohort.is_error(400, "invalid_input", None);
+        assert_eq!(cohort.detail(), detail);
     }
     assert_eq!(project.get("cohorts/").json()["count"], before);
     let list = project.cohort(json!({"is_static": true}));
@@ -283,34 +375,4 @@ fn what_cannot_be_is_refused_and_nothing_is_stored() {
     changed.is_error(400, "invalid_input", Some("query"));
     assert_eq!(changed.detail(), unknown);
     assert_eq!(project.settle(list)["query"], Value::Null);
-}
-
-#[test]
-fn listed_people_come_before_a_query() {
-    let project = shop();
-    let body = json!({"is_static": true, "query": hogql("SELECT id FROM persons"),
-        "_create_static_person_ids": [project.person("bob")]});
-    let made = project.post("cohorts/", body).json();
-    assert_eq!(
-        (&made["count"], &made["is_calculating"]),
-        (&json!(1), &json!(false))
-    );
-}
-
-#[test]
-fn the_query_of_a_dynamic_cohort_is_kept_and_not_looked_at() {
-    let project = shop();
-    let cohort = project.cohort(json!({"filters": any_of(json!([did("seen", 7)]))}));
-    let path = format!("cohorts/{cohort}/");
-    let query = hogql("SELECT id FROM persons");
-    let changed = project.patch(&path, json!({"query": query})).json();
-    assert_eq!(changed["query"], query);
-    project.settle(cohort);
-    assert_eq!(project.members(cohort), ["cy"]);
-    // Turned into a list it keeps its members, until the query is sent again.
-    project.patch(&path, json!({"is_static": true}));
-    project.settle(cohort);
-    assert_eq!(project.members(cohort), ["cy"]);
-    project.patch(&path, json!({"query": query}));
-    assert_eq!(project.settle(cohort)["count"], 4);
 }

@@ -1,8 +1,9 @@
-//! Made-up histories, with merges and deletions, and made-up filters: the service finds whom a naive evaluator finds
-//! that was told of the outcome alone.
+//! Generated histories with merges and deletions, and generated filters: the service must agree with a naive evaluator
+//! that reads only the result of the history.
 
 mod generators;
 mod naive;
+mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +20,12 @@ use naive::{NaiveEvent, NaivePerson, Population};
 
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Something that happens to the people of a project.
+/// One change to the persons of a project.
 #[derive(Clone, Debug)]
 enum Step {
     Did(&'static str, &'static str, i64, Value),
     Set(&'static str, Value),
-    /// The second becomes the first.
+    /// The second person is merged into the first.
     Merge(&'static str, &'static str),
     Delete(&'static str),
 }
@@ -40,7 +41,7 @@ fn step(now: i64) -> impl Strategy<Value = Step> + use<> {
     ]
 }
 
-/// Steps, of which those after the first lot come when a list of some people is there.
+/// The first steps, the distinct ids of a static cohort that is created after them, and the later steps.
 type History = (Vec<Step>, Vec<&'static str>, Vec<Step>);
 
 fn setting() -> impl Strategy<Value = (ZonedMoment, History, Population, Vec<Value>)> {
@@ -54,7 +55,7 @@ fn setting() -> impl Strategy<Value = (ZonedMoment, History, Population, Vec<Val
     })
 }
 
-/// Who is who, as it should be: people by number, without those who are gone.
+/// The expected persons by number, without merged and deleted ones.
 #[derive(Default)]
 struct Model {
     people: BTreeMap<usize, Map<String, Value>>,
@@ -66,7 +67,7 @@ struct Model {
 impl Model {
     fn person(&mut self, id: &'static str) -> usize {
         let next = self.people.keys().last().map_or(0, |last| last + 1);
-        // Numbers of the deleted are not used again.
+        // Numbers of deleted persons are not reused.
         let next = next.max(
             self.events
                 .iter()
@@ -140,7 +141,7 @@ impl Model {
         a
     }
 
-    /// What is left, for the naive evaluator, and the number of each of its people.
+    /// The remaining persons and events for the naive evaluator, and the number of each of its persons.
     fn population(&self, named: &Population) -> (Population, Vec<usize>) {
         let numbers: Vec<usize> = self.people.keys().copied().collect();
         let place = |person: &usize| numbers.iter().position(|one| one == person);
@@ -166,8 +167,8 @@ impl Model {
     }
 }
 
-/// Has the service live through some steps.
-fn live(project: &Project, model: &mut Model, steps: &[Step], now: i64) {
+/// Applies the steps to the service and to the model.
+fn apply(project: &Project, model: &mut Model, steps: &[Step], now: i64) {
     let mut batch = Vec::new();
     let item = |event: &str, id: &str, time: i64, properties: Value| {
         let time = DateTime::from_timestamp_micros(time).expect("an instant");
@@ -209,18 +210,18 @@ fn send(project: &Project, batch: &mut Vec<Value>) {
     }
 }
 
-fn people(project: &Project, ids: impl Iterator<Item = &'static str>) -> i64 {
+fn static_cohort(project: &Project, ids: impl Iterator<Item = &'static str>) -> i64 {
     let ids: Vec<String> = ids.map(|id| project.person(id)).collect();
     project.cohort(json!({"is_static": true, "_create_static_person_ids": ids}))
 }
 
-/// The filter with the ids that the service gave to its cohorts and actions.
-fn renamed(node: &Value, cohorts: &BTreeMap<i64, i64>, actions: &BTreeMap<i64, i64>) -> Value {
+/// The filter with the ids that the service assigned to its cohorts and actions.
+fn replace_ids(node: &Value, cohorts: &BTreeMap<i64, i64>, actions: &BTreeMap<i64, i64>) -> Value {
     let given = |ids: &BTreeMap<i64, i64>, id: &Value| json!(ids[&id.as_i64().expect("an id")]);
     match node {
         Value::Array(list) => list
             .iter()
-            .map(|one| renamed(one, cohorts, actions))
+            .map(|one| replace_ids(one, cohorts, actions))
             .collect(),
         Value::Object(map) => {
             let is = |key: &str, value: &str| map.get(key) == Some(&json!(value));
@@ -229,7 +230,7 @@ fn renamed(node: &Value, cohorts: &BTreeMap<i64, i64>, actions: &BTreeMap<i64, i
                     "value" if is("type", "cohort") => given(cohorts, value),
                     "key" if is("event_type", "actions") => given(actions, value),
                     "seq_event" if is("seq_event_type", "actions") => given(actions, value),
-                    _ => renamed(value, cohorts, actions),
+                    _ => replace_ids(value, cohorts, actions),
                 };
                 (key.clone(), value)
             };
@@ -239,60 +240,60 @@ fn renamed(node: &Value, cohorts: &BTreeMap<i64, i64>, actions: &BTreeMap<i64, i
     }
 }
 
-/// Who meets a filter, by the numbers of the model.
-fn found(project: &Project, model: &Model, filters: &Value, now: i64) -> BTreeSet<usize> {
+/// The members of a filter according to the service, as numbers of the model.
+fn members(project: &Project, model: &Model, filters: &Value, now: i64) -> BTreeSet<usize> {
     let as_of = DateTime::from_timestamp_micros(now)
         .expect("an instant")
         .to_rfc3339();
-    let asked = json!({"filters": filters, "as_of": as_of, "sample": 100});
-    let answer = project.post("cohorts/preview/", asked);
+    let body = json!({"filters": filters, "as_of": as_of, "sample": 100});
+    let answer = project.post("cohorts/preview/", body);
     assert_eq!(answer.status, 200, "{}", answer.text);
     let answer = answer.json();
     let shown = answer["sample"]
         .as_array()
-        .expect("people")
+        .expect("persons")
         .iter()
         .map(|person| {
             let id = person["distinct_ids"][0].as_str().expect("an id");
             model.ids[id]
         });
-    let found: BTreeSet<usize> = shown.collect();
-    assert_eq!(answer["count"], found.len(), "{filters}");
-    found
+    let members: BTreeSet<usize> = shown.collect();
+    assert_eq!(answer["count"], members.len(), "{filters}");
+    members
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_service_finds_whom_one_look_at_each_person_finds(
+    fn service_and_naive_evaluator_agree(
         ((now, zone), (first, list, then), named, filters) in setting()
     ) {
         let project = Project::in_zone(zone);
         let mut model = Model::default();
-        live(&project, &mut model, &first, now);
+        apply(&project, &mut model, &first, now);
         let listed: BTreeSet<&str> = list.into_iter().filter(|id| model.ids.contains_key(id)).collect();
         model.list = listed.iter().map(|id| model.ids[id]).collect();
-        let list = people(&project, listed.into_iter());
+        let list = static_cohort(&project, listed.into_iter());
         let action = |steps: &Value| {
-            let made = project.post("actions/", json!({"steps": steps}));
-            made.json()["id"].as_i64().expect("an id")
+            let action = project.post("actions/", json!({"steps": steps}));
+            action.json()["id"].as_i64().expect("an id")
         };
         let actions = named.actions.iter().map(|(id, steps)| (*id, action(steps))).collect();
-        // Whoever is asked about halfway is asked about again after all that comes then.
+        // The filters are evaluated before and after the later steps.
         for steps in [Vec::new(), then] {
-            live(&project, &mut model, &steps, now);
-            let everybody = people(&project, model.ids.keys().copied());
-            let mut cohorts = BTreeMap::from([(1, list), (2, everybody)]);
-            let dynamic = renamed(&named.filters[&3], &cohorts, &actions);
+            apply(&project, &mut model, &steps, now);
+            let all = static_cohort(&project, model.ids.keys().copied());
+            let mut cohorts = BTreeMap::from([(1, list), (2, all)]);
+            let dynamic = replace_ids(&named.filters[&3], &cohorts, &actions);
             cohorts.insert(3, project.cohort(json!({"filters": dynamic})));
             for filter in &filters {
-                let asked = renamed(filter, &cohorts, &actions);
-                let found = found(&project, &model, &asked, now);
+                let replaced = replace_ids(filter, &cohorts, &actions);
+                let actual = members(&project, &model, &replaced, now);
                 let (population, numbers) = model.population(&named);
                 let members = naive::members(&population, filter, now, zone);
                 let expected: BTreeSet<usize> = members.into_iter().map(|place| numbers[place]).collect();
-                prop_assert_eq!(found, expected, "{}", filter);
+                prop_assert_eq!(actual, expected, "{}", filter);
             }
         }
     }

@@ -1,9 +1,9 @@
-"""Opens the service's Swagger UI in headless Chromium and uses it as a person would: reads it, authorizes
-with a personal key, and tries an operation out.
+"""Opens the service's Swagger UI in headless Chromium and uses it like a user: unfolds the operations, authorizes with
+a personal key, and executes an operation.
 
-It fails with a sentence when the page shows an error, when the console does, when a request goes to another
-host, or when the answer tried out is not 200. Exit status 77 means that there is no Chromium or no chromedriver
-here. Nothing but Python's own library is needed: chromedriver is spoken to in plain HTTP.
+It fails with a message if the page or the console shows an error, if a request goes to another host, or if the
+response of the operation is not 200. Exit status 77 means that Chromium or chromedriver is not installed. It needs only
+Python's standard library, and controls chromedriver by plain HTTP.
 """
 
 import argparse
@@ -37,28 +37,28 @@ FLAGS = [
     "--window-size=1400,2400",
 ]
 
-# What Swagger UI shows when the document cannot be loaded, read or resolved.
+# Elements that Swagger UI shows if the document cannot be loaded, read or resolved.
 ERROR_SIGNS = [".errors-wrapper", ".failed-config", ".loading-container .info .title.failed"]
 ERROR_WORDS = ["Failed to load API definition", "Unable to render this definition", "Parser error", "Resolver error"]
 
 
 class Failure(Exception):
-    """What is wrong with the page, as a sentence."""
+    """A failed check, with a message for the developer."""
 
 
 class Browser:
-    """A session of the WebDriver protocol, as far as it is needed here."""
+    """A session of the WebDriver protocol, reduced to the needs of the tests."""
 
     def __init__(self, driver, chromium, profile):
         options = {"args": [*FLAGS, f"--user-data-dir={profile}"], "binary": chromium}
-        wanted = {
+        capabilities = {
             "browserName": "chrome",
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }
         self.session = driver
-        made = self.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"{driver}/session/{made['sessionId']}"
+        session = self.call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
+        self.session = f"{driver}/session/{session['sessionId']}"
 
     def call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -67,8 +67,8 @@ class Browser:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
-            said = json.load(error)["value"]
-            raise Failure(f"{said['error']}: {said['message'].splitlines()[0]}") from None
+            detail = json.load(error)["value"]
+            raise Failure(f"{detail['error']}: {detail['message'].splitlines()[0]}") from None
 
     def open(self, url):
         self.call("POST", "/url", {"url": url})
@@ -77,14 +77,14 @@ class Browser:
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def find(self, selector):
-        """The elements that are on the page now."""
+        """The elements on the page that match the selector."""
         return [
             f"/element/{element[ELEMENT]}"
             for element in self.call("POST", "/elements", {"using": "css selector", "value": selector})
         ]
 
     def wait_for(self, selector, meanwhile=lambda: None):
-        """The first element that the selector finds, as soon as there is one."""
+        """Waits for an element that matches the selector."""
 
         def look():
             meanwhile()
@@ -92,13 +92,13 @@ class Browser:
 
         return self.wait_until(look, f"nothing on the page matches {selector}")[0]
 
-    def wait_until(self, look, complaint):
+    def wait_until(self, look, message):
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if found := look():
-                return found
+            if result := look():
+                return result
             time.sleep(0.05)
-        raise Failure(complaint)
+        raise Failure(message)
 
     def click(self, selector):
         element = self.wait_for(selector)
@@ -123,7 +123,7 @@ class Browser:
 def check(browser, base, key, project, operation):
     browser.open(f"{base}/docs/")
     browser.wait_for(".swagger-ui .opblock", meanwhile=lambda: refuse_errors(browser))
-    # What an operation refers to is looked up when it is unfolded.
+    # Swagger UI resolves the references of an operation when it is unfolded.
     for element in browser.find(".swagger-ui .opblock-summary-control"):
         browser.run("arguments[0].click()", {ELEMENT: element.removeprefix("/element/")})
     operations = len(browser.find(".swagger-ui .opblock"))
@@ -143,10 +143,10 @@ def check(browser, base, key, project, operation):
     answer = f"{block} .live-responses-table .response"
     status = browser.text(f"{answer} .response-col_status").split()[0]
     if status != "200":
-        raise Failure(f"{operation} tried out was answered with {status}: {browser.text(answer)[:400]}")
-    asked = browser.text(f"{block} .request-url pre")
-    if not asked.startswith(f"{base}/"):
-        raise Failure(f"{operation} tried out went to {asked} rather than to {base}")
+        raise Failure(f"{operation} got the status {status}: {browser.text(answer)[:400]}")
+    url = browser.text(f"{block} .request-url pre")
+    if not url.startswith(f"{base}/"):
+        raise Failure(f"{operation} was sent to {url} instead of {base}")
 
     refuse_errors(browser)
     requests = refuse_other_hosts(browser, base)
@@ -172,23 +172,23 @@ def refuse_console_errors(browser):
 
 
 def refuse_other_hosts(browser, base):
-    """Also counts the requests to the service itself."""
-    own = 0
+    """Returns the number of requests to the service."""
+    count = 0
     for entry in browser.log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] != "Network.requestWillBeSent":
             continue
         url = message["params"]["request"]["url"]
         if url.startswith(f"{base}/"):
-            own += 1
+            count += 1
         elif urllib.parse.urlsplit(url).scheme not in ("about", "blob", "chrome", "data"):
-            raise Failure(f"the page asks another host: {url}")
-    return own
+            raise Failure(f"the page sends a request to another host: {url}")
+    return count
 
 
 @contextlib.contextmanager
 def chromedriver(program):
-    """Starts the program on a port that is free, and yields where it listens."""
+    """Starts the program on a free port, and yields its address."""
     driver = subprocess.Popen([program, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         for line in driver.stdout:
@@ -210,18 +210,18 @@ def main():
     arguments.add_argument("--operation", default="cohorts_list", help="the operation to try out")
     arguments.add_argument("--chromium", help="the browser's program")
     arguments.add_argument("--chromedriver", default="chromedriver", help="the driver's program")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
 
-    chromium = given.chromium or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-    driver = shutil.which(given.chromedriver)
+    chromium = options.chromium or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    driver = shutil.which(options.chromedriver)
     if not chromium or not driver:
-        print("there is no Chromium or no chromedriver here", file=sys.stderr)
+        print("Chromium or chromedriver is not installed", file=sys.stderr)
         sys.exit(SKIPPED)
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, chromedriver(driver) as address:
             browser = Browser(address, chromium, profile)
             try:
-                print(check(browser, given.base.rstrip("/"), given.key, given.project, given.operation))
+                print(check(browser, options.base.rstrip("/"), options.key, options.project, options.operation))
             finally:
                 browser.close()
     except Failure as failure:

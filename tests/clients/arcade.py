@@ -1,11 +1,11 @@
-"""Calls every tool for cohorts of the unmodified Arcade toolkit (PyPI's arcade-posthog-api), as a worker of Arcade
-does: from a catalogue of tools, with inputs and outputs checked against their models. Prints as one line of JSON what
-it made.
+"""Calls all cohort tools of the unmodified Arcade toolkit (PyPI's arcade-posthog-api) like a worker of Arcade: from a
+catalogue of tools, with inputs and outputs checked against their models. Prints the created cohorts as one line of
+JSON.
 
-The host is the toolkit's secret POSTHOG_SERVER_URL, which may be any URL, the key POSTHOG_PERSONAL_API_KEY; an Arcade
-worker hands both to the tools in their context, as is done here.
+The host is the toolkit's secret POSTHOG_SERVER_URL, which may be any URL, and the key is POSTHOG_PERSONAL_API_KEY. Like
+an Arcade worker, this script passes both to the tools in their context.
 
-Exit status 77 means that the package is not installed here, 1 that an answer is not as expected.
+Exit status 77 means that the package is not installed, 1 that a response is not as expected.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import importlib.metadata
 import io
 import json
 
-from common import absent, arguments, calculated, holds, person_property, same, send_people
+from common import absent, arguments, calculated, holds, person_property, same, send_persons
 
 try:
     VERSION = importlib.metadata.version("arcade-posthog-api")
@@ -25,8 +25,8 @@ try:
 except ImportError as cause:
     absent("arcade-posthog-api", cause)
 
-# Every tool of cohorts, and one of users. Two more make cohorts for experiments and feature flags, which are not
-# served. The tools of people take numbers for ids, and `GetPersonsCohorts` nothing that says whose cohorts are wanted.
+# All cohort tools except two, which create cohorts for experiments and feature flags, and one tool of users. The person
+# tools do not fit: they expect numeric ids, and `GetPersonsCohorts` has no parameter for the person.
 TOOLS = [
     toolkit.list_project_cohorts,
     toolkit.create_cohort_tracking,
@@ -44,8 +44,8 @@ TOOLS = [
     toolkit.retrieve_user_information,
 ]
 
-# What the toolkit's schema of a cohort promises of an answer. It cannot be read by a program: with quotes in a
-# description it is no JSON.
+# The fields of a response in the toolkit's schema of a cohort. A program cannot read that schema: a description has
+# unescaped quotes, so it is not JSON.
 FIELDS = [
     "count",
     "created_at",
@@ -58,7 +58,7 @@ FIELDS = [
 ]
 FIELDS_OF_CREATOR = ["email", "hedgehog_config", "id", "uuid"]
 
-# One for all calls: the toolkit keeps its connections open between them.
+# All calls share it, because the toolkit keeps its connections open.
 LOOP = asyncio.new_event_loop()
 
 
@@ -91,20 +91,20 @@ class Worker:
         return value["response_json"]
 
     def sends(self, name, body, **inputs):
-        """For the tools with a body, which is JSON in a string."""
+        """Calls a tool with a body, which is JSON in a string."""
         return self.json(name, mode="execute", request_body=json.dumps(body), **inputs)
 
     def fails(self, name, status, **inputs):
-        """The error of a tool that the service answers with that status."""
+        """The error of a tool call that gets this status."""
         error = self.outcome(name, **inputs).error
-        complaint = error.developer_message if error else "none"
+        message = error.developer_message if error else "none"
         expected = [f"Client error '{status} ", f"API returned {status}:"]
-        holds(f"the failure of {name} by {status}", any(words in complaint for words in expected), complaint)
+        holds(f"the failure of {name} by {status}", any(words in message for words in expected), message)
         return error
 
 
 def definitions(worker, project):
-    """Makes, shows, lists, changes and deletes cohorts."""
+    """Creates, retrieves, lists, changes and deletes cohorts."""
     schema = worker.value("CreateCohortTracking", mode="get_request_schema")["request_body_schema"]
     holds("the toolkit's own schema of a cohort", '"_create_static_person_ids"' in schema, schema)
 
@@ -123,7 +123,7 @@ def definitions(worker, project):
 
     same("the cohort that is shown", calculated(shown)["name"], "Pros")
 
-    other = worker.sends("CreateCohortTracking", {"name": "Nobody yet", "is_static": True}, project_id=project)
+    other = worker.sends("CreateCohortTracking", {"name": "Empty", "is_static": True}, project_id=project)
     same("whether the other one is static", other["is_static"], True)
 
     page = worker.json("ListProjectCohorts", project_id=project)
@@ -141,7 +141,7 @@ def definitions(worker, project):
     same("the replaced name", changed["name"], "Pros again")
     same("the replaced description", changed["description"], "")
 
-    # Both PostHog and this service delete by a PATCH alone.
+    # PostHog and this service delete only by a PATCH.
     worker.fails("SetCohortDeleted", 405, cohort_id=other["id"], project_id=project)
     deleted = worker.sends("UpdateCohortViews", {"deleted": True}, cohort_id=other["id"], project_id=project)
     same("whether it is deleted", deleted["deleted"], True)
@@ -149,7 +149,7 @@ def definitions(worker, project):
     same("the cohorts that are left", [cohort["id"] for cohort in page["results"]], [made["id"]])
     worker.fails("RetrieveCohortsData", 404, cohort_identifier=999_999_999, project_id=project)
 
-    # What is wrong with a body is told to the model, so that it can try again.
+    # The model gets the error of a body, so that it can retry.
     wrong = {"name": "x" * 500, "filters": filters}
     inputs = {"mode": "execute", "request_body": json.dumps(wrong), "project_id": project}
     error = worker.fails("CreateCohortTracking", 400, **inputs)
@@ -159,7 +159,7 @@ def definitions(worker, project):
 
 
 def history(worker, project, made, other):
-    """What was done to the cohorts, and how their calculations went."""
+    """The activity log and the calculation history of the cohorts."""
     entries = worker.json("GetCohortActivity", cohort_id=made, project_id=project)["results"]
     # Newest first. PUT and PATCH are both changes.
     same("the activity", [entry["activity"] for entry in entries], ["updated", "updated", "created"])
@@ -175,13 +175,13 @@ def history(worker, project, made, other):
 
 
 def members(worker, given, project, made):
-    """Members of the dynamic cohort, of a static copy, and of a static cohort that is filled by hand."""
-    people = {f"buyer-{number}": {"plan": "pro", "email": f"{number}@example.org"} for number in range(5)}
-    people["guest"] = {"plan": "free"}
-    send_people(given, people)
-    pros = sorted(person for person, properties in people.items() if properties["plan"] == "pro")
+    """The members of the dynamic cohort, of its static copy, and of a static cohort that is filled by id."""
+    profiles = {f"buyer-{number}": {"plan": "pro", "email": f"{number}@example.org"} for number in range(5)}
+    profiles["guest"] = {"plan": "free"}
+    send_persons(given, profiles)
+    pros = sorted(person for person, properties in profiles.items() if properties["plan"] == "pro")
 
-    # The criteria are sent again, so that they are calculated with the new people.
+    # Sending the criteria again requests a calculation with the new persons.
     body = {"filters": person_property("plan", "pro")}
     worker.sends("UpdateCohortViews", body, cohort_id=made, project_id=project)
 
@@ -214,8 +214,8 @@ def members(worker, given, project, made):
     remove = {"cohort_id": picked, "project_id": project, "person_uuid_to_remove": ids[0]}
     same("the answer to removing", worker.json("RemovePersonFromStaticCohort", **remove), {"success": True})
     left = sorted(person["distinct_ids"][0] for person in chosen[1:])
-    same("those who are left", distinct_ids(picked), left)
-    # Without a person there is no body at all, which is an error of the caller.
+    same("the remaining members", distinct_ids(picked), left)
+    # Without a person the tool sends no body, which is an error of the caller.
     worker.fails("AddPersonsToStaticCohort", 400, cohort_id=picked, project_identifier=project)
     worker.fails("RemovePersonFromStaticCohort", 400, cohort_id=picked, project_id=project)
     return {"dynamic": pros, "copy": copy["id"], "picked": picked, "left": left}
@@ -227,19 +227,19 @@ def main():
     worker = Worker(given.host, given.key)
     made, other = definitions(worker, project)
     calculations = history(worker, project, made, other)
-    found = members(worker, given, project, made) if given.token else None
+    result = members(worker, given, project, made) if given.token else None
 
     user = worker.json("RetrieveUserInformation", user_unique_identifier="@me")
     same("the project of the key", user["team"]["id"], given.project)
     entries = worker.json("RetrieveCohortActivity", project_id=project)["results"]
-    same("who did everything", {entry["user"]["email"] for entry in entries}, {user["email"]})
+    same("the user of all entries", {entry["user"]["email"] for entry in entries}, {user["email"]})
 
     stranger = Worker(given.host, "phx_wrong")
     stranger.fails("ListProjectCohorts", 401, project_id=project)
     if given.token:
         same("the tools that were not called", sorted(set(worker.tools) - worker.called), [])
-    said = {"cohort": made, "deleted": other, "calculations": calculations, "members": found}
-    print(json.dumps({"client": "arcade-posthog-api", "version": VERSION, "tools": len(worker.called)} | said))
+    summary = {"cohort": made, "deleted": other, "calculations": calculations, "members": result}
+    print(json.dumps({"client": "arcade-posthog-api", "version": VERSION, "tools": len(worker.called)} | summary))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What the scripts beside this have in common. They use the standard library alone for what is not the client's work:
-sending people in, and waiting for a calculation."""
+"""Common parts of the scripts in this folder. Capturing persons and waiting for a calculation are not the work of the
+tested clients, so the scripts do both with the standard library."""
 
 import argparse
 import json
@@ -9,35 +9,35 @@ import urllib.request
 
 
 def absent(package, cause):
-    """Ends the script where the package is not installed."""
-    print(f"{package} is not installed here: {cause}", file=sys.stderr)
+    """Ends the script because the package is not installed."""
+    print(f"{package} is not installed: {cause}", file=sys.stderr)
     sys.exit(77)
 
 
 def arguments(description):
-    given = argparse.ArgumentParser(description=description)
-    given.add_argument("host", help="the base URL of the service")
-    given.add_argument("project", type=int, help="the number of the project, the only one that the key reaches")
-    given.add_argument("key", help="a personal key with all scopes, phx_…")
-    given.add_argument("token", nargs="?", help="the project's token, phc_…; without it nothing is done with people")
-    given = given.parse_args()
-    given.host = given.host.rstrip("/")
-    return given
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("host", help="the base URL of the service")
+    options.add_argument("project", type=int, help="the id of the only project of the key")
+    options.add_argument("key", help="a personal key with all scopes, phx_…")
+    options.add_argument("token", nargs="?", help="the project's token, phc_…; without it the script captures no persons")
+    options = options.parse_args()
+    options.host = options.host.rstrip("/")
+    return options
 
 
-def same(what, found, expected):
-    """Ends the script with a message where what was found is not what was expected."""
-    if found != expected:
-        sys.exit(f"{what}: found {found!r}, expected {expected!r}")
+def same(what, actual, expected):
+    """Ends the script with a message if the two values differ."""
+    if actual != expected:
+        sys.exit(f"{what}: actual {actual!r}, expected {expected!r}")
 
 
-def holds(what, condition, found):
+def holds(what, condition, actual):
     if not condition:
-        sys.exit(f"{what}: found {found!r}")
+        sys.exit(f"{what}: actual {actual!r}")
 
 
 def ask(url, key=None, body=None):
-    """The JSON of the answer to a GET, or to a POST where there is a body."""
+    """The JSON response to a GET, or to a POST if there is a body."""
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
@@ -46,29 +46,29 @@ def ask(url, key=None, body=None):
         return json.load(answer)
 
 
-def send_people(given, people):
-    """Makes people, who are given as properties by distinct id."""
+def send_persons(options, persons):
+    """Creates persons with these properties by distinct id."""
     batch = [
         {"event": "$set", "distinct_id": distinct_id, "properties": {"$set": properties}}
-        for distinct_id, properties in people.items()
+        for distinct_id, properties in persons.items()
     ]
-    answer = ask(f"{given.host}/batch/", body={"api_key": given.token, "batch": batch})
+    answer = ask(f"{options.host}/batch/", body={"api_key": options.token, "batch": batch})
     same("the answer to /batch/", answer, {"status": "Ok"})
 
 
 def calculated(show):
-    """What `show` gives, as soon as the cohort in it is calculated. The service must calculate by itself."""
+    """The result of `show` after the cohort's calculation. The service must calculate in the background."""
     deadline = time.monotonic() + 30
     while True:
         cohort = show()
         if not cohort["is_calculating"]:
             return cohort
         if time.monotonic() > deadline:
-            sys.exit(f"the calculation does not end: {cohort}")
+            sys.exit(f"the calculation does not end in time: {cohort}")
         time.sleep(0.02)
 
 
 def person_property(key, value):
-    """Filters for people with a value in a property."""
+    """Filters for persons with this value of a property."""
     criterion = {"type": "person", "key": key, "operator": "exact", "value": value}
     return {"properties": {"type": "AND", "values": [criterion]}}

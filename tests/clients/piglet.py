@@ -1,12 +1,13 @@
-"""Makes, lists, changes and deletes cohorts by the unmodified command `piglet` (PyPI's cased-piglet), and shows the
-project; prints as one line of JSON what it made.
+"""Creates, lists, changes and deletes cohorts with the unmodified command `piglet` (PyPI's cased-piglet), and reads the
+project. Prints the created cohorts as one line of JSON.
 
 The command takes the host, the key and the project from options, from the environment (POSTHOG_HOST, POSTHOG_API_KEY,
-POSTHOG_PROJECT_ID) or from ~/.piglet/config.toml; each way is used once at least. A host may be any URL.
+POSTHOG_PROJECT_ID) or from ~/.piglet/config.toml. Each way is used at least once. A host may be any URL.
 
-It runs as a process of its own, in an empty home. This script has the name of the package, so it must not import it.
+The command runs as a separate process in an empty home directory. This script has the name of the package, so it must
+not import the package.
 
-Exit status 77 means that the package is not installed here, 1 that an answer is not as expected.
+Exit status 77 means that the package is not installed, 1 that a response is not as expected.
 """
 
 import importlib.metadata
@@ -32,28 +33,28 @@ class Piglet:
         self.environment = inherited | settings | {"HOME": home, "COLUMNS": "200"}
 
     def run(self, *words):
-        # `-m` looks for modules in the current directory, which is empty, and not in that of this script.
+        # `-m` looks for modules in the current directory, which is empty, and not in the directory of this script.
         command = [sys.executable, "-m", "piglet", *words]
         return subprocess.run(command, cwd=self.home, env=self.environment, capture_output=True, text=True, timeout=60)
 
     def says(self, *words):
-        """What the command prints."""
-        ended = self.run(*words)
-        same(f"{words} ends with {ended.stdout}{ended.stderr}and status", ended.returncode, 0)
-        return ended.stdout
+        """The output of the command, which must succeed."""
+        process = self.run(*words)
+        same(f"{words} ends with {process.stdout}{process.stderr}and status", process.returncode, 0)
+        return process.stdout
 
     def json(self, *words):
         return json.loads(self.says("--json", *words))
 
-    def fails(self, complaint, *words):
-        ended = self.run(*words)
-        same(f"the status of {words}", ended.returncode, 1)
-        holds(f"{words} complains", complaint in ended.stderr, ended.stderr)
+    def fails(self, message, *words):
+        process = self.run(*words)
+        same(f"the status of {words}", process.returncode, 1)
+        holds(f"{words} has the message", message in process.stderr, process.stderr)
 
 
 def cohorts(piglet):
-    """Through the life of a dynamic and of a static cohort."""
-    # It sends `groups: []`, as before cohorts had filters.
+    """The life of a dynamic and of a static cohort."""
+    # The command sends the legacy `groups: []`.
     made = piglet.json("cohorts", "create", "--name", "Young ones", "--description", "Born late")
     number = str(made["id"])
     same("the name", made["name"], "Young ones")
@@ -62,7 +63,7 @@ def cohorts(piglet):
     same("the groups", made["groups"], [])
     same("whether it is deleted", made["deleted"], False)
 
-    # It sends neither `groups` nor `filters`.
+    # The command sends neither `groups` nor `filters`.
     fixed = piglet.json("cohorts", "create", "--name", "Hand-picked", "--static")
     same("whether it is static", fixed["is_static"], True)
 
@@ -74,7 +75,7 @@ def cohorts(piglet):
         return {cohort["id"] for cohort in piglet.json("cohorts", "list", *words)}
 
     both = {made["id"], fixed["id"]}
-    # Its option is off where it is not given, which the command takes for `--dynamic`.
+    # Without an option the command lists like `--dynamic`.
     same("the cohorts in the list", listed() & both, {made["id"]})
     same("the static ones", listed("--static") & both, {fixed["id"]})
     same("the dynamic ones", listed("--dynamic") & both, {made["id"]})
@@ -87,7 +88,7 @@ def cohorts(piglet):
     same("the name that was not given", changed["name"], "Younger ones")
     same("the changed description", changed["description"], "Born later")
 
-    # As text, with the e-mail address of the creator, and as a table.
+    # As text, with the email address of the creator, and as a table.
     lines = piglet.says("--plain", "cohorts", "get", number).splitlines()
     for line in [
         f"ID: {number}",
@@ -100,10 +101,10 @@ def cohorts(piglet):
     same("the head", piglet.says("--plain", "cohorts", "list").splitlines()[0], "ID\tName\tCount\tStatic\tCreated")
     table = piglet.says("cohorts", "list", "--static")
     holds("the table", "Hand-picked" in table and "Younger ones" not in table, table)
-    said = piglet.says("cohorts", "update", str(fixed["id"]), "--name", "Picked by hand")
-    holds("what is said of a change", f"Cohort {fixed['id']} updated successfully!" in said, said)
+    message = piglet.says("cohorts", "update", str(fixed["id"]), "--name", "Picked by hand")
+    holds("the message of a change", f"Cohort {fixed['id']} updated successfully!" in message, message)
 
-    # It sends `deleted: true`.
+    # The command sends `deleted: true`.
     same("the deletion", piglet.json("cohorts", "delete", number, "--yes"), {"deleted": True, "id": made["id"]})
     same("the dynamic ones that are left", listed("--dynamic") & both, set())
     same("the static ones that are left", listed("--static") & both, {fixed["id"]})

@@ -1,4 +1,4 @@
-"""Tells schemathesis what no contract says: what there is in the service that it is let loose on."""
+"""Gives schemathesis the data of the running service, which the contract does not contain: ids, a key, a token."""
 
 import os
 
@@ -10,24 +10,24 @@ KEY = {"Authorization": "Bearer " + os.environ["COHORTS_KEY"]}
 TOKEN = os.environ["COHORTS_TOKEN"]
 
 
-def people_of(cohort):
+def persons_of(cohort):
     answer = requests.get(f"{COHORTS}{cohort}/persons/?limit=5", headers=KEY)
     answer.raise_for_status()
     return [person["id"] for person in answer.json()["results"]]
 
 
-def upload(people):
-    file = "person_id\n" + "\n".join(people)
+def upload(persons):
+    file = "person_id\n" + "\n".join(persons)
     requests.post(
         COHORTS,
         headers=KEY,
         data={"name": "Uploaded", "is_static": "true"},
-        files={"csv": ("people.csv", file, "text/csv")},
+        files={"csv": ("persons.csv", file, "text/csv")},
     ).raise_for_status()
 
 
 def prefer(schema, values):
-    """Makes about every second value one of the given."""
+    """Generates one of `values` in about every second case."""
     other = dict(schema)
     schema.clear()
     schema["anyOf"] = [{"type": "string", "enum": values}, other]
@@ -37,16 +37,16 @@ def prefer(schema, values):
 def before_load_schema(context, raw_schema):
     components = raw_schema["components"]
 
-    # OpenAPI cannot say that an answer may have no body; without `content` none is demanded.
+    # OpenAPI cannot express that a response may have no body. Without `content` no body is required.
     for response in components["responses"].values():
         if response.get("x-or-empty"):
             del response["content"]
 
-    people = people_of(1)
-    upload(people[:3])
+    persons = persons_of(1)
+    upload(persons[:3])
     schemas = components["schemas"]
-    prefer(schemas["PersonsToAdd"]["properties"]["person_ids"]["items"], people)
-    prefer(schemas["PersonToRemove"]["properties"]["person_id"], people)
+    prefer(schemas["PersonsToAdd"]["properties"]["person_ids"]["items"], persons)
+    prefer(schemas["PersonToRemove"]["properties"]["person_id"], persons)
     for path in raw_schema["paths"].values():
         parameters = list(path.get("parameters", []))
         for operation in path.values():
@@ -54,9 +54,9 @@ def before_load_schema(context, raw_schema):
                 parameters += operation.get("parameters", [])
         for parameter in parameters:
             if parameter.get("name") in ("uuid", "person_id"):
-                prefer(parameter["schema"], people)
+                prefer(parameter["schema"], persons)
 
-    # Without the token of a project no event comes further than to its 401.
+    # Without the token of a project each capture request would end with 401.
     for name in ("CaptureBatch", "CaptureBody"):
         schema = schemas[name]
         schema.setdefault("required", []).append("api_key")
@@ -71,6 +71,6 @@ def before_load_schema(context, raw_schema):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    # There the token is the key.
+    # These paths take the token as the key.
     if case.path.startswith("/i/v1/"):
         case.headers["Authorization"] = "Bearer " + TOKEN

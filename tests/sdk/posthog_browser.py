@@ -1,11 +1,11 @@
-"""Sends people and events through the unmodified `posthog-js` SDK in headless Chromium, from a page of another
-origin than the service's and past a proxy that now and then answers 503, and prints as one line of JSON what the
-service should know afterwards: each person with all distinct ids and the properties (the SDK adds some of its own),
-and each event with a distinct id of its person.
+"""Sends persons and events through the unmodified `posthog-js` SDK in headless Chromium, from a page of another origin
+and through a proxy that sometimes answers 503, and prints the expected data of the service as one line of JSON: each
+person with all distinct ids and properties (the SDK adds further ones), and each event with a distinct id of its
+person.
 
-It fails with a sentence when something is not delivered, or more than was meant, when the console shows an error
-other than the 503, and when the page asks another host. Exit status 77 means that the SDK, Chromium or chromedriver
-is not here. The SDK comes from the folder COHORTS_TEST_NODE_MODULES, or from a node_modules above this file.
+It fails with a message if an event is missing or superfluous, if the console shows an error other than the 503, or if
+the page sends a request to another host. Exit status 77 means that the SDK, Chromium or chromedriver is not installed.
+The SDK comes from the folder COHORTS_TEST_NODE_MODULES, or from a node_modules above this file.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from swagger import SKIPPED, Browser, Failure, chromedriver
 PAGE = b"""<!doctype html><html lang="en"><title>A shop</title><link rel="icon" href="data:,">
 <script src="/posthog.js"></script></html>"""
 
-# Nothing but what the test captures, and all that the SDK complains of on the console.
+# The SDK sends only what the test captures, and logs all its errors to the console.
 OPTIONS = {
     "debug": True,
     "persistence": "localStorage",
@@ -49,7 +49,7 @@ OPTIONS = {
     "capture_performance": False,
 }
 
-# How the browser and the SDK put it that the proxy refused something.
+# Messages of the browser and of the SDK about a request that the proxy rejected.
 REFUSAL_SIGNS = ["the server responded with a status of 503", "Bad HTTP status: 503"]
 
 DAY = "const day = 24 * 60 * 60 * 1000;"
@@ -78,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def shop(sdk):
-    """What answers with the page."""
+    """The handler of the page."""
 
     class Shop(Handler):
         def do_GET(self):
@@ -91,16 +91,16 @@ def shop(sdk):
 
 
 class Traffic:
-    """What went through the proxy."""
+    """The requests that the proxy received."""
 
     def __init__(self):
         self.lock = threading.Lock()
-        # What becomes of the next requests with events; the others pass.
+        # The results of the next requests with events; later ones pass.
         self.fates = []
         self.refused = 0
         self.delivered = {}
         self.seen = set()
-        self.complaints = []
+        self.errors = []
 
     def fate(self):
         with self.lock:
@@ -114,19 +114,19 @@ class Traffic:
 
 
 def proxy(base, traffic):
-    """What stands between the page and the service."""
+    """The handler between the page and the service."""
     service = urllib.parse.urlsplit(base)
 
     class Proxy(Handler):
         def pass_on(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            items = unpacked(body) if self.command == "POST" else []
+            items = events_in(body) if self.command == "POST" else []
             fate = traffic.fate() if items else "passed"
             if fate != "refused":
                 status, headers, answer = self.ask_service(body)
                 if status >= 300:
-                    said = answer[:200].decode(errors="replace")
-                    traffic.complaints.append(f"{self.command} {self.path} was answered with {status}: {said}")
+                    excerpt = answer[:200].decode(errors="replace")
+                    traffic.errors.append(f"{self.command} {self.path} got the status {status}: {excerpt}")
             if fate == "passed":
                 self.reply(status, headers, answer)
                 traffic.deliver(items)
@@ -152,8 +152,8 @@ def proxy(base, traffic):
     return Proxy
 
 
-def unpacked(body):
-    """The events in a body that the SDK made."""
+def events_in(body):
+    """The events in a body of the SDK."""
     if body.startswith(b"\x1f\x8b"):
         body = gzip.decompress(body)
     elif body.startswith(b"data="):
@@ -164,7 +164,7 @@ def unpacked(body):
 
 @contextlib.contextmanager
 def serving(handler):
-    """Answers by the handler on a port that is free, and yields where."""
+    """Serves the handler on a free port, and yields the address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -175,7 +175,7 @@ def serving(handler):
 
 
 class Visit:
-    """A visitor's browser on the page, and what is expected of the service."""
+    """The browser of a visitor, and the events that the service should receive."""
 
     def __init__(self, browser, page, host, token, traffic):
         self.browser = browser
@@ -185,28 +185,28 @@ class Visit:
         self.expected = []
 
     def open(self, **options):
-        """Gives back the visitor's distinct id."""
+        """Returns the visitor's distinct id."""
         self.browser.open(self.page)
         token, usual = self.init
         return self.run("posthog.init(...arguments); return posthog.get_distinct_id();", token, usual | options)
 
     def run(self, script, *arguments, expect=()):
-        """`expect` has the events that the script is to bring about: the distinct id, the name, and the days ago."""
-        self.expected += [(*one, 0)[:3] for one in expect]
+        """`expect` has the events that the script causes: distinct id, name, and age in days."""
+        self.expected += [(*event, 0)[:3] for event in expect]
         return self.browser.run(DAY + script, *arguments)
 
     def wait(self):
-        """Until all that is expected is delivered."""
+        """Waits until all expected events are delivered."""
 
         def missing():
-            for complaint in self.traffic.complaints:
-                raise Failure(complaint)
+            for error in self.traffic.errors:
+                raise Failure(error)
             with self.traffic.lock:
                 delivered = [(item_id(item), item["event"]) for item in self.traffic.delivered.values()]
             expected = collections.Counter(one[:2] for one in self.expected)
             delivered = collections.Counter(delivered)
             if extra := delivered - expected:
-                raise Failure(f"more is delivered than was meant: {dict(extra)}")
+                raise Failure(f"unexpected events are delivered: {dict(extra)}")
             return expected - delivered
 
         try:
@@ -220,7 +220,7 @@ def item_id(item):
 
 
 def shopping(visit):
-    """What two visitors and a passer-by do; gives back who they are."""
+    """The actions of four visitors, two of them the same person; returns the expected persons."""
     fates = visit.traffic.fates
 
     first = visit.open()
@@ -233,9 +233,9 @@ def shopping(visit):
     )
     visit.wait()
 
-    # The SDK sends identify at once and the others together a little later. It tries again what was refused after
-    # some seconds, when what came later is there already.
-    fates += ["refused", "answer lost"]
+    # The SDK sends identify at once and batches the other events. It retries rejected requests after a few seconds,
+    # when later events are already delivered.
+    fates += ["refused", "response lost"]
     visit.run(
         """
         posthog.identify("carl", { plan: "pro", name: "Carl Ångström" }, { campaign: "autumn", source: "letter" });
@@ -254,7 +254,7 @@ def shopping(visit):
     )
     visit.wait()
 
-    # What still waits when the page is left goes by a beacon of its own.
+    # Events that are queued when the page is left are sent by a beacon.
     visit.run(
         """
         posthog.capture("cart left", { amount: 3 }, { transport: "sendBeacon" });
@@ -266,9 +266,9 @@ def shopping(visit):
     visit.browser.open("about:blank")
     visit.wait()
 
-    # Without compression, which makes the browser ask beforehand.
+    # Without compression the browser sends a preflight request.
     if visit.open(disable_compression=True) != "carl":
-        raise Failure("the SDK forgot who it is for")
+        raise Failure("the SDK lost the distinct id")
     visit.run(
         """
         posthog.capture("visited");
@@ -278,7 +278,7 @@ def shopping(visit):
     )
     visit.wait()
 
-    # Somebody else, as it seems.
+    # After a reset the SDK has a new distinct id.
     second = visit.run("posthog.reset(); return posthog.get_distinct_id();")
     visit.run(
         """
@@ -288,8 +288,8 @@ def shopping(visit):
         expect=[(second, "visited"), (second, "visited", 3)],
     )
     visit.wait()
-    # Two people that are known become one, and only once.
-    fates += ["answer lost"]
+    # Two known persons are merged, once although the response is lost.
+    fates += ["response lost"]
     visit.run(
         """
         posthog.identify("carl", { city: "Malmö" }, { referrer: "letter" });
@@ -336,7 +336,7 @@ def shopping(visit):
 
 def refuse_errors(browser, traffic, hosts):
     if traffic.fates:
-        raise Failure(f"there were too few requests for the proxy to answer: {traffic.fates}")
+        raise Failure(f"the proxy received too few requests: {traffic.fates}")
     ways = {"OPTIONS", "POST text/plain", "POST application/json", "POST application/x-www-form-urlencoded"}
     if missing := ways - traffic.seen:
         raise Failure(f"the browser did not send {', '.join(sorted(missing))}")
@@ -349,15 +349,15 @@ def refuse_errors(browser, traffic, hosts):
         if message["method"] == "Network.requestWillBeSent":
             url = message["params"]["request"]["url"]
             if not url.startswith((*hosts, "about:", "blob:", "chrome:", "data:")):
-                raise Failure(f"the page asks another host: {url}")
+                raise Failure(f"the page sends a request to another host: {url}")
 
 
-def result(visit, people, version):
+def result(visit, persons, version):
     def person(distinct_id):
-        return next(one["distinct_ids"][0] for one in people if distinct_id in one["distinct_ids"])
+        return next(one["distinct_ids"][0] for one in persons if distinct_id in one["distinct_ids"])
 
     events = [{"event": event, "person": person(one), "days_ago": days} for one, event, days in visit.expected]
-    return {"sdk": version, "people": people, "events": events, "refused_by_proxy": visit.traffic.refused}
+    return {"sdk": version, "persons": persons, "events": events, "refused_by_proxy": visit.traffic.refused}
 
 
 def main():
@@ -366,28 +366,28 @@ def main():
     arguments.add_argument("token", help="the project's token, phc_…")
     arguments.add_argument("--chromium", help="the browser's program")
     arguments.add_argument("--chromedriver", default="chromedriver", help="the driver's program")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
 
-    chromium = given.chromium or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-    driver = shutil.which(given.chromedriver)
+    chromium = options.chromium or next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    driver = shutil.which(options.chromedriver)
     folder = bundle()
     if not chromium or not driver or not folder:
-        print("there is no Chromium, no chromedriver or no posthog-js here", file=sys.stderr)
+        print("Chromium, chromedriver or posthog-js is not installed", file=sys.stderr)
         sys.exit(SKIPPED)
     version = json.loads((folder / "package.json").read_text())["version"]
     traffic = Traffic()
     try:
         with contextlib.ExitStack() as stack:
             page = stack.enter_context(serving(shop((folder / "dist" / "array.js").read_bytes())))
-            host = stack.enter_context(serving(proxy(given.base.rstrip("/"), traffic)))
+            host = stack.enter_context(serving(proxy(options.base.rstrip("/"), traffic)))
             profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             address = stack.enter_context(chromedriver(driver))
             browser = Browser(address, chromium, profile)
             stack.callback(browser.close)
-            visit = Visit(browser, page, host, given.token, traffic)
-            people = shopping(visit)
+            visit = Visit(browser, page, host, options.token, traffic)
+            persons = shopping(visit)
             refuse_errors(browser, traffic, (page, host))
-            print(json.dumps(result(visit, people, version)))
+            print(json.dumps(result(visit, persons, version)))
     except Failure as failure:
         sys.exit("posthog-js: " + " ".join(str(failure).split()))
 

@@ -1,11 +1,11 @@
-"""Makes up people and groups of person criteria, has the unmodified `posthog` SDK match them locally, and prints as one
-line of JSON the people and, for each group, whom it matched. What the SDK leaves to the server is left out.
+"""Generates persons and groups of person criteria, matches them locally with the unmodified `posthog` SDK, and prints
+the persons and the matches of each group as one line of JSON. Groups that the SDK leaves to the server are skipped.
 
-Only what the SDK and a cohort mean alike is made up: texts in lower case (a cohort compares them by case), no null and
-no property that is missing (to the SDK null is set, and it does not decide without a value), no boolean among the
-criteria (the SDK reduces all values to true and false beside one).
+The generator avoids inputs on which the SDK and a cohort differ: texts are in lower case (a cohort compares by case),
+no value is null or missing (for the SDK null is set, and a missing value is inconclusive), and no criterion has a
+boolean (the SDK then reduces all values to true and false).
 
-Exit status 77 means that the SDK is not installed here.
+Exit status 77 means that the SDK is not installed.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 try:
     from posthog.feature_flags import InconclusiveMatchError, match_property_group
 except ImportError as cause:
-    print(f"the posthog SDK is not installed here: {cause}", file=sys.stderr)
+    print(f"the posthog SDK is not installed: {cause}", file=sys.stderr)
     sys.exit(77)
 
 TEXTS = ["pro", "free", "enterprise", "a b", "ö", "x.io", "12 monkeys", ""]
@@ -27,7 +27,7 @@ VERSIONS = ["1.2.3", "1.2.4", "1.3.0", "2.0.0", "0.2.3", "0.0.3"]
 PATTERNS = ["^p", "o$", "e+", "[0-9]+", "a b", r"x\.io", "(pro|free)"]
 
 
-def people(chance):
+def generate_persons(chance):
     return {
         f"p{number}": {
             "always": "yes",
@@ -69,7 +69,7 @@ def criterion(chance):
 
 
 def group(chance, depth):
-    # The SDK takes a group to hold groups alone or criteria alone.
+    # For the SDK a group has either only groups or only criteria.
     if depth > 0 and chance.random() < 0.6:
         values = [group(chance, depth - 1) for _ in range(chance.randint(1, 3))]
     else:
@@ -77,8 +77,8 @@ def group(chance, depth):
     return {"type": chance.choice(["AND", "OR"]), "values": values}
 
 
-def matched(tree, everybody):
-    return [person for person, properties in everybody.items() if match_property_group(tree, properties, {})]
+def matches(tree, persons):
+    return [person for person, properties in persons.items() if match_property_group(tree, properties, {})]
 
 
 def main():
@@ -87,19 +87,19 @@ def main():
     parser.add_argument("--groups", type=int, required=True)
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    everybody = people(chance)
-    # Everybody meets it, so that no group is negative as a whole.
+    persons = generate_persons(chance)
+    # It matches every person, so that no filter is negative at the top level.
     always = {"type": "person", "key": "always", "operator": "exact", "value": "yes"}
-    groups, left = [], 0
+    groups, skipped = [], 0
     while len(groups) < options.groups:
         tree = {"type": "AND", "values": [{"type": "AND", "values": [always]}, group(chance, 2)]}
         try:
-            groups.append({"filters": {"properties": tree}, "members": matched(tree, everybody)})
+            groups.append({"filters": {"properties": tree}, "members": matches(tree, persons)})
         except InconclusiveMatchError as cause:
-            left += 1
-            if left > options.groups:
-                sys.exit(f"the SDK leaves too much to the server: {cause}")
-    print(json.dumps({"people": everybody, "groups": groups}))
+            skipped += 1
+            if skipped > options.groups:
+                sys.exit(f"the SDK skips too many groups: {cause}")
+    print(json.dumps({"persons": persons, "groups": groups}))
 
 
 if __name__ == "__main__":

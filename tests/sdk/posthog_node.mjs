@@ -1,11 +1,11 @@
-// Sends people and events through the unmodified `posthog-node` SDK, past a proxy that now and then answers 503, and
-// prints as one line of JSON what the service should know afterwards: each person with all distinct ids and the
-// properties, and each event with a distinct id of its person.
+// Sends persons and events through the unmodified `posthog-node` SDK and a proxy that sometimes answers 503, and prints
+// the expected data of the service as one line of JSON: each person with all distinct ids and properties, and each
+// event with a distinct id of its person.
 //
 //     node posthog_node.mjs <base URL> <project token>
 //
-// The SDK comes from the folder COHORTS_TEST_NODE_MODULES, or from where Node looks. It sends to /batch/, and with
-// POSTHOG_CAPTURE_MODE=v1 to /i/v1/analytics/events. Exit status 77 means that it is not installed here.
+// The SDK comes from the folder COHORTS_TEST_NODE_MODULES, or from Node's search path. It sends to /batch/, and with
+// POSTHOG_CAPTURE_MODE=v1 to /i/v1/analytics/events. Exit status 77 means that it is not installed.
 
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -20,28 +20,28 @@ function load(name) {
   try {
     return createRequire(from)(name);
   } catch (cause) {
-    console.error(`${name} is not installed here: ${cause.message}`);
+    console.error(`${name} is not installed: ${cause.message}`);
     process.exit(SKIPPED);
   }
 }
 
-// Stands between the SDK and the service. Its fates are what becomes of the next requests; the others pass.
+// A proxy between the SDK and the service. `fates` has the results of the next requests; later ones pass.
 async function startProxy(base) {
-  const proxy = { fates: ["refused", "refused", "passed", "answer lost"], refused: 0, complaints: [] };
-  const server = http.createServer(async (request, answer) => {
+  const proxy = { fates: ["refused", "refused", "passed", "response lost"], refused: 0, errors: [] };
+  const server = http.createServer(async (request, reply) => {
     const fate = proxy.fates.shift() ?? "passed";
-    let real;
+    let response;
     if (fate !== "refused") {
-      real = await forward(base, request);
-      if (real.status >= 300) {
-        proxy.complaints.push(`${request.method} ${request.url} was answered with ${real.status}: ${real.body}`);
+      response = await forward(base, request);
+      if (response.status >= 300) {
+        proxy.errors.push(`${request.method} ${request.url} got the status ${response.status}: ${response.body}`);
       }
     }
     if (fate === "passed") {
-      answer.writeHead(real.status, real.headers).end(real.body);
+      reply.writeHead(response.status, response.headers).end(response.body);
     } else {
       proxy.refused += 1;
-      answer.writeHead(503, { "Retry-After": "1" }).end();
+      reply.writeHead(503, { "Retry-After": "1" }).end();
     }
     request.resume();
   });
@@ -54,17 +54,17 @@ async function startProxy(base) {
   return proxy;
 }
 
-// The service's answer to a request that came to the proxy.
+// The response of the service to a request that the proxy received.
 function forward(base, request) {
   return new Promise((settle) => {
     const failed = (error) => settle({ status: 502, headers: {}, body: String(error) });
     const { method, headers } = request;
-    const onward = http.request(base + request.url, { method, headers }, (answer) => {
+    const onward = http.request(base + request.url, { method, headers }, (reply) => {
       const parts = [];
-      answer.on("data", (part) => parts.push(part));
-      answer.on("error", failed);
-      answer.on("end", () => {
-        settle({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts) });
+      reply.on("data", (part) => parts.push(part));
+      reply.on("error", failed);
+      reply.on("end", () => {
+        settle({ status: reply.statusCode, headers: reply.headers, body: Buffer.concat(parts) });
       });
     });
     onward.on("error", failed);
@@ -90,7 +90,7 @@ async function send(client, proxy) {
   });
   capture("signed up", "bob-phone", 10, { $set: { plan: "free", device: "phone" } });
   capture("order placed", "bob-phone", 3, { amount: 7 });
-  // The later value counts, and of those set once the earlier.
+  // The later value wins, and with `$set_once` the earlier one.
   client.identify({ distinctId: "bob", properties: { $set: { seats: 3 }, $set_once: { source: "poster" } } });
 
   capture("visited", "anon-2", 5, { $set: { plan: "free", referrer: "poster" } });
@@ -99,29 +99,29 @@ async function send(client, proxy) {
   client.unsetPersonProperties({ distinctId: "dee", properties: ["trial"] });
 
   client.groupIdentify({ groupType: "company", groupKey: "acme", properties: { size: 7 }, distinctId: "ann" });
-  // Without a distinct id the SDK makes one up.
+  // Without a distinct id the SDK generates one.
   client.groupIdentify({ groupType: "company", groupKey: "initech", properties: { size: 9 } });
   await client.flush();
 
-  // What the SDK sends again must not be done again.
-  proxy.fates.push("answer lost");
-  // Two people that are known become one, as front ends tell it. The properties of the one merged into win.
+  // A repeated request must not be applied twice.
+  proxy.fates.push("response lost");
+  // Two known persons are merged, as front ends do it. The properties of the survivor win.
   capture("$identify", "ann", 0, {
     $anon_distinct_id: "anon-1",
     $set: { seats: 6 },
     $set_once: { campaign: "autumn", medium: "web" },
   });
   client.alias({ distinctId: "bob", alias: "bob-phone" });
-  // One of two is known.
+  // One of two distinct ids is known.
   client.identify({ distinctId: "cid", properties: { $anon_distinct_id: "anon-2", $set: { seats: 8 } } });
   // Neither is known.
   client.alias({ distinctId: "eve", alias: "eve-tablet" });
   await client.flush();
 
-  // Whoever is identified already goes into nobody else.
+  // An identified person is not merged into another.
   client.alias({ distinctId: "dee", alias: "cid" });
   client.identify({ distinctId: "dee", properties: { $anon_distinct_id: "cid", $set: { seats: 10 } } });
-  // Each id goes on to mean the one person.
+  // Each distinct id still belongs to the merged person.
   capture("order placed", "anon-1", 0, { amount: 3 });
   capture("order placed", "bob-phone", 0, { amount: 4, $set: { seats: 4 } });
   capture("order placed", "cid", 0, { amount: 5 });
@@ -132,7 +132,7 @@ async function send(client, proxy) {
   await client.flush();
 }
 
-const PEOPLE = [
+const PERSONS = [
   { distinct_ids: ["$company_initech"], properties: {} },
   {
     distinct_ids: ["ann", "anon-1"],
@@ -157,7 +157,7 @@ const PEOPLE = [
 ];
 
 function expectedEvent(message) {
-  const person = PEOPLE.find((someone) => someone.distinct_ids.includes(message.distinct_id));
+  const person = PERSONS.find((candidate) => candidate.distinct_ids.includes(message.distinct_id));
   const daysAgo = Math.round((Date.now() - new Date(message.timestamp)) / DAY);
   return { event: message.event, person: person.distinct_ids[0], days_ago: daysAgo };
 }
@@ -192,7 +192,7 @@ async function main() {
   } finally {
     proxy.close();
   }
-  failures.push(...proxy.complaints);
+  failures.push(...proxy.errors);
   if (failures.length > 0) {
     throw new Error([...new Set(failures)].join("; "));
   }
@@ -201,11 +201,11 @@ async function main() {
     throw new Error(`${queued.length} items were queued, ${delivered.length} delivered`);
   }
   if (proxy.fates.length > 0) {
-    throw new Error(`there were too few requests for the proxy to answer: ${proxy.fates.join(", ")}`);
+    throw new Error(`the proxy received too few requests: ${proxy.fates.join(", ")}`);
   }
   const events = queued.map(expectedEvent);
   const sdk = client.getLibraryVersion();
-  console.log(JSON.stringify({ sdk, people: PEOPLE, events, refused_by_proxy: proxy.refused }));
+  console.log(JSON.stringify({ sdk, persons: PERSONS, events, refused_by_proxy: proxy.refused }));
 }
 
 main().catch((error) => {

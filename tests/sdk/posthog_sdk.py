@@ -1,7 +1,7 @@
-"""Sends a few people and events through the unmodified `posthog` SDK, and prints as one line of JSON what
-the service should know afterwards: each person's properties by distinct id, and each event with its person.
+"""Sends persons and events through the unmodified `posthog` SDK, and prints the expected data of the service as one
+line of JSON: the properties of each person by distinct id, and each event with its person.
 
-Exit status 77 means that the SDK is not installed here.
+Exit status 77 means that the SDK is not installed.
 """
 
 import argparse
@@ -13,43 +13,43 @@ try:
     import posthog
     from posthog.version import VERSION
 except ImportError as cause:
-    print(f"the posthog SDK is not installed here: {cause}", file=sys.stderr)
+    print(f"the posthog SDK is not installed: {cause}", file=sys.stderr)
     sys.exit(77)
 
 
-def send(client, people, events):
+def send(client, persons, events):
     def capture(event, person, days_ago=0, sets=None, **properties):
         if sets is not None:
             properties["$set"] = sets
-            people.setdefault(person, {}).update(sets)
-        people.setdefault(person, {})
+            persons.setdefault(person, {}).update(sets)
+        persons.setdefault(person, {})
         at = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=days_ago)
         uuid = client.capture(event, distinct_id=person, properties=properties, timestamp=at)
         events.append({"event": event, "distinct_id": person, "days_ago": days_ago, "uuid": uuid})
 
     def set_properties(person, properties):
         client.set(distinct_id=person, properties=properties)
-        people.setdefault(person, {}).update(properties)
+        persons.setdefault(person, {}).update(properties)
 
     def set_once(person, properties):
         client.set_once(distinct_id=person, properties=properties)
-        people[person] = properties | people.get(person, {})
+        persons[person] = properties | persons.get(person, {})
 
     capture("signed up", "ann", days_ago=40, sets={"plan": "pro", "name": "Ann Öberg", "seats": 5})
     capture("order placed", "ann", days_ago=3, amount=49.5)
     capture("order placed", "ann", days_ago=1, amount=12)
 
-    # Set by itself, without an event of the person's own.
+    # Only properties, without an event.
     set_properties("bob", {"plan": "pro", "seats": 2})
 
     capture("signed up", "cid", days_ago=2, sets={"plan": "free"})
     capture("order placed", "cid", days_ago=2, amount=7)
 
-    # The later value counts.
+    # The later value wins.
     capture("signed up", "dee", days_ago=20, sets={"plan": "pro"})
     set_properties("dee", {"plan": "free"})
 
-    # The earlier value counts.
+    # The earlier value wins.
     set_once("eve", {"plan": "pro", "source": "letter"})
     set_once("eve", {"plan": "free", "source": "poster"})
     capture("order placed", "eve", days_ago=35, amount=3)
@@ -61,25 +61,25 @@ def main():
     arguments.add_argument("token", help="the project's token, phc_…")
     arguments.add_argument("--gzip", action="store_true", help="send compressed")
     arguments.add_argument("--protocol", default="v0", help="v0 is /batch/, v1 /i/v1/analytics/events")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
 
     failures = []
     client = posthog.Posthog(
-        given.token,
-        host=given.host,
-        gzip=given.gzip,
-        capture_mode=given.protocol,
+        options.token,
+        host=options.host,
+        gzip=options.gzip,
+        capture_mode=options.protocol,
         max_retries=0,
-        # The SDK keeps failures to itself unless it is asked.
+        # Without a callback the SDK hides failures.
         on_error=lambda error, batch: failures.append(f"{len(batch)} items: {error}"),
     )
-    people, events = {}, []
-    send(client, people, events)
+    persons, events = {}, []
+    send(client, persons, events)
     client.flush()
     client.shutdown()
     if failures:
         sys.exit("the SDK could not deliver " + "; ".join(failures))
-    print(json.dumps({"sdk": VERSION, "people": people, "events": events}))
+    print(json.dumps({"sdk": VERSION, "persons": persons, "events": events}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-//! Made-up people, events and filters, over few names and values, so that much of it meets.
+//! Generators of persons, events and filters. They use few names and values, so that filters often
+//! match.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::naive::Population;
 
-/// How many people there are.
+/// The number of persons.
 pub const PERSONS: usize = 5;
 
-/// An instant in microseconds, and the zone of the project.
+/// An instant in microseconds, and the time zone of the project.
 pub type ZonedMoment = (i64, &'static str);
 
 fn value() -> impl Strategy<Value = Value> {
@@ -44,7 +45,7 @@ pub fn properties() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Days on and beside clock changes, and the last day of a long month.
+/// A moment on or next to the day of a clock change, or on the last day of a month.
 pub fn moment() -> impl Strategy<Value = ZonedMoment> {
     let days = [
         "2025-03-09T16:00:00Z",
@@ -62,7 +63,7 @@ pub fn moment() -> impl Strategy<Value = ZonedMoment> {
     (select(days.map(micros).to_vec()), select(zones.to_vec()))
 }
 
-/// An instant around now, dense near it and often beside a bound.
+/// An instant near now, often next to the bound of a window.
 pub fn time(now: i64) -> impl Strategy<Value = i64> + Clone + use<> {
     let hours = prop_oneof![
         -30..100_i64,
@@ -72,33 +73,34 @@ pub fn time(now: i64) -> impl Strategy<Value = i64> + Clone + use<> {
     (hours, -1..=1_i64).prop_map(move |(hours, micros)| now - hours * 3_600_000_000 + micros)
 }
 
-/// The names of the events there are.
+/// The name of an event.
 pub fn name() -> impl Strategy<Value = &'static str> {
     select(vec!["e", "f"])
 }
 
-/// Cohorts and actions for filters to name: two lists, a filter and two actions.
+/// The cohorts and actions that filters refer to: two static cohorts, a dynamic one, two actions.
 pub fn named() -> impl Strategy<Value = Population> {
     let lists = vec(select((0..PERSONS).collect::<Vec<_>>()), 0..4);
     let steps = (event_filters(), event_filters(), name());
     (lists, filter_of(plain_leaf().boxed()), steps).prop_map(
-        |(list, filter, (some, others, name))| {
-            let one = json!([{"event": name, "properties": some}]);
-            let two = json!([{"event": "f"}, {"properties": others}]);
+        |(list, filter, (first, second, name))| {
+            let one_step = json!([{"event": name, "properties": first}]);
+            let two_steps = json!([{"event": "f"}, {"properties": second}]);
             Population {
                 lists: BTreeMap::from([(1, list), (2, (0..PERSONS).collect())]),
                 filters: BTreeMap::from([(3, filter)]),
-                actions: BTreeMap::from([(1, one), (2, two)]),
+                actions: BTreeMap::from([(1, one_step), (2, two_steps)]),
                 ..Population::default()
             }
         },
     )
 }
 
-fn test() -> impl Strategy<Value = (&'static str, Value)> {
-    let one = || value().prop_filter("null is no value", |value| !value.is_null());
-    let values = prop_oneof![3 => one(), 1 => vec(one(), 0..4).prop_map(Value::Array)];
-    let listed = [
+/// An operator and its value.
+fn condition() -> impl Strategy<Value = (&'static str, Value)> {
+    let single = || value().prop_filter("null is no value", |value| !value.is_null());
+    let values = prop_oneof![3 => single(), 1 => vec(single(), 0..4).prop_map(Value::Array)];
+    let operators = [
         "exact",
         "is_not",
         "in",
@@ -126,33 +128,33 @@ fn test() -> impl Strategy<Value = (&'static str, Value)> {
     );
     let bounds = (select(vec!["between", "not_between"]), -4..3_i64, 0..4_i64);
     prop_oneof![
-        5 => (select(listed.to_vec()), values),
+        5 => (select(operators.to_vec()), values),
         1 => dates.prop_map(|(operator, date)| (operator, json!(date))),
         1 => bounds.prop_map(|(operator, low, more)| (operator, json!([low, low + more]))),
     ]
 }
 
 fn person() -> impl Strategy<Value = Value> {
-    (select(vec!["p", "q", "r"]), test()).prop_map(|(key, (operator, value))| {
+    (select(vec!["p", "q", "r"]), condition()).prop_map(|(key, (operator, value))| {
         json!({"type": "person", "key": key, "operator": operator, "value": value})
     })
 }
 
 fn event_filters() -> impl Strategy<Value = Value> {
-    let filter = (select(vec!["p", "q"]), test()).prop_map(|(key, (operator, value))| {
+    let filter = (select(vec!["p", "q"]), condition()).prop_map(|(key, (operator, value))| {
         json!({"type": "event", "key": key, "operator": operator, "value": value})
     });
     vec(filter, 0..3).prop_map(Value::Array)
 }
 
-/// The name of an event or the id of an action, and its type.
+/// The name of an event or the id of an action, and the type of the target.
 fn target(actions: bool) -> impl Strategy<Value = (Value, &'static str)> {
     let events = name().prop_map(|name| (json!(name), "events"));
     let named = (1..=2_i64).prop_map(|id| (json!(id), "actions"));
     prop_oneof![3 => events, u32::from(actions) => named]
 }
 
-/// An amount and its unit, and a shorter or equal one.
+/// Two lengths of time as amount and unit, the longer one first.
 fn windows() -> impl Strategy<Value = [(i64, &'static str); 2]> {
     let window = || {
         (
@@ -196,7 +198,7 @@ fn behavioral(actions: bool) -> impl Strategy<Value = Value> {
     );
     (event, windows(), operators, 1..4_i64, periods, explicit).prop_map(
         |((kind, key, second, filters), [long, short], operator, count, periods, explicit)| {
-            // Periods of hours there are none.
+            // Periods of hours are not supported.
             let unit = if kind == "performed_event_regularly" && long.1 == "hour" { "day" } else { long.1 };
             let mut leaf = json!({"type": "behavioral", "value": kind, "key": key.0, "event_type": key.1,
                 "time_value": long.0, "time_interval": unit, "seq_event": second.0,
@@ -214,7 +216,7 @@ fn behavioral(actions: bool) -> impl Strategy<Value = Value> {
     )
 }
 
-/// A criterion that names neither cohorts nor actions.
+/// A leaf that refers neither to cohorts nor to actions.
 fn plain_leaf() -> impl Strategy<Value = Value> {
     signed(prop_oneof![1 => person(), 2 => behavioral(false)])
 }
@@ -231,15 +233,15 @@ fn signed(leaf: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     })
 }
 
-/// Any tree, next to a positive criterion that everyone meets.
+/// A filter of any tree, joined by AND with a positive leaf that all persons match.
 fn filter_of(leaf: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
     let tree = leaf.prop_recursive(3, 12, 4, |node| {
         (select(vec!["AND", "OR"]), vec(node, 1..4))
             .prop_map(|(join, values)| json!({"type": join, "values": values}))
     });
     tree.prop_map(|tree| {
-        let everyone = json!({"type": "person", "key": "none", "operator": "is_not_set"});
-        json!({"properties": {"type": "AND", "values": [tree, everyone]}})
+        let all_persons = json!({"type": "person", "key": "none", "operator": "is_not_set"});
+        json!({"properties": {"type": "AND", "values": [tree, all_persons]}})
     })
 }
 

@@ -1,7 +1,8 @@
-//! The meaning of a filter once more, written without blocks, bitmaps or types: one person at a time, straight from
-//! the JSON. The engine's tests and those over HTTP set it against the service, which knows nothing of it.
+//! A second evaluator of filters, without blocks, bitmaps or types: it tests one person at a time,
+//! directly on the JSON of the filter.
 //!
-//! It answers what `generators.rs` generates, and panics at anything else.
+//! The tests of the engine and the HTTP tests compare the service with it. It shares no code with
+//! the service. It supports the filters of `generators.rs`, and panics for all others.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,13 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ZonedDateTime};
 use serde_json::{Value, json};
 
-/// Somebody, known by a place in the list of people.
+/// A person, identified by its position in the list of persons.
 #[derive(Clone, Debug)]
 pub struct NaivePerson {
     pub properties: Value,
 }
 
-/// Something that somebody did, at an instant in microseconds.
+/// An event. Its time is in microseconds since the Unix epoch.
 #[derive(Clone, Debug)]
 pub struct NaiveEvent {
     pub name: String,
@@ -25,43 +26,44 @@ pub struct NaiveEvent {
     pub properties: Value,
 }
 
-/// All there is to be asked about.
+/// The data of a project.
 #[derive(Clone, Debug, Default)]
 pub struct Population {
     pub persons: Vec<NaivePerson>,
     pub events: Vec<NaiveEvent>,
-    /// The lists of static cohorts, and the filters of dynamic ones, by id.
+    /// The members of static cohorts, by id.
     pub lists: BTreeMap<i64, Vec<usize>>,
+    /// The filters of dynamic cohorts, by id.
     pub filters: BTreeMap<i64, Value>,
-    /// The steps of actions by id.
+    /// The steps of actions, by id.
     pub actions: BTreeMap<i64, Value>,
 }
 
-/// Who meets a filter at an instant, in the zone of the project.
+/// The members of a filter at an instant in microseconds, in the time zone of the project.
 pub fn members(population: &Population, filters: &Value, now: i64, zone: &str) -> Vec<usize> {
     let zone = TimeZone::get(zone).expect("a zone");
     let now = instant(now).to_zoned_datetime(zone);
-    let everybody = 0..population.persons.len();
-    let meets = |person: &usize| {
-        let naive = NaiveEvaluator {
+    let is_member = |person: &usize| {
+        let evaluator = NaiveEvaluator {
             population,
             person: *person,
             now: now.clone(),
         };
-        naive.node(&filters["properties"])
+        evaluator.node(&filters["properties"])
     };
-    everybody.filter(meets).collect()
+    (0..population.persons.len()).filter(is_member).collect()
 }
 
 fn instant(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).expect("an instant")
 }
 
+/// The elements of an array. Every other value has none.
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
@@ -69,7 +71,8 @@ fn number(value: &Value) -> i64 {
     value.as_i64().expect("a number")
 }
 
-struct NaiveEvaluator<'a> {
+/// The evaluation of a filter for one person at one moment.
+pub(super) struct NaiveEvaluator<'a> {
     population: &'a Population,
     person: usize,
     now: ZonedDateTime,
@@ -100,9 +103,9 @@ impl NaiveEvaluator<'_> {
         }
     }
 
-    /// The person's events that are meant by a name or an action, and pass the filters.
+    /// The events of the person that belong to a name or an action, and pass the filters.
     fn events(&self, key: &Value, event_type: &Value, filters: &Value) -> Vec<&NaiveEvent> {
-        let meant = |event: &&NaiveEvent| match text(event_type) {
+        let is_target = |event: &&NaiveEvent| match text(event_type) {
             "events" => event.name == text(key),
             _ => {
                 let steps = list(&self.population.actions[&number(key)]);
@@ -112,9 +115,11 @@ impl NaiveEvaluator<'_> {
                 })
             }
         };
-        let own = self.population.events.iter();
-        let own = own.filter(|event| event.person == self.person);
-        own.filter(meant)
+        self.population
+            .events
+            .iter()
+            .filter(|event| event.person == self.person)
+            .filter(is_target)
             .filter(|event| self.passes(filters, event))
             .collect()
     }
@@ -125,11 +130,11 @@ impl NaiveEvaluator<'_> {
             .all(|filter| self.holds(filter, &event.properties))
     }
 
-    fn back(&self, amount: &Value, unit: &Value) -> ZonedDateTime {
+    /// The moment that lies `amount` units before now, on the wall clock.
+    pub(super) fn back(&self, amount: &Value, unit: &Value) -> ZonedDateTime {
         let amount = number(amount);
         let span = match text(unit) {
             "hour" => {
-                // Wall clock, not elapsed time.
                 let local = self
                     .now
                     .datetime()
@@ -153,7 +158,8 @@ impl NaiveEvaluator<'_> {
         end.timestamp().as_microsecond()
     }
 
-    /// First and last instant of the window of whole days, both inclusive; exact bounds for counts, both exclusive.
+    /// The first and the last instant of the window of a leaf. Windows of counts have exact bounds,
+    /// both exclusive; other windows have whole days, both inclusive.
     fn window(&self, leaf: &Value, counts: bool) -> (i64, i64) {
         let micros = |zoned: ZonedDateTime| zoned.timestamp().as_microsecond();
         let date = |text: &str| match text.parse::<Timestamp>() {
@@ -205,7 +211,7 @@ impl NaiveEvaluator<'_> {
 
     fn behavioral(&self, leaf: &Value) -> bool {
         let filters = &leaf["event_filters"];
-        let own = self.events(&leaf["key"], &leaf["event_type"], filters);
+        let events = self.events(&leaf["key"], &leaf["event_type"], filters);
         let micros = |zoned: ZonedDateTime| zoned.timestamp().as_microsecond();
         let inner = || self.back(&leaf["seq_time_value"], &leaf["seq_time_interval"]);
         let inner_start = || match text(&leaf["seq_time_interval"]) {
@@ -218,11 +224,11 @@ impl NaiveEvaluator<'_> {
         match text(&leaf["value"]) {
             "performed_event" => {
                 let (from, to) = self.window(leaf, false);
-                own.iter().any(|event| within(from, to)(&event))
+                events.iter().any(|event| within(from, to)(&event))
             }
             "performed_event_multiple" => {
                 let (from, to) = self.window(leaf, true);
-                let counted = own
+                let counted = events
                     .iter()
                     .filter(|event| from < event.time && event.time < to);
                 admits(leaf, counted.count() as i64)
@@ -239,31 +245,31 @@ impl NaiveEvaluator<'_> {
             }
             "performed_event_sequence" => {
                 let (from, to) = self.window(leaf, false);
-                self.sequence(leaf, &own, from, to)
+                self.sequence(leaf, &events, from, to)
             }
-            "performed_event_regularly" => self.regularly(leaf, &own),
+            "performed_event_regularly" => self.regularly(leaf, &events),
             "stopped_performing_event" => {
                 let (from, _) = self.window(leaf, false);
                 let inner = inner_start();
-                own.iter().any(|event| within(from, today)(&event))
-                    && !own.iter().any(|event| within(inner, today)(&event))
+                events.iter().any(|event| within(from, today)(&event))
+                    && !events.iter().any(|event| within(inner, today)(&event))
             }
             "restarted_performing_event" => {
-                // The pause is of whole days, whatever the unit.
+                // The pause has whole days, even if the unit is hours.
                 let outer = self.back(&leaf["time_value"], &leaf["time_interval"]);
                 let from = micros(outer.start_of_day().expect("a start"));
                 let pause_end = micros(inner().end_of_day().expect("an end"));
                 let recent = inner_start();
-                let first = own.iter().map(|event| event.time).min();
-                own.iter().any(|event| within(recent, today)(&event))
+                let first = events.iter().map(|event| event.time).min();
+                events.iter().any(|event| within(recent, today)(&event))
                     && first.is_some_and(|first| first < recent)
-                    && !own.iter().any(|event| within(from, pause_end)(&event))
+                    && !events.iter().any(|event| within(from, pause_end)(&event))
             }
             other => panic!("{other} is not generated"),
         }
     }
 
-    fn sequence(&self, leaf: &Value, own: &[&NaiveEvent], from: i64, to: i64) -> bool {
+    fn sequence(&self, leaf: &Value, events: &[&NaiveEvent], from: i64, to: i64) -> bool {
         let seconds = match text(&leaf["seq_time_interval"]) {
             "hour" => 3_600,
             "day" => 86_400,
@@ -272,17 +278,17 @@ impl NaiveEvaluator<'_> {
             _ => 365 * 86_400,
         };
         let longest = number(&leaf["seq_time_value"]) * seconds * 1_000_000;
-        let seconds = self.events(&leaf["seq_event"], &leaf["seq_event_type"], &json!([]));
+        let ends = self.events(&leaf["seq_event"], &leaf["seq_event_type"], &json!([]));
         let inside = |event: &NaiveEvent| from <= event.time && event.time <= to;
-        own.iter().any(|a| {
-            seconds.iter().any(|b| {
-                let way = b.time - a.time;
-                !std::ptr::eq(*a, *b) && inside(a) && inside(b) && (0..=longest).contains(&way)
+        events.iter().any(|a| {
+            ends.iter().any(|b| {
+                let distance = b.time - a.time;
+                !std::ptr::eq(*a, *b) && inside(a) && inside(b) && (0..=longest).contains(&distance)
             })
         })
     }
 
-    fn regularly(&self, leaf: &Value, own: &[&NaiveEvent]) -> bool {
+    fn regularly(&self, leaf: &Value, events: &[&NaiveEvent]) -> bool {
         let amount = number(&leaf["time_value"]);
         let yesterday = self.now.date().yesterday().expect("a day");
         let end = |k: i64| {
@@ -301,91 +307,10 @@ impl NaiveEvaluator<'_> {
         };
         let qualifies = |k: i64| {
             let inside = |event: &&&NaiveEvent| end(k + 1) < date(event) && date(event) <= end(k);
-            admits(leaf, own.iter().filter(inside).count() as i64)
+            admits(leaf, events.iter().filter(inside).count() as i64)
         };
         let periods = 0..number(&leaf["total_periods"]);
         periods.filter(|k| qualifies(*k)).count() as i64 >= number(&leaf["min_periods"])
-    }
-
-    /// An operator over numbers, booleans, texts without much in them, dates, and null.
-    fn holds(&self, test: &Value, properties: &Value) -> bool {
-        let operator = text(&test["operator"]);
-        let stored = properties
-            .get(text(&test["key"]))
-            .filter(|stored| !stored.is_null());
-        let values: Vec<&Value> = match &test["value"] {
-            Value::Array(list) => list.iter().collect(),
-            Value::Null => Vec::new(),
-            value => vec![value],
-        };
-        let any = |hits: &dyn Fn(&Value, &Value) -> bool| {
-            stored.is_some_and(|stored| values.iter().any(|value| hits(stored, value)))
-        };
-        let ordered = |wanted: &dyn Fn(f64, f64) -> bool| {
-            any(&|stored, value| {
-                decimal(stored)
-                    .zip(decimal(value))
-                    .is_some_and(|(a, b)| wanted(a, b))
-            })
-        };
-        let dated = |wanted: &dyn Fn(i64, i64) -> bool| {
-            any(&|stored, value| {
-                // A number, also as text, counts seconds.
-                let stored = match decimal(stored) {
-                    Some(seconds) => Some((seconds * 1e6) as i64),
-                    None => text_of(stored)
-                        .parse::<Timestamp>()
-                        .ok()
-                        .map(|at| at.as_microsecond()),
-                };
-                stored.is_some_and(|stored| wanted(stored, self.date(text(value))))
-            })
-        };
-        match operator {
-            "is_set" => stored.is_some(),
-            "is_not_set" => stored.is_none(),
-            "between" | "not_between" => {
-                let bounds = (decimal(values[0]), decimal(values[1]));
-                let (Some(low), Some(high)) = bounds else {
-                    panic!("{test} is not generated");
-                };
-                let inside = |n: f64| low <= n && n <= high;
-                match (operator, stored) {
-                    ("not_between", None) => true,
-                    (_, None) => false,
-                    ("between", Some(stored)) => decimal(stored).is_some_and(inside),
-                    (_, Some(stored)) => decimal(stored).is_some_and(|n| !inside(n)),
-                }
-            }
-            // An empty list drops the condition.
-            _ if values.is_empty() => true,
-            "exact" | "in" => any(&|stored, value| text_of(stored) == text_of(value)),
-            "is_not" | "not_in" => !any(&|stored, value| text_of(stored) == text_of(value)),
-            "icontains" => any(&|stored, value| lower(stored).contains(&lower(value))),
-            "not_icontains" => !any(&|stored, value| lower(stored).contains(&lower(value))),
-            "starts_with" => any(&|stored, value| lower(stored).starts_with(&lower(value))),
-            "not_ends_with" => !any(&|stored, value| lower(stored).ends_with(&lower(value))),
-            "gt" => ordered(&|a, b| a > b),
-            "gte" => ordered(&|a, b| a >= b),
-            "lt" => ordered(&|a, b| a < b),
-            "lte" => ordered(&|a, b| a <= b),
-            "is_date_before" => dated(&|a, b| a < b),
-            "is_date_after" => dated(&|a, b| a > b),
-            other => panic!("{other} is not generated"),
-        }
-    }
-
-    /// A date of a filter: an instant, or days back from now to the second.
-    fn date(&self, text: &str) -> i64 {
-        if let Ok(instant) = text.parse::<Timestamp>() {
-            return instant.as_microsecond();
-        }
-        let days: i64 = text.trim_matches(['-', 'd']).parse().expect("days");
-        let back = self
-            .back(&json!(days), &json!("day"))
-            .timestamp()
-            .as_microsecond();
-        back - back.rem_euclid(1_000_000)
     }
 }
 
@@ -406,21 +331,4 @@ fn admits(leaf: &Value, count: i64) -> bool {
             "lt" => count < bound,
             _ => count == bound,
         }
-}
-
-fn text_of(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn lower(value: &Value) -> String {
-    text_of(value).to_lowercase()
-}
-
-fn decimal(value: &Value) -> Option<f64> {
-    match value {
-        Value::Bool(_) => None,
-        value => text_of(value).parse().ok(),
-    }
 }

@@ -1,60 +1,60 @@
-//! `cargo xtask bench`: a population of a chosen size, loaded through the service, and how long it takes to answer.
+//! `cargo xtask bench`: measures the service on a synthetic population of a chosen size.
 //!
-//! The time of a preview is what the service says it took, from the filter as JSON to the people found; cold is the first
-//! time after a start, warm the median of those after it, in turn with the peers where they are asked too.
+//! The time of a preview is the duration that the service reports: from the filter as JSON to the matching persons.
+//! A cold time is the first preview after a start. A warm time is the median of later previews.
+//! With `--peers`, warm previews alternate with queries of other databases.
 
+mod dataset;
 mod kinds;
+mod measurement;
 mod peers;
 mod population;
 mod serving;
 
 use std::fs;
-use std::io::{BufWriter, Write};
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use chrono::{DateTime, Utc};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::say;
-use crate::service::{self, Access, Service};
+use crate::print_line;
+use crate::service::{self, Service};
+use dataset::Dataset;
+use measurement::{Measurement, geometric_mean, median_of_sorted};
 use peers::Peers;
 use population::Size;
 
 #[derive(Args)]
 pub struct Bench {
-    /// How large the population is: `small` is 100,000 people and 2 million events, `full` ten times that
+    /// The size of the population
     #[arg(long, value_enum, default_value_t = Preset::Small)]
     preset: Preset,
-    /// How many times each kind is asked for when warm
+    /// The number of warm previews of each kind
     #[arg(long, default_value_t = 9)]
     repetitions: usize,
-    /// Ask ClickHouse, DuckDB and Postgres too, in turn, and compare whom they find; needs Python and its packages
+    /// Also query ClickHouse, DuckDB and Postgres and compare their results; needs Python and the network
     #[arg(long)]
     peers: bool,
-    /// Write the figures to this file, as JSON
+    /// Write the results to this file as JSON
     #[arg(long)]
-    json: Option<std::path::PathBuf>,
+    json: Option<PathBuf>,
 }
-
-/// How long a service takes at most until it keeps blocks.
-const SETTLING: Duration = Duration::from_secs(25);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Preset {
-    /// 2,000 people and 40,000 events, to try the command out
+    /// 2,000 persons and 40,000 events, for a quick test of the bench
     Tiny,
+    /// 100,000 persons and 2 million events
     Small,
+    /// 1 million persons and 20 million events
     Full,
 }
 
 impl Preset {
-    fn size(self) -> (&'static str, Size) {
-        let size = |people, events| Size { people, events };
+    fn name_and_size(self) -> (&'static str, Size) {
+        let size = |persons, events| Size { persons, events };
         match self {
             Preset::Tiny => ("tiny", size(2_000, 40_000)),
             Preset::Small => ("small", size(100_000, 2_000_000)),
@@ -63,364 +63,233 @@ impl Preset {
     }
 }
 
-/// A kind of cohort as it was measured, in milliseconds.
-struct Figure {
-    name: &'static str,
-    about: &'static str,
-    people: u64,
-    cold: f64,
-    /// From the start of the process to the answer.
-    restart: f64,
-    warm: Vec<f64>,
-    /// By peer.
-    peers: Vec<(String, Vec<f64>)>,
-}
-
 impl Bench {
     pub fn run(&self, root: &Path) -> Result<()> {
-        let (name, size) = self.preset.size();
+        let (name, size) = self.preset.name_and_size();
         let directory = root.join("target/bench").join(name);
         service::build(root)?;
-        let data = Loaded::open(root, &directory, size)?;
-        data.settle(root, &directory)?;
-        let mut peers = match self.peers {
-            true => Some(Peers::start(root, &directory, || data.population(size))?),
-            false => None,
+        let dataset = Dataset::open(root, &directory, size)?;
+        dataset.write_checkpoints(root, &directory)?;
+        let mut peers = if self.peers {
+            Some(Peers::start(root, &directory, || dataset.population(size))?)
+        } else {
+            None
         };
-        let mut figures = cold(root, &directory, &data)?;
+        let mut measurements = measure_cold(root, &directory, &dataset)?;
         let service = Service::start(root, &directory)?;
-        self.warm(&service, &data, peers.as_mut(), &mut figures)?;
-        figures.iter().try_for_each(|figure| say(figure.line()))?;
-        let mut report = self.summary(&data, &figures, peers.as_ref())?;
-        if let Some(peers) = &mut peers {
-            serving::check(&service, &data.access, peers)?;
+        self.measure_warm(&service, &dataset, peers.as_mut(), &mut measurements)?;
+        for measurement in &measurements {
+            print_line(measurement.line())?;
         }
-        self.serve(
-            &service,
-            root,
-            &directory,
-            &data,
-            (size, peers.as_mut()),
-            &mut report,
-        )?;
+        let mut report = Report(self.summary(&dataset, &measurements, peers.as_ref())?);
+        if let Some(peers) = &mut peers {
+            serving::compare_members(&service, &dataset.access, peers)?;
+        }
+        self.measure_serving(&service, &dataset, size, peers.as_mut(), &mut report)?;
+        measure_event_bytes(root, &directory, &dataset, &mut report)?;
+        measure_ingestion(&service, root, &directory, &mut report)?;
         if let Some(file) = &self.json {
-            fs::write(file, serde_json::to_string_pretty(&report)?)?;
+            fs::write(file, serde_json::to_string_pretty(&report.0)?)?;
         }
         Ok(())
     }
 
-    /// All kinds in turn, and each by all who are asked, the first one another each time.
-    fn warm(
+    /// Measures warm previews and peers. The order of the service and the peers rotates with each repetition.
+    fn measure_warm(
         &self,
         service: &Service,
-        data: &Loaded,
+        dataset: &Dataset,
         mut peers: Option<&mut Peers>,
-        figures: &mut [Figure],
+        measurements: &mut [Measurement],
     ) -> Result<()> {
         let names = peers
             .as_ref()
             .map_or(Vec::new(), |peers| peers.names.clone());
-        for figure in figures.iter_mut() {
-            figure.peers = names
+        for measurement in measurements.iter_mut() {
+            measurement.peers = names
                 .iter()
                 .map(|name| (name.clone(), Vec::new()))
                 .collect();
         }
-        // The first time warms everybody up, and does not count.
+        // Repetition 0 is a warm-up and is not counted.
         for repetition in 0..=self.repetitions {
-            for (kind, figure) in kinds::kinds().iter().zip(figures.iter_mut()) {
+            for (kind, measurement) in kinds::kinds().iter().zip(measurements.iter_mut()) {
                 for turn in 0..=names.len() {
-                    let turn = (turn + repetition) % (names.len() + 1);
-                    let (count, took, times) = match (turn.checked_sub(1), &mut peers) {
-                        (Some(nth), Some(peers)) => {
-                            let answer = peers.find(&names[nth], kind.name, data.now)?;
-                            (answer.count, answer.took, &mut figure.peers[nth].1)
+                    // 0 is the service, and the other numbers are the peers.
+                    let peer = ((turn + repetition) % (names.len() + 1)).checked_sub(1);
+                    let (count, time) = match (peer, &mut peers) {
+                        (Some(index), Some(peers)) => {
+                            let result = peers.query(&names[index], kind.name, dataset.now)?;
+                            (result.count, result.duration)
                         }
-                        _ => {
-                            let (count, took) =
-                                service.preview(&data.access, &kind.filters, data.now)?;
-                            (count, took, &mut figure.warm)
-                        }
+                        _ => service.preview(&dataset.access, &kind.filters, dataset.now)?,
                     };
+                    let persons = measurement.persons;
                     ensure!(
-                        count == figure.people,
-                        "{}: {} people, then {count}",
-                        kind.name,
-                        figure.people
+                        count == persons,
+                        "{}: {persons} persons, then {count}",
+                        kind.name
                     );
                     if repetition > 0 {
-                        times.push(took);
+                        measurement.times_mut(peer).push(time);
                     }
                 }
             }
         }
-        let times = figures.iter_mut().flat_map(|figure| {
-            std::iter::once(&mut figure.warm).chain(figure.peers.iter_mut().map(|peer| &mut peer.1))
-        });
-        times.for_each(|times| times.sort_by(f64::total_cmp));
+        measurements.iter_mut().for_each(Measurement::sort_times);
         Ok(())
     }
 
-    /// Means over all kinds, and how many times as long the peers take.
+    /// Prints the means over all kinds and the ratios to the peers, and starts the report.
     fn summary(
         &self,
-        data: &Loaded,
-        figures: &[Figure],
+        dataset: &Dataset,
+        measurements: &[Measurement],
         peers: Option<&Peers>,
     ) -> Result<Map<String, Value>> {
-        let warm = mean(figures.iter().map(|one| middle(&one.warm)));
-        let cold = mean(figures.iter().map(|one| one.cold));
-        say(format!(
+        let warm = geometric_mean(measurements.iter().map(|kind| median_of_sorted(&kind.warm)));
+        let cold = geometric_mean(measurements.iter().map(|kind| kind.cold));
+        print_line(format!(
             "geometric mean: cold {cold:.2} ms, warm {warm:.3} ms"
         ))?;
         let mut ratios = Map::new();
-        for (nth, name) in peers
-            .map_or(&[][..], |peers| &peers.names)
-            .iter()
-            .enumerate()
-        {
-            let theirs = mean(figures.iter().map(|one| middle(&one.peers[nth].1)));
-            let (warm, cold) = (theirs / warm, theirs / cold);
-            say(format!(
-                "{name}: geometric mean {theirs:.2} ms, {warm:.1} times as long as warm, {cold:.2} as cold"
+        let names = peers.map_or(&[][..], |peers| &peers.names);
+        for (index, name) in names.iter().enumerate() {
+            let medians = measurements
+                .iter()
+                .map(|kind| median_of_sorted(&kind.peers[index].1));
+            let mean = geometric_mean(medians);
+            let (warm, cold) = (mean / warm, mean / cold);
+            print_line(format!(
+                "{name}: geometric mean {mean:.2} ms, {warm:.1} times the warm mean, {cold:.2} times the cold mean"
             ))?;
             ratios.insert(
                 name.clone(),
-                json!({"ms": theirs, "warm": warm, "cold": cold}),
+                json!({"ms": mean, "warm": warm, "cold": cold}),
             );
         }
         let versions = peers.map(|peers| peers.versions.clone());
-        let report = json!({
-            "now": data.now.to_rfc3339(), "load_seconds": data.load_seconds, "versions": versions,
-            "cold_ms": cold, "warm_ms": warm, "peers": ratios,
-            "kinds": figures.iter().map(Figure::json).collect::<Vec<Value>>(),
-        });
-        match report {
-            Value::Object(report) => Ok(report),
-            _ => Ok(Map::new()),
-        }
+        let kinds: Vec<Value> = measurements.iter().map(Measurement::json).collect();
+        let entries = [
+            ("now", json!(dataset.now.to_rfc3339())),
+            ("load_seconds", json!(dataset.load_seconds)),
+            ("versions", json!(versions)),
+            ("cold_ms", json!(cold)),
+            ("warm_ms", json!(warm)),
+            ("peers", Value::Object(ratios)),
+            ("kinds", Value::Array(kinds)),
+        ];
+        let entries = entries.map(|(name, value)| (name.to_owned(), value));
+        Ok(entries.into_iter().collect())
     }
 
-    /// What a service does beside finding people.
-    fn serve(
+    /// Measures calculations, look-ups and pages.
+    fn measure_serving(
         &self,
         service: &Service,
-        root: &Path,
-        directory: &Path,
-        data: &Loaded,
-        (size, peers): (Size, Option<&mut Peers>),
-        report: &mut Map<String, Value>,
+        dataset: &Dataset,
+        size: Size,
+        peers: Option<&mut Peers>,
+        report: &mut Report,
     ) -> Result<()> {
-        let mut put = |name: &str, text: String, value: Value| {
-            report.insert(name.to_owned(), value);
-            say(format!("{name}: {text}"))
-        };
-        let (of, repetitions) = (&data.access, self.repetitions.max(9));
-        let (simple, compound) = (
-            serving::stored(service, of, "Q3", repetitions)?,
-            serving::stored(service, of, "Q6", repetitions)?,
-        );
-        put(
-            "stored",
+        let (access, repetitions) = (&dataset.access, self.repetitions.max(9));
+        let simple = serving::calculation_time(service, access, "Q3", repetitions)?;
+        let compound = serving::calculation_time(service, access, "Q6", repetitions)?;
+        report.add(
+            "calculation",
             format!("simple {simple:.1} ms, compound {compound:.1} ms"),
             json!({"simple_ms": simple, "compound_ms": compound}),
         )?;
-        let (look_ups, trivial) = serving::look_ups(service, of)?;
-        put(
-            "look-ups",
+        let lookups = serving::lookup_rates(service, access)?;
+        report.add(
+            "lookups",
             format!(
-                "{look_ups:.0} a second, {:.0} % of {trivial:.0}",
-                100.0 * look_ups / trivial
+                "{:.0} per second, {:.0} % of the rate of /_livez ({:.0})",
+                lookups.lookups,
+                100.0 * lookups.lookups / lookups.trivial,
+                lookups.trivial
             ),
-            json!({"per_second": look_ups, "trivial_per_second": trivial}),
+            json!({"per_second": lookups.lookups, "trivial_per_second": lookups.trivial}),
         )?;
-        let pages = serving::pages(service, of, size.people, peers)?;
-        let (members, first, last, random, list) = (
-            pages.members,
-            pages.first,
-            pages.last,
-            pages.random,
-            pages.list,
-        );
-        put(
+        let pages = serving::page_times(service, access, size.persons, peers)?;
+        let keyset = pages
+            .keyset
+            .map_or("not measured".to_owned(), |time| format!("{time:.2} ms"));
+        report.add(
             "pages",
             format!(
-                "of {members} members: first {first:.2} ms, last {last:.2} ms, any {random:.2} ms; by keys in Postgres {}; list {list:.2} ms",
-                pages
-                    .key_set
-                    .map_or("not asked".to_owned(), |took| format!("{took:.2} ms"))
+                "{} members: first page {:.2} ms, last {:.2} ms, random {:.2} ms; keyset page in Postgres {keyset}; \
+                 list of cohorts {:.2} ms",
+                pages.members, pages.first, pages.last, pages.random, pages.list
             ),
-            json!({"first_ms": first, "last_ms": last, "random_ms": random, "key_set_ms": pages.key_set, "list_ms": list}),
-        )?;
-        let bytes = data.bytes(root, directory)?;
-        put(
-            "bytes of an event",
-            format!("{:.1} in memory, {:.1} kept", bytes.0, bytes.1),
-            json!({"memory": bytes.0, "kept": bytes.1}),
-        )?;
-        let other = service::project(root, directory, "Ingestion")?;
-        let (quiet, asked) = serving::ingestion(service, &other, &other.token)?;
-        put(
-            "ingestion",
-            format!(
-                "{quiet:.0} events a second, {asked:.0} while asked: {:.2}",
-                asked / quiet
-            ),
-            json!({"per_second": quiet, "asked_per_second": asked}),
+            json!({"first_ms": pages.first, "last_ms": pages.last, "random_ms": pages.random,
+                "keyset_ms": pages.keyset, "list_ms": pages.list}),
         )
     }
 }
 
-/// Each kind's first time after a start, which is its service's first question too.
-fn cold(root: &Path, directory: &Path, data: &Loaded) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+/// The results as JSON.
+struct Report(Map<String, Value>);
+
+impl Report {
+    /// Prints a result and adds it.
+    fn add(&mut self, name: &str, text: String, value: Value) -> Result<()> {
+        self.0.insert(name.to_owned(), value);
+        print_line(format!("{name}: {text}"))
+    }
+}
+
+/// Measures the first preview of each kind after a start. Each kind has its own process of the service.
+fn measure_cold(root: &Path, directory: &Path, dataset: &Dataset) -> Result<Vec<Measurement>> {
+    let mut measurements = Vec::new();
     for kind in kinds::kinds() {
-        let begun = Instant::now();
+        let start = Instant::now();
         let service = Service::start(root, directory)?;
-        let (people, cold) = service.preview(&data.access, &kind.filters, data.now)?;
-        let restart = begun.elapsed().as_secs_f64() * 1e3;
-        figures.push(Figure {
+        let (persons, cold) = service.preview(&dataset.access, &kind.filters, dataset.now)?;
+        let restart = start.elapsed().as_secs_f64() * 1e3;
+        measurements.push(Measurement {
             name: kind.name,
-            about: kind.about,
-            people,
+            description: kind.description,
+            persons,
             cold,
             restart,
             warm: Vec::new(),
             peers: Vec::new(),
         });
     }
-    Ok(figures)
+    Ok(measurements)
 }
 
-/// The geometric mean.
-fn mean(times: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let count = times.len() as f64;
-    (times.map(|time| time.max(1e-3).ln()).sum::<f64>() / count).exp()
+fn measure_event_bytes(
+    root: &Path,
+    directory: &Path,
+    dataset: &Dataset,
+    report: &mut Report,
+) -> Result<()> {
+    let bytes = dataset.event_bytes(root, directory)?;
+    report.add(
+        "bytes_per_event",
+        format!("{:.1} in memory, {:.1} stored", bytes.memory, bytes.stored),
+        json!({"memory": bytes.memory, "stored": bytes.stored}),
+    )
 }
 
-/// The middle one of sorted times.
-fn middle(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    middle(times)
-}
-
-impl Figure {
-    fn line(&self) -> String {
-        let mut line = format!(
-            "{:<4} {:<36} {:>8} people  cold {:>9.2} ms  warm {:>8.3} ms ({:.3} to {:.3})",
-            self.name,
-            self.about,
-            self.people,
-            self.cold,
-            middle(&self.warm),
-            self.warm[0],
-            self.warm[self.warm.len() - 1],
-        );
-        for (name, times) in &self.peers {
-            line += &format!("  {name} {:.2}", middle(times));
-        }
-        line
-    }
-
-    fn json(&self) -> Value {
-        let peers = self
-            .peers
-            .iter()
-            .map(|(name, times)| (name.clone(), json!(middle(times))));
-        json!({"kind": self.name, "people": self.people, "cold_ms": self.cold, "restart_ms": self.restart,
-            "warm_ms": middle(&self.warm), "warm_min_ms": self.warm.first(), "warm_max_ms": self.warm.last(),
-            "peers_ms": peers.collect::<Map<_, _>>()})
-    }
-}
-
-/// A population in a service's data, kept from one run to the next.
-#[derive(Serialize, Deserialize)]
-struct Loaded {
-    events: usize,
-    now: DateTime<Utc>,
-    access: Access,
-    load_seconds: f64,
-    /// Events of `$pageview`.
-    views: usize,
-}
-
-impl Loaded {
-    fn open(root: &Path, directory: &Path, size: Size) -> Result<Loaded> {
-        let about = directory.join("about.json");
-        let known = fs::read_to_string(&about).ok();
-        let known: Option<Loaded> = known.and_then(|text| serde_json::from_str(&text).ok());
-        if let Some(known) = known.filter(|known| known.events == size.events) {
-            return Ok(known);
-        }
-        // What an interrupted run has left is no whole population.
-        let _ = fs::remove_dir_all(directory);
-        fs::create_dir_all(directory)?;
-        let now = Utc::now();
-        say(format!(
-            "making up {} people and {} events",
-            size.people, size.events
-        ))?;
-        let (people, events) = population::make_up(size, now.timestamp_millis());
-        let access = service::project(root, directory, "Bench")?;
-        let begun = Instant::now();
-        let mut import = service::import(root, directory, access.project)?;
-        let mut out = BufWriter::new(import.stdin.take().context("the import takes no lines")?);
-        population::write_items(&people, &events, now.timestamp_millis(), &mut out)?;
-        out.flush()?;
-        drop(out);
-        ensure!(import.wait()?.success(), "the import failed");
-        let load_seconds = begun.elapsed().as_secs_f64();
-        say(format!(
-            "loaded in {load_seconds:.1} s, {:.0} events a second",
-            size.events as f64 / load_seconds
-        ))?;
-        let views = events.iter().filter(|event| event.name == 0).count();
-        let loaded = Loaded {
-            events: size.events,
-            now,
-            access,
-            load_seconds,
-            views,
-        };
-        fs::write(&about, serde_json::to_string(&loaded)?)?;
-        Ok(loaded)
-    }
-
-    /// The same people and events once more.
-    fn population(&self, size: Size) -> (Vec<population::Person>, Vec<population::Event>) {
-        population::make_up(size, self.now.timestamp_millis())
-    }
-
-    /// Has the service keep blocks of what is asked for, as one that has run for a minute does.
-    fn settle(&self, root: &Path, directory: &Path) -> Result<()> {
-        let service = Service::start(root, directory)?;
-        for kind in kinds::kinds() {
-            service.preview(&self.access, &kind.filters, self.now)?;
-        }
-        service.preview(&self.access, &viewed(), self.now)?;
-        thread::sleep(SETTLING);
-        Ok(())
-    }
-
-    /// What an event of `$pageview` takes in memory and in what is kept, without properties, in bytes.
-    fn bytes(&self, root: &Path, directory: &Path) -> Result<(f64, f64)> {
-        let service = Service::start(root, directory)?;
-        service.preview(&self.access, &viewed(), self.now)?;
-        let memory = service.metric("cohorts_view_bytes")? / self.views as f64;
-        Ok((
-            memory,
-            service.metric("cohorts_kept_bytes_read_total")? / self.views as f64,
-        ))
-    }
-}
-
-/// Everybody with any event of `$pageview`.
-fn viewed() -> Value {
-    json!({"properties": {"type": "AND", "values": [
-        {"type": "behavioral", "value": "performed_event", "key": "$pageview", "event_type": "events",
-            "time_value": 91, "time_interval": "day"}]}})
+fn measure_ingestion(
+    service: &Service,
+    root: &Path,
+    directory: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let access = service::create_project(root, directory, "Ingestion")?;
+    let rates = serving::ingestion_rates(service, &access)?;
+    report.add(
+        "ingestion",
+        format!(
+            "{:.0} events per second, {:.0} during previews (ratio {:.2})",
+            rates.idle,
+            rates.previewing,
+            rates.previewing / rates.idle
+        ),
+        json!({"per_second": rates.idle, "previewing_per_second": rates.previewing}),
+    )
 }

@@ -1,21 +1,23 @@
-//! From `openapi.yaml` to the generated files.
+//! Code generation: from `openapi.yaml` to the generated files of `cohorts-api` and `cohorts-client`.
 //!
-//! The document is read and linted as a whole; only if nothing is found wrong are the files made.
-//! Their text depends on the document alone, and what cannot be expressed is refused, never left out.
+//! [`Contract::read`] lints the whole document first, and files are generated only if there is no finding.
+//! The text of the files depends on the document alone.
+//! What the generators cannot express is a finding and is never skipped silently.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-mod answers;
 mod client;
 mod contract;
+mod documentation;
 mod findings;
 mod operations;
 mod parameters;
 mod print;
 mod projection;
+mod responses;
 mod routes;
 mod rules;
 mod schemas;
@@ -30,17 +32,17 @@ use contract::Contract;
 const DOCUMENT: &str = "openapi.yaml";
 const COMMAND: &str = "cargo xtask codegen";
 
-/// A generated file: where it lies under the root, and its whole text.
+/// A generated file: its path relative to the root of the workspace, and its text.
 struct Output {
     path: &'static str,
     text: String,
 }
 
-/// Writes the generated files, or with `check` only compares them.
+/// Writes the generated files. With `check`, compares them with the files on disk and writes nothing.
 pub fn run(root: &Path, check: bool) -> Result<()> {
     let document = root.join(DOCUMENT);
     let text = fs::read_to_string(&document)
-        .with_context(|| format!("{} cannot be read", document.display()))?;
+        .with_context(|| format!("cannot read {}", document.display()))?;
     let outputs = generate(&text)?;
     if check {
         compare(root, &outputs)
@@ -70,13 +72,13 @@ fn generate(text: &str) -> Result<Vec<Output>> {
 fn write(root: &Path, outputs: &[Output]) -> Result<()> {
     for Output { path, text } in outputs {
         let path: PathBuf = root.join(path);
-        let folder = path.parent().context("a generated file lies in a folder")?;
+        let folder = path.parent().context("a generated file has no folder")?;
         fs::create_dir_all(folder)?;
-        // An unchanged file keeps its time, so that cargo need not build what depends on it.
+        // An unchanged file keeps its modification time, so cargo does not rebuild its crate.
         if fs::read_to_string(&path).is_ok_and(|old| old == *text) {
             continue;
         }
-        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
@@ -94,7 +96,7 @@ fn compare(root: &Path, outputs: &[Output]) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "not what {DOCUMENT} gives:\n{}\nrun `{COMMAND}` and commit the result",
+        "out of date with {DOCUMENT}:\n{}\nrun `{COMMAND}` and commit the result",
         stale.join("\n")
     );
 }

@@ -1,6 +1,6 @@
 //! Tasks of the workspace, run as `cargo xtask <task>`.
 //!
-//! This program depends on no crate of the workspace, so it works when nothing else compiles.
+//! This program must not depend on a crate of the workspace, so that codegen works when none of them compiles.
 
 use std::io::Write;
 use std::path::Path;
@@ -22,28 +22,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Write the generated code of cohorts-api and cohorts-client from openapi.yaml
+    /// Generate the code of cohorts-api and cohorts-client from openapi.yaml
     Codegen {
-        /// Write nothing; fail if a generated file is not what openapi.yaml gives
+        /// Write nothing, and fail if a generated file is out of date
         #[arg(long)]
         check: bool,
     },
-    /// Measure the service on a made-up population
+    /// Measure the service on a synthetic population
     Bench(bench::Bench),
-    /// Let the service live through much at once, kills included, and see that nothing is lost
+    /// Run the service under load, kill it repeatedly, and check that no data is lost
     Soak(soak::Soak),
 }
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("xtask lies in the root of the workspace");
-    let done = match Cli::parse().task {
+        .expect("xtask is a folder in the root of the workspace");
+    let result = match Cli::parse().task {
         Task::Codegen { check } => codegen::run(root, check),
         Task::Bench(bench) => bench.run(root),
         Task::Soak(soak) => soak.run(root),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -52,9 +52,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line at once.
-fn say(text: impl AsRef<str>) -> anyhow::Result<()> {
+/// Prints a line to standard output and flushes it.
+fn print_line(line: impl AsRef<str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.as_ref())?;
+    writeln!(out, "{}", line.as_ref())?;
     Ok(out.flush()?)
 }

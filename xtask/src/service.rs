@@ -1,4 +1,4 @@
-//! The release build of the service, as its users run it.
+//! Runs the release build of the service and sends requests to it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use reqwest::blocking::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Builds the release binary.
 pub fn build(root: &Path) -> Result<()> {
     let mut command = Command::new("cargo");
     command.current_dir(root);
@@ -21,7 +22,10 @@ pub fn build(root: &Path) -> Result<()> {
         "--package",
         "cohorts-server",
     ]);
-    ensure!(command.status()?.success(), "the service does not build");
+    ensure!(
+        command.status()?.success(),
+        "the build of the service failed"
+    );
     Ok(())
 }
 
@@ -29,7 +33,7 @@ fn program(root: &Path) -> PathBuf {
     root.join("target/release/cohorts")
 }
 
-/// The program on the data of a directory.
+/// A command of the service with `directory/data` as its data directory.
 fn command(root: &Path, directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program(root));
     command
@@ -40,61 +44,63 @@ fn command(root: &Path, directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn answer(mut command: Command) -> Result<Value> {
+/// Runs a command and parses its standard output as JSON.
+fn run_json(mut command: Command) -> Result<Value> {
     let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{command:?} failed");
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// How a project is reached.
+/// A project with the credentials for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Access {
     pub project: i64,
+    /// A personal key with all scopes.
     pub key: String,
-    /// For those who send events.
+    /// The token for capture.
     pub token: String,
 }
 
-/// A new project and a key for it.
-pub fn project(root: &Path, directory: &Path, name: &str) -> Result<Access> {
-    let made = answer(command(
+/// Creates a project and a key for it.
+pub fn create_project(root: &Path, directory: &Path, name: &str) -> Result<Access> {
+    let project = run_json(command(
         root,
         directory,
         &["project", "create", "--name", name, "--json"],
     ))?;
-    let id = made["id"].as_i64().context("a project has an id")?;
-    let of = id.to_string();
-    let key = [
+    let id = project["id"].as_i64().context("the project has no id")?;
+    let id_text = id.to_string();
+    let arguments = [
         "key",
         "create",
         "--project",
-        &of,
+        &id_text,
         "--all-scopes",
         "--email",
         "bench@example.org",
         "--json",
     ];
-    let key = answer(command(root, directory, &key))?;
-    let text = |of: &Value, name: &str| {
-        let text = of[name].as_str().map(str::to_owned);
-        text.with_context(|| format!("{of} has no {name}"))
+    let key = run_json(command(root, directory, &arguments))?;
+    let text = |object: &Value, name: &str| {
+        let text = object[name].as_str().map(str::to_owned);
+        text.with_context(|| format!("{object} has no {name}"))
     };
     Ok(Access {
         project: id,
         key: text(&key, "key")?,
-        token: text(&made, "token")?,
+        token: text(&project, "token")?,
     })
 }
 
-/// An import that reads lines.
-pub fn import(root: &Path, directory: &Path, project: i64) -> Result<Child> {
+/// Starts an import that reads lines from its standard input.
+pub fn start_import(root: &Path, directory: &Path, project: i64) -> Result<Child> {
     let project = project.to_string();
     let mut import = command(root, directory, &["import", "--project", &project, "-"]);
     import.stdin(Stdio::piped());
     Ok(import.spawn()?)
 }
 
-/// A service that runs until this is dropped.
+/// A running service. Dropping it stops the service.
 pub struct Service {
     child: Child,
     url: String,
@@ -106,12 +112,15 @@ impl Service {
         Service::start_with(root, directory, &[])
     }
 
-    /// With more flags.
+    /// Starts the service with additional `flags` of `cohorts serve`.
     pub fn start_with(root: &Path, directory: &Path, flags: &[&str]) -> Result<Service> {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], flags].concat();
         let mut serve = command(root, directory, &arguments);
         let mut child = serve.stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().context("the service says nothing")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the service has no standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let url = line
@@ -122,7 +131,7 @@ impl Service {
             .to_owned();
         ensure!(
             url.starts_with("http://"),
-            "the service does not start: {line}"
+            "the service did not start: {line}"
         );
         Ok(Service {
             child,
@@ -131,7 +140,7 @@ impl Service {
         })
     }
 
-    /// The number of its process.
+    /// The process id of the service.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -140,92 +149,106 @@ impl Service {
         &self.url
     }
 
-    /// Ends it as a failing machine would.
+    /// Kills the process with SIGKILL and waits for its end.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// How many people meet a filter, and how many milliseconds that took.
-    pub fn preview(&self, of: &Access, filters: &Value, now: DateTime<Utc>) -> Result<(u64, f64)> {
-        let asked =
-            json!({"filters": filters, "as_of": now.to_rfc3339_opts(SecondsFormat::Micros, true)});
-        let answer = self.post(of, "cohorts/preview/", &asked)?;
-        let count = answer["count"].as_u64().context("a preview has a count")?;
-        let took = answer["duration_ms"]
+    /// Previews a filter as of `now`. Returns the number of matching persons and the duration in milliseconds.
+    pub fn preview(
+        &self,
+        access: &Access,
+        filters: &Value,
+        now: DateTime<Utc>,
+    ) -> Result<(u64, f64)> {
+        let as_of = now.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let body = json!({"filters": filters, "as_of": as_of});
+        let preview = self.post(access, "cohorts/preview/", &body)?;
+        let count = preview["count"]
+            .as_u64()
+            .context("the preview has no count")?;
+        let duration = preview["duration_ms"]
             .as_f64()
-            .context("a preview has a duration")?;
-        Ok((count, took))
+            .context("the preview has no duration")?;
+        Ok((count, duration))
     }
 
-    fn ask(&self, method: Method, of: &Access, path: &str, body: Option<&Value>) -> Result<String> {
-        let url = format!("{}/api/projects/{}/{path}", self.url, of.project);
-        let mut request = self.client.request(method, url).bearer_auth(&of.key);
+    fn send(
+        &self,
+        method: Method,
+        access: &Access,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<String> {
+        let url = format!("{}/api/projects/{}/{path}", self.url, access.project);
+        let mut request = self.client.request(method, url).bearer_auth(&access.key);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send()?;
-        let (status, text) = (answer.status(), answer.text()?);
+        let response = request.send()?;
+        let (status, text) = (response.status(), response.text()?);
         ensure!(status.is_success(), "{path}: {status}: {text}");
         Ok(text)
     }
 
-    pub fn text(&self, of: &Access, path: &str) -> Result<String> {
-        self.ask(Method::GET, of, path, None)
+    /// Sends a GET request below the project's path and returns the body as text.
+    pub fn get_text(&self, access: &Access, path: &str) -> Result<String> {
+        self.send(Method::GET, access, path, None)
     }
 
-    pub fn get(&self, of: &Access, path: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.text(of, path)?)?)
+    pub fn get(&self, access: &Access, path: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.get_text(access, path)?)?)
     }
 
-    pub fn post(&self, of: &Access, path: &str, body: &Value) -> Result<Value> {
-        Ok(serde_json::from_str(&self.ask(
-            Method::POST,
-            of,
-            path,
-            Some(body),
-        )?)?)
+    pub fn post(&self, access: &Access, path: &str, body: &Value) -> Result<Value> {
+        let text = self.send(Method::POST, access, path, Some(body))?;
+        Ok(serde_json::from_str(&text)?)
     }
 
-    pub fn patch(&self, of: &Access, path: &str, body: &Value) -> Result<()> {
-        self.ask(Method::PATCH, of, path, Some(body)).map(drop)
+    pub fn patch(&self, access: &Access, path: &str, body: &Value) -> Result<()> {
+        self.send(Method::PATCH, access, path, Some(body)).map(drop)
     }
 
-    /// Deletes a cohort.
-    pub fn delete(&self, of: &Access, cohort: i64) -> Result<()> {
-        self.patch(of, &format!("cohorts/{cohort}/"), &json!({"deleted": true}))
+    /// Marks a cohort as deleted.
+    pub fn delete_cohort(&self, access: &Access, cohort: i64) -> Result<()> {
+        self.patch(
+            access,
+            &format!("cohorts/{cohort}/"),
+            &json!({"deleted": true}),
+        )
     }
 
-    /// Sends events, and waits until they are kept.
-    pub fn capture(&self, body: &Value) -> Result<()> {
-        let answer = self
+    /// Sends a batch of events and waits until the service acknowledges it.
+    pub fn capture(&self, batch: &Value) -> Result<()> {
+        let response = self
             .client
             .post(format!("{}/batch/", self.url))
-            .json(body)
+            .json(batch)
             .send()?;
         ensure!(
-            answer.status().is_success(),
-            "events are refused: {}",
-            answer.status()
+            response.status().is_success(),
+            "the batch was rejected: {}",
+            response.status()
         );
         Ok(())
     }
 
-    /// What an address answers that wants no key.
-    pub fn plain(&self, path: &str) -> Result<String> {
-        let answer = self.client.get(format!("{}{path}", self.url)).send()?;
-        Ok(answer.error_for_status()?.text()?)
+    /// Sends a GET request without a key and returns the body as text.
+    pub fn get_without_key(&self, path: &str) -> Result<String> {
+        let response = self.client.get(format!("{}{path}", self.url)).send()?;
+        Ok(response.error_for_status()?.text()?)
     }
 
-    /// What a metric without labels says.
+    /// Reads the value of a metric without labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let metrics = self.plain("/metrics")?;
-        let line = metrics
+        let metrics = self.get_without_key("/metrics")?;
+        let value = metrics
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line
-            .with_context(|| format!("there is no {name}"))?
+        Ok(value
+            .with_context(|| format!("there is no metric {name}"))?
             .parse()?)
     }
 }
@@ -235,10 +258,10 @@ impl Drop for Service {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        // It stops the private Postgres, so that the next one starts it anew.
+        // SIGTERM lets the service stop its private Postgres, so that the next service can start it again.
         let pid = self.child.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status();
-        if asked.is_ok_and(|status| status.success()) {
+        let status = Command::new("kill").args(["-TERM", &pid]).status();
+        if status.is_ok_and(|status| status.success()) {
             let _ = self.child.wait();
         }
     }

@@ -1,28 +1,28 @@
-//! What the generated routes lean on: the traits' common part, and how a request is read.
+//! Base of the generated code: the trait [`Api`], request parsing and response building.
 //!
-//! Nothing here knows a single operation; what differs from one to the next is passed in by generated code.
+//! This module contains nothing that is specific to one operation.
+//! Generated code passes the differences between operations as arguments.
 
 use std::future::Future;
 
 use actix_web::{HttpRequest, web};
 
-mod answer;
 mod body;
-mod budget;
 mod credentials;
 mod fields;
+mod memory;
 mod multipart;
 mod patch;
 mod query;
 mod raw_json;
 mod request;
+mod response;
 
-pub(crate) use answer::{empty_answer, json_answer, resource};
 pub(crate) use body::{Body, Media};
-pub use budget::{Budget, Lent};
 pub use credentials::{CredentialSource, Credentials};
 pub(crate) use fields::{Field, Kind};
-pub use multipart::Upload;
+pub use memory::{MemoryBudget, Reservation};
+pub use multipart::UploadedFile;
 pub use patch::Patch;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use query::{Query, required};
@@ -30,72 +30,106 @@ pub use raw_json::RawJson;
 pub use request::{RawBody, RequestHead};
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use request::{accepts, authorize, path_integer, path_text};
+pub(crate) use response::{empty_response, json_response, resource};
 
-/// One operation of the contract.
+/// An operation of the contract.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Its `operationId`, which is also the name of the trait method.
+    /// The `operationId`, which is also the name of the trait method.
+    /// Empty for `OPTIONS` and for a method that the path does not have.
     pub id: &'static str,
+    /// The tag, which selects the trait.
     pub tag: &'static str,
-    /// In capitals, as in a request.
+    /// The HTTP method in upper case.
     pub method: &'static str,
-    /// As in the contract, with a slash at the end and `{…}` where a parameter stands.
+    /// The path as in the contract: with a trailing slash, and with parameters as `{name}`.
     pub path: &'static str,
-    /// The scopes that a key needs, in the order in which a missing one is named. Empty if no key is wanted.
+    /// The scopes that the key needs. An error names the first one that is missing.
+    /// Empty if the operation needs no key.
     pub scopes: &'static [&'static str],
 }
 
-/// Why a request never reaches the handler.
+/// The reason why a request does not reach the handler.
 ///
-/// The service words the answer; `detail` is worded here where the field rules decide it.
+/// The service words the response, except for `detail`, which the field rules determine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
-    /// No operation has this path.
+    /// No operation has this path, or the operation does not offer the requested `format`.
     UnknownPath,
-    /// A part of the path is not what its parameter wants, so nothing can be there.
+    /// A path parameter has the wrong type, so the object cannot exist.
     Path,
-    /// A query parameter cannot be read.
-    Query { attr: &'static str, detail: String },
-    /// The body is not what its content type says. `detail` starts with "JSON parse error - ".
-    Malformed { detail: String },
-    /// A field of the body breaks a rule; without `attr`, the body as a whole does.
-    Field {
-        attr: Option<String>,
-        code: &'static str,
+    /// A query parameter is invalid.
+    Query {
+        /// Name of the parameter.
+        attr: &'static str,
+        /// Text for the response.
         detail: String,
-        /// The fields that come before it in the contract and keep their rules, as a JSON object. Where they break
-        /// a rule that only the service knows, that is the first one broken.
-        before: String,
     },
-    /// A file in the body cannot be kept here for now.
-    NotStored { detail: String },
-    /// The body is larger than `limit` bytes.
-    TooLarge { limit: usize },
-    /// There is no memory for the body for now.
-    Busy,
-    /// The body does not come in the time that it has.
-    Late,
-    /// The body has a content type that is not read here; empty if it has none.
-    MediaType { media_type: String },
-    /// No representation that the operation offers is acceptable.
+    /// The body is not valid for its content type.
+    Malformed {
+        /// Text for the response. It starts with "JSON parse error - " if the body is not JSON.
+        detail: String,
+    },
+    /// A field of the body, or the body itself, violates a rule.
+    Field {
+        /// Path of the field, with `__` between its parts. `None` for the body itself.
+        attr: Option<String>,
+        /// Code of the error.
+        code: &'static str,
+        /// Text for the response.
+        detail: String,
+        /// The valid fields that precede this one in the contract, as the text of a JSON object.
+        /// If one of them violates a rule that only the service knows, the service reports that field instead.
+        preceding: String,
+    },
+    /// An uploaded file cannot be written to disk.
+    NotStored {
+        /// Text for the response.
+        detail: String,
+    },
+    /// The body is too large.
+    TooLarge {
+        /// Maximum size in bytes.
+        limit: usize,
+    },
+    /// The [`MemoryBudget`] has no room for the body.
+    Overloaded,
+    /// The body did not arrive within the time limit.
+    Timeout,
+    /// The operation does not accept the content type.
+    MediaType {
+        /// The header `Content-Type`; empty if it is missing.
+        media_type: String,
+    },
+    /// The `Accept` header excludes all formats that the operation offers.
     NotAcceptable,
-    /// The path is known, but not with this method. `allow` is the text of the `Allow` header.
-    MethodNotAllowed { method: String, allow: &'static str },
+    /// The path exists but does not have this method.
+    MethodNotAllowed {
+        /// The method of the request.
+        method: String,
+        /// Value of the header `Allow`.
+        allow: &'static str,
+    },
 }
 
-/// What the service gives to every operation. Each tag's trait builds on it.
+/// The functions that the service provides for all operations. The trait of each tag extends it.
 pub trait Api: Sized + 'static {
-    /// Who calls, as found by `authorize`.
+    /// The authorized caller, which [`authorize`](Self::authorize) returns.
     type Caller: 'static;
+    /// The error of all operations.
     type Error: actix_web::ResponseError + 'static;
 
-    /// Words the answer to a request that is refused before its handler runs.
-    fn reject(&self, why: Rejection) -> Self::Error;
+    /// Converts a rejected request into an error.
+    fn reject(&self, rejection: Rejection) -> Self::Error;
 
-    /// Finds out who calls, and whether that key may call `operation`.
+    /// Identifies the caller and checks that the key has access to `operation`.
     ///
-    /// Called once per request, before ids, query and body are judged, for every operation that wants a key.
-    /// The project is named by `request.match_info().get("project_id")`.
+    /// A route calls this once per request if the operation needs a key, before it checks path, query and body.
+    /// The project is `request.match_info().get("project_id")`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key is missing or invalid, or if it has no access to the operation or the project.
     fn authorize(
         &self,
         request: &HttpRequest,
@@ -104,14 +138,14 @@ pub trait Api: Sized + 'static {
     ) -> impl Future<Output = Result<Self::Caller, Self::Error>>;
 }
 
-/// How many bytes a body may have. Set by `app_data(web::Data::new(Limits { .. }))`.
+/// Maximum sizes of bodies in bytes. Set it with `app_data(web::Data::new(Limits { .. }))`.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bodies that are read by field rules.
+    /// Size of a body that field rules check. The default is 4 MiB.
     pub fields: usize,
-    /// Bodies that are handed on as they are.
+    /// Size of a [`RawBody`]. The default is 20 MiB.
     pub raw: usize,
-    /// Each file that comes with a body.
+    /// Size of each [`UploadedFile`]. The default is 4 GiB.
     pub upload: usize,
 }
 
@@ -126,14 +160,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) fn of(request: &HttpRequest) -> Self {
+    pub(crate) fn from_request(request: &HttpRequest) -> Self {
         request
             .app_data::<web::Data<Self>>()
             .map_or_else(Self::default, |limits| *limits.get_ref())
     }
 }
 
-/// Answers every path that no route has. Call it on the app, after all routes.
+/// Rejects every path without a route, as [`Rejection::UnknownPath`]. Configure it after all routes.
 pub fn unknown_path<A: Api>(config: &mut web::ServiceConfig) {
     config.default_service(web::to(async |api: web::Data<A>| {
         Err::<actix_web::HttpResponse, _>(api.reject(Rejection::UnknownPath))

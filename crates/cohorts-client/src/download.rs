@@ -1,12 +1,16 @@
-//! Calls whose answer is not JSON.
+//! Calls with a response that is not JSON.
 
 use progenitor_client::{Error, ResponseValue};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
-#[allow(dead_code, reason = "called where the contract has such an answer")]
-/// Sends a request for `media_type`; the body of the answer is left unread.
+/// Sends a request for `media_type`. The caller reads the body of the response.
+///
+/// # Errors
+///
+/// Fails if the request cannot be sent or if the status of the response is not a success.
+#[allow(dead_code, reason = "called if the contract has such a response")]
 pub(crate) async fn send<E>(request: RequestBuilder, media_type: &str) -> Result<Response, Error<E>>
 where
     E: DeserializeOwned,
@@ -15,17 +19,17 @@ where
     if response.status().is_success() {
         return Ok(response);
     }
-    Err(refusal(response).await)
+    Err(response_error(response).await)
 }
 
-/// The error that an answer without success is: with its envelope, if it has one.
-pub(crate) async fn refusal<E: DeserializeOwned>(response: Response) -> Error<E> {
-    let json = response.headers().get(CONTENT_TYPE).is_some_and(|value| {
+/// Converts a response with an error status. Its body is parsed if it is JSON.
+pub(crate) async fn response_error<E: DeserializeOwned>(response: Response) -> Error<E> {
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|value| {
         value
             .to_str()
             .is_ok_and(|value| value.starts_with("application/json"))
     });
-    if !json {
+    if !is_json {
         return Error::UnexpectedResponse(response);
     }
     match ResponseValue::from_response(response).await {

@@ -1,7 +1,10 @@
-//! The caller's side of the contract.
+//! The client side of the contract, `openapi.yaml`.
 //!
-//! One call per operation, by builders; names, parameters and answers are those of `openapi.yaml`, from which they are generated.
-//! Lists can be followed over all their pages as a stream.
+//! [`Client`] has one method per operation. It returns a [`builder`] of the call.
+//! Names, parameters and [`types`] are those of the contract, from which `cargo xtask codegen` generates them.
+//! Calls that progenitor does not support are added: streams over pages, CSV and NDJSON downloads, and uploads of files.
+//!
+//! The crate never depends on the server's crates, so the two sides are independent implementations of the contract.
 //!
 //! ```no_run
 //! use cohorts_client::{Client, types};
@@ -10,14 +13,35 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::with_key("http://localhost:8000", "phx_…")?;
 //! let body = types::CohortCreate::builder().name("Trialists".to_owned());
-//! let cohort = client.cohorts_create().project_id("@current").body(body).send().await?;
+//! let cohort = client
+//!     .cohorts_create()
+//!     .project_id("@current")
+//!     .body(body)
+//!     .send()
+//!     .await?;
 //! println!("cohort {}", cohort.id);
 //!
-//! let people = client.cohorts_persons().project_id("@current").id(cohort.id).stream();
-//! let people: Vec<types::Person> = people.try_collect().await?;
+//! // The calculation runs in the background.
+//! let cohort = client
+//!     .cohorts_retrieve()
+//!     .project_id("@current")
+//!     .id(cohort.id)
+//!     .send()
+//!     .await?;
+//! println!("{:?} members", cohort.count);
+//!
+//! let members = client
+//!     .cohorts_persons()
+//!     .project_id("@current")
+//!     .id(cohort.id)
+//!     .stream();
+//! let members: Vec<types::Person> = members.try_collect().await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A call fails with [`Error`]. An error response of the service is [`Error::ErrorResponse`] with a [`types::Error`].
+#![warn(missing_docs)]
 
 mod download;
 mod nullable;
@@ -35,36 +59,35 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
-/// The address or the key is not one that a client can be made with.
-#[derive(Debug)]
-pub enum InvalidKey {
-    /// The key has a character that no header can carry.
-    Key,
+/// The reason why [`Client::with_key`] fails.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The key contains a character that a header cannot contain.
+    #[error("the key contains a character that a header cannot contain")]
+    InvalidKey,
+    /// The HTTP client cannot be created.
+    #[error(transparent)]
     Transport(reqwest::Error),
 }
 
-impl std::fmt::Display for InvalidKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Key => f.write_str("the key has a character that no header can carry"),
-            Self::Transport(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for InvalidKey {}
-
 impl Client {
-    /// A client that sends `key`, a personal key, with every call. Beyond the connection it sets no time limit.
-    pub fn with_key(base_url: &str, key: &str) -> Result<Self, InvalidKey> {
+    /// Creates a client that sends `key`, a personal API key, with every call.
+    ///
+    /// `base_url` is the URL of the service, such as `http://localhost:8000`.
+    /// Connecting times out after 15 s; a call has no other time limit.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a header cannot contain `key`, or if the HTTP client cannot be created.
+    pub fn with_key(base_url: &str, key: &str) -> Result<Self, BuildError> {
         let mut value =
-            HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| InvalidKey::Key)?;
+            HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| BuildError::InvalidKey)?;
         value.set_sensitive(true);
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(15))
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]))
             .build()
-            .map_err(InvalidKey::Transport)?;
+            .map_err(BuildError::Transport)?;
         Ok(Self::new_with_client(base_url.trim_end_matches('/'), http))
     }
 }

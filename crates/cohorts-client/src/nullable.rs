@@ -1,11 +1,25 @@
-//! A field of a partial update that is sent.
+//! A field of a partial update that is not absent.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Null or a value. The field around it is `None` when it is not sent at all.
+/// Null or a value. A field of this type is an `Option`, which is `None` if the field is not sent.
+///
+/// ```
+/// use cohorts_client::{Nullable, types::PatchedCohort};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let change: PatchedCohort = PatchedCohort::builder()
+///     .name(Nullable::Null)
+///     .try_into()?;
+/// assert_eq!(serde_json::to_string(&change)?, r#"{"name":null}"#);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nullable<T> {
+    /// The field is sent as null.
     Null,
+    /// The field is sent with a value.
     Value(T),
 }
 

@@ -1,35 +1,39 @@
-//! Lists, followed from page to page.
+//! Streams over the rows of all pages.
 
 use std::collections::VecDeque;
 
 use futures::{Stream, stream};
 
-struct Place<T> {
-    /// The offset of the next page; none after the last.
-    next: Option<i64>,
+/// The state of a stream between two rows.
+struct Position<T> {
+    /// Offset of the next page. `None` after the last page.
+    next_offset: Option<i64>,
+    /// The remaining rows of the current page.
     rows: VecDeque<T>,
 }
 
-/// The rows of all pages from `start` on. `page` fetches one and says whether another follows.
+/// Returns the rows of all pages from the offset `start`.
+///
+/// `page` fetches the page at an offset and returns its rows and whether another page follows.
 pub(crate) fn rows<T, E, F>(start: i64, page: impl Fn(i64) -> F) -> impl Stream<Item = Result<T, E>>
 where
     F: Future<Output = Result<(Vec<T>, bool), E>>,
 {
-    let place = Place {
-        next: Some(start),
+    let position = Position {
+        next_offset: Some(start),
         rows: VecDeque::new(),
     };
-    stream::try_unfold((place, page), async |(mut place, page)| {
-        while place.rows.is_empty() {
-            let Some(offset) = place.next else {
+    stream::try_unfold((position, page), async |(mut position, page)| {
+        while position.rows.is_empty() {
+            let Some(offset) = position.next_offset else {
                 return Ok(None);
             };
-            let (rows, more) = page(offset).await?;
+            let (rows, has_next) = page(offset).await?;
             let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-            // An empty page cannot be followed by one with rows.
-            place.next = (more && count > 0).then_some(offset.saturating_add(count));
-            place.rows = rows.into();
+            // No rows can follow an empty page.
+            position.next_offset = (has_next && count > 0).then_some(offset.saturating_add(count));
+            position.rows = rows.into();
         }
-        Ok(place.rows.pop_front().map(|row| (row, (place, page))))
+        Ok(position.rows.pop_front().map(|row| (row, (position, page))))
     })
 }

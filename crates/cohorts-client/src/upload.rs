@@ -1,13 +1,17 @@
-//! Calls whose body holds files.
+//! Calls with a multipart body.
 
 use progenitor_client::{Error, ResponseValue};
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 
-use crate::download::refusal;
+use crate::download::response_error;
 
-#[allow(dead_code, reason = "called where the contract has such a body")]
-/// Sends a request and reads its answer as JSON.
+/// Sends a request and parses the response as JSON.
+///
+/// # Errors
+///
+/// Fails if the request cannot be sent, if the status is not a success, or if the body cannot be parsed.
+#[allow(dead_code, reason = "called if the contract has such a body")]
 pub(crate) async fn send<T, E>(request: RequestBuilder) -> Result<ResponseValue<T>, Error<E>>
 where
     T: DeserializeOwned,
@@ -17,5 +21,5 @@ where
     if response.status().is_success() {
         return ResponseValue::from_response(response).await;
     }
-    Err(refusal(response).await)
+    Err(response_error(response).await)
 }

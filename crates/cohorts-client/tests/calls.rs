@@ -1,4 +1,4 @@
-//! The generated calls, against a listener that gives prepared answers.
+//! Tests of the generated calls, against a listener with prepared responses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,42 +9,42 @@ use futures::TryStreamExt;
 
 const KEY: &str = "phx_0123";
 
-/// Gives the answers in turn, one per connection; ends with the requests as they came.
-fn listen(answers: Vec<String>) -> (Client, JoinHandle<Vec<String>>) {
+/// Sends the responses in order, one per connection. The thread returns the requests.
+fn listen(responses: Vec<String>) -> (Client, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     let requests = std::thread::spawn(move || {
-        let answer = |answer: String| {
+        let exchange = |response: String| {
             let (mut stream, _) = listener.accept().expect("a connection");
             let request = read(&stream);
             stream
-                .write_all(answer.as_bytes())
+                .write_all(response.as_bytes())
                 .expect("an open connection");
             request
         };
-        answers.into_iter().map(answer).collect()
+        responses.into_iter().map(exchange).collect()
     });
-    let client = Client::with_key(&format!("http://{address}/"), KEY).expect("a plain key");
+    let client = Client::with_key(&format!("http://{address}/"), KEY).expect("a valid key");
     (client, requests)
 }
 
-/// The head of a request in small letters, and its body.
+/// Reads a request: the head in lower case, and the body.
 fn read(stream: &TcpStream) -> String {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        reader.read_line(&mut head).expect("a head");
+        reader.read_line(&mut head).expect("the head");
     }
     let head = head.to_lowercase();
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |text| text.parse().expect("a number"))];
-    reader.read_exact(&mut body).expect("a body");
-    head + &String::from_utf8(body).expect("a text")
+    reader.read_exact(&mut body).expect("the body");
+    head + &String::from_utf8(body).expect("text")
 }
 
-fn answer(status: &str, body: &str) -> String {
+fn response(status: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
@@ -65,26 +65,26 @@ fn page(names: &[&str], next: Option<&str>) -> String {
     let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
     let rows = rows.join(",");
     let body = format!(r#"{{"results":[{rows}],"next":{next},"previous":null}}"#);
-    answer("200 OK", &body)
+    response("200 OK", &body)
 }
 
 #[tokio::test]
-async fn a_stream_follows_the_pages_until_there_is_no_next() {
-    let answers = vec![
+async fn stream_follows_the_pages_until_next_is_null() {
+    let responses = vec![
         page(&["a", "b"], Some("http://host/?offset=7")),
         page(&["c", "d"], Some("http://host/?offset=9")),
         page(&[], None),
     ];
-    let (client, requests) = listen(answers);
+    let (client, requests) = listen(responses);
     let call = client.cohorts_persons().project_id("@current").id(3);
-    let people: Vec<types::Person> = call
+    let persons: Vec<types::Person> = call
         .limit(2)
         .offset(5)
         .stream()
         .try_collect()
         .await
         .expect("three pages");
-    let names: Vec<_> = people.into_iter().map(|person| person.name).collect();
+    let names: Vec<_> = persons.into_iter().map(|person| person.name).collect();
     assert_eq!(names, ["a", "b", "c", "d"]);
     let requests = requests.join().expect("three requests");
     for (request, offset) in requests.iter().zip([5, 7, 9]) {
@@ -99,9 +99,9 @@ async fn a_stream_follows_the_pages_until_there_is_no_next() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_after_an_error() {
+async fn stream_ends_after_an_error() {
     let body = r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#;
-    let (client, requests) = listen(vec![answer("404 Not Found", body)]);
+    let (client, requests) = listen(vec![response("404 Not Found", body)]);
     let call = client.cohorts_persons().project_id("1").id(3).stream();
     let error = call
         .try_collect::<Vec<_>>()
@@ -118,8 +118,8 @@ async fn a_stream_ends_after_an_error() {
 }
 
 #[tokio::test]
-async fn a_partial_update_sends_null_and_leaves_out_what_is_absent() {
-    let (client, requests) = listen(vec![answer("500 Oops", "")]);
+async fn partial_update_sends_null_and_omits_absent_fields() {
+    let (client, requests) = listen(vec![response("500 Oops", "")]);
     let change = types::PatchedCohort::builder()
         .name(Nullable::Null)
         .description("a".to_owned());
@@ -137,8 +137,8 @@ async fn a_partial_update_sends_null_and_leaves_out_what_is_absent() {
 }
 
 #[tokio::test]
-async fn an_error_without_a_body_keeps_its_status() {
-    let (client, requests) = listen(vec![answer("405 Method Not Allowed", "")]);
+async fn error_without_a_body_has_its_status() {
+    let (client, requests) = listen(vec![response("405 Method Not Allowed", "")]);
     let call = client.cohorts_destroy().project_id("1").id(3);
     let error = call.send().await.expect_err("deleting is not allowed");
     assert!(matches!(error, Error::UnexpectedResponse(_)), "{error:?}");
@@ -147,18 +147,18 @@ async fn an_error_without_a_body_keeps_its_status() {
 }
 
 #[test]
-fn a_key_that_no_header_can_carry_is_refused() {
+fn key_that_a_header_cannot_contain_is_an_error() {
     let error = Client::with_key("http://localhost", "a\nb").err();
     let text = error.map(|error| error.to_string());
     assert_eq!(
         text.as_deref(),
-        Some("the key has a character that no header can carry")
+        Some("the key contains a character that a header cannot contain")
     );
 }
 
 #[test]
-fn a_criterion_of_an_unknown_kind_is_still_read() {
+fn unknown_criterion_is_preserved() {
     let text = r#"{"properties":{"type":"OR","values":[{"type":"moon","phase":1}]}}"#;
-    let filters: types::CohortFilters = serde_json::from_str(text).expect("an open choice");
+    let filters: types::CohortFilters = serde_json::from_str(text).expect("a filter");
     assert_eq!(serde_json::to_string(&filters).expect("JSON"), text);
 }

@@ -1,4 +1,4 @@
-//! The shared cases and a project in memory for them; used by the tests alone.
+//! The shared filter cases, and a project in memory that evaluates them. For tests only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use crate::{
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/filters");
 
-/// An event as a test writes it.
+/// An event of a project.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub name: String,
@@ -25,7 +25,7 @@ pub(crate) struct Event {
     pub properties: Value,
 }
 
-/// A person as a test writes it; its number is its place in the list.
+/// A person of a project. Its ordinal is its position in the list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Person {
     pub distinct_ids: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Person {
     pub created_at: i64,
 }
 
-/// A whole project in memory.
+/// A project in memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Project {
     pub persons: Vec<Person>,
@@ -53,9 +53,9 @@ impl Source for Project {
 
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Infallible> {
         let mut block = PropertyBlockBuilder::new();
-        for (number, person) in self.persons.iter().enumerate().rev() {
+        for (ordinal, person) in self.persons.iter().enumerate().rev() {
             if let Some(value) = person.properties.get(key) {
-                block.push_raw(number as u32, &value.to_string());
+                block.push_raw(ordinal as u32, &value.to_string());
             }
         }
         Ok(Arc::new(block.finish()))
@@ -63,26 +63,26 @@ impl Source for Project {
 
     fn created_at(&self) -> Result<Arc<TimesBlock>, Infallible> {
         let persons = self.persons.iter().enumerate();
-        let rows = persons.map(|(number, person)| (number as u32, person.created_at));
+        let rows = persons.map(|(ordinal, person)| (ordinal as u32, person.created_at));
         Ok(Arc::new(TimesBlock::new(rows)))
     }
 
     fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Infallible> {
         let mut block = PropertyBlockBuilder::new();
-        for (number, person) in self.persons.iter().enumerate() {
+        for (ordinal, person) in self.persons.iter().enumerate() {
             for id in &person.distinct_ids {
-                block.push(number as u32, &json!(id));
+                block.push(ordinal as u32, &json!(id));
             }
         }
         Ok(Arc::new(block.finish()))
     }
 
-    /// Cut into days, and these into two blocks each, as a log may be; days inside stand together where that is enough.
+    /// Two blocks per day. With `persons_only`, the blocks inside the range are combined.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
         const DAY: i64 = 86_400_000_000;
         let mut days: BTreeMap<(i64, usize), EventBlockBuilder> = BTreeMap::new();
-        let own = self.events.iter().filter(|event| event.name == query.event);
-        for (nth, event) in own.enumerate() {
+        let events = self.events.iter().filter(|event| event.name == query.event);
+        for (nth, event) in events.enumerate() {
             let day = days.entry((event.time.div_euclid(DAY), nth % 2));
             let block = day.or_insert_with(|| EventBlockBuilder::new(&query.properties));
             block.push(event.person, event.time, &event.properties);
@@ -113,15 +113,15 @@ impl Source for Project {
 }
 
 impl Project {
-    fn number_of(&self, distinct_id: &str) -> Option<u32> {
-        let bears = |person: &Person| person.distinct_ids.iter().any(|id| id == distinct_id);
+    fn ordinal_of(&self, distinct_id: &str) -> Option<u32> {
+        let has_id = |person: &Person| person.distinct_ids.iter().any(|id| id == distinct_id);
         self.persons
             .iter()
-            .position(bears)
-            .map(|number| number as u32)
+            .position(has_id)
+            .map(|ordinal| ordinal as u32)
     }
 
-    /// Reads persons, events and actions as the case files write them.
+    /// Reads the persons, events and actions of a case.
     pub(crate) fn read(case: &Value) -> Project {
         let mut project = Project::default();
         for person in list(&case["persons"]) {
@@ -132,7 +132,7 @@ impl Project {
             });
         }
         for event in list(&case["events"]) {
-            if let Some(person) = project.number_of(event["distinct_id"].as_str().unwrap()) {
+            if let Some(person) = project.ordinal_of(event["distinct_id"].as_str().unwrap()) {
                 project.events.push(Event {
                     name: event["event"].as_str().unwrap().to_owned(),
                     person,
@@ -150,14 +150,14 @@ impl Project {
         project
     }
 
-    /// Adds the cohorts of a case and gives their ids by name.
+    /// Adds the cohorts of a case, and their ids to `ids`, by name.
     fn add_cohorts(&mut self, case: &Value, ids: &mut HashMap<String, i64>) {
         for cohort in list(&case["cohorts"]) {
             let id = 1_000 + ids.len() as i64;
             let reference = match cohort["is_static"].as_bool() {
                 Some(true) => {
                     let members = list(&cohort["members"]).iter();
-                    let members = members.filter_map(|id| self.number_of(id.as_str().unwrap()));
+                    let members = members.filter_map(|id| self.ordinal_of(id.as_str().unwrap()));
                     Reference::Members(Arc::new(members.collect()))
                 }
                 _ => {
@@ -170,7 +170,7 @@ impl Project {
         }
     }
 
-    /// The members of a filter at a moment, by number.
+    /// The ordinals of the members of a filter at a moment.
     pub(crate) fn members(&self, filters: &Value, at: &Moment) -> Result<Vec<u32>, FilterError> {
         let plan = plan(&Filter::parse(filters)?, at)?;
         let Ok(members) = plan.evaluate(self);
@@ -182,7 +182,7 @@ pub(crate) fn micros(text: &str) -> i64 {
     text.parse::<Timestamp>().unwrap().as_microsecond()
 }
 
-/// A moment in a zone, as tests write it.
+/// A moment from an instant and the name of a time zone.
 pub(crate) fn at(now: &str, zone: &str) -> Moment {
     Moment {
         now: micros(now),
@@ -202,7 +202,7 @@ fn with_ids(filters: &Value, ids: &HashMap<String, i64>) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// All cases, each with the name of its file in front of its own.
+/// All cases, named by their topic and their own name.
 pub(crate) fn all() -> Vec<(String, Value)> {
     let mut cases = Vec::new();
     for file in std::fs::read_dir(CASES).unwrap() {
@@ -216,7 +216,7 @@ pub(crate) fn all() -> Vec<(String, Value)> {
     cases
 }
 
-/// What a case gives: first distinct ids in order, or the step that refused it.
+/// The result of a case: the first distinct id of each member, or the step that failed.
 fn outcome(case: &Value) -> Result<Vec<String>, String> {
     let mut project = Project::read(case);
     let mut ids = HashMap::new();
@@ -229,13 +229,14 @@ fn outcome(case: &Value) -> Result<Vec<String>, String> {
     let filter = Filter::parse(&filters).map_err(|error| format!("write: {error}"))?;
     let plan = plan(&filter, &moment).map_err(|error| format!("plan: {error}"))?;
     let Ok(members) = plan.evaluate(&project);
-    let first = |number: u32| project.persons[number as usize].distinct_ids[0].clone();
+    let first = |ordinal: u32| project.persons[ordinal as usize].distinct_ids[0].clone();
     Ok(members.iter().map(first).collect())
 }
 
-fn complaint(case: &Value) -> Option<String> {
+/// The difference between the result of a case and the expected result, if any.
+fn mismatch(case: &Value) -> Option<String> {
     let outcome = outcome(case);
-    let right = match (&outcome, case["expect_error"].as_str()) {
+    let is_expected = match (&outcome, case["expect_error"].as_str()) {
         (Ok(members), None) => {
             let mut expected: Vec<&str> = list(&case["expect"])
                 .iter()
@@ -250,7 +251,7 @@ fn complaint(case: &Value) -> Option<String> {
         (Err(_), Some("any")) => true,
         _ => false,
     };
-    (!right).then(|| {
+    (!is_expected).then(|| {
         format!(
             "{outcome:?}, expected {} {}",
             case["expect"], case["expect_error"]
@@ -259,12 +260,12 @@ fn complaint(case: &Value) -> Option<String> {
 }
 
 #[test]
-fn every_shared_case_gives_what_it_expects() {
+fn every_shared_case_has_the_expected_result() {
     let cases = all();
-    assert!(cases.len() >= 128, "only {} cases were found", cases.len());
+    assert!(cases.len() >= 128, "only {} cases", cases.len());
     let failed: Vec<String> = cases
         .iter()
-        .filter_map(|(name, case)| Some(format!("{name}: {}", complaint(case)?)))
+        .filter_map(|(name, case)| Some(format!("{name}: {}", mismatch(case)?)))
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -1,20 +1,35 @@
-//! A membership as chunks of 65,536 person numbers, which is how it is stored.
+//! Members as chunks of 65,536 ordinals, the form in which they are stored.
+//!
+//! A chunk has the same boundaries as a container of a roaring bitmap, so a small change of the
+//! members changes few chunks.
 
 use std::io;
 use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
-/// The part of a bitmap that holds person numbers `number * 65_536` up to the next chunk.
+/// The part of a bitmap with the ordinals from `number * 65_536` to
+/// `number * 65_536 + 65_535`, both inclusive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
-    /// The upper sixteen bits of the person numbers.
+    /// The upper 16 bits of the ordinals.
     pub number: u16,
-    /// The persons, by their whole numbers.
+    /// The persons, with all 32 bits of their ordinals.
     pub persons: RoaringBitmap,
 }
 
-/// The chunks that are not empty, in rising order.
+/// Splits a bitmap into chunks, in rising order. Empty chunks are left out.
+///
+/// # Examples
+///
+/// ```
+/// use cohorts_engine::chunks;
+/// use roaring::RoaringBitmap;
+///
+/// let members = RoaringBitmap::from([7, 70_000]);
+/// let numbers = chunks::split(&members).iter().map(|chunk| chunk.number).collect::<Vec<_>>();
+/// assert_eq!(numbers, [0, 1]);
+/// ```
 pub fn split(bitmap: &RoaringBitmap) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut next = bitmap.min();
@@ -42,17 +57,18 @@ fn part(bitmap: &RoaringBitmap, number: u16) -> Chunk {
     Chunk { number, persons }
 }
 
-/// The chunk a person number belongs to.
+/// The number of the chunk that contains `person`.
+#[inline]
 pub fn chunk_of(person: u32) -> u16 {
     (person >> 16) as u16
 }
 
-/// The bitmap that chunks make up, in whatever order they come.
+/// Joins the persons of chunks, in any order, into one bitmap.
 pub fn join<'a>(chunks: impl IntoIterator<Item = &'a RoaringBitmap>) -> RoaringBitmap {
     roaring::MultiOps::union(chunks.into_iter())
 }
 
-/// The chunks of `new` that differ from `old`, those that have become empty included.
+/// The chunks of `new` that differ from `old`. A chunk that becomes empty is included.
 pub fn changed(old: &RoaringBitmap, new: &RoaringBitmap) -> Vec<Chunk> {
     let differing = split(&(old ^ new));
     differing
@@ -61,26 +77,28 @@ pub fn changed(old: &RoaringBitmap, new: &RoaringBitmap) -> Vec<Chunk> {
         .collect()
 }
 
-/// The portable form of roaring bitmaps.
+/// Encodes a bitmap in the portable format of roaring bitmaps.
 pub fn encode(bitmap: &RoaringBitmap) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
-    // Writing to memory has no way to fail.
+    // Writing to memory cannot fail.
     let written = bitmap.serialize_into(&mut bytes);
     debug_assert!(written.is_ok());
     bytes
 }
 
-/// Reads the portable form; refuses bytes that are no bitmap, and bytes left over.
+/// Decodes a bitmap from the portable format of roaring bitmaps.
+///
+/// # Errors
+///
+/// Fails if the bytes are not a bitmap, or if other bytes follow the bitmap.
 pub fn decode(bytes: &[u8]) -> io::Result<RoaringBitmap> {
     let mut rest = bytes;
     let bitmap = RoaringBitmap::deserialize_from(&mut rest)?;
-    match rest.is_empty() {
-        true => Ok(bitmap),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{} bytes follow the bitmap", rest.len()),
-        )),
+    if rest.is_empty() {
+        return Ok(bitmap);
     }
+    let message = format!("{} bytes follow the bitmap", rest.len());
+    Err(io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
 #[cfg(test)]
@@ -91,13 +109,13 @@ mod tests {
     use super::*;
 
     fn persons() -> impl Strategy<Value = RoaringBitmap> {
-        let number = prop_oneof![0..200_000_u32, any::<u32>()];
-        btree_set(number, 0..200).prop_map(RoaringBitmap::from_iter)
+        let ordinal = prop_oneof![0..200_000_u32, any::<u32>()];
+        btree_set(ordinal, 0..200).prop_map(RoaringBitmap::from_iter)
     }
 
     proptest! {
         #[test]
-        fn splitting_and_joining_gives_the_bitmap_back(bitmap in persons()) {
+        fn split_bitmaps_join_to_the_same_bitmap(bitmap in persons()) {
             let chunks = split(&bitmap);
             prop_assert!(chunks.is_sorted_by_key(|chunk| chunk.number));
             for chunk in &chunks {
@@ -108,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn applying_the_changed_chunks_gives_the_new_bitmap(old in persons(), new in persons()) {
+        fn changed_chunks_turn_the_old_bitmap_into_the_new_one(old in persons(), new in persons()) {
             let changed = changed(&old, &new);
             let mut stored: Vec<Chunk> = split(&old);
             stored.retain(|chunk| changed.iter().all(|other| other.number != chunk.number));
@@ -117,12 +135,12 @@ mod tests {
         }
 
         #[test]
-        fn encoding_and_decoding_gives_the_bitmap_back(bitmap in persons()) {
+        fn bitmaps_round_trip(bitmap in persons()) {
             prop_assert_eq!(decode(&encode(&bitmap)).unwrap(), bitmap);
         }
 
         #[test]
-        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = decode(&bytes);
         }
     }
@@ -134,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_became_empty_is_among_the_changed() {
+    fn a_chunk_that_becomes_empty_is_changed() {
         let old = RoaringBitmap::from_iter([1, 70_000]);
         let new = RoaringBitmap::from_iter([1]);
         let emptied = Chunk {
@@ -145,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_cut_or_followed_by_more_are_refused() {
+    fn truncated_and_trailing_bytes_are_refused() {
         let mut bytes = encode(&RoaringBitmap::from_iter([1, 2, 3]));
         assert!(decode(&bytes[..bytes.len() - 1]).is_err());
         bytes.push(0);

@@ -1,13 +1,13 @@
-//! Tests joined by AND, OR and NOT, for whatever is tested: people, rows of events, groups of rows.
+//! Boolean conditions over any type of test: of persons, of events, of groups of events.
 
-/// A condition over tests of one sort.
+/// A boolean expression with tests of type `T` as its leaves.
 #[derive(Clone, Debug)]
 pub(crate) enum Condition<T> {
     Test(T),
     Not(Box<Condition<T>>),
-    /// Of nothing: holds.
+    /// Without parts: true.
     All(Vec<Condition<T>>),
-    /// Of nothing: does not hold.
+    /// Without parts: false.
     Any(Vec<Condition<T>>),
 }
 
@@ -17,23 +17,20 @@ impl<T> Condition<T> {
     }
 
     pub fn negated_if(self, negated: bool) -> Condition<T> {
-        match negated {
-            true => self.negated(),
-            false => self,
-        }
+        if negated { self.negated() } else { self }
     }
 
-    /// Whether it holds, given the answer of each test.
-    pub fn holds(&self, test: &impl Fn(&T) -> bool) -> bool {
+    /// The value of the condition, where `answer` gives the value of each test.
+    pub fn holds(&self, answer: &impl Fn(&T) -> bool) -> bool {
         match self {
-            Condition::Test(one) => test(one),
-            Condition::Not(inner) => !inner.holds(test),
-            Condition::All(parts) => parts.iter().all(|part| part.holds(test)),
-            Condition::Any(parts) => parts.iter().any(|part| part.holds(test)),
+            Condition::Test(test) => answer(test),
+            Condition::Not(inner) => !inner.holds(answer),
+            Condition::All(parts) => parts.iter().all(|part| part.holds(answer)),
+            Condition::Any(parts) => parts.iter().any(|part| part.holds(answer)),
         }
     }
 
-    /// The same condition over other tests, or the first error in making one.
+    /// Replaces each test by the condition that `make` returns for it. Stops at the first error.
     pub fn try_map<'a, U, E>(
         &'a self,
         make: &mut impl FnMut(&'a T) -> Result<Condition<U>, E>,
@@ -46,14 +43,14 @@ impl<T> Condition<T> {
             Condition::All(parts) => Condition::All(all(parts)?),
             Condition::Any(parts) => Condition::Any(all(parts)?),
             Condition::Not(inner) => inner.try_map(make)?.negated(),
-            Condition::Test(one) => make(one)?,
+            Condition::Test(test) => make(test)?,
         })
     }
 
-    /// Every test, in the order written.
+    /// All tests, in document order.
     pub fn tests(&self) -> Vec<&T> {
         match self {
-            Condition::Test(one) => vec![one],
+            Condition::Test(test) => vec![test],
             Condition::Not(inner) => inner.tests(),
             Condition::All(parts) | Condition::Any(parts) => {
                 parts.iter().flat_map(Condition::tests).collect()

@@ -1,4 +1,6 @@
-//! Dates as filters and properties write them, turned into instants.
+//! Parses the dates of filters and properties into instants.
+//!
+//! Dates without an offset are local to the project's time zone.
 
 use std::sync::LazyLock;
 
@@ -11,7 +13,7 @@ use serde_json::Value;
 use crate::value::{Number, Stored};
 use crate::window::{Moment, Unit};
 
-/// Spelled-out forms that are accepted beside ISO 8601.
+/// Formats that are accepted in addition to ISO 8601.
 const LONG_DATES: [&str; 7] = [
     "%B %d, %Y",
     "%b %d, %Y",
@@ -28,14 +30,14 @@ const LONG_DATE_TIMES: [&str; 4] = [
     "%Y/%m/%d %H:%M:%S",
 ];
 
-/// An amount back from now, such as `-7d`.
+/// A date relative to now, such as `-7d`; always in the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Relative {
     pub amount: i64,
     pub unit: Unit,
 }
 
-/// Reads digits and one unit letter, with or without a minus: always the past.
+/// Parses digits and one unit letter, with an optional minus sign.
 pub(crate) fn relative(text: &str) -> Option<Relative> {
     let text = text.strip_prefix('-').unwrap_or(text);
     let (position, letter) = text.char_indices().last()?;
@@ -48,32 +50,32 @@ pub(crate) fn relative(text: &str) -> Option<Relative> {
     Some(Relative { amount, unit })
 }
 
-/// The narrower relative form that person criteria take.
+/// The relative dates of person criteria: fewer units, and below 10,000.
 fn short_relative(text: &str) -> Option<Relative> {
-    let found = relative(text)?;
+    let date = relative(text)?;
     let unit = matches!(
-        found.unit,
+        date.unit,
         Unit::Hour | Unit::Day | Unit::Week | Unit::Month | Unit::Year
     );
-    (unit && found.amount < 10_000).then_some(found)
+    (unit && date.amount < 10_000).then_some(date)
 }
 
-/// How a date looks that a person criterion may compare with: relative, ISO 8601, or spelled out. Whether there is
-/// such a day, a pattern cannot tell.
+/// The pattern of dates in person criteria: relative, ISO 8601 or spelled out. It also matches
+/// days that do not exist.
 pub(crate) const FORM: &str = concat!(
     r"^(-?[0-9]{1,4}[hdwmy]|\s*([0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}.*",
     r"|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}.*|[0-9]{1,2} [A-Za-z]{3,9} [0-9]{4}.*))$"
 );
-static READABLE: LazyLock<Regex> =
+static FORM_PATTERN: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(FORM).expect("a pattern that is tested"));
 
 /// Whether a person criterion may compare with this date.
-pub(crate) fn is_readable(text: &str) -> bool {
+pub(crate) fn is_valid_bound(text: &str) -> bool {
     let exists = || short_relative(text).is_some() || absolute(text, &TimeZone::UTC).is_some();
-    READABLE.is_match(text) && exists()
+    FORM_PATTERN.is_match(text) && exists()
 }
 
-/// The instant a person criterion means; relative ones are cut to whole seconds.
+/// The instant of a date in a person criterion; a relative date is truncated to whole seconds.
 pub(crate) fn filter_instant(value: &Value, at: &Moment) -> Option<i64> {
     let text = value.as_str()?;
     match short_relative(text) {
@@ -85,7 +87,7 @@ pub(crate) fn filter_instant(value: &Value, at: &Moment) -> Option<i64> {
     }
 }
 
-/// The instant a stored property means: epoch seconds, or an absolute date.
+/// The instant of a stored property: a number is epoch seconds, a text an absolute date.
 pub(crate) fn stored_instant<'a>(
     value: impl Into<Stored<'a>>,
     time_zone: &TimeZone,
@@ -100,7 +102,7 @@ pub(crate) fn stored_instant<'a>(
     }
 }
 
-/// An absolute date or date-time; without an offset it is wall clock in the zone.
+/// The instant of an absolute date or date-time; without an offset it is local to `time_zone`.
 pub(crate) fn absolute(text: &str, time_zone: &TimeZone) -> Option<i64> {
     let text = text.trim();
     if let Ok(instant) = text.parse::<Timestamp>() {
@@ -111,7 +113,7 @@ pub(crate) fn absolute(text: &str, time_zone: &TimeZone) -> Option<i64> {
 }
 
 fn long_form(text: &str) -> Option<DateTime> {
-    // Every long form holds one of these, which spares the formats for plain words.
+    // Fast path: every format contains a digit.
     if !text.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn naive_dates_are_wall_clock_in_the_zone() {
+    fn dates_without_offset_are_local_to_the_zone() {
         assert_eq!(
             absolute("2025-06-10", &kolkata()),
             Some(micros("2025-06-09T18:30:00Z"))
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn long_forms_are_read() {
+    fn long_forms_are_parsed() {
         for text in ["March 3, 2025", "Mar 3, 2025", "3 March 2025", "2025/03/03"] {
             assert_eq!(
                 absolute(text, &TimeZone::UTC),
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_wide_amounts_are_no_dates() {
+    fn words_and_large_amounts_are_no_dates() {
         for text in [
             "soon",
             "",
@@ -177,7 +179,7 @@ mod tests {
             "2025-13-01",
             "7 d",
         ] {
-            assert!(!is_readable(text), "{text}");
+            assert!(!is_valid_bound(text), "{text}");
         }
         for text in [
             "-7d",
@@ -189,7 +191,7 @@ mod tests {
             "9999d",
             "2025-01-31",
         ] {
-            assert!(is_readable(text), "{text}");
+            assert!(is_valid_bound(text), "{text}");
         }
     }
 

@@ -1,16 +1,21 @@
-//! The one error of this crate: what is wrong with a filter, and where.
+//! The error type of the filter language: what is wrong with a filter, and where.
+//!
+//! It knows nothing of HTTP; callers map `code` to a status.
 
 use std::fmt;
 
-/// A filter that cannot be accepted or cannot be calculated.
+/// The reason why a filter or query is refused, or cannot be calculated.
+///
+/// [`Display`](fmt::Display) writes `detail`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
-    /// The place inside the filter, such as `properties.values[0].values[2]`.
+    /// The path of the faulty node, such as `properties.values[0].values[2]`.
+    /// Empty if the error concerns the input as a whole.
     pub path: String,
-    /// A stable word: `invalid_input` and `missing_properties` when a filter is parsed,
-    /// `validation_error` and `no_properties` when it is planned.
+    /// A stable identifier: `invalid_input` or `missing_properties` from parsing,
+    /// `validation_error` or `no_properties` from planning.
     pub code: &'static str,
-    /// A sentence for the person who wrote the filter.
+    /// A sentence for the author of the filter. Most sentences start with the path.
     pub detail: String,
 }
 
@@ -27,12 +32,12 @@ impl FilterError {
         }
     }
 
-    /// An error of code `invalid_input` whose sentence opens with the path.
+    /// An error with code `invalid_input`; the path is put before the sentence.
     pub(crate) fn input(path: &str, sentence: impl fmt::Display) -> FilterError {
         FilterError::new(path, "invalid_input", format!("{path}: {sentence}"))
     }
 
-    /// An error of code `validation_error` whose sentence opens with the path.
+    /// An error with code `validation_error`; the path is put before the sentence.
     pub(crate) fn calculation(path: &str, sentence: impl fmt::Display) -> FilterError {
         FilterError::new(path, "validation_error", format!("{path}: {sentence}"))
     }

@@ -1,14 +1,16 @@
-//! From a plan and a source to a bitmap of persons.
-//! Each leaf is found once; AND narrows and stops when nobody is left, OR is one union over
-//! all its parts, and only leaves are complemented, against everyone. Plans of one moment may share
-//! the leaves that recur in them.
+//! From a plan and a source to the bitmap of its members.
+//!
+//! Each leaf is evaluated once. AND narrows and stops when no person is left, OR is one union of
+//! all operands, and only leaves are complemented, against all persons of the project. Plans of
+//! one moment may share leaves. The evaluation reads no data except through the [`Source`].
 
 mod behavior;
+mod cache;
 mod events;
 mod rows;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
@@ -17,71 +19,52 @@ use crate::condition::Condition;
 use crate::interrupt::Meter;
 use crate::plan::{Criterion, Plan, RowTest, Tree, plan};
 use crate::source::{Reference, Source};
+use crate::window::Range;
 
-/// How many cohorts may stand for one another by their definitions.
+pub use cache::LeafCache;
+
+/// The longest chain of cohorts that refer to the next one by its filter.
 const MAX_REFERENCES: usize = 16;
 
-/// The persons of a leaf, or nothing where it names a cohort that does not exist: such a leaf
-/// matches nobody, negated or not.
+/// The persons of a leaf. `None` means that the leaf refers to a cohort that does not exist: it
+/// matches no person, even if it is negated.
 type LeafResult = Option<Arc<RoaringBitmap>>;
 
-/// What plans of one moment have found of the leaves that recur in them, over one source.
-#[derive(Debug, Default)]
-pub struct LeafCache(RefCell<HashMap<String, Option<LeafResult>>>);
-
-impl LeafCache {
-    /// For plans of one moment, none of them evaluated yet.
-    pub fn new<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> LeafCache {
-        let mut seen = HashSet::new();
-        let mut recurring = HashMap::new();
-        for plan in plans {
-            let shareable = plan.leaves.iter().zip(&plan.identities);
-            for (leaf, identity) in shareable {
-                // Who is in a cohort depends on the cohorts by which it is reached.
-                if let (false, Some(identity)) = (matches!(leaf, Criterion::Cohort(_)), identity)
-                    && !seen.insert(identity)
-                {
-                    recurring.insert(identity.clone(), None);
-                }
-            }
-        }
-        LeafCache(RefCell::new(recurring))
-    }
-
-    fn get(&self, identity: Option<&String>) -> Option<LeafResult> {
-        self.0.borrow().get(identity?)?.clone()
-    }
-
-    fn put(&self, identity: Option<&String>, found: &LeafResult) {
-        let mut shared = self.0.borrow_mut();
-        if let Some(slot) = identity.and_then(|identity| shared.get_mut(identity)) {
-            *slot = Some(found.clone());
-        }
-    }
-}
-
 impl Plan {
-    /// The members.
+    /// Returns the ordinals of the members.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `source` if data cannot be read, or if the evaluation is interrupted.
     pub fn evaluate<S: Source>(&self, source: &S) -> Result<RoaringBitmap, S::Error> {
         self.evaluate_with(source, &LeafCache::default())
     }
 
-    /// The members, with what other plans have found of leaves that recur.
+    /// Returns the ordinals of the members, and shares the leaves of `cache` with other plans.
+    ///
+    /// The plans of `cache` must have the same moment and the same source.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `source` if data cannot be read, or if the evaluation is interrupted.
     pub fn evaluate_with<S: Source>(
         &self,
         source: &S,
-        shared: &LeafCache,
+        cache: &LeafCache,
     ) -> Result<RoaringBitmap, S::Error> {
-        let context = Context::new(source, shared);
+        let context = Context::new(source, cache);
         let mut evaluation = Evaluation::new(self, &context, source.persons()?, None);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
-    /// The members, and how many persons satisfy each leaf by itself, negated if it is, with the path of the leaf, in
-    /// the order written.
+    /// Returns the members, and the number of persons that each leaf matches by itself.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `source` if data cannot be read, or if the evaluation is interrupted.
     pub fn explain<S: Source>(&self, source: &S) -> Result<Explanation, S::Error> {
-        let shared = LeafCache::default();
-        let context = Context::new(source, &shared);
+        let cache = LeafCache::default();
+        let context = Context::new(source, &cache);
         let mut evaluation = Evaluation::new(self, &context, source.persons()?, None);
         let members = evaluation.tree(&self.root)?;
         let mut leaves = Vec::new();
@@ -99,17 +82,26 @@ impl Plan {
     }
 }
 
-/// The members of a plan, with the number of persons that each leaf matches.
+/// The members of a plan, and the number of persons that each leaf matches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explanation {
-    /// The members.
+    /// The ordinals of the members.
     pub members: RoaringBitmap,
     /// The leaves of the filter, in the order written.
     pub leaves: Vec<LeafCount>,
 }
 
+/// The number of persons that one leaf matches by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafCount {
+    /// The path of the leaf, such as `properties.values[0].values[2]`.
+    pub path: String,
+    /// The number of persons. For a negated leaf, it is the size of the complement.
+    pub persons: u64,
+}
+
 impl Explanation {
-    /// Adds the explanation of the same plan over other persons of the project.
+    /// Adds the explanation of the same plan for other persons of the project.
     pub fn add(&mut self, other: Explanation) {
         self.members |= other.members;
         if self.leaves.is_empty() {
@@ -122,16 +114,7 @@ impl Explanation {
     }
 }
 
-/// The number of persons that one leaf matches by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeafCount {
-    /// The path of the leaf, such as `properties.values[0].values[2]`.
-    pub path: String,
-    /// The number of persons. A negated leaf counts the complement.
-    pub persons: u64,
-}
-
-/// The cohorts whose definitions are being evaluated, innermost first.
+/// The cohorts that are being evaluated, innermost first.
 #[derive(Clone, Copy)]
 struct CohortStack<'a> {
     id: i64,
@@ -148,20 +131,19 @@ impl CohortStack<'_> {
     }
 }
 
-/// What an evaluation and those of the cohorts that it refers to have in common.
+/// The state that an evaluation shares with those of the cohorts that it refers to.
 struct Context<'a, S> {
     source: &'a S,
-    shared: &'a LeafCache,
+    cache: &'a LeafCache,
     cohorts: RefCell<HashMap<i64, LeafResult>>,
 }
 
 impl<'a, S> Context<'a, S> {
-    fn new(source: &'a S, shared: &'a LeafCache) -> Context<'a, S> {
-        let cohorts = RefCell::default();
+    fn new(source: &'a S, cache: &'a LeafCache) -> Context<'a, S> {
         Context {
             source,
-            shared,
-            cohorts,
+            cache,
+            cohorts: RefCell::default(),
         }
     }
 }
@@ -170,7 +152,9 @@ struct Evaluation<'a, S: Source> {
     plan: &'a Plan,
     context: &'a Context<'a, S>,
     source: &'a S,
+    /// All persons of the project.
     universe: Arc<RoaringBitmap>,
+    /// The results of the leaves, as far as they are evaluated.
     leaves: Vec<Option<LeafResult>>,
     stack: Option<&'a CohortStack<'a>>,
 }
@@ -197,9 +181,9 @@ impl<'a, S: Source> Evaluation<'a, S> {
             Tree::Leaf { leaf, negated } => self.signed(*leaf, *negated),
             Tree::And(trees) => self.intersection(trees),
             Tree::Or(trees) => {
-                let parts = trees.iter().map(|tree| self.tree(tree));
-                let parts = parts.collect::<Result<Vec<_>, _>>()?;
-                Ok(Arc::new(parts.iter().map(Arc::as_ref).union()))
+                let operands = trees.iter().map(|tree| self.tree(tree));
+                let operands = operands.collect::<Result<Vec<_>, _>>()?;
+                Ok(Arc::new(operands.iter().map(Arc::as_ref).union()))
             }
         }
     }
@@ -208,9 +192,9 @@ impl<'a, S: Source> Evaluation<'a, S> {
         let Some((first, rest)) = trees.split_first() else {
             return Ok(self.universe.clone());
         };
-        let mut left = Arc::unwrap_or_clone(self.tree(first)?);
+        let mut persons = Arc::unwrap_or_clone(self.tree(first)?);
         for tree in rest {
-            if left.is_empty() {
+            if persons.is_empty() {
                 break;
             }
             match tree {
@@ -218,13 +202,13 @@ impl<'a, S: Source> Evaluation<'a, S> {
                     leaf,
                     negated: true,
                 } => match self.leaf(*leaf)? {
-                    Some(persons) => left -= &*persons,
-                    None => left.clear(),
+                    Some(excluded) => persons -= &*excluded,
+                    None => persons.clear(),
                 },
-                tree => left &= &*self.tree(tree)?,
+                tree => persons &= &*self.tree(tree)?,
             }
         }
-        Ok(Arc::new(left))
+        Ok(Arc::new(persons))
     }
 
     fn signed(&mut self, leaf: usize, negated: bool) -> Result<Arc<RoaringBitmap>, S::Error> {
@@ -236,17 +220,17 @@ impl<'a, S: Source> Evaluation<'a, S> {
     }
 
     fn leaf(&mut self, leaf: usize) -> Result<LeafResult, S::Error> {
-        if let Some(found) = &self.leaves[leaf] {
-            return Ok(found.clone());
+        if let Some(result) = &self.leaves[leaf] {
+            return Ok(result.clone());
         }
         let identity = self.plan.identities[leaf].as_ref();
-        let found = match self.context.shared.get(identity) {
-            Some(found) => found,
+        let result = match self.context.cache.get(identity) {
+            Some(result) => result,
             None => self.criterion(&self.plan.leaves[leaf])?,
         };
-        self.context.shared.put(identity, &found);
-        self.leaves[leaf] = Some(found.clone());
-        Ok(found)
+        self.context.cache.put(identity, &result);
+        self.leaves[leaf] = Some(result.clone());
+        Ok(result)
     }
 
     fn criterion(&mut self, criterion: &Criterion) -> Result<LeafResult, S::Error> {
@@ -278,8 +262,8 @@ impl<'a, S: Source> Evaluation<'a, S> {
         Ok(Some(Arc::new(persons)))
     }
 
-    /// A test of an event with the persons that it asks for.
-    fn resolved(&mut self, test: &RowTest) -> Result<Condition<rows::Test>, S::Error> {
+    /// Replaces a tree over persons by its result.
+    fn resolved(&mut self, test: &RowTest) -> Result<Condition<rows::ResolvedTest>, S::Error> {
         Ok(Condition::Test(match test {
             RowTest::Person(tree) => RowTest::Person(self.tree(tree)?),
             RowTest::Named(names) => RowTest::Named(names.clone()),
@@ -290,16 +274,16 @@ impl<'a, S: Source> Evaluation<'a, S> {
     }
 
     fn cohort(&self, id: i64) -> Result<LeafResult, S::Error> {
-        if let Some(found) = self.context.cohorts.borrow().get(&id) {
-            return Ok(found.clone());
+        if let Some(result) = self.context.cohorts.borrow().get(&id) {
+            return Ok(result.clone());
         }
-        let found = match self.source.cohort(id)? {
+        let result = match self.source.cohort(id)? {
             None => None,
             Some(Reference::Members(members)) => Some(Arc::new(&*members & &*self.universe)),
             Some(Reference::Filter(filter)) => {
-                // A loop, or a definition that cannot be calculated, counts as no cohort.
-                let looped = CohortStack::contains(self.stack, id);
-                if looped || CohortStack::depth(self.stack) >= MAX_REFERENCES {
+                // A cycle, and a filter that cannot be planned, count as a missing cohort.
+                let is_cycle = CohortStack::contains(self.stack, id);
+                if is_cycle || CohortStack::depth(self.stack) >= MAX_REFERENCES {
                     return Ok(None);
                 }
                 match plan(&filter, &self.plan.moment) {
@@ -308,8 +292,8 @@ impl<'a, S: Source> Evaluation<'a, S> {
                 }
             }
         };
-        self.context.cohorts.borrow_mut().insert(id, found.clone());
-        Ok(found)
+        self.context.cohorts.borrow_mut().insert(id, result.clone());
+        Ok(result)
     }
 
     fn nested(&self, id: i64, plan: &Plan) -> Result<Arc<RoaringBitmap>, S::Error> {
@@ -318,9 +302,14 @@ impl<'a, S: Source> Evaluation<'a, S> {
             above: self.stack,
         };
         let universe = self.universe.clone();
-        let mut nested = Evaluation::new(plan, self.context, universe, Some(&stack));
-        nested.tree(&plan.root)
+        let mut evaluation = Evaluation::new(plan, self.context, universe, Some(&stack));
+        evaluation.tree(&plan.root)
     }
+}
+
+/// Whether no instant is in the range.
+fn is_empty(range: &Range) -> bool {
+    range.from.is_some_and(|from| from > range.to)
 }
 
 #[cfg(test)]

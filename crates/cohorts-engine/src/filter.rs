@@ -1,9 +1,10 @@
-//! The filter tree as types, and what a tree reads.
-//! Operators, kinds and intervals stay text here: any text may be stored, and only the plan
-//! decides which of them can be calculated.
+//! The filter tree as types, and queries over the tree.
 //!
-//! The JSON Schema that is derived from these types is that of the form in which a filter may be
-//! sent; `schema.rs` adds what the types cannot say.
+//! Operators, kinds of behaviour and intervals are plain text here: any text may be stored, and
+//! only the planner decides which of them can be calculated.
+//!
+//! The JSON Schema of a request is derived from these types, and their docs become its
+//! descriptions; `schema.rs` adds the rules that the types cannot express.
 
 mod schema;
 
@@ -20,7 +21,7 @@ use crate::parse::{self, Mode};
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Filter {
-    /// The outermost group of criteria.
+    /// The root group.
     #[serde(rename = "properties")]
     pub root: Group,
 }
@@ -32,7 +33,7 @@ pub struct Group {
     /// How the values are joined.
     #[serde(rename = "type")]
     pub join: Join,
-    /// Groups and leaves, in any mixture.
+    /// Groups and leaves; a group may contain both.
     pub values: Vec<Node>,
 }
 
@@ -61,19 +62,19 @@ pub enum Node {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Leaf {
-    /// A property of the person.
+    /// A test of one property of the person.
     Person(PersonLeaf),
-    /// A column of the person record; only `created_at` exists.
+    /// A test of a column of the person record; only `created_at` exists.
     #[schemars(transform = schema::created_at)]
     PersonMetadata(PersonLeaf),
     /// Membership of another cohort.
     Cohort(CohortLeaf),
-    /// What the person did.
+    /// A test of the events of the person.
     Behavioral(Box<BehavioralLeaf>),
 }
 
 impl Leaf {
-    /// Whether the criterion stands for its complement.
+    /// Whether the criterion selects the complement: every person who does not satisfy it.
     pub fn negated(&self) -> bool {
         match self {
             Leaf::Person(leaf) | Leaf::PersonMetadata(leaf) => leaf.negation,
@@ -87,15 +88,15 @@ impl Leaf {
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, transform = schema::person_leaf)]
 pub struct PersonLeaf {
-    /// The property name, taken as a whole: dots have no meaning in it.
+    /// The name of a top-level property; dots have no special meaning.
     pub key: String,
-    /// Absent only in trees made from legacy groups, where it means `exact`.
+    /// The operator. Absent only in filters converted from legacy groups, where it means `exact`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
-    /// What the property is compared with; `is_set` and `is_not_set` need none.
+    /// The value, or list of values, to compare with; `is_set` and `is_not_set` need none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// Whether the complement is meant.
+    /// Whether to select the complement.
     #[serde(default)]
     #[schemars(with = "schema::Flag")]
     pub negation: bool,
@@ -110,7 +111,7 @@ pub struct CohortLeaf {
     /// The id of the other cohort.
     #[schemars(with = "schema::WholeNumber")]
     pub value: i64,
-    /// Whether non-membership is meant.
+    /// Whether to select the persons who are not members.
     #[serde(default)]
     #[schemars(with = "schema::Flag")]
     pub negation: bool,
@@ -119,12 +120,12 @@ pub struct CohortLeaf {
 /// The only key of a cohort leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum CohortKey {
-    /// The other cohort is named by its id.
+    /// The cohort is identified by its id.
     #[serde(rename = "id")]
     Id,
 }
 
-/// A test of what a person did, and when.
+/// A test of the events of a person within a time window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, transform = schema::with_machine_fields)]
 pub struct BehavioralLeaf {
@@ -134,10 +135,10 @@ pub struct BehavioralLeaf {
     pub value: String,
     /// `events` or `actions`.
     pub event_type: String,
-    /// How a count is compared.
+    /// The comparison of a count: `exact`, `gt`, `gte`, `lt` or `lte`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
-    /// What a count is compared with.
+    /// The number to compare a count with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::WholeNumber>")]
     pub operator_value: Option<i64>,
@@ -145,13 +146,13 @@ pub struct BehavioralLeaf {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::WholeNumber>")]
     pub time_value: Option<i64>,
-    /// The unit of `time_value`.
+    /// The unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_interval: Option<String>,
-    /// The start of the window as a date, in place of `time_value`.
+    /// The start of the window as a date, instead of `time_value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explicit_datetime: Option<String>,
-    /// The end of the window as a date.
+    /// The end of the window as a date. Default: now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explicit_datetime_to: Option<String>,
     /// The second event of a sequence.
@@ -160,25 +161,25 @@ pub struct BehavioralLeaf {
     /// `events` or `actions`, for `seq_event`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_event_type: Option<String>,
-    /// The longest way between the events of a sequence, or the inner window.
+    /// The longest time between the events of a sequence, or the length of the inner window.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::WholeNumber>")]
     pub seq_time_value: Option<i64>,
-    /// The unit of `seq_time_value`.
+    /// The unit of `seq_time_value`, as for `time_interval`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_time_interval: Option<String>,
-    /// How many periods are looked at.
+    /// The number of periods to examine, counted back from yesterday.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::WholeNumber>")]
     pub total_periods: Option<i64>,
-    /// How many of them must qualify.
+    /// The number of periods that must qualify.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::WholeNumber>")]
     pub min_periods: Option<i64>,
-    /// What must hold for the event itself, all of it for the same event.
+    /// Tests of the properties of `key`'s events; one event must satisfy all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_filters: Option<Vec<EventFilter>>,
-    /// Whether the complement is meant.
+    /// Whether to select the complement.
     #[serde(default)]
     #[schemars(with = "schema::Flag")]
     pub negation: bool,
@@ -210,7 +211,7 @@ impl Name {
         }
     }
 
-    /// The name as an action id, where it is one.
+    /// The name as an action id; `None` if it is no number.
     pub fn id(&self) -> Option<i64> {
         match self {
             Name::Number(number) => Some(*number),
@@ -228,15 +229,15 @@ pub struct EventFilter {
     pub kind: EventFilterKind,
     /// The property name.
     pub key: String,
-    /// Absent means `exact`.
+    /// The operator. Default: `exact`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
-    /// What the property is compared with.
+    /// The value, or list of values, to compare with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
 }
 
-/// The only kind of event filter that can be calculated.
+/// The only supported kind of event filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventFilterKind {
@@ -245,50 +246,85 @@ pub enum EventFilterKind {
 }
 
 impl Filter {
-    /// Reads `{"properties": {…}}` by the rules for writing: what is refused here must not be
-    /// stored.
+    /// Parses `{"properties": {…}}` by the rules for requests: unknown keys are refused.
+    ///
+    /// At most 64 levels of groups, 10,000 groups and leaves, and 10,000 items in one list.
+    ///
+    /// # Errors
+    ///
+    /// Fails with code `missing_properties` if there is no `properties` member, and with
+    /// `invalid_input` if the tree is malformed or exceeds a limit. Operators, kinds of behaviour
+    /// and windows are checked by [`plan`](crate::plan()), not here.
+    ///
+    /// ```
+    /// use cohorts_engine::Filter;
+    /// use serde_json::json;
+    ///
+    /// let leaf = json!({"type": "person", "key": "plan", "operator": "exact", "value": "pro"});
+    /// let filter = Filter::parse(&json!({"properties": {"type": "OR", "values": [leaf]}}))?;
+    /// assert_eq!(filter.leaves().len(), 1);
+    ///
+    /// let leaf = json!({"type": "person", "key": "plan"});
+    /// let error = Filter::parse(&json!({"properties": {"type": "OR", "values": [leaf]}})).unwrap_err();
+    /// assert_eq!((error.path.as_str(), error.code), ("properties.values[0]", "invalid_input"));
+    /// # Ok::<(), cohorts_engine::FilterError>(())
+    /// ```
     pub fn parse(filters: &Value) -> Result<Filter, FilterError> {
         parse::filter(filters, Mode::Write).map(|(filter, _)| filter)
     }
 
-    /// The form to store and to echo: members in the order sent, null members dropped,
-    /// `negation` added to leaves and numeric text turned into numbers.
+    /// The form to store and to return: members keep their order, null members are dropped,
+    /// `negation` is added to leaves, and numeric text becomes a number where a number is
+    /// expected. Normalising twice gives the same result as once.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Filter::parse`].
     pub fn normalised(filters: &Value) -> Result<Value, FilterError> {
         parse::filter(filters, Mode::Write).map(|(_, wire)| wire)
     }
 
-    /// [`Filter::parse`] and [`Filter::normalised`] in one pass.
-    /// [`Filter::parse_stored`] returns the same filter for the normalised form.
+    /// Both [`Filter::parse`] and [`Filter::normalised`] in one pass.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Filter::parse`].
     pub fn parse_and_normalise(filters: &Value) -> Result<(Filter, Value), FilterError> {
         parse::filter(filters, Mode::Write)
     }
 
-    /// Reads what is stored already, or was made from legacy groups: unknown keys are passed
-    /// over, a missing operator means `exact`, a cohort leaf may say `not_in`, and an empty
-    /// `properties` object is a filter without criteria.
+    /// Parses a stored filter, or one converted from legacy groups, leniently: unknown keys are
+    /// ignored, a missing operator means `exact`, a cohort leaf may have the operator `not_in`,
+    /// and an empty `properties` object is a filter without criteria.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Filter::parse`], but accepts the cases above.
     pub fn parse_stored(filters: &Value) -> Result<Filter, FilterError> {
         parse::filter(filters, Mode::Stored).map(|(filter, _)| filter)
     }
 
-    /// The JSON Schema of a filter as it may be sent, for editors. Beside it there are bounds on
-    /// depth, number and length, and a date must exist.
+    /// The JSON Schema (2020-12) of a filter in a request, for editors.
+    ///
+    /// Two rules are not part of the schema: the limits of [`Filter::parse`], and that the day of
+    /// a date must exist in the calendar.
     pub fn schema() -> Value {
         schemars::schema_for!(Filter).to_value()
     }
 
-    /// Whether there are no criteria, so that nobody is a member.
+    /// Whether the filter has no criteria, and therefore no members.
     pub fn is_empty(&self) -> bool {
         self.root.values.is_empty()
     }
 
-    /// Every leaf, in the order written.
+    /// All leaves, in document order.
     pub fn leaves(&self) -> Vec<&Leaf> {
-        let mut found = Vec::new();
-        collect(&self.root, &mut found);
-        found
+        let mut leaves = Vec::new();
+        collect_leaves(&self.root, &mut leaves);
+        leaves
     }
 
-    /// The cohorts this filter names, each once, in the order written.
+    /// The ids of the cohorts in cohort leaves, without duplicates, in document order.
     pub fn cohort_references(&self) -> Vec<i64> {
         let mut seen = BTreeSet::new();
         let ids = self.leaves().into_iter().filter_map(|leaf| match leaf {
@@ -298,19 +334,20 @@ impl Filter {
         ids.filter(|id| seen.insert(*id)).collect()
     }
 
-    /// The names of all events this filter reads; the events of its actions are not among them.
+    /// The event names in the behavioural leaves. Events that only an action names are not
+    /// included.
     pub fn event_names(&self) -> BTreeSet<String> {
         self.targets("events").map(|name| name.text()).collect()
     }
 
-    /// The actions this filter reads.
+    /// The ids of the actions in the behavioural leaves.
     pub fn action_ids(&self) -> BTreeSet<i64> {
         self.targets("actions")
             .filter_map(|name| name.id())
             .collect()
     }
 
-    /// The person properties this filter reads; `distinct_id` stands for the distinct ids.
+    /// The keys of the person leaves; the key `distinct_id` means the person's distinct ids.
     pub fn person_keys(&self) -> BTreeSet<String> {
         let keys = self.leaves().into_iter().filter_map(|leaf| match leaf {
             Leaf::Person(person) => Some(person.key.clone()),
@@ -319,13 +356,13 @@ impl Filter {
         keys.collect()
     }
 
-    /// Whether any criterion is about events.
+    /// Whether the filter has a behavioural leaf.
     pub fn has_behavioral(&self) -> bool {
         let mut leaves = self.leaves().into_iter();
         leaves.any(|leaf| matches!(leaf, Leaf::Behavioral(_)))
     }
 
-    /// Whether members may change by the passing of time alone.
+    /// Whether the members can change without any change of the data, as time passes.
     pub fn depends_on_time(&self) -> bool {
         self.leaves().into_iter().any(|leaf| match leaf {
             Leaf::Behavioral(_) => true,
@@ -353,17 +390,18 @@ impl Filter {
     }
 }
 
-fn collect<'a>(group: &'a Group, found: &mut Vec<&'a Leaf>) {
+fn collect_leaves<'a>(group: &'a Group, leaves: &mut Vec<&'a Leaf>) {
     for node in &group.values {
         match node {
-            Node::Group(inner) => collect(inner, found),
-            Node::Leaf(leaf) => found.push(leaf),
+            Node::Group(inner) => collect_leaves(inner, leaves),
+            Node::Leaf(leaf) => leaves.push(leaf),
         }
     }
 }
 
-/// Whether a raw filter holds any criteria at all; asked of static cohorts, whose filter is
-/// checked only then.
+/// Whether unparsed filter JSON has any criteria.
+///
+/// The filter of a static cohort is validated only if it has.
 pub fn has_criteria(filters: &Value) -> bool {
     let values = filters
         .get("properties")

@@ -1,24 +1,24 @@
-//! The type of a cohort, as far as its definition decides it.
+//! The kind of a cohort (`cohort_type` on the wire), derived from its definition.
 
 use std::collections::HashMap;
 
 use crate::filter::{Filter, Leaf};
 
-/// Kinds of cohorts, the later ones the harder to calculate.
+/// The kind of a cohort, ordered by the cost of its calculation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Members are listed by hand.
+    /// The members are a stored list.
     Static,
-    /// Only properties of persons matter.
+    /// The definition tests only properties of persons.
     PersonProperty,
-    /// Whether and how often events occurred matters.
+    /// The definition tests the occurrence or number of events.
     Behavioral,
-    /// The order or regularity of events matters, or a query decides.
+    /// The definition tests the order or regularity of events, or is a query.
     Analytical,
 }
 
 impl Kind {
-    /// The kind as it is written on the wire.
+    /// The kind's name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Static => "static",
@@ -29,38 +29,41 @@ impl Kind {
     }
 }
 
-/// What is known of a cohort that a filter names.
+/// A cohort that a cohort leaf refers to.
 #[derive(Clone, Debug)]
-pub enum Referenced {
-    /// Its kind, known without looking at a filter.
+pub enum ReferencedCohort {
+    /// The kind is known without its filter.
     Kind(Kind),
-    /// Its filter, whose kind is to be found.
+    /// The kind follows from this filter.
     Filter(Filter),
 }
 
-/// Longer chains of references are taken for loops, so that the stack stays small.
+/// Longer chains of references are treated as loops, which bounds the recursion.
 const MAX_REFERENCES: usize = 64;
 
-/// The kind a definition has: the highest among its leaves. Nothing for a definition without
-/// criteria, with an unknown reference, or with one that leads back to itself.
+/// The kind of a definition: the highest kind among its leaves and the cohorts it refers to.
+///
+/// `resolve` returns the cohort of an id, or `None` if the project has none; it is called at most
+/// once for each id. Returns `None` if the filter has no criteria, refers to an unknown cohort,
+/// or refers to itself.
 pub fn required_kind(
     filter: &Filter,
-    resolve: impl FnMut(i64) -> Option<Referenced>,
+    resolve: impl FnMut(i64) -> Option<ReferencedCohort>,
 ) -> Option<Kind> {
-    let mut search = Search {
+    let mut search = KindSearch {
         resolve,
         known: HashMap::new(),
     };
     search.filter(filter, 0)
 }
 
-struct Search<F> {
+struct KindSearch<F> {
     resolve: F,
-    /// Nothing for a cohort that is still being looked at: to meet it again is a loop.
+    /// `None` for a cohort in progress, so that a second visit is recognised as a loop.
     known: HashMap<i64, Option<Kind>>,
 }
 
-impl<F: FnMut(i64) -> Option<Referenced>> Search<F> {
+impl<F: FnMut(i64) -> Option<ReferencedCohort>> KindSearch<F> {
     fn filter(&mut self, filter: &Filter, depth: usize) -> Option<Kind> {
         let mut highest = None;
         for leaf in filter.leaves() {
@@ -80,9 +83,9 @@ impl<F: FnMut(i64) -> Option<Referenced>> Search<F> {
         }
         self.known.insert(id, None);
         let kind = match (self.resolve)(id)? {
-            Referenced::Kind(kind) => kind,
-            Referenced::Filter(_) if depth >= MAX_REFERENCES => return None,
-            Referenced::Filter(filter) => self.filter(&filter, depth + 1)?,
+            ReferencedCohort::Kind(kind) => kind,
+            ReferencedCohort::Filter(_) if depth >= MAX_REFERENCES => return None,
+            ReferencedCohort::Filter(filter) => self.filter(&filter, depth + 1)?,
         };
         self.known.insert(id, Some(kind));
         Some(kind)
@@ -100,8 +103,10 @@ fn behavioral_kind(value: &str) -> Kind {
     }
 }
 
-/// Whether every leaf is of a sort that can be kept up to date event by event. A filter
-/// without criteria is not.
+/// Whether every leaf is of a type that PostHog can update event by event.
+///
+/// False for a filter without criteria. `cohort_is_realtime` and `action_is_known` answer for the
+/// ids of cohorts and actions.
 pub fn is_realtime_capable(
     filter: &Filter,
     cohort_is_realtime: impl Fn(i64) -> bool,
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_leaf_decides() {
+    fn the_highest_kind_among_the_leaves_is_required() {
         let kind = |leaves| required_kind(&filter(leaves), |_| None);
         assert_eq!(kind(json!([person()])), Some(Kind::PersonProperty));
         let mixed = json!([event("performed_event"), person()]);
@@ -159,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn referenced_cohorts_count_through_any_number_of_steps() {
+    fn kinds_of_referenced_cohorts_count_transitively() {
         let resolve = |id| match id {
-            1 => Some(Referenced::Kind(Kind::Static)),
-            2 => Some(Referenced::Filter(filter(json!([cohort(3)])))),
-            3 => Some(Referenced::Filter(filter(json!([event(
+            1 => Some(ReferencedCohort::Kind(Kind::Static)),
+            2 => Some(ReferencedCohort::Filter(filter(json!([cohort(3)])))),
+            3 => Some(ReferencedCohort::Filter(filter(json!([event(
                 "performed_event"
             )])))),
             _ => None,
@@ -176,25 +181,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_required_of_empty_unknown_or_circular_definitions() {
+    fn empty_unknown_and_circular_definitions_have_no_kind() {
         assert_eq!(required_kind(&filter(json!([])), |_| None), None);
         assert_eq!(
             required_kind(&filter(json!([person(), cohort(9)])), |_| None),
             None
         );
-        let own = filter(json!([cohort(1)]));
-        let looped = |_| Some(Referenced::Filter(own.clone()));
-        assert_eq!(required_kind(&own, looped), None);
+        let circular = filter(json!([cohort(1)]));
+        let resolve = |_| Some(ReferencedCohort::Filter(circular.clone()));
+        assert_eq!(required_kind(&circular, resolve), None);
     }
 
     #[test]
     fn each_referenced_cohort_is_resolved_once() {
-        let mut asked = Vec::new();
+        let mut resolved = Vec::new();
         let resolve = |id| {
-            asked.push(id);
+            resolved.push(id);
             let next = json!([cohort(id + 1), cohort(id + 1)]);
             let last = json!([person()]);
-            Some(Referenced::Filter(filter(if id < 40 {
+            Some(ReferencedCohort::Filter(filter(if id < 40 {
                 next
             } else {
                 last
@@ -202,12 +207,12 @@ mod tests {
         };
         let kind = required_kind(&filter(json!([cohort(1)])), resolve);
         assert_eq!(kind, Some(Kind::PersonProperty));
-        assert_eq!(asked, Vec::from_iter(1..=40));
+        assert_eq!(resolved, Vec::from_iter(1..=40));
     }
 
     #[test]
-    fn endless_references_require_nothing() {
-        let resolve = |id| Some(Referenced::Filter(filter(json!([cohort(id + 1)]))));
+    fn endless_chains_of_references_have_no_kind() {
+        let resolve = |id| Some(ReferencedCohort::Filter(filter(json!([cohort(id + 1)]))));
         assert_eq!(required_kind(&filter(json!([cohort(1)])), resolve), None);
     }
 

@@ -1,4 +1,6 @@
-//! The older way to define a cohort: a list of `groups`, any of which suffices.
+//! The deprecated definition of a cohort: a list of `groups`, joined by OR.
+//!
+//! Groups are stored and returned in their own form, and converted to a filter for calculation.
 
 use serde_json::{Map, Value, json};
 
@@ -17,11 +19,15 @@ const KEYS: [&str; 9] = [
     "end_date",
 ];
 
-/// The window of an entry that names no days.
+/// The window in days of a group without `days`.
 const DEFAULT_DAYS: i64 = 365;
 
-/// Groups as they are stored on creation: each with all nine keys, null where it was not sent.
-/// Unknown keys and entries without any criterion are refused.
+/// The form in which groups are stored: each has all nine keys, null if absent from `groups`.
+///
+/// # Errors
+///
+/// Fails with code `invalid_input` if `groups` is not a list of objects, or if a group has an
+/// unknown key or no criterion. The path is `groups` or `groups[n]`.
 pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
     let mut complete = Vec::new();
     for (index, group) in list(groups)?.iter().enumerate() {
@@ -40,8 +46,8 @@ pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
     Ok(Value::Array(complete))
 }
 
-/// Groups as they are shown: properties are a list of person criteria, whichever form they
-/// were sent in. What is of another shape is left as it is.
+/// The form in which groups are returned: `properties` is a list of person criteria, also if it
+/// was stored as a map. Malformed parts are returned unchanged.
 pub fn rewrite_groups(groups: &Value) -> Value {
     let mut groups = groups.clone();
     for group in groups.as_array_mut().into_iter().flatten() {
@@ -74,19 +80,26 @@ fn is_group(map: &Map<String, Value>) -> bool {
     map.contains_key("type") || map.contains_key("values")
 }
 
-/// The filter that groups stand for. It is to be read with `Filter::parse_stored`, since its
-/// leaves may lack an operator.
+/// Converts groups to the JSON of the equivalent filter.
+///
+/// Parse the result with [`Filter::parse_stored`](crate::Filter::parse_stored), because its leaves
+/// may have no operator.
+///
+/// # Errors
+///
+/// Fails with code `invalid_input` if `groups` is not a list of objects, or if a group has no
+/// criterion.
 pub fn filters_from_groups(groups: &Value) -> Result<Value, FilterError> {
     let mut values = Vec::new();
     for (index, group) in list(&rewrite_groups(groups))?.iter().enumerate() {
         let path = format!("groups[{index}]");
         values.push(match criterion(&path, entry(&path, group)?)? {
-            Criterion::Properties(Value::Array(leaves)) => {
+            GroupCriterion::Properties(Value::Array(leaves)) => {
                 let leaves = leaves.iter().map(without_nulls);
                 json!({"type": "AND", "values": leaves.collect::<Vec<_>>()})
             }
-            Criterion::Properties(tree) => tree.clone(),
-            Criterion::Behavior(leaf) => json!({"type": "AND", "values": [leaf]}),
+            GroupCriterion::Properties(tree) => tree.clone(),
+            GroupCriterion::Behavior(leaf) => json!({"type": "AND", "values": [leaf]}),
         });
     }
     Ok(json!({"properties": {"type": "OR", "values": values}}))
@@ -106,15 +119,19 @@ fn entry<'a>(path: &str, group: &'a Value) -> Result<&'a Map<String, Value>, Fil
     group.as_object().ok_or_else(expected)
 }
 
-enum Criterion<'a> {
+/// The criterion of one group.
+enum GroupCriterion<'a> {
     Properties(&'a Value),
     Behavior(Value),
 }
 
-fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<Criterion<'a>, FilterError> {
+fn criterion<'a>(
+    path: &str,
+    group: &'a Map<String, Value>,
+) -> Result<GroupCriterion<'a>, FilterError> {
     let set = |key: &str| group.get(key).filter(|value| is_set(value));
     if let Some(properties) = set("properties") {
-        return Ok(Criterion::Properties(properties));
+        return Ok(GroupCriterion::Properties(properties));
     }
     let (key, event_type) = match (set("action_id"), set("event_id")) {
         (Some(id), _) => (id, "actions"),
@@ -125,9 +142,10 @@ fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<Criterion<
         }
     };
     let count = set("count").and_then(whole_number).unwrap_or(0).max(0);
-    let value = match count {
-        0 => "performed_event",
-        _ => "performed_event_multiple",
+    let value = if count == 0 {
+        "performed_event"
+    } else {
+        "performed_event_multiple"
     };
     let days = set("days").and_then(whole_number).unwrap_or(DEFAULT_DAYS);
     let mut leaf = json!({"key": key, "type": "behavioral", "value": value,
@@ -136,10 +154,10 @@ fn criterion<'a>(path: &str, group: &'a Map<String, Value>) -> Result<Criterion<
         leaf["operator"] = operator.clone();
     }
     leaf["operator_value"] = count.into();
-    Ok(Criterion::Behavior(leaf))
+    Ok(GroupCriterion::Behavior(leaf))
 }
 
-/// Empty text, zero, empty lists and empty objects count as not set.
+/// Whether a value is truthy in Python: false, zero and empty texts, lists and objects are not.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -172,7 +190,7 @@ mod tests {
     use crate::filter::Filter;
 
     #[test]
-    fn creation_completes_every_group_to_nine_keys() {
+    fn stored_groups_have_all_nine_keys() {
         let complete = complete_groups(&json!([{"properties": {"plan": "pro"}}])).unwrap();
         assert_eq!(
             complete.to_string(),
@@ -181,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_shown_as_person_criteria() {
+    fn properties_are_returned_as_person_criteria() {
         let groups = json!([
             {"properties": {"plan": "pro", "seats": 3}},
             {"properties": [{"key": "a", "value": 1, "type": "event"}, {"key": "b", "value": 2},
@@ -201,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn each_group_becomes_an_and_group_of_one_or() {
+    fn each_group_becomes_an_and_group_under_one_or() {
         let filters = filters_from_groups(&json!([{"properties": {"plan": "pro"}}])).unwrap();
         assert_eq!(
             filters["properties"].to_string(),
@@ -230,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_say_nothing_are_refused() {
+    fn groups_without_a_criterion_are_refused() {
         let refused = |groups: Value| complete_groups(&groups).unwrap_err().detail;
         assert_eq!(refused(json!({})), "groups: expected a list, got an object");
         assert_eq!(

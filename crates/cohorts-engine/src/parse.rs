@@ -1,5 +1,7 @@
-//! From JSON to the filter tree, and to the normalised JSON that is stored.
-//! Depth, number of leaves and length of lists are bounded, so no input can exhaust the stack.
+//! Parses JSON into the filter tree, and into the normalised JSON to store.
+//!
+//! Depth, number of nodes and length of lists are bounded, so no input can exhaust the stack.
+//! Operators and windows are not checked here; the planner does that.
 
 mod action;
 mod fields;
@@ -11,25 +13,28 @@ use serde_json::{Map, Value};
 use crate::FilterError;
 use crate::filter::{Filter, Group, Join, Node};
 
+/// Levels of nested groups.
 pub(crate) const MAX_DEPTH: usize = 64;
-/// JSON levels of a filter: two for each group, and room for the values of leaves.
+/// JSON levels: two for each group, and 32 for the values of leaves.
 const MAX_LEVELS: usize = 2 * MAX_DEPTH + 32;
+/// Groups and leaves of one filter.
 pub(crate) const MAX_NODES: usize = 10_000;
+/// Items of one list inside a leaf.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
 const NO_PROPERTIES: &str = "Must contain a 'properties' key with type and values";
 const EXPECTED: &str = "expected one of behavioral, cohort, person, person_metadata, AND, OR";
 
-/// By whose rules a tree is read.
+/// Which rules apply to a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A caller sent it: anything unknown is refused.
+    /// A caller sent it: unknown keys are refused.
     Write,
-    /// It is stored already: be lenient.
+    /// It was stored earlier: unknown keys are ignored.
     Stored,
 }
 
-/// Reads a whole filter and gives its normalised form beside it.
+/// Parses a filter; returns the tree and its normalised JSON.
 pub(crate) fn filter(filters: &Value, mode: Mode) -> Result<(Filter, Value), FilterError> {
     let missing = || FilterError::new("", "missing_properties", NO_PROPERTIES);
     let object = filters.as_object().ok_or_else(missing)?;
@@ -37,10 +42,10 @@ pub(crate) fn filter(filters: &Value, mode: Mode) -> Result<(Filter, Value), Fil
     if tree.is_null() {
         return Err(missing());
     }
-    if is_deeper(filters, MAX_LEVELS) {
+    if exceeds_depth(filters, MAX_LEVELS) {
         return Err(too_deep());
     }
-    if holds_nul(filters) {
+    if contains_nul(filters) {
         let sentence = "texts must not hold the character NUL, which no stored text has";
         return Err(FilterError::input("properties", sentence));
     }
@@ -57,31 +62,30 @@ fn too_deep() -> FilterError {
     FilterError::input("properties", sentence)
 }
 
-/// Whether a value has more levels than that; found without recursion, so that whatever comes
-/// after it may recurse.
-fn is_deeper(value: &Value, levels: usize) -> bool {
-    let mut rest = vec![(value, 0)];
-    while let Some((value, level)) = rest.pop() {
+/// Whether `value` has more than `levels` levels. Does not recurse, so that later steps may.
+fn exceeds_depth(value: &Value, levels: usize) -> bool {
+    let mut pending = vec![(value, 0)];
+    while let Some((value, level)) = pending.pop() {
         if level > levels {
             return true;
         }
         match value {
-            Value::Array(list) => rest.extend(list.iter().map(|inner| (inner, level + 1))),
-            Value::Object(map) => rest.extend(map.values().map(|inner| (inner, level + 1))),
+            Value::Array(list) => pending.extend(list.iter().map(|inner| (inner, level + 1))),
+            Value::Object(map) => pending.extend(map.values().map(|inner| (inner, level + 1))),
             _ => {}
         }
     }
     false
 }
 
-/// Whether any text or key has the character NUL. Called when the depth is known to be bounded.
-fn holds_nul(value: &Value) -> bool {
+/// Whether any text or key contains NUL. Recurses: the caller has checked the depth.
+fn contains_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(list) => list.iter().any(holds_nul),
+        Value::Array(list) => list.iter().any(contains_nul),
         Value::Object(map) => map
             .iter()
-            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
+            .any(|(key, value)| key.contains('\0') || contains_nul(value)),
         _ => false,
     }
 }
@@ -125,8 +129,9 @@ fn refuse_unknown(
 
 struct Parser {
     mode: Mode,
-    /// Indexes into `values`, from the root down to the node being read.
+    /// Indexes into `values`, from the root to the current node.
     path: Vec<usize>,
+    /// Nodes parsed so far.
     nodes: usize,
 }
 
@@ -144,8 +149,8 @@ impl Parser {
     }
 
     fn object<'a>(&self, value: &'a Value) -> Result<&'a Map<String, Value>, FilterError> {
-        let found = value.as_object();
-        found.ok_or_else(|| self.fail(format!("expected an object, got {}", kind_of(value))))
+        let object = value.as_object();
+        object.ok_or_else(|| self.fail(format!("expected an object, got {}", kind_of(value))))
     }
 
     fn kind<'a>(
@@ -239,7 +244,7 @@ fn group_wire(object: &Map<String, Value>, values: Vec<Value>) -> Value {
     Value::Object(wire.collect())
 }
 
-/// What a JSON value is, in a word with its article.
+/// The kind of a JSON value with its article, for error sentences.
 pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,5 +1,7 @@
-//! What an operator means for one stored value, written once for properties of persons and of
-//! events alike. JSON null counts as missing throughout.
+//! The meaning of each operator for one stored value.
+//!
+//! Written once, for properties of persons and of events. JSON null counts as missing.
+//! A predicate is compiled by `compile`, and applied to many texts at once by `texts`.
 
 mod compile;
 mod folded;
@@ -16,42 +18,42 @@ use crate::date;
 use crate::semver::{Version, VersionRange};
 use crate::value::{Number, Stored, text};
 
-use texts::Beginnings;
+use texts::Prefixes;
 pub(crate) use texts::Texts;
 
-/// An operator together with what it compares with.
+/// An operator with its value, compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Predicate {
     /// The answer for a missing value.
     missing: bool,
     rule: Rule,
     time_zone: TimeZone,
-    /// What its patterns cost to compile, in units of `PATTERN_BUDGET`.
+    /// The cost of compiling its patterns, in units of `PATTERN_BUDGET`.
     pattern_cost: u32,
 }
 
 #[derive(Clone, Debug)]
 enum Rule {
     Constant(bool),
-    Any(Vec<Test>),
-    NoneOf(Vec<Test>),
+    Any(Vec<ValueTest>),
+    NoneOf(Vec<ValueTest>),
 }
 
 #[derive(Clone, Debug)]
-enum Test {
-    /// Equal to one of many, by text or, for stored numbers, by number.
+enum ValueTest {
+    /// Equal to any element: by text, and for stored numbers also by number.
     OneOf {
         texts: HashSet<String>,
         /// Sorted, for binary search.
         numbers: Vec<Number>,
     },
-    /// A part in the very same letters; the others below ignore case.
-    Holds(String),
+    /// Contains a part, case-sensitive. The next three ignore case; their parts are lower case.
+    ContainsExact(String),
     Contains(String),
     StartsWith(String),
     EndsWith(String),
-    /// A pattern, and what its matches begin with where that helps to find them.
-    Matches(Regex, Option<Beginnings>),
+    /// A pattern, with the literal prefixes of its matches if searching for them is faster.
+    Matches(Regex, Option<Prefixes>),
     Compares(Comparison, Number),
     Within(Number, Number),
     Outside(Number, Number),
@@ -61,7 +63,7 @@ enum Test {
     InVersions(VersionRange),
 }
 
-/// How two ordered things are compared.
+/// A comparison of two ordered values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
     Equal,
@@ -72,6 +74,7 @@ pub(crate) enum Comparison {
 }
 
 impl Comparison {
+    #[inline]
     pub fn holds(self, order: std::cmp::Ordering) -> bool {
         match self {
             Comparison::Equal => order.is_eq(),
@@ -84,38 +87,44 @@ impl Comparison {
 }
 
 impl Predicate {
+    #[inline]
     pub fn matches_missing(&self) -> bool {
         self.missing
     }
 
-    /// How much work it is to look at a value, in units of some ten nanoseconds.
+    /// Whether no value can match, because no element of the operator's value is valid.
+    pub fn never_matches(&self) -> bool {
+        matches!(&self.rule, Rule::Any(tests) if tests.is_empty())
+    }
+
+    /// The estimated cost of testing a value, in units of about ten nanoseconds.
     pub fn work(&self, stored: Stored) -> u64 {
         let tests = match &self.rule {
             Rule::Constant(_) => return 1,
             Rule::Any(tests) | Rule::NoneOf(tests) => tests.len() as u64,
         };
         let length = size(stored);
-        // A pattern may look at each letter in many states.
+        // A pattern may take time in proportion to its size for each byte.
         tests * (1 + length / 64) + u64::from(self.pattern_cost) * length
     }
 
-    /// Adds the instants that it compares with.
-    pub fn tell(&self, instants: &mut Vec<i64>) {
+    /// Adds the instants that the predicate compares with.
+    pub fn collect_instants(&self, instants: &mut Vec<i64>) {
         if let Rule::Any(tests) | Rule::NoneOf(tests) = &self.rule {
             instants.extend(tests.iter().filter_map(|test| match test {
-                Test::Dated(_, instant) => Some(*instant),
+                ValueTest::Dated(_, instant) => Some(*instant),
                 _ => None,
             }));
         }
     }
 
-    /// Adds the cost of its patterns to what a filter has spent, unless that is too much.
-    pub fn charge(&self, spent: &mut u32, path: &str) -> Result<(), FilterError> {
-        *spent = spent.saturating_add(self.pattern_cost);
-        match *spent > compile::PATTERN_BUDGET {
-            true => Err(FilterError::calculation(path, compile::TOO_MANY_PATTERNS)),
-            false => Ok(()),
+    /// Adds the cost of the predicate's patterns to `total`. Fails beyond the budget of a filter.
+    pub fn charge_patterns(&self, total: &mut u32, path: &str) -> Result<(), FilterError> {
+        *total = total.saturating_add(self.pattern_cost);
+        if *total > compile::PATTERN_BUDGET {
+            return Err(FilterError::calculation(path, compile::TOO_MANY_PATTERNS));
         }
+        Ok(())
     }
 
     pub fn matches<'a>(&self, stored: impl Into<Stored<'a>>) -> bool {
@@ -123,7 +132,7 @@ impl Predicate {
         if stored == Stored::Json(&Value::Null) {
             return self.missing;
         }
-        let holds = |test: &Test| test.holds(stored, &self.time_zone);
+        let holds = |test: &ValueTest| test.holds(stored, &self.time_zone);
         match &self.rule {
             Rule::Constant(answer) => *answer,
             Rule::Any(tests) => tests.iter().any(holds),
@@ -131,11 +140,11 @@ impl Predicate {
         }
     }
 
-    /// Marks those of some doubles, by their bits, for which it holds.
+    /// Sets `marks[i]` to the answer for the double with the bits `doubles[i]`.
     pub fn mark_doubles(&self, doubles: &[u64], marks: &mut [bool]) {
         let comparison = match &self.rule {
             Rule::Any(tests) => match tests.as_slice() {
-                [Test::Compares(comparison, bound)] => {
+                [ValueTest::Compares(comparison, bound)] => {
                     bound.as_double().map(|bound| (*comparison, bound))
                 }
                 _ => None,
@@ -148,7 +157,7 @@ impl Predicate {
             }
         }
         match comparison {
-            // One that is exact compares as the numbers themselves do.
+            // The bound is exact, so comparing doubles gives the same answer.
             Some((Comparison::Greater, bound)) => mark(doubles, marks, |double| double > bound),
             Some((Comparison::GreaterOrEqual, bound)) => {
                 mark(doubles, marks, |double| double >= bound)
@@ -163,7 +172,7 @@ impl Predicate {
         }
     }
 
-    /// How much work it is to look at an instant.
+    /// The estimated cost of testing an instant, in the units of [`Predicate::work`].
     pub fn work_of_instant(&self) -> u64 {
         match &self.rule {
             Rule::Constant(_) => 1,
@@ -171,10 +180,11 @@ impl Predicate {
         }
     }
 
-    /// The answer for a value that is an instant by nature, such as the creation of a person.
+    /// The answer for a value that is an instant, such as the creation time of a person.
+    #[inline]
     pub fn matches_instant(&self, instant: i64) -> bool {
-        let holds = |test: &Test| match test {
-            Test::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),
+        let holds = |test: &ValueTest| match test {
+            ValueTest::Dated(comparison, bound) => comparison.holds(instant.cmp(bound)),
             _ => false,
         };
         match &self.rule {
@@ -185,49 +195,49 @@ impl Predicate {
     }
 }
 
-impl Test {
+impl ValueTest {
     fn holds(&self, stored: Stored, time_zone: &TimeZone) -> bool {
         match self {
-            Test::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
-            Test::Holds(part) => text(stored).contains(part),
-            Test::Contains(part) => folded::contains(&text(stored), part),
-            Test::StartsWith(part) => folded::starts_with(&text(stored), part),
-            Test::EndsWith(part) => folded::ends_with(&text(stored), part),
-            Test::Matches(pattern, _) => pattern.is_match(&text(stored)),
-            Test::Compares(comparison, bound) => {
+            ValueTest::OneOf { texts, numbers } => is_one_of(stored, texts, numbers),
+            ValueTest::ContainsExact(part) => text(stored).contains(part),
+            ValueTest::Contains(part) => folded::contains(&text(stored), part),
+            ValueTest::StartsWith(part) => folded::starts_with(&text(stored), part),
+            ValueTest::EndsWith(part) => folded::ends_with(&text(stored), part),
+            ValueTest::Matches(pattern, _) => pattern.is_match(&text(stored)),
+            ValueTest::Compares(comparison, bound) => {
                 let number = Number::of(stored);
                 number.is_some_and(|number| comparison.holds(number.compare(*bound)))
             }
-            Test::Within(low, high) => {
+            ValueTest::Within(low, high) => {
                 Number::of(stored).is_some_and(|number| within(number, *low, *high))
             }
-            Test::Outside(low, high) => {
+            ValueTest::Outside(low, high) => {
                 Number::of(stored).is_some_and(|number| !within(number, *low, *high))
             }
-            Test::Dated(comparison, bound) => {
+            ValueTest::Dated(comparison, bound) => {
                 let instant = date::stored_instant(stored, time_zone);
                 instant.is_some_and(|instant| comparison.holds(instant.cmp(bound)))
             }
-            Test::Version(comparison, bound) => {
+            ValueTest::Version(comparison, bound) => {
                 with_version(stored, |version| comparison.holds(version.compare(bound)))
             }
-            Test::NoVersionOf(bounds) => with_version(stored, |version| {
+            ValueTest::NoVersionOf(bounds) => with_version(stored, |version| {
                 bounds.iter().all(|bound| version.compare(bound).is_ne())
             }),
-            Test::InVersions(range) => with_version(stored, |version| range.contains(version)),
+            ValueTest::InVersions(range) => with_version(stored, |version| range.contains(version)),
         }
     }
 }
 
-/// About how long the text of a value is.
+/// The approximate length of a value's text, in bytes.
 fn size(value: Stored) -> u64 {
     match value {
         Stored::Text(text) => text.len() as u64,
-        Stored::Json(Value::Array(list)) => list.iter().map(|one| 4 + size(one.into())).sum(),
+        Stored::Json(Value::Array(list)) => list.iter().map(|item| 4 + size(item.into())).sum(),
         Stored::Json(Value::Object(map)) => {
             let members = map.iter();
             members
-                .map(|(key, one)| 4 + key.len() as u64 + size(one.into()))
+                .map(|(key, value)| 4 + key.len() as u64 + size(value.into()))
                 .sum()
         }
         Stored::Double(_) | Stored::Json(_) => 8,
@@ -241,11 +251,12 @@ fn is_one_of(stored: Stored, texts: &HashSet<String>, numbers: &[Number]) -> boo
     if matches!(stored, Stored::Text(_)) {
         return false;
     }
-    let same = |number: Number| {
-        let found = numbers.binary_search_by(|candidate| candidate.compare(number));
-        found.is_ok()
+    let is_listed = |number: Number| {
+        numbers
+            .binary_search_by(|candidate| candidate.compare(number))
+            .is_ok()
     };
-    Number::of(stored).is_some_and(same)
+    Number::of(stored).is_some_and(is_listed)
 }
 
 fn within(number: Number, low: Number, high: Number) -> bool {

@@ -1,8 +1,10 @@
-//! Versions of three numbers, and the ranges of them that filters name.
+//! Versions of three numbers, and the version ranges of filters.
+//!
+//! More lenient than Semantic Versioning: missing numbers are zero, leading zeros are allowed.
 
 use std::cmp::Ordering;
 
-/// A version; build metadata is not kept, since it never matters.
+/// A version without its build metadata, which no comparison uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     numbers: [u64; 3],
@@ -10,7 +12,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Reads up to three numbers after an optional `v`; missing ones are zero.
+    /// Parses up to three numbers after an optional `v`.
     pub fn parse(text: &str) -> Option<Version> {
         let text = text.trim();
         let text = text.strip_prefix('v').unwrap_or(text);
@@ -79,7 +81,7 @@ fn compare_pre_releases(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Versions from one up to, but without, another.
+/// The versions in `from..below`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VersionRange {
     from: Version,
@@ -88,35 +90,36 @@ pub(crate) struct VersionRange {
 
 impl VersionRange {
     pub fn contains(&self, version: &Version) -> bool {
-        let under = |end: &Version| version.compare(end) == Ordering::Less;
-        version.compare(&self.from) != Ordering::Less && self.below.as_ref().is_none_or(under)
+        let is_below = |end: &Version| version.compare(end) == Ordering::Less;
+        version.compare(&self.from) != Ordering::Less && self.below.as_ref().is_none_or(is_below)
     }
 
-    fn up_to(from: Version, kept: usize) -> Option<VersionRange> {
+    /// The range up to the next version in which the number at index `fixed` differs.
+    fn up_to(from: Version, fixed: usize) -> Option<VersionRange> {
         let mut end = [0; 3];
-        end[..=kept].copy_from_slice(&from.numbers[..=kept]);
-        end[kept] = end[kept].checked_add(1)?;
+        end[..=fixed].copy_from_slice(&from.numbers[..=fixed]);
+        end[fixed] = end[fixed].checked_add(1)?;
         Some(VersionRange {
             from,
             below: Some(Version::release(end)),
         })
     }
 
-    /// The same minor version; the same major one where only that is given.
+    /// `~1.2.3`: the same minor version; `~1`: the same major version.
     pub fn tilde(text: &str) -> Option<VersionRange> {
         let from = Version::parse(text)?;
         let only_major = !text.split(['-', '+']).next()?.contains('.');
         VersionRange::up_to(from, if only_major { 0 } else { 1 })
     }
 
-    /// The same leftmost number that is not zero.
+    /// `^1.2.3`: the same leftmost number that is not zero.
     pub fn caret(text: &str) -> Option<VersionRange> {
         let from = Version::parse(text)?;
-        let kept = from.numbers.iter().position(|number| *number > 0);
-        VersionRange::up_to(from, kept.unwrap_or(2))
+        let leftmost = from.numbers.iter().position(|number| *number > 0);
+        VersionRange::up_to(from, leftmost.unwrap_or(2))
     }
 
-    /// Whatever stands before the star.
+    /// `1.2.*`: the same numbers before the star.
     pub fn wildcard(text: &str) -> Option<VersionRange> {
         let text = text.trim();
         let text = text.strip_prefix('v').unwrap_or(text);
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_sort_by_number_and_pre_releases_come_first() {
+    fn versions_are_ordered_by_number_and_pre_releases_precede_releases() {
         let sorted = [
             "1.0.0-alpha",
             "1.0.0-alpha.1",
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcard_keeps_what_precedes_the_star() {
+    fn wildcard_keeps_the_numbers_before_the_star() {
         range(VersionRange::wildcard("1.2.*"), &["1.2.0"], &["1.3.0"]);
         range(VersionRange::wildcard("1.*"), &["1.0.0"], &["2.0.0", "0.9"]);
         assert_eq!(VersionRange::wildcard("1.2.3"), None);

@@ -1,6 +1,8 @@
-//! What a plan asks for, and nothing of where it comes from.
-//! A source may answer from rows, from stored columns or from memory; it may give more events
-//! than were asked for, since times and properties are checked again.
+//! The data that a plan reads.
+//!
+//! A [`Source`] answers with blocks, and the engine does not know where these come from: rows,
+//! stored segments or memory. A source may return more events than a query names, because the
+//! evaluation checks times and properties again. It must never return fewer.
 
 use std::sync::Arc;
 
@@ -11,101 +13,115 @@ use crate::block::{EventBlock, PropertyBlock, TimesBlock};
 use crate::filter::Filter;
 use crate::interrupt::Interrupt;
 
-/// The data of one project. Every criterion asks anew for the blocks it reads, so a source
-/// that reads from afar should keep them for the length of a calculation.
+/// The data of one project.
+///
+/// Persons are known by their ordinals: dense `u32` numbers, unique within the project. All
+/// instants are microseconds since the Unix epoch, UTC.
+///
+/// Each leaf of a plan requests the blocks that it reads, so several leaves may request the same
+/// block. A source with slow reads should cache its blocks for the length of a calculation.
+///
+/// The documentation of the [crate] has an example.
+///
+/// # Errors
+///
+/// All methods return [`Interrupt::Error`] if the data cannot be read. The evaluation then ends
+/// with this error.
 pub trait Source: Interrupt {
-    /// All persons of the project.
+    /// Returns the ordinals of all persons of the project. The evaluation ignores all other
+    /// ordinals.
     fn persons(&self) -> Result<Arc<RoaringBitmap>, Self::Error>;
 
-    /// The values of one top-level person property; the key is taken as a whole.
+    /// Returns the values of the top-level person property `key`. A dot in `key` has no special
+    /// meaning.
     fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>, Self::Error>;
 
-    /// When each person was created.
+    /// Returns the creation time of each person.
     fn created_at(&self) -> Result<Arc<TimesBlock>, Self::Error>;
 
-    /// The distinct ids, as JSON strings; a person may have many rows.
+    /// Returns the distinct ids as JSON strings. A person may have several.
     fn distinct_ids(&self) -> Result<Arc<PropertyBlock>, Self::Error>;
 
-    /// The events that answer a query, and perhaps others of the same name, each in one of the blocks; or only their
-    /// people, where `EventQuery::people` allows it.
+    /// Returns the events that `query` names, split into blocks in any way: each event is in
+    /// exactly one block. The blocks may contain other events of the same name. With
+    /// [`EventQuery::persons_only`], some blocks may consist of persons without rows.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Self::Error>;
 
-    /// The names of all events there are, and perhaps others.
+    /// Returns the names of all events of the project. Names without events are allowed.
     fn event_names(&self) -> Result<Vec<String>, Self::Error>;
 
-    /// Another cohort, or nothing where the project has none of that id.
+    /// Returns the cohort `id`, or `None` if the project has no such cohort.
     fn cohort(&self, id: i64) -> Result<Option<Reference>, Self::Error>;
 
-    /// An action, or nothing where the project has none of that id.
+    /// Returns the action `id`, or `None` if the project has no such action.
     fn action(&self, id: i64) -> Result<Option<Action>, Self::Error>;
 
-    /// Called where the events of several names are held at once, which takes about so many bytes; an error ends the
-    /// evaluation: so a source bounds the memory that it may take.
+    /// Checks that the evaluation may keep blocks of several event names in memory, about `bytes`
+    /// bytes in total. The default has no limit.
     fn check_memory(&self, _bytes: usize) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
-/// Which events are wanted.
+/// A query for the events of one name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventQuery {
-    /// The name, whole and case-sensitive.
+    /// The name of the event, case-sensitive.
     pub event: String,
-    /// The earliest instant in microseconds, inclusive; without it the log is read from its
-    /// start.
+    /// The earliest instant in microseconds, inclusive. `None` means the start of the event log.
     pub from: Option<i64>,
     /// The latest instant in microseconds, inclusive.
     pub to: i64,
-    /// The properties that will be looked at, sorted, each once.
+    /// The properties that need a column, sorted and without duplicates.
     pub properties: Vec<String>,
-    /// Whether of blocks inside the range nothing is wanted but their people, so that one may stand for several,
-    /// without their rows.
+    /// Whether blocks inside the range need only their persons. A source may then combine such
+    /// blocks with [`EventBlock::persons_of`].
     pub persons_only: bool,
 }
 
-/// What another cohort is known by.
+/// Another cohort that a filter refers to.
 #[derive(Clone, Debug)]
 pub enum Reference {
-    /// Its stored members.
+    /// The stored members of a static cohort.
     Members(Arc<RoaringBitmap>),
-    /// Its definition, to be evaluated at the same moment.
+    /// The filter of a dynamic cohort. It is evaluated at the same moment.
     Filter(Filter),
 }
 
-/// A named set of events: those that meet any of its steps.
+/// A named set of events. An event belongs to an action if it matches any of the steps.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Action {
-    /// The alternatives.
+    /// The steps. An action without steps has no events.
     #[serde(default)]
     pub steps: Vec<ActionStep>,
 }
 
-/// One alternative of an action: all its parts must hold for the event.
+/// One step of an action. An event matches if it meets all conditions of the step.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct ActionStep {
-    /// The event name; without it any event will do.
+    /// The name of the event. `None` matches every name.
     #[serde(default)]
     pub event: Option<String>,
-    /// What `$current_url` is compared with, case-sensitive.
+    /// The value to compare with `$current_url`, case-sensitive.
     #[serde(default)]
     pub url: Option<String>,
-    /// `exact`, `regex`, or anything else for "contains".
+    /// `exact` or `regex`. Every other value, and `None`, means "contains".
     #[serde(default)]
     pub url_matching: Option<String>,
-    /// Tests of the event's properties.
+    /// The conditions on properties of the event.
     #[serde(default)]
     pub properties: Vec<ActionProperty>,
 }
 
-/// One property test of an action step.
+/// One condition of an action step on an event property.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ActionProperty {
-    /// The property name.
+    /// The name of the property.
     pub key: String,
-    /// Absent means `exact`.
+    /// The operator. `None` means `exact`.
     #[serde(default)]
     pub operator: Option<String>,
-    /// What the property is compared with.
+    /// The value to compare the property with.
     #[serde(default)]
     pub value: Option<serde_json::Value>,
 }

@@ -1,24 +1,26 @@
-//! How JSON values read as text and as numbers when they are compared.
+//! The text and the number of a JSON value, as comparisons use them.
+//!
+//! Numbers are compared exactly, also beyond 2^53; no comparison rounds.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
-/// A value as it is looked at: most are texts or numbers, which need not be JSON values for that.
+/// A stored value, borrowed. Texts and doubles need no JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stored<'a> {
     Text(&'a str),
-    /// The bits of a double that is just that number.
+    /// The bits of a double that equals the number exactly.
     Double(u64),
-    /// Anything else.
+    /// Any other value.
     Json(&'a Value),
 }
 
-/// Whole numbers beyond that may be no doubles.
+/// Every whole number up to this magnitude is a double.
 const WHOLE_DOUBLE: i64 = 1 << 53;
 
-/// The double that a number is, if it is one.
+/// The double that equals the number; `None` if there is none.
 fn double(number: &serde_json::Number) -> Option<f64> {
     match number.as_i64() {
         Some(whole) => (-WHOLE_DOUBLE..=WHOLE_DOUBLE)
@@ -30,7 +32,7 @@ fn double(number: &serde_json::Number) -> Option<f64> {
 }
 
 impl Stored<'_> {
-    /// The value as JSON; whole numbers come without a fraction.
+    /// The value as JSON, integral doubles as integers.
     pub fn to_json(self) -> Value {
         match self {
             Stored::Text(text) => text.into(),
@@ -64,8 +66,8 @@ impl<'a> From<&'a str> for Stored<'a> {
     }
 }
 
-/// The text of a value: strings as they are, integral numbers without a fraction, lists and
-/// objects as compact JSON.
+/// The text of a value: a string itself, an integral number without fraction, any other value as
+/// compact JSON.
 pub(crate) fn text<'a>(value: impl Into<Stored<'a>>) -> Cow<'a, str> {
     match value.into() {
         Stored::Text(text) => Cow::Borrowed(text),
@@ -75,13 +77,14 @@ pub(crate) fn text<'a>(value: impl Into<Stored<'a>>) -> Cow<'a, str> {
 }
 
 fn double_text(double: f64) -> String {
-    match double.fract() == 0.0 && double.abs() < 1e21 {
-        true => (double as i128).to_string(),
-        false => Value::from(double).to_string(),
+    if double.fract() == 0.0 && double.abs() < 1e21 {
+        (double as i128).to_string()
+    } else {
+        Value::from(double).to_string()
     }
 }
 
-/// A number compared by its exact value, however large.
+/// A number that is compared by its exact value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Number {
     Whole(i128),
@@ -89,7 +92,7 @@ pub(crate) enum Number {
 }
 
 impl Number {
-    /// The number a value is: a JSON number, or text that is a finite decimal from end to end.
+    /// The number of a value: a JSON number, or a text that is a finite decimal without spaces.
     pub fn of<'a>(value: impl Into<Stored<'a>>) -> Option<Number> {
         match value.into() {
             Stored::Text(text) => Number::of_text(text),
@@ -119,13 +122,14 @@ impl Number {
     }
 
     fn from_float(float: f64) -> Number {
-        match float.fract() == 0.0 && float.abs() < 1e37 {
-            true => Number::Whole(float as i128),
-            false => Number::Float(float),
+        if float.fract() == 0.0 && float.abs() < 1e37 {
+            Number::Whole(float as i128)
+        } else {
+            Number::Float(float)
         }
     }
 
-    /// The number times a million, as microseconds, where that is an instant.
+    /// The number of seconds in microseconds; `None` if out of range.
     pub fn seconds_to_micros(self) -> Option<i64> {
         match self {
             Number::Whole(whole) => whole.checked_mul(1_000_000)?.try_into().ok(),
@@ -136,7 +140,7 @@ impl Number {
         }
     }
 
-    /// The double that it is, if it is one.
+    /// The double that equals the number; `None` if there may be none.
     pub fn as_double(self) -> Option<f64> {
         match self {
             Number::Float(double) => Some(double),
@@ -157,7 +161,7 @@ impl Number {
     }
 }
 
-/// Compares without rounding the whole number to a float, which would merge neighbours.
+/// Compares without converting `whole` to a float, which would make neighbours equal.
 fn whole_to_float(whole: i128, float: f64) -> Ordering {
     const LIMIT: f64 = 1.7e38;
     if float > LIMIT {
@@ -166,8 +170,8 @@ fn whole_to_float(whole: i128, float: f64) -> Ordering {
     if float < -LIMIT {
         return Ordering::Greater;
     }
-    let cut = whole.cmp(&(float.trunc() as i128));
-    cut.then_with(|| 0.0_f64.total_cmp(&float.fract()))
+    let order = whole.cmp(&(float.trunc() as i128));
+    order.then_with(|| 0.0_f64.total_cmp(&float.fract()))
 }
 
 #[cfg(test)]
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn integral_floats_read_without_a_fraction() {
+    fn integral_floats_have_no_fraction_in_text() {
         assert_eq!(text(&json!(5.0)), "5");
         assert_eq!(text(&json!(-0.0)), "0");
         assert_eq!(text(&json!(5.5)), "5.5");
@@ -191,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_decimals_are_numbers() {
+    fn only_complete_decimals_are_numbers() {
         for text in ["12", "-1.5", "1e2", "+3", ".5"] {
             assert!(Number::of(&json!(text)).is_some(), "{text}");
         }
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn large_neighbours_are_told_apart() {
+    fn large_neighbours_are_different() {
         assert_eq!(
             order(json!(9007199254740993_i64), json!(9007199254740992_i64)),
             Ordering::Greater

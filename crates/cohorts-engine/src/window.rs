@@ -1,16 +1,26 @@
-//! From "the last n units" to exact instants, in the zone of the project.
-//! All bounds of a plan come from one `Moment`, so they agree with one another.
+//! Turns "the last n units" into exact instants, by the calendar of the project's time zone.
+//!
+//! All bounds of a plan come from one [`Moment`], so that they are consistent. Instants are
+//! microseconds since the Unix epoch. No function here reads a clock.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp};
 
-/// When, and in whose zone, a filter is calculated.
+/// The instant that counts as "now" in a calculation, and the project's time zone.
+///
+/// ```
+/// use cohorts_engine::Moment;
+///
+/// let moment = Moment::new(1_750_260_600_000_000, "Europe/Berlin").unwrap();
+/// assert_eq!(moment.now, 1_750_260_600_000_000); // 2025-06-18T15:30:00Z
+/// assert!(Moment::new(0, "Europe/Atlantis").is_none());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Moment {
     /// Microseconds since the Unix epoch, UTC.
     pub now: i64,
-    /// The zone of the project, to which its days belong.
+    /// The project's time zone; it decides where a day begins.
     pub time_zone: TimeZone,
 }
 
@@ -28,7 +38,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// The unit an interval names; only these five may stand in a window.
+    /// The unit of an interval in a leaf; `None` if a window cannot have it.
     pub fn from_interval(interval: &str) -> Option<Unit> {
         match interval {
             "hour" => Some(Unit::Hour),
@@ -40,6 +50,7 @@ impl Unit {
         }
     }
 
+    /// The unit of a relative date such as `-7d`.
     pub fn from_letter(letter: char) -> Option<Unit> {
         match letter {
             's' => Some(Unit::Second),
@@ -54,7 +65,7 @@ impl Unit {
         }
     }
 
-    /// The length in seconds where a fixed one is meant: a month is 30 days, a year 365.
+    /// The length in seconds, with 30 days for a month, 91 for a quarter and 365 for a year.
     pub fn seconds(self) -> i64 {
         const DAY: i64 = 86_400;
         match self {
@@ -85,7 +96,7 @@ impl Unit {
     }
 }
 
-/// A range of instants, both ends inclusive; without `from` it has no beginning.
+/// A range of instants, both ends inclusive. Without `from` it has no lower bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub from: Option<i64>,
@@ -93,19 +104,23 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    #[inline]
     pub fn contains(&self, time: i64) -> bool {
         time <= self.to && self.from.is_none_or(|from| from <= time)
     }
 }
 
 impl Moment {
-    /// A moment in the zone of that IANA name, or nothing where there is no such zone.
+    /// A moment in a time zone given by its IANA name, such as `Europe/Berlin`.
+    ///
+    /// `now` is in microseconds since the Unix epoch. `None` if no such zone exists. A moment
+    /// outside the calendar (years -9999 to 9999) can be made, but planning with it fails.
     pub fn new(now: i64, time_zone: &str) -> Option<Moment> {
         let time_zone = TimeZone::get(time_zone).ok()?;
         Some(Moment { now, time_zone })
     }
 
-    /// A moment whose days are those of UTC.
+    /// A moment in UTC; `now` is in microseconds since the Unix epoch.
     pub fn utc(now: i64) -> Moment {
         Moment {
             now,
@@ -113,7 +128,7 @@ impl Moment {
         }
     }
 
-    /// The wall clock of the project now.
+    /// The local date and time; `None` outside the calendar.
     pub(crate) fn local(&self) -> Option<DateTime> {
         let now = Timestamp::from_microsecond(self.now).ok()?;
         Some(self.time_zone.to_datetime(now))
@@ -123,12 +138,12 @@ impl Moment {
         self.local()?.checked_sub(unit.span(amount)?).ok()
     }
 
-    /// The wall clock minus an amount by calendar, as an instant.
+    /// The local date and time minus `amount` calendar units, as an instant.
     pub(crate) fn back(&self, amount: i64, unit: Unit) -> Option<i64> {
         instant_of(self.local_back(amount, unit)?, &self.time_zone)
     }
 
-    /// As `back`, cut to the start of the local day, or of the local hour for hours.
+    /// Like [`Moment::back`], truncated to the local day, or to the local hour for hours.
     pub(crate) fn back_to_start(&self, amount: i64, unit: Unit) -> Option<i64> {
         let local = self.local_back(amount, unit)?;
         match unit {
@@ -140,17 +155,17 @@ impl Moment {
         }
     }
 
-    /// As `back`, cut to the start of the local day whatever the unit.
+    /// Like [`Moment::back`], truncated to the local day for every unit.
     pub(crate) fn back_to_day_start(&self, amount: i64, unit: Unit) -> Option<i64> {
         day_start(self.local_back(amount, unit)?.date(), &self.time_zone)
     }
 
-    /// As `back`, carried to the last instant of the local day.
+    /// Like [`Moment::back`], moved to the last instant of the local day.
     pub(crate) fn back_to_day_end(&self, amount: i64, unit: Unit) -> Option<i64> {
         day_end(self.local_back(amount, unit)?.date(), &self.time_zone)
     }
 
-    /// The last instant of the local day that holds the given one.
+    /// The last instant of the local day that contains `instant`.
     pub(crate) fn day_end_of(&self, instant: i64) -> Option<i64> {
         let instant = Timestamp::from_microsecond(instant).ok()?;
         let date = self.time_zone.to_datetime(instant).date();
@@ -162,7 +177,7 @@ impl Moment {
         self.day_end_of(self.now)
     }
 
-    /// The window of most behaviours: whole local days, today included.
+    /// The window of most behaviours: whole local days up to the end of today.
     pub(crate) fn day_window(&self, amount: i64, unit: Unit) -> Option<Range> {
         Some(Range {
             from: Some(self.back_to_start(amount, unit)?),
@@ -170,8 +185,8 @@ impl Moment {
         })
     }
 
-    /// The starts of `total` periods counted back from yesterday, latest first, headed by the
-    /// start of today: period k runs from `starts[k + 1]` until just before `starts[k]`.
+    /// The bounds of `total` periods, counted back from the end of yesterday, latest first.
+    /// Period `k` is `starts[k + 1]..starts[k]`; `starts[0]` is the start of today.
     pub(crate) fn periods(&self, total: i64, amount: i64, unit: Unit) -> Option<Vec<i64>> {
         let yesterday = self.local()?.date().yesterday().ok()?;
         let start = |k: i64| {
@@ -192,8 +207,8 @@ fn day_end(date: Date, time_zone: &TimeZone) -> Option<i64> {
     Some(day_start(date.tomorrow().ok()?, time_zone)? - 1)
 }
 
-/// The instant of a wall clock: the earlier one where it occurs twice, and the first instant
-/// after the gap where a midnight was skipped.
+/// The instant of a local date and time. A time that occurs twice means the earlier instant; a
+/// midnight inside a gap means the first instant after the gap.
 pub(crate) fn instant_of(local: DateTime, time_zone: &TimeZone) -> Option<i64> {
     let ambiguous = time_zone.to_ambiguous_timestamp(local);
     let skipped = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
@@ -287,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_are_counted_from_yesterday_each_on_its_own() {
+    fn each_period_is_counted_back_from_yesterday() {
         let moment = at("2025-05-31T12:00:00Z", "UTC");
         let starts = moment.periods(2, 1, Unit::Month).unwrap();
         let expected = ["2025-05-31", "2025-05-01", "2025-03-31"];

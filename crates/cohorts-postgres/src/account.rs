@@ -1,4 +1,5 @@
-//! Under which account the server runs: our own, or one that root lends, since PostgreSQL refuses root.
+//! The account under which the server runs: that of this process, or for root another one, because PostgreSQL refuses
+//! to run as root.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -10,86 +11,88 @@ use std::process::{Command, Stdio};
 
 use super::error::PostgresError;
 
-/// The accounts that root lends, in order of preference.
-const LENT: [&str; 2] = ["postgres", "nobody"];
-/// Variables that would change what PostgreSQL's programs do.
-const MEDDLING: [&str; 5] = ["PGDATA", "PGPORT", "PGTZ", "PGDATESTYLE", "PGOPTIONS"];
+/// The accounts that root uses for the server, in order of preference.
+const SERVER_ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
+/// Environment variables that would change the behaviour of PostgreSQL's programs.
+const CLEARED_VARIABLES: [&str; 5] = ["PGDATA", "PGPORT", "PGTZ", "PGDATESTYLE", "PGOPTIONS"];
 
 /// Runs commands and owns files for the cluster.
 #[derive(Clone)]
 pub(super) struct Account {
-    lent: Option<Lent>,
+    /// The account that root switches to; `None` if this process is not root.
+    switched: Option<UnixAccount>,
 }
 
 #[derive(Clone)]
-struct Lent {
+struct UnixAccount {
     name: String,
     uid: u32,
     gid: u32,
 }
 
 impl Account {
-    /// The account that owns the cluster already, or for a new one the first that root can lend.
+    /// The owner of an existing cluster, or else the first of [`SERVER_ACCOUNTS`] that the machine has.
     pub(super) fn choose(data_dir: &Path) -> Result<Self, PostgresError> {
         if !is_root() {
-            return Ok(Self { lent: None });
+            return Ok(Self { switched: None });
         }
-        let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let owner = fs::metadata(data_dir.join("postgres/data"))
             .ok()
             .filter(|owner| owner.uid() != 0);
-        let lent = match owner {
-            Some(owner) => accounts
+        let account = match owner {
+            Some(owner) => passwd
                 .lines()
-                .filter_map(Lent::parse)
+                .filter_map(UnixAccount::parse)
                 .find(|account| account.uid == owner.uid())
-                .or(Some(Lent {
+                .or(Some(UnixAccount {
                     name: owner.uid().to_string(),
                     uid: owner.uid(),
                     gid: owner.gid(),
                 })),
-            None => LENT.iter().find_map(|name| {
-                accounts
+            None => SERVER_ACCOUNTS.iter().find_map(|name| {
+                passwd
                     .lines()
-                    .filter_map(Lent::parse)
+                    .filter_map(UnixAccount::parse)
                     .find(|account| account.name == *name)
             }),
         };
         Ok(Self {
-            lent: Some(lent.ok_or(PostgresError::NoAccount)?),
+            switched: Some(account.ok_or(PostgresError::NoAccount)?),
         })
     }
 
-    /// The account's name, where it is not our own.
-    pub(super) fn lent_name(&self) -> Option<&str> {
-        self.lent.as_ref().map(|lent| lent.name.as_str())
+    /// The name of the account; `None` if it is that of this process.
+    pub(super) fn switched_name(&self) -> Option<&str> {
+        self.switched.as_ref().map(|account| account.name.as_str())
     }
 
-    /// A command of the account's, with nothing to read. Its supplementary groups are none.
+    /// A command that runs under the account, with empty input and no supplementary groups.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
-        for name in MEDDLING {
+        for name in CLEARED_VARIABLES {
             command.env_remove(name);
         }
-        if let Some(lent) = &self.lent {
-            command.uid(lent.uid).gid(lent.gid);
+        if let Some(account) = &self.switched {
+            command.uid(account.uid).gid(account.gid);
         }
         command
     }
 
-    /// Makes the directory if need be, for this account and nobody else.
-    pub(super) fn own_directory(&self, path: &Path) -> io::Result<()> {
+    /// Creates the directory if it is missing, and makes it private to the account.
+    pub(super) fn create_private_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o700))?;
-        match &self.lent {
-            Some(lent) => chown(path, Some(lent.uid), Some(lent.gid)),
+        match &self.switched {
+            Some(account) => chown(path, Some(account.uid), Some(account.gid)),
             None => Ok(()),
         }
     }
 }
 
-impl Lent {
+impl UnixAccount {
+    /// Parses a line of `/etc/passwd`.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
@@ -101,10 +104,10 @@ impl Lent {
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
-    // Safe Rust has no call for it; `/proc/self` belongs to the effective user where there is a `/proc`.
-    if let Ok(own) = fs::metadata("/proc/self") {
-        return own.uid() == 0;
+    // Safe Rust has no call for the effective user. It owns `/proc/self` on systems that have `/proc`.
+    if let Ok(metadata) = fs::metadata("/proc/self") {
+        return metadata.uid() == 0;
     }
-    let answer = Command::new("id").arg("-u").output();
-    answer.is_ok_and(|answer| answer.stdout.trim_ascii() == b"0")
+    let output = Command::new("id").arg("-u").output();
+    output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL's programs: where they are installed, which of them fit, and what they are used for.
+//! The programs of a PostgreSQL server: finds an installed version that fits the cluster, and creates clusters.
 
 use std::fs;
 use std::io;
@@ -14,87 +14,120 @@ mod fetch;
 
 pub use fetch::fetch_binaries;
 
-/// The oldest major version that the service works with.
+/// The oldest major version that the service supports.
 pub(super) const OLDEST: u32 = 14;
 
-/// Where distributions keep one directory per version: its parent, what comes before the version, what comes below.
-const VERSIONED: [(&str, &str, &str); 5] = [
-    ("/usr/lib/postgresql", "", "bin"),
-    ("/usr", "pgsql-", "bin"),
-    ("/opt/homebrew/opt", "postgresql@", "bin"),
-    ("/usr/local/opt", "postgresql@", "bin"),
-    ("/usr/libexec", "postgresql", ""),
+/// A directory in which a distribution installs each version: `parent`/`prefix`VERSION/`programs`.
+struct VersionedPath {
+    parent: &'static str,
+    prefix: &'static str,
+    programs: &'static str,
+}
+
+const VERSIONED: [VersionedPath; 5] = [
+    VersionedPath {
+        parent: "/usr/lib/postgresql",
+        prefix: "",
+        programs: "bin",
+    },
+    VersionedPath {
+        parent: "/usr",
+        prefix: "pgsql-",
+        programs: "bin",
+    },
+    VersionedPath {
+        parent: "/opt/homebrew/opt",
+        prefix: "postgresql@",
+        programs: "bin",
+    },
+    VersionedPath {
+        parent: "/usr/local/opt",
+        prefix: "postgresql@",
+        programs: "bin",
+    },
+    VersionedPath {
+        parent: "/usr/libexec",
+        prefix: "postgresql",
+        programs: "",
+    },
 ];
 const UNVERSIONED: &str = "/usr/local/pgsql/bin";
 
 /// The programs of one installed version.
 #[derive(Clone)]
 pub(super) struct Binaries {
-    /// Empty for those that the search path finds.
+    /// Their directory; empty if they are on the search path.
     directory: PathBuf,
     major: u32,
 }
 
 impl Binaries {
-    /// The programs in the given directory, or the newest that fit: the cluster's version where there is a cluster.
+    /// The programs in the directory `pg_bin`, or else the newest installed ones that fit. If the cluster exists, only its
+    /// version fits.
     pub(super) fn find(
-        given: Option<&Path>,
+        pg_bin: Option<&Path>,
         home: &Home,
         account: &Account,
     ) -> Result<Self, PostgresError> {
-        let wanted = home.cluster_version();
-        let mut misfit = None;
-        for directory in given.map_or_else(|| usual_places(home), |given| vec![given.to_owned()]) {
-            let found = match Self::probe(directory, home, account) {
-                Ok(found) => found,
-                Err(PostgresError::NotRunnable { .. }) if given.is_none() => continue,
+        let cluster_version = home.cluster_version();
+        let mut unsuitable = None;
+        let directories = pg_bin.map_or_else(
+            || default_directories(home),
+            |directory| vec![directory.to_owned()],
+        );
+        for directory in directories {
+            let binaries = match Self::probe(directory, home, account) {
+                Ok(binaries) => binaries,
+                Err(PostgresError::NotRunnable { .. }) if pg_bin.is_none() => continue,
                 Err(cause) => return Err(cause),
             };
-            if found.major >= OLDEST && wanted.is_none_or(|wanted| wanted == found.major) {
-                return Ok(found);
+            let major = binaries.major;
+            if major >= OLDEST && cluster_version.is_none_or(|version| version == major) {
+                return Ok(binaries);
             }
-            misfit = misfit.or(Some(found.major));
+            unsuitable = unsuitable.or(Some(major));
         }
-        Err(match (misfit, wanted) {
-            (None, _) => PostgresError::NotInstalled,
-            (Some(major), _) if major < OLDEST => PostgresError::TooOld { major },
-            (Some(found), wanted) => PostgresError::OtherVersion {
+        Err(match unsuitable {
+            None => PostgresError::NotInstalled,
+            Some(major) if major < OLDEST => PostgresError::TooOld { major },
+            Some(installed) => PostgresError::OtherVersion {
                 cluster: home.cluster.clone(),
-                made_by: wanted.unwrap_or(OLDEST),
-                found,
+                created_by: cluster_version.unwrap_or(OLDEST),
+                installed,
             },
         })
     }
 
+    /// The path of a program.
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// Asks for the version, which at once shows whether the account can run the programs where the cluster is.
+    /// Reads the version of the programs, and checks that the account can run them in the directory of the cluster.
     fn probe(directory: PathBuf, home: &Home, account: &Account) -> Result<Self, PostgresError> {
         let program = directory.join("initdb");
-        let ask = |place: &Path| {
+        let print_version = |working_dir: &Path| {
             account
                 .command(&program)
                 .arg("--version")
-                .current_dir(place)
+                .current_dir(working_dir)
                 .output()
         };
         let not_runnable = |cause| PostgresError::NotRunnable {
             program: program.clone(),
             cause,
         };
-        let answer = ask(Path::new("/")).map_err(not_runnable)?;
-        let major = major_version(&answer.stdout)
-            .ok_or_else(|| not_runnable(io::Error::other("it does not tell its version")))?;
-        if let Err(cause) = ask(&home.directory) {
+        let output = print_version(Path::new("/")).map_err(not_runnable)?;
+        let major = major_version(&output.stdout)
+            .ok_or_else(|| not_runnable(io::Error::other("it does not print a version")))?;
+        if let Err(cause) = print_version(&home.directory) {
             return Err(not_entered(cause, home, account));
         }
         Ok(Self { directory, major })
     }
 
-    /// Makes an empty cluster. It takes its name only when whole, so that a half-made one is never used.
-    pub(super) fn make_cluster(
+    /// Creates an empty cluster under a temporary name, and renames it at the end. So an incomplete one is never used.
+    pub(super) fn create_cluster(
         &self,
         home: &Home,
         account: &Account,
@@ -106,10 +139,10 @@ impl Binaries {
         };
         let unfinished = home.directory.join("data.new");
         let mut failure = String::new();
-        // Not every system has the first; the second knows no letters but ASCII's.
+        // Some systems do not have C.UTF-8. Without a locale, only ASCII letters are letters.
         for locale in ["--locale=C.UTF-8", "--no-locale"] {
             remove_directory(&unfinished).map_err(unusable)?;
-            account.own_directory(&unfinished).map_err(unusable)?;
+            account.create_private_dir(&unfinished).map_err(unusable)?;
             let mut command = account.command(self.program("initdb"));
             command
                 .arg("-D")
@@ -119,53 +152,60 @@ impl Binaries {
             if !durable {
                 command.arg("--no-sync");
             }
-            let made = command
+            let output = command
                 .current_dir(&home.directory)
                 .output()
                 .map_err(unusable)?;
-            if made.status.success() {
+            if output.status.success() {
                 return fs::rename(&unfinished, &home.cluster).map_err(unusable);
             }
-            failure = last_line(&made);
+            failure = last_line(&output);
         }
         Err(home.not_started(&failure))
     }
 }
 
-fn usual_places(home: &Home) -> Vec<PathBuf> {
-    let mut versioned: Vec<(u32, PathBuf)> = VERSIONED.iter().flat_map(versions_in).collect();
-    versioned.sort_by(|one, other| other.cmp(one));
-    let mut places: Vec<PathBuf> = versioned.into_iter().map(|(_, place)| place).collect();
-    places.push(PathBuf::from(UNVERSIONED));
-    places.push(PathBuf::new());
-    places.extend(fetch::fetched(&home.data_dir));
-    places
+/// The directories to search: installed versions, the newest first; the search path; and programs fetched earlier.
+fn default_directories(home: &Home) -> Vec<PathBuf> {
+    let mut versioned: Vec<(u32, PathBuf)> = VERSIONED
+        .iter()
+        .flat_map(VersionedPath::installed)
+        .collect();
+    versioned.sort_by(|first, second| second.cmp(first));
+    let mut directories: Vec<PathBuf> = versioned.into_iter().map(|(_, path)| path).collect();
+    directories.push(PathBuf::from(UNVERSIONED));
+    directories.push(PathBuf::new());
+    directories.extend(fetch::fetched(&home.data_dir));
+    directories
 }
 
-fn versions_in((parent, before, below): &(&str, &str, &str)) -> Vec<(u32, PathBuf)> {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let version = name.strip_prefix(before)?.parse().ok()?;
-            Some((version, entry.path().join(below)))
-        })
-        .collect()
+impl VersionedPath {
+    /// The installed versions with the directories of their programs.
+    fn installed(&self) -> Vec<(u32, PathBuf)> {
+        let entries = fs::read_dir(self.parent).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let version = name.strip_prefix(self.prefix)?.parse().ok()?;
+                Some((version, entry.path().join(self.programs)))
+            })
+            .collect()
+    }
 }
 
-/// From `initdb (PostgreSQL) 15.13`, `… 18beta1` and the like.
-fn major_version(answer: &[u8]) -> Option<u32> {
-    let answer = String::from_utf8_lossy(answer);
-    let (_, version) = answer.split_once("(PostgreSQL) ")?;
+/// The major version of an output such as `initdb (PostgreSQL) 15.13` or `initdb (PostgreSQL) 18beta1`.
+fn major_version(output: &[u8]) -> Option<u32> {
+    let output = String::from_utf8_lossy(output);
+    let (_, version) = output.split_once("(PostgreSQL) ")?;
     let digits = version
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(version.len());
     version[..digits].parse().ok()
 }
 
-/// Names the directory that stops the account, searched for from the top.
+/// The error that names the topmost directory that the account cannot enter.
 fn not_entered(cause: io::Error, home: &Home, account: &Account) -> PostgresError {
-    let Some(name) = account.lent_name() else {
+    let Some(name) = account.switched_name() else {
         return PostgresError::DirectoryNotUsable {
             path: home.directory.clone(),
             cause,
@@ -173,14 +213,14 @@ fn not_entered(cause: io::Error, home: &Home, account: &Account) -> PostgresErro
     };
     let mut ancestors: Vec<&Path> = home.directory.ancestors().collect();
     ancestors.reverse();
-    let stops = |path: &&&Path| account.command("true").current_dir(path).status().is_err();
-    let stop = ancestors
+    let is_closed = |path: &&&Path| account.command("true").current_dir(path).status().is_err();
+    let closed = ancestors
         .iter()
-        .find(stops)
+        .find(is_closed)
         .copied()
         .unwrap_or(&home.directory);
     PostgresError::DirectoryNotEntered {
-        path: stop.to_owned(),
+        path: closed.to_owned(),
         account: name.to_owned(),
     }
 }
@@ -188,13 +228,13 @@ fn not_entered(cause: io::Error, home: &Home, account: &Account) -> PostgresErro
 fn remove_directory(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
+        result => result,
     }
 }
 
-/// What a program that failed said last.
+/// The last line that a failed program wrote to its error output, or else its exit status.
 fn last_line(output: &Output) -> String {
-    let words = String::from_utf8_lossy(&output.stderr);
-    let line = words.lines().rfind(|line| !line.trim().is_empty());
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().rfind(|line| !line.trim().is_empty());
     line.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned())
 }

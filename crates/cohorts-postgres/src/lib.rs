@@ -1,15 +1,18 @@
-//! A private Postgres for whoever names no database: found on the machine, started as a child, reached over a
-//! Unix socket only, and shared by every command that names the same data directory.
+//! A private Postgres, for a service that is started without a database URL.
 //!
-//! Whoever holds the lock file beside the cluster owns its server, starts it and stops it; all others join.
-//! The lock dies with its process, so a `kill -9` leaves nothing that the next start cannot put right: it adopts
-//! a server that lives on, waits for one that is on its way down, and clears away what a dead one left.
-//! Nothing here reads the environment, and SQL is spoken only to create the one database.
+//! The programs are found on the machine or fetched. The server is a child process, accepts connections over a Unix
+//! socket only, and is shared by all processes with the same data directory. The process that holds the lock file next to
+//! the cluster owns the server: it starts and stops it. Other processes join. The system releases the lock when its
+//! process ends. So after `kill -9`, the next start adopts a server that still runs, waits for one that is stopping, and
+//! removes the lock files of a dead one.
+//! This crate reads no environment variables, and sends SQL only to create the database.
+
+#![warn(missing_docs)]
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -36,68 +39,66 @@ use account::Account;
 use binaries::Binaries;
 use home::Home;
 use pid_file::PidFile;
-use server::Server;
+use server::ServerProcess;
 
-/// The database that the service keeps everything in, and the role that owns it.
+/// The name of the service's database and of the role that owns it.
 const NAME: &str = "cohorts";
-/// How long a server may take to answer; crash recovery of a large cluster counts too.
+/// The time limit for a server to accept connections, which includes the crash recovery of a large cluster.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// The pause between two checks of a file or process.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How often it is looked at whether the server still runs.
-const WATCH: Duration = Duration::from_millis(250);
-/// How long it waits at most before one that does not start is tried again.
-const MOST_WATCH: Duration = Duration::from_secs(10);
+/// The pause between two checks that the server runs.
+const WATCH_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between two attempts to restart a server.
+const MAX_WATCH_PAUSE: Duration = Duration::from_secs(10);
 
-/// What a private Postgres is started with.
+/// The options of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Made when missing. The cluster lives in its subdirectory `postgres`; nothing else in it is touched.
+    /// The data directory, which is created if missing. Only its subdirectory `postgres` is used.
     pub data_dir: PathBuf,
-    /// Whether a commit survives a power failure. Tests do without.
+    /// Whether commits survive a power failure. Tests do not need that.
     pub durable: bool,
-    /// The directory of `initdb`, `postgres` and `pg_ctl`; none means to look where they are usually installed.
+    /// The directory of `initdb`, `postgres` and `pg_ctl`; `None` searches the usual directories.
     pub pg_bin: Option<PathBuf>,
 }
 
-/// A running Postgres, started by this process or joined, and looked after: one that dies is started again, and one
-/// whose owner has gone is taken over. Dropping it stops it, unless it was joined.
+/// A running Postgres, which this process owns or has joined.
+///
+/// A thread restarts the server if it dies, and takes it over if its owner has ended. Dropping the value stops a server
+/// that this process owns.
 pub struct Postgres {
     home: Home,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Ownership>>,
     watch: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-/// What this process answers for; nothing where it has joined.
+/// The server and the lock of an owner; both are `None` if this process has joined.
 #[derive(Default)]
-struct State {
-    // The fields are dropped in this order: the lock is let go when the server is down.
-    server: Option<Server>,
+struct Ownership {
+    // The fields are dropped in this order, so the lock is released after the server has stopped.
+    server: Option<ServerProcess>,
     lock: Option<File>,
 }
 
 impl Postgres {
-    /// Starts the Postgres of the data directory, or joins the one that runs there already.
-    /// On return the database `cohorts` exists and takes connections.
+    /// Starts the Postgres of the data directory, or joins it if it runs.
+    ///
+    /// On return, the database `cohorts` exists and accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no suitable server programs are found, the data directory cannot be used, or the server does not accept
+    /// connections within 60 seconds.
     pub fn start(options: &Options) -> Result<Self, PostgresError> {
         let account = Account::choose(&options.data_dir)?;
         let home = Home::prepare(&options.data_dir, &account)?;
-        let state = join_or_own(&home, &account, options)?;
+        let state = own_or_join(&home, &account, options)?;
         let state = Arc::new(Mutex::new(state));
         let (stop, stopped) = mpsc::channel();
         let watcher = {
             let (home, options, state) = (home.clone(), options.clone(), Arc::clone(&state));
-            move || {
-                let mut pause = WATCH;
-                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                    pause = match look_after(&home, &account, &options, &mut state.lock()) {
-                        Ok(()) => WATCH,
-                        Err(cause) => {
-                            log::error!("the private Postgres is started again later: {cause}");
-                            (pause * 2).min(MOST_WATCH)
-                        }
-                    };
-                }
-            }
+            move || watch(&stopped, &home, &account, &options, &state)
         };
         let thread = thread::Builder::new().name("watch".to_owned());
         let thread = thread.spawn(watcher);
@@ -109,22 +110,22 @@ impl Postgres {
         })
     }
 
-    /// Where to connect, as a libpq URL.
+    /// The libpq URL of the database `cohorts`.
     pub fn url(&self) -> String {
         self.url_for(NAME)
     }
 
-    /// Where to connect for another database of the same cluster, as a libpq URL.
+    /// The libpq URL of another database of the cluster.
     pub fn url_for(&self, database: &str) -> String {
         self.home.url(database)
     }
 
-    /// Whether another process owns the server, so that it may go away before this one does.
+    /// Whether another process owns the server, so the server may stop before this process ends.
     pub fn is_joined(&self) -> bool {
         self.state.lock().server.is_none()
     }
 
-    /// Ends all connections, writes everything to disk and waits for the server to be gone. A joined one is left alone.
+    /// Closes all connections, stops the server and waits for its end. A joined server keeps running.
     pub fn stop(self) {
         drop(self);
     }
@@ -135,41 +136,67 @@ impl Drop for Postgres {
         if let Some((stop, thread)) = self.watch.take() {
             drop(stop);
             if thread.join().is_err() {
-                log::error!("the thread that watches the private Postgres had ended in a panic");
+                log::error!("the thread that watches the private Postgres panicked");
             }
         }
     }
 }
 
-/// Owns the server of the data directory, or joins whoever does.
-fn join_or_own(home: &Home, account: &Account, options: &Options) -> Result<State, PostgresError> {
+/// Takes the lock and starts the server, or joins the server of the process that holds the lock.
+fn own_or_join(
+    home: &Home,
+    account: &Account,
+    options: &Options,
+) -> Result<Ownership, PostgresError> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Some(lock) = take_lock(home)? {
-            let server = own(home, account.clone(), options, deadline)?;
-            return Ok(State {
+            let server = adopt_or_launch(home, account.clone(), options, deadline)?;
+            return Ok(Ownership {
                 server: Some(server),
                 lock: Some(lock),
             });
         }
         if PgConnection::establish(&home.url(NAME)).is_ok() {
-            return Ok(State::default());
+            return Ok(Ownership::default());
         }
         if Instant::now() > deadline {
-            return Err(home.not_started("another process holds its lock but got no server ready"));
+            return Err(home.not_started(
+                "another process holds its lock, and its server accepts no connections",
+            ));
         }
         thread::sleep(PAUSE * 4);
     }
 }
 
-/// Starts a server again that has died, and takes one over whose owner is gone.
-fn look_after(
+/// Checks the server until the sender of `stopped` is dropped.
+fn watch(
+    stopped: &Receiver<()>,
     home: &Home,
     account: &Account,
     options: &Options,
-    state: &mut State,
+    state: &Mutex<Ownership>,
+) {
+    let mut pause = WATCH_PAUSE;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = match restart_if_down(home, account, options, &mut state.lock()) {
+            Ok(()) => WATCH_PAUSE,
+            Err(cause) => {
+                log::error!("the private Postgres is down, will retry: {cause}");
+                (pause * 2).min(MAX_WATCH_PAUSE)
+            }
+        };
+    }
+}
+
+/// Restarts a server that has died, or takes it over if its owner has ended.
+fn restart_if_down(
+    home: &Home,
+    account: &Account,
+    options: &Options,
+    state: &mut Ownership,
 ) -> Result<(), PostgresError> {
-    if state.server.as_ref().is_some_and(Server::is_running) {
+    if state.server.as_ref().is_some_and(ServerProcess::is_running) {
         return Ok(());
     }
     if state.lock.is_none() {
@@ -177,16 +204,20 @@ fn look_after(
     }
     if state.lock.is_some() {
         state.server = None;
-        // The directory of the socket may have gone with the server.
+        // The owner may have removed the directory of the socket.
         let home = &Home::prepare(&options.data_dir, account)?;
         let deadline = Instant::now() + START_LIMIT;
-        state.server = Some(own(home, account.clone(), options, deadline)?);
-        log::warn!("the private Postgres runs again");
+        state.server = Some(adopt_or_launch(home, account.clone(), options, deadline)?);
+        log::warn!("the private Postgres was restarted");
     }
     Ok(())
 }
 
-/// Sees to it that there are server programs: where the machine has none, they are fetched into `into`.
+/// Checks that the machine has server programs, or else fetches them into `into` and sets `options.pg_bin`.
+///
+/// # Errors
+///
+/// Fails if the installed programs do not fit or cannot be run, or if none can be fetched.
 pub fn ensure_programs(options: &mut Options, into: &Path) -> Result<(), PostgresError> {
     let account = Account::choose(&options.data_dir)?;
     let home = Home::prepare(&options.data_dir, &account)?;
@@ -198,24 +229,26 @@ pub fn ensure_programs(options: &mut Options, into: &Path) -> Result<(), Postgre
     Ok(())
 }
 
-/// Where the data goes when nobody says: `/var/lib` for root, because the account that root lends to Postgres
-/// cannot enter root's home, and the user's own data directory otherwise. `None` where the user has no home.
+/// The data directory if none is configured; `None` if the account has no home.
+///
+/// For root it is under `/var/lib`, because the account under which root runs Postgres cannot enter root's home.
+/// Otherwise it is under `xdg_data_home`, or else under `.local/share` of `home`.
 pub fn default_data_dir(
-    root: bool,
+    is_root: bool,
     xdg_data_home: Option<&Path>,
     home: Option<&Path>,
 ) -> Option<PathBuf> {
-    if root {
+    if is_root {
         return Some(PathBuf::from("/var/lib/cohorts"));
     }
-    let given = xdg_data_home
+    let data_home = xdg_data_home
         .filter(|path| path.is_absolute())
         .map(Path::to_owned);
-    let base = given.or_else(|| home.map(|home| home.join(".local/share")))?;
+    let base = data_home.or_else(|| home.map(|home| home.join(".local/share")))?;
     Some(base.join("cohorts"))
 }
 
-/// The lock of the server's owner, or `None` while another process holds it.
+/// Takes the lock of the server's owner; `None` if another process holds it.
 fn take_lock(home: &Home) -> Result<Option<File>, PostgresError> {
     let path = home.lock_file();
     let unusable = |cause| PostgresError::DirectoryNotUsable {
@@ -235,42 +268,43 @@ fn take_lock(home: &Home) -> Result<Option<File>, PostgresError> {
     }
 }
 
-/// Brings up the server whose lock we hold: one that outlived its owner, or a new one.
-fn own(
+/// Adopts a server that outlived its owner, or launches a new one. This process holds the lock.
+fn adopt_or_launch(
     home: &Home,
     account: Account,
     options: &Options,
     deadline: Instant,
-) -> Result<Server, PostgresError> {
+) -> Result<ServerProcess, PostgresError> {
     let binaries = Binaries::find(options.pg_bin.as_deref(), home, &account)?;
-    while let Some(left) = PidFile::read(&home.cluster) {
-        if !left.is_alive(&home.cluster) {
-            home.clear_after_the_dead();
-        } else if left.ready && ensure_database(home).is_ok() {
-            log::info!("took over the Postgres that an earlier process left running");
-            return Ok(Server::adopt(left.pid, home, account, binaries));
+    while let Some(pid_file) = PidFile::read(&home.cluster) {
+        if !pid_file.is_alive(&home.cluster) {
+            home.remove_stale_locks();
+        } else if pid_file.is_ready && ensure_database(home).is_ok() {
+            log::info!("took over the private Postgres of an earlier process");
+            return Ok(ServerProcess::adopt(pid_file.pid, home, account, binaries));
         } else if Instant::now() > deadline {
             return Err(home.not_started(&format!(
-                "its earlier process {} neither serves nor ends",
-                left.pid
+                "its earlier process {} accepts no connections and does not end",
+                pid_file.pid
             )));
         }
         thread::sleep(PAUSE);
     }
     if !home.cluster.exists() {
-        binaries.make_cluster(home, &account, options.durable)?;
+        binaries.create_cluster(home, &account, options.durable)?;
     }
-    let server = Server::launch(home, account, binaries, options.durable, deadline)?;
+    let server = ServerProcess::launch(home, account, binaries, options.durable, deadline)?;
     ensure_database(home).map_err(|cause| home.not_started(&cause.to_string()))?;
     Ok(server)
 }
 
+/// Creates the service's database if it is missing.
 fn ensure_database(home: &Home) -> anyhow::Result<()> {
     let mut conn = PgConnection::establish(&home.url("postgres"))?;
-    let found = diesel::sql_query("select 1 from pg_database where datname = $1")
+    let rows = diesel::sql_query("select 1 from pg_database where datname = $1")
         .bind::<diesel::sql_types::Text, _>(NAME)
         .execute(&mut conn)?;
-    if found == 0 {
+    if rows == 0 {
         diesel::sql_query(format!("create database {NAME}")).execute(&mut conn)?;
     }
     Ok(())

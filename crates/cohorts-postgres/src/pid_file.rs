@@ -1,4 +1,4 @@
-//! `postmaster.pid`, by which a cluster tells who serves it and whether it takes connections.
+//! `postmaster.pid`, the file in which a cluster's server writes its process id and whether it accepts connections.
 
 use std::fs;
 use std::path::Path;
@@ -6,33 +6,35 @@ use std::process::Command;
 
 pub(super) const NAME: &str = "postmaster.pid";
 
-/// What a cluster's server wrote about itself.
+/// The contents of the file.
 pub(super) struct PidFile {
+    /// The process id of the server; 0 if it cannot be parsed.
     pub(super) pid: u32,
-    pub(super) ready: bool,
+    /// Whether the server accepts connections.
+    pub(super) is_ready: bool,
 }
 
 impl PidFile {
-    /// `None` where no server has run, or one ended in good order.
+    /// Reads the file of a cluster; `None` if no server has run or the last one stopped cleanly.
     pub(super) fn read(cluster: &Path) -> Option<Self> {
         let text = fs::read_to_string(cluster.join(NAME)).ok()?;
         let mut lines = text.lines();
-        // A negative number is a process without clients; an unreadable one is nobody's.
+        // A single-user process writes its id as a negative number.
         let pid: i64 = lines
             .next()
             .and_then(|line| line.trim().parse().ok())
             .unwrap_or(0);
-        let ready = lines.nth(6).is_some_and(|line| line.trim() == "ready");
+        let is_ready = lines.nth(6).is_some_and(|line| line.trim() == "ready");
         Some(Self {
             pid: u32::try_from(pid.abs()).unwrap_or(0),
-            ready,
+            is_ready,
         })
     }
 
-    /// Whether its process is a living Postgres of this cluster, rather than dead, not yet reaped, or
-    /// some other process that has been given the same number since.
+    /// Whether the process is a running Postgres of this cluster. It is not if the process is dead or a zombie, or if the
+    /// system gave its id to another process.
     pub(super) fn is_alive(&self, cluster: &Path) -> bool {
-        self.pid != 0 && is_postgres(self.pid) && !works_elsewhere(self.pid, cluster)
+        self.pid != 0 && is_postgres(self.pid) && !has_other_directory(self.pid, cluster)
     }
 }
 
@@ -46,12 +48,12 @@ fn is_postgres(pid: u32) -> bool {
         (name.to_owned(), rest.trim().to_owned())
     } else {
         let pid = pid.to_string();
-        let asked = Command::new("ps")
+        let output = Command::new("ps")
             .args(["-o", "state=", "-o", "comm=", "-p", &pid])
             .output();
-        let answer = asked.map(|asked| String::from_utf8_lossy(&asked.stdout).trim().to_owned());
-        let answer = answer.unwrap_or_default();
-        let Some((state, name)) = answer.split_once(' ') else {
+        let line = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let line = line.unwrap_or_default();
+        let Some((state, name)) = line.split_once(' ') else {
             return false;
         };
         (name.trim().to_owned(), state.to_owned())
@@ -59,7 +61,7 @@ fn is_postgres(pid: u32) -> bool {
     name.ends_with("postgres") && !state.starts_with(['Z', 'X'])
 }
 
-/// A server works inside its cluster's directory. Where that cannot be seen, this says no.
-fn works_elsewhere(pid: u32, cluster: &Path) -> bool {
+/// Whether the working directory of the process is not the cluster, as that of a server is. False if it cannot be read.
+fn has_other_directory(pid: u32, cluster: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory != cluster)
 }

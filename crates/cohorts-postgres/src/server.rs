@@ -1,4 +1,4 @@
-//! The server process: launched under a thread that lives as long as it does, and stopped by a signal.
+//! The server process. A thread starts it and waits for its end; a signal stops it.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -16,9 +16,10 @@ use super::error::PostgresError;
 use super::home::{Home, PORT};
 use super::pid_file::PidFile;
 
-/// How long a server may take to end in good order, and then to end at once.
+/// The time limit for each of the two signals that stop a server: fast shutdown, then immediate shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Settings of every server.
 const SETTINGS: [&str; 11] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -27,27 +28,29 @@ const SETTINGS: [&str; 11] = [
     "jit=off",
     "timezone=UTC",
     "log_timezone=UTC",
-    // What is wrong with a statement is told to whoever sent it; logged as well, the log would grow without end.
+    // The sender of a statement receives its errors. In the log, they would take unlimited space.
     "log_min_messages=log",
     "log_min_error_statement=panic",
     "log_checkpoints=off",
     "logging_collector=off",
 ];
-const HASTY_SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
+/// Settings for tests: commits may be lost in a crash of the machine.
+const EPHEMERAL_SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
-/// A server that this process answers for. Dropping it stops it.
-pub(super) struct Server {
+/// A server that this process owns. Dropping it stops it.
+pub(super) struct ServerProcess {
     pid: u32,
-    /// Ends when the process does; `None` where another process launched it.
-    keeper: Option<JoinHandle<()>>,
-    serving: Arc<AtomicBool>,
+    /// The thread that waits for the end of the process; `None` if another process launched the server.
+    waiter: Option<JoinHandle<()>>,
+    /// Whether the end of the process is unexpected.
+    is_serving: Arc<AtomicBool>,
     home: Home,
     account: Account,
     binaries: Binaries,
 }
 
-impl Server {
-    /// Starts a process and waits until it takes connections.
+impl ServerProcess {
+    /// Starts a process and waits until it accepts connections.
     pub(super) fn launch(
         home: &Home,
         account: Account,
@@ -56,27 +59,27 @@ impl Server {
         deadline: Instant,
     ) -> Result<Self, PostgresError> {
         loop {
-            keep_old_log(home);
+            rotate_log(home);
             let server = Self::spawn(home, &account, &binaries, durable)?;
             if server.became_ready(deadline) {
-                server.serving.store(true, Ordering::Release);
+                server.is_serving.store(true, Ordering::Release);
                 return Ok(server);
             }
-            let words = home.last_words();
-            // Processes of a server that was killed hold its memory until they notice.
-            if !words.contains("still in use") || Instant::now() > deadline {
-                return Err(home.not_started(&words));
+            let error = home.last_log_error();
+            // Processes of a killed server hold its shared memory until they notice its end.
+            if !error.contains("still in use") || Instant::now() > deadline {
+                return Err(home.not_started(&error));
             }
             thread::sleep(PAUSE * 20);
         }
     }
 
-    /// Takes over a process that outlived whoever launched it.
+    /// Takes over a process that outlived its owner.
     pub(super) fn adopt(pid: u32, home: &Home, account: Account, binaries: Binaries) -> Self {
         Self {
             pid,
-            keeper: None,
-            serving: Arc::default(),
+            waiter: None,
+            is_serving: Arc::default(),
             home: home.clone(),
             account,
             binaries,
@@ -102,16 +105,16 @@ impl Server {
         command
             .stdout(log.try_clone().map_err(unusable)?)
             .stderr(log);
-        let serving = Arc::<AtomicBool>::default();
+        let is_serving = Arc::<AtomicBool>::default();
         let (report, spawned) = mpsc::channel();
-        // The process is told of the end of the thread that spawned it, so that thread must not end early.
-        let keeper = thread::Builder::new().name("postgres".to_owned()).spawn({
-            let serving = Arc::clone(&serving);
+        // The system stops the server when the thread that spawned it ends, so that thread must not end early.
+        let waiter = thread::Builder::new().name("postgres".to_owned()).spawn({
+            let is_serving = Arc::clone(&is_serving);
             move || match command.spawn() {
                 Ok(child) => {
-                    // The receiver waits for exactly this.
+                    // The receiver waits for this message.
                     let _ = report.send(Ok(child.id()));
-                    keep(child, &serving);
+                    wait_for_end(child, &is_serving);
                 }
                 Err(cause) => {
                     let _ = report.send(Err(cause));
@@ -119,15 +122,15 @@ impl Server {
             }
         });
         let refused = |cause: String| home.not_started(&cause);
-        let keeper = keeper.map_err(|cause| refused(cause.to_string()))?;
+        let waiter = waiter.map_err(|cause| refused(cause.to_string()))?;
         let pid = spawned
             .recv()
             .map_err(|cause| refused(cause.to_string()))?
             .map_err(|cause| refused(cause.to_string()))?;
         Ok(Self {
             pid,
-            keeper: Some(keeper),
-            serving,
+            waiter: Some(waiter),
+            is_serving,
             home: home.clone(),
             account: account.clone(),
             binaries: binaries.clone(),
@@ -137,7 +140,7 @@ impl Server {
     fn became_ready(&self, deadline: Instant) -> bool {
         while self.is_running() && Instant::now() < deadline {
             if PidFile::read(&self.home.cluster)
-                .is_some_and(|file| file.ready && file.pid == self.pid)
+                .is_some_and(|file| file.is_ready && file.pid == self.pid)
             {
                 return true;
             }
@@ -147,23 +150,23 @@ impl Server {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        match &self.keeper {
-            Some(keeper) => !keeper.is_finished(),
+        match &self.waiter {
+            Some(waiter) => !waiter.is_finished(),
             None => PidFile::read(&self.home.cluster)
                 .is_some_and(|file| file.pid == self.pid && file.is_alive(&self.home.cluster)),
         }
     }
 
-    /// Sends the signal, and tells whether the process ended of it in time.
-    fn end_by(&self, signal: &str) -> bool {
-        // Safe Rust cannot send a signal, and this program comes with every server.
-        let sent = self
+    /// Sends a signal and waits. Returns whether the process ended within [`STOP_LIMIT`].
+    fn stop_with(&self, signal: &str) -> bool {
+        // Safe Rust cannot send signals. Every server has this program.
+        let output = self
             .account
             .command(self.binaries.program("pg_ctl"))
             .args(["kill", signal, &self.pid.to_string()])
             .current_dir(&self.home.directory)
             .output();
-        if !sent.is_ok_and(|sent| sent.status.success()) {
+        if !output.is_ok_and(|output| output.status.success()) {
             return !self.is_running();
         }
         let deadline = Instant::now() + STOP_LIMIT;
@@ -174,14 +177,14 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        self.serving.store(false, Ordering::Release);
-        if self.is_running() && !self.end_by("INT") && !self.end_by("QUIT") {
-            log::error!("the private Postgres (process {}) does not end", self.pid);
+        self.is_serving.store(false, Ordering::Release);
+        if self.is_running() && !self.stop_with("INT") && !self.stop_with("QUIT") {
+            log::error!("the private Postgres (process {}) does not stop", self.pid);
         }
         if !self.home.socket_dir.starts_with(&self.home.directory) {
-            // One that a hanging server still uses is not empty, and stays.
+            // This fails if a server that does not stop still has its socket there.
             let _ = fs::remove_dir(&self.home.socket_dir);
         }
     }
@@ -189,7 +192,7 @@ impl Drop for Server {
 
 fn command(home: &Home, account: &Account, binaries: &Binaries, durable: bool) -> Command {
     let program = binaries.program("postgres");
-    let mut command = if ends_with_its_parent(account) {
+    let mut command = if can_end_with_parent(account) {
         let mut command = account.command("setpriv");
         command.args(["--pdeathsig", "INT"]).arg(program);
         command
@@ -206,37 +209,39 @@ fn command(home: &Home, account: &Account, binaries: &Binaries, durable: bool) -
         command.args(["-c", setting]);
     }
     if !durable {
-        for setting in HASTY_SETTINGS {
+        for setting in EPHEMERAL_SETTINGS {
             command.args(["-c", setting]);
         }
     }
-    // In a group of its own, an interrupt typed at our terminal does not reach it before we are done.
+    // An interrupt from the terminal does not reach another process group, so this process stops the server.
     command.current_dir(&home.directory).process_group(0);
     command
 }
 
-/// Whether the system has the program that makes a process end with its parent, in a form that can.
-/// Where it has not, a killed owner leaves a running server, which the next start takes over.
-fn ends_with_its_parent(account: &Account) -> bool {
-    let asked = cfg!(target_os = "linux").then(|| {
+/// Whether the system has a `setpriv` that ends a process with its parent.
+///
+/// Without it, a killed owner leaves a running server, which the next start takes over.
+fn can_end_with_parent(account: &Account) -> bool {
+    let output = cfg!(target_os = "linux").then(|| {
         account
             .command("setpriv")
             .args(["--pdeathsig", "INT", "true"])
             .current_dir("/")
             .output()
     });
-    asked.is_some_and(|answer| answer.is_ok_and(|answer| answer.status.success()))
+    output.is_some_and(|output| output.is_ok_and(|output| output.status.success()))
 }
 
-fn keep(mut child: Child, serving: &AtomicBool) {
-    let ended = child.wait();
-    if serving.load(Ordering::Acquire) {
-        let how = ended.map_or_else(|cause| cause.to_string(), |status| status.to_string());
-        log::error!("the private Postgres ended unexpectedly ({how})");
+/// Waits for the end of the process, and logs it if the server was in use.
+fn wait_for_end(mut child: Child, is_serving: &AtomicBool) {
+    let status = child.wait();
+    if is_serving.load(Ordering::Acquire) {
+        let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
+        log::error!("the private Postgres ended unexpectedly ({status})");
     }
 }
 
-/// One earlier log is kept, so that a restart does not hide why it was needed.
-fn keep_old_log(home: &Home) {
+/// Renames the log of the last server, which may contain the reason for the restart. Older logs are deleted.
+fn rotate_log(home: &Home) {
     let _ = fs::rename(&home.log, home.log.with_extension("log.old"));
 }

@@ -1,3 +1,5 @@
+//! Starts, joins, takes over and stops real servers in temporary directories.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -9,12 +11,12 @@ use tempfile::TempDir;
 use super::*;
 
 #[derive(QueryableByName)]
-struct Number {
+struct NumberRow {
     #[diesel(sql_type = Integer)]
     number: i32,
 }
 
-/// Where PostgreSQL's programs were fetched to, if the machine has none.
+/// The directory of fetched server programs; `None` if the machine has a server.
 static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let directory = TempDir::new().unwrap();
     let mut options = Options {
@@ -27,7 +29,7 @@ static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     options.pg_bin
 });
 
-/// Options for a cluster that need not survive a power failure.
+/// Options of a cluster that may lose commits in a power failure.
 fn ephemeral(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
@@ -43,13 +45,14 @@ fn run(postgres: &Postgres, statement: &str) {
 
 fn stored_number(postgres: &Postgres) -> i32 {
     let mut conn = PgConnection::establish(&postgres.url()).unwrap();
-    let stored: Number = diesel::sql_query("select number from kept")
+    let row: NumberRow = diesel::sql_query("select number from numbers")
         .get_result(&mut conn)
         .unwrap();
-    stored.number
+    row.number
 }
 
-fn sentence(options: &Options) -> String {
+/// The error of a start that must fail.
+fn start_error(options: &Options) -> String {
     match Postgres::start(options) {
         Ok(_) => panic!("it started"),
         Err(cause) => cause.to_string(),
@@ -57,11 +60,11 @@ fn sentence(options: &Options) -> String {
 }
 
 #[test]
-fn a_warm_start_finds_what_was_stored_before() {
+fn data_survives_a_restart() {
     let directory = TempDir::new().unwrap();
     let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert!(!postgres.is_joined());
-    run(&postgres, "create table kept as select 7 as number");
+    run(&postgres, "create table numbers as select 7 as number");
     postgres.stop();
     assert!(
         !directory
@@ -75,10 +78,10 @@ fn a_warm_start_finds_what_was_stored_before() {
 }
 
 #[test]
-fn a_start_after_the_server_was_killed_recovers() {
+fn a_start_recovers_after_the_server_was_killed() {
     let directory = TempDir::new().unwrap();
     let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
-    run(&postgres, "create table kept as select 8 as number");
+    run(&postgres, "create table numbers as select 8 as number");
     kill(&postgres);
     drop(postgres);
 
@@ -86,7 +89,7 @@ fn a_start_after_the_server_was_killed_recovers() {
     assert_eq!(stored_number(&postgres), 8);
 }
 
-/// Kills the server as a machine that is short of memory does.
+/// Kills the server with SIGKILL.
 fn kill(postgres: &Postgres) {
     let server = PidFile::read(&postgres.home.cluster).unwrap().pid;
     let kill = format!("kill -9 {server}");
@@ -94,35 +97,35 @@ fn kill(postgres: &Postgres) {
     assert!(killed.unwrap().success());
 }
 
-/// Waits until the server answers again.
-fn again(postgres: &Postgres) -> i32 {
+/// Waits until the server accepts connections again.
+fn number_after_restart(postgres: &Postgres) -> i32 {
     let deadline = Instant::now() + START_LIMIT;
     while PgConnection::establish(&postgres.url()).is_err() {
-        assert!(Instant::now() < deadline, "the server is gone for good");
+        assert!(Instant::now() < deadline, "the server was not restarted");
         thread::sleep(PAUSE);
     }
     stored_number(postgres)
 }
 
 #[test]
-fn a_server_that_is_killed_is_started_again_by_whoever_uses_it() {
+fn a_killed_server_is_restarted_by_its_owner_or_a_joined_process() {
     let directory = TempDir::new().unwrap();
     let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
-    run(&postgres, "create table kept as select 8 as number");
+    run(&postgres, "create table numbers as select 8 as number");
     for _ in 0..3 {
         kill(&postgres);
-        assert_eq!(again(&postgres), 8);
+        assert_eq!(number_after_restart(&postgres), 8);
     }
     let joined = Postgres::start(&ephemeral(directory.path())).unwrap();
     assert!(joined.is_joined());
-    // Its owner goes, and whoever has joined takes it over.
+    // The joined process takes the server over from its owner.
     postgres.stop();
-    assert_eq!(again(&joined), 8);
+    assert_eq!(number_after_restart(&joined), 8);
     assert!(!joined.is_joined());
 }
 
 #[test]
-fn a_second_start_joins_and_its_end_changes_nothing() {
+fn a_second_start_joins_and_stopping_it_keeps_the_server() {
     let directory = TempDir::new().unwrap();
     let owner = Postgres::start(&ephemeral(directory.path())).unwrap();
     let joined = Postgres::start(&ephemeral(directory.path())).unwrap();
@@ -133,7 +136,7 @@ fn a_second_start_joins_and_its_end_changes_nothing() {
 }
 
 #[test]
-fn starts_at_the_same_time_share_one_server() {
+fn concurrent_starts_share_one_server() {
     let directory = TempDir::new().unwrap();
     let options = ephemeral(directory.path());
     let started: Vec<Postgres> = thread::scope(|scope| {
@@ -142,12 +145,18 @@ fn starts_at_the_same_time_share_one_server() {
             .collect();
         starting
             .into_iter()
-            .map(|one| one.join().unwrap().unwrap())
+            .map(|start| start.join().unwrap().unwrap())
             .collect()
     });
-    assert_eq!(started.iter().filter(|one| !one.is_joined()).count(), 1);
-    for one in &started {
-        run(one, "select 1");
+    assert_eq!(
+        started
+            .iter()
+            .filter(|postgres| !postgres.is_joined())
+            .count(),
+        1
+    );
+    for postgres in &started {
+        run(postgres, "select 1");
     }
 }
 
@@ -155,8 +164,8 @@ fn starts_at_the_same_time_share_one_server() {
 fn a_server_that_outlived_its_owner_is_taken_over() {
     let directory = TempDir::new().unwrap();
     let first = Postgres::start(&ephemeral(directory.path())).unwrap();
-    run(&first, "create table kept as select 9 as number");
-    // A process that another test starts at this moment has the file open too, so closing it would not do.
+    run(&first, "create table numbers as select 9 as number");
+    // Closing the file is not enough: a process that another test starts at this moment may have inherited it.
     let lock = first.state.lock().lock.take();
     lock.unwrap().unlock().unwrap();
 
@@ -168,7 +177,7 @@ fn a_server_that_outlived_its_owner_is_taken_over() {
 }
 
 #[test]
-fn a_path_too_long_for_a_socket_is_no_hindrance() {
+fn a_path_that_is_too_long_for_a_socket_works() {
     let directory = TempDir::new().unwrap();
     let deep = directory.path().join("d".repeat(100));
     fs::create_dir(&deep).unwrap();
@@ -181,7 +190,7 @@ fn a_path_too_long_for_a_socket_is_no_hindrance() {
 }
 
 #[test]
-fn an_empty_directory_of_roots_alone_is_opened_as_far_as_needed() {
+fn an_empty_private_directory_of_root_is_opened_for_traversal() {
     let directory = TempDir::new().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
     let postgres = Postgres::start(&ephemeral(directory.path())).unwrap();
@@ -189,64 +198,64 @@ fn an_empty_directory_of_roots_alone_is_opened_as_far_as_needed() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_made_is_named() {
+fn the_error_names_a_data_directory_that_cannot_be_created() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a-file");
     fs::write(&file, "").unwrap();
-    let said = sentence(&ephemeral(&file.join("below")));
-    assert!(said.contains("a-file/below: Not a directory"), "{said}");
-    assert!(said.contains("--data-dir"), "{said}");
+    let error = start_error(&ephemeral(&file.join("below")));
+    assert!(error.contains("a-file/below: Not a directory"), "{error}");
+    assert!(error.contains("--data-dir"), "{error}");
 }
 
 #[test]
-fn root_is_told_which_directory_shuts_the_lent_account_out() {
+fn the_error_names_the_directory_that_the_server_account_cannot_enter() {
     if !is_root() {
-        eprintln!("skipped: only root lends an account");
+        eprintln!("skipped: only root runs the server under another account");
         return;
     }
     let directory = TempDir::new().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
-    let said = sentence(&ephemeral(&directory.path().join("below")));
+    let error = start_error(&ephemeral(&directory.path().join("below")));
     assert!(
-        said.contains(&format!("cannot enter {}:", directory.path().display())),
-        "{said}"
+        error.contains(&format!("cannot enter {}:", directory.path().display())),
+        "{error}"
     );
 }
 
 #[test]
-fn programs_that_are_not_where_they_should_be_are_named() {
+fn the_error_names_missing_programs() {
     let directory = TempDir::new().unwrap();
     let pg_bin = directory.path().join("no-programs");
-    let said = sentence(&Options {
+    let error = start_error(&Options {
         pg_bin: Some(pg_bin),
         ..ephemeral(&directory.path().join("data"))
     });
-    assert!(said.contains("no-programs/initdb"), "{said}");
-    assert!(said.contains("COHORTS_PG_BIN"), "{said}");
+    assert!(error.contains("no-programs/initdb"), "{error}");
+    assert!(error.contains("COHORTS_PG_BIN"), "{error}");
 }
 
 #[test]
-fn a_cluster_of_another_version_is_refused_and_told_both_versions() {
+fn a_cluster_of_another_version_is_refused_with_both_versions() {
     let directory = TempDir::new().unwrap();
     let cluster = directory.path().join("postgres/data");
     fs::create_dir_all(&cluster).unwrap();
     fs::write(cluster.join("PG_VERSION"), "9\n").unwrap();
-    let said = sentence(&ephemeral(directory.path()));
+    let error = start_error(&ephemeral(directory.path()));
     assert!(
-        said.contains("was made by PostgreSQL 9, and this machine has version"),
-        "{said}"
+        error.contains("was created by PostgreSQL 9, and this machine has version"),
+        "{error}"
     );
 }
 
 #[test]
-fn a_machine_without_a_server_is_told_what_to_install() {
-    let said = PostgresError::NotInstalled.to_string();
-    assert!(said.contains("`apt-get install postgresql`"), "{said}");
-    assert!(!said.contains('\n'));
+fn the_error_without_a_server_names_the_package_to_install() {
+    let error = PostgresError::NotInstalled.to_string();
+    assert!(error.contains("`apt-get install postgresql`"), "{error}");
+    assert!(!error.contains('\n'));
 }
 
 #[test]
-fn data_goes_where_the_account_may_keep_it() {
+fn the_default_data_directory_depends_on_the_account() {
     let home = Some(Path::new("/home/ann"));
     let xdg = Some(Path::new("/data"));
     assert_eq!(

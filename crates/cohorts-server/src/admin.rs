@@ -1,4 +1,4 @@
-//! Projects and keys, which are made by the command line and not through the contract.
+//! Administration of projects and API keys by the command line. The HTTP API has no operations for this.
 
 use std::str::FromStr;
 
@@ -13,41 +13,42 @@ use cohorts_store::keys::{self, NewKey};
 use cohorts_store::projects::{self, Project};
 use cohorts_store::{Conn, Error, ProjectId, Store, queue, transaction};
 
-/// What is done to projects and keys.
+/// Changes projects and keys.
 pub struct Admin {
     store: Store,
 }
 
-/// A project as it is shown to whoever made it.
+/// A new project.
 #[derive(Clone, Debug, Serialize)]
 pub struct CreatedProject {
     pub id: i64,
     pub name: String,
     pub timezone: String,
+    /// The token for capture.
     pub token: String,
-    /// How many days events are kept; null where all are.
+    /// How many days events are kept; null for all events.
     pub event_retention: Option<i32>,
 }
 
-/// How long a project keeps events, in days; all of them where it is nothing.
+/// How long a project keeps events, in days; `None` for all events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retention(pub Option<i32>);
+pub struct EventRetention(pub Option<i32>);
 
 /// The longest retention, in days.
-const LONGEST_RETENTION: i32 = 36_500;
+const MAX_RETENTION_DAYS: i32 = 36_500;
 
-impl FromStr for Retention {
+impl FromStr for EventRetention {
     type Err = anyhow::Error;
 
-    /// Reads `90`, `90d` or `all`.
+    /// Parses `90`, `90d` or `all`.
     fn from_str(text: &str) -> anyhow::Result<Self> {
         if text == "all" {
             return Ok(Self(None));
         }
         let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
-        let days = days.filter(|days| (1..=LONGEST_RETENTION).contains(days));
+        let days = days.filter(|days| (1..=MAX_RETENTION_DAYS).contains(days));
         let days = days.with_context(|| {
-            format!("name days, from 1 to {LONGEST_RETENTION} such as 90d, or `all`")
+            format!("expected 1 to {MAX_RETENTION_DAYS} days, such as 90d, or `all`")
         })?;
         Ok(Self(Some(days)))
     }
@@ -65,28 +66,29 @@ impl From<Project> for CreatedProject {
     }
 }
 
-/// What a new key may do, and for whom it acts.
+/// The permissions and the owner of a new key.
 #[derive(Clone, Debug)]
 pub struct KeyGrant {
-    /// The projects that the key reaches; none means all, those made later too.
+    /// The projects of the key. An empty list means every project, also future ones.
     pub projects: Vec<i64>,
     pub scopes: Vec<String>,
     pub label: String,
     pub email: String,
     pub first_name: String,
-    /// In how many days the key expires, if ever.
+    /// Days until the key expires; `None` means never.
     pub expires_in: Option<u32>,
 }
 
-/// A key as it is shown once.
+/// A new key, with its secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct CreatedKey {
     pub id: String,
+    /// The secret.
     pub key: String,
     pub scopes: Vec<String>,
 }
 
-/// A key as it is shown later, without the key itself.
+/// An existing key, without its secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedKey {
     pub id: String,
@@ -98,7 +100,7 @@ pub struct ListedKey {
     pub created_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
-    /// To the minute or so.
+    /// Accurate to about a minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -107,22 +109,30 @@ impl Admin {
         Self { store }
     }
 
-    /// Makes a project, whose days are those of an IANA time zone.
+    /// Creates a project that keeps all events. `time_zone` is an IANA name; the project's days are counted in it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is blank or the time zone is unknown.
     pub fn create_project(&self, name: &str, time_zone: &str) -> anyhow::Result<CreatedProject> {
-        self.create_project_keeping(name, time_zone, Retention::default())
+        self.create_project_with_retention(name, time_zone, EventRetention::default())
     }
 
-    /// As `create_project`, for a project that may not keep all events.
-    pub fn create_project_keeping(
+    /// Like [`Self::create_project`], with a retention.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is blank or the time zone is unknown.
+    pub fn create_project_with_retention(
         &self,
         name: &str,
         time_zone: &str,
-        Retention(days): Retention,
+        EventRetention(days): EventRetention,
     ) -> anyhow::Result<CreatedProject> {
         ensure!(!name.trim().is_empty(), "a project needs a name");
         ensure!(
             Moment::new(0, time_zone).is_some(),
-            "`{time_zone}` is no time zone; name one such as Europe/Berlin or UTC"
+            "`{time_zone}` is not a time zone; use an IANA name such as Europe/Berlin or UTC"
         );
         let token = auth::new_token();
         let conn = &mut *self.store.connection()?;
@@ -135,27 +145,39 @@ impl Admin {
         Ok(project.into())
     }
 
-    /// Sets how long a project keeps events. What is older is passed over at once, and deleted bit by bit.
-    pub fn keep_events(&self, project: i64, Retention(days): Retention) -> anyhow::Result<()> {
+    /// Sets how long a project keeps events. Calculations ignore older events at once; they are deleted in steps.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such project.
+    pub fn set_event_retention(
+        &self,
+        project: i64,
+        EventRetention(days): EventRetention,
+    ) -> anyhow::Result<()> {
         let conn = &mut *self.store.connection()?;
-        let found = projects::set_retention(conn, ProjectId(project), days)?;
-        ensure!(found, "there is no project {project}");
+        let exists = projects::set_retention(conn, ProjectId(project), days)?;
+        ensure!(exists, "there is no project {project}");
         let dynamic = cohorts::dynamic(conn, ProjectId(project))?;
         Ok(queue::request_calculations(conn, &dynamic)?)
     }
 
-    /// Makes a personal key. Only its hash is kept, so this is the one time that it can be seen.
+    /// Creates an API key. Only its hash is stored, so the key itself is returned only here.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope, a scope is unknown, a project does not exist, or the e-mail address is invalid.
     pub fn create_key(&self, grant: &KeyGrant) -> anyhow::Result<CreatedKey> {
         ensure!(!grant.scopes.is_empty(), "a key needs at least one scope");
         for scope in &grant.scopes {
             ensure!(
                 auth::is_scope(scope),
-                "`{scope}` is no scope; name one such as cohort:read or cohort:write"
+                "`{scope}` is not a scope; use one such as cohort:read or cohort:write"
             );
         }
         ensure!(
             grant.email.contains('@'),
-            "`{}` is no e-mail address",
+            "`{}` is not an e-mail address",
             grant.email
         );
         let key = auth::new_key();
@@ -168,18 +190,19 @@ impl Admin {
         })
     }
 
-    /// All keys, revoked ones too, oldest first.
+    /// All keys, also revoked ones, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database is not available.
     pub fn list_keys(&self) -> anyhow::Result<Vec<ListedKey>> {
         let conn = &mut *self.store.connection()?;
         let listed = keys::list(conn)?.into_iter().map(|(key, owner)| {
-            let projects = match key.every_project {
-                true => None,
-                false => Some(
-                    keys::projects_of(conn, key.id)?
-                        .into_iter()
-                        .map(|id| id.0)
-                        .collect(),
-                ),
+            let projects = if key.every_project {
+                None
+            } else {
+                let ids = keys::projects_of(conn, key.id)?;
+                Some(ids.into_iter().map(|id| id.0).collect())
             };
             Ok(ListedKey {
                 id: key.id.to_string(),
@@ -196,13 +219,17 @@ impl Admin {
         listed.collect()
     }
 
-    /// Revokes a key at once.
+    /// Revokes a key. The next request with it fails.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such key, or it is already revoked.
     pub fn revoke_key(&self, id: &str) -> anyhow::Result<()> {
         let number = id
             .parse()
-            .with_context(|| format!("`{id}` is no number of a key"))?;
+            .with_context(|| format!("`{id}` is not the id of a key"))?;
         let revoked = keys::revoke(&mut *self.store.connection()?, number)?;
-        ensure!(revoked, "there is no key {id} that could be revoked");
+        ensure!(revoked, "there is no key {id}, or it is already revoked");
         Ok(())
     }
 }
@@ -212,8 +239,8 @@ fn insert_key(conn: &mut Conn, grant: &KeyGrant, key: &str) -> Result<i64, Error
     ids.sort_unstable();
     ids.dedup();
     for id in &ids {
-        let found = projects::find(conn, *id)?;
-        found.with_context(|| format!("there is no project {}", id.0))?;
+        let project = projects::find(conn, *id)?;
+        project.with_context(|| format!("there is no project {}", id.0))?;
     }
     let owner = keys::teammate(conn, &grant.email, &grant.first_name)?;
     let new = NewKey {

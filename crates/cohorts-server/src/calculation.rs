@@ -71,18 +71,18 @@ impl From<FilterError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        index::Error::from(error).into()
+        index::IndexError::from(error).into()
     }
 }
 
-impl From<index::Error> for Failure {
-    fn from(error: index::Error) -> Self {
+impl From<index::IndexError> for Failure {
+    fn from(error: index::IndexError) -> Self {
         let (code, is_transient) = match &error {
-            index::Error::TimedOut | index::Error::Store(StoreError::TimedOut) => {
+            index::IndexError::TimedOut | index::IndexError::Store(StoreError::TimedOut) => {
                 ("timeout", false)
             }
-            index::Error::OverBudget => ("capacity", false),
-            index::Error::Store(StoreError::Unavailable(_)) => ("capacity", true),
+            index::IndexError::OverBudget => ("capacity", false),
+            index::IndexError::Store(StoreError::Unavailable(_)) => ("capacity", true),
             _ => ("unknown", false),
         };
         Self {
@@ -147,7 +147,7 @@ impl Calculator {
         let store = &self.store;
         let mut conn = store.connection()?;
         let project = projects::find(&mut conn, project)?;
-        let project = project.ok_or(index::Error::ProjectNotFound)?;
+        let project = project.ok_or(index::IndexError::ProjectNotFound)?;
         let time = Utc::now();
         let now = moment(&project, time.timestamp_micros()).map_err(StoreError::from)?;
         let leaves = plan_all(&mut conn, jobs, &now)?;
@@ -169,7 +169,7 @@ impl Calculator {
                 }
                 self.metrics.calculated(true, started.elapsed());
             }
-            Ok::<_, index::Error>(())
+            Ok::<_, index::IndexError>(())
         })?;
         failure.map_or(Ok(()), Err)
     }
@@ -272,7 +272,7 @@ fn members_of(
     snapshot: &Snapshot<'_, '_>,
     plans: &[Plan],
     leaves: &LeafCache,
-) -> index::Result<RoaringBitmap> {
+) -> index::IndexResult<RoaringBitmap> {
     let mut members = RoaringBitmap::new();
     for plan in plans {
         members |= snapshot.evaluate(plan, leaves)?;

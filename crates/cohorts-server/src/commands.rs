@@ -1,6 +1,10 @@
-//! What the command line does besides serving: demo, import, doctor.
+//! What each command does and prints. `main.rs` parses the command line and calls these functions.
 
 pub mod demo;
 pub mod doctor;
 pub mod import;
+pub mod keys;
+mod output;
 mod progress;
+pub mod projects;
+pub mod serve;

@@ -1,4 +1,4 @@
-//! What a command is told by its flags and by the environment. Nothing else reads the environment.
+//! Settings from flags and environment variables. No other module reads the environment.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,48 +14,50 @@ use crate::logging::LogFormat;
 use crate::origin::Origin;
 use crate::rate_limit::RateLimit;
 
-/// Where a service listens and where it keeps its data.
+/// The settings of a service.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: SocketAddr,
     pub database: Database,
-    /// Whether threads calculate in the background. Without it only `Server::calculate_now` does.
+    /// Whether threads calculate in the background. Otherwise only [`Server::calculate_now`] does.
+    ///
+    /// [`Server::calculate_now`]: crate::Server::calculate_now
     pub calculate: bool,
     /// Whether SIGINT and SIGTERM end the service.
     pub handle_signals: bool,
-    /// What links in answers begin with.
+    /// The origin of links in responses.
     pub origin: Origin,
-    /// How often a key may ask; nothing is no limit.
+    /// The rate limit of each key; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// The memory, in bytes, that events may take from when they come until they are kept.
+    /// The memory limit, in bytes, of received events that are not committed yet.
     pub ingest_memory: usize,
-    /// The memory, in bytes, that people and events may take which calculations keep at hand.
+    /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,
-    /// How long the members of a dynamic cohort are taken to be right.
+    /// How long the members of a dynamic cohort count as current.
     pub freshness: TimeDelta,
-    /// The certificate and the key by which the service speaks TLS; nothing is plain HTTP.
+    /// Certificate and key for TLS; `None` for plain HTTP.
     pub tls: Option<Tls>,
-    /// A request that takes longer is a warning in the log.
+    /// Slower requests are logged as warnings.
     pub slow: Duration,
 }
 
-/// Files in PEM.
+/// The paths of PEM files.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The chain, that of the service first.
+    /// The certificate chain, with the certificate of the service first.
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
-/// Where nothing else is said.
+/// The default of [`Config::freshness`].
 pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Some twenty of the largest bodies, packed well.
+/// About twenty of the largest bodies.
 const INGEST_MEMORY: usize = 128 << 20;
 
 impl Config {
-    /// A service that calculates, is ended by signals, believes no proxy and limits nobody.
+    /// A service with the default settings: it calculates, ends on signals, trusts no proxy, and has no rate limit.
     pub fn new(listen: SocketAddr, database: Database) -> Self {
         Self {
             listen,
@@ -65,7 +67,7 @@ impl Config {
             origin: Origin::Request,
             rate_limit: None,
             ingest_memory: INGEST_MEMORY,
-            index_memory: quarter_of_the_machine(),
+            index_memory: quarter_of_memory(),
             freshness: FRESHNESS,
             tls: None,
             slow: SLOW,
@@ -73,49 +75,72 @@ impl Config {
     }
 }
 
-/// A quarter of the memory that the service may use: the machine's, or its container's where that is less.
-fn quarter_of_the_machine() -> u64 {
+/// A quarter of the memory of the machine, or of the container if its limit is lower.
+fn quarter_of_memory() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     let limit = system.cgroup_limits().map(|limits| limits.total_memory);
     limit.unwrap_or(u64::MAX).min(system.total_memory()) / 4
 }
 
-/// Where the data is.
+/// The Postgres that holds the data.
 #[derive(Clone, Debug)]
 pub enum Database {
-    /// A Postgres that somebody else runs, by its libpq URL.
+    /// An existing Postgres, as a libpq URL.
     Url(String),
-    /// A Postgres of our own.
+    /// A Postgres that the program starts.
     Private(Options),
 }
 
-/// The flags that say where the data is; every command has them.
+/// The flags for the database. Every command has them.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseArgs {
-    /// The Postgres to use, as a URL; without one the program runs a private Postgres
+    /// URL of the Postgres to use [default: a private Postgres]
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Where the private Postgres keeps its data [default: /var/lib/cohorts for root, else in the user's data directory]
+    /// Where the private Postgres keeps its data [default: /var/lib/cohorts for root, else ~/.local/share/cohorts;
+    /// the demo uses cohorts-demo there]
     #[arg(long, value_name = "DIR", env = "COHORTS_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// The directory of the PostgreSQL server's programs, where they are not found by themselves
+    /// Directory of the PostgreSQL binaries [default: found automatically]
     #[arg(long, value_name = "DIR", env = "COHORTS_PG_BIN")]
     pg_bin: Option<PathBuf>,
 }
 
 impl DatabaseArgs {
+    /// The database of all commands but the demo.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no database is given, and there is no home directory for a default one.
     pub fn database(&self) -> anyhow::Result<Database> {
+        self.database_or(default_data_dir)
+    }
+
+    /// The database of the demo. Its default directory is not that of the other commands, so demo data and the data of
+    /// `cohorts serve` stay separate.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no database is given, and there is no home directory for a default one.
+    pub fn demo_database(&self) -> anyhow::Result<Database> {
+        self.database_or(|| Some(default_data_dir()?.with_file_name(DEMO_DIRECTORY)))
+    }
+
+    fn database_or(
+        &self,
+        default_data_dir: impl FnOnce() -> Option<PathBuf>,
+    ) -> anyhow::Result<Database> {
         if let Some(url) = self.database_url.as_ref().filter(|url| !url.is_empty()) {
             return Ok(Database::Url(url.clone()));
         }
-        let given = self
+        let data_dir = self
             .data_dir
             .clone()
             .filter(|dir| !dir.as_os_str().is_empty());
-        let data_dir = given.or_else(default_data_dir).ok_or_else(|| {
+        let data_dir = data_dir.or_else(default_data_dir).ok_or_else(|| {
             anyhow::anyhow!(
-                "there is no home directory to keep data in; name a directory with --data-dir"
+                "there is no home directory for the data; set a directory with --data-dir"
             )
         })?;
         Ok(Database::Private(Options {
@@ -126,19 +151,22 @@ impl DatabaseArgs {
     }
 }
 
+/// The name of the demo's data directory, beside the default one.
+const DEMO_DIRECTORY: &str = "cohorts-demo";
+
 fn default_data_dir() -> Option<PathBuf> {
-    let directory = |name| std::env::var_os(name).map(PathBuf::from);
+    let path = |name| std::env::var_os(name).map(PathBuf::from);
     cohorts_postgres::default_data_dir(
         cohorts_postgres::is_root(),
-        directory("XDG_DATA_HOME").as_deref(),
-        directory("HOME").as_deref(),
+        path("XDG_DATA_HOME").as_deref(),
+        path("HOME").as_deref(),
     )
 }
 
-/// The address that a service listens on.
+/// The flag for the address.
 #[derive(Args, Clone, Debug)]
 pub struct ListenArgs {
-    /// The address and port to listen on; port 0 takes a free one
+    /// Address and port to listen on; port 0 selects a free port
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -148,13 +176,13 @@ pub struct ListenArgs {
     pub listen: SocketAddr,
 }
 
-/// How the service appears to its callers.
+/// The flags for clients: links and limits.
 #[derive(Args, Clone, Debug)]
 pub struct CallersArgs {
-    /// The address that callers use, with its scheme, for the links in answers
+    /// Base URL of links in responses [default: taken from the Host header]
     #[arg(long, value_name = "URL", env = "COHORTS_PUBLIC_URL", value_parser = public_url)]
     public_url: Option<Origin>,
-    /// Take that address from the headers Forwarded or X-Forwarded-…; only behind a proxy that sets them
+    /// Trust the proxy headers Forwarded and X-Forwarded-*; only behind a proxy that sets them
     #[arg(
         long,
         env = "COHORTS_TRUST_PROXY",
@@ -166,7 +194,7 @@ pub struct CallersArgs {
         value_parser = BoolishValueParser::new(),
     )]
     trust_proxy: bool,
-    /// Refuse more than 480 requests a minute or 4,800 an hour with one key
+    /// Limit each key to 480 requests per minute and 4,800 per hour
     #[arg(
         long,
         env = "COHORTS_RATE_LIMIT",
@@ -180,18 +208,17 @@ pub struct CallersArgs {
     rate_limit: bool,
 }
 
-/// What the service may take of the machine, and how it does its work.
+/// The flags for resources and TLS.
 #[derive(Args, Clone, Debug)]
 pub struct WorkArgs {
-    /// How many MiB people and events may take which calculations keep at hand; a quarter of the machine's memory where
-    /// nothing is said
+    /// Cache size in MiB [default: a quarter of RAM]
     #[arg(long, value_name = "MIB", env = "COHORTS_MEMORY")]
     memory: Option<u32>,
-    /// After about how many seconds a change of the data, or of the time, shows in the members of a cohort
+    /// Refresh interval of cohorts, in seconds
     #[arg(long, value_name = "SECONDS", env = "COHORTS_FRESHNESS", default_value_t = 60,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     freshness: u32,
-    /// Requests that take more milliseconds are warnings in the log
+    /// Log requests slower than this many milliseconds as warnings
     #[arg(
         long,
         value_name = "MS",
@@ -199,7 +226,7 @@ pub struct WorkArgs {
         default_value_t = 1_000
     )]
     slow_ms: u64,
-    /// The certificate for TLS, with those that vouch for it, in PEM; without one the service speaks plain HTTP
+    /// Certificate chain for TLS (PEM) [default: plain HTTP]
     #[arg(
         long,
         value_name = "FILE",
@@ -207,7 +234,7 @@ pub struct WorkArgs {
         requires = "tls_key"
     )]
     tls_cert: Option<PathBuf>,
-    /// The key of the certificate, in PEM
+    /// Private key of the certificate (PEM)
     #[arg(
         long,
         value_name = "FILE",
@@ -229,10 +256,10 @@ impl WorkArgs {
     }
 }
 
-/// How the log is written.
+/// The flag for the log.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct LogArgs {
-    /// The form of the lines of the log
+    /// Log format
     #[arg(long, value_enum, global = true, env = "COHORTS_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
@@ -250,5 +277,43 @@ impl CallersArgs {
 
 fn public_url(text: &str) -> Result<Origin, String> {
     Origin::fixed(text)
-        .ok_or_else(|| "name an address such as https://cohorts.example.org".to_owned())
+        .ok_or_else(|| "expected a URL such as https://cohorts.example.org".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(database_url: Option<&str>, data_dir: Option<&str>) -> DatabaseArgs {
+        DatabaseArgs {
+            database_url: database_url.map(str::to_owned),
+            data_dir: data_dir.map(PathBuf::from),
+            pg_bin: None,
+        }
+    }
+
+    fn data_dir(database: anyhow::Result<Database>) -> PathBuf {
+        match database.unwrap() {
+            Database::Private(options) => options.data_dir,
+            Database::Url(url) => panic!("{url}"),
+        }
+    }
+
+    #[test]
+    fn the_demo_has_its_own_default_data_directory() {
+        let args = args(None, None);
+        let serve = data_dir(args.database());
+        let demo = data_dir(args.demo_database());
+        assert!(serve.ends_with("cohorts"), "{serve:?}");
+        assert_eq!(demo, serve.with_file_name("cohorts-demo"));
+    }
+
+    #[test]
+    fn the_demo_uses_a_database_that_is_given() {
+        let directory = args(None, Some("/data"));
+        assert_eq!(data_dir(directory.demo_database()), PathBuf::from("/data"));
+        let url = args(Some("postgresql://localhost/x"), None);
+        let database = url.demo_database().unwrap();
+        assert!(matches!(database, Database::Url(url) if url == "postgresql://localhost/x"));
+    }
 }

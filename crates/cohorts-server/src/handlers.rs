@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Budget, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, Credentials, MemoryBudget, Operation, Rejection, RequestHead};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -46,7 +46,7 @@ pub struct Service {
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
     /// The memory for events between their arrival and their commit.
-    pub budget: Budget,
+    pub budget: MemoryBudget,
     /// Limits the bodies of events that are decoded at the same time, because decoding uses a processor.
     pub decoding: Arc<Semaphore>,
     /// Limits the exports at the same time, because each holds a connection until its client has read everything.
@@ -97,7 +97,7 @@ impl Api for Service {
 
     fn reject(&self, rejection: Rejection) -> Error {
         let earlier = match &rejection {
-            Rejection::Field { before, .. } => cohorts::check_fields(before).err(),
+            Rejection::Field { preceding, .. } => cohorts::check_fields(preceding).err(),
             _ => None,
         };
         earlier.unwrap_or_else(|| rejection.into())

@@ -31,7 +31,7 @@ use registry::IndexCache;
 
 /// Why the index could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum IndexError {
     #[error(transparent)]
     Store(#[from] cohorts_store::Error),
     /// The deadline of the caller passed.
@@ -44,8 +44,8 @@ pub enum Error {
     ProjectNotFound,
 }
 
-impl Error {
-    /// The failure in words for the user whose cohort it concerns.
+impl IndexError {
+    /// The failure in words for the user of the cohort.
     pub fn detail(&self) -> String {
         use cohorts_store::Error as StoreError;
         match self {
@@ -59,7 +59,7 @@ impl Error {
     }
 }
 
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type IndexResult<T> = std::result::Result<T, IndexError>;
 
 /// The caches that follow the log. Their contents may be dropped at any time.
 #[derive(Default)]

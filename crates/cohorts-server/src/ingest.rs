@@ -1,6 +1,6 @@
 //! From items in the wire format to events and persons in the store.
 //!
-//! Capture, import and the demo all come this way. An item is either read completely or refused with its reason; the
+//! Capture, import and the demo use this path. An item is either read completely or refused with its reason; the
 //! items of one batch are committed together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,19 +14,21 @@ use serde_json::json;
 
 use crate::index::IndexedStore;
 
+mod arrival;
+mod batch_persons;
 mod group_commit;
 mod item;
 mod json;
-mod people;
 mod write;
 
+pub use arrival::{Arrival, instant};
+pub use batch_persons::Denied;
+use batch_persons::new_person;
 pub use group_commit::{GroupCommit, Writers};
-pub use item::{Arrival, Item, LONGEST_NAME, Refusal, instant, sent_uuid};
-pub use people::Denied;
-use people::new_person;
+pub use item::{Item, LONGEST_NAME, Refusal, sent_uuid};
 use write::{Attempt, Failed, WriteBatch};
 
-/// How often a write is tried whose transaction failed for a passing reason.
+/// How often a write is tried if its transaction fails for a transient reason.
 const TRIES: u32 = 3;
 /// The pause before the second try; the pause before the third is twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -91,7 +93,7 @@ fn commit_with(
     })
 }
 
-/// Repeats `work`, which must be repeatable, if it failed for a passing reason.
+/// Runs `work`, and repeats it if it fails for a transient reason. `work` must be repeatable.
 pub fn retried<T, E>(
     is_transient: impl Fn(&E) -> bool,
     mut work: impl FnMut() -> Result<T, E>,

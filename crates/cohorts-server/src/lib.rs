@@ -33,7 +33,7 @@ mod path_compat;
 mod rate_limit;
 mod upkeep;
 
-pub use admin::{Admin, CreatedKey, CreatedProject, KeyGrant, ListedKey, Retention};
+pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, ListedKey};
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
@@ -43,7 +43,7 @@ pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
-use cohorts_api::Budget;
+use cohorts_api::MemoryBudget;
 use cohorts_postgres::Postgres;
 use cohorts_store::{ProjectId, Store};
 use handlers::Service;
@@ -142,7 +142,7 @@ impl Server {
             store: data.store.clone(),
             signal,
             group_commit,
-            budget: Budget::of(config.ingest_memory),
+            budget: MemoryBudget::new(config.ingest_memory),
             decoding: Arc::new(Semaphore::new(handlers::MAX_DECODING)),
             metrics: metrics.clone(),
             exports: Arc::new(Semaphore::new(handlers::MAX_LONG_REQUESTS)),

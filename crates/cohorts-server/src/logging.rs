@@ -1,18 +1,21 @@
-//! The id of the request that is being answered, which stands on every line that is logged meanwhile.
+//! The log: its formats, and the id of the current request, which each line carries.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, Write};
 
+use chrono::{SecondsFormat, Utc};
 use clap::ValueEnum;
 use env_logger::fmt::Formatter;
 use log::Record;
 use uuid::Uuid;
 
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
+    /// Time, level, request id, module and message.
     Text,
-    /// An object a line, with `time`, `level`, `request_id`, `target` and `message`.
+    /// One JSON object per line, with `time`, `level`, `request_id`, `target` and `message`.
     Json,
 }
 
@@ -21,11 +24,11 @@ tokio::task_local! {
 }
 
 thread_local! {
-    /// For threads that may block, which have no task.
+    /// The request of a blocking thread, which has no task.
     static ON_THREAD: RefCell<RequestId> = const { RefCell::new(RequestId(None)) };
 }
 
-/// The id of a request, or of none.
+/// The id of a request; `None` outside of requests.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestId(Option<String>);
 
@@ -34,7 +37,7 @@ impl RequestId {
         Self(Some(Uuid::new_v4().simple().to_string()[..16].to_owned()))
     }
 
-    /// The id of the request that this code runs for.
+    /// The id of the request that the caller runs for.
     pub fn current() -> Self {
         match CURRENT.try_with(String::clone) {
             Ok(id) => Self(Some(id)),
@@ -46,29 +49,29 @@ impl RequestId {
         self.0.as_deref().unwrap_or("-")
     }
 
-    /// Runs a task for this request.
+    /// Runs `task` with this id as the current one.
     pub async fn accompany<T>(self, task: impl Future<Output = T>) -> T {
         CURRENT.scope(self.as_str().to_owned(), task).await
     }
 
-    /// Runs work for this request on a thread that may block.
+    /// Runs `work` on the current thread with this id as the current one.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
-        let former = ON_THREAD.replace(self);
+        let previous = ON_THREAD.replace(self);
         let result = work();
-        ON_THREAD.set(former);
+        ON_THREAD.set(previous);
         result
     }
 }
 
-/// Sends log lines to standard error: time, level, request, module, text. `level` is for whoever sets no `RUST_LOG`.
+/// Writes the log to standard error. `level` is the default of `RUST_LOG`.
 pub fn log_to_stderr(level: &str, format: LogFormat) {
-    let wanted = env_logger::Env::default().default_filter_or(level);
-    let mut builder = env_logger::Builder::from_env(wanted);
+    let filter = env_logger::Env::default().default_filter_or(level);
+    let mut builder = env_logger::Builder::from_env(filter);
     builder.format(match format {
         LogFormat::Text => as_text,
         LogFormat::Json => as_json,
     });
-    // A second call, as from a test, leaves the first logger in place.
+    // A second call, as in a test, keeps the first logger.
     let _ = builder.try_init();
 }
 
@@ -76,7 +79,7 @@ fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(
         out,
         "{} {:<5} {} {} {}",
-        out.timestamp_millis(),
+        timestamp(),
         record.level(),
         RequestId::current().as_str(),
         record.target(),
@@ -86,7 +89,7 @@ fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 
 fn as_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let line = serde_json::json!({
-        "time": out.timestamp_millis().to_string(),
+        "time": timestamp(),
         "level": record.level().as_str(),
         "request_id": RequestId::current().0,
         "target": record.target(),
@@ -95,14 +98,19 @@ fn as_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(out, "{line}")
 }
 
+/// The time in UTC with milliseconds: `2026-01-31T12:00:00.000Z`.
+fn timestamp() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn the_id_follows_the_work_to_another_thread() {
+    async fn the_request_id_reaches_blocking_threads() {
         let id = RequestId::new();
-        let found = id
+        let seen = id
             .clone()
             .accompany(async {
                 let current = RequestId::current();
@@ -110,7 +118,7 @@ mod tests {
                 actix_web::web::block(work).await.unwrap()
             })
             .await;
-        assert_eq!(found, id);
+        assert_eq!(seen, id);
         assert_eq!(RequestId::current().as_str(), "-");
     }
 }

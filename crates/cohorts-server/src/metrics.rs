@@ -34,11 +34,11 @@ impl Metrics {
     /// Registers all metrics. `statements` is the counter of the store.
     pub fn new(statements: &IntCounter) -> anyhow::Result<Self> {
         let metrics = Self::registered();
-        let all = metrics.and_then(|metrics| {
+        let registered = metrics.and_then(|metrics| {
             metrics.registry.register(Box::new(statements.clone()))?;
             Ok(metrics)
         });
-        all.context("the metrics cannot be set up")
+        registered.context("the metrics cannot be set up")
     }
 
     fn registered() -> prometheus::Result<Self> {
@@ -66,7 +66,7 @@ impl Metrics {
                 "cohorts_calculation_seconds",
                 "Duration of calculations in seconds.",
             )?)?,
-            events: IntCounter::new("cohorts_events_total", "Events that were added to the log.")?,
+            events: IntCounter::new("cohorts_events_total", "Events added to the log.")?,
             refused: IntCounterVec::new(
                 Opts::new("cohorts_events_refused_total", "Refused items, by reason."),
                 &["reason"],
@@ -74,17 +74,17 @@ impl Metrics {
             denied: IntCounterVec::new(
                 Opts::new(
                     "cohorts_events_denied_total",
-                    "Changes of persons that added events asked for and that were denied, by reason.",
+                    "Denied changes of persons by added events, by reason.",
                 ),
                 &["reason"],
             )?,
             connections: IntGauge::new(
                 "cohorts_database_connections",
-                "Open connections to the database.",
+                "Open database connections.",
             )?,
             connections_in_use: IntGauge::new(
                 "cohorts_database_connections_in_use",
-                "Connections to the database that are in use.",
+                "Database connections in use.",
             )?,
             index_bytes: IntGauge::new(
                 "cohorts_index_bytes",
@@ -92,22 +92,22 @@ impl Metrics {
             )?,
             segment_bytes_read: IntGauge::new(
                 "cohorts_segment_bytes_read_total",
-                "Bytes of segments that were read from checkpoints instead of rows.",
+                "Bytes of segments read from checkpoints instead of rows.",
             )?,
             waiting: IntGauge::new(
                 "cohorts_waiting",
-                "Cohorts that wait for a calculation, without running ones.",
+                "Cohorts waiting for a calculation, without running ones.",
             )?,
             longest_wait: Gauge::new(
                 "cohorts_longest_wait_seconds",
-                "How long the first waiting cohort has waited, in seconds.",
+                "Longest current wait of a cohort for its calculation, in seconds.",
             )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
         };
-        let all: [Box<dyn Collector>; 13] = [
+        let collectors: [Box<dyn Collector>; 13] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -122,8 +122,8 @@ impl Metrics {
             Box::new(metrics.longest_wait.clone()),
             Box::new(metrics.errors.clone()),
         ];
-        for one in all {
-            metrics.registry.register(one)?;
+        for collector in collectors {
+            metrics.registry.register(collector)?;
         }
         Ok(metrics)
     }
@@ -135,8 +135,8 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    pub fn calculated(&self, well: bool, took: Duration) {
-        let result = if well { "success" } else { "failure" };
+    pub fn calculated(&self, is_success: bool, took: Duration) {
+        let result = if is_success { "success" } else { "failure" };
         self.calculations.with_label_values(&[result]).inc();
         self.calculation_seconds.observe(took.as_secs_f64());
     }

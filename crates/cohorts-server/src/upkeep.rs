@@ -14,7 +14,7 @@ use retention::Sweeper;
 /// The longest pause between two runs.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs each task when its time has come.
+/// The periodic tasks, each with its interval.
 pub struct Upkeep {
     calculator: Calculator,
     sweeper: Sweeper,
@@ -32,7 +32,7 @@ impl Upkeep {
         }
     }
 
-    /// Runs the tasks that are due at this moment. A failed task is logged, and runs again at its next time.
+    /// Runs the tasks that are due. A failed task is logged and runs again at its next time.
     pub fn run(&mut self) {
         let Calculator {
             store, freshness, ..
@@ -57,9 +57,9 @@ impl Upkeep {
     fn count_waiting(&self) -> Result<(), Error> {
         let store: &Store = &self.calculator.store;
         let now = Utc::now();
-        let (count, since) = queue::waiting_for(&mut *store.connection()?, now)?;
-        let longest = since.map_or(TimeDelta::zero(), |since| now - since);
-        self.calculator.metrics.waiting(count, longest);
+        let backlog = queue::backlog(&mut *store.connection()?, now)?;
+        let longest = (backlog.waiting_since).map_or(TimeDelta::zero(), |since| now - since);
+        self.calculator.metrics.waiting(backlog.count, longest);
         Ok(())
     }
 }

@@ -1,4 +1,6 @@
-//! Actions: named sets of events.
+//! Actions: named lists of event matchers that filters can refer to.
+//!
+//! The store does not read the steps of an action: it takes and returns them as JSON text.
 
 use std::collections::HashSet;
 
@@ -13,36 +15,47 @@ use crate::{Conn, JsonText, ProjectId, Result};
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = actions)]
 pub struct Action {
+    /// The id, unique among all projects.
     pub id: i64,
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
+    /// The columns that callers decide.
     #[diesel(embed)]
-    pub fields: Fields,
+    pub fields: ActionFields,
 }
 
-/// What of an action can be changed.
+/// The columns of an action that callers decide.
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = actions, treat_none_as_null = true)]
-pub struct Fields {
+pub struct ActionFields {
+    /// The name; `None` if the caller gave none.
     pub name: Option<String>,
+    /// The description; empty if the caller gave none.
     pub description: String,
-    /// A list of steps that can be read.
+    /// A JSON list of steps that the caller has validated. An event matches the action if it matches any step.
     pub steps: JsonText,
+    /// Whether the action is deleted.
     pub deleted: bool,
 }
 
-/// An action and whose it is.
-pub type WithTeammate = (Action, Option<Teammate>);
+/// An action and the teammate who created it.
+pub type ActionWithCreator = (Action, Option<Teammate>);
 
+/// Creates an action of the project.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn create(
     conn: &mut Conn,
     project: ProjectId,
-    teammate: &Teammate,
-    fields: &Fields,
+    creator: &Teammate,
+    fields: &ActionFields,
 ) -> Result<Action> {
     Ok(diesel::insert_into(actions::table)
         .values((
             actions::project_id.eq(project.0),
-            actions::created_by.eq(teammate.id),
+            actions::created_by.eq(creator.id),
             actions::created_at.eq(Utc::now()),
             fields,
         ))
@@ -50,8 +63,12 @@ pub fn create(
         .get_result(conn)?)
 }
 
-/// An action of the project, deleted or not.
-pub fn find(conn: &mut Conn, project: ProjectId, id: i64) -> Result<Option<WithTeammate>> {
+/// The action of the project with this id, also if it is deleted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn find(conn: &mut Conn, project: ProjectId, id: i64) -> Result<Option<ActionWithCreator>> {
     Ok(actions::table
         .left_join(teammates::table)
         .filter(actions::project_id.eq(project.0).and(actions::id.eq(id)))
@@ -60,46 +77,68 @@ pub fn find(conn: &mut Conn, project: ProjectId, id: i64) -> Result<Option<WithT
         .optional()?)
 }
 
-/// Whether another action of the project, not deleted, has that name.
-pub fn has_name(conn: &mut Conn, project: ProjectId, name: &str, but: Option<i64>) -> Result<bool> {
-    let same = actions::table
+/// Whether a live action of the project, other than `except`, has this name.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn has_name(
+    conn: &mut Conn,
+    project: ProjectId,
+    name: &str,
+    except: Option<i64>,
+) -> Result<bool> {
+    let namesakes = actions::table
         .filter(actions::project_id.eq(project.0))
         .filter(actions::name.eq(name))
         .filter(diesel::dsl::not(actions::deleted))
-        .filter(actions::id.ne(but.unwrap_or_default()));
-    Ok(diesel::select(diesel::dsl::exists(same)).get_result(conn)?)
+        .filter(actions::id.ne(except.unwrap_or_default()));
+    Ok(diesel::select(diesel::dsl::exists(namesakes)).get_result(conn)?)
 }
 
-pub fn update(conn: &mut Conn, id: i64, fields: &Fields) -> Result<()> {
+/// Replaces the fields of an action.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn update(conn: &mut Conn, id: i64, fields: &ActionFields) -> Result<()> {
     diesel::update(actions::table.find(id))
         .set(fields)
         .execute(conn)?;
     Ok(())
 }
 
-/// Some actions of the project that are not deleted, newest first, and how many there are.
+/// A page of the project's live actions, newest first, and the number of all of them.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn page(
     conn: &mut Conn,
     project: ProjectId,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<WithTeammate>, i64)> {
-    let own = || {
+) -> Result<(Vec<ActionWithCreator>, i64)> {
+    let live = || {
         actions::table
             .filter(actions::project_id.eq(project.0))
             .filter(diesel::dsl::not(actions::deleted))
     };
-    let rows = own()
+    let rows = live()
         .left_join(teammates::table)
         .order(actions::id.desc())
         .limit(limit)
         .offset(offset)
         .select((Action::as_select(), Option::<Teammate>::as_select()))
         .load(conn)?;
-    Ok((rows, own().count().get_result(conn)?))
+    Ok((rows, live().count().get_result(conn)?))
 }
 
-/// Those of these actions that the project has, and has not deleted.
+/// The ids among `ids` that are live actions of the project.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn live(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<HashSet<i64>> {
     if ids.is_empty() {
         return Ok(HashSet::new());

@@ -1,4 +1,6 @@
-//! Who changed what. An entry is written in the transaction of the change that it tells of.
+//! The activity log: which teammate changed which cohort, and how.
+//!
+//! An entry is written in the transaction of the change that it describes, so neither exists without the other.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -10,31 +12,44 @@ use crate::{CohortId, Conn, JsonText, ProjectId, Result};
 /// A row of `activities`.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = activities)]
-pub struct Entry {
+pub struct ActivityRow {
+    /// The id of the changed cohort.
     pub cohort_id: i64,
+    /// The kind of change, such as `updated`.
     pub activity: String,
-    /// What the cohort is called after the change.
+    /// The name of the cohort after the change.
     pub name: Option<String>,
+    /// A JSON list of the changed fields; `None` if the kind of change has no fields.
     pub changes: Option<JsonText>,
+    /// The time of the change.
     pub created_at: DateTime<Utc>,
 }
 
-/// An entry and whose change it was.
-pub type WithTeammate = (Entry, Option<Teammate>);
+/// An entry and the teammate who made the change; `None` if the service made it.
+pub type ActivityWithTeammate = (ActivityRow, Option<Teammate>);
 
-/// What is to be written down.
-pub struct NewEntry<'a> {
+/// An entry to write.
+pub struct NewActivity<'a> {
+    /// The changed cohort.
     pub cohort: CohortId,
+    /// The kind of change, such as `updated`.
     pub activity: &'a str,
+    /// The name of the cohort after the change.
     pub name: Option<&'a str>,
+    /// A JSON list of the changed fields.
     pub changes: Option<JsonText>,
 }
 
+/// Writes an entry in the transaction of the caller.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn record(
     conn: &mut Conn,
     project: ProjectId,
     teammate: &Teammate,
-    entry: &NewEntry<'_>,
+    entry: &NewActivity<'_>,
 ) -> Result<()> {
     diesel::insert_into(activities::table)
         .values((
@@ -50,15 +65,19 @@ pub fn record(
     Ok(())
 }
 
-/// Some entries, newest first, and how many there are; of one cohort, or of all of the project.
+/// A page of the entries of a cohort, or of the whole project, newest first, and the number of all of them.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn page(
     conn: &mut Conn,
     project: ProjectId,
     cohort: Option<CohortId>,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<WithTeammate>, i64)> {
-    let wanted = || {
+) -> Result<(Vec<ActivityWithTeammate>, i64)> {
+    let entries = || {
         let of_project = activities::table
             .left_join(teammates::table)
             .filter(activities::project_id.eq(project.0))
@@ -68,11 +87,11 @@ pub fn page(
             None => of_project,
         }
     };
-    let rows = wanted()
+    let rows = entries()
         .order(activities::id.desc())
         .limit(limit)
         .offset(offset)
-        .select((Entry::as_select(), Option::<Teammate>::as_select()))
+        .select((ActivityRow::as_select(), Option::<Teammate>::as_select()))
         .load(conn)?;
-    Ok((rows, wanted().count().get_result(conn)?))
+    Ok((rows, entries().count().get_result(conn)?))
 }

@@ -1,7 +1,7 @@
-//! Cohorts: their rows, and the queries of lists and references.
+//! Cohorts: their rows, lists, searches, and the references of filters to other cohorts.
 //!
-//! `pending_version` counts requested calculations and `version` finished ones; a cohort is calculating while the first
-//! is ahead.
+//! `pending_version` counts requested calculations and `version` finished ones. A cohort is calculating while
+//! `pending_version` is ahead. Only [`crate::queue`] changes the state of a calculation.
 
 use std::collections::HashMap;
 
@@ -20,32 +20,50 @@ use crate::{CohortId, Conn, JsonText, ProjectId, Result, like_pattern};
 /// A row of `cohorts`.
 #[derive(Clone, Debug, Queryable, Selectable)]
 pub struct Cohort {
+    /// The id; see [`Cohort::id`].
     pub id: i64,
+    /// The id of the project; see [`Cohort::project`].
     pub project_id: i64,
+    /// The columns that callers decide.
     #[diesel(embed)]
     pub definition: Definition,
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
+    /// The number of finished calculations; `None` before the first one.
     pub version: Option<i64>,
+    /// The number of requested calculations; `None` before the first one.
     pub pending_version: Option<i64>,
+    /// The attempt that wrote the members that readers use; 0 before the first one.
     pub member_version: i64,
+    /// The number of members; `None` before the first calculation.
     pub count: Option<i64>,
+    /// Whether a requested calculation is not finished.
     pub is_calculating: bool,
+    /// The time at which the members were correct.
     pub last_calculation: Option<DateTime<Utc>>,
+    /// Failed calculations since the last successful one.
     pub errors_calculating: i64,
-    /// Why the last failed calculation failed, also where later ones ended well.
+    /// The code of the last failed calculation. Later successes keep it.
     pub last_error_code: Option<String>,
+    /// Why the last failed calculation failed. Later successes keep it.
     pub last_error: Option<String>,
+    /// The last attempt at the members. A claim is lost when this changes.
     pub attempt: i64,
-    /// Whether a static cohort still lacks whom its criteria ask for.
+    /// Whether a static cohort waits for its first fill from its criteria.
     pub fill_pending_criteria: bool,
-    /// The same of its query.
+    /// Whether a static cohort waits for its first fill from its query.
     pub fill_pending_query: bool,
-    /// When it is to be looked at again.
+    /// The time of the next check; `None` if it is due now.
     pub due_at: Option<DateTime<Utc>>,
 }
 
 impl Cohort {
-    /// What finds its members at a moment, or those that a static cohort still lacks.
+    /// The plans that select the members at a moment: the criteria of a dynamic cohort, or the pending fills of a static
+    /// cohort.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the criteria or the query cannot be planned, for example because a time zone rule has no such instant.
     pub fn plans(&self, at: &Moment) -> Result<Vec<Plan>, FilterError> {
         let mut plans = Vec::new();
         if !self.definition.is_static || self.fill_pending_criteria {
@@ -59,19 +77,25 @@ impl Cohort {
         Ok(plans)
     }
 
+    /// The typed id.
     pub fn id(&self) -> CohortId {
         CohortId(self.id)
     }
 
+    /// The typed id of the project.
     pub fn project(&self) -> ProjectId {
         ProjectId(self.project_id)
     }
 }
 
-/// A cohort and who made it.
-pub type WithCreator = (Cohort, Option<Teammate>);
+/// A cohort and the teammate who created it.
+pub type CohortWithCreator = (Cohort, Option<Teammate>);
 
-/// Makes a cohort with nobody in it.
+/// Creates a cohort without members.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn create(
     conn: &mut Conn,
     project: ProjectId,
@@ -90,8 +114,16 @@ pub fn create(
         .get_result(conn)?)
 }
 
-/// A cohort of the project, deleted or not.
-pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Option<WithCreator>> {
+/// The cohort of the project with this id, also if it is deleted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn find(
+    conn: &mut Conn,
+    project: ProjectId,
+    id: CohortId,
+) -> Result<Option<CohortWithCreator>> {
     Ok(cohorts::table
         .left_join(teammates::table)
         .filter(cohorts::project_id.eq(project.0).and(cohorts::id.eq(id.0)))
@@ -101,6 +133,10 @@ pub fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Option<
 }
 
 /// The oldest live cohort of the project with this name.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn find_by_name(conn: &mut Conn, project: ProjectId, name: &str) -> Result<Option<Cohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
@@ -112,7 +148,11 @@ pub fn find_by_name(conn: &mut Conn, project: ProjectId, name: &str) -> Result<O
         .optional()?)
 }
 
-/// The definitions of those of these cohorts that are in the project, deleted or not.
+/// The definitions of the cohorts `ids` of the project, also of deleted ones; other ids are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn definitions(
     conn: &mut Conn,
     project: ProjectId,
@@ -126,15 +166,27 @@ pub fn definitions(
     Ok(rows.into_iter().collect())
 }
 
-/// The live cohorts of the project whose filters may name other cohorts: number, name and filters.
-pub fn naming_others(
-    conn: &mut Conn,
-    project: ProjectId,
-) -> Result<Vec<(i64, Option<String>, JsonText)>> {
+/// A live cohort with filters that may refer to other cohorts.
+#[derive(Clone, Debug, Queryable)]
+pub struct ReferringCohort {
+    /// The id of the cohort.
+    pub id: i64,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its filters.
+    pub filters: JsonText,
+}
+
+/// The live cohorts of the project with filters that may refer to other cohorts, sorted by id.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn referring(conn: &mut Conn, project: ProjectId) -> Result<Vec<ReferringCohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))
-        .filter(names_others())
+        .filter(may_refer_to_cohorts())
         .order(cohorts::id)
         .select((
             cohorts::id,
@@ -144,7 +196,11 @@ pub fn naming_others(
         .load(conn)?)
 }
 
-/// Reads a cohort and keeps others from changing it until the transaction ends.
+/// Reads a cohort of the project and locks its row until the transaction ends.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn lock(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Option<Cohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0).and(cohorts::id.eq(id.0)))
@@ -154,159 +210,199 @@ pub fn lock(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Option<
         .optional()?)
 }
 
-/// A cohort that is locked.
+/// A cohort with a locked row.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = cohorts)]
-pub struct Locked {
+pub struct LockedCohort {
+    /// The id of the cohort.
     pub id: i64,
+    /// Whether the members are a list, and not calculated from criteria.
     pub is_static: bool,
-    /// The version whose members readers use.
+    /// The attempt that wrote the members that readers use.
     pub member_version: i64,
+    /// Whether a requested calculation is not finished.
     pub is_calculating: bool,
 }
 
-/// Locks all cohorts of a project, deleted ones too.
-pub fn lock_all(conn: &mut Conn, project: ProjectId) -> Result<Vec<Locked>> {
+/// Locks the rows of all cohorts of a project, also of deleted ones, until the transaction ends.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn lock_all(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .order(cohorts::id)
-        .select(Locked::as_select())
+        .select(LockedCohort::as_select())
         .for_update()
         .load(conn)?)
 }
 
-/// One member less in each of these cohorts.
-pub fn count_down(conn: &mut Conn, ids: &[i64]) -> Result<()> {
+/// Subtracts 1 from the count of each of these cohorts.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn decrement_counts(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set(cohorts::count.eq(cohorts::count - 1))
         .execute(conn)?;
     Ok(())
 }
 
-/// Which of a project's live cohorts are wanted; all conditions must hold.
+/// Conditions on a project's live cohorts; all of them must hold.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct CohortFilter {
+    /// Only static cohorts, or only dynamic ones.
     pub is_static: Option<bool>,
+    /// Only cohorts of the teammate with this id.
     pub created_by: Option<i64>,
-    /// A part of the name, or something like it if the database can tell.
+    /// A part of the name, or a similar word if the database has pg_trgm.
     pub search: Option<String>,
+    /// Ids of cohorts to leave out.
     pub hidden: Vec<i64>,
 }
 
-/// How much like each other a word and a name must be, by pg_trgm: if a word of the one begins as a word of the other
-/// does, and in any case. Trigrams alone would find `something` for `qqqqnothing`.
+/// The least word similarity, by pg_trgm, of a name that has a word with the same first letter as a word of the search.
+/// Without that condition, trigrams match `something` to `qqqqnothing`.
 const SIMILAR: f32 = 0.3;
+/// The least word similarity of any other name.
 const VERY_SIMILAR: f32 = 0.5;
 
 diesel::define_sql_function! {
+    /// How similar `word` is to the most similar part of `text`, from 0 to 1 (pg_trgm).
     fn word_similarity(word: Text, text: Nullable<Text>) -> Nullable<Float>;
 }
 diesel::define_sql_function! {
+    /// How similar two texts are, from 0 to 1 (pg_trgm).
     fn similarity(word: Text, text: Nullable<Text>) -> Nullable<Float>;
 }
 
 diesel::define_sql_function! {
-    /// What the operator `~*` stands for.
+    /// The function of the operator `~*`.
     fn texticregexeq(text: Nullable<Text>, pattern: Text) -> Nullable<Bool>;
 }
 
-type Rows<'a> = IntoBoxed<'a, LeftJoin<cohorts::table, teammates::table>, Pg>;
+type BoxedCohorts<'a> = IntoBoxed<'a, LeftJoin<cohorts::table, teammates::table>, Pg>;
 
-/// One page of the cohorts that are wanted, newest first, or best match first; and how many there are.
+/// A page of the cohorts that pass `filter`, and the number of all of them.
+///
+/// The best match comes first, then the newest cohort. `similar` also finds similar words, and requires pg_trgm.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn list(
     conn: &mut Conn,
     project: ProjectId,
-    wanted: &Wanted,
+    filter: &CohortFilter,
     similar: bool,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<WithCreator>, i64)> {
-    // One more tells whether this page is the last, which then tells how many there are.
-    let mut page = found(project, wanted, similar)
+) -> Result<(Vec<CohortWithCreator>, i64)> {
+    // One more row shows whether this page is the last one. If it is, the page gives the count without a query.
+    let mut page = filtered(project, filter, similar)
         .limit(limit.saturating_add(1))
         .offset(offset);
-    if let Some(term) = &wanted.search {
+    if let Some(term) = &filter.search {
         page = page.order(cohorts::name.ilike(like_pattern(term)).desc());
         if similar {
-            let likeness = word_similarity(term, cohorts::name) + similarity(term, cohorts::name);
-            page = page.then_order_by(likeness.desc());
+            let rank = word_similarity(term, cohorts::name) + similarity(term, cohorts::name);
+            page = page.then_order_by(rank.desc());
         }
     }
-    let mut rows: Vec<WithCreator> = page
+    let mut rows: Vec<CohortWithCreator> = page
         .then_order_by((cohorts::created_at.desc(), cohorts::id.desc()))
         .select((Cohort::as_select(), Option::<Teammate>::as_select()))
         .load(conn)?;
-    let shown = rows.len() as i64;
-    let is_last = shown <= limit && (shown > 0 || offset == 0);
-    let count = match is_last {
-        true => offset + shown,
-        false => found(project, wanted, similar).count().get_result(conn)?,
+    let row_count = rows.len() as i64;
+    let is_last = row_count <= limit && (row_count > 0 || offset == 0);
+    let count = if is_last {
+        offset + row_count
+    } else {
+        filtered(project, filter, similar)
+            .count()
+            .get_result(conn)?
     };
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok((rows, count))
 }
 
-fn found<'a>(project: ProjectId, wanted: &'a Wanted, similar: bool) -> Rows<'a> {
+fn filtered<'a>(project: ProjectId, filter: &'a CohortFilter, similar: bool) -> BoxedCohorts<'a> {
     let mut rows = cohorts::table
         .left_join(teammates::table)
         .into_boxed()
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted));
-    if let Some(is_static) = wanted.is_static {
+    if let Some(is_static) = filter.is_static {
         rows = rows.filter(cohorts::is_static.eq(is_static));
     }
-    if let Some(creator) = wanted.created_by {
+    if let Some(creator) = filter.created_by {
         rows = rows.filter(cohorts::created_by.eq(creator));
     }
-    if !wanted.hidden.is_empty() {
-        rows = rows.filter(cohorts::id.ne_all(&wanted.hidden));
+    if !filter.hidden.is_empty() {
+        rows = rows.filter(cohorts::id.ne_all(&filter.hidden));
     }
-    match &wanted.search {
-        None => rows,
-        Some(term) => {
-            let exact = cohorts::name.ilike(like_pattern(term));
-            match word_beginnings(term).filter(|_| similar) {
-                Some(beginnings) => {
-                    let alike = word_similarity(term, cohorts::name).gt(SIMILAR);
-                    let begun = texticregexeq(cohorts::name, beginnings);
-                    let very = word_similarity(term, cohorts::name).ge(VERY_SIMILAR);
-                    rows.filter(exact.or(alike.and(begun)).or(very))
-                }
-                None => rows.filter(exact),
-            }
+    let Some(term) = &filter.search else {
+        return rows;
+    };
+    let contains = cohorts::name.ilike(like_pattern(term));
+    match first_letters(term).filter(|_| similar) {
+        Some(pattern) => {
+            let is_similar = word_similarity(term, cohorts::name).gt(SIMILAR);
+            let has_first_letter = texticregexeq(cohorts::name, pattern);
+            let is_very_similar = word_similarity(term, cohorts::name).ge(VERY_SIMILAR);
+            rows.filter(
+                contains
+                    .or(is_similar.and(has_first_letter))
+                    .or(is_very_similar),
+            )
         }
+        None => rows.filter(contains),
     }
 }
 
-/// A pattern for texts of which a word begins as one of the term's does.
-fn word_beginnings(term: &str) -> Option<String> {
+/// A regular expression for texts in which a word has the same first letter as a word of `term`; `None` without words.
+fn first_letters(term: &str) -> Option<String> {
     let words = term.split(|c: char| !c.is_alphanumeric());
     let letters: String = words.filter_map(|word| word.chars().next()).collect();
     (!letters.is_empty()).then(|| format!(r"\m[{letters}]"))
 }
 
-/// How many cohorts of the project are not deleted.
+/// The number of the project's live cohorts.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn count(conn: &mut Conn, project: ProjectId) -> Result<i64> {
-    let everything = Wanted::default();
-    Ok(found(project, &everything, false)
+    let no_conditions = CohortFilter::default();
+    Ok(filtered(project, &no_conditions, false)
         .count()
         .get_result(conn)?)
 }
 
-/// The definitions of all live dynamic cohorts of the project.
+/// The ids and definitions of the project's live dynamic cohorts.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i64, Definition)>> {
     let definition = (cohorts::id, Definition::as_select());
     Ok(live_dynamic(project).select(definition).load(conn)?)
 }
 
-/// Of these, those whose filters may name other cohorts.
-pub fn dynamic_definitions_naming_others(
+/// The ids and definitions of the project's live dynamic cohorts with filters that may refer to other cohorts.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn referring_definitions(
     conn: &mut Conn,
     project: ProjectId,
 ) -> Result<Vec<(i64, Definition)>> {
     let definition = (cohorts::id, Definition::as_select());
-    let naming = live_dynamic(project).filter(names_others());
-    Ok(naming.select(definition).load(conn)?)
+    let referring = live_dynamic(project).filter(may_refer_to_cohorts());
+    Ok(referring.select(definition).load(conn)?)
 }
 
 fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
@@ -317,13 +413,18 @@ fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
         .into_boxed()
 }
 
-/// Whether the filters may name other cohorts.
+/// Whether the text of the filters contains `"cohort"`, as every reference to a cohort does.
 #[diesel::dsl::auto_type]
-fn names_others() -> _ {
+fn may_refer_to_cohorts() -> _ {
     let text: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
     text.like("%\"cohort\"%")
 }
 
+/// Replaces the definition of a cohort.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set(definition.row())
@@ -331,12 +432,11 @@ pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> Result<
     Ok(())
 }
 
-/// The dynamic cohorts of a project that are live.
+/// The ids of the project's live dynamic cohorts.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn dynamic(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>> {
-    Ok(cohorts::table
-        .filter(cohorts::project_id.eq(project.0))
-        .filter(diesel::dsl::not(cohorts::deleted))
-        .filter(diesel::dsl::not(cohorts::is_static))
-        .select(cohorts::id)
-        .load(conn)?)
+    Ok(live_dynamic(project).select(cohorts::id).load(conn)?)
 }

@@ -10,11 +10,11 @@ use diesel::result::DatabaseErrorKind::{
 use diesel::result::Error as DieselError;
 
 /// The result of a function of the store.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Why the store could not do what its caller asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum StoreError {
     /// The database cannot be reached, is busy, or ended the transaction. A repetition may succeed.
     #[error("the database is not available: {0}")]
     Unavailable(String),
@@ -32,14 +32,14 @@ pub enum Error {
     Other(anyhow::Error),
 }
 
-impl Error {
+impl StoreError {
     /// Whether a repetition may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 }
 
-impl From<anyhow::Error> for Error {
+impl From<anyhow::Error> for StoreError {
     fn from(cause: anyhow::Error) -> Self {
         Self::Other(cause)
     }
@@ -54,7 +54,7 @@ const TRANSIENT: [&str; 4] = [
     "the database system is",
 ];
 
-impl From<DieselError> for Error {
+impl From<DieselError> for StoreError {
     fn from(cause: DieselError) -> Self {
         match &cause {
             DieselError::DatabaseError(
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_statement_timeout_is_distinguished_from_a_lost_connection() {
         let report = |kind, message: &str| {
-            Error::from(DieselError::DatabaseError(
+            StoreError::from(DieselError::DatabaseError(
                 kind,
                 Box::new(message.to_owned()),
             ))
@@ -99,12 +99,12 @@ mod tests {
             DatabaseErrorKind::Unknown,
             "canceling statement due to statement timeout",
         );
-        assert!(matches!(timeout, Error::TimedOut));
+        assert!(matches!(timeout, StoreError::TimedOut));
         let closed = report(ClosedConnection, "gone");
-        assert!(matches!(closed, Error::Unavailable(_)) && closed.is_transient());
+        assert!(matches!(closed, StoreError::Unavailable(_)) && closed.is_transient());
         let full = report(DatabaseErrorKind::Unknown, "No space left on device");
-        assert!(matches!(full, Error::DiskFull(_)));
+        assert!(matches!(full, StoreError::DiskFull(_)));
         let defect = report(DatabaseErrorKind::NotNullViolation, "null value");
-        assert!(matches!(defect, Error::Other(_)) && !defect.is_transient());
+        assert!(matches!(defect, StoreError::Other(_)) && !defect.is_transient());
     }
 }

@@ -1,4 +1,7 @@
-//! The append-only log of events. Sequence numbers rise in commit order.
+//! The append-only log of events, and its head: the last sequence number of a shard key.
+//!
+//! A write takes the next sequence number with [`begin_write`], which locks the head until the commit. So sequence
+//! numbers rise in commit order, and a reader that has seen number N finds all later events above N.
 
 use std::collections::HashSet;
 
@@ -50,7 +53,7 @@ pub fn identity(name: &str, distinct_id: &str) -> i64 {
     i64::from_be_bytes(first)
 }
 
-/// Appends events, none of which may be in the log.
+/// Appends events that are not in the log yet.
 ///
 /// # Errors
 ///
@@ -251,12 +254,14 @@ pub fn log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
     Ok(seq.unwrap_or(0))
 }
 
+pub(crate) const LIMIT_LOCK_WAIT: &str = "set local lock_timeout = '100ms'";
+pub(crate) const LIMIT_DURATION: &str = "set local statement_timeout = '10s'";
 pub(crate) const DELETE_BEFORE: &str = "\
     delete from events e using ( \
         select uuid, identity, day from events where shard_key = $1 and timestamp < $2 limit $3) old \
     where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day";
 
-/// Deletes up to `limit` events with times before `time`, and returns their number. It waits 100 ms for a lock at most.
+/// Deletes up to `limit` events with times before `time`, and returns their number. It waits at most 100 ms for a lock, and runs for at most 10 seconds.
 ///
 /// # Errors
 ///
@@ -268,8 +273,8 @@ pub fn delete_before(
     limit: i64,
 ) -> Result<usize> {
     crate::transaction(conn, |conn| {
-        diesel::sql_query("set local lock_timeout = '100ms'").execute(conn)?;
-        diesel::sql_query("set local statement_timeout = '10s'").execute(conn)?;
+        diesel::sql_query(LIMIT_LOCK_WAIT).execute(conn)?;
+        diesel::sql_query(LIMIT_DURATION).execute(conn)?;
         Ok(diesel::sql_query(DELETE_BEFORE)
             .bind::<sql_types::BigInt, _>(shard_key.0)
             .bind::<sql_types::Timestamptz, _>(time)

@@ -1,13 +1,13 @@
 //! Bytes of checkpoints, compressed in frames that several processors pack and unpack at once.
 //!
-//! Each frame carries its size and a checksum, so damaged bytes are detected. Frames are never decoded as far as their
-//! contents: that is the caller's task.
+//! Each frame carries its size and a checksum, so damaged bytes are detected. This module does not decode the contents of
+//! the frames: that is the caller's task.
 
 use rayon::prelude::*;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
-use crate::{Error, Result};
+use crate::{Result, StoreError};
 
 /// The compression level: fast.
 const LEVEL: i32 = 1;
@@ -20,7 +20,7 @@ pub const MAX_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 ///
-/// [`Error::Other`] if there are [`MAX_BYTES`] or more, which [`unpack`] would refuse.
+/// [`StoreError::Other`] if there are [`MAX_BYTES`] or more, which [`unpack`] would refuse.
 pub fn pack(bytes: &[u8]) -> Result<Vec<u8>> {
     check_size(bytes.len())?;
     let pack_frame = |part: &[u8]| {
@@ -36,7 +36,7 @@ pub fn pack(bytes: &[u8]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// [`Error::Other`] if the pieces together have [`MAX_BYTES`] or more.
+/// [`StoreError::Other`] if the pieces together have [`MAX_BYTES`] or more.
 pub fn pack_all(pieces: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<u8>> {
     let (mut data, mut size) = (Vec::new(), 0);
     for piece in pieces {
@@ -51,7 +51,7 @@ fn check_size(size: usize) -> Result<()> {
     if (size as u64) < MAX_BYTES {
         Ok(())
     } else {
-        Err(Error::Other(anyhow::anyhow!(
+        Err(StoreError::Other(anyhow::anyhow!(
             "{size} bytes are too many for a checkpoint"
         )))
     }
@@ -80,7 +80,7 @@ pub fn unpack(data: &[u8]) -> Option<Vec<u8>> {
     complete
         .ok()?
         .into_iter()
-        .all(|whole| whole)
+        .all(|is_complete| is_complete)
         .then_some(bytes)
 }
 

@@ -1,4 +1,4 @@
-//! JSON as the text it is: read and written without being parsed.
+//! JSON columns as text, so that rows are read and written without parsing.
 
 use std::io::Write;
 
@@ -12,15 +12,18 @@ use diesel::sql_types;
 #[derive(Clone, Debug, PartialEq, Eq, FromSqlRow, AsExpression)]
 #[diesel(sql_type = sql_types::Json)]
 #[diesel(sql_type = sql_types::Jsonb)]
-pub struct JsonText(pub String);
+pub struct JsonText(
+    /// The text. Only JSON can be written.
+    pub String,
+);
 
 impl JsonText {
-    /// The text of a parsed value.
+    /// The text of `value`.
     pub fn of(value: &serde_json::Value) -> Self {
         Self(value.to_string())
     }
 
-    /// The value, parsed. What Postgres takes for JSON and we do not, such as a number out of range, is null.
+    /// Parses the text. JSON that Postgres accepts and this cannot represent, such as a number out of range, is null.
     pub fn parse(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_default()
     }
@@ -36,7 +39,7 @@ impl FromSql<sql_types::Jsonb, Pg> for JsonText {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         match value.as_bytes().split_first() {
             Some((1, text)) => Ok(Self(std::str::from_utf8(text)?.to_owned())),
-            _ => Err("a jsonb value of an unknown version".into()),
+            _ => Err("unknown version of a jsonb value".into()),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Personal keys and the members of the team for whom they act. Keys are stored as hashes only.
+//! API keys and teammates. A key acts for a teammate.
+//!
+//! Only hashes of keys are stored. A key has scopes, and reaches every project or a list of projects.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
@@ -8,45 +10,65 @@ use diesel::sql_types::{self, Array, BigInt, Bytea, Integer, Nullable, Text, Tim
 use uuid::Uuid;
 
 use crate::projects::Project;
-
 use crate::schema::{key_projects, keys, teammates};
 use crate::{Conn, ProjectId, Result};
 
 /// A row of `keys`, without its hash.
 #[derive(Clone, Debug, Queryable, Selectable)]
-pub struct Key {
+#[diesel(table_name = keys)]
+pub struct ApiKey {
+    /// The id of the key; it is no secret.
     pub id: i64,
+    /// The name that the operator gave.
     pub label: String,
+    /// The scopes, such as `cohort:read`.
     pub scopes: Vec<String>,
+    /// Whether the key reaches every project, and not a list of projects.
     pub every_project: bool,
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
+    /// The time of the revocation; `None` if the key is not revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// The time after which the key is refused; `None` if it does not expire.
     pub expires_at: Option<DateTime<Utc>>,
-    /// To the minute or so.
+    /// The time of the last use, exact to about a minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// A row of `teammates`: somebody for whom keys act.
+/// A row of `teammates`: the owner of keys and the author of changes.
 #[derive(Clone, Debug, Queryable, Selectable)]
 pub struct Teammate {
+    /// The id of the teammate.
     pub id: i64,
+    /// The id in responses.
     pub uuid: Uuid,
+    /// The e-mail address, which identifies the teammate.
     pub email: String,
+    /// The first name; may be empty.
     pub first_name: String,
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
 }
 
-/// What a new key is given.
+/// A key to create.
 pub struct NewKey<'a> {
+    /// The hash of the key.
     pub hash: &'a [u8],
+    /// A name for the operator.
     pub label: &'a str,
+    /// The scopes, such as `cohort:read`.
     pub scopes: &'a [String],
-    /// None is every project.
+    /// The projects that the key reaches; `None` for every project.
     pub projects: Option<&'a [ProjectId]>,
+    /// The time after which the key is refused; `None` if it does not expire.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// The teammate with this e-mail address, made on first use. A first name that is given replaces an empty one.
+/// The teammate with this e-mail address, who is created if missing. `first_name` replaces an empty stored name.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn teammate(conn: &mut Conn, email: &str, first_name: &str) -> Result<Teammate> {
     diesel::insert_into(teammates::table)
         .values((
@@ -68,7 +90,12 @@ pub fn teammate(conn: &mut Conn, email: &str, first_name: &str) -> Result<Teamma
         .first(conn)?)
 }
 
-pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> Result<Key> {
+/// Creates a key of a teammate.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if a key has the hash.
+pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> Result<ApiKey> {
     let key = diesel::insert_into(keys::table)
         .values((
             keys::hash.eq(new.hash),
@@ -78,9 +105,9 @@ pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> Result<Key
             keys::every_project.eq(new.projects.is_none()),
             keys::expires_at.eq(new.expires_at),
         ))
-        .returning(Key::as_returning())
+        .returning(ApiKey::as_returning())
         .get_result(conn)?;
-    let reached: Vec<_> = new
+    let projects: Vec<_> = new
         .projects
         .unwrap_or_default()
         .iter()
@@ -92,36 +119,40 @@ pub fn create(conn: &mut Conn, owner: &Teammate, new: &NewKey<'_>) -> Result<Key
         })
         .collect();
     diesel::insert_into(key_projects::table)
-        .values(&reached)
+        .values(&projects)
         .execute(conn)?;
     Ok(key)
 }
 
-/// A live key with whom it acts for and what it reaches.
+/// A live key with its teammate and projects.
 #[derive(Debug, Queryable)]
-pub struct Reach {
+pub struct KeyAccess {
+    /// The id of the key.
     pub key: i64,
+    /// The time of the last use, exact to about a minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// The scopes, such as `cohort:read`.
     pub scopes: Vec<String>,
-    /// The projects that the key is restricted to, lowest number first; nothing for a key that reaches every project.
+    /// The ids of the projects that the key reaches, sorted; `None` for every project.
     pub restricted_to: Option<Vec<i64>>,
+    /// The teammate for which the key acts.
     pub teammate: Teammate,
-    /// The project that was asked for, else the first that the key reaches, whether or not it may be reached.
+    /// The requested project, which the key may not reach; without a request, the first project that the key reaches.
     pub project: Option<Project>,
 }
 
-/// The live key with this hash, in one statement. A diesel query of its own, as those made of text are not prepared.
-struct ByHash<'a> {
-    hash: &'a [u8],
-    project: Option<i64>,
+/// The live key with this hash. Every request runs this, so it is a prepared statement, which `sql_query` does not make.
+pub(crate) struct AccessQuery<'a> {
+    pub(crate) hash: &'a [u8],
+    pub(crate) project: Option<i64>,
 }
 
-impl QueryId for ByHash<'_> {
-    type QueryId = ByHash<'static>;
+impl QueryId for AccessQuery<'_> {
+    type QueryId = AccessQuery<'static>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-type ProjectRow = (
+type ProjectColumns = (
     BigInt,
     Text,
     Text,
@@ -131,20 +162,20 @@ type ProjectRow = (
     BigInt,
 );
 
-impl Query for ByHash<'_> {
+impl Query for AccessQuery<'_> {
     type SqlType = (
         BigInt,
         Nullable<Timestamptz>,
         Array<Text>,
         Nullable<Array<BigInt>>,
         (BigInt, sql_types::Uuid, Text, Text, Timestamptz),
-        Nullable<ProjectRow>,
+        Nullable<ProjectColumns>,
     );
 }
 
-impl RunQueryDsl<Conn> for ByHash<'_> {}
+impl RunQueryDsl<Conn> for AccessQuery<'_> {}
 
-impl QueryFragment<Pg> for ByHash<'_> {
+impl QueryFragment<Pg> for AccessQuery<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "select k.id, k.last_used_at, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
@@ -163,13 +194,21 @@ impl QueryFragment<Pg> for ByHash<'_> {
     }
 }
 
-/// The live key with this hash, and the project with that number, else the key's first one.
-pub fn reach(conn: &mut Conn, hash: &[u8], project: Option<i64>) -> Result<Option<Reach>> {
-    Ok(ByHash { hash, project }.get_result(conn).optional()?)
+/// The live key with this hash, and the project with the id `project`, or else the first project that the key reaches.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn access(conn: &mut Conn, hash: &[u8], project: Option<i64>) -> Result<Option<KeyAccess>> {
+    Ok(AccessQuery { hash, project }.get_result(conn).optional()?)
 }
 
-/// Writes down that a key is used, unless that was done since a time.
-pub fn used(conn: &mut Conn, key: i64, since: DateTime<Utc>) -> Result<()> {
+/// Sets the time of a key's last use to now, unless it is `since` or later.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn record_use(conn: &mut Conn, key: i64, since: DateTime<Utc>) -> Result<()> {
     let last = keys::last_used_at;
     let stale = keys::table
         .filter(keys::id.eq(key))
@@ -180,7 +219,11 @@ pub fn used(conn: &mut Conn, key: i64, since: DateTime<Utc>) -> Result<()> {
     Ok(())
 }
 
-/// The projects that a key is restricted to, lowest number first; empty for a key that reaches every project.
+/// The projects that a key is restricted to, sorted; empty for a key that reaches every project.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn projects_of(conn: &mut Conn, key: i64) -> Result<Vec<ProjectId>> {
     let ids = key_projects::table
         .filter(key_projects::key_id.eq(key))
@@ -190,16 +233,24 @@ pub fn projects_of(conn: &mut Conn, key: i64) -> Result<Vec<ProjectId>> {
     Ok(ids.into_iter().map(ProjectId).collect())
 }
 
-/// All keys, oldest first, with whom they act for.
-pub fn list(conn: &mut Conn) -> Result<Vec<(Key, Teammate)>> {
+/// All keys with their teammates, the oldest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn list(conn: &mut Conn) -> Result<Vec<(ApiKey, Teammate)>> {
     Ok(keys::table
         .inner_join(teammates::table)
         .order(keys::id)
-        .select((Key::as_select(), Teammate::as_select()))
+        .select((ApiKey::as_select(), Teammate::as_select()))
         .load(conn)?)
 }
 
-/// Revokes a key at once. False where there is no such live key.
+/// Revokes a key with immediate effect. Returns false if there is no such key, or it is revoked already.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn revoke(conn: &mut Conn, id: i64) -> Result<bool> {
     let changed = diesel::update(keys::table)
         .filter(keys::id.eq(id).and(keys::revoked_at.is_null()))

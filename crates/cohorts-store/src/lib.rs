@@ -1,8 +1,8 @@
-//! Everything of Cohorts that knows SQL: the pool of connections, transactions, migrations, and one file per table
-//! family.
+//! All SQL of Cohorts: the pool of connections, transactions, migrations, and one module per table family.
 //!
-//! Functions take a connection first and return rows of their own; absence is [`Option`], never an error. Nothing here
-//! knows the contract's types, HTTP or the clock of a request. Filters never become SQL text.
+//! A function takes a connection as its first argument and returns plain rows. Absence is [`Option`], never an error.
+//! Nothing here depends on the types of the API, on HTTP, or on the time of a request. Filters never become SQL text.
+//! The crate's README describes the tables, and DECISIONS.md the reasons.
 
 #![warn(missing_docs)]
 
@@ -22,6 +22,8 @@ pub mod definition;
 mod error;
 pub mod events;
 pub mod frames;
+#[cfg(test)]
+mod golden;
 pub mod health;
 pub mod history;
 mod json;
@@ -43,7 +45,7 @@ pub mod testing;
 pub mod tombstones;
 pub mod uploads;
 
-pub use error::{Error, Result};
+pub use error::{Result, StoreError, StoreError as Error};
 pub use json::JsonText;
 use pool::Manager;
 pub use pool::PooledConn;
@@ -139,14 +141,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
+    /// [`StoreError::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
     pub fn connection(&self) -> Result<PooledConn> {
         let conn = self.pool.get();
         conn.map(PooledConn)
-            .map_err(|cause| Error::Unavailable(format!("no free connection: {cause}")))
+            .map_err(|cause| StoreError::Unavailable(format!("no free connection: {cause}")))
     }
 
-    /// The project of a capture token. Tokens never change their project, so the cache is never stale.
+    /// The project of a capture token. A token never moves to another project, so the cache is never stale.
     ///
     /// # Errors
     ///
@@ -176,7 +178,7 @@ impl Store {
 /// What ends a transaction early: its work, or the database at BEGIN or COMMIT.
 enum Abort<E> {
     Work(E),
-    Database(Error),
+    Database(StoreError),
 }
 
 impl<E> From<diesel::result::Error> for Abort<E> {
@@ -185,7 +187,7 @@ impl<E> From<diesel::result::Error> for Abort<E> {
     }
 }
 
-impl<E: From<Error>> Abort<E> {
+impl<E: From<StoreError>> Abort<E> {
     fn into_cause(self) -> E {
         match self {
             Self::Work(cause) => cause,
@@ -199,7 +201,7 @@ impl<E: From<Error>> Abort<E> {
 /// # Errors
 ///
 /// Returns the error of `work`, or the database's own if BEGIN or COMMIT fails.
-pub fn transaction<T, E: From<Error>>(
+pub fn transaction<T, E: From<StoreError>>(
     conn: &mut Conn,
     work: impl FnOnce(&mut Conn) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
@@ -207,12 +209,12 @@ pub fn transaction<T, E: From<Error>>(
         .map_err(Abort::into_cause)
 }
 
-/// Runs `work` in a read-only transaction, all statements of which see the data of one instant.
+/// Runs `work` in a read-only transaction. All its statements see the data of one instant.
 ///
 /// # Errors
 ///
 /// Returns the error of `work`, or the database's own if BEGIN or COMMIT fails.
-pub fn snapshot<T, E: From<Error>>(
+pub fn snapshot<T, E: From<StoreError>>(
     conn: &mut Conn,
     work: impl FnOnce(&mut Conn) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {

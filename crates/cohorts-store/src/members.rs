@@ -1,5 +1,8 @@
-//! Membership as chunks of bitmaps. Each chunk carries the attempt that wrote it, and readers take of every chunk
-//! the newest one that is not above the cohort's `member_version`.
+//! Members of cohorts, as bitmaps of 65,536 ordinals each (chunks).
+//!
+//! Each row has a version: the attempt that wrote it. A reader takes the newest row of each chunk that is not above the
+//! cohort's `member_version`. A write only adds rows above that version, so readers never see half of it. A deleted
+//! person is the exception: it is removed from all rows in place.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +14,15 @@ use diesel::sql_types::{self, Array, BigInt, Bytea, Nullable, Text};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use crate::cohorts::{self, Cohort};
+use crate::cohorts::{self, Cohort, LockedCohort};
 use crate::schema::member_chunks;
-use crate::{CohortId, Conn, Error, ProjectId, Result, ShardKey, queue};
+use crate::{CohortId, Conn, ProjectId, Result, ShardKey, StoreError, queue};
 
 /// The members of a cohort as of a version.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn read(
     conn: &mut Conn,
     shard_key: ShardKey,
@@ -30,13 +37,13 @@ pub fn read(
         .order((member_chunks::chunk, member_chunks::version.desc()))
         .select(member_chunks::members)
         .load(conn)?;
-    let decoded = rows.iter().map(|bytes| decode(cohort.0, bytes));
-    Ok(chunks::join(&decoded.collect::<Result<Vec<_>, _>>()?))
+    let bitmaps = rows.iter().map(|bytes| decode(cohort.0, bytes));
+    Ok(chunks::join(&bitmaps.collect::<Result<Vec<_>, _>>()?))
 }
 
 fn decode(cohort: i64, bytes: &[u8]) -> Result<RoaringBitmap> {
     chunks::decode(bytes)
-        .map_err(|cause| Error::Corrupt(format!("members of cohort {cohort}: {cause}")))
+        .map_err(|cause| StoreError::Corrupt(format!("members of cohort {cohort}: {cause}")))
 }
 
 #[derive(QueryableByName)]
@@ -49,40 +56,46 @@ struct ChunkRow {
     members: Vec<u8>,
 }
 
-/// A cohort that somebody is in.
+/// A cohort that a person is a member of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
+pub struct Membership {
+    /// The id of the cohort.
     pub id: i64,
+    /// The name of the cohort.
     pub name: Option<String>,
+    /// The number of the cohort's members.
     pub count: Option<i64>,
 }
 
-/// The live cohorts of a project that a person is in, by number; nothing where there is no such person.
-/// It is one statement, so that all of it is of one moment, and a prepared one, as it is asked often.
-pub fn cohorts_with(
+/// The live cohorts of a project that a person is a member of, sorted by id; `None` if there is no such person.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+pub fn memberships(
     conn: &mut Conn,
     project: ProjectId,
     person: Uuid,
-) -> Result<Option<Vec<Holding>>> {
-    let rows: Vec<HoldingRow> = WithPerson::new(project, person).load(conn)?;
+) -> Result<Option<Vec<Membership>>> {
+    let rows: Vec<MembershipRow> = MembershipQuery::new(project, person).load(conn)?;
     if rows.is_empty() {
         return Ok(None);
     }
-    let mut holding = Vec::new();
+    let mut memberships = Vec::new();
     for (ordinal, id, name, count, members) in rows {
         let (Some(id), Some(members)) = (id, members) else {
             continue;
         };
         let ordinal = u32::try_from(ordinal).map_err(anyhow::Error::from)?;
         if decode(id, &members)?.contains(ordinal) {
-            holding.push(Holding { id, name, count });
+            memberships.push(Membership { id, name, count });
         }
     }
-    Ok(Some(holding))
+    Ok(Some(memberships))
 }
 
-/// A person's number beside each cohort, with the newest chunk that readers see of where the person would be.
-type HoldingRow = (
+/// The ordinal of the person; a cohort's id, name and count; and the bytes of the cohort's chunk for the ordinal.
+type MembershipRow = (
     i64,
     Option<i64>,
     Option<String>,
@@ -90,14 +103,17 @@ type HoldingRow = (
     Option<Vec<u8>>,
 );
 
-struct WithPerson {
+/// A person with all live cohorts of the project, each with the chunk that would contain the person.
+///
+/// One statement sees all of it at one instant. It is a prepared statement, because lookups of memberships are frequent.
+pub(crate) struct MembershipQuery {
     project: i64,
     shard_key: i64,
     person: Uuid,
 }
 
-impl WithPerson {
-    fn new(project: ProjectId, person: Uuid) -> Self {
+impl MembershipQuery {
+    pub(crate) fn new(project: ProjectId, person: Uuid) -> Self {
         Self {
             project: project.0,
             shard_key: project.shard_key().0,
@@ -106,12 +122,12 @@ impl WithPerson {
     }
 }
 
-impl QueryId for WithPerson {
-    type QueryId = WithPerson;
+impl QueryId for MembershipQuery {
+    type QueryId = MembershipQuery;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl Query for WithPerson {
+impl Query for MembershipQuery {
     type SqlType = (
         BigInt,
         Nullable<BigInt>,
@@ -121,9 +137,9 @@ impl Query for WithPerson {
     );
 }
 
-impl RunQueryDsl<Conn> for WithPerson {}
+impl RunQueryDsl<Conn> for MembershipQuery {}
 
-impl QueryFragment<Pg> for WithPerson {
+impl QueryFragment<Pg> for MembershipQuery {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "select p.ordinal, c.id, c.name, c.count, m.members from persons p \
@@ -145,82 +161,100 @@ impl QueryFragment<Pg> for WithPerson {
     }
 }
 
-/// Takes a person out of all of these cohorts, whose rows are locked, and tells which showed them.
+/// Removes a person from `cohorts`, and returns the ids of those in which readers saw the person.
 ///
-/// Every version of the chunk is changed where it is, one that is written and not yet published too: nobody may see
-/// the person any longer.
+/// This changes every version of the chunk in place, also a version that is written and not published yet: no reader may
+/// see the person after the commit.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn remove_everywhere(
     conn: &mut Conn,
     shard_key: ShardKey,
-    cohorts: &[(i64, i64)],
+    cohorts: &[LockedCohort],
     person: u32,
 ) -> Result<Vec<i64>> {
-    let rows = chunks_of(conn, shard_key, cohorts, person)?;
-    let left = in_sight(cohorts, &rows, person);
-    for (cohort, version, mut members) in rows {
-        if members.remove(person) {
-            let own = member_chunks::table
+    let versions = chunk_versions(conn, shard_key, cohorts, person)?;
+    let left = visible_in(cohorts, &versions, person);
+    for mut chunk in versions {
+        if chunk.members.remove(person) {
+            let row = member_chunks::table
                 .filter(member_chunks::shard_key.eq(shard_key.0))
-                .filter(member_chunks::cohort_id.eq(cohort))
+                .filter(member_chunks::cohort_id.eq(chunk.cohort_id))
                 .filter(member_chunks::chunk.eq(i64::from(chunks::chunk_of(person))))
-                .filter(member_chunks::version.eq(version));
-            diesel::update(own)
-                .set(member_chunks::members.eq(chunks::encode(&members)))
+                .filter(member_chunks::version.eq(chunk.version));
+            diesel::update(row)
+                .set(member_chunks::members.eq(chunks::encode(&chunk.members)))
                 .execute(conn)?;
         }
     }
     Ok(left)
 }
 
-/// A chunk of a cohort as of a version.
-type Versioned = (i64, i64, RoaringBitmap);
+/// One version of a cohort's chunk.
+struct ChunkVersion {
+    cohort_id: i64,
+    version: i64,
+    members: RoaringBitmap,
+}
 
-/// All versions of the chunks of these cohorts that a person would be in.
-fn chunks_of(
+pub(crate) const CHUNK_VERSIONS: &str = "\
+    select m.* from unnest($2) as keys(cohort_id) cross join lateral ( \
+        select cohort_id, version, members from member_chunks \
+        where shard_key = $1 and cohort_id = keys.cohort_id and chunk = $3 offset 0) m";
+
+/// All versions of the chunk of these cohorts that would contain the person.
+fn chunk_versions(
     conn: &mut Conn,
     shard_key: ShardKey,
-    cohorts: &[(i64, i64)],
+    cohorts: &[LockedCohort],
     person: u32,
-) -> Result<Vec<Versioned>> {
-    let ids: Vec<i64> = cohorts.iter().map(|(id, _)| *id).collect();
-    let rows: Vec<ChunkRow> = diesel::sql_query(
-        "select m.* from unnest($2) as asked(cohort_id) cross join lateral ( \
-            select cohort_id, version, members from member_chunks \
-            where shard_key = $1 and cohort_id = asked.cohort_id and chunk = $3 offset 0) m",
-    )
-    .bind::<BigInt, _>(shard_key.0)
-    .bind::<Array<BigInt>, _>(ids)
-    .bind::<BigInt, _>(i64::from(chunks::chunk_of(person)))
-    .load(conn)?;
+) -> Result<Vec<ChunkVersion>> {
+    let ids: Vec<i64> = cohorts.iter().map(|cohort| cohort.id).collect();
+    let rows: Vec<ChunkRow> = diesel::sql_query(CHUNK_VERSIONS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(ids)
+        .bind::<BigInt, _>(i64::from(chunks::chunk_of(person)))
+        .load(conn)?;
     rows.into_iter()
         .map(|row| {
-            let members = decode(row.cohort_id, &row.members)?;
-            Ok((row.cohort_id, row.version, members))
+            Ok(ChunkVersion {
+                cohort_id: row.cohort_id,
+                version: row.version,
+                members: decode(row.cohort_id, &row.members)?,
+            })
         })
         .collect()
 }
 
-/// The cohorts of which the newest chunk that readers may see holds the person, in the order given.
-fn in_sight(cohorts: &[(i64, i64)], rows: &[Versioned], person: u32) -> Vec<i64> {
-    let shows = |(cohort, seen): &&(i64, i64)| {
-        let own = rows
+/// The ids of the cohorts in which readers see the person, in the order of `cohorts`.
+fn visible_in(cohorts: &[LockedCohort], versions: &[ChunkVersion], person: u32) -> Vec<i64> {
+    let is_visible = |cohort: &&LockedCohort| {
+        versions
             .iter()
-            .filter(|(id, version, _)| id == cohort && version <= seen);
-        let newest = own.max_by_key(|(_, version, _)| *version);
-        newest.is_some_and(|(_, _, members)| members.contains(person))
+            .filter(|chunk| chunk.cohort_id == cohort.id && chunk.version <= cohort.member_version)
+            .max_by_key(|chunk| chunk.version)
+            .is_some_and(|chunk| chunk.members.contains(person))
     };
-    cohorts.iter().filter(shows).map(|(id, _)| *id).collect()
+    cohorts
+        .iter()
+        .filter(is_visible)
+        .map(|cohort| cohort.id)
+        .collect()
 }
 
-/// A list of people whose row is locked.
-pub struct List {
+/// A static cohort that the transaction has locked, so that its members can be edited.
+pub struct StaticCohort {
+    /// The id of the cohort.
     pub id: CohortId,
+    /// The shard key of the project.
     pub shard_key: ShardKey,
-    /// The version that readers use.
+    /// The attempt that wrote the members that readers use.
     pub version: i64,
 }
 
-impl From<&Cohort> for List {
+impl From<&Cohort> for StaticCohort {
     fn from(cohort: &Cohort) -> Self {
         Self {
             id: cohort.id(),
@@ -230,87 +264,102 @@ impl From<&Cohort> for List {
     }
 }
 
-/// Locks all lists of a project, and gives those that hold any of these people.
-pub fn lists_with(
+pub(crate) const NEWEST_CHUNKS: &str = "\
+    select m.* from unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
+        select distinct on (chunk) cohort_id, version, members from member_chunks \
+        where shard_key = $1 and cohort_id = keys.cohort_id and chunk = any($4) and version <= keys.version \
+        order by chunk, version desc) m";
+
+/// Locks all cohorts of a project, and returns the static ones that have any of `persons` as a member.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+pub fn static_cohorts_with(
     conn: &mut Conn,
     project: ProjectId,
-    people: &RoaringBitmap,
-) -> Result<Vec<List>> {
+    persons: &RoaringBitmap,
+) -> Result<Vec<StaticCohort>> {
     let shard_key = project.shard_key();
-    let mut lists = cohorts::lock_all(conn, project)?;
-    lists.retain(|list| list.is_static);
-    for list in lists.iter().filter(|list| list.is_calculating) {
-        // What is written and not yet shown may hold any of them: it is made again.
-        queue::next_attempt(conn, CohortId(list.id))?;
+    let mut cohorts = cohorts::lock_all(conn, project)?;
+    cohorts.retain(|cohort| cohort.is_static);
+    for cohort in cohorts.iter().filter(|cohort| cohort.is_calculating) {
+        // Unpublished members may contain any of the persons. A new attempt discards them.
+        queue::next_attempt(conn, CohortId(cohort.id))?;
     }
-    let (ids, versions): (Vec<i64>, Vec<i64>) = lists
+    let (ids, versions): (Vec<i64>, Vec<i64>) = cohorts
         .iter()
-        .map(|list| (list.id, list.member_version))
+        .map(|cohort| (cohort.id, cohort.member_version))
         .unzip();
-    let chunks: BTreeSet<i64> = people
+    let chunks: BTreeSet<i64> = persons
         .iter()
         .map(|person| chunks::chunk_of(person).into())
         .collect();
-    let rows: Vec<ChunkRow> = diesel::sql_query(
-        "select m.* from unnest($2, $3) as asked(cohort_id, version) cross join lateral ( \
-            select distinct on (chunk) cohort_id, version, members from member_chunks \
-            where shard_key = $1 and cohort_id = asked.cohort_id and chunk = any($4) and version <= asked.version \
-            order by chunk, version desc) m",
-    )
-    .bind::<BigInt, _>(shard_key.0)
-    .bind::<Array<BigInt>, _>(&ids)
-    .bind::<Array<BigInt>, _>(&versions)
-    .bind::<Array<BigInt>, _>(chunks.into_iter().collect::<Vec<_>>())
-    .load(conn)?;
-    let mut holding = BTreeSet::new();
+    let rows: Vec<ChunkRow> = diesel::sql_query(NEWEST_CHUNKS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(&ids)
+        .bind::<Array<BigInt>, _>(&versions)
+        .bind::<Array<BigInt>, _>(chunks.into_iter().collect::<Vec<_>>())
+        .load(conn)?;
+    let mut with_persons = BTreeSet::new();
     for row in rows {
-        if !decode(row.cohort_id, &row.members)?.is_disjoint(people) {
-            holding.insert(row.cohort_id);
+        if !decode(row.cohort_id, &row.members)?.is_disjoint(persons) {
+            with_persons.insert(row.cohort_id);
         }
     }
-    lists.retain(|list| holding.contains(&list.id));
-    let list = |locked: cohorts::Locked| List {
-        id: CohortId(locked.id),
+    cohorts.retain(|cohort| with_persons.contains(&cohort.id));
+    let static_cohort = |cohort: LockedCohort| StaticCohort {
+        id: CohortId(cohort.id),
         shard_key,
-        version: locked.member_version,
+        version: cohort.member_version,
     };
-    Ok(lists.into_iter().map(list).collect())
+    Ok(cohorts.into_iter().map(static_cohort).collect())
 }
 
-/// Who was in a list before an edit, and who is after it.
-pub struct Edit {
+/// The members of a static cohort before and after an edit.
+pub struct MemberEdit {
+    /// The members before the edit.
     pub before: RoaringBitmap,
+    /// The members after the edit.
     pub after: RoaringBitmap,
 }
 
-/// Changes the people of a list whose row is locked, and its count with them. People who are looked up under that
-/// lock cannot be deleted or merged before the transaction ends.
+/// Replaces the members of a static cohort by the result of `change`, and updates the count.
+///
+/// The lock on the cohort's row also keeps the persons that `change` looks up from being deleted or merged before the
+/// transaction ends.
+///
+/// # Errors
+///
+/// Returns the error of `change`; [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
 pub fn edit(
     conn: &mut Conn,
-    list: &List,
+    cohort: &StaticCohort,
     change: impl FnOnce(RoaringBitmap) -> Result<RoaringBitmap>,
-) -> Result<Edit> {
-    let before = read(conn, list.shard_key, list.id, list.version)?;
+) -> Result<MemberEdit> {
+    let StaticCohort {
+        id,
+        shard_key,
+        version: base,
+    } = *cohort;
+    let before = read(conn, shard_key, id, base)?;
     let after = change(before.clone())?;
-    // A calculation under way loses its claim by this, and is made again on top of what is written here.
-    let version = queue::next_attempt(conn, list.id)?;
+    // A calculation in progress loses its claim, and is repeated on the edited members.
+    let version = queue::next_attempt(conn, id)?;
     let changed = chunks::changed(&before, &after);
-    write(
-        conn,
-        list.shard_key,
-        list.id,
-        list.version,
-        version,
-        &changed,
-    )?;
-    prune(conn, list.shard_key, list.id, list.version)?;
-    queue::publish_edit(conn, list.id, version, after.len() as i64)?;
-    Ok(Edit { before, after })
+    write(conn, shard_key, id, base, version, &changed)?;
+    prune(conn, shard_key, id, base)?;
+    queue::publish_edit(conn, id, version, after.len() as i64)?;
+    Ok(MemberEdit { before, after })
 }
 
-/// Writes the changed chunks of a version that nobody reads yet. `base` is the version they differ from.
+/// Writes the chunks of `version` that differ from those of `base`, the version that readers use.
 ///
-/// What an attempt that was given up wrote above `base` goes first: it must never be read.
+/// This first deletes all rows above `base`, which an abandoned attempt has left: they must never be published.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn write(
     conn: &mut Conn,
     shard_key: ShardKey,
@@ -319,10 +368,11 @@ pub fn write(
     version: i64,
     changed: &[Chunk],
 ) -> Result<()> {
-    let own = member_chunks::table
+    let unpublished = member_chunks::table
         .filter(member_chunks::shard_key.eq(shard_key.0))
-        .filter(member_chunks::cohort_id.eq(cohort.0));
-    diesel::delete(own.filter(member_chunks::version.gt(base))).execute(conn)?;
+        .filter(member_chunks::cohort_id.eq(cohort.0))
+        .filter(member_chunks::version.gt(base));
+    diesel::delete(unpublished).execute(conn)?;
     let rows: Vec<_> = changed
         .iter()
         .map(|chunk| {
@@ -342,11 +392,17 @@ pub fn write(
     Ok(())
 }
 
-/// Deletes the chunks that were replaced at `version` already, which must not be the newest version:
-/// whoever still reads the one before has as long as the cohort goes uncalculated.
+/// Deletes the chunks that a row of `version` or an earlier one has replaced.
+///
+/// `version` must be older than the version that readers use, so that a reader of the version before has until the next
+/// calculation to finish.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn prune(conn: &mut Conn, shard_key: ShardKey, cohort: CohortId, version: i64) -> Result<()> {
     let newer = diesel::alias!(member_chunks as newer);
-    let replaced = newer
+    let replacements = newer
         .filter(newer.field(member_chunks::shard_key).eq(shard_key.0))
         .filter(newer.field(member_chunks::cohort_id).eq(cohort.0))
         .filter(newer.field(member_chunks::chunk).eq(member_chunks::chunk))
@@ -360,7 +416,7 @@ pub fn prune(conn: &mut Conn, shard_key: ShardKey, cohort: CohortId, version: i6
         member_chunks::table
             .filter(member_chunks::shard_key.eq(shard_key.0))
             .filter(member_chunks::cohort_id.eq(cohort.0))
-            .filter(diesel::dsl::exists(replaced)),
+            .filter(diesel::dsl::exists(replacements)),
     )
     .execute(conn)?;
     Ok(())

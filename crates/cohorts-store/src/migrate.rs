@@ -1,4 +1,6 @@
-//! Brings the tables of a database up to date. Only one process migrates at a time.
+//! Migrations: they run when a store opens, under an advisory lock, so that one process migrates at a time.
+//!
+//! A migration that is released is never edited; a later file changes its tables.
 
 use std::time::Duration;
 
@@ -15,6 +17,11 @@ const MIGRATION_LOCK: i64 = 0x636f_686f_7274_7301;
 const OLDEST_SERVER: i32 = 140_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
+pub(crate) const CREATE_TRIGRAMS: &str = "create extension if not exists pg_trgm";
+pub(crate) const TRY_LOCK: &str = "select pg_try_advisory_lock($1) as is_locked";
+pub(crate) const SERVER_VERSION: &str =
+    "select current_setting('server_version_num')::int as version";
+
 /// Runs the pending migrations, and returns whether the database has pg_trgm.
 pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
     let mut conn = PgConnection::establish(url)
@@ -29,14 +36,14 @@ pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
     if !versions.is_empty() {
         log::info!("ran {} migrations", versions.len());
     }
-    let created = diesel::sql_query("create extension if not exists pg_trgm").execute(&mut conn);
+    let created = diesel::sql_query(CREATE_TRIGRAMS).execute(&mut conn);
     if let Err(cause) = &created {
         log::warn!("pg_trgm is missing, so searches find no misspelt names: {cause}");
     }
     Ok(created.is_ok())
 }
 
-/// Refuses a database whose tables were created before the baseline of version 0.1.0.
+/// Refuses a database with tables that were created before the baseline of version 0.1.0.
 fn refuse_development_build(conn: &mut PgConnection) -> anyhow::Result<()> {
     let baseline = MigrationSource::<Pg>::migrations(&MIGRATIONS)
         .map_err(|cause| anyhow::anyhow!("cannot read the migrations: {cause}"))?
@@ -89,7 +96,7 @@ struct IndexName {
 /// This polls, because a statement that waits for the lock would block an index that is created concurrently.
 fn lock_migrations(conn: &mut PgConnection) -> anyhow::Result<()> {
     loop {
-        let Lock { is_locked } = diesel::sql_query("select pg_try_advisory_lock($1) as is_locked")
+        let LockRow { is_locked } = diesel::sql_query(TRY_LOCK)
             .bind::<BigInt, _>(MIGRATION_LOCK)
             .get_result(conn)?;
         if is_locked {
@@ -100,7 +107,7 @@ fn lock_migrations(conn: &mut PgConnection) -> anyhow::Result<()> {
 }
 
 #[derive(QueryableByName)]
-struct Lock {
+struct LockRow {
     #[diesel(sql_type = Bool)]
     is_locked: bool,
 }
@@ -112,9 +119,7 @@ struct ServerVersion {
 }
 
 fn check_server_version(conn: &mut PgConnection) -> anyhow::Result<()> {
-    let ServerVersion { version } =
-        diesel::sql_query("select current_setting('server_version_num')::int as version")
-            .get_result(conn)?;
+    let ServerVersion { version } = diesel::sql_query(SERVER_VERSION).get_result(conn)?;
     require_server(version)
 }
 

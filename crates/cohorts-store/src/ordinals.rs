@@ -1,4 +1,6 @@
-//! Person ordinals, reserved ahead from a counter per shard key. Gaps are allowed; an ordinal is never given out twice.
+//! Person ordinals: each process reserves ranges of them from one counter per shard key.
+//!
+//! Gaps are allowed. An ordinal is never used twice.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -7,7 +9,7 @@ use diesel::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::schema::ordinal_counters;
-use crate::{Conn, Error, Result, ShardKey};
+use crate::{Conn, Result, ShardKey, StoreError};
 
 /// The smallest range that is reserved at a time.
 const RANGE: i64 = 64;
@@ -68,7 +70,7 @@ fn reserve(conn: &mut Conn, shard_key: ShardKey, length: i64) -> Result<Range<i6
         .get_result(conn)?;
     if u32::try_from(next).is_err() {
         let cause = anyhow::anyhow!("the project has no person ordinals left");
-        return Err(Error::Other(cause));
+        return Err(StoreError::Other(cause));
     }
     Ok(next - length..next)
 }

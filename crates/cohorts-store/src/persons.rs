@@ -1,4 +1,7 @@
-//! Persons: a row each under a dense ordinal, and the distinct ids by which events find them.
+//! Persons: one row per person under a dense ordinal, and the distinct ids by which events name them.
+//!
+//! All writes here run under the lock of [`crate::events::begin_write`]. A merge or a deletion retires ordinals as
+//! [`crate::tombstones`], and never rewrites events.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -18,18 +21,18 @@ use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
 /// Distinct ids of a person that responses show.
 pub const SHOWN_IDS: usize = 10;
 
-/// Rows of persons by their ordinals, as a prepared statement, because each page runs it.
+/// Rows of persons by their ordinals. Each page of persons runs this, so it is a prepared statement.
 ///
-/// The ordinals are joined as rows: in a plan for any array, Postgres compares each row with each item. OFFSET 0 makes it
-/// look up one row after the other; otherwise it scans the table for some thousand ordinals.
-struct ByOrdinals<'a, S> {
+/// The ordinals are joined as rows: in a plan for any array, Postgres compares each row with each item. OFFSET 0 makes
+/// it look up each row by the primary key; otherwise it scans the table for some thousand ordinals.
+pub(crate) struct ByOrdinals<'a, S> {
     shard_key: ShardKey,
     ordinals: &'a [i64],
     selection: PhantomData<S>,
 }
 
 impl<'a, S> ByOrdinals<'a, S> {
-    fn new(shard_key: ShardKey, ordinals: &'a [i64]) -> Self {
+    pub(crate) fn new(shard_key: ShardKey, ordinals: &'a [i64]) -> Self {
         Self {
             shard_key,
             ordinals,
@@ -39,25 +42,25 @@ impl<'a, S> ByOrdinals<'a, S> {
 }
 
 /// The text of a statement around its conditions on shard key and ordinal.
-trait Selection {
+pub(crate) trait RowsOfPerson {
     type Row;
     const SELECT: &str;
     const END: &str;
 }
 
 /// The persons, the newest first.
-struct PersonRows;
+pub(crate) struct PersonRows;
 
-impl Selection for PersonRows {
+impl RowsOfPerson for PersonRows {
     type Row = (BigInt, sql_types::Uuid, Jsonb, Bool, Timestamptz);
     const SELECT: &str = "select ordinal, uuid, properties, is_identified, created_at from persons";
     const END: &str = "offset 0) r order by r.created_at desc, r.ordinal desc";
 }
 
 /// The first [`SHOWN_IDS`] distinct ids of each person.
-struct ShownIds;
+pub(crate) struct ShownIds;
 
-impl Selection for ShownIds {
+impl RowsOfPerson for ShownIds {
     type Row = (BigInt, Text);
     const SELECT: &str = "select ordinal, distinct_id from distinct_ids";
     const END: &str = "order by distinct_id limit 10) r";
@@ -68,13 +71,13 @@ impl<S: 'static> QueryId for ByOrdinals<'_, S> {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<S: Selection> Query for ByOrdinals<'_, S> {
+impl<S: RowsOfPerson> Query for ByOrdinals<'_, S> {
     type SqlType = S::Row;
 }
 
 impl<S> RunQueryDsl<Conn> for ByOrdinals<'_, S> {}
 
-impl<S: Selection> QueryFragment<Pg> for ByOrdinals<'_, S> {
+impl<S: RowsOfPerson> QueryFragment<Pg> for ByOrdinals<'_, S> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("select r.* from unnest(");
         out.push_bind_param::<Array<BigInt>, _>(&self.ordinals)?;
@@ -114,7 +117,7 @@ struct OrdinalRow {
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = persons)]
 pub struct Person {
-    /// Dense, in the order in which persons are first seen; never given out again.
+    /// Dense, in the order of creation; never reused.
     pub ordinal: i64,
     /// The id of the person in responses.
     pub uuid: Uuid,
@@ -237,7 +240,7 @@ pub fn owners(
     Ok(rows.into_iter().map(owner).collect())
 }
 
-/// Assigns distinct ids, none of which may have an owner, to ordinals.
+/// Assigns distinct ids without an owner to ordinals.
 ///
 /// # Errors
 ///
@@ -405,7 +408,7 @@ pub(crate) const SEARCH: &str = "\
         and (properties ->> 'email' ilike $2 or properties ->> 'name' ilike $2) \
     union select ordinal from distinct_ids where shard_key = $1 and distinct_id ilike $2";
 
-/// The ordinals of persons whose e-mail address, name or a distinct id contains `term`, in any case of letters.
+/// The ordinals of persons with an e-mail address, a name or a distinct id that contains `term`, in any case of letters.
 ///
 /// # Errors
 ///

@@ -1,4 +1,6 @@
-//! The pool of connections. Each connection counts its statements, and a lost one is never handed out again.
+//! The pool of connections: it counts their statements, and never reuses a lost one.
+//!
+//! The pool tests a connection only if it was idle, because a test costs a round trip.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use diesel::result::DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
 use diesel::result::Error::{self, DatabaseError};
 use prometheus::IntCounter;
 
-/// A connection that was idle for longer is tested before it is handed out, which costs a round trip.
+/// A connection that was not taken for longer is tested before it is returned to a caller.
 const TEST_AFTER: Duration = Duration::from_secs(1);
 
 /// Settings with which libpq detects within half a minute that the server cannot be reached.
@@ -46,6 +48,7 @@ fn with_keepalives(url: &str) -> String {
 /// Opens and tests the connections of the pool.
 #[derive(Debug)]
 pub struct Manager {
+    /// The libpq URL of the database.
     pub url: String,
     /// Counts the statements of all connections.
     pub statements: IntCounter,
@@ -54,7 +57,7 @@ pub struct Manager {
 /// A connection with its state in the pool.
 pub struct Managed {
     conn: PgConnection,
-    handed_out: Instant,
+    last_taken: Instant,
     is_lost: Arc<AtomicBool>,
 }
 
@@ -80,17 +83,17 @@ impl ManageConnection for Manager {
         });
         Ok(Managed {
             conn,
-            handed_out: Instant::now(),
+            last_taken: Instant::now(),
             is_lost,
         })
     }
 
     fn is_valid(&self, managed: &mut Managed) -> Result<(), Self::Error> {
-        if managed.handed_out.elapsed() > TEST_AFTER {
+        if managed.last_taken.elapsed() > TEST_AFTER {
             let answer = managed.conn.ping();
             answer.map_err(diesel::r2d2::Error::QueryError)?;
         }
-        managed.handed_out = Instant::now();
+        managed.last_taken = Instant::now();
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Projects: a name, a time zone, a token for capture.
+//! Projects: a name, a time zone, a capture token, and how long events are kept.
 
 use chrono::{DateTime, Days, Utc};
 use diesel::prelude::*;
@@ -9,36 +9,44 @@ use crate::{Conn, ProjectId, Result, segments, transaction};
 /// A row of `projects`.
 #[derive(Clone, Debug, Queryable, Selectable)]
 pub struct Project {
+    /// The id; see [`Project::id`].
     pub id: i64,
+    /// The name; several projects may have the same.
     pub name: String,
-    /// An IANA name.
+    /// The IANA name of the time zone.
     pub time_zone: String,
-    /// `phc_…`; it is no secret, browsers carry it.
+    /// The capture token, `phc_…`. It is public: browsers send it.
     pub token: String,
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// Events that happened longer ago are deleted; all are kept where it is absent.
+    /// Events older than this number of days are deleted; `None` keeps all events.
     pub event_retention_days: Option<i32>,
-    /// How often that was changed.
+    /// How often `event_retention_days` was changed.
     pub retention_changes: i64,
 }
 
 impl Project {
+    /// The typed id.
     pub fn id(&self) -> ProjectId {
         ProjectId(self.id)
     }
 
-    /// What happened before that is not kept.
+    /// The time before which events are deleted, at `now`; `None` if all events are kept.
     pub fn oldest_event(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         oldest_event(self.event_retention_days, now)
     }
 }
 
-/// What happened before that is not kept, where events are kept so many days.
+/// The time before which events are deleted, at `now`, by a retention of `days`; `None` if all events are kept.
 pub fn oldest_event(days: Option<i32>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     now.checked_sub_days(Days::new(days?.try_into().ok()?))
 }
 
-/// Makes a project. `time_zone` must be an IANA name already checked.
+/// Creates a project. The caller has checked that `time_zone` is an IANA name.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if a project has the token.
 pub fn create(conn: &mut Conn, name: &str, time_zone: &str, token: &str) -> Result<Project> {
     Ok(diesel::insert_into(projects::table)
         .values((
@@ -50,7 +58,11 @@ pub fn create(conn: &mut Conn, name: &str, time_zone: &str, token: &str) -> Resu
         .get_result(conn)?)
 }
 
-/// Sets how long events are kept, or that all are; tells whether there is such a project.
+/// Sets the retention of events in days; `None` keeps all events. Returns false if there is no such project.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if `days` is not above 0.
 pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> Result<bool> {
     transaction(conn, |conn| {
         let changed = diesel::update(projects::table.find(id.0))
@@ -59,19 +71,27 @@ pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> Resul
                 projects::retention_changes.eq(projects::retention_changes + 1),
             ))
             .execute(conn)?;
-        // Blocks may hold events that were, or will be, deleted.
+        // Segments may contain events that were deleted, or that the new retention deletes.
         segments::drop_all(conn, id.shard_key())?;
         Ok(changed == 1)
     })
 }
 
-/// All projects.
+/// The ids of all projects, sorted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn all(conn: &mut Conn) -> Result<Vec<ProjectId>> {
     let ids = projects::table.order(projects::id).select(projects::id);
     Ok(ids.load(conn)?.into_iter().map(ProjectId).collect())
 }
 
-/// The projects of which not all events are kept.
+/// The projects that delete old events, sorted by id.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn with_retention(conn: &mut Conn) -> Result<Vec<Project>> {
     Ok(projects::table
         .filter(projects::event_retention_days.is_not_null())
@@ -80,6 +100,11 @@ pub fn with_retention(conn: &mut Conn) -> Result<Vec<Project>> {
         .load(conn)?)
 }
 
+/// The project with this id.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Option<Project>> {
     Ok(projects::table
         .find(id.0)
@@ -88,6 +113,11 @@ pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Option<Project>> {
         .optional()?)
 }
 
+/// The project with this capture token. [`crate::Store::project_of_token`] caches the result.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn find_by_token(conn: &mut Conn, token: &str) -> Result<Option<Project>> {
     Ok(projects::table
         .filter(projects::token.eq(token))
@@ -96,6 +126,11 @@ pub fn find_by_token(conn: &mut Conn, token: &str) -> Result<Option<Project>> {
         .optional()?)
 }
 
+/// The oldest project with this name.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn find_by_name(conn: &mut Conn, name: &str) -> Result<Option<Project>> {
     Ok(projects::table
         .filter(projects::name.eq(name))
@@ -105,31 +140,39 @@ pub fn find_by_name(conn: &mut Conn, name: &str) -> Result<Option<Project>> {
         .optional()?)
 }
 
-/// Some of these projects, or of all if none are named, lowest number first; and how many there are.
+/// A page of the projects `ids`, or of all projects, sorted by id, and the number of all of them.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn page(
     conn: &mut Conn,
-    among: Option<&[ProjectId]>,
+    ids: Option<&[ProjectId]>,
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Project>, i64)> {
-    let wanted = || {
+    let projects = || {
         let all = projects::table.into_boxed();
-        match among {
+        match ids {
             None => all,
             Some(ids) => all.filter(projects::id.eq_any(ids.iter().map(|id| id.0))),
         }
     };
-    let rows = wanted()
+    let rows = projects()
         .order(projects::id)
         .limit(limit)
         .offset(offset)
         .select(Project::as_select())
         .load(conn)?;
-    Ok((rows, wanted().count().get_result(conn)?))
+    Ok((rows, projects().count().get_result(conn)?))
 }
 
-/// Makes changes that span a project's cohorts or people wait for each other, until the transaction ends.
-/// It is the first thing that such a transaction locks.
+/// Locks a project until the transaction ends. A change that spans cohorts or persons of a project takes this lock
+/// before any other lock, so that two such changes run in order.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if there is no such project.
 pub fn lock(conn: &mut Conn, id: ProjectId) -> Result<()> {
     projects::table
         .find(id.0)

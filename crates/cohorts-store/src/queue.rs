@@ -1,9 +1,10 @@
 //! The calculation queue: every change of a calculation's state.
 //!
-//! A worker claims a cohort for the length of a lease. All its later writes must carry the attempt of the claim, so a
-//! worker that lost its claim can write nothing.
+//! A worker claims cohorts for the length of a lease. All its later writes require the attempt of the claim, so a worker
+//! that has lost its claim writes nothing. No transaction is open while a worker evaluates.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::dsl::{count_star, min};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
@@ -11,26 +12,51 @@ use crate::cohorts::Cohort;
 use crate::schema::{calculations, cohorts};
 use crate::{CohortId, Conn, ProjectId, Result, transaction};
 
-/// A cohort that is due, with the last batch of the log that its members know of.
-pub type Due = (Cohort, i64);
+#[cfg(test)]
+mod tests;
 
-/// Some of the idle cohorts that are to be looked at by now, those that have waited longest first. One that has failed
-/// too often is left out for good.
-pub fn due(conn: &mut Conn, now: DateTime<Utc>, most_errors: i64, most: i64) -> Result<Vec<Due>> {
+/// A cohort that is due for a check.
+#[derive(Clone, Debug, Queryable)]
+pub struct DueCohort {
+    /// The cohort.
+    pub cohort: Cohort,
+    /// The sequence number of the log up to which its members are complete.
+    pub seen_seq: i64,
+}
+
+/// At most `limit` idle cohorts that are due at `now`, the longest overdue first.
+///
+/// Cohorts with more than `max_errors` failures in a row are left out until a caller requests a calculation.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn due(
+    conn: &mut Conn,
+    now: DateTime<Utc>,
+    max_errors: i64,
+    limit: i64,
+) -> Result<Vec<DueCohort>> {
     Ok(cohorts::table
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static).or(has_pending_fill()))
         .filter(diesel::dsl::not(cohorts::is_calculating))
         .filter(cohorts::due_at.is_null().or(cohorts::due_at.le(now)))
-        .filter(cohorts::errors_calculating.le(most_errors))
+        .filter(cohorts::errors_calculating.le(max_errors))
         .order((cohorts::due_at.asc().nulls_first(), cohorts::id))
         .select((Cohort::as_select(), cohorts::seen_seq))
-        .limit(most)
+        .limit(limit)
         .load(conn)?)
 }
 
-/// Writes down that the members of idle cohorts of a project, as of a batch, are right at a time. One that was
-/// calculated since it was found due is left alone: it may ask for something else by now.
+/// Records that the members of these cohorts are still correct at `now` and complete up to `seen_seq`, and sets the time
+/// of the next check.
+///
+/// Cohorts that were calculated since they were found due are left unchanged, because their definition may have changed.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn confirm(
     conn: &mut Conn,
     ids: &[i64],
@@ -52,21 +78,38 @@ pub fn confirm(
     Ok(())
 }
 
-/// How many cohorts wait for somebody to calculate them, and since when the first of them does.
-pub fn waiting_for(conn: &mut Conn, now: DateTime<Utc>) -> Result<(i64, Option<DateTime<Utc>>)> {
-    use diesel::dsl::{count_star, min};
+/// The cohorts that wait for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
+pub struct Backlog {
+    /// The number of cohorts.
+    pub count: i64,
+    /// The time of the oldest unanswered request; `None` if no cohort waits.
+    pub waiting_since: Option<DateTime<Utc>>,
+}
+
+/// The cohorts that wait for a worker at `now`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn backlog(conn: &mut Conn, now: DateTime<Utc>) -> Result<Backlog> {
     Ok(waiting(0, i64::MAX, now)
         .select((count_star(), min(cohorts::waiting_since)))
         .first(conn)?)
 }
 
-/// Whether a static cohort still lacks people.
+/// Whether a static cohort waits for its first fill.
 #[diesel::dsl::auto_type]
 fn has_pending_fill() -> _ {
     cohorts::fill_pending_criteria.or(cohorts::fill_pending_query)
 }
 
-/// Asks for calculations of cohorts that are still live and idle, and dynamic or never filled.
+/// Requests calculations of the cohorts among `ids` that are live and idle, and either dynamic or not filled yet.
+/// Returns their number.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn request_if_idle(conn: &mut Conn, ids: &[i64]) -> Result<usize> {
     let idle = cohorts::table
         .filter(cohorts::id.eq_any(ids))
@@ -76,14 +119,14 @@ pub fn request_if_idle(conn: &mut Conn, ids: &[i64]) -> Result<usize> {
     Ok(diesel::update(idle)
         .set((
             cohorts::is_calculating.eq(true),
-            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
+            cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
         ))
         .execute(conn)?)
 }
 
-/// The row of a claimed cohort, for as long as the claim holds.
-macro_rules! claimed {
+/// The row of a claimed cohort; no row if the claim is lost.
+macro_rules! claimed_row {
     ($cohort:expr) => {
         cohorts::table
             .filter(cohorts::id.eq($cohort.id))
@@ -91,19 +134,25 @@ macro_rules! claimed {
     };
 }
 
-/// Claims cohorts of one project that wait for their calculation, for the length of a lease: the one that has waited
-/// longest, and some that wait beside it. Those that were never calculated come first; one that has failed is claimed
-/// alone. `only` restricts the search to one project.
+/// Claims at most `limit` waiting cohorts of one project for the length of a lease, in the order of their last
+/// calculations. Cohorts that were never calculated come first.
+///
+/// A cohort with a failed last calculation is claimed alone. `project` restricts the search to one project.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn claim(
     conn: &mut Conn,
-    only: Option<ProjectId>,
+    project: Option<ProjectId>,
     lease: TimeDelta,
-    most: usize,
+    limit: usize,
 ) -> Result<Vec<Cohort>> {
     transaction(conn, |conn| {
-        let (least, last) = only.map_or((0, i64::MAX), |project| (project.0, project.0));
+        let (min_project, max_project) =
+            project.map_or((0, i64::MAX), |project| (project.0, project.0));
         let now = Utc::now();
-        let first: Option<(i64, i64, i64)> = waiting(least, last, now)
+        let first: Option<(i64, i64, i64)> = waiting(min_project, max_project, now)
             .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
             .select((
                 cohorts::id,
@@ -119,37 +168,37 @@ pub fn claim(
             return Ok(Vec::new());
         };
         let mut ids = vec![id];
-        if errors == 0 && most > 1 {
-            let beside: Vec<i64> = waiting(project, project, now)
+        if errors == 0 && limit > 1 {
+            let others: Vec<i64> = waiting(project, project, now)
                 .filter(cohorts::errors_calculating.eq(0).and(cohorts::id.ne(id)))
                 .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
                 .select(cohorts::id)
-                .limit(most as i64 - 1)
+                .limit(limit as i64 - 1)
                 .for_update()
                 .skip_locked()
                 .load(conn)?;
-            ids.extend(beside);
+            ids.extend(others);
         }
-        begin(conn, &ids, lease)
+        start_attempts(conn, &ids, lease)
     })
 }
 
-/// Cohorts of the projects from one number to another that wait and that nobody has claimed.
+/// The waiting cohorts without a valid lease, of the projects with ids from `min_project` to `max_project`.
 #[diesel::dsl::auto_type]
-fn waiting(first: i64, last: i64, time: DateTime<Utc>) -> _ {
+fn waiting(min_project: i64, max_project: i64, now: DateTime<Utc>) -> _ {
     cohorts::table
-        .filter(cohorts::project_id.between(first, last))
+        .filter(cohorts::project_id.between(min_project, max_project))
         .filter(cohorts::is_calculating)
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(
             cohorts::lease_until
                 .is_null()
-                .or(cohorts::lease_until.lt(time)),
+                .or(cohorts::lease_until.lt(now)),
         )
 }
 
-/// Claims cohorts and opens their history entries, in the order of these ids.
-fn begin(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<Cohort>> {
+/// Starts an attempt and a history entry for each cohort, and returns the cohorts in the order of `ids`.
+fn start_attempts(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<Cohort>> {
     let mut claimed: Vec<Cohort> = diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
             cohorts::attempt.eq(cohorts::attempt + 1),
@@ -173,40 +222,58 @@ fn begin(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<Cohort>> 
     Ok(claimed)
 }
 
-/// Gives back a claimed cohort whose calculation has not begun, as if it had not been claimed.
+/// Returns a claimed cohort to the queue and deletes its history entry. Does nothing if the claim is lost.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn give_back(conn: &mut Conn, claimed: &Cohort) -> Result<()> {
     transaction(conn, |conn| {
-        let free = cohorts::lease_until.eq(None::<DateTime<Utc>>);
-        let given = diesel::update(claimed!(claimed)).set(free).execute(conn)?;
-        if given == 1 {
-            let own = calculations::table
+        let no_lease = cohorts::lease_until.eq(None::<DateTime<Utc>>);
+        let rows = diesel::update(claimed_row!(claimed))
+            .set(no_lease)
+            .execute(conn)?;
+        if rows == 1 {
+            let entry = calculations::table
                 .filter(calculations::cohort_id.eq(claimed.id))
                 .filter(calculations::attempt.eq(claimed.attempt));
-            diesel::delete(own).execute(conn)?;
+            diesel::delete(entry).execute(conn)?;
         }
         Ok(())
     })
 }
 
-/// Makes the lease of a claimed cohort last longer. False if the claim is lost.
+/// Extends the lease of a claimed cohort to `lease` from now. Returns false if the claim is lost.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn renew_lease(conn: &mut Conn, claimed: &Cohort, lease: TimeDelta) -> Result<bool> {
-    let kept = diesel::update(claimed!(claimed).filter(cohorts::lease_until.is_not_null()))
+    let rows = diesel::update(claimed_row!(claimed).filter(cohorts::lease_until.is_not_null()))
         .set(cohorts::lease_until.eq(Utc::now() + lease))
         .execute(conn)?;
-    Ok(kept == 1)
+    Ok(rows == 1)
 }
 
-/// Whether the claim still holds. It then holds until the transaction ends.
+/// Locks the row of a claimed cohort until the transaction ends. Returns false if the claim is lost.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> Result<bool> {
-    let found = claimed!(claimed)
+    let row = claimed_row!(claimed)
         .select(cohorts::id)
         .for_update()
         .first::<i64>(conn)
         .optional()?;
-    Ok(found.is_some())
+    Ok(row.is_some())
 }
 
-/// A new attempt at the members of a cohort, by which a worker's claim on it is lost.
+/// Starts a new attempt at the members of a cohort and returns it. A worker that has claimed the cohort loses its claim.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if there is no such cohort.
 pub fn next_attempt(conn: &mut Conn, id: CohortId) -> Result<i64> {
     Ok(diesel::update(cohorts::table.find(id.0))
         .set((
@@ -217,7 +284,11 @@ pub fn next_attempt(conn: &mut Conn, id: CohortId) -> Result<i64> {
         .get_result(conn)?)
 }
 
-/// Lets readers see the members that were written by hand as of a version.
+/// Publishes the members of a static cohort that an edit wrote as `version`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
@@ -229,23 +300,29 @@ pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> 
     Ok(())
 }
 
-/// As of when a calculation is right, and for how long it is taken to be.
+/// The state of the project that a calculation evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluated {
-    /// The moment that stood for "now" in it.
+    /// The moment that the calculation used as "now".
     pub at: DateTime<Utc>,
-    /// When it is looked at again, if ever.
+    /// The time of the next check; `None` if no check is needed.
     pub due_at: Option<DateTime<Utc>>,
-    /// The last batch of the log that it knows of.
+    /// The last sequence number of the log that the calculation included.
     pub seen_seq: i64,
 }
 
-/// Ends a calculation well: from now on readers see the members that its attempt wrote. `count` tells how many they
-/// are, with the cohort locked. Does nothing if the claim is lost.
+/// Ends a calculation with success: its attempt becomes the version that readers use.
+///
+/// `count` returns the number of members while the cohort is locked. Returns that number, or `None` if the claim is
+/// lost; then nothing changes.
+///
+/// # Errors
+///
+/// Returns the error of `count`, and fails if the database fails.
 pub fn publish(
     conn: &mut Conn,
     claimed: &Cohort,
-    begun: DateTime<Utc>,
+    started_at: DateTime<Utc>,
     evaluated: Evaluated,
     count: impl FnOnce(&mut Conn) -> Result<i64>,
 ) -> Result<Option<i64>> {
@@ -254,103 +331,130 @@ pub fn publish(
             return Ok(None);
         }
         let count = count(conn)?;
-        diesel::update(claimed!(claimed))
-            .set((
-                cohorts::version.eq(claimed.pending_version),
-                cohorts::member_version.eq(claimed.attempt),
-                cohorts::seen_seq.eq(evaluated.seen_seq),
-                cohorts::count.eq(count),
-                cohorts::last_calculation.eq(evaluated.at),
-                cohorts::errors_calculating.eq(0),
-                cohorts::due_at.eq(evaluated.due_at),
-                cohorts::lease_until.eq(None::<DateTime<Utc>>),
-                cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
-                cohorts::fill_pending_criteria.eq(false),
-                cohorts::fill_pending_query
-                    .eq(cohorts::fill_pending_query.and(is_ahead_of(claimed.pending_version))),
-            ))
+        diesel::update(claimed_row!(claimed))
+            .set(
+                (
+                    cohorts::version.eq(claimed.pending_version),
+                    cohorts::member_version.eq(claimed.attempt),
+                    cohorts::seen_seq.eq(evaluated.seen_seq),
+                    cohorts::count.eq(count),
+                    cohorts::last_calculation.eq(evaluated.at),
+                    cohorts::errors_calculating.eq(0),
+                    cohorts::due_at.eq(evaluated.due_at),
+                    cohorts::lease_until.eq(None::<DateTime<Utc>>),
+                    cohorts::is_calculating.eq(has_newer_request(claimed.pending_version)),
+                    cohorts::fill_pending_criteria.eq(false),
+                    cohorts::fill_pending_query
+                        .eq(cohorts::fill_pending_query
+                            .and(has_newer_request(claimed.pending_version))),
+                ),
+            )
             .execute(conn)?;
-        finish(conn, claimed, begun, Some(count), None)?;
+        finish_entry(conn, claimed, started_at, Ok(count))?;
         Ok(Some(count))
     })
 }
 
-/// Ends a calculation that failed: the former members stay, and the history says why.
-/// Does nothing if the claim is lost.
+/// Why a calculation failed.
+#[derive(Clone, Copy, Debug)]
+struct FailureText<'a> {
+    code: &'a str,
+    error: &'a str,
+}
+
+/// Ends a calculation with a failure: the members stay as they are, and the cohort is due again at `due_at`. Does nothing
+/// if the claim is lost.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn fail(
     conn: &mut Conn,
     claimed: &Cohort,
-    begun: DateTime<Utc>,
+    started_at: DateTime<Utc>,
     due_at: DateTime<Utc>,
     code: &str,
     error: &str,
 ) -> Result<()> {
-    // A text in the database cannot hold NUL, and whoever wrote the criteria may have put one in.
+    // A text column cannot contain NUL, which the criteria, and so the error, may contain.
     let error = &error.replace('\0', "\u{fffd}");
     transaction(conn, |conn| {
-        let failed = diesel::update(claimed!(claimed))
+        let rows = diesel::update(claimed_row!(claimed))
             .set((
                 cohorts::errors_calculating.eq(cohorts::errors_calculating + 1),
                 cohorts::last_error_code.eq(code),
                 cohorts::last_error.eq(error),
                 cohorts::due_at.eq(due_at),
                 cohorts::lease_until.eq(None::<DateTime<Utc>>),
-                cohorts::is_calculating.eq(is_ahead_of(claimed.pending_version)),
+                cohorts::is_calculating.eq(has_newer_request(claimed.pending_version)),
             ))
             .execute(conn)?;
-        if failed == 1 {
-            finish(conn, claimed, begun, None, Some((code, error)))?;
+        if rows == 1 {
+            finish_entry(conn, claimed, started_at, Err(FailureText { code, error }))?;
         }
         Ok(())
     })
 }
 
-/// Whether a newer calculation was asked for in the meantime.
+/// Whether a calculation was requested after the one with this version.
 #[diesel::dsl::auto_type]
-fn is_ahead_of(version: Option<i64>) -> _ {
+fn has_newer_request(version: Option<i64>) -> _ {
     cohorts::pending_version.is_distinct_from(version)
 }
 
-fn finish(
+/// Writes the outcome of a calculation, the number of members or the failure, into its history entry.
+fn finish_entry(
     conn: &mut Conn,
     claimed: &Cohort,
-    begun: DateTime<Utc>,
-    count: Option<i64>,
-    failure: Option<(&str, &str)>,
+    started_at: DateTime<Utc>,
+    outcome: Result<i64, FailureText<'_>>,
 ) -> Result<()> {
-    let own = calculations::table
+    let failure = outcome.err();
+    let entry = calculations::table
         .filter(calculations::cohort_id.eq(claimed.id))
         .filter(calculations::attempt.eq(claimed.attempt));
-    diesel::update(own)
+    diesel::update(entry)
         .set((
-            calculations::started_at.eq(begun),
+            calculations::started_at.eq(started_at),
             calculations::finished_at.eq(Utc::now()),
-            calculations::count.eq(count),
-            calculations::error_code.eq(failure.map(|(code, _)| code)),
-            calculations::error.eq(failure.map(|(_, error)| error)),
+            calculations::count.eq(outcome.ok()),
+            calculations::error_code.eq(failure.map(|failure| failure.code)),
+            calculations::error.eq(failure.map(|failure| failure.error)),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// Asks for calculations; the worker finds them after the commit.
+/// Requests calculations of these cohorts. A worker sees the requests after the commit.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn request_calculations(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
             cohorts::is_calculating.eq(true),
-            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
+            cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// Asks for the calculation of one cohort.
+/// Requests the calculation of one cohort.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn request_calculation(conn: &mut Conn, id: CohortId) -> Result<()> {
-    Ok(request_calculations(conn, &[id.0])?)
+    request_calculations(conn, &[id.0])
 }
 
-/// Takes back what was asked for. A calculation under way ends without another after it.
+/// Cancels the requests of a cohort. A calculation in progress still ends, and no other follows.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn cancel_calculation(conn: &mut Conn, id: CohortId) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set(cohorts::is_calculating.eq(false))
@@ -358,34 +462,46 @@ pub fn cancel_calculation(conn: &mut Conn, id: CohortId) -> Result<()> {
     Ok(())
 }
 
-/// Writes down that a static cohort lacks whom its criteria ask for, and asks for them unless it is deleted. It counts
-/// no versions.
+/// Marks the first fill of a static cohort from its criteria as pending, and requests it unless the cohort is deleted.
+/// This does not count as a version.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn set_fill_pending_criteria(conn: &mut Conn, id: CohortId, deleted: bool) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
             cohorts::fill_pending_criteria.eq(true),
             cohorts::is_calculating.eq(!deleted),
-            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
+            cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// Writes down that a static cohort lacks whom its query asks for, and asks for them, also where a calculation is under
-/// way, unless it is deleted.
+/// Marks the first fill of a static cohort from its query as pending, and requests it unless the cohort is deleted. The
+/// request counts as a version, so a calculation in progress does not answer it.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn set_fill_pending_query(conn: &mut Conn, id: CohortId, deleted: bool) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
             cohorts::fill_pending_query.eq(true),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
             cohorts::is_calculating.eq(!deleted),
-            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
+            cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// A cohort that is dynamic owes nothing.
+/// Clears both pending fills of a cohort that has become dynamic.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn clear_pending_fills(conn: &mut Conn, id: CohortId) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
@@ -396,7 +512,11 @@ pub fn clear_pending_fills(conn: &mut Conn, id: CohortId) -> Result<()> {
     Ok(())
 }
 
-/// A static cohort without a query may still owe whom its criteria ask for.
+/// Clears the pending fill from the query of a cohort that no longer has one. A fill from the criteria stays pending.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn clear_fill_pending_query(conn: &mut Conn, id: CohortId) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set(cohorts::fill_pending_query.eq(false))
@@ -404,182 +524,29 @@ pub fn clear_fill_pending_query(conn: &mut Conn, id: CohortId) -> Result<()> {
     Ok(())
 }
 
-/// Asks for what a static cohort owes.
+/// Requests the pending fills of a static cohort; without any, the cohort becomes idle.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn request_pending_fill(conn: &mut Conn, id: CohortId) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
             cohorts::is_calculating
                 .eq(cohorts::fill_pending_criteria.or(cohorts::fill_pending_query)),
-            cohorts::waiting_since.eq(since_now(Some(Utc::now()))),
+            cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
         ))
         .execute(conn)?;
     Ok(())
 }
 
-/// Since when a cohort waits that is asked for now: since it was asked for first.
+/// The value of `waiting_since` for a request at `time`: an unanswered earlier request keeps its time.
 #[diesel::dsl::auto_type]
-pub fn since_now(time: Option<DateTime<Utc>>) -> _ {
+fn waiting_since_or(time: Option<DateTime<Utc>>) -> _ {
     diesel::dsl::case_when(cohorts::is_calculating, cohorts::waiting_since).otherwise(time)
 }
 
 diesel::define_sql_function! {
+    /// `value`, or `otherwise` if it is null.
     fn coalesce(value: Nullable<BigInt>, otherwise: Nullable<BigInt>) -> Nullable<BigInt>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cohorts::{create, find};
-    use crate::definition::Definition;
-    use crate::testing::TestDatabase;
-    use crate::{Store, history, keys, projects};
-
-    /// A cohort in a database of its own.
-    fn cohort() -> (TestDatabase, Store, Cohort) {
-        let database = TestDatabase::create();
-        let store = database.open();
-        let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
-        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
-        let definition = Definition::default();
-        let created = create(conn, project.id(), &owner, &definition).unwrap();
-        (database, store, created)
-    }
-
-    fn evaluated() -> Evaluated {
-        Evaluated {
-            at: Utc::now(),
-            due_at: None,
-            seen_seq: 0,
-        }
-    }
-
-    fn claim_one(conn: &mut Conn, lease: TimeDelta) -> Option<Cohort> {
-        claim(conn, None, lease, 1).unwrap().pop()
-    }
-
-    #[test]
-    fn what_waits_in_one_project_is_claimed_together_and_what_failed_alone() {
-        let (_database, store, made) = cohort();
-        let conn = &mut *store.connection().unwrap();
-        let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap();
-        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
-        let make = |conn: &mut Conn, project| {
-            let made = create(conn, project, &owner, &made.definition).unwrap();
-            request_calculation(conn, made.id()).unwrap();
-            made.id
-        };
-        let claim = |conn: &mut Conn, most| {
-            let claimed = claim(conn, None, TimeDelta::seconds(9), most).unwrap();
-            claimed.iter().map(|one| one.id).collect::<Vec<_>>()
-        };
-        let failed = make(conn, made.project());
-        let failing = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        fail(conn, &failing, Utc::now(), Utc::now(), "unknown", "why").unwrap();
-        request_calculation(conn, failing.id()).unwrap();
-        let ids: Vec<i64> = (0..4).map(|_| make(conn, made.project())).collect();
-        let elsewhere = make(conn, other.id());
-        assert_eq!(claim(conn, 9), [failed]);
-        assert_eq!(claim(conn, 2), [ids[0], ids[1]]);
-        assert_eq!(claim(conn, 9), [ids[2], ids[3]]);
-        assert_eq!(claim(conn, 9), [elsewhere]);
-        assert!(claim(conn, 9).is_empty());
-    }
-
-    #[test]
-    fn what_is_given_back_is_as_if_it_had_not_been_claimed() {
-        let (_database, store, made) = cohort();
-        let conn = &mut *store.connection().unwrap();
-        request_calculation(conn, made.id()).unwrap();
-        let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        give_back(conn, &first).unwrap();
-        assert_eq!(history::page(conn, made.id(), 9, 0).unwrap().1, 0);
-        let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        // The claim is another's now.
-        give_back(conn, &first).unwrap();
-        assert_eq!(history::page(conn, made.id(), 9, 0).unwrap().1, 1);
-        assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
-        assert_eq!(
-            publish(conn, &second, Utc::now(), evaluated(), |_| Ok(3)).unwrap(),
-            Some(3)
-        );
-    }
-
-    #[test]
-    fn a_claim_is_one_workers_until_its_lease_is_over_and_then_writes_nothing() {
-        let (_database, store, made) = cohort();
-        let conn = &mut *store.connection().unwrap();
-        request_calculation(conn, made.id()).unwrap();
-        let late = claim_one(conn, TimeDelta::milliseconds(300)).unwrap();
-        assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
-        assert!(renew_lease(conn, &late, TimeDelta::seconds(-1)).unwrap());
-
-        let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        assert_eq!((late.id, late.attempt + 1), (next.id, next.attempt));
-        assert!(!renew_lease(conn, &late, TimeDelta::seconds(9)).unwrap());
-        assert!(!lock_claimed(conn, &late).unwrap());
-        assert_eq!(
-            publish(conn, &late, Utc::now(), evaluated(), |_| Ok(7)).unwrap(),
-            None
-        );
-        let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
-        assert_eq!((row.count, row.is_calculating), (None, true));
-
-        // What is asked for meanwhile is calculated after it.
-        request_calculation(conn, made.id()).unwrap();
-        publish(conn, &next, Utc::now(), evaluated(), |_| Ok(5)).unwrap();
-        let (row, _) = find(conn, made.project(), made.id()).unwrap().unwrap();
-        assert_eq!(
-            (row.count, row.version, row.is_calculating),
-            (Some(5), Some(1), true)
-        );
-        assert!(claim_one(conn, TimeDelta::seconds(9)).is_some());
-    }
-
-    /// That a static cohort failed at some time says nothing of what it lacks.
-    #[test]
-    fn a_static_cohort_is_tried_again_while_it_owes_and_not_otherwise() {
-        let (_database, store, made) = cohort();
-        let conn = &mut *store.connection().unwrap();
-        let listed = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
-        let mut become_static = made.definition.clone();
-        become_static.is_static = true;
-        request_calculation(conn, made.id()).unwrap();
-        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
-        crate::cohorts::update(conn, made.id(), &become_static).unwrap();
-        assert_eq!(listed(conn), 0);
-
-        set_fill_pending_query(conn, made.id(), false).unwrap();
-        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        // Another query comes while this one is calculated, and then fails.
-        set_fill_pending_query(conn, made.id(), false).unwrap();
-        publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(1)).unwrap();
-        let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        assert!(next.fill_pending_query);
-        fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
-        assert_eq!(listed(conn), 1);
-        request_if_idle(conn, &[made.id]).unwrap();
-        let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-        publish(conn, &last, Utc::now(), evaluated(), |_| Ok(2)).unwrap();
-        assert_eq!(listed(conn), 0);
-    }
-
-    #[test]
-    fn old_calculations_are_forgotten_unless_they_failed() {
-        let (_database, store, made) = cohort();
-        let conn = &mut *store.connection().unwrap();
-        for fails in [true, false, false, true, false] {
-            request_calculation(conn, made.id()).unwrap();
-            let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-            match fails {
-                true => fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap(),
-                false => drop(publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(0)).unwrap()),
-            }
-        }
-        history::prune(conn, made.id(), 2).unwrap();
-        let (rows, count) = history::page(conn, made.id(), 9, 0).unwrap();
-        let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
-        assert_eq!((failed, count), (vec![false, true, true], 3));
-    }
 }

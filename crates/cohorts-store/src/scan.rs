@@ -1,6 +1,6 @@
 //! Bulk reads of persons and events, from which the in-memory index is built.
 //!
-//! Rows are handed over one by one, so that the caller decides how much memory they take.
+//! Large results are passed to a closure row by row, so that the caller bounds the memory.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use roaring::RoaringBitmap;
 
 use crate::schema::{distinct_ids, persons};
-use crate::{Conn, Error, Result, ShardKey};
+use crate::{Conn, Result, ShardKey, StoreError};
 
 /// Microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
@@ -81,7 +81,7 @@ struct RawEvent {
 }
 
 impl TryFrom<RawEvent> for EventRow {
-    type Error = Error;
+    type Error = StoreError;
 
     fn try_from(raw: RawEvent) -> Result<Self> {
         Ok(Self {
@@ -123,7 +123,7 @@ pub struct EventRow {
     pub properties: Vec<Option<String>>,
 }
 
-/// Persons whose rows are read: all, or a range of ordinals whose data takes less memory.
+/// The persons to read: all, or a range of ordinals, which takes less memory.
 #[derive(Clone, Debug)]
 pub struct PersonRange {
     /// The ordinals of the range.
@@ -167,7 +167,7 @@ pub struct EventScan<'a> {
     pub properties: &'a [String],
     /// The last sequence number to read.
     pub through_seq: i64,
-    /// The persons whose events are read.
+    /// The persons to read events of.
     pub range: &'a PersonRange,
 }
 
@@ -223,7 +223,7 @@ pub fn created_at(
         .collect()
 }
 
-/// Hands over the ordinal and the time of creation, in microseconds since 1970, of each person written after `seq`.
+/// Calls `each` with the ordinal and the time of creation, in microseconds since 1970, of each person written after `seq`.
 ///
 /// # Errors
 ///
@@ -245,12 +245,12 @@ pub fn written_persons(
     Ok(())
 }
 
-/// Hands over the ordinal and the value, as JSON text, of each person of `range` that has the property `key`.
+/// Calls `each` with the ordinal and the value, as JSON text, of each person of `range` that has the property `key`.
 ///
 /// # Errors
 ///
 /// Returns the first error of `each`, and fails if the database fails.
-pub fn property<E: From<Error>>(
+pub fn property<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     key: &str,
@@ -264,20 +264,20 @@ pub fn property<E: From<Error>>(
         .bind::<BigInt, _>(first)
         .bind::<BigInt, _>(last)
         .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)
-        .map_err(Error::from)?;
+        .map_err(StoreError::from)?;
     for row in rows {
-        let row = row.map_err(Error::from)?;
+        let row = row.map_err(StoreError::from)?;
         each(ordinal(row.ordinal)?, &row.value)?;
     }
     Ok(())
 }
 
-/// Hands over the ordinal and the text of each distinct id of the persons of `range`.
+/// Calls `each` with the ordinal and the text of each distinct id of the persons of `range`.
 ///
 /// # Errors
 ///
 /// Returns the first error of `each`, and fails if the database fails.
-pub fn distinct_ids<E: From<Error>>(
+pub fn distinct_ids<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     range: &PersonRange,
@@ -289,9 +289,9 @@ pub fn distinct_ids<E: From<Error>>(
         .filter(distinct_ids::ordinal.between(first, last))
         .select((distinct_ids::ordinal, distinct_ids::distinct_id))
         .load_iter::<(i64, String), PgRowByRowLoadingMode>(conn)
-        .map_err(Error::from)?;
+        .map_err(StoreError::from)?;
     for row in rows {
-        let (person, id) = row.map_err(Error::from)?;
+        let (person, id) = row.map_err(StoreError::from)?;
         each(ordinal(person)?, id)?;
     }
     Ok(())
@@ -369,12 +369,12 @@ pub fn events_between(
     rows.map(|row| row?.try_into()).collect()
 }
 
-/// Hands over each event of a scan.
+/// Calls `each` with each event of a scan.
 ///
 /// # Errors
 ///
 /// Returns the first error of `each`, and fails if the database fails.
-pub fn events<E: From<Error>>(
+pub fn events<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     scan: &EventScan<'_>,
@@ -392,21 +392,21 @@ pub fn events<E: From<Error>>(
         .bind::<BigInt, _>(last)
         .bind::<Array<BigInt>, _>(&scan.range.merged)
         .load_iter::<RawEvent, PgRowByRowLoadingMode>(conn)
-        .map_err(Error::from)?;
+        .map_err(StoreError::from)?;
     for row in rows {
-        each(row.map_err(Error::from)?.try_into()?)?;
+        each(row.map_err(StoreError::from)?.try_into()?)?;
     }
     Ok(())
 }
 
-/// The ordinal of a row. The counter gives out none that does not fit.
+/// The ordinal of a row. The counter of ordinals stays within 32 bits.
 fn ordinal(column: i64) -> Result<u32> {
-    u32::try_from(column).map_err(|cause| Error::Corrupt(format!("ordinal {column}: {cause}")))
+    u32::try_from(column).map_err(|cause| StoreError::Corrupt(format!("ordinal {column}: {cause}")))
 }
 
 /// The instant at which a UTC day begins, counted from 1970.
 pub fn start_of_day(day: i64) -> DateTime<Utc> {
-    /// The first instant that the database is asked to compare with.
+    /// The earliest instant that statements contain.
     const YEAR_ONE: i64 = -62_135_596_800_000_000;
     let micros = day.saturating_mul(DAY_MICROS).max(YEAR_ONE);
     DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)

@@ -1,5 +1,9 @@
-//! The rules that keep the tables fit for one Postgres and for a distributed one alike, checked after all migrations:
-//! a person table's keys are led by `place`, and nothing ties the two groups of tables together.
+//! Tests of the rules that let the same program run on one Postgres and on a distributed one.
+//!
+//! The rules: every key of a person table begins with `shard_key`, no foreign key connects person tables with control
+//! tables, and no statement uses what a distributed table refuses.
+
+use std::path::{Path, PathBuf};
 
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Nullable, Text};
@@ -20,7 +24,7 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-const PERSON: [&str; 11] = [
+pub(crate) const PERSON: [&str; 11] = [
     "distinct_ids",
     "events",
     "log_heads",
@@ -35,18 +39,18 @@ const PERSON: [&str; 11] = [
 ];
 
 #[derive(QueryableByName)]
-struct Named {
+struct CatalogName {
     #[diesel(sql_type = Text)]
     name: String,
 }
 
 fn names(conn: &mut Conn, statement: &str) -> Vec<String> {
-    let rows: Vec<Named> = diesel::sql_query(statement).load(conn).unwrap();
+    let rows: Vec<CatalogName> = diesel::sql_query(statement).load(conn).unwrap();
     rows.into_iter().map(|row| row.name).collect()
 }
 
 #[derive(Debug, QueryableByName)]
-struct Index {
+struct UniqueIndex {
     #[diesel(sql_type = Text)]
     table: String,
     #[diesel(sql_type = Bool)]
@@ -55,7 +59,7 @@ struct Index {
     first: Option<String>,
 }
 
-/// Unique indexes, primary keys among them, each with its first column.
+/// Unique indexes and primary keys, each with its first column.
 const UNIQUE_INDEXES: &str = "\
     select c.relname::text as \"table\", i.indisprimary as is_primary, a.attname::text as first \
     from pg_index i join pg_class c on c.oid = i.indrelid \
@@ -71,40 +75,47 @@ const TRIGGERS: &str = "select tgname::text as name from pg_trigger where not tg
 const FOREIGN_KEYS: &str = "\
     select unnest(array[r.relname, f.relname])::text as name from pg_constraint c \
     join pg_class r on r.oid = c.conrelid join pg_class f on f.oid = c.confrelid where c.contype = 'f'";
-/// Columns of tables that take their values from a sequence.
+/// Tables with a column that takes its values from a sequence.
 const SEQUENCES: &str = "\
     select c.relname::text as name from pg_depend d join pg_class s on s.oid = d.objid and s.relkind = 'S' \
     join pg_class c on c.oid = d.refobjid where d.classid = 'pg_class'::regclass";
-/// Columns of bytes that Postgres would try to compress.
+/// `bytea` columns that Postgres would try to compress.
 const COMPRESSED: &str = "\
     select c.relname || '.' || a.attname as name from pg_attribute a join pg_class c on c.oid = a.attrelid \
     where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and a.atttypid = 'bytea'::regtype \
         and a.attstorage <> 'e'";
 
 #[test]
-fn the_tables_keep_the_schema_rules() {
+fn tables_follow_the_schema_rules() {
     let database = TestDatabase::create();
     let store = database.open();
     let conn: &mut Conn = &mut store.connection().unwrap();
 
-    let mut known = [&CONTROL[..], &PERSON[..]].concat();
-    known.sort_unstable();
-    assert_eq!(names(conn, TABLES), known, "each table is of one group");
+    let mut tables = [&CONTROL[..], &PERSON[..]].concat();
+    tables.sort_unstable();
+    assert_eq!(
+        names(conn, TABLES),
+        tables,
+        "each table belongs to one group"
+    );
     assert_eq!(
         names(conn, FIRST_COLUMNS),
         PERSON,
         "`shard_key` comes first"
     );
 
-    let indexes: Vec<Index> = diesel::sql_query(UNIQUE_INDEXES).load(conn).unwrap();
-    let of_people: Vec<&Index> = indexes
+    let indexes: Vec<UniqueIndex> = diesel::sql_query(UNIQUE_INDEXES).load(conn).unwrap();
+    let of_person_tables: Vec<&UniqueIndex> = indexes
         .iter()
         .filter(|index| PERSON.contains(&index.table.as_str()))
         .collect();
-    for index in &of_people {
+    for index in &of_person_tables {
         assert_eq!(index.first.as_deref(), Some("shard_key"), "{index:?}");
     }
-    let keys = of_people.iter().filter(|index| index.is_primary).count();
+    let keys = of_person_tables
+        .iter()
+        .filter(|index| index.is_primary)
+        .count();
     assert_eq!(keys, PERSON.len(), "every person table has a primary key");
 
     assert_eq!(names(conn, TRIGGERS), Vec::<String>::new());
@@ -121,7 +132,7 @@ fn the_tables_keep_the_schema_rules() {
 }
 
 #[test]
-fn an_index_that_was_left_incomplete_is_dropped() {
+fn an_incomplete_index_is_dropped() {
     let database = TestDatabase::create();
     let store = database.open();
     let conn: &mut Conn = &mut store.connection().unwrap();
@@ -130,8 +141,8 @@ fn an_index_that_was_left_incomplete_is_dropped() {
     assert_eq!(diesel::sql_query(invalidate).execute(conn).unwrap(), 1);
     assert_eq!(names(conn, INVALID_INDEXES), ["persons_by_seq"]);
     Store::open(&database.url()).unwrap();
-    let left = "select relname::text as name from pg_class where relname = 'persons_by_seq'";
-    assert_eq!(names(conn, left), Vec::<String>::new());
+    let remaining = "select relname::text as name from pg_class where relname = 'persons_by_seq'";
+    assert_eq!(names(conn, remaining), Vec::<String>::new());
 }
 
 #[test]
@@ -192,28 +203,44 @@ fn a_migration_is_one_statement_or_creates_its_tables() {
     assert!(files > 0);
 }
 
-/// What a distributed Postgres refuses, or answers for one node only.
+/// SQL that a distributed Postgres refuses, or that is correct on one node only.
+pub(crate) const BANNED: [&str; 8] = [
+    "lock table",
+    " ctid",
+    ".ctid",
+    "grouping sets",
+    "with recursive",
+    "merge into",
+    "materialized view",
+    "gen_random_uuid",
+];
+
+/// The source files of this crate, except this one.
+fn source_files(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .flat_map(|path| {
+            if path.is_dir() {
+                source_files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| !path.ends_with("schema_rules.rs"))
+        .collect()
+}
+
 #[test]
-fn the_store_has_no_statement_that_a_distributed_table_refuses() {
-    const BANNED: [&str; 8] = [
-        "lock table",
-        " ctid",
-        ".ctid",
-        "grouping sets",
-        "with recursive",
-        "merge into",
-        "materialized view",
-        "gen_random_uuid",
-    ];
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
-    for file in std::fs::read_dir(directory).unwrap() {
-        let path = file.unwrap().path();
-        if path.ends_with("schema_rules.rs") {
-            continue;
-        }
+fn the_source_contains_no_banned_sql() {
+    for path in source_files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
         let text = std::fs::read_to_string(&path).unwrap().to_lowercase();
-        for word in BANNED {
-            assert!(!text.contains(word), "{} holds `{word}`", path.display());
+        for phrase in BANNED {
+            assert!(
+                !text.contains(phrase),
+                "{} contains `{phrase}`",
+                path.display()
+            );
         }
     }
 }

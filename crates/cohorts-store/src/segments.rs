@@ -186,34 +186,34 @@ pub fn write(
 ) -> Result<WriteOutcome> {
     let key = write.key;
     let row = segment_manifests::table.find((shard_key.0, &key.event, &key.columns));
-    let (stored, stored_days) = lock_manifest(conn, shard_key, key)?;
-    if write.base.is_some_and(|base| base != stored) {
+    let stored = lock_manifest(conn, shard_key, key)?;
+    if write.base.is_some_and(|base| base != stored.manifest) {
         return Ok(WriteOutcome::Stale);
     }
     let rows = of_key(shard_key.0, &key.event, &key.columns);
     let count: i64 = rows.count().get_result(conn)?;
-    let is_intact = count == stored_days && !write.is_damaged;
+    let is_intact = count == stored.days && !write.is_damaged;
     if write.base.is_some() && !is_intact {
         return Ok(WriteOutcome::Stale);
     }
-    let stored = if is_intact {
-        stored
+    let current = if is_intact {
+        stored.manifest
     } else {
         diesel::delete(rows).execute(conn)?;
         NO_SEGMENTS
     };
     let manifest = write.manifest;
-    let is_complete = stored.from_day >= manifest.from_day
-        || (write.complete_since).is_some_and(|since| since <= stored.through_seq);
-    let is_more = stored.through_seq < manifest.through_seq
-        || (stored.through_seq == manifest.through_seq && manifest.from_day < stored.from_day);
+    let is_complete = current.from_day >= manifest.from_day
+        || (write.complete_since).is_some_and(|since| since <= current.through_seq);
+    let is_more = current.through_seq < manifest.through_seq
+        || (current.through_seq == manifest.through_seq && manifest.from_day < current.from_day);
     if !is_more || !is_complete {
         return Ok(WriteOutcome::Superseded);
     }
     replace_days(conn, shard_key, write)?;
     let merged = SegmentManifest {
         through_seq: manifest.through_seq,
-        from_day: manifest.from_day.min(stored.from_day),
+        from_day: manifest.from_day.min(current.from_day),
     };
     let days: i64 = rows.count().get_result(conn)?;
     diesel::update(row)
@@ -232,12 +232,8 @@ const NO_SEGMENTS: SegmentManifest = SegmentManifest {
     from_day: i64::MAX,
 };
 
-/// Locks the manifest's row, which is created if it is missing, and returns it with its number of days.
-fn lock_manifest(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    key: &SegmentKey,
-) -> Result<(SegmentManifest, i64)> {
+/// Locks the manifest's row, which is created if it is missing, and returns it.
+fn lock_manifest(conn: &mut Conn, shard_key: ShardKey, key: &SegmentKey) -> Result<StoredManifest> {
     diesel::insert_into(segment_manifests::table)
         .values((
             segment_manifests::shard_key.eq(shard_key.0),
@@ -257,11 +253,13 @@ fn lock_manifest(
         ))
         .for_update()
         .first(conn)?;
-    let manifest = SegmentManifest {
-        through_seq,
-        from_day,
-    };
-    Ok((manifest, days))
+    Ok(StoredManifest {
+        manifest: SegmentManifest {
+            through_seq,
+            from_day,
+        },
+        days,
+    })
 }
 
 fn replace_days(conn: &mut Conn, shard_key: ShardKey, write: &SegmentWrite<'_>) -> Result<()> {

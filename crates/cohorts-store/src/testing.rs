@@ -1,5 +1,6 @@
-//! Databases for unit tests: all tests of the binary share one throw-away Postgres, and each test gets a new
-//! database, which is a copy of a migrated template. Only tests may use this module.
+//! Databases for tests: all tests of a binary share one temporary cluster, and each test has its own database.
+//!
+//! A new database is a copy of a migrated template. Only tests may use this module.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,13 +23,17 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A database with all tables and no rows, which is dropped with this value.
 ///
-/// Declare it before the [`Store`] and its connections, so that they are dropped first.
+/// Declare it before the [`Store`] and its connections, so that these are dropped first.
 pub struct TestDatabase {
     name: String,
 }
 
 impl TestDatabase {
     /// Copies the template. The first call starts the cluster.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster cannot be started or the template cannot be copied.
     pub fn create() -> Self {
         let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         CLUSTER.create_database(&name, Some(TEMPLATE));
@@ -41,6 +46,10 @@ impl TestDatabase {
     }
 
     /// Opens a store on the database.
+    ///
+    /// # Panics
+    ///
+    /// If the database cannot be opened.
     pub fn open(&self) -> Store {
         Store::open(&self.url()).expect("a store")
     }

@@ -1,8 +1,8 @@
-//! Ordinals that no person has any longer: of deleted persons, and of persons that were merged into another.
+//! Retired ordinals: those of deleted persons, and those of persons that were merged into another (redirects).
 //!
-//! Each has the sequence number of the log that retired it, so a reader of an older state learns of it. Rows under the
+//! Each has the sequence number of the write that retired it, so a reader of an older state finds it. Rows under the
 //! ordinal of a merged person, such as events, are not rewritten: readers resolve the ordinal to the survivor's.
-//! Retired ordinals are never given out again.
+//! A retired ordinal is never used again.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;

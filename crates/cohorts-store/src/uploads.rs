@@ -1,4 +1,4 @@
-//! What became of the files that were uploaded to static cohorts.
+//! Uploads: the outcome of each file of ids that was added to a static cohort.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -11,36 +11,54 @@ use crate::{CohortId, Conn, JsonText, Result};
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = uploads)]
 pub struct Upload {
+    /// The id, unique among all cohorts.
     pub id: i64,
+    /// The time of the upload.
     pub created_at: DateTime<Utc>,
+    /// The outcome of the file's rows.
     #[diesel(embed)]
-    pub outcome: Outcome,
+    pub outcome: UploadOutcome,
 }
 
 /// How many rows of a file had which outcome.
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = uploads)]
-pub struct Outcome {
+pub struct UploadOutcome {
+    /// The kind of id in the file, such as `distinct_id`.
     pub id_kind: String,
+    /// Rows of the file.
     pub rows: i64,
+    /// Persons added to the cohort.
     pub added: i64,
+    /// Persons of the file who were members before.
     pub already_members: i64,
+    /// Rows with an id that has no person.
     pub unknown: i64,
+    /// Rows that cannot be read.
     pub bad_rows: i64,
+    /// Persons created for ids of the file.
     pub created_people: i64,
+    /// Members removed, because the file replaced the member list.
     pub removed: i64,
+    /// A JSON list of the first rows that were not added.
     pub problems: JsonText,
+    /// How many more rows were not added.
     pub problems_left_out: i64,
 }
 
-/// An upload and whose it was.
-pub type WithTeammate = (Upload, Option<Teammate>);
+/// An upload and the teammate who made it.
+pub type UploadWithTeammate = (Upload, Option<Teammate>);
 
+/// Writes the outcome of an upload in the transaction of the caller.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn record(
     conn: &mut Conn,
     cohort: CohortId,
     teammate: &Teammate,
-    outcome: &Outcome,
+    outcome: &UploadOutcome,
 ) -> Result<Upload> {
     Ok(diesel::insert_into(uploads::table)
         .values((
@@ -53,8 +71,12 @@ pub fn record(
         .get_result(conn)?)
 }
 
-/// One upload of a cohort.
-pub fn find(conn: &mut Conn, cohort: CohortId, id: i64) -> Result<Option<WithTeammate>> {
+/// The upload of the cohort with this id.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn find(conn: &mut Conn, cohort: CohortId, id: i64) -> Result<Option<UploadWithTeammate>> {
     Ok(uploads::table
         .left_join(teammates::table)
         .filter(uploads::cohort_id.eq(cohort.0).and(uploads::id.eq(id)))
@@ -63,35 +85,43 @@ pub fn find(conn: &mut Conn, cohort: CohortId, id: i64) -> Result<Option<WithTea
         .optional()?)
 }
 
-/// Some uploads of a cohort, newest first, and how many there are.
+/// A page of a cohort's uploads, newest first, and the number of all of them.
+///
+/// # Errors
+///
+/// Fails if the database fails.
 pub fn page(
     conn: &mut Conn,
     cohort: CohortId,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<WithTeammate>, i64)> {
-    let own = uploads::table.filter(uploads::cohort_id.eq(cohort.0));
-    let rows = own
+) -> Result<(Vec<UploadWithTeammate>, i64)> {
+    let uploads = uploads::table.filter(uploads::cohort_id.eq(cohort.0));
+    let rows = uploads
         .left_join(teammates::table)
         .order(uploads::id.desc())
         .limit(limit)
         .offset(offset)
         .select((Upload::as_select(), Option::<Teammate>::as_select()))
         .load(conn)?;
-    Ok((rows, own.count().get_result(conn)?))
+    Ok((rows, uploads.count().get_result(conn)?))
 }
 
-/// Forgets all but the newest uploads of a cohort.
-pub fn prune(conn: &mut Conn, cohort: CohortId, kept: i64) -> Result<()> {
-    let own = uploads::table.filter(uploads::cohort_id.eq(cohort.0));
-    let first_beyond: Option<i64> = own
+/// Deletes all uploads of a cohort except the newest `limit`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn prune(conn: &mut Conn, cohort: CohortId, limit: i64) -> Result<()> {
+    let uploads = uploads::table.filter(uploads::cohort_id.eq(cohort.0));
+    let newest_to_delete: Option<i64> = uploads
         .order(uploads::id.desc())
-        .offset(kept)
+        .offset(limit)
         .select(uploads::id)
         .first(conn)
         .optional()?;
-    if let Some(id) = first_beyond {
-        diesel::delete(own.filter(uploads::id.le(id))).execute(conn)?;
+    if let Some(id) = newest_to_delete {
+        diesel::delete(uploads.filter(uploads::id.le(id))).execute(conn)?;
     }
     Ok(())
 }

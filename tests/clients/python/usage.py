@@ -1,4 +1,4 @@
-"""Uses the client that OpenAPI Generator makes of openapi.yaml against the service at COHORTS_URL."""
+"""Uses the client that OpenAPI Generator generates from openapi.yaml, against the service at COHORTS_URL."""
 
 import os
 
@@ -36,25 +36,25 @@ pros = CohortFilters(
 with ApiClient(configuration) as client:
     cohorts = CohortsApi(client)
 
-    made = cohorts.cohorts_create("@current", CohortCreate(name="Pros", filters=pros))
-    assert made.name == "Pros" and not made.is_static, made
-    assert made.filters.properties["type"] == "AND", made.filters
+    cohort = cohorts.cohorts_create("@current", CohortCreate(name="Pros", filters=pros))
+    assert cohort.name == "Pros" and not cohort.is_static, cohort
+    assert cohort.filters.properties["type"] == "AND", cohort.filters
 
     changed = cohorts.cohorts_partial_update(
-        "@current", made.id, PatchedCohort(name="Professionals")
+        "@current", cohort.id, PatchedCohort(name="Professionals")
     )
     assert changed.name == "Professionals", changed
-    assert changed.filters == made.filters, changed
+    assert changed.filters == cohort.filters, changed
 
     page = cohorts.cohorts_list("@current", limit=2)
-    assert page.results[0].id == made.id, page
+    assert page.results[0].id == cohort.id, page
 
-    people = cohorts.cohorts_persons("@current", 1, limit=3)
-    assert len(people.results) == 3 and people.next is not None, people
+    persons = cohorts.cohorts_persons("@current", 1, limit=3)
+    assert len(persons.results) == 3 and persons.next is not None, persons
 
     try:
         cohorts.cohorts_persons("@current", 1, properties="no JSON")
     except BadRequestException as error:
         assert error.data.attr == "properties", error.data
     else:
-        raise AssertionError("what is no JSON must be refused")
+        raise AssertionError("a malformed `properties` must be rejected")

@@ -1,4 +1,4 @@
-// What a program in TypeScript writes against the types generated from openapi.yaml: it need only compile.
+// A TypeScript program against the types that are generated from openapi.yaml. It only has to compile.
 
 import type { components, paths } from "../../../target/ci/typescript/cohorts";
 
@@ -76,30 +76,30 @@ export async function use(host: string, key: string): Promise<string[]> {
       ],
     },
   };
-  const made = await client.create({ name: "Active", filters });
-  const changed = await client.change(made.id, { name: null, description: "Active on a paid plan" });
-  await client.change(made.id, { deleted: true });
+  const cohort = await client.create({ name: "Active", filters });
+  const changed = await client.change(cohort.id, { name: null, description: "Active on a paid plan" });
+  await client.change(cohort.id, { deleted: true });
   await client.create({ name: "By hand", is_static: true, _create_static_person_ids: [] });
 
   const page = await client.list({ limit: 10, type: "dynamic", search: "act", basic: true });
   const names: (string | null)[] = page.results.map((cohort) => cohort.name);
-  // Rows of the list have no criteria when `basic` is asked for.
+  // Rows of the list have no criteria if `basic` is set.
   const criteria: Schemas["StoredFilters"] | undefined = page.results[0]?.filters;
   const kind: "static" | "person_property" | "behavioral" | "realtime" | "analytical" | null = changed.cohort_type;
 
   const emails: string[] = [];
-  const people = await client.members(made.id, { limit: 100, properties: JSON.stringify([{ key: "plan", value: "pro" }]) });
-  for (const person of people.results) {
+  const persons = await client.members(cohort.id, { limit: 100, properties: JSON.stringify([{ key: "plan", value: "pro" }]) });
+  for (const person of persons.results) {
     const email = person.properties["email"];
     emails.push(typeof email === "string" ? email : person.distinct_ids[0] ?? person.name);
   }
-  const next: string | null = people.next;
+  const next: string | null = persons.next;
   return [...emails, ...names.map(String), String(criteria), String(kind), String(next)];
 }
 
-// What must not compile.
+// Code that must not compile.
 export const refused = {
-  // @ts-expect-error The criteria stand below `properties`.
+  // @ts-expect-error The criteria must be in `properties`.
   bare: { type: "AND", values: [] } satisfies Schemas["CohortFilters"],
   // @ts-expect-error A group is `AND` or `OR`.
   group: { properties: { type: "XOR", values: [] } } satisfies Schemas["CohortFilters"],
@@ -107,6 +107,6 @@ export const refused = {
   leaf: { type: "person", key: "plan", value: "pro" } satisfies Schemas["FilterNode"],
   // @ts-expect-error There are two kinds of cohort.
   query: { type: "dynamical" } satisfies Query<Cohorts["get"]>,
-  // @ts-expect-error A cohort's number is not to be set.
+  // @ts-expect-error The id of a cohort is read-only.
   number: { id: 1 } satisfies JsonBody<OneCohort["patch"]>,
 };

@@ -1,10 +1,11 @@
-//! The ten kinds of cohort that are measured, as filters.
+//! The kinds of cohort that the bench measures, as filters. `peers.py` has the same kinds as SQL.
 
 use serde_json::{Value, json};
 
-pub struct Kind {
+/// A cohort filter that exercises one part of the filter language.
+pub struct CohortKind {
     pub name: &'static str,
-    pub about: &'static str,
+    pub description: &'static str,
     pub filters: Value,
 }
 
@@ -12,11 +13,11 @@ fn person(key: &str, operator: &str, value: Value) -> Value {
     json!({"type": "person", "key": key, "operator": operator, "value": value})
 }
 
-fn behavior(kind: &str, event: &str, more: Value) -> Value {
+fn behavior(value: &str, event: &str, options: Value) -> Value {
     let mut leaf =
-        json!({"type": "behavioral", "value": kind, "key": event, "event_type": "events"});
-    if let (Some(leaf), Some(more)) = (leaf.as_object_mut(), more.as_object()) {
-        leaf.extend(more.clone());
+        json!({"type": "behavioral", "value": value, "key": event, "event_type": "events"});
+    if let (Some(leaf), Some(options)) = (leaf.as_object_mut(), options.as_object()) {
+        leaf.extend(options.clone());
     }
     leaf
 }
@@ -25,73 +26,82 @@ fn days(count: u32) -> Value {
     json!({"time_value": count, "time_interval": "day"})
 }
 
-fn all(values: Vec<Value>) -> Value {
+fn and(values: Vec<Value>) -> Value {
     json!({"properties": {"type": "AND", "values": values}})
 }
 
-pub fn kinds() -> Vec<Kind> {
-    let bought = || behavior("performed_event", "purchase", days(30));
-    let viewed = || {
-        let often = json!({"time_value": 7, "time_interval": "day", "operator": "gte", "operator_value": 5});
-        behavior("performed_event_multiple", "$pageview", often)
+/// All kinds in the order of the report.
+pub fn kinds() -> Vec<CohortKind> {
+    let purchase = || behavior("performed_event", "purchase", days(30));
+    let five_pageviews = || {
+        let options = json!({"time_value": 7, "time_interval": "day", "operator": "gte", "operator_value": 5});
+        behavior("performed_event_multiple", "$pageview", options)
     };
-    let dear = json!({"time_value": 30, "time_interval": "day", "event_filters": [
+    let chrome_over_50 = json!({"time_value": 30, "time_interval": "day", "event_filters": [
         {"type": "event", "key": "$browser", "operator": "exact", "value": "Chrome"},
         {"type": "event", "key": "price", "operator": "gt", "value": 50}]});
-    let mut surveyed = behavior("performed_event", "churn_survey", days(90));
-    surveyed["negation"] = json!(true);
-    let then = json!({"time_value": 60, "time_interval": "day", "seq_event": "purchase", "seq_event_type": "events",
+    let mut no_survey = behavior("performed_event", "churn_survey", days(90));
+    no_survey["negation"] = json!(true);
+    let then_purchase = json!({"time_value": 60, "time_interval": "day", "seq_event": "purchase", "seq_event_type": "events",
         "seq_time_value": 7, "seq_time_interval": "day"});
-    let quiet = json!({"time_value": 30, "time_interval": "day", "seq_time_value": 7, "seq_time_interval": "day"});
-    let weekly = json!({"time_value": 1, "time_interval": "week", "operator": "gte", "operator_value": 1,
+    let not_last_week = json!({"time_value": 30, "time_interval": "day", "seq_time_value": 7, "seq_time_interval": "day"});
+    let three_of_four_weeks = json!({"time_value": 1, "time_interval": "week", "operator": "gte", "operator_value": 1,
         "min_periods": 3, "total_periods": 4});
-    let kind = |name, about, filters| Kind {
+    let kind = |name, description, filters| CohortKind {
         name,
-        about,
+        description,
         filters,
     };
     vec![
         kind(
             "Q1",
             "plan and country",
-            all(vec![
+            and(vec![
                 person("plan", "exact", json!("pro")),
                 person("country", "exact", json!(["US", "DE"])),
             ]),
         ),
         kind(
             "Q2a",
-            "text in a property",
-            all(vec![person("email", "icontains", json!("goldman"))]),
+            "substring of a property",
+            and(vec![person("email", "icontains", json!("goldman"))]),
         ),
         kind(
             "Q2b",
-            "pattern in a property",
-            all(vec![person(
+            "regular expression on a property",
+            and(vec![person(
                 "email",
                 "regex",
                 json!("smith[0-9]+@(gmail|yahoo)[.]com$"),
             )]),
         ),
-        kind("Q3", "event in 30 days", all(vec![bought()])),
-        kind("Q4", "event 5 times in 7 days", all(vec![viewed()])),
+        kind("Q3", "event in the last 30 days", and(vec![purchase()])),
+        kind(
+            "Q4",
+            "event 5 times in the last 7 days",
+            and(vec![five_pageviews()]),
+        ),
         kind(
             "Q5",
-            "event with two filters in 30 days",
-            all(vec![behavior("performed_event", "purchase", dear)]),
+            "event with two property filters",
+            and(vec![behavior(
+                "performed_event",
+                "purchase",
+                chrome_over_50,
+            )]),
         ),
         kind(
             "Q6",
-            "(Q3 or Q4), no other event, plan",
-            all(vec![
-                json!({"type": "OR", "values": [bought(), viewed()]}),
-                json!({"type": "AND", "values": [surveyed, person("plan", "exact", json!("pro"))]}),
+            "(Q3 or Q4) and plan, not an event",
+            and(vec![
+                json!({"type": "OR", "values": [purchase(), five_pageviews()]}),
+                json!({"type": "AND", "values": [no_survey, person("plan", "exact", json!("pro"))]}),
             ]),
         ),
         kind(
             "Q7",
-            "first time in 30 days",
-            all(vec![behavior(
+            "first event in the last 30 days",
+            and(vec![behavior(
                 "performed_event_first_time",
                 "signup_completed",
                 days(30),
@@ -99,29 +109,29 @@ pub fn kinds() -> Vec<Kind> {
         ),
         kind(
             "Q8",
-            "sequence within 7 days, in 60",
-            all(vec![behavior(
+            "sequence of two events in 7 days",
+            and(vec![behavior(
                 "performed_event_sequence",
                 "signup_completed",
-                then,
+                then_purchase,
             )]),
         ),
         kind(
             "Q9",
-            "in 30 days, not in the last 7",
-            all(vec![behavior(
+            "in the last 30 days, not the last 7",
+            and(vec![behavior(
                 "stopped_performing_event",
                 "$pageview",
-                quiet,
+                not_last_week,
             )]),
         ),
         kind(
             "Q10",
             "in 3 of the last 4 weeks",
-            all(vec![behavior(
+            and(vec![behavior(
                 "performed_event_regularly",
                 "$pageview",
-                weekly,
+                three_of_four_weeks,
             )]),
         ),
     ]

@@ -1,4 +1,4 @@
-//! Other databases that hold the same people and events: `peers.py`, which the bench asks in turn with the service.
+//! Other databases with the same persons and events. The process of `peers.py` runs them and answers queries.
 
 use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Lines, Write};
@@ -10,76 +10,70 @@ use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::population::{Event, Person, write_tables};
-use crate::say;
+use crate::print_line;
 
 const SCRIPT: &str = include_str!("peers.py");
-/// What the script was tried with.
+/// The tested versions of the packages that the script needs.
 const PACKAGES: [&str; 3] = ["chdb==4.4.0", "duckdb==2.0.1", "psycopg[binary]==3.3.9"];
-/// A person's part in a checksum.
-const FACTOR: u64 = 2_654_435_761;
+/// The factor of a person's number in a checksum.
+const CHECKSUM_FACTOR: u64 = 2_654_435_761;
 
-/// The peers, which run until this is dropped.
+/// The process of the peers. Dropping it stops the process.
 pub struct Peers {
     child: Child,
-    questions: Option<ChildStdin>,
-    answers: Lines<BufReader<ChildStdout>>,
+    requests: Option<ChildStdin>,
+    responses: Lines<BufReader<ChildStdout>>,
     pub names: Vec<String>,
     pub versions: Value,
 }
 
-/// What a peer found, and how many milliseconds that took.
-pub struct Answer {
+/// The result of a query of a peer.
+pub struct PeerResult {
+    /// The number of matching persons.
     pub count: u64,
+    /// The [`checksum`] of the matching persons.
     pub checksum: u64,
-    pub took: f64,
+    /// The duration in milliseconds.
+    pub duration: f64,
 }
 
-/// The exclusive or of the parts that people have in a checksum.
-pub fn checksum(people: impl Iterator<Item = u64>) -> u64 {
-    people.fold(0, |sum, person| sum ^ person.wrapping_mul(FACTOR))
+/// The XOR over all persons of their number times [`CHECKSUM_FACTOR`].
+pub fn checksum(persons: impl Iterator<Item = u64>) -> u64 {
+    persons.fold(0, |sum, person| sum ^ person.wrapping_mul(CHECKSUM_FACTOR))
 }
 
 impl Peers {
-    /// Fills the databases where that is not done, and opens them. Loading prints what it found.
+    /// Loads the databases that are not loaded yet, and starts the process.
+    ///
+    /// `population` generates the persons and events; it is called only if something must be loaded.
     pub fn start(
         root: &Path,
         directory: &Path,
-        make_up: impl FnOnce() -> (Vec<Person>, Vec<Event>),
+        population: impl FnOnce() -> (Vec<Person>, Vec<Event>),
     ) -> Result<Peers> {
         let store = directory.join("peers");
         fs::create_dir_all(&store)?;
-        let python = python(root)?;
+        let python = prepare_python(root)?;
         let script = store.join("peers.py");
         fs::write(&script, SCRIPT)?;
-        let (people, events) = (store.join("people.csv"), store.join("events.csv"));
-        if !store.join("loaded").exists() {
-            say("writing the population for the peers")?;
-            let (all, happened) = make_up();
-            let table =
-                |path: &Path| Ok::<_, std::io::Error>(BufWriter::new(fs::File::create(path)?));
-            write_tables(&all, &happened, &mut table(&people)?, &mut table(&events)?)?;
-        }
-        let mut load = Command::new(&python);
-        load.arg(&script)
-            .arg("load")
-            .args([&store, &people, &events]);
-        ensure!(load.status()?.success(), "the peers could not be loaded");
-        fs::write(store.join("loaded"), "")?;
-        let _ = (fs::remove_file(people), fs::remove_file(events));
+        load(&python, &script, &store, population)?;
 
         let mut serve = Command::new(&python);
         serve.arg(&script).arg("serve").arg(&store);
         let mut child = serve.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let questions = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().context("the peers say nothing")?).lines();
+        let requests = child.stdin.take();
+        let stdout = child
+            .stdout
+            .take()
+            .context("the peers have no standard output")?;
         let mut peers = Peers {
             child,
-            questions,
-            answers,
+            requests,
+            responses: BufReader::new(stdout).lines(),
             names: Vec::new(),
             versions: Value::Null,
         };
-        let ready = peers.line()?;
+        let ready = peers.response()?;
         let names = ready["ready"]
             .as_array()
             .context("the peers are not ready")?;
@@ -92,63 +86,102 @@ impl Peers {
         Ok(peers)
     }
 
-    fn line(&mut self) -> Result<Value> {
-        let line = self.answers.next().context("the peers have ended")??;
+    fn response(&mut self) -> Result<Value> {
+        let line = self
+            .responses
+            .next()
+            .context("the process of the peers has ended")??;
         Ok(serde_json::from_str(&line)?)
     }
 
-    fn ask(&mut self, question: &Value) -> Result<Value> {
-        let questions = self
-            .questions
+    fn request(&mut self, request: &Value) -> Result<Value> {
+        let requests = self
+            .requests
             .as_mut()
-            .context("the peers take no questions")?;
-        writeln!(questions, "{question}")?;
-        questions.flush()?;
-        let answer = self.line()?;
-        ensure!(answer["error"].is_null(), "{question}: {}", answer["error"]);
-        Ok(answer)
+            .context("the process of the peers has no standard input")?;
+        writeln!(requests, "{request}")?;
+        requests.flush()?;
+        let response = self.response()?;
+        let error = &response["error"];
+        ensure!(error.is_null(), "{request}: {error}");
+        Ok(response)
     }
 
-    /// Who meets a kind at a moment; whole days are those of UTC.
-    pub fn find(&mut self, peer: &str, kind: &str, now: DateTime<Utc>) -> Result<Answer> {
+    /// Runs the query of a kind as of `now`. Whole days are days in UTC.
+    pub fn query(&mut self, peer: &str, kind: &str, now: DateTime<Utc>) -> Result<PeerResult> {
         let today = now.date_naive().and_time(NaiveTime::MIN).and_utc();
         let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
-        let question = json!({"peer": peer, "kind": kind, "now": text(now), "today": text(today)});
-        let answer = self.ask(&question)?;
+        let request = json!({"peer": peer, "kind": kind, "now": text(now), "today": text(today)});
+        let response = self.request(&request)?;
         let number = |name: &str| {
-            answer[name]
+            response[name]
                 .as_u64()
-                .with_context(|| format!("{answer} has no {name}"))
+                .with_context(|| format!("{response} has no {name}"))
         };
-        Ok(Answer {
+        Ok(PeerResult {
             count: number("count")?,
             checksum: number("checksum")?,
-            took: answer["ms"].as_f64().context("an answer has a time")?,
+            duration: milliseconds(&response)?,
         })
     }
 
-    /// How many milliseconds a page of 100 members took, after somebody.
+    /// Reads the page of 100 members after the person `after`. Returns the duration in milliseconds.
     pub fn page(&mut self, after: u64) -> Result<f64> {
-        let answer = self.ask(&json!({"page_after": after}))?;
-        answer["ms"].as_f64().context("an answer has a time")
+        milliseconds(&self.request(&json!({"page_after": after}))?)
     }
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        // The end of its input ends it, and with it the Postgres that it runs.
-        self.questions.take();
+        // At the end of its input, the process stops its Postgres and ends.
+        self.requests.take();
         let _ = self.child.wait();
     }
 }
 
-/// A Python with the packages, made once.
-fn python(root: &Path) -> Result<PathBuf> {
+fn milliseconds(response: &Value) -> Result<f64> {
+    response["ms"]
+        .as_f64()
+        .context("a response of the peers has no time")
+}
+
+/// Runs the script's `load`, which prints a line per database.
+fn load(
+    python: &Path,
+    script: &Path,
+    store: &Path,
+    population: impl FnOnce() -> (Vec<Person>, Vec<Event>),
+) -> Result<()> {
+    let (persons, events) = (store.join("persons.csv"), store.join("events.csv"));
+    let marker = store.join("loaded");
+    if !marker.exists() {
+        print_line("writing the population for the peers")?;
+        let create = |path: &Path| fs::File::create(path).map(BufWriter::new);
+        let (person_rows, event_rows) = population();
+        write_tables(
+            &person_rows,
+            &event_rows,
+            &mut create(&persons)?,
+            &mut create(&events)?,
+        )?;
+    }
+    let mut load = Command::new(python);
+    load.arg(script)
+        .arg("load")
+        .args([store, &persons, &events]);
+    ensure!(load.status()?.success(), "loading the peers failed");
+    fs::write(marker, "")?;
+    let _ = (fs::remove_file(persons), fs::remove_file(events));
+    Ok(())
+}
+
+/// Returns the Python of a virtual environment with the packages, which is created once.
+fn prepare_python(root: &Path) -> Result<PathBuf> {
     let home = root.join("target/bench/python");
     let python = home.join("bin/python");
     let run = |program: &Path, arguments: &[&str]| -> Result<()> {
         let status = Command::new(program).args(arguments).status();
-        let status = status.with_context(|| format!("{} does not run", program.display()))?;
+        let status = status.with_context(|| format!("cannot run {}", program.display()))?;
         ensure!(
             status.success(),
             "{} {} failed",
@@ -160,7 +193,7 @@ fn python(root: &Path) -> Result<PathBuf> {
     if !python.exists() {
         let home = home
             .to_str()
-            .context("the path of the project is no text")?;
+            .context("the path of the workspace is not UTF-8")?;
         run(Path::new("python3"), &["-m", "venv", home])?;
     }
     let install = [&["-m", "pip", "install", "--quiet"][..], &PACKAGES].concat();

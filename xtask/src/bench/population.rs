@@ -1,7 +1,7 @@
-//! A population that is the same each time: who there is, and what they did until an instant.
+//! Generates a synthetic population: persons, and their events until an instant. The result is deterministic.
 //!
-//! Sign-ups grow over two years; people differ widely in how much they do; days and hours have their rhythm; events,
-//! countries, companies and pages are of unequal weight.
+//! Sign-ups grow over two years. Activity differs widely between persons and varies by hour and weekday.
+//! Event names, countries, companies and pages have unequal weights.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -43,8 +43,10 @@ pub const EVENTS: [&str; 30] = [
     "error_seen",
     "signup_completed",
 ];
-const BOUGHT: usize = 4;
-const SIGNED_UP: usize = 29;
+/// The index of `purchase` in [`EVENTS`].
+const PURCHASE: usize = 4;
+/// The index of `signup_completed` in [`EVENTS`].
+const SIGNUP: usize = 29;
 const BROWSERS: [(&str, f64); 6] = [
     ("Chrome", 0.62),
     ("Safari", 0.2),
@@ -79,17 +81,22 @@ const DOMAINS: [(&str, f64); 5] = [
     ("acme.io", 0.05),
 ];
 const SEED: u64 = 20_260_630;
-const DAYS: i64 = 90;
-const DAY: i64 = 86_400_000;
+/// The days before `now` that have events.
+const EVENT_DAYS: i64 = 90;
+/// The days before `now` that have sign-ups.
+const SIGNUP_DAYS: i64 = 720;
+const MILLIS_PER_HOUR: i64 = 3_600_000;
+const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
 
-/// How many there are.
+/// The numbers of persons and events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    pub people: usize,
+    pub persons: usize,
     pub events: usize,
 }
 
 pub struct Person {
+    /// Milliseconds since the Unix epoch.
     pub signed_up: i64,
     pub plan: &'static str,
     pub country: &'static str,
@@ -101,19 +108,21 @@ pub struct Person {
 pub struct Event {
     /// Milliseconds since the Unix epoch.
     pub time: i64,
+    /// The index of the person.
     pub person: usize,
+    /// The index of the name in [`EVENTS`].
     pub name: usize,
     pub browser: &'static str,
     pub page: usize,
-    /// In cents; of purchases alone.
+    /// The price in cents; only purchases have one.
     pub price: Option<u32>,
 }
 
-/// Chances by weight.
-struct Weighted(Vec<f64>);
+/// A discrete distribution, as cumulative probabilities.
+struct Distribution(Vec<f64>);
 
-impl Weighted {
-    fn new(weights: impl IntoIterator<Item = f64>) -> Weighted {
+impl Distribution {
+    fn new(weights: impl IntoIterator<Item = f64>) -> Distribution {
         let mut sum = 0.0;
         let mut sums: Vec<f64> = weights
             .into_iter()
@@ -122,143 +131,160 @@ impl Weighted {
                 sum
             })
             .collect();
-        sums.iter_mut().for_each(|one| *one /= sum);
-        Weighted(sums)
+        sums.iter_mut().for_each(|total| *total /= sum);
+        Distribution(sums)
     }
 
-    /// The n-th is n to that power as rare as the first.
-    fn falling(count: usize, power: f64) -> Weighted {
-        Weighted::new((1..=count).map(|nth| 1.0 / (nth as f64).powf(power)))
+    /// A Zipf distribution: the weight of the n-th of `count` values is `1 / n^exponent`.
+    fn zipf(count: usize, exponent: f64) -> Distribution {
+        Distribution::new((1..=count).map(|nth| 1.0 / (nth as f64).powf(exponent)))
     }
 
-    fn pick(&self, rng: &mut StdRng) -> usize {
-        let chance: f64 = rng.random();
+    fn sample(&self, rng: &mut StdRng) -> usize {
+        let point: f64 = rng.random();
         self.0
-            .partition_point(|sum| *sum < chance)
+            .partition_point(|sum| *sum < point)
             .min(self.0.len() - 1)
     }
 }
 
-fn choose<T: Copy>(from: &[(T, f64)], rng: &mut StdRng) -> T {
-    let mut chance: f64 = rng.random();
-    for (one, weight) in from {
-        chance -= weight;
-        if chance < 0.0 {
-            return *one;
+/// Chooses a value. The weights add up to 1.
+fn choose<T: Copy>(values: &[(T, f64)], rng: &mut StdRng) -> T {
+    let mut point: f64 = rng.random();
+    for (value, weight) in values {
+        point -= weight;
+        if point < 0.0 {
+            return *value;
         }
     }
-    from[from.len() - 1].0
+    values[values.len() - 1].0
 }
 
-/// The people in order of their sign-up, and the events in order of time, all before `now`.
-pub fn make_up(size: Size, now: i64) -> (Vec<Person>, Vec<Event>) {
+/// Generates persons in order of sign-up and events in order of time.
+///
+/// `now` is in milliseconds since the Unix epoch, and all times are before it.
+pub fn generate(size: Size, now: i64) -> (Vec<Person>, Vec<Event>) {
     let rng = &mut StdRng::seed_from_u64(SEED);
-    let people = people(size.people, now, rng);
-    let mut events = events(&people, size.events, now, rng);
+    let persons = persons(size.persons, now, rng);
+    let mut events = events(&persons, size.events, now, rng);
     events.sort_by_key(|event| event.time);
-    (people, events)
+    (persons, events)
 }
 
-fn people(count: usize, now: i64, rng: &mut StdRng) -> Vec<Person> {
-    let span = 720 * DAY;
-    let mut sign_ups: Vec<i64> = (0..count)
+fn persons(count: usize, now: i64, rng: &mut StdRng) -> Vec<Person> {
+    let span = SIGNUP_DAYS * MILLIS_PER_DAY;
+    let mut signups: Vec<i64> = (0..count)
         .map(|_| now - span + (rng.random::<f64>().sqrt() * (span - 60_000) as f64) as i64)
         .collect();
-    sign_ups.sort_unstable();
-    let countries = Weighted::falling(COUNTRIES.len(), 1.0);
-    let companies = Weighted::falling(20_000, 0.7);
+    signups.sort_unstable();
+    let countries = Distribution::zipf(COUNTRIES.len(), 1.0);
+    let companies = Distribution::zipf(20_000, 0.7);
     let person = |(number, signed_up)| {
         let first = FIRST_NAMES[rng.random_range(0..FIRST_NAMES.len())];
         let last = LAST_NAMES[rng.random_range(0..LAST_NAMES.len())];
         Person {
             signed_up,
             plan: choose(&PLANS, rng),
-            country: COUNTRIES[countries.pick(rng)],
+            country: COUNTRIES[countries.sample(rng)],
             age: rng.random_range(16..80),
             email: format!("{first}.{last}{number}@{}", choose(&DOMAINS, rng)),
-            company: companies.pick(rng),
+            company: companies.sample(rng),
         }
     };
-    sign_ups.into_iter().enumerate().map(person).collect()
+    signups.into_iter().enumerate().map(person).collect()
 }
 
-fn events(people: &[Person], count: usize, now: i64, rng: &mut StdRng) -> Vec<Event> {
-    let start = now - DAYS * DAY;
-    // Who does most is spread over the numbers.
-    let mut ranks: Vec<usize> = (0..people.len()).collect();
-    for nth in (1..ranks.len()).rev() {
-        ranks.swap(nth, rng.random_range(0..=nth));
+fn events(persons: &[Person], count: usize, now: i64, rng: &mut StdRng) -> Vec<Event> {
+    let start = now - EVENT_DAYS * MILLIS_PER_DAY;
+    // The shuffle spreads the most active persons over all indexes.
+    let mut ranks: Vec<usize> = (0..persons.len()).collect();
+    for index in (1..ranks.len()).rev() {
+        ranks.swap(index, rng.random_range(0..=index));
     }
-    let activity = Weighted::new(
+    let activity = Distribution::new(
         ranks
             .iter()
             .map(|rank| 1.0 / (*rank as f64 + 50.0).powf(0.75)),
     );
-    let names = Weighted::falling(SIGNED_UP, 1.0);
-    let pages = Weighted::falling(2_000, 0.9);
-    let hours = Weighted::new((0..DAYS * 24).map(|hour| rhythm(start + hour * 3_600_000)));
-    let new = people.partition_point(|person| person.signed_up < start);
-    let mut all = Vec::with_capacity(count);
-    for (number, person) in people.iter().enumerate().skip(new) {
-        all.push((number, SIGNED_UP, person.signed_up));
+    let names = Distribution::zipf(SIGNUP, 1.0);
+    let pages = Distribution::zipf(2_000, 0.9);
+    let hours = Distribution::new(
+        (0..EVENT_DAYS * 24).map(|hour| hour_weight(start + hour * MILLIS_PER_HOUR)),
+    );
+    let first_new = persons.partition_point(|person| person.signed_up < start);
+    let mut occurrences = Vec::with_capacity(count);
+    for (index, person) in persons.iter().enumerate().skip(first_new) {
+        occurrences.push((index, SIGNUP, person.signed_up));
     }
     for _ in 0..count / 500 {
-        let number = rng.random_range(0..people.len());
-        let from = people[number].signed_up.max(start) + 1;
-        all.push((number, SIGNED_UP, rng.random_range(from..now)));
+        let index = rng.random_range(0..persons.len());
+        let earliest = persons[index].signed_up.max(start) + 1;
+        occurrences.push((index, SIGNUP, rng.random_range(earliest..now)));
     }
-    while all.len() < count {
-        let number = activity.pick(rng);
-        let mut time = start + hours.pick(rng) as i64 * 3_600_000 + rng.random_range(0..3_600_000);
-        let signed_up = people[number].signed_up;
+    while occurrences.len() < count {
+        let index = activity.sample(rng);
+        let hour = start + hours.sample(rng) as i64 * MILLIS_PER_HOUR;
+        let mut time = hour + rng.random_range(0..MILLIS_PER_HOUR);
+        let signed_up = persons[index].signed_up;
         if time <= signed_up {
             time =
                 signed_up + 1 + (rng.random::<f64>().powi(2) * (now - signed_up - 2) as f64) as i64;
         }
-        all.push((number, names.pick(rng), time));
+        occurrences.push((index, names.sample(rng), time));
     }
-    all.into_iter()
+    occurrences
+        .into_iter()
         .map(|(person, name, time)| event_of(person, name, time, &pages, rng))
         .collect()
 }
 
-fn event_of(person: usize, name: usize, time: i64, pages: &Weighted, rng: &mut StdRng) -> Event {
+fn event_of(
+    person: usize,
+    name: usize,
+    time: i64,
+    pages: &Distribution,
+    rng: &mut StdRng,
+) -> Event {
     Event {
         time,
         person,
         name,
         browser: choose(&BROWSERS, rng),
-        page: pages.pick(rng),
-        price: (name == BOUGHT).then(|| (rng.random::<f64>().powi(3) * 40_000.0) as u32 + 99),
+        page: pages.sample(rng),
+        price: (name == PURCHASE).then(|| (rng.random::<f64>().powi(3) * 40_000.0) as u32 + 99),
     }
 }
 
-/// How much happens in an hour: less at night and at weekends, more as time goes on.
-fn rhythm(time: i64) -> f64 {
-    let at = instant(time);
-    let hour = 1.0 + 0.85 * ((f64::from(at.hour()) - 8.0) / 24.0 * std::f64::consts::TAU).sin();
-    let weekend = (time / DAY + 3) % 7 >= 5;
-    hour * if weekend { 0.55 } else { 1.0 }
+/// The activity at a time: lower at night and on weekends.
+fn hour_weight(time: i64) -> f64 {
+    let hour_of_day = instant(time).hour();
+    let weight = 1.0 + 0.85 * ((f64::from(hour_of_day) - 8.0) / 24.0 * std::f64::consts::TAU).sin();
+    let is_weekend = (time / MILLIS_PER_DAY + 3) % 7 >= 5;
+    weight * if is_weekend { 0.55 } else { 1.0 }
 }
 
-pub fn instant(millis: i64) -> DateTime<Utc> {
+fn instant(millis: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis)
 }
 
-/// One line of an import per person and per event.
+/// Writes one line per person and per event, in the format of `cohorts import`.
 pub fn write_items(
-    people: &[Person],
+    persons: &[Person],
     events: &[Event],
     now: i64,
     out: &mut impl Write,
 ) -> Result<()> {
     let mut line = String::new();
-    for (number, person) in people.iter().enumerate() {
+    for (index, person) in persons.iter().enumerate() {
         line.clear();
         write!(
             line,
-            r#"{{"event":"$set","distinct_id":"p{number}","uuid":"{}","timestamp":"{}","properties":{{"$set":{{"plan":"{}","country":"{}","age":{},"email":"{}","company":"company-{}","signed_up":"{}"}}}}}}"#,
-            uuid(person.signed_up.max(now - 720 * DAY), number, 0),
+            r#"{{"event":"$set","distinct_id":"p{index}","uuid":"{}","timestamp":"{}","properties":{{"$set":{{"plan":"{}","country":"{}","age":{},"email":"{}","company":"company-{}","signed_up":"{}"}}}}}}"#,
+            uuid(
+                person.signed_up.max(now - SIGNUP_DAYS * MILLIS_PER_DAY),
+                index,
+                0
+            ),
             instant(person.signed_up).to_rfc3339(),
             person.plan,
             person.country,
@@ -269,14 +295,14 @@ pub fn write_items(
         )?;
         writeln!(out, "{line}")?;
     }
-    for (number, event) in events.iter().enumerate() {
+    for (index, event) in events.iter().enumerate() {
         line.clear();
         write!(
             line,
             r#"{{"event":"{}","distinct_id":"p{}","uuid":"{}","timestamp":"{}","properties":{{"$browser":"{}","$current_url":"https://app.example.com/p/{}/section-{}""#,
             EVENTS[event.name],
             event.person,
-            uuid(event.time, number, 1),
+            uuid(event.time, index, 1),
             instant(event.time).to_rfc3339(),
             event.browser,
             event.page % 40,
@@ -290,45 +316,59 @@ pub fn write_items(
     Ok(())
 }
 
-/// The same as two tables with a heading, as CSV: nothing in them needs quotes.
+/// Writes the population as two CSV tables with header lines. No value needs quotes.
 pub fn write_tables(
-    all: &[Person],
-    happened: &[Event],
-    people: &mut impl Write,
-    events: &mut impl Write,
+    persons: &[Person],
+    events: &[Event],
+    person_table: &mut impl Write,
+    event_table: &mut impl Write,
 ) -> Result<()> {
     let text = |time: i64| instant(time).to_rfc3339_opts(SecondsFormat::Millis, true);
-    writeln!(people, "person,plan,country,age,email,company,signed_up")?;
-    for (number, one) in all.iter().enumerate() {
-        let (plan, country, age, email) = (one.plan, one.country, one.age, &one.email);
-        let (company, time) = (one.company, text(one.signed_up));
+    writeln!(
+        person_table,
+        "person,plan,country,age,email,company,signed_up"
+    )?;
+    for (index, person) in persons.iter().enumerate() {
+        let Person {
+            plan,
+            country,
+            age,
+            email,
+            company,
+            ..
+        } = person;
+        let time = text(person.signed_up);
         writeln!(
-            people,
-            "{number},{plan},{country},{age},{email},company-{company},{time}"
+            person_table,
+            "{index},{plan},{country},{age},{email},company-{company},{time}"
         )?;
     }
-    people.flush()?;
-    writeln!(events, "event,name,time,person,browser,url,price")?;
-    for one in happened {
-        let (event, time, person, browser) = (one.name, text(one.time), one.person, one.browser);
-        let (name, page) = (EVENTS[event], one.page);
-        write!(events, "{event},{name},{time},{person},{browser},")?;
+    person_table.flush()?;
+    writeln!(event_table, "event,name,time,person,browser,url,price")?;
+    for event in events {
+        let Event {
+            person,
+            name,
+            browser,
+            page,
+            ..
+        } = event;
+        let (name_text, time, section) = (EVENTS[*name], text(event.time), page % 40);
         write!(
-            events,
-            "https://app.example.com/p/{}/section-{page},",
-            page % 40
+            event_table,
+            "{name},{name_text},{time},{person},{browser},https://app.example.com/p/{section}/section-{page},"
         )?;
-        match one.price {
-            Some(cents) => writeln!(events, "{}", f64::from(cents) / 100.0)?,
-            None => writeln!(events)?,
+        match event.price {
+            Some(cents) => writeln!(event_table, "{}", f64::from(cents) / 100.0)?,
+            None => writeln!(event_table)?,
         }
     }
-    Ok(events.flush()?)
+    Ok(event_table.flush()?)
 }
 
-/// A uuid of version 7, in the order of time, and the same each time.
-fn uuid(millis: i64, number: usize, kind: u64) -> String {
-    let tail = (number as u64) << 1 | kind;
+/// Returns a deterministic version 7 UUID. `kind` is 0 for persons and 1 for events.
+fn uuid(millis: i64, index: usize, kind: u64) -> String {
+    let tail = (index as u64) << 1 | kind;
     format!(
         "{:08x}-{:04x}-7{:03x}-8{:03x}-{:012x}",
         millis >> 16,

@@ -1,4 +1,4 @@
-//! What else a service is asked for: results stored, look-ups, pages, lists, and events taken in.
+//! Measures the service beyond previews: calculations, look-ups, pages, lists and ingestion.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -10,272 +10,329 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
+use super::kinds::{self, CohortKind};
+use super::measurement::median;
 use super::peers::{Peers, checksum};
-use super::{kinds, median};
-use crate::say;
+use crate::print_line;
 use crate::service::{Access, Service};
 
-/// How long one round of look-ups goes on, and how many there are of each kind.
-const ROUND: Duration = Duration::from_secs(3);
+/// The duration of one round of look-ups.
+const LOOKUP_ROUND: Duration = Duration::from_secs(3);
+/// The number of rounds of each measured rate.
 const ROUNDS: usize = 3;
-/// Callers at once.
+/// The number of concurrent callers in a round of look-ups.
 const CALLERS: usize = 4;
-/// Events of one request, and requests of one round of ingestion.
-const BATCH: usize = 1_000;
+/// The number of events in a request.
+const BATCH_EVENTS: usize = 1_000;
+/// The number of requests in a round of ingestion.
 const BATCHES: usize = 50;
-const CHECKPOINT: Duration = Duration::from_millis(200);
+/// The pause between previews during ingestion.
+const PREVIEW_INTERVAL: Duration = Duration::from_millis(200);
+const CALCULATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Cohorts of all kinds are stored and found again: their people are those whom the peers find at the same moment.
-pub fn check(service: &Service, of: &Access, peers: &mut Peers) -> Result<()> {
+/// Checks that the stored members of each kind equal the result of every peer at the same instant.
+pub fn compare_members(service: &Service, access: &Access, peers: &mut Peers) -> Result<()> {
     for kind in kinds::kinds() {
-        let id = made(service, of, kind.name, &kind.filters)?;
-        let (_, begun, _) = calculated(service, of, id, None)?;
-        let path = format!("cohorts/{id}/persons/?format=ndjson");
-        let lines = service.text(of, &path)?;
-        let people = lines.lines().filter(|line| !line.is_empty()).map(|line| {
-            let person: Value = serde_json::from_str(line)?;
-            let number = person["distinct_ids"][0]
-                .as_str()
-                .and_then(|id| id.strip_prefix('p'));
-            number
-                .context("a person has a number")?
-                .parse()
-                .map_err(anyhow::Error::from)
-        });
-        let people: Vec<u64> = people.collect::<Result<_>>()?;
-        let own = (people.len() as u64, checksum(people.iter().copied()));
+        let id = create_cohort(service, access, kind.name, &kind.filters)?;
+        let calculation = wait_for_calculation(service, access, id, None)?;
+        let members = member_numbers(service, access, id)?;
+        let ours = (members.len() as u64, checksum(members.iter().copied()));
         for peer in peers.names.clone() {
-            let answer = peers.find(&peer, kind.name, begun)?;
-            let theirs = (answer.count, answer.checksum);
+            let result = peers.query(&peer, kind.name, calculation.started)?;
+            let theirs = (result.count, result.checksum);
             ensure!(
-                own == theirs,
-                "{}: {peer} finds {theirs:?}, the service {own:?}",
+                ours == theirs,
+                "{}: count and checksum of {peer} are {theirs:?}, of the service {ours:?}",
                 kind.name
             );
         }
-        service.delete(of, id)?;
+        service.delete_cohort(access, id)?;
     }
-    say("people and checksums of all kinds agree")
+    print_line("the members of all kinds agree with the peers")
 }
 
-fn made(service: &Service, of: &Access, name: &str, filters: &Value) -> Result<i64> {
-    let made = service.post(of, "cohorts/", &json!({"name": name, "filters": filters}))?;
-    made["id"].as_i64().context("a cohort has an id")
+/// Returns the numbers of the members, which are the digits of their distinct ids.
+fn member_numbers(service: &Service, access: &Access, cohort: i64) -> Result<Vec<u64>> {
+    let lines = service.get_text(access, &format!("cohorts/{cohort}/persons/?format=ndjson"))?;
+    let members = lines.lines().filter(|line| !line.is_empty()).map(|line| {
+        let person: Value = serde_json::from_str(line)?;
+        let number = person["distinct_ids"][0]
+            .as_str()
+            .and_then(|id| id.strip_prefix('p'))
+            .context("a person has an unexpected distinct id")?;
+        Ok(number.parse()?)
+    });
+    members.collect()
 }
 
-/// Waits for the calculation after a known one: its id, when it was begun, and when it was stored.
-fn calculated(
+fn create_cohort(service: &Service, access: &Access, name: &str, filters: &Value) -> Result<i64> {
+    let body = json!({"name": name, "filters": filters});
+    let cohort = service.post(access, "cohorts/", &body)?;
+    cohort["id"].as_i64().context("the cohort has no id")
+}
+
+/// A finished calculation of a cohort.
+struct Calculation {
+    id: Value,
+    started: DateTime<Utc>,
+    finished: DateTime<Utc>,
+}
+
+/// Waits until the newest calculation of a cohort is finished and is not the calculation `previous`.
+fn wait_for_calculation(
     service: &Service,
-    of: &Access,
+    access: &Access,
     cohort: i64,
-    after: Option<Value>,
-) -> Result<(Value, DateTime<Utc>, DateTime<Utc>)> {
+    previous: Option<Value>,
+) -> Result<Calculation> {
     let path = format!("cohorts/{cohort}/calculation_history/?limit=1");
-    let begun = Instant::now();
+    let start = Instant::now();
     loop {
-        let last = service.get(of, &path)?["results"][0].clone();
-        let time = |name: &str| last[name].as_str().and_then(|text| text.parse().ok());
+        let newest = service.get(access, &path)?["results"][0].clone();
+        let time = |name: &str| newest[name].as_str().and_then(|text| text.parse().ok());
         if let (Some(started), Some(finished)) = (time("started_at"), time("finished_at"))
-            && after.as_ref() != Some(&last["id"])
+            && previous.as_ref() != Some(&newest["id"])
         {
-            ensure!(last["error"].is_null(), "{last}");
-            return Ok((last["id"].clone(), started, finished));
+            ensure!(newest["error"].is_null(), "{newest}");
+            return Ok(Calculation {
+                id: newest["id"].clone(),
+                started,
+                finished,
+            });
         }
         ensure!(
-            begun.elapsed() < Duration::from_secs(60),
-            "cohort {cohort} is not calculated"
+            start.elapsed() < CALCULATION_TIMEOUT,
+            "cohort {cohort} was not calculated in time"
         );
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// From the request of a calculation to its result stored, in milliseconds, median.
-pub fn stored(service: &Service, of: &Access, kind: &str, repetitions: usize) -> Result<f64> {
-    let kinds = kinds::kinds();
-    let kind = kinds
-        .iter()
-        .find(|one| one.name == kind)
-        .context("there is no such kind")?;
-    let id = made(service, of, "stored", &kind.filters)?;
-    let mut last = calculated(service, of, id, None)?.0;
-    let mut took = Vec::new();
+/// Returns the median time from the request of a calculation to its stored result, in milliseconds.
+pub fn calculation_time(
+    service: &Service,
+    access: &Access,
+    kind: &str,
+    repetitions: usize,
+) -> Result<f64> {
+    let kind = kind_named(kind)?;
+    let id = create_cohort(service, access, "calculation", &kind.filters)?;
+    let mut previous = wait_for_calculation(service, access, id, None)?.id;
+    let mut times = Vec::new();
     for _ in 0..repetitions {
-        let asked = Utc::now();
+        let requested = Utc::now();
         service.patch(
-            of,
+            access,
             &format!("cohorts/{id}/"),
             &json!({"filters": kind.filters}),
         )?;
-        let (next, _, finished) = calculated(service, of, id, Some(last))?;
-        last = next;
-        took.push((finished - asked).as_seconds_f64() * 1e3);
+        let calculation = wait_for_calculation(service, access, id, Some(previous))?;
+        previous = calculation.id;
+        times.push((calculation.finished - requested).as_seconds_f64() * 1e3);
     }
-    service.delete(of, id)?;
-    Ok(median(&mut took))
+    service.delete_cohort(access, id)?;
+    Ok(median(&mut times))
 }
 
-/// Look-ups and what a trivial endpoint answers beside them, in requests a second, medians of alternating rounds.
-pub fn look_ups(service: &Service, of: &Access) -> Result<(f64, f64)> {
-    let people = service.get(of, "persons/?limit=100")?;
-    let ids = people["results"]
+fn kind_named(name: &str) -> Result<CohortKind> {
+    let kind = kinds::kinds().into_iter().find(|kind| kind.name == name);
+    kind.with_context(|| format!("there is no kind {name}"))
+}
+
+/// Rates in requests per second.
+pub struct LookupRates {
+    /// Reads of the cohorts of a person.
+    pub lookups: f64,
+    /// Reads of a trivial endpoint.
+    pub trivial: f64,
+}
+
+/// Measures look-ups and a trivial endpoint in alternating rounds. Returns the medians.
+pub fn lookup_rates(service: &Service, access: &Access) -> Result<LookupRates> {
+    let page = service.get(access, "persons/?limit=100")?;
+    let persons = page["results"]
         .as_array()
-        .context("there are people")?
-        .iter();
-    let ids: Vec<String> = ids
-        .filter_map(|one| Some(one["id"].as_str()?.to_owned()))
+        .context("the page has no results")?;
+    let ids: Vec<&str> = persons
+        .iter()
+        .filter_map(|person| person["id"].as_str())
         .collect();
-    let look_up = |nth: usize| {
-        let id = &ids[nth * 7 % ids.len()];
+    let lookup = |index: usize| {
+        let id = ids[index * 7 % ids.len()];
         service
-            .get(of, &format!("persons/cohorts/?person_id={id}"))
+            .get(access, &format!("persons/cohorts/?person_id={id}"))
             .map(drop)
     };
-    let trivial = |_| service.plain("/_livez").map(drop);
-    let (mut look_ups, mut trivials) = (Vec::new(), Vec::new());
+    let trivial = |_| service.get_without_key("/_livez").map(drop);
+    let (mut lookup_rates, mut trivial_rates) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        look_ups.push(rate(&look_up)?);
-        trivials.push(rate(&trivial)?);
+        lookup_rates.push(request_rate(&lookup)?);
+        trivial_rates.push(request_rate(&trivial)?);
     }
-    Ok((median(&mut look_ups), median(&mut trivials)))
+    Ok(LookupRates {
+        lookups: median(&mut lookup_rates),
+        trivial: median(&mut trivial_rates),
+    })
 }
 
-/// How many requests a second several callers make together.
-fn rate(ask: &(impl Fn(usize) -> Result<()> + Sync)) -> Result<f64> {
-    let (done, begun) = (AtomicU64::new(0), Instant::now());
+/// Returns the requests per second of [`CALLERS`] concurrent callers in one round.
+fn request_rate(request: &(impl Fn(usize) -> Result<()> + Sync)) -> Result<f64> {
+    let (count, start) = (AtomicU64::new(0), Instant::now());
     thread::scope(|scope| {
         let call = || -> Result<()> {
-            while begun.elapsed() < ROUND {
-                ask(done.fetch_add(1, Ordering::Relaxed) as usize)?;
+            while start.elapsed() < LOOKUP_ROUND {
+                request(count.fetch_add(1, Ordering::Relaxed) as usize)?;
             }
             Ok(())
         };
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(call)).collect();
-        let mut calls = callers.into_iter();
-        calls.try_for_each(|caller| {
+        callers.into_iter().try_for_each(|caller| {
             caller
                 .join()
-                .unwrap_or_else(|_| anyhow::bail!("a caller ended in a panic"))
+                .unwrap_or_else(|_| anyhow::bail!("a caller panicked"))
         })
     })?;
-    Ok(done.into_inner() as f64 / begun.elapsed().as_secs_f64())
+    Ok(count.into_inner() as f64 / start.elapsed().as_secs_f64())
 }
 
-/// How long pages take, in milliseconds, medians.
-pub struct Pages {
+/// Median times in milliseconds.
+pub struct PageTimes {
+    /// The number of members of the cohort.
     pub members: u64,
     pub first: f64,
     pub last: f64,
     pub random: f64,
-    /// A page after somebody, by a cursor in Postgres.
-    pub key_set: Option<f64>,
-    /// A hundred cohorts of two hundred.
+    /// A page after a random person, by keyset pagination in Postgres.
+    pub keyset: Option<f64>,
+    /// A page of 100 of 200 cohorts.
     pub list: f64,
 }
 
-/// Pages of 100 members of half of all people, by their offset.
-pub fn pages(
+/// Measures pages of 100 members, by offset, of a cohort with half of all persons.
+pub fn page_times(
     service: &Service,
-    of: &Access,
-    people: usize,
+    access: &Access,
+    persons: usize,
     mut peers: Option<&mut Peers>,
-) -> Result<Pages> {
+) -> Result<PageTimes> {
     let half = json!({"properties": {"type": "AND", "values": [
         {"type": "person", "key": "age", "operator": "lt", "value": 48}]}});
-    let id = made(service, of, "half", &half)?;
-    calculated(service, of, id, None)?;
-    let members = service.get(of, &format!("cohorts/{id}/"))?["count"].as_u64();
-    let members = members.context("a cohort has a count")?;
-    let page = |offset: u64| -> Result<f64> {
-        let begun = Instant::now();
-        let path = format!("cohorts/{id}/persons/?limit=100&offset={offset}");
-        let people = service.text(of, &path)?;
-        let took = begun.elapsed().as_secs_f64() * 1e3;
-        let people: Value = serde_json::from_str(&people)?;
-        let all = people["results"]
-            .as_array()
-            .is_some_and(|people| people.len() == 100);
-        ensure!(all, "the page at {offset} is not full");
-        Ok(took)
-    };
+    let id = create_cohort(service, access, "half", &half)?;
+    wait_for_calculation(service, access, id, None)?;
+    let members = service.get(access, &format!("cohorts/{id}/"))?["count"].as_u64();
+    let members = members.context("the cohort has no count")?;
+    let page = |offset: u64| page_time(service, access, id, offset);
     page(0)?;
     let rng = &mut StdRng::seed_from_u64(7);
-    let (mut first, mut last, mut random, mut theirs) = (vec![], vec![], vec![], vec![]);
+    let (mut first, mut last, mut random, mut keyset) = (vec![], vec![], vec![], vec![]);
     for _ in 0..60 {
         first.push(page(0)?);
         last.push(page(members - 100)?);
         random.push(page(rng.random_range(0..members - 100))?);
         if let Some(peers) = &mut peers {
-            theirs.push(peers.page(rng.random_range(0..people as u64 * 9 / 10))?);
+            keyset.push(peers.page(rng.random_range(0..persons as u64 * 9 / 10))?);
         }
     }
-    service.delete(of, id)?;
-    let cohorts: Vec<i64> = (0..200)
-        .map(|nth| {
-            let body = json!({"name": format!("list {nth}"), "is_static": true});
-            let made = service.post(of, "cohorts/", &body)?;
-            made["id"].as_i64().context("a cohort has an id")
-        })
-        .collect::<Result<_>>()?;
-    let mut lists = Vec::new();
-    for _ in 0..30 {
-        let begun = Instant::now();
-        service.text(of, "cohorts/?limit=100")?;
-        lists.push(begun.elapsed().as_secs_f64() * 1e3);
-    }
-    cohorts.iter().try_for_each(|id| service.delete(of, *id))?;
-    Ok(Pages {
+    service.delete_cohort(access, id)?;
+    Ok(PageTimes {
         members,
         first: median(&mut first),
         last: median(&mut last),
         random: median(&mut random),
-        key_set: (!theirs.is_empty()).then(|| median(&mut theirs)),
-        list: median(&mut lists),
+        keyset: (!keyset.is_empty()).then(|| median(&mut keyset)),
+        list: list_time(service, access)?,
     })
 }
 
-/// Events a second that are taken in while nobody asks, and while questions keep what is in memory current.
-pub fn ingestion(service: &Service, of: &Access, token: &str) -> Result<(f64, f64)> {
-    let mut nth = 0_usize;
-    let mut round = || -> Result<f64> {
-        let bodies: Vec<Value> = (0..BATCHES)
-            .map(|_| {
-                let batch: Vec<Value> = (0..BATCH).map(|_| event(&mut nth)).collect();
-                json!({"api_key": token, "batch": batch})
-            })
-            .collect();
-        let begun = Instant::now();
-        for body in &bodies {
-            service.capture(body)?;
-        }
-        Ok((BATCH * BATCHES) as f64 / begun.elapsed().as_secs_f64())
-    };
-    let bought = kinds::kinds().into_iter().find(|kind| kind.name == "Q3");
-    let bought = bought.context("there is such a kind")?.filters;
-    // The first makes the people.
-    round()?;
-    let (mut quiet, mut asked) = (Vec::new(), Vec::new());
+fn page_time(service: &Service, access: &Access, cohort: i64, offset: u64) -> Result<f64> {
+    let start = Instant::now();
+    let path = format!("cohorts/{cohort}/persons/?limit=100&offset={offset}");
+    let text = service.get_text(access, &path)?;
+    let time = start.elapsed().as_secs_f64() * 1e3;
+    let page: Value = serde_json::from_str(&text)?;
+    let is_full = page["results"]
+        .as_array()
+        .is_some_and(|persons| persons.len() == 100);
+    ensure!(is_full, "the page at offset {offset} is not full");
+    Ok(time)
+}
+
+fn list_time(service: &Service, access: &Access) -> Result<f64> {
+    let cohorts: Vec<i64> = (0..200)
+        .map(|index| {
+            let body = json!({"name": format!("list {index}"), "is_static": true});
+            let cohort = service.post(access, "cohorts/", &body)?;
+            cohort["id"].as_i64().context("the cohort has no id")
+        })
+        .collect::<Result<_>>()?;
+    let mut times = Vec::new();
+    for _ in 0..30 {
+        let start = Instant::now();
+        service.get_text(access, "cohorts/?limit=100")?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    for id in cohorts {
+        service.delete_cohort(access, id)?;
+    }
+    Ok(median(&mut times))
+}
+
+/// Rates in events per second.
+pub struct IngestionRates {
+    /// Without other requests.
+    pub idle: f64,
+    /// While previews keep the index current.
+    pub previewing: f64,
+}
+
+/// Measures ingestion with and without concurrent previews, in alternating rounds. Returns the medians.
+pub fn ingestion_rates(service: &Service, access: &Access) -> Result<IngestionRates> {
+    let mut next_event = 0;
+    let purchase_filter = kind_named("Q3")?.filters;
+    // The first round creates the persons and is not counted.
+    ingest(service, access, &mut next_event)?;
+    let (mut idle, mut previewing) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        quiet.push(round()?);
+        idle.push(ingest(service, access, &mut next_event)?);
         let stop = AtomicBool::new(false);
         let rate = thread::scope(|scope| {
             scope.spawn(|| -> Result<()> {
                 while !stop.load(Ordering::Relaxed) {
-                    service.preview(of, &bought, Utc::now())?;
-                    thread::sleep(CHECKPOINT);
+                    service.preview(access, &purchase_filter, Utc::now())?;
+                    thread::sleep(PREVIEW_INTERVAL);
                 }
                 Ok(())
             });
-            let rate = round();
+            let rate = ingest(service, access, &mut next_event);
             stop.store(true, Ordering::Relaxed);
             rate
         });
-        asked.push(rate?);
+        previewing.push(rate?);
     }
-    Ok((median(&mut quiet), median(&mut asked)))
+    Ok(IngestionRates {
+        idle: median(&mut idle),
+        previewing: median(&mut previewing),
+    })
 }
 
-fn event(nth: &mut usize) -> Value {
-    *nth += 1;
-    json!({"event": "purchase", "distinct_id": format!("i{}", *nth * 7_919 % 20_000), "timestamp": Utc::now().to_rfc3339(),
-        "properties": {"$browser": "Chrome", "price": *nth % 90, "$current_url": format!("https://app.example.com/p/{}", *nth % 400)}})
+/// Sends one round of batches and returns the events per second.
+fn ingest(service: &Service, access: &Access, next_event: &mut usize) -> Result<f64> {
+    let bodies: Vec<Value> = (0..BATCHES)
+        .map(|_| {
+            let batch: Vec<Value> = (0..BATCH_EVENTS).map(|_| event(next_event)).collect();
+            json!({"api_key": access.token, "batch": batch})
+        })
+        .collect();
+    let start = Instant::now();
+    for body in &bodies {
+        service.capture(body)?;
+    }
+    Ok((BATCH_EVENTS * BATCHES) as f64 / start.elapsed().as_secs_f64())
+}
+
+fn event(next_event: &mut usize) -> Value {
+    *next_event += 1;
+    let number = *next_event;
+    json!({"event": "purchase", "distinct_id": format!("i{}", number * 7_919 % 20_000), "timestamp": Utc::now().to_rfc3339(),
+        "properties": {"$browser": "Chrome", "price": number % 90, "$current_url": format!("https://app.example.com/p/{}", number % 400)}})
 }

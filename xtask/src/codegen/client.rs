@@ -1,7 +1,7 @@
-//! The client: progenitor's, over a projection of the document, and what progenitor has no words for.
+//! Generates the client: the output of progenitor, and the calls that progenitor cannot express.
 //!
-//! The projection exists in memory only. It says the same to a caller as the document does,
-//! in the part of OpenAPI that progenitor takes.
+//! progenitor reads a projection of the document (see [`projection`]). The additions are streams over pages,
+//! downloads that are not JSON, and uploads.
 
 use anyhow::{Context, Result};
 use proc_macro2::{Ident, TokenStream};
@@ -9,44 +9,46 @@ use progenitor::{GenerationSettings, Generator, InterfaceStyle};
 use quote::{ToTokens, quote};
 use syn::{File, Item, ItemMod, parse_quote};
 
-use super::answers::{Content, ENVELOPE, JSON};
-use super::contract::{Contract, object};
+use super::contract::{Contract, object, reference};
+use super::documentation;
 use super::operations::Operation;
-use super::parameters::Kind;
+use super::parameters::ParameterKind;
 use super::print::{case, docs, file};
 use super::projection::{self, Projection};
+use super::responses::{ENVELOPE, JSON, ResponseContent};
 use super::server::ident;
 
 pub fn generate(contract: &Contract) -> Result<String> {
     let mut code: File =
-        syn::parse2(progenitor(contract)?).context("progenitor's code is not Rust")?;
-    // The crate's own documentation is written by hand.
+        syn::parse2(progenitor(contract)?).context("progenitor generated invalid Rust")?;
+    // The documentation of the crate is written by hand.
     code.attrs.clear();
     let streams = contract
         .operations
         .iter()
-        .filter_map(|one| stream(contract, one));
-    add_to(
+        .filter_map(|operation| stream(contract, operation));
+    extend_module(
         &mut code,
         "builder",
         streams.map(|stream| parse_quote! { #stream }).collect(),
     );
+    documentation::complete(&mut code, contract);
     let downloads: Vec<_> = contract.operations.iter().flat_map(downloads).collect();
     let downloads = (!downloads.is_empty()).then(|| {
         quote! {
-            /// Answers that are not JSON.
+            /// Calls with a response that is not JSON.
             impl Client { #(#downloads)* }
         }
     });
     let uploads: Vec<_> = contract.operations.iter().filter_map(upload).collect();
     let uploads = (!uploads.is_empty()).then(|| {
         quote! {
-            /// Bodies that hold files.
+            /// Calls with a multipart body.
             impl Client { #(#uploads)* }
         }
     });
     let code = code.into_token_stream();
-    let lines = ["The operations of the contract as calls."];
+    let lines = ["The operations of the contract, as calls."];
     let tokens = quote! {
         #code
         #downloads
@@ -57,7 +59,8 @@ pub fn generate(contract: &Contract) -> Result<String> {
 
 fn progenitor(contract: &Contract) -> Result<TokenStream> {
     let Projection { document, nullable } = projection::project(contract);
-    let document = serde_json::from_value(document).context("the projection is no OpenAPI")?;
+    let document =
+        serde_json::from_value(document).context("the projection is not an OpenAPI document")?;
     let mut settings = GenerationSettings::default();
     settings.with_interface(InterfaceStyle::Builder);
     settings.with_derive("PartialEq");
@@ -70,7 +73,7 @@ fn progenitor(contract: &Contract) -> Result<TokenStream> {
         .context("progenitor cannot express the document")
 }
 
-fn add_to(code: &mut File, module: &str, more: Vec<Item>) {
+fn extend_module(code: &mut File, module: &str, additions: Vec<Item>) {
     let mut modules = code.items.iter_mut().filter_map(|item| match item {
         Item::Mod(ItemMod {
             ident,
@@ -80,28 +83,34 @@ fn add_to(code: &mut File, module: &str, more: Vec<Item>) {
         _ => None,
     });
     if let Some(items) = modules.next() {
-        items.extend(more);
+        items.extend(additions);
     }
 }
 
-/// A stream over the rows of all pages, for a list with `limit` and `offset`.
+/// Generates a stream over the rows of all pages, for a list with `limit` and `offset`.
 fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
-    let has = |name: &str| {
-        let mut query = operation.parameters.iter().filter(|one| !one.in_path);
-        query.any(|one| one.name == name && matches!(one.kind, Kind::Integer { .. }))
+    let has_integer = |name: &str| {
+        operation.parameters.iter().any(|parameter| {
+            !parameter.in_path
+                && parameter.name == name
+                && matches!(parameter.kind, ParameterKind::Integer { .. })
+        })
     };
-    let answer = operation.answers.iter().find(|answer| !answer.is_error())?;
-    let page = contract.schema(answer.json()?);
+    let response = operation
+        .responses
+        .iter()
+        .find(|response| !response.is_error())?;
+    let page = contract.schema(response.json_schema()?);
     let properties = object(&page["properties"]);
-    let row = super::contract::reference(&properties.get("results")?["items"])?;
-    if !has("limit") || !has("offset") || !properties.contains_key("next") {
+    let row = reference(&properties.get("results")?["items"])?;
+    if !has_integer("limit") || !has_integer("offset") || !properties.contains_key("next") {
         return None;
     }
     let (builder, row) = (ident(&case::pascal(&operation.id)), ident(row));
     let text = format!(
-        "The rows of this page and of all that follow, fetched page by page.\n\n\
-         Starts at `offset`; `limit` is the size of a page. Ends after the first error.\n\n\
-         {}",
+        "Returns a stream over the rows of all pages, starting at `offset`.\n\n\
+         `limit` is the size of a page. The stream ends after the first error.\n\n\
+         {}.",
         operation.summary
     );
     let docs = docs(&text);
@@ -124,16 +133,19 @@ fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
     })
 }
 
-/// One call per answer that is not JSON; the body is left to the caller, who can stream it.
+/// Generates one call per response that is not JSON. The call returns the response, so the caller can stream the body.
 fn downloads(operation: &Operation) -> impl Iterator<Item = TokenStream> {
-    let answers = operation.answers.iter().filter(|answer| !answer.is_error());
-    let content = answers.flat_map(|answer| &answer.content);
+    let responses = operation
+        .responses
+        .iter()
+        .filter(|response| !response.is_error());
+    let content = responses.flat_map(|response| &response.content);
     content
         .filter(|content| content.media_type != JSON)
         .map(|content| download(operation, content))
 }
 
-fn download(operation: &Operation, content: &Content) -> TokenStream {
+fn download(operation: &Operation, content: &ResponseContent) -> TokenStream {
     let media_type = &content.media_type;
     let suffix = if media_type == "text/csv" {
         "csv"
@@ -145,7 +157,9 @@ fn download(operation: &Operation, content: &Content) -> TokenStream {
     let method = ident(&operation.method);
     let (arguments, url) = url(operation);
     let text = format!(
-        "{}, as {media_type}.\n\n`query` holds further parameters of `{}` by name.",
+        "{}, as {media_type}.\n\n`query` contains the query parameters of `{}`. \
+         The caller reads the body of the response.\n\n\
+         # Errors\n\nFails if the request cannot be sent or if the status is not a success.",
         operation.summary, operation.id
     );
     let docs = docs(&text);
@@ -163,19 +177,29 @@ fn download(operation: &Operation, content: &Content) -> TokenStream {
     }
 }
 
-/// The call with a multipart body, which the caller makes up.
+/// Generates the call with a multipart body, which the caller builds.
 fn upload(operation: &Operation) -> Option<TokenStream> {
     let files = &operation.body.as_ref()?.uploads;
-    let mut answers = operation.answers.iter().filter(|answer| !answer.is_error());
-    let answer = ident(answers.next()?.json().filter(|_| !files.is_empty())?);
+    let mut responses = operation
+        .responses
+        .iter()
+        .filter(|response| !response.is_error());
+    let response = ident(
+        responses
+            .next()?
+            .json_schema()
+            .filter(|_| !files.is_empty())?,
+    );
     let name = ident(&format!("{}_multipart", operation.id));
     let envelope = ident(ENVELOPE);
     let method = ident(&operation.method);
     let (arguments, url) = url(operation);
     let text = format!(
-        "{}, by a form that may hold files: {}.\n\nIts other parts are the fields of `{}`, as texts.",
+        "{}, with a multipart body.\n\n`form` can contain the file `{}`. \
+         The other parts are the fields of `{}`, as text.\n\n\
+         # Errors\n\nFails if the request cannot be sent, if the status is not a success, or if the response cannot be parsed.",
         operation.summary,
-        files.join(", "),
+        files.join("` and `"),
         operation.id
     );
     let docs = docs(&text);
@@ -185,28 +209,33 @@ fn upload(operation: &Operation) -> Option<TokenStream> {
             &self,
             #(#arguments,)*
             form: reqwest::multipart::Form,
-        ) -> Result<ResponseValue<types::#answer>, Error<types::#envelope>> {
+        ) -> Result<ResponseValue<types::#response>, Error<types::#envelope>> {
             let url = #url;
             crate::upload::send(self.client.#method(url).multipart(form)).await
         }
     })
 }
 
-/// The arguments that fill the path, and the expression of the whole address.
+/// Generates the arguments for the path parameters, and the expression for the URL.
 fn url(operation: &Operation) -> (Vec<TokenStream>, TokenStream) {
-    let in_path = || operation.parameters.iter().filter(|one| one.in_path);
-    let arguments = in_path().map(|one| {
-        let name = ident(&one.name);
-        match one.kind {
-            Kind::Integer { .. } => quote! { #name: i64 },
+    let in_path = || {
+        operation
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.in_path)
+    };
+    let arguments = in_path().map(|parameter| {
+        let name = ident(&parameter.name);
+        match parameter.kind {
+            ParameterKind::Integer { .. } => quote! { #name: i64 },
             _ => quote! { #name: &str },
         }
     });
     let mut template = format!("{{}}{}", operation.path);
     let mut values: Vec<TokenStream> = vec![quote! { self.baseurl }];
-    for one in in_path() {
-        let name: Ident = ident(&one.name);
-        template = template.replace(&format!("{{{}}}", one.name), "{}");
+    for parameter in in_path() {
+        let name: Ident = ident(&parameter.name);
+        template = template.replace(&format!("{{{}}}", parameter.name), "{}");
         values.push(quote! { encode_path(&#name.to_string()) });
     }
     (

@@ -1,4 +1,4 @@
-//! The document as the generators see it: linted, references within reach.
+//! The linted document, with its operations in the form that the generators need.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,22 @@ use super::operations::{self, Operation};
 use super::{DOCUMENT, rules, schemas};
 
 pub struct Contract {
-    /// The whole document, with YAML's anchors and merges resolved.
+    /// The whole document, with YAML anchors and merge keys resolved.
     pub document: Value,
-    /// In the order of the document.
+    /// The operations in the order of the document.
     pub operations: Vec<Operation>,
 }
 
 impl Contract {
-    /// Reads and lints; the error names every place where something is wrong.
+    /// Parses and lints the document.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `text` is not YAML, if there are findings (the error lists them all), or if it is not OpenAPI 3.0.
     pub fn read(text: &str) -> Result<Self> {
         let contract = Self::lint(parse(text)?)?;
         serde_json::from_value::<openapiv3::OpenAPI>(contract.document.clone())
-            .with_context(|| format!("{DOCUMENT} is no OpenAPI document"))?;
+            .with_context(|| format!("{DOCUMENT} is not an OpenAPI document"))?;
         Ok(contract)
     }
 
@@ -29,20 +33,20 @@ impl Contract {
         let findings = Findings::default();
         let version = document["openapi"].as_str().unwrap_or_default();
         if !version.starts_with("3.0.") {
-            findings.add("openapi", "the version must be 3.0.x");
+            findings.report("openapi", "the version must be 3.0.x");
         }
-        let reader = Document {
+        let linter = Linter {
             root: &document,
             findings: &findings,
         };
-        let operations = operations::read(reader);
-        schemas::lint(reader);
+        let operations = operations::read(linter);
+        schemas::lint(linter);
         let contract = Self {
             operations,
             document: document.clone(),
         };
         rules::lint(&contract, &findings);
-        findings.settle()?;
+        findings.into_result()?;
         Ok(contract)
     }
 
@@ -54,7 +58,7 @@ impl Contract {
         &self.document["components"]["schemas"][name]
     }
 
-    /// The schema itself, or the component that it refers to.
+    /// Returns the component schema that `schema` refers to, or `schema` itself if it is not a reference.
     pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         reference(schema).map_or(schema, |name| self.schema(name))
     }
@@ -82,95 +86,100 @@ fn group(operations: &[Operation], key: fn(&Operation) -> &str) -> Vec<(&str, Ve
 }
 
 fn parse(text: &str) -> Result<Value> {
-    let read = || -> Result<Value> {
+    let parse = || -> Result<Value> {
         let mut yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(text)?;
         yaml.apply_merge()?;
         Ok(serde_json::to_value(yaml)?)
     };
-    read().with_context(|| format!("{DOCUMENT} is not readable"))
+    parse().with_context(|| format!("cannot parse {DOCUMENT}"))
 }
 
-/// The document while it is read: where to look things up and where to complain.
+/// The document during linting: resolves references and reports findings.
 #[derive(Clone, Copy)]
-pub struct Document<'a> {
+pub struct Linter<'a> {
     pub root: &'a Value,
     pub findings: &'a Findings,
 }
 
-impl<'a> Document<'a> {
-    pub fn add(&self, place: &str, what: impl AsRef<str>) {
-        self.findings.add(place, what);
+impl<'a> Linter<'a> {
+    pub fn report(&self, location: &str, message: impl AsRef<str>) {
+        self.findings.report(location, message);
     }
 
-    /// The value itself, or the component of that kind which it refers to.
-    pub fn resolve(&self, value: &'a Value, kind: &str, place: &str) -> Option<&'a Value> {
+    /// Returns the component that `value` refers to, or `value` itself if it is not a reference.
+    ///
+    /// `kind` is the section of `components`, such as `schemas`.
+    pub fn resolve(&self, value: &'a Value, kind: &str, location: &str) -> Option<&'a Value> {
         let Some(target) = value.get("$ref") else {
             return Some(value);
         };
         let target = target.as_str().unwrap_or_default();
-        let found = target
+        let component = target
             .strip_prefix("#/components/")
             .and_then(|rest| rest.strip_prefix(kind)?.strip_prefix('/'))
             .and_then(|name| self.root["components"][kind].get(name));
-        if found.is_none() {
-            self.add(place, format!("`{target}` is not one of components.{kind}"));
+        if component.is_none() {
+            self.report(
+                location,
+                format!("`{target}` is not one of components.{kind}"),
+            );
         }
-        found
+        component
     }
 
-    /// Refuses keys that the generators would pass over.
-    pub fn only(&self, value: &Value, known: &[&str], place: &str) {
+    /// Reports every key of `value` that is not in `allowed`, because the generators would ignore it.
+    pub fn allow_keys(&self, value: &Value, allowed: &[&str], location: &str) {
         for key in object(value).keys() {
-            if !known.contains(&key.as_str()) {
-                self.add(place, format!("`{key}` is not supported"));
+            if !allowed.contains(&key.as_str()) {
+                self.report(location, format!("`{key}` is not supported"));
             }
         }
     }
 
-    /// A truth value that is false if absent.
-    pub fn flag(&self, value: &Value, name: &str, place: &str) -> bool {
+    /// Reads a boolean; `false` if absent.
+    pub fn flag(&self, value: &Value, name: &str, location: &str) -> bool {
         match value.get(name) {
             None => false,
             Some(flag) => flag.as_bool().unwrap_or_else(|| {
-                self.add(place, format!("`{name}` must be true or false"));
+                self.report(location, format!("`{name}` must be true or false"));
                 false
             }),
         }
     }
 
-    /// A list of texts; none if absent.
-    pub fn texts(&self, value: &Value, name: &str, place: &str) -> Option<Vec<String>> {
+    /// Reads a list of strings; `None` if absent.
+    pub fn strings(&self, value: &Value, name: &str, location: &str) -> Option<Vec<String>> {
         let list = value.get(name)?;
-        let texts = list.as_array().and_then(|items| {
-            let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
-            texts.collect::<Option<Vec<_>>>()
+        let strings = list.as_array().and_then(|items| {
+            let strings = items.iter().map(|item| item.as_str().map(str::to_owned));
+            strings.collect::<Option<Vec<_>>>()
         });
-        if texts.is_none() {
-            self.add(place, format!("`{name}` must be a list of texts"));
+        if strings.is_none() {
+            self.report(location, format!("`{name}` must be a list of strings"));
         }
-        texts
+        strings
     }
 }
 
-/// The members of an object; of anything else, none.
+/// Returns the members of an object, or an empty map for any other value.
 pub fn object(value: &Value) -> &Map<String, Value> {
-    static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
-    value.as_object().unwrap_or(&NONE)
+    static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+    value.as_object().unwrap_or(&EMPTY)
 }
 
-/// The name of the component schema that is referred to.
+/// Returns the name of the component schema that `schema` refers to.
 pub fn reference(schema: &Value) -> Option<&str> {
     schema["$ref"]
         .as_str()?
         .strip_prefix("#/components/schemas/")
 }
 
-/// Names that appear more than once, each with how often.
-pub fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+/// Returns the names that occur more than once, each once and sorted.
+pub fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut counts = BTreeMap::new();
     for name in names {
         *counts.entry(name).or_insert(0) += 1;
     }
-    let more = counts.into_iter().filter(|(_, count)| *count > 1);
-    more.map(|(name, _)| name).collect()
+    let duplicates = counts.into_iter().filter(|(_, count)| *count > 1);
+    duplicates.map(|(name, _)| name).collect()
 }

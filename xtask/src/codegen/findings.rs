@@ -1,4 +1,4 @@
-//! What is wrong with the document, collected so that it can be told all at once.
+//! The findings of the linters. All of them are reported together in one error.
 
 use std::cell::RefCell;
 
@@ -10,17 +10,18 @@ use super::DOCUMENT;
 pub struct Findings(RefCell<Vec<String>>);
 
 impl Findings {
-    /// `place` is the way through the document, such as `paths./batch/.post`.
-    pub fn add(&self, place: &str, what: impl AsRef<str>) {
-        let line = format!("{DOCUMENT}: {place}: {}", what.as_ref());
+    /// Adds a finding. `location` is a path in the document, such as `paths./batch/.post`.
+    pub fn report(&self, location: &str, message: impl AsRef<str>) {
+        let line = format!("{DOCUMENT}: {location}: {}", message.as_ref());
         let mut lines = self.0.borrow_mut();
-        // A component is looked at once per place that refers to it.
+        // A component is read once per reference to it.
         if !lines.contains(&line) {
             lines.push(line);
         }
     }
 
-    pub fn settle(self) -> Result<()> {
+    /// Fails with one line per finding if there are any.
+    pub fn into_result(self) -> Result<()> {
         let lines = self.0.into_inner();
         if lines.is_empty() {
             return Ok(());

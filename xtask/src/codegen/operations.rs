@@ -1,10 +1,10 @@
-//! Reads the operations, and lints them on the way.
+//! Reads and lints the operations of the document.
 
 use serde_json::Value;
 
-use super::answers::{self, Answer, JSON};
-use super::contract::{Document, object, reference, repeated};
+use super::contract::{Linter, duplicates, object, reference};
 use super::parameters::{self, Parameter};
+use super::responses::{self, JSON, Response};
 
 pub const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -24,31 +24,31 @@ const OPERATION_KEYS: [&str; 12] = [
     "x-raw-body",
 ];
 
-/// The one scheme that keys are sent by.
+/// The only supported security scheme.
 const SCHEME: &str = "personalApiKey";
 
 pub struct Operation {
     pub id: String,
-    /// In small letters, as in the document.
+    /// The method in lower case, as in the document.
     pub method: String,
     pub path: String,
     pub tag: String,
     pub summary: String,
     pub description: String,
-    /// The scopes that a key needs; `None` if no key is wanted.
+    /// The scopes that the caller's key needs; `None` if the operation needs no key.
     pub scopes: Option<Vec<String>>,
     pub parameters: Vec<Parameter>,
     pub body: Option<Body>,
-    pub answers: Vec<Answer>,
+    pub responses: Vec<Response>,
 }
 
 pub struct Body {
-    /// The component schema.
+    /// The name of the component schema.
     pub schema: String,
     pub media: Vec<Media>,
-    /// Whether the handler gets the bytes as they came.
+    /// Whether the handler reads the bytes of the body itself.
     pub raw: bool,
-    /// The files that a multipart body may hold, by their names. The rest of it has the fields of `schema`.
+    /// The names of the files in a multipart body. Its other parts are the fields of `schema`.
     pub uploads: Vec<String>,
 }
 
@@ -60,53 +60,55 @@ pub enum Media {
 }
 
 impl Operation {
-    /// Whether the status is documented with the error envelope or without a body.
+    /// Whether the contract documents a response with this status.
     pub fn has_status(&self, status: u16) -> bool {
-        self.answers.iter().any(|answer| answer.status == status)
+        self.responses
+            .iter()
+            .any(|response| response.status == status)
     }
 }
 
-pub fn read(document: Document) -> Vec<Operation> {
+pub fn read(linter: Linter) -> Vec<Operation> {
     let mut operations = Vec::new();
-    for (path, item) in object(&document.root["paths"]) {
-        let place = format!("paths.{path}");
-        lint_path(document, path, item, &place);
+    for (path, item) in object(&linter.root["paths"]) {
+        let location = format!("paths.{path}");
+        lint_path(linter, path, item, &location);
         for method in METHODS {
             if let Some(operation) = item.get(method) {
-                operations.push(read_one(document, path, method, item, operation));
+                operations.push(read_one(linter, path, method, item, operation));
             }
         }
     }
-    lint_uniqueness(document, &operations);
+    lint_uniqueness(linter, &operations);
     operations
 }
 
-fn lint_path(document: Document, path: &str, item: &Value, place: &str) {
-    document.only(item, &PATH_KEYS, place);
+fn lint_path(linter: Linter, path: &str, item: &Value, location: &str) {
+    linter.allow_keys(item, &PATH_KEYS, location);
     if !path.starts_with('/') || !path.ends_with('/') {
-        document.add(place, "a path starts and ends with a slash");
+        linter.report(location, "a path must start and end with a slash");
     }
 }
 
-fn lint_uniqueness(document: Document, operations: &[Operation]) {
-    for id in repeated(operations.iter().map(|one| one.id.as_str())) {
+fn lint_uniqueness(linter: Linter, operations: &[Operation]) {
+    for id in duplicates(operations.iter().map(|operation| operation.id.as_str())) {
         if !id.is_empty() {
-            document.add(
+            linter.report(
                 "paths",
                 format!("operationId `{id}` is used more than once"),
             );
         }
     }
-    let shapes: Vec<_> = object(&document.root["paths"])
+    let shapes: Vec<_> = object(&linter.root["paths"])
         .keys()
         .map(|path| shape(path))
         .collect();
-    for shape in repeated(shapes.iter().map(String::as_str)) {
-        document.add("paths", format!("`{shape}` is described more than once"));
+    for shape in duplicates(shapes.iter().map(String::as_str)) {
+        linter.report("paths", format!("`{shape}` is described more than once"));
     }
 }
 
-/// A path without the names of its parameters.
+/// Returns the path without the names of its parameters.
 fn shape(path: &str) -> String {
     let parts = path
         .split('/')
@@ -114,133 +116,126 @@ fn shape(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-fn read_one(
-    document: Document,
-    path: &str,
-    method: &str,
-    item: &Value,
-    value: &Value,
-) -> Operation {
-    let place = format!("paths.{path}.{method}");
+fn read_one(linter: Linter, path: &str, method: &str, item: &Value, value: &Value) -> Operation {
+    let location = format!("paths.{path}.{method}");
     let text = |name: &str| value[name].as_str().unwrap_or_default().trim().to_owned();
-    document.only(value, &OPERATION_KEYS, &place);
+    linter.allow_keys(value, &OPERATION_KEYS, &location);
     let operation = Operation {
-        id: id(document, value, &place),
+        id: id(linter, value, &location),
         method: method.to_owned(),
         path: path.to_owned(),
-        tag: tag(document, value, &place),
+        tag: tag(linter, value, &location),
         summary: text("summary"),
         description: text("description"),
-        scopes: scopes(document, value, &place),
-        parameters: parameters::read(document, path, item, value, &place),
-        body: body(document, value, &place),
-        answers: answers::read(document, value, &place),
+        scopes: scopes(linter, value, &location),
+        parameters: parameters::read(linter, path, item, value, &location),
+        body: body(linter, value, &location),
+        responses: responses::read(linter, value, &location),
     };
     if operation.scopes.is_some() && operation.body.as_ref().is_some_and(|body| body.raw) {
-        document.add(
-            &place,
-            "`x-raw-body` is only supported where no key is wanted",
+        linter.report(
+            &location,
+            "`x-raw-body` is only supported for an operation without `security`",
         );
     }
     operation
 }
 
-fn id(document: Document, operation: &Value, place: &str) -> String {
+fn id(linter: Linter, operation: &Value, location: &str) -> String {
     let Some(id) = operation["operationId"].as_str() else {
-        document.add(place, "operationId is missing");
+        linter.report(location, "operationId is missing");
         return String::new();
     };
     let snake = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if !id.starts_with(|c: char| c.is_ascii_lowercase()) || !id.chars().all(snake) {
-        document.add(place, format!("operationId `{id}` is not in snake_case"));
+        linter.report(location, format!("operationId `{id}` is not in snake_case"));
     }
     id.to_owned()
 }
 
-fn tag(document: Document, operation: &Value, place: &str) -> String {
-    let tags = document.texts(operation, "tags", place).unwrap_or_default();
+fn tag(linter: Linter, operation: &Value, location: &str) -> String {
+    let tags = linter
+        .strings(operation, "tags", location)
+        .unwrap_or_default();
     let [tag] = tags.as_slice() else {
-        document.add(place, "an operation has exactly one tag");
+        linter.report(location, "an operation must have exactly one tag");
         return String::new();
     };
-    let declared = document.root["tags"].as_array();
-    if !declared.is_some_and(|all| all.iter().any(|one| one["name"] == **tag)) {
-        document.add(
-            place,
+    let declared = linter.root["tags"].as_array();
+    if !declared.is_some_and(|tags| tags.iter().any(|entry| entry["name"] == **tag)) {
+        linter.report(
+            location,
             format!("the tag `{tag}` is not described under `tags`"),
         );
     }
     tag.clone()
 }
 
-fn scopes(document: Document, operation: &Value, place: &str) -> Option<Vec<String>> {
-    let scopes = document.texts(operation, "x-required-scopes", place);
+fn scopes(linter: Linter, operation: &Value, location: &str) -> Option<Vec<String>> {
+    let scopes = linter.strings(operation, "x-required-scopes", location);
     let Some(security) = operation["security"].as_array() else {
-        document.add(place, "`security` is missing");
+        linter.report(location, "`security` is missing");
         return None;
     };
     match security.as_slice() {
         [] if scopes.is_some() => {
-            document.add(
-                place,
-                "without `security` there is nothing to have `x-required-scopes`",
-            );
+            linter.report(location, "`x-required-scopes` needs `security`");
             None
         }
         [] => None,
-        [one] if object(one).keys().eq([SCHEME]) => {
+        [scheme] if object(scheme).keys().eq([SCHEME]) => {
             if scopes.as_ref().is_none_or(Vec::is_empty) {
-                document.add(place, "`x-required-scopes` is missing");
+                linter.report(location, "`x-required-scopes` is missing");
             }
             Some(scopes.unwrap_or_default())
         }
         _ => {
-            let what = format!("`security` is either empty or one entry, `{SCHEME}`");
-            document.add(place, what);
+            let message = format!("`security` must be empty or have the one entry `{SCHEME}`");
+            linter.report(location, message);
             None
         }
     }
 }
 
-fn body(document: Document, operation: &Value, place: &str) -> Option<Body> {
-    let raw = document.flag(operation, "x-raw-body", place);
+fn body(linter: Linter, operation: &Value, location: &str) -> Option<Body> {
+    let raw = linter.flag(operation, "x-raw-body", location);
     let Some(body) = operation.get("requestBody") else {
         if raw {
-            document.add(place, "`x-raw-body` needs a `requestBody`");
+            linter.report(location, "`x-raw-body` needs a `requestBody`");
         }
         return None;
     };
-    let place = format!("{place}.requestBody");
-    let body = document.resolve(body, "requestBodies", &place)?;
-    document.only(body, &["description", "required", "content"], &place);
+    let location = format!("{location}.requestBody");
+    let body = linter.resolve(body, "requestBodies", &location)?;
+    linter.allow_keys(body, &["description", "required", "content"], &location);
     let mut media = Vec::new();
     let mut json = None;
     let mut forms = Vec::new();
     for (media_type, content) in object(&body["content"]) {
-        let place = format!("{place}.content.{media_type}");
-        document.only(content, &["schema", "example", "examples"], &place);
+        let location = format!("{location}.content.{media_type}");
+        linter.allow_keys(content, &["schema", "example", "examples"], &location);
         if raw && media_type != JSON {
-            // The handler reads it.
-            document.resolve(&content["schema"], "schemas", &place);
+            // The handler parses this body itself.
+            linter.resolve(&content["schema"], "schemas", &location);
             continue;
         }
-        let kind = body_media(document, media_type, &place);
+        let kind = body_media(linter, media_type, &location);
         media.extend(kind);
         match (reference(&content["schema"]), kind) {
             (Some(name), Some(Media::Json)) => json = Some(name),
-            (Some(name), Some(kind)) => forms.push((name, kind, place.clone())),
+            (Some(name), Some(kind)) => forms.push((name, kind, location.clone())),
             (Some(_), None) => {}
-            (None, _) => document.add(&place, "the schema of a body must be a component"),
+            (None, _) => linter.report(&location, "the schema of a body must be a component"),
         }
-        document.resolve(&content["schema"], "schemas", &place);
+        linter.resolve(&content["schema"], "schemas", &location);
     }
     if !media.contains(&Media::Json) {
-        document.add(&place, "application/json is missing");
+        linter.report(&location, "application/json is missing");
     }
     let schema = json?;
     let mut uploads = Vec::new();
-    for (name, kind, place) in forms {
-        uploads.extend(form(document, name, kind, schema, &place));
+    for (name, kind, location) in forms {
+        uploads.extend(form(linter, name, kind, schema, &location));
     }
     Some(Body {
         schema: schema.to_owned(),
@@ -250,41 +245,40 @@ fn body(document: Document, operation: &Value, place: &str) -> Option<Body> {
     })
 }
 
-/// The files of a form. What is no file must be a field of the JSON body too.
-fn form(document: Document, form: &str, kind: Media, json: &str, place: &str) -> Vec<String> {
-    let properties =
-        |name: &str| object(&document.root["components"]["schemas"][name]["properties"]);
+/// Returns the names of the files in a form. Every other property must be a field of the JSON body too.
+fn form(linter: Linter, form: &str, kind: Media, json: &str, location: &str) -> Vec<String> {
+    let properties = |name: &str| object(&linter.root["components"]["schemas"][name]["properties"]);
     let fields = properties(json);
     let is_file = |property: &Value| property["format"] == "binary";
     let (files, others): (Vec<_>, Vec<_>) = properties(form)
         .iter()
         .partition(|(_, property)| is_file(property));
     if (kind == Media::Multipart) == files.is_empty() {
-        document.add(
-            place,
-            "a multipart body has a property of the format `binary`, and no other form has",
+        linter.report(
+            location,
+            "a multipart body must have a property of the format `binary`, and no other form may have one",
         );
     }
     for (name, _) in others {
         if !fields.contains_key(name) {
-            let what = format!("`{name}` is neither a file nor a field of {json}");
-            document.add(place, what);
+            let message = format!("`{name}` is neither a file nor a field of {json}");
+            linter.report(location, message);
         }
     }
     files.into_iter().map(|(name, _)| name.clone()).collect()
 }
 
-fn body_media(document: Document, media_type: &str, place: &str) -> Option<Media> {
+fn body_media(linter: Linter, media_type: &str, location: &str) -> Option<Media> {
     match media_type {
         "application/json" => Some(Media::Json),
         "application/x-www-form-urlencoded" => Some(Media::Form),
         "multipart/form-data" => Some(Media::Multipart),
         other => {
-            let what = format!(
-                "a body of `{other}` is not supported; \
-                 application/json, application/x-www-form-urlencoded and multipart/form-data are"
+            let message = format!(
+                "a body of `{other}` is not supported; use \
+                 application/json, application/x-www-form-urlencoded or multipart/form-data"
             );
-            document.add(place, what);
+            linter.report(location, message);
             None
         }
     }

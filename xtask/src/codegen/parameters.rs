@@ -1,8 +1,8 @@
-//! Reads the parameters of an operation, and lints them on the way.
+//! Reads and lints the parameters of an operation.
 
 use serde_json::Value;
 
-use super::contract::{Document, object, repeated};
+use super::contract::{Linter, duplicates, object};
 
 const KEYS: [&str; 11] = [
     "name",
@@ -23,31 +23,31 @@ pub struct Parameter {
     pub description: String,
     pub in_path: bool,
     pub required: bool,
-    pub kind: Kind,
+    pub kind: ParameterKind,
     pub default: Option<Value>,
-    /// Whether a value that cannot be read counts as absent.
+    /// Whether an invalid value is treated as absent.
     pub lenient: bool,
 }
 
-pub enum Kind {
+pub enum ParameterKind {
     Text,
-    Texts,
+    TextList,
     Integer {
         minimum: Option<i64>,
         maximum: Option<i64>,
     },
-    /// The words that are read as true.
+    /// The values that mean `true`.
     Boolean(Vec<String>),
     Instant,
     Choice(Vec<String>),
 }
 
 pub fn read(
-    document: Document,
+    linter: Linter,
     path: &str,
     item: &Value,
     operation: &Value,
-    place: &str,
+    location: &str,
 ) -> Vec<Parameter> {
     let lists = [&item["parameters"], &operation["parameters"]];
     let parameters: Vec<_> = lists
@@ -55,72 +55,72 @@ pub fn read(
         .filter_map(Value::as_array)
         .flatten()
         .filter_map(|parameter| {
-            let parameter = document.resolve(parameter, "parameters", place)?;
+            let parameter = linter.resolve(parameter, "parameters", location)?;
             let name = parameter["name"].as_str().unwrap_or_default();
-            read_one(document, parameter, &format!("{place}.parameters.{name}"))
+            read_one(linter, parameter, &format!("{location}.parameters.{name}"))
         })
         .collect();
-    for name in repeated(parameters.iter().map(|one| one.name.as_str())) {
-        document.add(place, format!("two parameters are called `{name}`"));
+    for name in duplicates(parameters.iter().map(|parameter| parameter.name.as_str())) {
+        linter.report(location, format!("two parameters have the name `{name}`"));
     }
-    lint_path(document, path, &parameters, place);
+    lint_path(linter, path, &parameters, location);
     parameters
 }
 
-/// Compares the parameters in the path with those described.
-fn lint_path(document: Document, path: &str, parameters: &[Parameter], place: &str) {
-    let named: Vec<_> = path
+/// Reports differences between the parameters in the path and the described path parameters.
+fn lint_path(linter: Linter, path: &str, parameters: &[Parameter], location: &str) {
+    let names: Vec<_> = path
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
         .collect();
-    if path.matches('{').count() != named.len() {
-        document.add(place, "a parameter fills a whole part of the path");
+    if path.matches('{').count() != names.len() {
+        linter.report(location, "a path parameter must fill a whole path segment");
     }
-    for name in &named {
+    for name in &names {
         if !parameters
             .iter()
-            .any(|one| one.in_path && one.name == *name)
+            .any(|parameter| parameter.in_path && parameter.name == *name)
         {
-            document.add(
-                place,
+            linter.report(
+                location,
                 format!("the path parameter `{name}` is not described"),
             );
         }
     }
-    for one in parameters.iter().filter(|one| one.in_path) {
-        if !named.contains(&one.name.as_str()) {
-            document.add(place, format!("the path has no parameter `{}`", one.name));
+    for Parameter { name, .. } in parameters.iter().filter(|parameter| parameter.in_path) {
+        if !names.contains(&name.as_str()) {
+            linter.report(location, format!("the path has no parameter `{name}`"));
         }
     }
 }
 
-fn read_one(document: Document, parameter: &Value, place: &str) -> Option<Parameter> {
-    document.only(parameter, &KEYS, place);
+fn read_one(linter: Linter, parameter: &Value, location: &str) -> Option<Parameter> {
+    linter.allow_keys(parameter, &KEYS, location);
     let name = parameter["name"].as_str().unwrap_or_default();
     if name.is_empty() {
-        document.add(place, "a parameter has a name");
+        linter.report(location, "a parameter must have a name");
     }
     if name == "body" {
-        document.add(
-            place,
-            "a parameter called `body` cannot be expressed in the client",
+        linter.report(
+            location,
+            "the client cannot have a parameter with the name `body`",
         );
     }
     let in_path = match parameter["in"].as_str() {
         Some("path") => true,
         Some("query") => false,
         _ => {
-            document.add(place, "a parameter is in the path or in the query");
+            linter.report(location, "a parameter must be in the path or in the query");
             return None;
         }
     };
-    let schema = document.resolve(&parameter["schema"], "schemas", place)?;
-    let kind = kind(document, parameter, schema, place)?;
-    if in_path && !matches!(kind, Kind::Text | Kind::Integer { .. }) {
-        document.add(place, "a path parameter is a string or an integer");
+    let schema = linter.resolve(&parameter["schema"], "schemas", location)?;
+    let kind = kind(linter, parameter, schema, location)?;
+    if in_path && !matches!(kind, ParameterKind::Text | ParameterKind::Integer { .. }) {
+        linter.report(location, "a path parameter must be a string or an integer");
     }
-    if schema.get("default").is_some() && !matches!(kind, Kind::Integer { .. }) {
-        document.add(place, "only an integer parameter may have a default");
+    if schema.get("default").is_some() && !matches!(kind, ParameterKind::Integer { .. }) {
+        linter.report(location, "only an integer parameter may have a default");
     }
     Some(Parameter {
         name: name.to_owned(),
@@ -130,15 +130,20 @@ fn read_one(document: Document, parameter: &Value, place: &str) -> Option<Parame
             .trim()
             .to_owned(),
         in_path,
-        required: document.flag(parameter, "required", place),
+        required: linter.flag(parameter, "required", location),
         kind,
         default: schema.get("default").cloned(),
-        lenient: document.flag(parameter, "x-lenient", place),
+        lenient: linter.flag(parameter, "x-lenient", location),
     })
 }
 
-fn kind(document: Document, parameter: &Value, schema: &Value, place: &str) -> Option<Kind> {
-    let known = [
+fn kind(
+    linter: Linter,
+    parameter: &Value,
+    schema: &Value,
+    location: &str,
+) -> Option<ParameterKind> {
+    let allowed = [
         "type",
         "format",
         "enum",
@@ -150,33 +155,33 @@ fn kind(document: Document, parameter: &Value, schema: &Value, place: &str) -> O
         "maxLength",
         "description",
     ];
-    document.only(schema, &known, &format!("{place}.schema"));
-    let words = document.texts(parameter, "x-true", place);
-    let choices = document.texts(schema, "enum", place);
+    linter.allow_keys(schema, &allowed, &format!("{location}.schema"));
+    let words = linter.strings(parameter, "x-true", location);
+    let choices = linter.strings(schema, "enum", location);
     let (r#type, format) = (schema["type"].as_str(), schema["format"].as_str());
     if words.is_some() && r#type != Some("boolean") {
-        document.add(place, "`x-true` is for a boolean");
+        linter.report(location, "`x-true` needs a boolean");
     }
     match (r#type, format, choices) {
-        (Some("string"), None, Some(choices)) => Some(Kind::Choice(choices)),
-        (Some("string"), None, None) => Some(Kind::Text),
-        (Some("string"), Some("date-time"), None) => Some(Kind::Instant),
-        (Some("boolean"), None, None) => Some(Kind::Boolean(
+        (Some("string"), None, Some(choices)) => Some(ParameterKind::Choice(choices)),
+        (Some("string"), None, None) => Some(ParameterKind::Text),
+        (Some("string"), Some("date-time"), None) => Some(ParameterKind::Instant),
+        (Some("boolean"), None, None) => Some(ParameterKind::Boolean(
             words.unwrap_or_else(|| vec!["true".to_owned()]),
         )),
-        (Some("integer"), None | Some("int64" | "int32"), None) => Some(Kind::Integer {
+        (Some("integer"), None | Some("int64" | "int32"), None) => Some(ParameterKind::Integer {
             minimum: schema["minimum"].as_i64(),
             maximum: schema["maximum"].as_i64(),
         }),
         (Some("array"), None, None) if object(&schema["items"]).len() == 1 => {
-            (schema["items"]["type"] == "string").then_some(Kind::Texts)
+            (schema["items"]["type"] == "string").then_some(ParameterKind::TextList)
         }
         _ => None,
     }
     .or_else(|| {
-        document.add(
-            place,
-            format!("the schema {schema} cannot be read from a path or query"),
+        linter.report(
+            location,
+            format!("the schema {schema} is not supported in a path or query"),
         );
         None
     })

@@ -1,21 +1,23 @@
-//! The document as progenitor takes it.
+//! Rewrites the document into the part of OpenAPI that progenitor supports. The result is never written to disk.
 
 use serde_json::{Map, Value, json};
 
-use super::answers::{ENVELOPE, JSON};
 use super::contract::{Contract, object, reference};
 use super::operations::{METHODS, Operation};
 use super::print::case;
-use super::schemas::unwrap;
+use super::responses::{ENVELOPE, JSON};
+use super::schemas::unwrap_all_of;
 
 pub struct Projection {
     pub document: Value,
-    /// Schemas that stand for a null or a value, each with the Rust type of the value.
+    /// Names of schemas for a nullable value, each with the Rust type of the value.
     pub nullable: Vec<(String, String)>,
 }
 
-/// What only narrows a value. In a type it would be a newtype per field, or refuse what a later service answers.
-const CHECKS: [&str; 10] = [
+/// Keywords that only restrict a value.
+///
+/// typify would make a newtype per field, or reject a response of a later version of the service.
+const RESTRICTIONS: [&str; 10] = [
     "minLength",
     "maxLength",
     "pattern",
@@ -33,7 +35,7 @@ pub fn project(contract: &Contract) -> Projection {
         document: contract.document.clone(),
         nullable: Vec::new(),
     };
-    projection.patches(contract);
+    projection.project_patches(contract);
     let document = &mut projection.document;
     for operation in &contract.operations {
         let path = &mut document["paths"][&operation.path];
@@ -67,52 +69,59 @@ fn project_operation(operation: &Operation, value: &mut Value) {
     value["responses"] = responses(operation);
 }
 
-/// The answer in JSON, and the envelope for every error that has one.
+/// Returns the success response as JSON, and the envelope for every error with a body.
 ///
-/// An error without a body must not be read as an envelope; left out, it reaches the caller as an unexpected response.
+/// The client must not parse an error without a body as an envelope.
+/// Such an error is omitted here, so the caller gets it as an unexpected response.
 fn responses(operation: &Operation) -> Value {
     let mut responses = Map::new();
-    let envelope = json_answer(ENVELOPE);
-    let empty_error = |answer: &&super::answers::Answer| answer.is_error() && !answer.is_envelope();
-    if operation.answers.iter().any(|answer| empty_error(&answer)) {
-        for answer in operation
-            .answers
+    let envelope = json_response(ENVELOPE);
+    let has_empty_error = operation
+        .responses
+        .iter()
+        .any(|response| response.is_error() && !response.has_envelope());
+    if has_empty_error {
+        for response in operation
+            .responses
             .iter()
-            .filter(|answer| answer.is_envelope())
+            .filter(|response| response.has_envelope())
         {
-            responses.insert(answer.status.to_string(), envelope.clone());
+            responses.insert(response.status.to_string(), envelope.clone());
         }
     } else {
         responses.insert("4XX".to_owned(), envelope.clone());
     }
     responses.insert("5XX".to_owned(), envelope);
-    let success = operation.answers.iter().find(|answer| !answer.is_error());
-    let (status, answer) = match success {
-        Some(answer) => (
-            answer.status.to_string(),
-            answer
-                .json()
-                .map_or_else(|| json!({ "description": "" }), json_answer),
+    let success = operation
+        .responses
+        .iter()
+        .find(|response| !response.is_error());
+    let (status, response) = match success {
+        Some(response) => (
+            response.status.to_string(),
+            response
+                .json_schema()
+                .map_or_else(|| json!({ "description": "" }), json_response),
         ),
         None => ("2XX".to_owned(), json!({ "description": "" })),
     };
-    responses.insert(status, answer);
+    responses.insert(status, response);
     responses.into()
 }
 
-fn json_answer(schema: &str) -> Value {
+fn json_response(schema: &str) -> Value {
     let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
     json!({ "description": "", "content": { JSON: { "schema": schema } } })
 }
 
-/// Leaves of a schema, or of anything with schemas in it, what shapes a type.
+/// Removes keywords that do not affect the generated type, from a schema or a value that contains schemas.
 fn simplify(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(simplify),
         Value::Object(members) => {
             simplify_members(members);
             for (name, member) in members {
-                // The names of properties are no keywords.
+                // The names of properties are not keywords.
                 if name == "properties" {
                     member
                         .as_object_mut()
@@ -130,22 +139,24 @@ fn simplify(value: &mut Value) {
 
 fn simplify_members(members: &mut Map<String, Value>) {
     members.retain(|key, value| {
-        let open = key == "additionalProperties" && *value == false;
-        !CHECKS.contains(&key.as_str()) && !key.starts_with("x-") && !open
+        let closed = key == "additionalProperties" && *value == false;
+        !RESTRICTIONS.contains(&key.as_str()) && !key.starts_with("x-") && !closed
     });
-    // Either word makes an enum in the end; of `anyOf` typify would make a struct with all choices in it.
+    // `oneOf` becomes an enum. For `anyOf`, typify would generate a struct with all choices as fields.
     if let Some(mut choices) = members.remove("anyOf") {
-        leave_open(&mut choices);
+        add_open_variant(&mut choices);
         members.insert("oneOf".to_owned(), choices);
     }
-    // Blank has no name as a variant; absent or null says the same.
-    if let Some(words) = members.get_mut("enum").and_then(Value::as_array_mut) {
-        words.retain(|word| *word != "");
+    // An empty string has no variant name. Absent and null mean the same.
+    if let Some(choices) = members.get_mut("enum").and_then(Value::as_array_mut) {
+        choices.retain(|choice| *choice != "");
     }
 }
 
-/// A choice between components has one more variant: what a later service adds must not make a whole answer unreadable.
-fn leave_open(choices: &mut Value) {
+/// Adds a variant for unknown objects to a choice between components.
+///
+/// Without it, a choice that a later version of the service adds would make the whole response unreadable.
+fn add_open_variant(choices: &mut Value) {
     if let Some(choices) = choices.as_array_mut()
         && choices.iter().all(|choice| choice.get("$ref").is_some())
     {
@@ -154,16 +165,16 @@ fn leave_open(choices: &mut Value) {
 }
 
 impl Projection {
-    /// In `Patched…` bodies null says something else than absent.
-    fn patches(&mut self, contract: &Contract) {
+    /// Replaces the properties of `Patched…` bodies, where null and absent have different meanings.
+    fn project_patches(&mut self, contract: &Contract) {
         for (name, schema) in contract.schemas() {
             if !name.starts_with("Patched") {
                 continue;
             }
             for (field, property) in object(&schema["properties"]) {
-                let target = contract.resolve(unwrap(property));
+                let target = contract.resolve(unwrap_all_of(property));
                 let replacement = if property["nullable"] == true || target["nullable"] == true {
-                    self.nullable(name, field, property)
+                    self.nullable_property(name, field, property)
                 } else {
                     without_default(property)
                 };
@@ -172,29 +183,30 @@ impl Projection {
         }
     }
 
-    fn nullable(&mut self, schema: &str, field: &str, property: &Value) -> Value {
-        let inner = unwrap(property);
+    /// Returns a reference to a `Nullable…` schema and adds that schema if it is new.
+    fn nullable_property(&mut self, schema: &str, field: &str, property: &Value) -> Value {
+        let inner = unwrap_all_of(property);
         let (name, rust) = match reference(inner) {
             Some(target) => (target.to_owned(), format!("crate::types::{target}")),
             None if inner.get("enum").is_some() => {
                 let name = format!("{schema}{}", case::pascal(field));
                 let rust = format!("crate::types::{name}");
-                let mut words = without_default(inner);
-                words["nullable"] = false.into();
-                words["enum"]
+                let mut choices = without_default(inner);
+                choices["nullable"] = false.into();
+                choices["enum"]
                     .as_array_mut()
                     .into_iter()
-                    .for_each(|all| all.retain(|one| !one.is_null()));
-                self.document["components"]["schemas"][&name] = words;
+                    .for_each(|choices| choices.retain(|choice| !choice.is_null()));
+                self.document["components"]["schemas"][&name] = choices;
                 (name, rust)
             }
             None => {
-                let (name, rust) = plain(inner);
+                let (name, rust) = primitive(inner);
                 (name.to_owned(), rust.to_owned())
             }
         };
         let nullable = format!("Nullable{name}");
-        if !self.nullable.iter().any(|(one, _)| *one == nullable) {
+        if !self.nullable.iter().any(|(known, _)| *known == nullable) {
             self.document["components"]["schemas"][&nullable] = json!({ "type": "object" });
             self.nullable.push((nullable.clone(), rust));
         }
@@ -213,8 +225,8 @@ fn without_default(property: &Value) -> Value {
     property
 }
 
-/// A name for a type without one, and what it is in Rust.
-fn plain(schema: &Value) -> (&'static str, &'static str) {
+/// Returns a name and the Rust type for a schema that is not a component.
+fn primitive(schema: &Value) -> (&'static str, &'static str) {
     match (schema["type"].as_str(), schema["format"].as_str()) {
         (Some("string"), Some("date-time")) => {
             ("Instant", "::chrono::DateTime<::chrono::offset::Utc>")

@@ -1,4 +1,4 @@
-//! The routes: one handler per operation, one resource per path.
+//! Generates the actix routes: one handler per operation and one resource per path.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
@@ -23,7 +23,7 @@ pub fn generate(contract: &Contract) -> TokenStream {
         .iter()
         .map(|(path, operations)| resource(path, operations));
     quote! {
-        /// Adds the routes of all operations. Each path is served with and without the slash at its end.
+        /// Adds the routes of all operations. The trailing slash of a path is optional.
         pub fn configure<A>(config: &mut web::ServiceConfig)
         where
             A: #(#traits)+*,
@@ -35,12 +35,12 @@ pub fn generate(contract: &Contract) -> TokenStream {
     }
 }
 
-/// Whether the handler looks at the fields of a body.
+/// Whether the handler parses the fields of a body.
 pub fn reads_body(operation: &Operation) -> bool {
     operation.body.as_ref().is_some_and(|body| !body.raw)
 }
 
-/// A fixed part of a path comes before a parameter in the same place.
+/// The sort key of a path: a literal segment comes before a parameter in the same position.
 fn precedence(path: &str) -> Vec<(bool, String)> {
     let parts = path
         .split('/')
@@ -73,18 +73,23 @@ fn resource(path: &str, operations: &[&Operation]) -> TokenStream {
     }
 }
 
-/// What asks for the methods of a path, and what asks by a method that it has not: no operations of the contract,
-/// though a key is wanted for them if it is for any on that path.
+/// Generates pseudo-operations for `OPTIONS` and for methods that the path does not support.
+///
+/// They are not operations of the contract, but they need a key if an operation of the path needs one.
 fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
-    let get = operations.iter().find(|one| one.method == "get");
+    let get = operations
+        .iter()
+        .find(|operation| operation.method == "get");
     let Some(scopes) = get
         .or(operations.first())
-        .and_then(|one| one.scopes.clone())
+        .and_then(|operation| operation.scopes.clone())
     else {
         return quote! { None };
     };
     let read = scopes.iter().map(|scope| scope.replace(":write", ":read"));
-    let tag = operations.first().map_or("", |one| one.tag.as_str());
+    let tag = operations
+        .first()
+        .map_or("", |operation| operation.tag.as_str());
     let guard = |method: &str, scopes: Vec<String>| {
         quote! {
             &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*] }
@@ -137,18 +142,23 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
     }
 }
 
-/// The `Accept` header is judged where the contract has a 406.
+/// Generates the check of the `Accept` header, for an operation with a documented 406.
 fn accepts(operation: &Operation) -> Option<TokenStream> {
     operation.has_status(406).then(|| {
-        let answers = operation.answers.iter().filter(|answer| !answer.is_error());
-        let offered = answers
-            .flat_map(|answer| &answer.content)
+        let responses = operation
+            .responses
+            .iter()
+            .filter(|response| !response.is_error());
+        let media_types = responses
+            .flat_map(|response| &response.content)
             .map(|content| &content.media_type);
-        quote! { accepts(&request, &[#(#offered),*]).map_err(reject)?; }
+        quote! { accepts(&request, &[#(#media_types),*]).map_err(reject)?; }
     })
 }
 
-/// A multipart body may be of any size, so it is only received from who may send it.
+/// Generates the call that receives a multipart body.
+///
+/// The body may be large, so the service receives it only after the caller is authorized.
 fn receive(operation: &Operation) -> Option<TokenStream> {
     let uploads = &operation.body.as_ref()?.uploads;
     (!uploads.is_empty()).then(|| {

@@ -1,6 +1,6 @@
-//! From the schema of a body to its table of field rules.
+//! Generates a table of field rules from the schema of a request body.
 //!
-//! A schema that a body is read by may only use what the rules enforce; anything else is a finding.
+//! The schema of a body may use only the keywords that the rules enforce. Any other keyword is a finding.
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::contract::{Contract, object, reference};
 use super::findings::Findings;
 use super::print::case;
-use super::schemas::{free_form, unwrap};
+use super::schemas::{is_free_form, unwrap_all_of};
 
 const OBJECT_KEYS: [&str; 9] = [
     "type",
@@ -36,17 +36,17 @@ const COMMON_KEYS: [&str; 11] = [
     "writeOnly",
 ];
 
-/// Refuses bodies that the rules cannot be made for.
+/// Reports the bodies that the rules cannot express.
 pub fn lint(contract: &Contract, findings: &Findings) {
     tables_with(contract, findings);
 }
 
-/// The tables of all bodies, and of the objects within them, as statics.
+/// Generates one static table for each body and for each object inside a body.
 pub fn tables(contract: &Contract) -> Vec<TokenStream> {
     tables_with(contract, &Findings::default())
 }
 
-/// The name of a body's table.
+/// The name of the static table of a component schema.
 pub fn table_name(schema: &str) -> Ident {
     format_ident!("{}_FIELDS", case::shouting(schema))
 }
@@ -55,15 +55,15 @@ fn tables_with(contract: &Contract, findings: &Findings) -> Vec<TokenStream> {
     let mut rules = Rules {
         contract,
         findings,
-        names: Vec::new(),
+        table_names: Vec::new(),
     };
     for operation in &contract.operations {
         if let Some(body) = operation.body.as_ref().filter(|body| !body.raw) {
-            rules.want(&body.schema);
+            rules.require_table(&body.schema);
         }
     }
     let mut tables = Vec::new();
-    while let Some(name) = rules.names.get(tables.len()).cloned() {
+    while let Some(name) = rules.table_names.get(tables.len()).cloned() {
         tables.push(rules.table(&name));
     }
     tables
@@ -72,164 +72,179 @@ fn tables_with(contract: &Contract, findings: &Findings) -> Vec<TokenStream> {
 struct Rules<'a> {
     contract: &'a Contract,
     findings: &'a Findings,
-    /// The component schemas that need a table, in the order found.
-    names: Vec<String>,
+    /// The component schemas that need a table, in order of discovery.
+    table_names: Vec<String>,
 }
 
 impl Rules<'_> {
-    fn want(&mut self, name: &str) {
-        if !self.names.iter().any(|one| one == name) {
-            self.names.push(name.to_owned());
+    fn require_table(&mut self, name: &str) {
+        if !self.table_names.iter().any(|known| known == name) {
+            self.table_names.push(name.to_owned());
         }
     }
 
     fn table(&mut self, name: &str) -> TokenStream {
         let schema = self.contract.schema(name);
-        let place = format!("components.schemas.{name}");
-        self.only(schema, &OBJECT_KEYS, &place);
+        let location = format!("components.schemas.{name}");
+        self.allow_keys(schema, &OBJECT_KEYS, &location);
         if schema["type"] != "object" {
-            self.findings.add(&place, "a body is an object");
+            self.findings.report(&location, "a body must be an object");
         }
         if schema["additionalProperties"] == false {
-            let what =
-                "`additionalProperties: false` is untrue: unknown keys of a body are ignored";
-            self.findings.add(&place, what);
+            let message =
+                "`additionalProperties: false` is wrong: unknown keys of a body are ignored";
+            self.findings.report(&location, message);
         }
         let required = schema["required"].as_array();
         let fields: Vec<_> = object(&schema["properties"])
             .iter()
             .map(|(name, property)| {
-                let required = required.is_some_and(|all| all.iter().any(|one| one == name));
-                let place = format!("{place}.properties.{name}");
-                (name, property, required, place)
+                let required =
+                    required.is_some_and(|names| names.iter().any(|required| required == name));
+                let location = format!("{location}.properties.{name}");
+                (name, property, required, location)
             })
-            .filter(|(_, property, required, place)| {
+            .filter(|(_, property, required, location)| {
                 let ignored = property["readOnly"] == true;
                 if ignored && *required {
-                    self.findings
-                        .add(place, "a body cannot require what is `readOnly`");
+                    self.findings.report(
+                        location,
+                        "a `readOnly` property cannot be required in a body",
+                    );
                 }
                 !ignored
             })
             .collect();
         let fields = fields
             .into_iter()
-            .map(|(name, property, required, place)| self.field(name, property, required, &place));
+            .map(|(name, property, required, location)| {
+                self.field(name, property, required, &location)
+            });
         let fields: Vec<_> = fields.collect();
         let table = table_name(name);
         quote! { static #table: &[Field] = &[#(#fields),*]; }
     }
 
-    fn field(&mut self, name: &str, property: &Value, required: bool, place: &str) -> TokenStream {
-        let nullable = self.nullable(property) || property["x-null"] == "passes";
-        let kind = self.kind(property, place);
+    fn field(
+        &mut self,
+        name: &str,
+        property: &Value,
+        required: bool,
+        location: &str,
+    ) -> TokenStream {
+        let nullable = self.is_nullable(property) || property["x-null"] == "passes";
+        let kind = self.kind(property, location);
         quote! { Field { name: #name, required: #required, nullable: #nullable, kind: #kind } }
     }
 
-    fn nullable(&self, schema: &Value) -> bool {
-        let target = self.contract.resolve(unwrap(schema));
+    fn is_nullable(&self, schema: &Value) -> bool {
+        let target = self.contract.resolve(unwrap_all_of(schema));
         schema["nullable"] == true || target["nullable"] == true
     }
 
-    fn kind(&mut self, schema: &Value, place: &str) -> TokenStream {
-        let inner = unwrap(schema);
-        if free_form(schema) || free_form(self.contract.resolve(inner)) {
+    fn kind(&mut self, schema: &Value, location: &str) -> TokenStream {
+        let inner = unwrap_all_of(schema);
+        if is_free_form(schema) || is_free_form(self.contract.resolve(inner)) {
             return quote! { Kind::Json };
         }
         if let Some(name) = reference(inner) {
-            self.only_common(schema, &[], place);
-            return self.component(name, place);
+            self.allow_common_keys(schema, &[], location);
+            return self.component(name, location);
         }
         match schema["type"].as_str() {
-            Some("string") => self.text(schema, place),
+            Some("string") => self.text(schema, location),
             Some("integer") => {
-                self.only_common(schema, &["minimum", "maximum"], place);
-                let (minimum, maximum) = (integer(schema, "minimum"), integer(schema, "maximum"));
+                self.allow_common_keys(schema, &["minimum", "maximum"], location);
+                let (minimum, maximum) = (
+                    integer_bound(schema, "minimum"),
+                    integer_bound(schema, "maximum"),
+                );
                 quote! { Kind::Integer { minimum: #minimum, maximum: #maximum } }
             }
-            Some("number") => self.plain(schema, quote! { Kind::Number }, place),
-            Some("boolean") => self.plain(schema, quote! { Kind::Boolean }, place),
-            Some("array") => self.list(schema, place),
+            Some("number") => self.plain(schema, quote! { Kind::Number }, location),
+            Some("boolean") => self.plain(schema, quote! { Kind::Boolean }, location),
+            Some("array") => self.list(schema, location),
             _ => {
-                let what = "no rule reads this from a body; name the object under components, \
-                            or mark it `x-raw-json: true`";
-                self.findings.add(place, what);
+                let message = "no rule can read this schema from a body; move the object to `components` \
+                               or mark it `x-raw-json: true`";
+                self.findings.report(location, message);
                 quote! { Kind::Json }
             }
         }
     }
 
-    fn component(&mut self, name: &str, place: &str) -> TokenStream {
+    fn component(&mut self, name: &str, location: &str) -> TokenStream {
         let target = self.contract.schema(name);
         if target["type"] == "object" {
-            self.want(name);
+            self.require_table(name);
             let table = table_name(name);
             return quote! { Kind::Object(#table) };
         }
-        self.kind(target, place)
+        self.kind(target, location)
     }
 
-    fn plain(&self, schema: &Value, kind: TokenStream, place: &str) -> TokenStream {
-        self.only_common(schema, &[], place);
+    fn plain(&self, schema: &Value, kind: TokenStream, location: &str) -> TokenStream {
+        self.allow_common_keys(schema, &[], location);
         kind
     }
 
-    fn text(&self, schema: &Value, place: &str) -> TokenStream {
+    fn text(&self, schema: &Value, location: &str) -> TokenStream {
         if let Some(words) = schema["enum"].as_array() {
-            self.only_common(schema, &["enum"], place);
+            self.allow_common_keys(schema, &["enum"], location);
             let words = words.iter().filter_map(Value::as_str);
             return quote! { Kind::Choice(&[#(#words),*]) };
         }
         match schema["format"].as_str() {
-            Some("date-time") => return self.plain(schema, quote! { Kind::Instant }, place),
-            Some("uuid") => return self.plain(schema, quote! { Kind::Uuid }, place),
+            Some("date-time") => return self.plain(schema, quote! { Kind::Instant }, location),
+            Some("uuid") => return self.plain(schema, quote! { Kind::Uuid }, location),
             Some(other) if !["uri", "email"].contains(&other) => {
                 self.findings
-                    .add(place, format!("no rule checks the format `{other}`"));
+                    .report(location, format!("no rule checks the format `{other}`"));
             }
             _ => (),
         }
-        self.only_common(schema, &["minLength", "maxLength", "x-trim"], place);
+        self.allow_common_keys(schema, &["minLength", "maxLength", "x-trim"], location);
         let trim = schema["x-trim"] != false;
         let min_length = Literal::u64_unsuffixed(schema["minLength"].as_u64().unwrap_or(0));
-        let max_length = length(schema, "maxLength");
+        let max_length = length_bound(schema, "maxLength");
         quote! {
             Kind::Text { trim: #trim, min_length: #min_length, max_length: #max_length }
         }
     }
 
-    fn list(&mut self, schema: &Value, place: &str) -> TokenStream {
-        self.only_common(schema, &["items", "maxItems"], place);
+    fn list(&mut self, schema: &Value, location: &str) -> TokenStream {
+        self.allow_common_keys(schema, &["items", "maxItems"], location);
         let items = &schema["items"];
-        let nullable = self.nullable(items);
-        let item = self.kind(items, &format!("{place}.items"));
-        let max_items = length(schema, "maxItems");
+        let nullable = self.is_nullable(items);
+        let item = self.kind(items, &format!("{location}.items"));
+        let max_items = length_bound(schema, "maxItems");
         quote! { Kind::List { item: &#item, nullable: #nullable, max_items: #max_items } }
     }
 
-    fn only_common(&self, schema: &Value, more: &[&str], place: &str) {
-        let known: Vec<_> = COMMON_KEYS.iter().chain(more).copied().collect();
-        self.only(schema, &known, place);
+    fn allow_common_keys(&self, schema: &Value, extra: &[&str], location: &str) {
+        let allowed: Vec<_> = COMMON_KEYS.iter().chain(extra).copied().collect();
+        self.allow_keys(schema, &allowed, location);
     }
 
-    fn only(&self, schema: &Value, known: &[&str], place: &str) {
+    fn allow_keys(&self, schema: &Value, allowed: &[&str], location: &str) {
         for key in object(schema).keys() {
-            if !known.contains(&key.as_str()) {
+            if !allowed.contains(&key.as_str()) {
                 self.findings
-                    .add(place, format!("no rule enforces `{key}` in a body"));
+                    .report(location, format!("no rule enforces `{key}` in a body"));
             }
         }
     }
 }
 
-fn integer(schema: &Value, name: &str) -> TokenStream {
+fn integer_bound(schema: &Value, name: &str) -> TokenStream {
     option(schema[name].as_i64().map(Literal::i64_unsuffixed))
 }
 
-fn length(schema: &Value, name: &str) -> TokenStream {
+fn length_bound(schema: &Value, name: &str) -> TokenStream {
     option(schema[name].as_u64().map(Literal::u64_unsuffixed))
 }
 
+/// Generates `Some(literal)` or `None`.
 pub fn option(literal: Option<Literal>) -> TokenStream {
     match literal {
         Some(literal) => quote! { Some(#literal) },

@@ -1,8 +1,8 @@
-//! Lints the component schemas: what no generator can express is refused.
+//! Lints the component schemas. A keyword that no generator supports is a finding.
 
 use serde_json::Value;
 
-use super::contract::{Document, object};
+use super::contract::{Linter, object};
 
 const KEYWORDS: [&str; 32] = [
     "$ref",
@@ -39,88 +39,88 @@ const KEYWORDS: [&str; 32] = [
     "x-trim",
 ];
 
-pub fn lint(document: Document) {
-    for (name, schema) in object(&document.root["components"]["schemas"]) {
-        let place = format!("components.schemas.{name}");
-        lint_schema(document, schema, &place);
-        if document.flag(schema, "nullable", &place) && !raw_json(schema) {
-            document.add(
-                &place,
+pub fn lint(linter: Linter) {
+    for (name, schema) in object(&linter.root["components"]["schemas"]) {
+        let location = format!("components.schemas.{name}");
+        lint_schema(linter, schema, &location);
+        if linter.flag(schema, "nullable", &location) && !is_raw_json(schema) {
+            linter.report(
+                &location,
                 "write `nullable` where the component is used, around an `allOf`",
             );
         }
     }
 }
 
-fn lint_schema(document: Document, schema: &Value, place: &str) {
-    document.only(schema, &KEYWORDS, place);
-    document.resolve(schema, "schemas", place);
+fn lint_schema(linter: Linter, schema: &Value, location: &str) {
+    linter.allow_keys(schema, &KEYWORDS, location);
+    linter.resolve(schema, "schemas", location);
     if schema.get("$ref").is_some() && object(schema).len() > 1 {
-        document.add(place, "what stands beside `$ref` is ignored; use `allOf`");
+        linter.report(location, "keys next to `$ref` are ignored; use `allOf`");
     }
     for flag in ["nullable", "readOnly", "writeOnly", "x-raw-json", "x-trim"] {
-        document.flag(schema, flag, place);
+        linter.flag(schema, flag, location);
     }
     if schema.get("x-null").is_some_and(|null| null != "passes") {
-        document.add(place, "`x-null` can only be `passes`");
+        linter.report(location, "`x-null` must be `passes`");
     }
-    lint_required(document, schema, place);
-    for (name, part) in parts(schema) {
-        lint_schema(document, part, &format!("{place}.{name}"));
+    lint_required(linter, schema, location);
+    for (path, subschema) in subschemas(schema) {
+        lint_schema(linter, subschema, &format!("{location}.{path}"));
     }
 }
 
-fn lint_required(document: Document, schema: &Value, place: &str) {
-    for name in document
-        .texts(schema, "required", place)
+fn lint_required(linter: Linter, schema: &Value, location: &str) {
+    for name in linter
+        .strings(schema, "required", location)
         .unwrap_or_default()
     {
         if schema["properties"].get(&name).is_none() {
-            document.add(
-                place,
+            linter.report(
+                location,
                 format!("the required property `{name}` is not described"),
             );
         }
     }
 }
 
-/// The schemas directly inside a schema, each with its way from there.
-pub fn parts(schema: &Value) -> Vec<(String, &Value)> {
-    let mut parts = Vec::new();
+/// Returns the direct subschemas of `schema`, each with its path relative to `schema`.
+pub fn subschemas(schema: &Value) -> Vec<(String, &Value)> {
+    let mut subschemas = Vec::new();
     for (name, property) in object(&schema["properties"]) {
-        parts.push((format!("properties.{name}"), property));
+        subschemas.push((format!("properties.{name}"), property));
     }
     for name in ["allOf", "anyOf", "oneOf"] {
-        for (index, one) in schema[name].as_array().into_iter().flatten().enumerate() {
-            parts.push((format!("{name}[{index}]"), one));
+        for (index, choice) in schema[name].as_array().into_iter().flatten().enumerate() {
+            subschemas.push((format!("{name}[{index}]"), choice));
         }
     }
     for name in ["items", "additionalProperties"] {
-        if let Some(part) = schema.get(name).filter(|part| part.is_object()) {
-            parts.push((name.to_owned(), part));
+        if let Some(subschema) = schema.get(name).filter(|value| value.is_object()) {
+            subschemas.push((name.to_owned(), subschema));
         }
     }
-    parts
+    subschemas
 }
 
-/// Whether the server keeps it as it was written.
-pub fn raw_json(schema: &Value) -> bool {
+/// Whether the server keeps the JSON text of the value unchanged.
+pub fn is_raw_json(schema: &Value) -> bool {
     schema["x-raw-json"] == true
 }
 
-/// Whether it says only that anything goes.
-pub fn free_form(schema: &Value) -> bool {
-    raw_json(schema)
+/// Whether the schema accepts any value.
+pub fn is_free_form(schema: &Value) -> bool {
+    is_raw_json(schema)
         || (schema.get("type").is_none()
-            && parts(schema).is_empty()
+            && subschemas(schema).is_empty()
             && schema.get("$ref").is_none()
             && schema.get("enum").is_none())
 }
 
-/// The one schema that an `allOf` of one wraps, or the schema itself.
-pub fn unwrap(schema: &Value) -> &Value {
+/// Returns the schema inside an `allOf` with one element, or `schema` itself.
+pub fn unwrap_all_of(schema: &Value) -> &Value {
     match schema["allOf"].as_array().map(Vec::as_slice) {
-        Some([one]) => one,
+        Some([inner]) => inner,
         _ => schema,
     }
 }

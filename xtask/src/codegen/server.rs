@@ -1,14 +1,14 @@
-//! The traits that the service implements, with what goes into each operation and what comes out.
+//! Generates the traits that the service implements, and the request and response types of each operation.
 
 use anyhow::Result;
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
 
-use super::answers::{Answer, JSON};
 use super::contract::Contract;
 use super::operations::{Media, Operation};
-use super::parameters::{Kind, Parameter};
+use super::parameters::{Parameter, ParameterKind};
 use super::print::{case, docs, file};
+use super::responses::{JSON, Response};
 use super::{routes, rules, types};
 
 pub fn generate(contract: &Contract) -> Result<String> {
@@ -20,7 +20,7 @@ pub fn generate(contract: &Contract) -> Result<String> {
     let parts = contract.operations.iter().map(operation);
     let tables = rules::tables(contract);
     let routes = routes::generate(contract);
-    let lines = ["The operations of the contract: traits, requests, answers and routes."];
+    let lines = ["The operations of the contract: traits, requests, responses and routes."];
     let tokens = quote! {
         use std::future::Future;
 
@@ -42,12 +42,12 @@ pub fn trait_name(tag: &str) -> Ident {
     format_ident!("{}Api", case::pascal(tag))
 }
 
-/// The name of a type that belongs to one operation.
+/// The name of a type of one operation.
 pub fn type_name(operation: &Operation, suffix: &str) -> Ident {
     format_ident!("{}{suffix}", case::pascal(&operation.id))
 }
 
-/// A name as Rust takes it, also where it is a keyword.
+/// Returns `name` as a valid Rust identifier, with a `_` after a keyword.
 pub fn ident(name: &str) -> Ident {
     let plain: String = name
         .chars()
@@ -72,17 +72,17 @@ fn operations(contract: &Contract) -> TokenStream {
         }
     });
     quote! {
-        /// All operations, in the order of the contract.
+        /// All operations in the order of the contract.
         pub const OPERATIONS: &[Operation] = &[#(#rows),*];
     }
 }
 
 fn tag_trait(contract: &Contract, tag: &str, members: &[&Operation]) -> TokenStream {
     let name = trait_name(tag);
-    let described = contract.document["tags"].as_array().into_iter().flatten();
-    let text = described
-        .filter(|one| one["name"] == tag)
-        .find_map(|one| one["description"].as_str());
+    let entries = contract.document["tags"].as_array().into_iter().flatten();
+    let text = entries
+        .filter(|entry| entry["name"] == tag)
+        .find_map(|entry| entry["description"].as_str());
     let docs = docs(text.unwrap_or(tag));
     let methods = members.iter().map(|operation| method(operation));
     quote! {
@@ -102,7 +102,19 @@ fn method(operation: &Operation) -> TokenStream {
         ..
     } = operation;
     let line = format!("`{} {path}`", operation.method.to_uppercase());
-    let docs = docs(&format!("{summary}\n\n{description}\n\n{line}"));
+    let errors = operation
+        .responses
+        .iter()
+        .filter(|response| response.has_envelope());
+    let statuses: Vec<_> = errors.map(|response| response.status.to_string()).collect();
+    let errors = if statuses.is_empty() {
+        "Fails with server errors only.".to_owned()
+    } else {
+        format!("Fails with {} or a server error.", statuses.join(", "))
+    };
+    let docs = docs(&format!(
+        "{summary}.\n\n{description}\n\n{line}\n\n# Errors\n\n{errors}"
+    ));
     let caller = operation
         .scopes
         .is_some()
@@ -126,36 +138,38 @@ fn operation(operation: &Operation) -> TokenStream {
     quote! { #path #query #request #response }
 }
 
-fn of_kind(operation: &Operation, in_path: bool) -> Vec<&Parameter> {
-    let all = operation.parameters.iter();
-    all.filter(|one| one.in_path == in_path).collect()
+fn parameters_in(operation: &Operation, in_path: bool) -> Vec<&Parameter> {
+    let parameters = operation.parameters.iter();
+    parameters
+        .filter(|parameter| parameter.in_path == in_path)
+        .collect()
 }
 
-/// The struct of the parameters in the path or in the query, if there are any.
+/// Generates the struct of the path or query parameters. `None` if there are none.
 fn parameters(operation: &Operation, suffix: &str, in_path: bool) -> Option<TokenStream> {
-    let members = of_kind(operation, in_path);
+    let members = parameters_in(operation, in_path);
     if members.is_empty() {
         return None;
     }
     let name = type_name(operation, suffix);
     let text = format!(
-        "What `{}` takes from the {}.",
+        "The {1} parameters of `{0}`.",
         operation.id,
         suffix.to_lowercase()
     );
     let (name_docs, fields) = (
         docs(&text),
-        members.iter().map(|one| {
-            let (field, docs) = (ident(&one.name), docs(&one.description));
-            let r#type = parameter_type(operation, one);
+        members.iter().map(|parameter| {
+            let (field, docs) = (ident(&parameter.name), docs(&parameter.description));
+            let r#type = parameter_type(operation, parameter);
             quote! { #docs pub #field: #r#type }
         }),
     );
-    let reads = members.iter().map(|one| {
-        let (field, value) = (ident(&one.name), read_parameter(one));
+    let reads = members.iter().map(|parameter| {
+        let (field, value) = (ident(&parameter.name), read_parameter(parameter));
         quote! { #field: #value }
     });
-    let source = (!in_path).then(|| quote! { let query = Query::of(request); });
+    let source = (!in_path).then(|| quote! { let query = Query::from_request(request); });
     Some(quote! {
         #name_docs
         #[derive(Debug, Clone, PartialEq)]
@@ -170,29 +184,29 @@ fn parameters(operation: &Operation, suffix: &str, in_path: bool) -> Option<Toke
     })
 }
 
-/// Whether a field is there in any case, so that it is no `Option`.
-fn always(parameter: &Parameter) -> bool {
-    let switch = matches!(parameter.kind, Kind::Boolean(_)) && parameter.lenient;
+/// Whether the parameter always has a value, so its field is not an `Option`.
+fn is_always_present(parameter: &Parameter) -> bool {
+    let is_switch = matches!(parameter.kind, ParameterKind::Boolean(_)) && parameter.lenient;
     parameter.in_path
         || parameter.default.is_some()
         || parameter.required
-        || switch
-        || matches!(parameter.kind, Kind::Texts)
+        || is_switch
+        || matches!(parameter.kind, ParameterKind::TextList)
 }
 
 fn parameter_type(operation: &Operation, parameter: &Parameter) -> TokenStream {
     let plain = match &parameter.kind {
-        Kind::Text => quote! { String },
-        Kind::Texts => quote! { Vec<String> },
-        Kind::Integer { .. } => quote! { i64 },
-        Kind::Boolean(_) => quote! { bool },
-        Kind::Instant => quote! { ::chrono::DateTime<::chrono::Utc> },
-        Kind::Choice(_) => {
+        ParameterKind::Text => quote! { String },
+        ParameterKind::TextList => quote! { Vec<String> },
+        ParameterKind::Integer { .. } => quote! { i64 },
+        ParameterKind::Boolean(_) => quote! { bool },
+        ParameterKind::Instant => quote! { ::chrono::DateTime<::chrono::Utc> },
+        ParameterKind::Choice(_) => {
             let name = ident(&types::choice_name(&operation.id, &parameter.name));
             quote! { types::#name }
         }
     };
-    if always(parameter) {
+    if is_always_present(parameter) {
         plain
     } else {
         quote! { Option<#plain> }
@@ -203,24 +217,24 @@ fn read_parameter(parameter: &Parameter) -> TokenStream {
     let name = &parameter.name;
     if parameter.in_path {
         return match parameter.kind {
-            Kind::Integer { .. } => quote! { path_integer(request, #name)? },
+            ParameterKind::Integer { .. } => quote! { path_integer(request, #name)? },
             _ => quote! { path_text(request, #name) },
         };
     }
     let read = match &parameter.kind {
-        Kind::Boolean(words) if parameter.lenient => {
+        ParameterKind::Boolean(words) if parameter.lenient => {
             return quote! { query.switch(#name, &[#(#words),*]) };
         }
-        Kind::Texts => return quote! { query.texts(#name) },
-        Kind::Text => quote! { query.text(#name) },
-        Kind::Integer { minimum, maximum } => {
+        ParameterKind::TextList => return quote! { query.texts(#name) },
+        ParameterKind::Text => quote! { query.text(#name) },
+        ParameterKind::Integer { minimum, maximum } => {
             let [minimum, maximum] =
                 [minimum, maximum].map(|bound| rules::option(bound.map(Literal::i64_unsuffixed)));
             quote! { query.integer(#name, #minimum, #maximum) }
         }
-        Kind::Boolean(_) => quote! { query.boolean(#name) },
-        Kind::Instant => quote! { query.instant(#name) },
-        Kind::Choice(_) => quote! { query.choice(#name) },
+        ParameterKind::Boolean(_) => quote! { query.boolean(#name) },
+        ParameterKind::Instant => quote! { query.instant(#name) },
+        ParameterKind::Choice(_) => quote! { query.choice(#name) },
     };
     let read = if parameter.lenient {
         quote! { #read.unwrap_or_default() }
@@ -242,9 +256,10 @@ fn request(operation: &Operation) -> TokenStream {
     let mut fields = Vec::new();
     let mut reads = Vec::new();
     for (field, suffix, in_path) in [("path", "Path", true), ("query", "Query", false)] {
-        if !of_kind(operation, in_path).is_empty() {
+        if !parameters_in(operation, in_path).is_empty() {
             let (field, r#type) = (ident(field), type_name(operation, suffix));
-            fields.push(quote! { pub #field: #r#type });
+            let text = docs(&format!("The parameters of the {field}."));
+            fields.push(quote! { #text pub #field: #r#type });
             reads.push(quote! { #field: #r#type::read(&request)? });
         }
     }
@@ -257,19 +272,19 @@ fn request(operation: &Operation) -> TokenStream {
             Media::Form => quote! { Media::Form },
             Media::Multipart => quote! { Media::Multipart },
         });
-        fields.push(quote! { pub body: types::#r#type });
+        fields.push(quote! { #[doc = " The fields of the body."] pub body: types::#r#type });
         reads.push(quote! { body: body.fields(&[#(#media),*], #table)? });
         if !body.uploads.is_empty() {
-            let text = docs("The files that came with the fields.");
-            fields.push(quote! { #text pub uploads: Vec<Upload> });
+            let text = docs("The files of a multipart body.");
+            fields.push(quote! { #text pub uploads: Vec<UploadedFile> });
             reads.push(quote! { uploads: body.uploads() });
         }
     }
     if raw {
-        fields.push(quote! { #[doc = " The body as it came."] pub raw: RawBody });
+        fields.push(quote! { #[doc = " The unparsed body."] pub raw: RawBody });
         reads.push(quote! { raw });
     }
-    let text = docs(&format!("What `{}` is asked.", operation.id));
+    let text = docs(&format!("The request of `{}`.", operation.id));
     let body = match (raw, routes::reads_body(operation)) {
         (true, _) => quote! { raw: RawBody },
         (false, true) => quote! { body: Body },
@@ -278,7 +293,11 @@ fn request(operation: &Operation) -> TokenStream {
     quote! {
         #text
         #[derive(Debug, Clone)]
-        pub struct #name { #(#fields,)* pub http: RequestHead }
+        pub struct #name {
+            #(#fields,)*
+            /// The head of the request.
+            pub http: RequestHead
+        }
 
         impl #name {
             fn read(request: HttpRequest, #body) -> Result<Self, Rejection> {
@@ -292,15 +311,15 @@ fn response(operation: &Operation) -> TokenStream {
     let name = type_name(operation, "Response");
     let mut variants = Vec::new();
     let mut arms = Vec::new();
-    for answer in operation
-        .answers
+    for response in operation
+        .responses
         .iter()
-        .filter(|answer| !answer.is_envelope() || answer.or_empty)
+        .filter(|response| !response.has_envelope() || response.may_be_empty)
     {
-        variant(answer, &mut variants, &mut arms);
+        variant(response, &mut variants, &mut arms);
     }
     let text = docs(&format!(
-        "What `{}` answers, other than an error with a body.",
+        "The responses of `{}`, except errors with a body.",
         operation.id
     ));
     quote! {
@@ -316,27 +335,27 @@ fn response(operation: &Operation) -> TokenStream {
     }
 }
 
-fn variant(answer: &Answer, variants: &mut Vec<TokenStream>, arms: &mut Vec<TokenStream>) {
-    let docs = docs(&answer.description);
-    let status = Literal::u16_unsuffixed(answer.status);
-    if answer.content.is_empty() || answer.or_empty {
-        let name = format_ident!("Status{}", answer.status);
+fn variant(response: &Response, variants: &mut Vec<TokenStream>, arms: &mut Vec<TokenStream>) {
+    let docs = docs(&response.description);
+    let status = Literal::u16_unsuffixed(response.status);
+    if response.content.is_empty() || response.may_be_empty {
+        let name = format_ident!("Status{}", response.status);
         variants.push(quote! { #docs #name });
-        arms.push(quote! { Self::#name => empty_answer(#status) });
+        arms.push(quote! { Self::#name => empty_response(#status) });
     }
-    let bodies = answer.content.iter().filter(|_| !answer.is_envelope());
+    let bodies = response.content.iter().filter(|_| !response.has_envelope());
     for content in bodies {
         let suffix = match content.media_type.as_str() {
             JSON => "",
             "text/csv" => "Csv",
             _ => "Ndjson",
         };
-        let name = format_ident!("Status{}{suffix}", answer.status);
+        let name = format_ident!("Status{}{suffix}", response.status);
         match &content.schema {
             Some(schema) => {
                 let schema = ident(schema);
                 variants.push(quote! { #docs #name(types::#schema) });
-                arms.push(quote! { Self::#name(body) => json_answer(#status, &body) });
+                arms.push(quote! { Self::#name(body) => json_response(#status, &body) });
             }
             None => {
                 variants.push(quote! { #docs #name(HttpResponse) });

@@ -1,3 +1,5 @@
+//! Tests of the linters and generators on a sample document.
+
 use super::*;
 
 mod drift;
@@ -8,9 +10,15 @@ mod schemas;
 
 const SAMPLE: &str = include_str!("tests/sample.yaml");
 
-/// The sample with one text replaced.
-fn sample(from: &str, to: &str) -> String {
-    assert!(SAMPLE.contains(from), "the sample has no `{from}`");
+const LIST: &str = "paths./api/projects/{project_id}/things/.get";
+const CREATE: &str = "paths./api/projects/{project_id}/things/.post";
+
+/// Returns the sample with the first occurrence of `from` replaced by `to`.
+fn edited_sample(from: &str, to: &str) -> String {
+    assert!(
+        SAMPLE.contains(from),
+        "the sample does not contain `{from}`"
+    );
     SAMPLE.replacen(from, to, 1)
 }
 
@@ -21,13 +29,10 @@ fn findings(text: &str) -> Vec<String> {
     }
 }
 
-/// Demands that the sample, with one text replaced, is refused in these words among others.
+/// Asserts that the sample has `finding` after `from` is replaced by `to`. Other findings are allowed.
 #[track_caller]
-fn refuses(from: &str, to: &str, finding: &str) {
-    let findings = findings(&sample(from, to));
+fn assert_finding(from: &str, to: &str, finding: &str) {
+    let findings = findings(&edited_sample(from, to));
     let expected = format!("openapi.yaml: {finding}");
     assert!(findings.contains(&expected), "{findings:#?}");
 }
-
-const LIST: &str = "paths./api/projects/{project_id}/things/.get";
-const CREATE: &str = "paths./api/projects/{project_id}/things/.post";

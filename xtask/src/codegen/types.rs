@@ -1,8 +1,8 @@
-//! The types that the server reads and answers.
+//! Generates the types of requests and responses on the server.
 //!
-//! typify makes them from the component schemas, prepared so that an answer loses nothing:
-//! free-form JSON stays as it was written, and a field that is always present is null rather than left out.
-//! `Patched…` bodies tell null from absent.
+//! typify generates them from the component schemas, which are prepared so that a response loses no information:
+//! free-form JSON keeps its text, and a field that is always present is null instead of absent.
+//! `Patched…` bodies distinguish null from absent.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,15 @@ use syn::{Fields, File, Item, ItemStruct, parse_quote};
 use typify::{TypeSpace, TypeSpaceSettings};
 
 use super::contract::{Contract, object, reference};
-use super::parameters::{Kind, Parameter};
+use super::documentation;
+use super::parameters::{Parameter, ParameterKind};
 use super::print::{case, file};
-use super::schemas::{parts, raw_json, unwrap};
+use super::schemas::{is_raw_json, subschemas, unwrap_all_of};
 
-const RAW: &str = "RawJson";
+const RAW_JSON: &str = "RawJson";
 
-/// What does not shape a Rust type: the field rules enforce it, or it is for readers.
-const CHECKS: [&str; 15] = [
+/// Keywords that do not affect the Rust type: the field rules enforce them, or they only inform readers.
+const IGNORED_KEYWORDS: [&str; 15] = [
     "minLength",
     "maxLength",
     "pattern",
@@ -46,21 +47,23 @@ pub fn generate(contract: &Contract) -> Result<String> {
         .map(|name| (name.clone(), component(contract, name)))
         .collect();
     schemas.extend(choices(contract));
-    let properties: Vec<_> = schemas.clone();
-    let mut types: File = syn::parse2(typify(schemas)?).context("typify's code is not Rust")?;
+    let mut types: File =
+        syn::parse2(typify(&schemas)?).context("typify generated invalid Rust")?;
     for item in &mut types.items {
         if let Item::Struct(item) = item {
             let name = item.ident.to_string();
-            if let Some((_, schema)) = properties.iter().find(|(one, _)| *one == name) {
-                in_document_order(item, schema);
+            if let Some((_, schema)) = schemas.iter().find(|(schema_name, _)| *schema_name == name)
+            {
+                sort_fields(item, schema);
             }
             if is_patch(&name) {
-                tell_null_from_absent(item);
+                use_patch_types(item);
             }
-            let_null_pass(item, contract.schema(&name));
+            keep_explicit_nulls(item, contract.schema(&name));
         }
     }
-    let docs = ["What requests and answers carry."];
+    let docs = ["The types of requests and responses."];
+    documentation::complete(&mut types, contract);
     file(&docs, types.into_token_stream())
 }
 
@@ -68,17 +71,18 @@ fn is_patch(name: &str) -> bool {
     name.starts_with("Patched")
 }
 
-/// The name of the type of a query parameter with choices.
+/// The name of the enum of a query parameter with choices.
 pub fn choice_name(operation: &str, parameter: &str) -> String {
     case::pascal(&format!("{operation}_{parameter}"))
 }
 
+/// Returns a schema for the enum of each query parameter with choices.
 fn choices(contract: &Contract) -> Vec<(String, Value)> {
     let mut types = Vec::new();
     for operation in &contract.operations {
         for Parameter { name, kind, .. } in &operation.parameters {
-            if let Kind::Choice(words) = kind {
-                let schema = json!({ "type": "string", "enum": words });
+            if let ParameterKind::Choice(choices) = kind {
+                let schema = json!({ "type": "string", "enum": choices });
                 types.push((choice_name(&operation.id, name), schema));
             }
         }
@@ -86,55 +90,60 @@ fn choices(contract: &Contract) -> Vec<(String, Value)> {
     types
 }
 
-/// The component schemas that the server needs types for, in the order of the document.
+/// Returns the names of the component schemas that the server needs types for, in the order of the document.
 ///
-/// What lies within raw JSON needs none, nor does a body that is handed on as it came.
+/// Schemas inside raw JSON and raw bodies need no type.
 fn reachable(contract: &Contract) -> Vec<String> {
-    let mut found = BTreeSet::new();
+    let mut reachable = BTreeSet::new();
     for operation in &contract.operations {
         let body = operation.body.iter().filter(|body| !body.raw);
         let bodies = body.map(|body| body.schema.as_str());
-        for name in bodies.chain(operation.answers.iter().filter_map(|answer| answer.json())) {
-            reach(contract, name, &mut found);
+        for name in bodies.chain(
+            operation
+                .responses
+                .iter()
+                .filter_map(|response| response.json_schema()),
+        ) {
+            collect_reachable(contract, name, &mut reachable);
         }
     }
     let names = contract.schemas().keys();
     names
-        .filter(|name| found.contains(*name))
+        .filter(|name| reachable.contains(*name))
         .cloned()
         .collect()
 }
 
-fn reach(contract: &Contract, name: &str, found: &mut BTreeSet<String>) {
+fn collect_reachable(contract: &Contract, name: &str, reachable: &mut BTreeSet<String>) {
     let schema = contract.schema(name);
-    if !raw_json(schema) && found.insert(name.to_owned()) {
-        reach_parts(contract, schema, found);
+    if !is_raw_json(schema) && reachable.insert(name.to_owned()) {
+        collect_from_schema(contract, schema, reachable);
     }
 }
 
-fn reach_parts(contract: &Contract, schema: &Value, found: &mut BTreeSet<String>) {
+fn collect_from_schema(contract: &Contract, schema: &Value, reachable: &mut BTreeSet<String>) {
     if let Some(name) = reference(schema) {
-        reach(contract, name, found);
+        collect_reachable(contract, name, reachable);
     }
-    if !raw_json(schema) {
-        for (_, part) in parts(schema) {
-            reach_parts(contract, part, found);
+    if !is_raw_json(schema) {
+        for (_, subschema) in subschemas(schema) {
+            collect_from_schema(contract, subschema, reachable);
         }
     }
 }
 
-fn typify(schemas: Vec<(String, Value)>) -> Result<TokenStream> {
+fn typify(schemas: &[(String, Value)]) -> Result<TokenStream> {
     let mut settings = TypeSpaceSettings::default();
     settings.with_derive("PartialEq".to_owned());
-    settings.with_replacement(RAW, "crate::RawJson", std::iter::empty());
+    settings.with_replacement(RAW_JSON, "crate::RawJson", std::iter::empty());
     let mut space = TypeSpace::new(&settings);
     let mut definitions = Vec::new();
     for (name, schema) in schemas {
-        let schema = serde_json::from_value(schema)
-            .with_context(|| format!("components.schemas.{name} is no schema"))?;
-        definitions.push((name, schema));
+        let schema = serde_json::from_value(schema.clone())
+            .with_context(|| format!("components.schemas.{name} is not a schema"))?;
+        definitions.push((name.clone(), schema));
     }
-    definitions.push((RAW.to_owned(), serde_json::from_value(json!({}))?));
+    definitions.push((RAW_JSON.to_owned(), serde_json::from_value(json!({}))?));
     space
         .add_ref_types(definitions)
         .context("typify cannot express the component schemas")?;
@@ -153,30 +162,30 @@ fn component(contract: &Contract, name: &str) -> Value {
     schema
 }
 
-/// From OpenAPI's dialect to the JSON Schema that typify reads.
+/// Converts a schema of OpenAPI 3.0 to the JSON Schema that typify reads.
 fn convert(contract: &Contract, schema: &Value) -> Value {
-    let inner = unwrap(schema);
+    let inner = unwrap_all_of(schema);
     let target = contract.resolve(inner);
     let nullable = schema["nullable"] == true || target["nullable"] == true;
-    let described = |mut value: Value| {
+    let with_description = |mut value: Value| {
         if let Some(description) = schema.get("description") {
             value["description"] = description.clone();
         }
         value
     };
-    if raw_json(schema) || raw_json(target) {
-        return described(optional(refer(RAW), nullable));
+    if is_raw_json(schema) || is_raw_json(target) {
+        return with_description(optional(refer(RAW_JSON), nullable));
     }
     if let Some(name) = reference(inner) {
-        return described(optional(refer(name), nullable));
+        return with_description(optional(refer(name), nullable));
     }
     let shape = Value::Object(convert_members(contract, inner));
     if inner.get("type").is_some() {
         return if nullable { with_null(shape) } else { shape };
     }
-    // What has no type may be null anyway, unless it is a choice between schemas.
-    let null = nullable && !parts(inner).is_empty();
-    described(optional(shape, null))
+    // A schema without a type already accepts null, unless it is a choice between schemas.
+    let needs_null = nullable && !subschemas(inner).is_empty();
+    with_description(optional(shape, needs_null))
 }
 
 fn refer(name: &str) -> Value {
@@ -191,13 +200,13 @@ fn optional(schema: Value, nullable: bool) -> Value {
     }
 }
 
-/// Adds null to the types of a schema that has one.
+/// Adds null to the type of a schema and to its choices.
 fn with_null(mut schema: Value) -> Value {
     schema["type"] = json!([schema["type"], "null"]);
-    if let Some(words) = schema["enum"].as_array_mut()
-        && !words.contains(&Value::Null)
+    if let Some(choices) = schema["enum"].as_array_mut()
+        && !choices.contains(&Value::Null)
     {
-        words.push(Value::Null);
+        choices.push(Value::Null);
     }
     schema
 }
@@ -206,17 +215,18 @@ fn convert_members(contract: &Contract, schema: &Value) -> Map<String, Value> {
     let mut members = Map::new();
     for (key, value) in object(schema) {
         let value = match (key.as_str(), value) {
-            (key, _) if CHECKS.contains(&key) || key.starts_with("x-") => continue,
-            // A blank choice has no name in Rust; the rules have checked the word.
-            ("enum", Value::Array(words)) if words.contains(&json!("")) => continue,
+            (key, _) if IGNORED_KEYWORDS.contains(&key) || key.starts_with("x-") => continue,
+            // An empty choice has no variant name. The field rules check the value.
+            ("enum", Value::Array(choices)) if choices.contains(&json!("")) => continue,
             ("properties", Value::Object(properties)) => properties
                 .iter()
                 .map(|(name, property)| (name.clone(), convert(contract, property)))
                 .collect::<Map<_, _>>()
                 .into(),
-            ("allOf" | "anyOf" | "oneOf", Value::Array(all)) => {
-                all.iter().map(|one| convert(contract, one)).collect()
-            }
+            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => schemas
+                .iter()
+                .map(|schema| convert(contract, schema))
+                .collect(),
             ("items" | "additionalProperties", Value::Object(_)) => convert(contract, value),
             _ => value.clone(),
         };
@@ -225,39 +235,40 @@ fn convert_members(contract: &Contract, schema: &Value) -> Map<String, Value> {
     members
 }
 
-/// Puts fields in the order of the document, which is the order that callers see in answers.
-fn in_document_order(item: &mut ItemStruct, schema: &Value) {
+/// Sorts the fields by their order in the document, which is their order in responses.
+fn sort_fields(item: &mut ItemStruct, schema: &Value) {
     let Fields::Named(fields) = &mut item.fields else {
         return;
     };
     let order: Vec<_> = object(&schema["properties"]).keys().collect();
-    let mut named: Vec<_> = std::mem::take(&mut fields.named).into_iter().collect();
-    named.sort_by_key(|field| {
+    let mut sorted: Vec<_> = std::mem::take(&mut fields.named).into_iter().collect();
+    sorted.sort_by_key(|field| {
         let name = wire_name(field);
         order
             .iter()
-            .position(|one| **one == name)
+            .position(|property| **property == name)
             .unwrap_or(order.len())
     });
-    fields.named.extend(named);
+    fields.named.extend(sorted);
 }
 
 /// The name of a field in JSON.
-fn wire_name(field: &syn::Field) -> String {
-    let mut name = field
-        .ident
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    for attribute in field
-        .attrs
+pub fn wire_name(field: &syn::Field) -> String {
+    let ident = || field.ident.as_ref().map(ToString::to_string);
+    renamed(&field.attrs).or_else(ident).unwrap_or_default()
+}
+
+/// The name in JSON that a field or variant has, if it differs from the Rust name.
+pub fn renamed(attributes: &[syn::Attribute]) -> Option<String> {
+    let mut name = None;
+    for attribute in attributes
         .iter()
-        .filter(|one| one.path().is_ident("serde"))
+        .filter(|attribute| attribute.path().is_ident("serde"))
     {
-        // What is not a rename is read past.
+        // Other serde arguments are parsed and ignored.
         let _ = attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("rename") {
-                name = meta.value()?.parse::<syn::LitStr>()?.value();
+                name = Some(meta.value()?.parse::<syn::LitStr>()?.value());
             } else if let Ok(value) = meta.value() {
                 value.parse::<syn::Expr>()?;
             }
@@ -267,8 +278,8 @@ fn wire_name(field: &syn::Field) -> String {
     name
 }
 
-/// Makes each field a `Patch`, whatever typify made optional and how.
-fn tell_null_from_absent(item: &mut ItemStruct) {
+/// Changes the type of every field to `Patch`.
+fn use_patch_types(item: &mut ItemStruct) {
     for field in &mut item.fields {
         let name = wire_name(field);
         let inner = option_inner(&field.ty).unwrap_or_else(|| field.ty.clone());
@@ -281,15 +292,15 @@ fn tell_null_from_absent(item: &mut ItemStruct) {
     }
 }
 
-/// Keeps a null that a rule lets through: it is a value of its own, not an absent field.
-fn let_null_pass(item: &mut ItemStruct, schema: &Value) {
+/// Makes fields with `x-null: passes` keep an explicit null instead of treating it as absent.
+fn keep_explicit_nulls(item: &mut ItemStruct, schema: &Value) {
     if is_patch(&item.ident.to_string()) {
         return;
     }
     for field in &mut item.fields {
         let name = wire_name(field);
-        let passes = schema["properties"][&name]["x-null"] == "passes";
-        if passes && option_inner(&field.ty).is_some() {
+        let passes_null = schema["properties"][&name]["x-null"] == "passes";
+        if passes_null && option_inner(&field.ty).is_some() {
             let serde = quote! {
                 default,
                 skip_serializing_if = "::std::option::Option::is_none",

@@ -1,4 +1,4 @@
-//! A body that is read by field rules, as JSON or as a form.
+//! A body with fields, as JSON or as a form.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::fields::{Failure, Field, read_form, read_object};
-use super::multipart::{Parts, Upload};
+use super::fields::{Field, Violation, read_form, read_object};
+use super::multipart::{Parts, UploadedFile};
 use super::request::read_bytes;
 use super::{Credentials, Limits, Rejection};
 
-/// The content types that field rules can read.
+/// The content types of a body with fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Media {
     Json,
@@ -25,7 +25,7 @@ pub(crate) enum Media {
 }
 
 impl Media {
-    fn of(media_type: &str) -> Option<Self> {
+    fn parse(media_type: &str) -> Option<Self> {
         let is = |name: &str| media_type.eq_ignore_ascii_case(name);
         if is("application/json") {
             Some(Self::Json)
@@ -39,22 +39,23 @@ impl Media {
     }
 }
 
-/// How long a body with files may take to come.
+/// Time limit for receiving a body with files.
 #[allow(dead_code, reason = "used where the contract takes files")]
-const UPLOAD_TIME: Duration = Duration::from_secs(900);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// The bytes of a body and what they are said to be.
+/// A body and its content type.
 pub(crate) struct Body {
     bytes: Bytes,
-    /// As sent, with its parameters.
+    /// The header `Content-Type`, with its parameters.
     content_type: String,
-    /// A multipart body that is not received yet, and what came out of it when it is.
-    waiting: Option<web::Payload>,
+    /// A multipart body before [`receive`](Self::receive).
+    payload: Option<web::Payload>,
+    /// A multipart body after [`receive`](Self::receive).
     parts: Parts,
 }
 
 impl Body {
-    /// Reads the whole body of an operation that has one.
+    /// Reads the body, unless it is multipart: that waits for [`receive`](Self::receive).
     pub(crate) async fn read(
         request: &HttpRequest,
         payload: web::Payload,
@@ -64,9 +65,9 @@ impl Body {
         if let Some(value) = content_type.and_then(|value| value.to_str().ok()) {
             value.clone_into(&mut body.content_type);
         }
-        match Media::of(body.media_type()) {
-            Some(Media::Multipart) => body.waiting = Some(payload),
-            _ => body.bytes = read_bytes(payload, Limits::of(request).fields).await?,
+        match Media::parse(body.media_type()) {
+            Some(Media::Multipart) => body.payload = Some(payload),
+            _ => body.bytes = read_bytes(payload, Limits::from_request(request).fields).await?,
         }
         Ok(body)
     }
@@ -75,62 +76,63 @@ impl Body {
         Self {
             bytes: Bytes::new(),
             content_type: String::new(),
-            waiting: None,
+            payload: None,
             parts: Parts::default(),
         }
     }
 
+    /// Receives a multipart body: the parts named in `files` onto disk, the other parts as fields.
+    /// Other bodies are returned unchanged.
     #[allow(dead_code, reason = "called where the contract takes files")]
-    /// Receives a multipart body, if it is one: the `files` onto disk, other parts as the fields of a form.
     pub(crate) async fn receive(
         mut self,
         request: &HttpRequest,
         files: &[&str],
     ) -> Result<Self, Rejection> {
-        if let Some(payload) = self.waiting.take() {
-            let received = timeout(UPLOAD_TIME, Parts::receive(request, payload, files)).await;
-            self.parts = received.map_err(|_| Rejection::Late)??;
+        if let Some(payload) = self.payload.take() {
+            let parts = timeout(UPLOAD_TIMEOUT, Parts::receive(request, payload, files)).await;
+            self.parts = parts.map_err(|_| Rejection::Timeout)??;
         }
         Ok(self)
     }
 
+    /// The files of a multipart body.
     #[allow(dead_code, reason = "called where the contract takes files")]
-    /// The files that were received.
-    pub(crate) fn uploads(&self) -> Vec<Upload> {
-        self.parts.uploads.clone()
+    pub(crate) fn uploads(&self) -> Vec<UploadedFile> {
+        self.parts.files.clone()
     }
 
-    /// Reads the body of an operation that has none, which may carry a key all the same.
+    /// Reads the body of an operation without one, because it can contain the key.
     pub(crate) async fn read_for_key(request: &HttpRequest, payload: web::Payload) -> Self {
         if Credentials::in_header(request) {
             return Self::empty();
         }
-        let read = Self::read(request, payload).await;
-        read.unwrap_or_else(|_| Self::empty())
+        let body = Self::read(request, payload).await;
+        body.unwrap_or_else(|_| Self::empty())
     }
 
-    /// A text at the top of the body; none if it is missing, blank or the body cannot be read.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        let text = match Media::of(self.media_type())? {
+    /// A text field at the top level. `None` if it is missing or empty, or if the body is invalid.
+    pub(super) fn text_field(&self, name: &str) -> Option<String> {
+        let text = match Media::parse(self.media_type())? {
             Media::Json => serde_json::from_slice::<Value>(&self.bytes)
                 .ok()?
                 .get(name)?
                 .as_str()?
                 .to_owned(),
             Media::Form => self.pairs().into_iter().rfind(|(key, _)| key == name)?.1,
-            // It is not received before it is known who sends it.
+            // The parts are received only after authorization.
             Media::Multipart => return None,
         };
         (!text.is_empty()).then_some(text)
     }
 
-    /// The fields of the body as a request type, after every rule has been met. An absent body has no fields.
+    /// Checks the fields by `rules` and deserializes them. A missing body is equivalent to an empty object.
     pub(crate) fn fields<T: DeserializeOwned>(
         &self,
         accepted: &[Media],
         rules: &[Field],
     ) -> Result<T, Rejection> {
-        let media = Media::of(self.media_type());
+        let media = Media::parse(self.media_type());
         let text = if self.bytes.is_empty() && media != Some(Media::Multipart) {
             read_form(&[], rules)
         } else {
@@ -138,15 +140,15 @@ impl Body {
                 Some(Media::Json) => read_object(json_text(&self.bytes)?, rules),
                 Some(Media::Form) => read_form(&self.pairs(), rules),
                 Some(Media::Multipart) => read_form(&self.parts.pairs, rules),
-                None => return Err(self.unsupported()),
+                None => return Err(self.media_type_rejection()),
             }
         };
-        let text = text.map_err(Failure::reject)?;
+        let text = text.map_err(Violation::into_rejection)?;
         serde_json::from_str(&text).map_err(|error| Rejection::Field {
             attr: None,
             code: "invalid_input",
             detail: format!("Invalid data: {error}"),
-            before: "{}".to_owned(),
+            preceding: "{}".to_owned(),
         })
     }
 
@@ -158,7 +160,7 @@ impl Body {
             .trim()
     }
 
-    fn unsupported(&self) -> Rejection {
+    fn media_type_rejection(&self) -> Rejection {
         Rejection::MediaType {
             media_type: self.content_type.clone(),
         }
@@ -169,10 +171,10 @@ impl Body {
     }
 }
 
-/// The text of a body which is JSON through and through: no part of it can fail to parse later.
+/// The text of a JSON body. Parses all of it, so that no part can fail to parse later.
 fn json_text(bytes: &Bytes) -> Result<&str, Rejection> {
-    let malformed = |why: String| Rejection::Malformed {
-        detail: format!("JSON parse error - {why}"),
+    let malformed = |cause: String| Rejection::Malformed {
+        detail: format!("JSON parse error - {cause}"),
     };
     let text = std::str::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     serde_json::from_str::<Value>(text).map_err(|error| malformed(error.to_string()))?;

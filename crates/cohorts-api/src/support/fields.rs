@@ -1,10 +1,10 @@
-//! Field rules: what a body's fields must be, and what they are turned into.
+//! Field rules: check and convert the fields of a body.
 //!
-//! A table of rules is generated per body from its schema, in the order of the document.
-//! The rules behave, message by message, as clients of PostHog's API know them:
-//! values are coerced where that is customary, and the first field that breaks a rule is the one reported.
-//! The outcome is the text of a JSON object that the request type can be read from;
-//! free-form JSON gets there exactly as it was sent.
+//! Codegen writes a table of rules for each body schema, in the order of the contract.
+//! The rules, their conversions and their messages are those of PostHog's API.
+//! The first field that violates a rule is reported.
+//! The result is the text of a JSON object, from which the request type is deserialized.
+//! Free-form JSON is copied to it unchanged.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ mod scalar;
 use super::Rejection;
 pub(super) use scalar::{read_boolean, read_instant, read_integer};
 
-/// One field of a body.
+/// The rule of a field.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub name: &'static str,
@@ -25,7 +25,7 @@ pub(crate) struct Field {
     pub kind: Kind,
 }
 
-/// What a field, or an item of a list, must be.
+/// The type of a field or of a list item.
 #[derive(Debug)]
 #[allow(
     dead_code,
@@ -34,8 +34,9 @@ pub(crate) struct Field {
 pub(crate) enum Kind {
     Text {
         trim: bool,
-        /// In characters; a text shorter than 1 is blank.
+        /// In characters. If it is above 0, an empty text is reported as blank.
         min_length: usize,
+        /// In characters.
         max_length: Option<usize>,
     },
     Boolean,
@@ -46,37 +47,37 @@ pub(crate) enum Kind {
     Number,
     Instant,
     Uuid,
-    /// One of some words; blank is allowed if it is among them.
+    /// One of the words. An empty text is allowed if it is one of them.
     Choice(&'static [&'static str]),
     List {
         item: &'static Kind,
-        /// Whether an item may be null.
+        /// Whether items can be null.
         nullable: bool,
         max_items: Option<usize>,
     },
     Object(&'static [Field]),
-    /// Any JSON, taken as it is.
+    /// Any JSON, copied unchanged.
     Json,
 }
 
-/// A broken rule.
+/// A violated rule.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    /// From the field inwards; empty for the body as a whole.
+pub(super) struct Violation {
+    /// Names from the field inwards; empty for the body itself.
     path: Vec<String>,
     code: &'static str,
     detail: String,
-    /// The fields before it, which keep their rules, as a JSON object.
-    before: String,
+    /// The valid fields that precede it, as the text of a JSON object.
+    preceding: String,
 }
 
-impl Failure {
+impl Violation {
     fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             path: Vec::new(),
             code,
             detail: detail.into(),
-            before: "{}".to_owned(),
+            preceding: "{}".to_owned(),
         }
     }
 
@@ -88,83 +89,84 @@ impl Failure {
         Self::new("null", "This field may not be null.")
     }
 
+    /// Prepends the name of the enclosing field, or the index of the list item.
     fn within(mut self, outer: impl Into<String>) -> Self {
         self.path.insert(0, outer.into());
         self
     }
 
-    pub(super) fn reject(self) -> Rejection {
+    pub(super) fn into_rejection(self) -> Rejection {
         Rejection::Field {
             attr: (!self.path.is_empty()).then(|| self.path.join("__")),
             code: self.code,
             detail: self.detail,
-            before: self.before,
+            preceding: self.preceding,
         }
     }
 }
 
-/// Reads a body, or a field, that must be a JSON object. `text` has been parsed before.
-pub(super) fn read_object(text: &str, rules: &[Field]) -> Result<String, Failure> {
-    let sent: HashMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| {
-        let found = type_name(&parse(text));
-        Failure::invalid(format!(
-            "Invalid data. Expected a dictionary, but got {found}."
+/// Reads a JSON object, the body or a field. `text` must be valid JSON.
+pub(super) fn read_object(text: &str, rules: &[Field]) -> Result<String, Violation> {
+    let values: HashMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| {
+        let name = type_name(&parse(text));
+        Violation::invalid(format!(
+            "Invalid data. Expected a dictionary, but got {name}."
         ))
     })?;
     let read = |rule: &Field| {
-        let value = sent.get(rule.name).map(|raw| raw.get());
+        let value = values.get(rule.name).map(|raw| raw.get());
         value.map_or(Ok(None), |text| field_value(rule, text).map(Some))
     };
     write_object(rules, read)
 }
 
-/// Reads a form. JSON inside it is text; an empty text stands for null, or for nothing.
-pub(super) fn read_form(pairs: &[(String, String)], rules: &[Field]) -> Result<String, Failure> {
+/// Reads a form. JSON fields are text. An empty text means null or absent.
+pub(super) fn read_form(pairs: &[(String, String)], rules: &[Field]) -> Result<String, Violation> {
     write_object(rules, |rule| form_value(pairs, rule))
 }
 
-/// Runs `read` over the rules and collects what it gives; `None` means that the field is absent.
+/// Writes an object with the result of `read` for each rule. `None` means that the field is absent.
 fn write_object(
     rules: &[Field],
-    read: impl Fn(&Field) -> Result<Option<String>, Failure>,
-) -> Result<String, Failure> {
+    read: impl Fn(&Field) -> Result<Option<String>, Violation>,
+) -> Result<String, Violation> {
     let mut members = Vec::new();
     let object = |members: &[String]| format!("{{{}}}", members.join(","));
     for rule in rules {
         let value = match read(rule) {
-            Ok(None) if rule.required => Err(Failure::new("required", "This field is required.")),
+            Ok(None) if rule.required => Err(Violation::new("required", "This field is required.")),
             value => value,
         };
         match value {
             Ok(Some(text)) => members.push(format!("{}:{text}", quote(rule.name))),
             Ok(None) => (),
-            Err(failure) => {
-                let mut failure = failure.within(rule.name);
-                failure.before = object(&members);
-                return Err(failure);
+            Err(violation) => {
+                let mut violation = violation.within(rule.name);
+                violation.preceding = object(&members);
+                return Err(violation);
             }
         }
     }
     Ok(object(&members))
 }
 
-/// The JSON that a field is turned into.
-fn field_value(rule: &Field, text: &str) -> Result<String, Failure> {
-    let null = match parse_if_scalar(text) {
+/// The converted value of a field, as JSON.
+fn field_value(rule: &Field, text: &str) -> Result<String, Violation> {
+    let is_null = match parse_if_scalar(text) {
         Some(Value::Null) => true,
         Some(Value::String(word)) if matches!(rule.kind, Kind::Boolean) && rule.nullable => {
             matches!(word.to_ascii_lowercase().as_str(), "null" | "")
         }
         _ => false,
     };
-    match (null, rule.nullable) {
+    match (is_null, rule.nullable) {
         (true, true) => Ok("null".to_owned()),
-        (true, false) => Err(Failure::null()),
+        (true, false) => Err(Violation::null()),
         (false, _) => value(&rule.kind, text),
     }
 }
 
-fn value(kind: &Kind, text: &str) -> Result<String, Failure> {
+fn value(kind: &Kind, text: &str) -> Result<String, Violation> {
     match kind {
         Kind::Json => Ok(text.to_owned()),
         Kind::Object(rules) => read_object(text, rules),
@@ -179,55 +181,55 @@ fn value(kind: &Kind, text: &str) -> Result<String, Failure> {
 
 fn list(
     text: &str,
-    item: &Kind,
+    item_kind: &Kind,
     nullable: bool,
     max_items: Option<usize>,
-) -> Result<String, Failure> {
+) -> Result<String, Violation> {
     let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| {
-        let found = type_name(&parse(text));
-        Failure::new(
+        let name = type_name(&parse(text));
+        Violation::new(
             "not_a_list",
-            format!("Expected a list of items but got type \"{found}\"."),
+            format!("Expected a list of items but got type \"{name}\"."),
         )
     })?;
     let mut texts = Vec::with_capacity(items.len());
     for (index, raw) in items.iter().enumerate() {
-        let read = match raw.get() {
+        let item = match raw.get() {
             "null" if nullable => Ok("null".to_owned()),
-            "null" => Err(Failure::null()),
-            text => value(item, text),
+            "null" => Err(Violation::null()),
+            text => value(item_kind, text),
         };
-        texts.push(read.map_err(|failure| failure.within(index.to_string()))?);
+        texts.push(item.map_err(|violation| violation.within(index.to_string()))?);
     }
     match max_items {
-        Some(most) if items.len() > most => Err(Failure::new(
+        Some(max) if items.len() > max => Err(Violation::new(
             "max_length",
-            format!("Ensure this field has no more than {most} elements."),
+            format!("Ensure this field has no more than {max} elements."),
         )),
         _ => Ok(format!("[{}]", texts.join(","))),
     }
 }
 
-fn form_value(pairs: &[(String, String)], rule: &Field) -> Result<Option<String>, Failure> {
-    let mut sent = pairs
+fn form_value(pairs: &[(String, String)], rule: &Field) -> Result<Option<String>, Violation> {
+    let mut texts = pairs
         .iter()
         .filter(|(name, _)| name == rule.name)
         .map(|(_, text)| text.as_str());
     if let Kind::List { .. } = rule.kind {
-        let items: Vec<_> = sent.map(quote).collect();
-        let absent = items.is_empty();
+        let items: Vec<_> = texts.map(quote).collect();
+        let is_absent = items.is_empty();
         let list = format!("[{}]", items.join(","));
-        return (!absent).then(|| value(&rule.kind, &list)).transpose();
+        return (!is_absent).then(|| value(&rule.kind, &list)).transpose();
     }
-    let Some(text) = sent.next_back() else {
+    let Some(text) = texts.next_back() else {
         return Ok(None);
     };
     match &rule.kind {
         Kind::Json | Kind::Object(_) => match serde_json::from_str::<Value>(text) {
             Ok(_) => field_value(rule, text).map(Some),
-            Err(_) => Err(Failure::invalid("Value must be valid JSON.")),
+            Err(_) => Err(Violation::invalid("Value must be valid JSON.")),
         },
-        kind if text.is_empty() && !kind.takes_blank() => match (rule.nullable, rule.required) {
+        kind if text.is_empty() && !kind.allows_blank() => match (rule.nullable, rule.required) {
             (true, _) => Ok(Some("null".to_owned())),
             (false, false) => Ok(None),
             (false, true) => value(kind, "\"\"").map(Some),
@@ -237,7 +239,7 @@ fn form_value(pairs: &[(String, String)], rule: &Field) -> Result<Option<String>
 }
 
 impl Kind {
-    fn takes_blank(&self) -> bool {
+    fn allows_blank(&self) -> bool {
         match self {
             Self::Text { min_length, .. } => *min_length == 0,
             Self::Choice(words) => words.contains(&""),
@@ -246,12 +248,12 @@ impl Kind {
     }
 }
 
-/// Text that was parsed before, so the error cannot occur.
+/// Parses `text`, which must be valid JSON.
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Spares parsing what is large only to see that it is not null.
+/// Parses `text` unless it is an object or a list, which can be large.
 fn parse_if_scalar(text: &str) -> Option<Value> {
     (!text.starts_with(['{', '['])).then(|| parse(text))
 }
@@ -260,7 +262,7 @@ fn quote(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The names that messages use for the types of JSON.
+/// The name of a JSON type in messages, which are Python's as in PostHog's API.
 fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "NoneType",

@@ -1,4 +1,4 @@
-//! The parts of a request that are not a body's fields.
+//! The parts of a request other than query and fields: head, raw body, path and `Accept`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
-use super::budget::{Budget, Lent};
+use super::memory::{MemoryBudget, Reservation};
 use super::{Api, Body, Credentials, Limits, Operation, Query, Rejection};
 
-/// What a handler may want to know of the request beside its parameters, to build links or to choose a format.
+/// The head of a request, from which a handler builds links and chooses a format.
 #[derive(Debug, Clone)]
 pub struct RequestHead(HttpRequest);
 
@@ -22,13 +22,14 @@ impl RequestHead {
         Self(request)
     }
 
+    /// The HTTP method.
     pub fn method(&self) -> &Method {
         self.0.method()
     }
 
-    /// The scheme and host that the caller used, such as `http://localhost:8000`.
+    /// The scheme and host of the request, such as `http://localhost:8000`.
     ///
-    /// Taken from the request itself: headers that a proxy adds are not trusted here.
+    /// The headers that a proxy adds are ignored.
     pub fn origin(&self) -> String {
         let config = self.0.app_config();
         let scheme = if config.secure() { "https" } else { "http" };
@@ -36,42 +37,47 @@ impl RequestHead {
         format!("{scheme}://{host}")
     }
 
-    /// The path as requested, with or without a slash at its end.
+    /// The path of the request, with or without a trailing slash.
     pub fn path(&self) -> &str {
         self.0.path()
     }
 
-    /// The query as sent, without its question mark.
+    /// The query string without the question mark.
     pub fn query(&self) -> &str {
         self.0.query_string()
     }
 
+    /// The header `Accept`, unless it is missing or not text.
     pub fn accept(&self) -> Option<&str> {
         self.header(header::ACCEPT)
     }
 
-    /// The value of a header, unless it is missing or no text.
+    /// The value of the header `name`, unless it is missing or not text.
     pub fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.0.headers().get(name)?.to_str().ok()
     }
 
-    /// The address at the other end of the connection.
+    /// The IP address of the peer. `None` if the connection has none, such as a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.0.peer_addr().map(|address| address.ip())
     }
 
+    /// The whole request, without its body.
     pub fn request(&self) -> &HttpRequest {
         &self.0
     }
 }
 
-/// A body that is handed on as it came.
+/// A body that the handler parses.
 #[derive(Debug, Clone)]
 pub struct RawBody {
+    /// The bytes as received, possibly compressed.
     pub bytes: Bytes,
-    /// The memory that it takes, where that is bounded.
-    pub lent: Option<Arc<Lent>>,
+    /// The memory that the body takes. `None` without a [`MemoryBudget`].
+    pub reservation: Option<Arc<Reservation>>,
+    /// The header `Content-Type`.
     pub content_type: Option<String>,
+    /// The header `Content-Encoding`.
     pub content_encoding: Option<String>,
 }
 
@@ -84,67 +90,70 @@ impl RawBody {
             let value = request.headers().get(name)?.to_str().ok()?;
             Some(value.to_owned())
         };
-        let budget = request.app_data::<web::Data<Budget>>();
-        let limit = Limits::of(request).raw;
-        let read = timeout(PATIENCE, read_within(budget, payload, limit)).await;
-        let (bytes, lent) = read.map_err(|_| Rejection::Late)??;
+        let budget = request.app_data::<web::Data<MemoryBudget>>();
+        let limit = Limits::from_request(request).raw;
+        let body = timeout(BODY_TIMEOUT, read_limited(budget, payload, limit)).await;
+        let (bytes, reservation) = body.map_err(|_| Rejection::Timeout)??;
         Ok(Self {
             bytes,
-            lent: lent.map(Arc::new),
+            reservation: reservation.map(Arc::new),
             content_type: text(header::CONTENT_TYPE),
             content_encoding: text(header::CONTENT_ENCODING),
         })
     }
 }
 
-/// A body that takes longer to come is given up, and the memory that it takes is given back.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What a request takes beside its body.
+/// Time limit for receiving a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that a request takes in addition to its body.
 const OVERHEAD: usize = 4 << 10;
-/// Memory for a body is lent in steps that double up to this one.
-const STEP: usize = 64 << 10;
+/// Bytes of the first reservation for a body. Each further one doubles the body's size, up to [`MAX_STEP`].
+const MIN_STEP: usize = 1 << 10;
+/// Maximum bytes of one reservation, unless a chunk is larger.
+const MAX_STEP: usize = 64 << 10;
 
-/// The whole body, if it has at most `limit` bytes and there is memory for it.
-async fn read_within(
-    budget: Option<&web::Data<Budget>>,
+/// Reads a body of at most `limit` bytes, and reserves its memory in `budget`.
+async fn read_limited(
+    budget: Option<&web::Data<MemoryBudget>>,
     mut payload: web::Payload,
     limit: usize,
-) -> Result<(Bytes, Option<Lent>), Rejection> {
-    let lend = |bytes| match budget {
+) -> Result<(Bytes, Option<Reservation>), Rejection> {
+    let reserve = |bytes| match budget {
         None => Ok(None),
-        Some(budget) => budget.lend(bytes).ok_or(Rejection::Busy).map(Some),
+        Some(budget) => budget.reserve(bytes).ok_or(Rejection::Overloaded).map(Some),
     };
-    let mut lent = lend(OVERHEAD)?;
-    // A body may come in many small pieces.
-    let mut paid = 0;
+    let mut reservation = reserve(OVERHEAD)?;
+    // A body can arrive in many small chunks, so memory is reserved ahead.
+    let mut reserved = 0;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|broken| Rejection::Malformed {
-            detail: format!("The body could not be read: {broken}"),
+        let chunk = chunk.map_err(|cause| Rejection::Malformed {
+            detail: format!("The body could not be read: {cause}"),
         })?;
         let length = body.len() + chunk.len();
         if length > limit {
             return Err(Rejection::TooLarge { limit });
         }
-        if length > paid {
-            let more = (length - paid).max(STEP.min(paid.max(1 << 10)));
-            if let (Some(lent), Some(more)) = (&mut lent, lend(more)?) {
-                lent.and(more);
+        if length > reserved {
+            let step = (length - reserved).max(reserved.clamp(MIN_STEP, MAX_STEP));
+            if let (Some(reservation), Some(more)) = (&mut reservation, reserve(step)?) {
+                reservation.merge(more);
             }
-            paid += more;
+            reserved += step;
         }
         body.extend_from_slice(&chunk);
     }
-    Ok((body.freeze(), lent))
+    Ok((body.freeze(), reservation))
 }
 
-/// The whole body, if it has at most `limit` bytes and comes in time.
+/// Reads a body of at most `limit` bytes within the time limit.
 pub(super) async fn read_bytes(payload: web::Payload, limit: usize) -> Result<Bytes, Rejection> {
-    let read = timeout(PATIENCE, read_within(None, payload, limit)).await;
-    let (bytes, _) = read.map_err(|_| Rejection::Late)??;
+    let body = timeout(BODY_TIMEOUT, read_limited(None, payload, limit)).await;
+    let (bytes, _) = body.map_err(|_| Rejection::Timeout)??;
     Ok(bytes)
 }
 
+/// Finds the key and authorizes the caller.
 pub(crate) async fn authorize<A: Api>(
     api: &A,
     request: &HttpRequest,
@@ -155,7 +164,7 @@ pub(crate) async fn authorize<A: Api>(
     api.authorize(request, operation, credentials).await
 }
 
-/// A part of the path as it is. It is never missing: the route's pattern has it.
+/// A path parameter as text. The route's pattern guarantees that it is present.
 pub(crate) fn path_text(request: &HttpRequest, name: &str) -> String {
     request
         .match_info()
@@ -170,44 +179,45 @@ pub(crate) fn path_integer(request: &HttpRequest, name: &str) -> Result<i64, Rej
         .map_err(|_| Rejection::Path)
 }
 
+/// Rejects a request if its `format` excludes all `offered` media types.
+/// Without a `format`, the `Accept` header is checked instead.
 #[allow(dead_code, reason = "called where the contract has a 406")]
-/// Refuses a request for a `format`, or with an `Accept` header, that has none of the `offered` media types.
 pub(crate) fn accepts(request: &HttpRequest, offered: &[&str]) -> Result<(), Rejection> {
-    let query = Query::of(request);
+    let query = Query::from_request(request);
     if let Some(format) = query.last("format").filter(|format| !format.is_empty()) {
-        let wanted = match format {
+        let media_type = match format {
             "json" => "application/json",
             "csv" => "text/csv",
             "ndjson" => "application/x-ndjson",
             _ => return Err(Rejection::UnknownPath),
         };
-        let met = offered.contains(&wanted);
-        return met.then_some(()).ok_or(Rejection::UnknownPath);
+        let is_offered = offered.contains(&media_type);
+        return is_offered.then_some(()).ok_or(Rejection::UnknownPath);
     }
     let Some(accept) = request.headers().get(header::ACCEPT) else {
         return Ok(());
     };
-    let met = accept.to_str().is_ok_and(|accept| {
+    let is_offered = accept.to_str().is_ok_and(|accept| {
         let mut ranges = accept
             .split(',')
             .map(str::trim)
             .filter(|range| !range.is_empty());
         accept.trim().is_empty()
-            || ranges.any(|range| offered.iter().any(|one| matches(range, one)))
+            || ranges.any(|range| offered.iter().any(|offer| covers(range, offer)))
     });
-    met.then_some(()).ok_or(Rejection::NotAcceptable)
+    is_offered.then_some(()).ok_or(Rejection::NotAcceptable)
 }
 
+/// Whether a media range such as `text/*;q=0.5` covers `media_type`.
 #[allow(dead_code, reason = "called where the contract has a 406")]
-/// Whether a media range such as `text/*;q=0.5` covers a media type.
-fn matches(range: &str, offered: &str) -> bool {
+fn covers(range: &str, media_type: &str) -> bool {
     let range = range.split(';').next().unwrap_or_default().trim();
-    let family = offered.split('/').next().unwrap_or_default();
+    let family = media_type.split('/').next().unwrap_or_default();
     range == "*/*"
-        || range.eq_ignore_ascii_case(offered)
+        || range.eq_ignore_ascii_case(media_type)
         || range
             .strip_suffix("/*")
-            .is_some_and(|wanted| wanted.eq_ignore_ascii_case(family))
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(family))
 }
 
 #[cfg(test)]
@@ -218,43 +228,43 @@ mod tests {
 
     const OFFERED: &[&str] = &["application/json", "text/csv"];
 
-    fn accepted(accept: &str) -> bool {
+    fn is_accepted(accept: &str) -> bool {
         let request = TestRequest::default().insert_header((header::ACCEPT, accept));
         accepts(&request.to_http_request(), OFFERED).is_ok()
     }
 
     #[test]
-    fn a_range_that_covers_an_offer_is_enough() {
+    fn one_covering_media_range_is_sufficient() {
         for accept in ["*/*", "text/*;q=0.5", "application/xml, Text/CSV", ""] {
-            assert!(accepted(accept), "{accept}");
+            assert!(is_accepted(accept), "{accept}");
         }
         for accept in ["application/xml", "image/*", "text"] {
-            assert!(!accepted(accept), "{accept}");
+            assert!(!is_accepted(accept), "{accept}");
         }
     }
 
     #[test]
-    fn a_format_that_is_not_offered_is_as_unknown_as_a_path() {
-        let read = |query: &str| {
+    fn format_that_is_not_offered_is_an_unknown_path() {
+        let check = |query: &str| {
             let request = TestRequest::with_uri(&format!("/a?{query}"));
             accepts(&request.to_http_request(), OFFERED)
         };
         for query in ["format=csv", "format=json", "format=", "b=c"] {
-            assert_eq!(read(query), Ok(()), "{query}");
+            assert_eq!(check(query), Ok(()), "{query}");
         }
         for query in ["format=ndjson", "format=xml", "format=JSON"] {
-            assert_eq!(read(query), Err(Rejection::UnknownPath), "{query}");
+            assert_eq!(check(query), Err(Rejection::UnknownPath), "{query}");
         }
     }
 
     #[test]
-    fn without_the_header_anything_is_accepted() {
+    fn missing_accept_header_accepts_everything() {
         let request = TestRequest::default().to_http_request();
         assert_eq!(accepts(&request, OFFERED), Ok(()));
     }
 
     #[test]
-    fn the_origin_is_the_host_asked_and_no_proxy_is_believed() {
+    fn origin_ignores_proxy_headers() {
         let request = TestRequest::with_uri("/a/b?c=d")
             .insert_header((header::HOST, "cohorts.test:8000"))
             .insert_header(("X-Forwarded-Host", "evil.test"))

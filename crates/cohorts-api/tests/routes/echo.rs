@@ -1,4 +1,4 @@
-//! A service that answers with what it was asked.
+//! A service that returns the request in its responses.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, ResponseError};
 use cohorts_api::*;
 
-/// Says which operation was called and with what; knows one key.
+/// Responds with the operation and its request, as debug text. It accepts a single key.
 pub struct Echo;
 
-/// The rejection, or a key that is refused.
+/// A rejection, an invalid key, or the text of a call.
 #[derive(Debug)]
-pub enum Refused {
+pub enum EchoError {
     Key,
     Request(Rejection),
-    /// Stands for an answer: the operations' own are too large to make here.
+    /// Stands for a successful response, so that no response type must be filled.
     Called(String),
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for EchoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Called(call) => f.write_str(call),
@@ -27,17 +27,17 @@ impl fmt::Display for Refused {
     }
 }
 
-impl ResponseError for Refused {
+impl ResponseError for EchoError {
     fn status_code(&self) -> StatusCode {
         use Rejection::*;
         match self {
             Self::Called(_) => StatusCode::OK,
             Self::Key => StatusCode::UNAUTHORIZED,
-            Self::Request(why) => match why {
+            Self::Request(rejection) => match rejection {
                 UnknownPath | Path => StatusCode::NOT_FOUND,
                 Query { .. } | Malformed { .. } | Field { .. } => StatusCode::BAD_REQUEST,
                 NotStored { .. } => StatusCode::INSUFFICIENT_STORAGE,
-                Busy | Late => StatusCode::SERVICE_UNAVAILABLE,
+                Overloaded | Timeout => StatusCode::SERVICE_UNAVAILABLE,
                 TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -49,10 +49,10 @@ impl ResponseError for Refused {
 
 impl Api for Echo {
     type Caller = CredentialSource;
-    type Error = Refused;
+    type Error = EchoError;
 
-    fn reject(&self, why: Rejection) -> Refused {
-        Refused::Request(why)
+    fn reject(&self, rejection: Rejection) -> EchoError {
+        EchoError::Request(rejection)
     }
 
     async fn authorize(
@@ -60,24 +60,24 @@ impl Api for Echo {
         request: &HttpRequest,
         operation: &'static Operation,
         credentials: Option<Credentials>,
-    ) -> Result<CredentialSource, Refused> {
-        let credentials = credentials.ok_or(Refused::Key)?;
+    ) -> Result<CredentialSource, EchoError> {
+        let credentials = credentials.ok_or(EchoError::Key)?;
         if request.match_info().get("project_id") == Some("99") {
-            return Err(Refused::Called(format!(
+            return Err(EchoError::Called(format!(
                 "{} {:?}",
                 operation.id, operation.scopes
             )));
         }
         (credentials.key == "phx_good")
             .then_some(credentials.source)
-            .ok_or(Refused::Key)
+            .ok_or(EchoError::Key)
     }
 }
 
 macro_rules! echo {
     ($($operation:ident($request:ident) -> $response:ident,)*) => {
-        $(async fn $operation(&self, caller: CredentialSource, request: $request) -> Result<$response, Refused> {
-            Err(Refused::Called(format!("{} by {caller:?}: {request:?}", stringify!($operation))))
+        $(async fn $operation(&self, caller: CredentialSource, request: $request) -> Result<$response, EchoError> {
+            Err(EchoError::Called(format!("{} by {caller:?}: {request:?}", stringify!($operation))))
         })*
     };
 }
@@ -100,7 +100,7 @@ impl CohortsApi for Echo {
         &self,
         _: CredentialSource,
         _: CohortsDestroyRequest,
-    ) -> Result<CohortsDestroyResponse, Refused> {
+    ) -> Result<CohortsDestroyResponse, EchoError> {
         Ok(CohortsDestroyResponse::Status405)
     }
 }
@@ -147,17 +147,17 @@ impl ActivityApi for Echo {
     }
 }
 
-/// What needs no key, answered without a look.
-macro_rules! silent {
+/// Operations without a key.
+macro_rules! echo_without_key {
     ($($operation:ident($request:ident) -> $response:ident,)*) => {
-        $(async fn $operation(&self, request: $request) -> Result<$response, Refused> {
-            Err(Refused::Called(format!("{}: {request:?}", stringify!($operation))))
+        $(async fn $operation(&self, request: $request) -> Result<$response, EchoError> {
+            Err(EchoError::Called(format!("{}: {request:?}", stringify!($operation))))
         })*
     };
 }
 
 impl CaptureApi for Echo {
-    silent! {
+    echo_without_key! {
         capture_event(CaptureEventRequest) -> CaptureEventResponse,
         capture_e(CaptureERequest) -> CaptureEResponse,
         capture_i(CaptureIRequest) -> CaptureIResponse,
@@ -171,14 +171,14 @@ impl CaptureApi for Echo {
     async fn capture_batch(
         &self,
         request: CaptureBatchRequest,
-    ) -> Result<CaptureBatchResponse, Refused> {
+    ) -> Result<CaptureBatchResponse, EchoError> {
         let RawBody {
             bytes,
             content_encoding,
             ..
         } = request.raw;
         if bytes.is_empty() {
-            return Err(Refused::Called(format!("{content_encoding:?}")));
+            return Err(EchoError::Called(format!("{content_encoding:?}")));
         }
         let status = types::CaptureAnswerStatus::Ok;
         Ok(CaptureBatchResponse::Status200(types::CaptureAnswer {

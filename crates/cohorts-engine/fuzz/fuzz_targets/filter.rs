@@ -1,4 +1,5 @@
-//! Any JSON as a filter: it is refused with a place, or it is read, stored, read again and evaluated.
+//! Arbitrary JSON as a filter: it is refused with an error, or parsed, normalised, parsed again and
+//! evaluated.
 
 #![no_main]
 
@@ -9,18 +10,18 @@ use libfuzzer_sys::fuzz_target;
 use persons::{Population, now};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(sent) = serde_json::from_slice(data) else {
+    let Ok(input) = serde_json::from_slice(data) else {
         return;
     };
-    // What is stored may be wrong in any way too.
-    if let Ok(stored) = Filter::parse_stored(&sent) {
+    // A stored filter may be invalid too.
+    if let Ok(stored) = Filter::parse_stored(&input) {
         evaluate(&stored);
     }
-    match Filter::parse_and_normalise(&sent) {
+    match Filter::parse_and_normalise(&input) {
         Err(error) => assert!(!error.detail.is_empty()),
-        Ok((filter, normal)) => {
-            let again = Filter::parse_and_normalise(&normal);
-            assert_eq!(again, Ok((filter.clone(), normal)), "normalised once more");
+        Ok((filter, normalised)) => {
+            let reparsed = Filter::parse_and_normalise(&normalised);
+            assert_eq!(reparsed, Ok((filter.clone(), normalised)));
             evaluate(&filter);
         }
     }

@@ -1,4 +1,4 @@
-//! A few people with a few events, so that what is planned is evaluated too.
+//! A few persons with a few events, to evaluate plans.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub fn now() -> Moment {
 
 pub struct Population;
 
-/// Values of every sort, spread over the people.
+/// A value of any type, which depends on the person and on the key.
 fn value(person: u32, key: &str) -> Value {
     let values = [
         json!("pro"),
@@ -60,7 +60,6 @@ impl Source for Population {
     }
 
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
-        // The later block comes second.
         let block = |range: std::ops::Range<u32>| {
             let mut block = EventBlockBuilder::new(&query.properties);
             for nth in range {

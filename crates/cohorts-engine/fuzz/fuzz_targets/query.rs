@@ -1,4 +1,4 @@
-//! Any text as a query: it is refused as a query, or it chooses some of the people there are.
+//! Arbitrary text as a query: it is refused with an error, or evaluated to known persons.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use persons::{Population, now};
 use serde_json::json;
 
 fuzz_target!(|text: &str| {
-    // JSON is a query as it stands, anything else the text of one.
+    // JSON is a query object, and other input is the text of a query.
     let query = match serde_json::from_str(text) {
         Ok(query) => query,
         Err(_) => json!({"kind": "HogQLQuery", "query": text}),

@@ -1,4 +1,4 @@
-//! Events of one name as columns.
+//! The events of one name as columns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,150 +6,64 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap_of;
+use super::bitmap::from_sorted;
 use super::column::{Column, ColumnBuilder, RowMatches};
+use super::times::{TimeSpan, Times};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
-/// Events of one name, sorted by person and time, and who did them.
+/// Events of one name, sorted by person and time.
 ///
-/// A log is cut into blocks in any way, each event in one of them; cut by time, more of them are whole in a range.
+/// A source may split the events of a name into blocks in any way, with each event in exactly one
+/// block. Blocks of short periods are best: if a block is entirely inside a range of time, the
+/// evaluation often needs only its persons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventBlock {
+    /// The person of each event.
     ordinals: Vec<u32>,
     times: Times,
     persons: RoaringBitmap,
     span: TimeSpan,
-    properties: HashMap<String, Column>,
-}
-
-/// The first and the last instant of some events, in microseconds since the Unix epoch.
-///
-/// Without events, `first` is greater than `last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeSpan {
-    /// The first instant.
-    pub first: i64,
-    /// The last instant.
-    pub last: i64,
-}
-
-impl TimeSpan {
-    const EMPTY: TimeSpan = TimeSpan {
-        first: i64::MAX,
-        last: i64::MIN,
-    };
-
-    /// The span of the events of both.
-    fn union(self, other: TimeSpan) -> TimeSpan {
-        TimeSpan {
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-        }
-    }
-}
-
-impl Default for TimeSpan {
-    fn default() -> TimeSpan {
-        TimeSpan::EMPTY
-    }
-}
-
-/// Instants in microseconds; half as large where all are whole milliseconds of a few weeks.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Times {
-    Millis { base: i64, offsets: Vec<u32> },
-    Micros(Vec<i64>),
-}
-
-impl Default for Times {
-    fn default() -> Times {
-        Times::Micros(Vec::new())
-    }
-}
-
-impl Times {
-    fn new(times: Vec<i64>) -> Times {
-        let base = times.iter().copied().min().unwrap_or_default();
-        let offset = |time: &i64| {
-            let micros = time.checked_sub(base)?;
-            (micros % 1_000 == 0).then_some(())?;
-            u32::try_from(micros / 1_000).ok()
-        };
-        match times.iter().map(offset).collect() {
-            Some(offsets) => Times::Millis { base, offsets },
-            None => Times::Micros(times),
-        }
-    }
-
-    fn at(&self, row: usize) -> i64 {
-        match self {
-            Times::Millis { base, offsets } => base + i64::from(offsets[row]) * 1_000,
-            Times::Micros(times) => times[row],
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Times::Millis { offsets, .. } => offsets.len(),
-            Times::Micros(times) => times.len(),
-        }
-    }
-
-    fn span(&self) -> TimeSpan {
-        let (first, last) = match self {
-            Times::Millis { base, offsets } => {
-                let at = |offset: &u32| base + i64::from(*offset) * 1_000;
-                (offsets.iter().min().map(at), offsets.iter().max().map(at))
-            }
-            Times::Micros(times) => (times.iter().min().copied(), times.iter().max().copied()),
-        };
-        TimeSpan {
-            first: first.unwrap_or(TimeSpan::EMPTY.first),
-            last: last.unwrap_or(TimeSpan::EMPTY.last),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Times::Millis { offsets, .. } => offsets.len() * size_of::<u32>(),
-            Times::Micros(times) => times.len() * size_of::<i64>(),
-        }
-    }
+    columns: HashMap<String, Column>,
 }
 
 impl EventBlock {
-    /// How many events the block holds.
+    /// The number of events. It is 0 in the blocks of [`EventBlock::persons_of`].
+    #[inline]
     pub fn rows(&self) -> usize {
         self.ordinals.len()
     }
 
-    /// Who did any of them.
+    /// The persons with an event.
+    #[inline]
     pub fn persons(&self) -> &RoaringBitmap {
         &self.persons
     }
 
-    /// The first and the last instant.
+    /// The first and the last instant of the events.
+    #[inline]
     pub fn span(&self) -> TimeSpan {
         self.span
     }
 
-    /// The properties that it has columns for.
+    /// The names of the properties that have a column, in any order.
     pub fn properties(&self) -> impl Iterator<Item = &str> {
-        self.properties.keys().map(String::as_str)
+        self.columns.keys().map(String::as_str)
     }
 
-    /// About how much memory it takes.
+    /// The memory that the block takes, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        let columns = self.properties.values().map(Column::bytes).sum::<usize>();
+        let columns = self.columns.values().map(Column::bytes).sum::<usize>();
         let rows = self.ordinals.len() * size_of::<u32>() + self.times.bytes();
         rows + self.persons.serialized_size() + columns + size_of::<EventBlock>()
     }
 
     pub(super) fn columns(&self) -> &HashMap<String, Column> {
-        &self.properties
+        &self.columns
     }
 
+    /// The person of each event, in rising order.
+    #[inline]
     pub(crate) fn ordinals(&self) -> &[u32] {
         &self.ordinals
     }
@@ -158,30 +72,33 @@ impl EventBlock {
         &self.times
     }
 
-    /// How many rows are of people below a number.
-    pub(crate) fn rows_before(&self, number: usize) -> usize {
+    /// The number of rows with a person below `ordinal`.
+    pub(crate) fn rows_before(&self, ordinal: usize) -> usize {
         self.ordinals
-            .partition_point(|person| (*person as usize) < number)
+            .partition_point(|person| (*person as usize) < ordinal)
     }
 
+    /// The person and the time of a row.
+    #[inline]
     pub(crate) fn row(&self, row: usize) -> (u32, i64) {
         (self.ordinals[row], self.times.at(row))
     }
 
-    /// Whether each event has a property for which the predicate holds.
-    pub(crate) fn answers<I: Interrupt>(
+    /// Evaluates `predicate` for `property` of each event. A property without a column counts as
+    /// missing.
+    pub(crate) fn matches<I: Interrupt>(
         &self,
         property: &str,
         predicate: &Predicate,
         meter: &Meter<I>,
     ) -> Result<RowMatches<'_>, I::Error> {
-        match self.properties.get(property) {
-            Some(column) => column.answers(predicate, meter),
+        match self.columns.get(property) {
+            Some(column) => column.matches(predicate, meter),
             None => Ok(RowMatches::constant(predicate.matches_missing())),
         }
     }
 
-    /// The people of several blocks and the time of their events, without the events.
+    /// Combines the persons and the time span of `blocks`, without the events.
     pub fn persons_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
         let spans = blocks.iter().map(|block| block.span);
         EventBlock {
@@ -191,148 +108,162 @@ impl EventBlock {
         }
     }
 
-    /// The events of several blocks of the same name, with the columns of the first of them.
+    /// Merges blocks of the same name. The result has the columns of the first block.
     pub fn merged(blocks: &[Arc<EventBlock>]) -> EventBlock {
         match blocks {
             [] => EventBlock::default(),
-            [one] => EventBlock::clone(one),
-            [one, other] => one.with(other),
-            // By halves, since each value is looked up wherever it is merged.
+            [block] => EventBlock::clone(block),
+            [first, second] => first.concat(second),
+            // By halves, because each merge looks up the values of both sides.
             blocks => {
-                let (one, other) = blocks.split_at(blocks.len() / 2);
-                EventBlock::merged(one).with(&EventBlock::merged(other))
+                let (first, second) = blocks.split_at(blocks.len() / 2);
+                EventBlock::merged(first).concat(&EventBlock::merged(second))
             }
         }
     }
 
-    fn with(&self, more: &EventBlock) -> EventBlock {
-        let own = (0..self.rows()).map(|row| self.row(row));
-        let rows = own.chain((0..more.rows()).map(|row| more.row(row)));
-        let columns = self.properties.iter().map(|(key, column)| {
-            let more = more.properties.get(key).ok_or(more.rows());
-            (key.clone(), column.with(more))
+    fn concat(&self, other: &EventBlock) -> EventBlock {
+        let rows = (0..self.rows()).map(|row| self.row(row));
+        let rows = rows.chain((0..other.rows()).map(|row| other.row(row)));
+        let columns = self.columns.iter().map(|(key, column)| {
+            let column = match other.columns.get(key) {
+                Some(other) => column.concat(other),
+                None => column.concat_missing(other.rows()),
+            };
+            (key.clone(), column)
         });
         EventBlock::sorted(rows.collect(), columns.collect())
     }
 
-    /// The block with the events of some people under other numbers, or without them.
+    /// Returns the block with each person replaced by `resolve(person)`. If the result is `None`,
+    /// the events of the person are removed.
     pub fn resolved(&self, resolve: impl Fn(u32) -> Option<u32>) -> EventBlock {
-        let owners: Vec<Option<u32>> = self
-            .ordinals
-            .iter()
-            .map(|person| resolve(*person))
+        let ordinals = self.ordinals.iter().map(|ordinal| resolve(*ordinal));
+        self.with_ordinals(&ordinals.collect::<Vec<_>>())
+    }
+
+    fn with_ordinals(&self, ordinals: &[Option<u32>]) -> EventBlock {
+        let rows: Vec<u32> = (0..self.rows() as u32)
+            .filter(|row| ordinals[*row as usize].is_some())
             .collect();
-        let kept: Vec<u32> = (0..self.rows() as u32)
-            .filter(|row| owners[*row as usize].is_some())
-            .collect();
-        self.taken(&kept, |row| {
-            (owners[row].unwrap_or_default(), self.times.at(row))
+        self.take(&rows, |row| {
+            (ordinals[row].unwrap_or_default(), self.times.at(row))
         })
     }
 
-    /// The block without the events before an instant.
+    /// Returns the block without the events before `oldest`, in microseconds.
     pub fn since(&self, oldest: i64) -> EventBlock {
-        let kept: Vec<u32> = (0..self.rows() as u32)
+        let rows: Vec<u32> = (0..self.rows() as u32)
             .filter(|row| self.times.at(*row as usize) >= oldest)
             .collect();
-        self.taken(&kept, |row| self.row(row))
+        self.take(&rows, |row| self.row(row))
     }
 
-    /// Some rows, each as it is told to be.
-    fn taken(&self, kept: &[u32], row: impl Fn(usize) -> (u32, i64)) -> EventBlock {
-        let rows = kept.iter().map(|kept| row(*kept as usize));
-        let columns = self.properties.iter().map(|(key, column)| {
+    /// The rows `rows`, with their persons and times from `row_at`.
+    fn take(&self, rows: &[u32], row_at: impl Fn(usize) -> (u32, i64)) -> EventBlock {
+        let columns = self.columns.iter().map(|(key, column)| {
             let mut column = column.clone();
-            column.reorder(kept);
+            column.reorder(rows);
             (key.clone(), column.compact())
         });
+        let rows = rows.iter().map(|row| row_at(*row as usize));
         EventBlock::sorted(rows.collect(), columns.collect())
     }
 
-    /// Sorts rows that stand in the order of the columns.
-    pub(super) fn sorted(
-        mut rows: Vec<(u32, i64)>,
-        mut properties: HashMap<String, Column>,
-    ) -> EventBlock {
+    /// From rows in any order, and columns in the same order.
+    fn sorted(mut rows: Vec<(u32, i64)>, mut columns: HashMap<String, Column>) -> EventBlock {
         if !rows.is_sorted() {
             let mut order: Vec<u32> = (0..rows.len() as u32).collect();
             order.sort_by_key(|row| rows[*row as usize]);
             rows = order.iter().map(|row| rows[*row as usize]).collect();
-            properties
+            columns
                 .values_mut()
                 .for_each(|column| column.reorder(&order));
         }
-        let ordinals: Vec<u32> = rows.iter().map(|(person, _)| *person).collect();
+        let ordinals: Vec<u32> = rows.iter().map(|(ordinal, _)| *ordinal).collect();
         let times: Vec<i64> = rows.iter().map(|(_, time)| *time).collect();
-        EventBlock::of(ordinals, Times::new(times), properties)
+        EventBlock::new(ordinals, Times::new(times), columns)
     }
 
-    /// From columns of rows that are sorted.
-    pub(super) fn of(
+    /// From rows that are sorted by person and time.
+    pub(super) fn new(
         ordinals: Vec<u32>,
         times: Times,
-        properties: HashMap<String, Column>,
+        columns: HashMap<String, Column>,
     ) -> EventBlock {
         EventBlock {
-            persons: bitmap_of(&ordinals),
+            persons: from_sorted(&ordinals),
             span: times.span(),
             ordinals,
             times,
-            properties,
+            columns,
         }
     }
 }
 
-/// Collects events of one name, in any order.
+/// Collects events of one name.
+///
+/// # Examples
+///
+/// ```
+/// use cohorts_engine::EventBlockBuilder;
+///
+/// let mut builder = EventBlockBuilder::new(&["browser".to_owned()]);
+/// builder.push_raw(7, 1_750_260_600_000_000, [Some(r#""Safari""#)]);
+/// builder.push_raw(3, 1_750_260_601_000_000, [None]);
+/// let block = builder.finish();
+/// assert_eq!((block.rows(), block.span().last), (2, 1_750_260_601_000_000));
+/// ```
 #[derive(Debug)]
 pub struct EventBlockBuilder {
     rows: Vec<(u32, i64)>,
-    properties: Vec<(String, ColumnBuilder)>,
+    columns: Vec<(String, ColumnBuilder)>,
 }
 
 impl EventBlockBuilder {
-    /// An empty block with a column for each of the properties.
+    /// Creates a builder with a column for each of `properties`.
     pub fn new(properties: &[String]) -> EventBlockBuilder {
         let column = |key: &String| (key.clone(), ColumnBuilder::default());
         EventBlockBuilder {
             rows: Vec::new(),
-            properties: properties.iter().map(column).collect(),
+            columns: properties.iter().map(column).collect(),
         }
     }
 
-    /// Adds an event with its time in microseconds and its properties, of which only those that
-    /// the block has columns for are kept.
-    pub fn push(&mut self, person: u32, time: i64, properties: &Value) {
-        self.rows.push((person, time));
-        for (key, column) in &mut self.properties {
+    /// Adds an event of the person `ordinal` at `time`, in microseconds. Events may come in any
+    /// order. `properties` is a JSON object; properties without a column are ignored.
+    pub fn push(&mut self, ordinal: u32, time: i64, properties: &Value) {
+        self.rows.push((ordinal, time));
+        for (key, column) in &mut self.columns {
             column.push(properties.get(key.as_str()));
         }
     }
 
-    /// Adds an event whose properties stand as JSON text in the order of the columns; those that
-    /// are left out count as missing.
+    /// Adds an event like [`EventBlockBuilder::push`], with the properties as JSON text in the
+    /// order of the columns. `None`, an early end of `properties`, and text that is not JSON mean
+    /// missing values.
     pub fn push_raw<'a>(
         &mut self,
-        person: u32,
+        ordinal: u32,
         time: i64,
         properties: impl IntoIterator<Item = Option<&'a str>>,
     ) {
-        self.rows.push((person, time));
+        self.rows.push((ordinal, time));
         let mut properties = properties.into_iter();
-        for (_, column) in &mut self.properties {
+        for (_, column) in &mut self.columns {
             column.push_raw(properties.next().flatten());
         }
     }
 
-    /// About how much memory it takes so far.
+    /// The memory that the builder takes, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        let columns = self.properties.iter().map(|(_, column)| column.bytes());
+        let columns = self.columns.iter().map(|(_, column)| column.bytes());
         size_of_val(self.rows.as_slice()) + columns.sum::<usize>()
     }
 
-    /// The finished block.
+    /// Returns the block of all events.
     pub fn finish(self) -> EventBlock {
-        let columns = self.properties.into_iter();
+        let columns = self.columns.into_iter();
         EventBlock::sorted(
             self.rows,
             columns

@@ -1,4 +1,4 @@
-//! What each kind of behaviour demands of a person's events.
+//! The persons with a behaviour, by kind of behaviour.
 
 mod counter;
 
@@ -10,27 +10,27 @@ use crate::source::Source;
 use crate::window::{Moment, Range};
 use counter::BitSlicedCounter;
 
-/// The persons who showed the behaviour; they need not all be known to the project.
+/// The persons with the behaviour. The source may not know all of them as persons.
 pub(super) fn persons<S: Source>(
     source: &S,
     target: &Target,
     rule: &Behavior,
     at: &Moment,
 ) -> Result<RoaringBitmap, S::Error> {
-    let own = Selector::resolve(source, target, true, at)?;
+    let selector = Selector::resolve(source, target, true, at)?;
     let events = Events::new(source);
     Ok(match rule {
-        Behavior::Performed(range) => events.any(&own, *range)?,
-        Behavior::Counted(range, count) => counted(&events, &own, *range, *count)?,
+        Behavior::Performed(range) => events.any(&selector, *range)?,
+        Behavior::Counted(range, count) => counted(&events, &selector, *range, *count)?,
         Behavior::FirstTime(range) => {
             let unfiltered = Selector::resolve(source, target, false, at)?;
-            // What reaches back furthest is asked for first, so that a source reads it once.
+            // The longest range is read first, so that the source reads each event once.
             let earlier = events.any(&unfiltered, before(range))?;
-            let found = events.any(&own, *range)? - earlier;
+            let persons = events.any(&selector, *range)? - earlier;
             if target.filters.is_empty() {
-                return Ok(found);
+                return Ok(persons);
             }
-            events.persons_where(&[&unfiltered, &own], *range, &found, is_first)?
+            events.persons_where(&[&unfiltered, &selector], *range, &persons, &is_first)?
         }
         Behavior::Sequence {
             range,
@@ -38,8 +38,8 @@ pub(super) fn persons<S: Source>(
             within,
         } => {
             let second = Selector::resolve(source, second, true, at)?;
-            let both = events.any(&own, *range)? & events.any(&second, *range)?;
-            events.persons_where(&[&own, &second], *range, &both, |hits| {
+            let both = events.any(&selector, *range)? & events.any(&second, *range)?;
+            events.persons_where(&[&selector, &second], *range, &both, &|hits| {
                 is_sequence(hits, *within)
             })?
         }
@@ -48,27 +48,28 @@ pub(super) fn persons<S: Source>(
             count,
             min_periods,
         } => {
-            let mut counter = BitSlicedCounter::default();
+            let mut periods = BitSlicedCounter::default();
             for period in starts.windows(2).rev() {
                 let range = Range {
                     from: Some(period[1]),
                     to: period[0] - 1,
                 };
-                counter.add(counted(&events, &own, range, *count)?);
+                periods.add(counted(&events, &selector, range, *count)?);
             }
-            counter.at_least(*min_periods)
+            periods.at_least(*min_periods)
         }
         Behavior::Stopped { outer, inner } => {
-            events.any(&own, *outer)? - events.any(&own, *inner)?
+            events.any(&selector, *outer)? - events.any(&selector, *inner)?
         }
         Behavior::Restarted { recent, pause } => {
-            let returned = events.any(&own, before(recent))? & events.any(&own, *recent)?;
-            returned - events.any(&own, *pause)?
+            let earlier = events.any(&selector, before(recent))?;
+            let returned = earlier & events.any(&selector, *recent)?;
+            returned - events.any(&selector, *pause)?
         }
     })
 }
 
-/// All time before a range.
+/// All instants before a range.
 fn before(range: &Range) -> Range {
     Range {
         from: None,
@@ -76,41 +77,42 @@ fn before(range: &Range) -> Range {
     }
 }
 
-/// Those whose number of events in a range a count admits.
+/// The persons with a number of events in a range that `count` admits.
 fn counted<S: Source>(
     events: &Events<S>,
-    own: &Selector,
+    selector: &Selector,
     range: Range,
     count: Count,
 ) -> Result<RoaringBitmap, S::Error> {
     if count.admits_any() {
-        return events.any(own, range);
+        return events.any(selector, range);
     }
-    events.counted(own, range, |number| count.admits(number as usize))
+    events.counted(selector, range, count)
 }
 
-/// Selector 0 is the event by name, selector 1 the same with its filters; there is none before. Of several events at the
-/// very first instant, one that passes the filters is enough.
+/// Whether the first event passes the filters. Selector 0 is the event without its filters, and
+/// selector 1 with them. Of several events at the first instant, one must pass.
 fn is_first(hits: &[Hit]) -> bool {
     let first = hits[0].time;
     let mut earliest = hits.iter().take_while(|hit| hit.time == first);
     earliest.any(|hit| hit.is(1))
 }
 
-/// Selector 0 starts a sequence and selector 1 ends it, with two different events no further
-/// apart than `within`; at one instant the order of storage does not matter.
+/// Whether an event of selector 1 follows a different event of selector 0 within `within`
+/// microseconds. Events at the same instant have no order.
 fn is_sequence(hits: &[Hit], within: i64) -> bool {
     let mut last_start: Option<i64> = None;
     for instant in hits.chunk_by(|a, b| a.time == b.time) {
         let time = instant[0].time;
         let starts = instant.iter().filter(|hit| hit.is(0)).count();
         let ends = instant.iter().filter(|hit| hit.is(1)).count();
-        let lone = starts == 1 && ends == 1 && instant.iter().any(|hit| hit.is(0) && hit.is(1));
-        if starts > 0 && ends > 0 && !lone {
+        let is_same_event =
+            starts == 1 && ends == 1 && instant.iter().any(|hit| hit.is(0) && hit.is(1));
+        if starts > 0 && ends > 0 && !is_same_event {
             return true;
         }
-        let near = |start: i64| time.saturating_sub(start) <= within;
-        if ends > 0 && last_start.is_some_and(near) {
+        let is_near = |start: i64| time.saturating_sub(start) <= within;
+        if ends > 0 && last_start.is_some_and(is_near) {
             return true;
         }
         if starts > 0 {

@@ -1,7 +1,9 @@
-//! Which events of a source a target means: who has any in a range of time, how many, and which.
+//! The events of a source that belong to a target: who has one in a range of time, how many, and
+//! which.
 //!
-//! Where a name alone decides, whole blocks are taken by the bitmaps of their people; only at the edges of a range, and
-//! where properties matter, single events are looked at.
+//! If the name of an event decides alone, a block needs only its bitmap of persons.
+//! Rows are read only at the edges of a range, and if properties matter. The loops over rows are
+//! in `scan`: they do not depend on the type of the source, so they are compiled once.
 
 mod scan;
 mod selector;
@@ -11,19 +13,32 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
-use crate::block::{EventBlock, bitmap_of, chosen};
+use super::is_empty;
+use crate::block::EventBlock;
 use crate::interrupt::Meter;
+use crate::plan::Count;
 use crate::source::{EventQuery, Source};
 use crate::window::Range;
 pub(super) use scan::Hit;
-use scan::{BlockScan, PersonBitset, Rows, by_person};
+use scan::{BlockScan, CountFilter, OrdinalRange, PersonBitset};
 pub(super) use selector::Selector;
 use selector::{names, properties};
 
-/// Looks events of a source up.
+/// Work below this limit is not worth a second thread, in units of [`Meter`].
+const MIN_PARALLEL_WORK: u64 = 20_000;
+/// The work of one step between two interrupts, in units of [`Meter`].
+const MAX_STEP_WORK: u64 = 1_000_000;
+
+/// Reads the events of a source.
 pub(super) struct Events<'a, S> {
     source: &'a S,
     meter: Meter<'a, S>,
+}
+
+/// A block with the name of its events.
+struct NamedBlock {
+    event: String,
+    block: Arc<EventBlock>,
 }
 
 impl<'a, S: Source> Events<'a, S> {
@@ -34,217 +49,175 @@ impl<'a, S: Source> Events<'a, S> {
         }
     }
 
-    /// Everybody with an event in a range.
+    /// The persons with an event in a range.
     pub fn any(&self, selector: &Selector, range: Range) -> Result<RoaringBitmap, S::Error> {
         let blocks = self.blocks(&[selector], range, true)?;
-        let parts = self.parts(&[selector], range, &blocks)?;
-        let (whole, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(BlockScan::is_whole);
-        let found = self.each(&parts, |part| {
-            let mut people = Vec::new();
-            part.hits(
-                0..part.block.rows(),
-                |_| true,
-                |hit| people.push(hit.person),
-            );
-            bitmap_of(&people)
-        })?;
-        let mut sets: Vec<&RoaringBitmap> = whole.iter().map(|part| part.block.persons()).collect();
-        sets.extend(&found);
-        Ok(sets.union())
+        let scans = self.scans(&[selector], range, &blocks)?;
+        let (complete, partial): (Vec<_>, Vec<_>) =
+            scans.into_iter().partition(BlockScan::is_complete);
+        let persons = self.persons(&partial)?;
+        let mut bitmaps: Vec<&RoaringBitmap> = persons.iter().collect();
+        bitmaps.extend(complete.iter().map(|scan| scan.block.persons()));
+        Ok(bitmaps.union())
     }
 
-    /// Those whose number of events in a range is admitted; it is never none.
+    /// The persons with a number of events in a range that `count` admits. The number is at least
+    /// one.
     pub fn counted(
         &self,
         selector: &Selector,
         range: Range,
-        admits: impl Fn(u32) -> bool + Sync,
+        count: Count,
     ) -> Result<RoaringBitmap, S::Error> {
         let blocks = self.blocks(&[selector], range, false)?;
-        let parts = self.parts(&[selector], range, &blocks)?;
-        // Nearly all numbers are small, and asked about once for all.
-        let small: Vec<bool> = (0..256).map(|count| count > 0 && admits(count)).collect();
-        let admits = |count: u32| match small.get(count as usize) {
-            Some(admitted) => *admitted,
-            None => admits(count),
-        };
-        self.by_people(&parts, |people| {
-            let mut counts = vec![0_u32; people.len()];
-            for part in &parts {
-                part.hits(
-                    part.rows_of(&people),
-                    |_| true,
-                    |hit| {
-                        let count = &mut counts[hit.person as usize - people.start];
-                        *count = count.saturating_add(1);
-                    },
-                );
-            }
-            let counts = counts.into_iter().zip(people);
-            bitmap_of(&chosen(
-                counts.map(|(count, person)| (person as u32, admits(count))),
-            ))
-        })
+        let scans = self.scans(&[selector], range, &blocks)?;
+        let filter = CountFilter::new(count);
+        self.by_ordinals(&scans, |ordinals| scan::counted(&scans, ordinals, &filter))
     }
 
-    /// Those of some people for whom a test of their events in a range holds, which come in the order of time.
+    /// The persons of `candidates` with events in a range that meet `test`. The events come in the
+    /// order of time.
     pub fn persons_where(
         &self,
         selectors: &[&Selector],
         range: Range,
-        among: &RoaringBitmap,
-        test: impl Fn(&[Hit]) -> bool + Sync,
+        candidates: &RoaringBitmap,
+        test: &(dyn Fn(&[Hit]) -> bool + Sync),
     ) -> Result<RoaringBitmap, S::Error> {
-        if among.is_empty() {
+        if candidates.is_empty() {
             return Ok(RoaringBitmap::new());
         }
-        let among = PersonBitset::new(among);
+        let candidates = PersonBitset::new(candidates);
         let blocks = self.blocks(selectors, range, false)?;
-        let parts = self.parts(selectors, range, &blocks)?;
-        self.by_people(&parts, |people| {
-            let mut found = Vec::new();
-            for part in &parts {
-                let wanted = |person| among.contains(person);
-                part.hits(part.rows_of(&people), wanted, |hit| found.push(hit));
-            }
-            let mut found = by_person(found, people.start);
-            let own = found.chunk_by_mut(|a, b| a.person == b.person);
-            let own = own.filter_map(|own| {
-                if !own.is_sorted_by_key(|hit| hit.time) {
-                    own.sort_unstable_by_key(|hit| hit.time);
-                }
-                test(own).then_some(own[0].person)
-            });
-            bitmap_of(&own.collect::<Vec<_>>())
+        let scans = self.scans(selectors, range, &blocks)?;
+        self.by_ordinals(&scans, |ordinals| {
+            scan::persons_where(&scans, ordinals, &candidates, test)
         })
     }
 
-    /// Goes through the events of some people after others, on all processors where that is worth it.
-    fn by_people(
+    /// Runs `work` for consecutive ranges of ordinals, on all threads if there is enough work.
+    fn by_ordinals(
         &self,
-        parts: &[BlockScan],
-        work: impl Fn(Rows) -> RoaringBitmap + Sync,
+        scans: &[BlockScan],
+        work: impl Fn(OrdinalRange) -> RoaringBitmap + Sync,
     ) -> Result<RoaringBitmap, S::Error> {
-        let last = parts
+        let last = scans
             .iter()
-            .filter_map(|part| part.block.persons().max())
+            .filter_map(|scan| scan.block.persons().max())
             .max();
         let end = last.map_or(0, |last| last as usize + 1);
-        let all: u64 = parts.iter().map(BlockScan::work).sum();
+        let total: u64 = scans.iter().map(BlockScan::work).sum();
         let threads = rayon::current_num_threads();
-        // So many that it is asked often enough whether to go on.
-        let count = match all < LITTLE_WORK {
-            true => 1,
-            false => threads.max((all / MOST_WORK) as usize),
+        let count = if total < MIN_PARALLEL_WORK {
+            1
+        } else {
+            threads.max((total / MAX_STEP_WORK) as usize)
         };
         let width = end.div_ceil(count).max(1);
-        let ranges: Vec<_> = (0..end)
+        let ranges: Vec<OrdinalRange> = (0..end)
             .step_by(width)
             .map(|start| start..end.min(start + width))
             .collect();
-        let mut found = Vec::new();
-        for some in ranges.chunks(threads) {
-            self.meter.spend(all / ranges.len() as u64)?;
-            match some {
-                [one] => found.push(work(one.clone())),
-                some => found.par_extend(some.par_iter().map(|people| work(people.clone()))),
+        let mut persons = Vec::new();
+        for step in ranges.chunks(threads) {
+            self.meter.spend(total / ranges.len() as u64)?;
+            match step {
+                [range] => persons.push(work(range.clone())),
+                ranges => persons.par_extend(ranges.par_iter().map(|range| work(range.clone()))),
             }
         }
-        Ok(found.iter().union())
+        Ok(persons.iter().union())
     }
 
-    /// The blocks that may hold events of a selector in a range, with the names of their events; or only the people of
-    /// those where every event is one.
+    /// The blocks that may contain events of the selectors in a range. With `persons_only`,
+    /// blocks without other events may consist of their persons.
     fn blocks(
         &self,
         selectors: &[&Selector],
         range: Range,
         persons_only: bool,
-    ) -> Result<Vec<(String, Arc<EventBlock>)>, S::Error> {
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        if range.from.is_some_and(|from| from > range.to) {
-            return Ok(found);
+    ) -> Result<Vec<NamedBlock>, S::Error> {
+        let mut blocks = Vec::new();
+        if is_empty(&range) {
+            return Ok(blocks);
         }
         let names = match names(selectors) {
             Some(names) => names,
             None => self.source.event_names()?.into_iter().collect(),
         };
-        let is_one = names.len() == 1;
+        let is_single = names.len() == 1;
+        let mut bytes = 0;
         for event in names {
-            let all = |selector: &&Selector| selector.takes_all(&event);
+            let is_complete = |selector: &&Selector| selector.takes_all(&event);
             let query = EventQuery {
-                persons_only: persons_only && selectors.iter().all(all),
+                persons_only: persons_only && selectors.iter().all(is_complete),
                 properties: properties(selectors, &event),
                 from: range.from,
                 to: range.to,
                 event,
             };
-            let blocks = self.source.events(&query)?.into_iter();
-            let reached = blocks.filter(|block| {
+            let first = blocks.len();
+            for block in self.source.events(&query)? {
                 let span = block.span();
-                span.last >= range.from.unwrap_or(i64::MIN) && range.to >= span.first
-            });
-            let before = found.len();
-            found.extend(reached.map(|block| (query.event.clone(), block)));
-            if !is_one {
-                let new = found[before..].iter().map(|(_, block)| block.bytes());
-                bytes += new.sum::<usize>();
+                if span.last >= range.from.unwrap_or(i64::MIN) && range.to >= span.first {
+                    let event = query.event.clone();
+                    blocks.push(NamedBlock { event, block });
+                }
+            }
+            if !is_single {
+                bytes += blocks[first..]
+                    .iter()
+                    .map(|named| named.block.bytes())
+                    .sum::<usize>();
                 self.source.check_memory(bytes)?;
             }
         }
-        Ok(found)
+        Ok(blocks)
     }
 
-    /// Blocks with the answers to what the selectors ask of their events.
-    fn parts<'b>(
+    /// Evaluates the conditions of the selectors over `blocks`.
+    fn scans<'b>(
         &self,
         selectors: &[&Selector],
         range: Range,
-        blocks: &'b [(String, Arc<EventBlock>)],
+        blocks: &'b [NamedBlock],
     ) -> Result<Vec<BlockScan<'b>>, S::Error> {
-        let part = |(event, block): &'b (String, Arc<EventBlock>)| {
+        let scan = |named: &'b NamedBlock| {
             self.meter.spend(100)?;
-            let marks = selectors
+            let (event, block) = (&named.event, &named.block);
+            let selections = selectors
                 .iter()
-                .map(|selector| selector.marks(block, event, &self.meter));
+                .map(|selector| selector.select(block, event, &self.meter));
             Ok(BlockScan {
                 block,
-                marks: marks.collect::<Result<_, _>>()?,
+                selections: selections.collect::<Result<_, _>>()?,
                 range,
             })
         };
-        blocks.iter().map(part).collect()
+        blocks.iter().map(scan).collect()
     }
 
-    /// Does something with each part, on all processors where that is worth it.
-    fn each<T: Send>(
-        &self,
-        parts: &[BlockScan],
-        work: impl Fn(&BlockScan) -> T + Sync,
-    ) -> Result<Vec<T>, S::Error> {
-        let mut done = Vec::with_capacity(parts.len());
+    /// The persons with a hit, per scan, on all threads if there is enough work.
+    fn persons(&self, scans: &[BlockScan]) -> Result<Vec<RoaringBitmap>, S::Error> {
+        let mut persons = Vec::with_capacity(scans.len());
         let threads = rayon::current_num_threads();
-        let mut rest = parts;
+        let mut rest = scans;
         while !rest.is_empty() {
-            // Much at once, as threads cost time to wake, and not all, as it is asked in between whether to go on.
-            let (mut count, mut all) = (0, 0);
-            while count < rest.len() && (count < threads || all < MOST_WORK) {
-                all += rest[count].work();
+            // Large steps, because waking a thread costs time; but interrupts must be frequent.
+            let (mut count, mut work) = (0, 0);
+            while count < rest.len() && (count < threads || work < MAX_STEP_WORK) {
+                work += rest[count].work();
                 count += 1;
             }
-            self.meter.spend(all / threads as u64)?;
-            let some;
-            (some, rest) = rest.split_at(count);
-            match all < LITTLE_WORK {
-                true => done.extend(some.iter().map(&work)),
-                false => done.par_extend(some.par_iter().map(&work)),
+            self.meter.spend(work / threads as u64)?;
+            let (step, later) = rest.split_at(count);
+            if work < MIN_PARALLEL_WORK {
+                persons.extend(step.iter().map(BlockScan::persons));
+            } else {
+                persons.par_extend(step.par_iter().map(BlockScan::persons));
             }
+            rest = later;
         }
-        Ok(done)
+        Ok(persons)
     }
 }
-
-/// Less is not worth a second thread, in units of `Meter`.
-const LITTLE_WORK: u64 = 20_000;
-/// And so much is done by one thread before it is asked whether to go on.
-const MOST_WORK: u64 = 1_000_000;

@@ -1,4 +1,4 @@
-//! Persons chosen by any condition on their events, as queries state them.
+//! The persons with events that meet any condition, as queries state them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
+use super::is_empty;
 use crate::block::{EventBlock, RowMatches};
 use crate::condition::Condition;
 use crate::interrupt::Meter;
@@ -14,33 +15,26 @@ use crate::predicate::Comparison;
 use crate::source::{EventQuery, Source};
 use crate::window::Range;
 
-/// Above so many names it is better to know which there are.
-const MANY_NAMES: usize = 16;
+/// If a condition has more names of events, only those that the source knows are read.
+const MAX_NAMES: usize = 16;
 
-/// A test of an event; those of its person are answered already.
-pub(super) type Test = RowTest<Arc<RoaringBitmap>>;
+/// A test of an event, with tests of its person replaced by their results.
+pub(super) type ResolvedTest = RowTest<Arc<RoaringBitmap>>;
 
-/// Everybody with events that meet the condition, and who meet the other one by all of these.
+/// The persons with events that meet `condition`, if these events together meet `having`.
 pub(super) fn persons<S: Source>(
     source: &S,
-    condition: &Condition<Test>,
+    condition: &Condition<ResolvedTest>,
     having: &Condition<GroupTest>,
 ) -> Result<RoaringBitmap, S::Error> {
     let range = range(condition);
-    if range.from.is_some_and(|from| from > range.to) {
+    if is_empty(&range) {
         return Ok(RoaringBitmap::new());
     }
-    let names = match names(condition) {
-        Some(names) if names.len() <= MANY_NAMES => names,
-        wanted => {
-            let known: BTreeSet<String> = source.event_names()?.into_iter().collect();
-            wanted.map_or_else(|| known.clone(), |wanted| &wanted & &known)
-        }
-    };
     let tests = 1 + condition.tests().len() as u64;
     let meter = Meter::new(source);
-    let mut found: Vec<(u32, i64)> = Vec::new();
-    for event in names {
+    let mut rows: Vec<(u32, i64)> = Vec::new();
+    for event in names_of(source, condition)? {
         let query = EventQuery {
             event,
             from: range.from,
@@ -48,22 +42,40 @@ pub(super) fn persons<S: Source>(
             properties: properties(condition).into_iter().collect(),
             persons_only: false,
         };
+        let event = Value::from(query.event.as_str());
         for block in source.events(&query)? {
-            let event = Value::from(query.event.as_str());
-            let answered = condition.try_map(&mut |test| answered(test, &event, &block, &meter))?;
+            let condition = condition.try_map(&mut |test| bind(test, &event, &block, &meter))?;
             for row in 0..block.rows() {
                 meter.spend(tests)?;
                 let (person, time) = block.row(row);
-                if answered.holds(&|answer| answer.at(row, person, time)) {
-                    found.push((person, time));
+                if condition.holds(&|test| test.holds(row, person, time)) {
+                    rows.push((person, time));
                 }
             }
         }
     }
-    found.sort_unstable();
-    let groups = found.chunk_by(|a, b| a.0 == b.0);
-    let chosen = groups.filter(|group| having.holds(&|test| admits(test, group)));
-    Ok(chosen.map(|group| group[0].0).collect())
+    rows.sort_unstable();
+    let groups = rows.chunk_by(|a, b| a.0 == b.0);
+    let groups = groups.filter(|group| having.holds(&|test| admits(test, group)));
+    Ok(groups.map(|group| group[0].0).collect())
+}
+
+/// The names of the events to read.
+fn names_of<S: Source>(
+    source: &S,
+    condition: &Condition<ResolvedTest>,
+) -> Result<BTreeSet<String>, S::Error> {
+    let names = names(condition);
+    match names {
+        Some(names) if names.len() <= MAX_NAMES => Ok(names),
+        names => {
+            let known: BTreeSet<String> = source.event_names()?.into_iter().collect();
+            Ok(match names {
+                Some(names) => &names & &known,
+                None => known,
+            })
+        }
+    }
 }
 
 fn admits(test: &GroupTest, group: &[(u32, i64)]) -> bool {
@@ -78,40 +90,46 @@ fn admits(test: &GroupTest, group: &[(u32, i64)]) -> bool {
     }
 }
 
-/// A test as it is answered for one block.
-enum Answer<'a> {
+/// A test with its results for the rows of one block.
+enum BoundTest<'a> {
     Column(RowMatches<'a>),
     Time(Comparison, i64),
     Person(&'a RoaringBitmap),
 }
 
-impl Answer<'_> {
-    fn at(&self, row: usize, person: u32, time: i64) -> bool {
+impl BoundTest<'_> {
+    #[inline]
+    fn holds(&self, row: usize, person: u32, time: i64) -> bool {
         match self {
-            Answer::Column(answers) => answers.at(row),
-            Answer::Time(comparison, bound) => comparison.holds(time.cmp(bound)),
-            Answer::Person(persons) => persons.contains(person),
+            BoundTest::Column(matches) => matches.at(row),
+            BoundTest::Time(comparison, bound) => comparison.holds(time.cmp(bound)),
+            BoundTest::Person(persons) => persons.contains(person),
         }
     }
 }
 
-fn answered<'a, S: Source>(
-    test: &'a Test,
+/// Evaluates a test for the rows of a block of events named `event`.
+fn bind<'a, S: Source>(
+    test: &'a ResolvedTest,
     event: &Value,
     block: &'a EventBlock,
     meter: &Meter<S>,
-) -> Result<Condition<Answer<'a>>, S::Error> {
-    let named = |names: &BTreeSet<String>| event.as_str().is_some_and(|name| names.contains(name));
+) -> Result<Condition<BoundTest<'a>>, S::Error> {
+    let constant = |holds| BoundTest::Column(RowMatches::constant(holds));
+    let is_one_of =
+        |names: &BTreeSet<String>| event.as_str().is_some_and(|name| names.contains(name));
     Ok(Condition::Test(match test {
-        RowTest::Named(names) => Answer::Column(RowMatches::constant(named(names))),
-        RowTest::Name(predicate) => Answer::Column(RowMatches::constant(predicate.matches(event))),
-        RowTest::Property(key, test) => Answer::Column(block.answers(key, test, meter)?),
-        RowTest::Time(comparison, bound) => Answer::Time(*comparison, *bound),
-        RowTest::Person(persons) => Answer::Person(persons),
+        RowTest::Named(names) => constant(is_one_of(names)),
+        RowTest::Name(predicate) => constant(predicate.matches(event)),
+        RowTest::Property(key, predicate) => {
+            BoundTest::Column(block.matches(key, predicate, meter)?)
+        }
+        RowTest::Time(comparison, bound) => BoundTest::Time(*comparison, *bound),
+        RowTest::Person(persons) => BoundTest::Person(persons),
     }))
 }
 
-fn properties(condition: &Condition<Test>) -> BTreeSet<String> {
+fn properties(condition: &Condition<ResolvedTest>) -> BTreeSet<String> {
     let keys = condition.tests().into_iter().filter_map(|test| match test {
         RowTest::Property(key, _) => Some(key.clone()),
         _ => None,
@@ -119,8 +137,8 @@ fn properties(condition: &Condition<Test>) -> BTreeSet<String> {
     keys.collect()
 }
 
-/// The names outside of which no event meets the condition, or nothing where any might.
-fn names(condition: &Condition<Test>) -> Option<BTreeSet<String>> {
+/// The names that an event must have to meet the condition, or `None` if it may have any name.
+fn names(condition: &Condition<ResolvedTest>) -> Option<BTreeSet<String>> {
     match condition {
         Condition::Test(RowTest::Named(names)) => Some(names.clone()),
         Condition::Test(_) | Condition::Not(_) => None,
@@ -135,8 +153,8 @@ fn names(condition: &Condition<Test>) -> Option<BTreeSet<String>> {
     }
 }
 
-/// The instants outside of which no event meets the condition.
-fn range(condition: &Condition<Test>) -> Range {
+/// The range of time that an event must be in to meet the condition.
+fn range(condition: &Condition<ResolvedTest>) -> Range {
     let (from, to) = bounds(condition);
     Range {
         from: (from > i64::MIN).then_some(from),
@@ -144,7 +162,7 @@ fn range(condition: &Condition<Test>) -> Range {
     }
 }
 
-fn bounds(condition: &Condition<Test>) -> (i64, i64) {
+fn bounds(condition: &Condition<ResolvedTest>) -> (i64, i64) {
     const ALL: (i64, i64) = (i64::MIN, i64::MAX);
     const NONE: (i64, i64) = (i64::MAX, i64::MIN);
     match condition {

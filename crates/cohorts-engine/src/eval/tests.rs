@@ -1,12 +1,14 @@
-//! Facts about the evaluation that the shared cases leave open, and the comparison with an
-//! evaluator that looks at one person at a time.
+//! Facts about the evaluation that the shared cases do not cover, and the comparison with a naive
+//! evaluator.
 
 mod bounds;
-// The twin is written outside of the engine, for the tests over HTTP too.
+// The HTTP tests use the same files.
 #[path = "../../../../tests/twin/generators.rs"]
 mod generators;
 #[path = "../../../../tests/twin/naive.rs"]
 mod naive;
+#[path = "../../../../tests/twin/operators.rs"]
+mod operators;
 mod random;
 mod references;
 
@@ -19,8 +21,8 @@ fn now() -> Moment {
     at("2025-06-18T15:30:00Z", "UTC")
 }
 
-/// People numbered from zero with the given properties.
-fn people(properties: &[Value]) -> Project {
+/// Persons with these properties and the ordinals from zero.
+fn persons(properties: &[Value]) -> Project {
     let person = |properties: &Value| Person {
         properties: properties.clone(),
         ..Person::default()
@@ -31,9 +33,9 @@ fn people(properties: &[Value]) -> Project {
     }
 }
 
-/// People numbered from zero, each with events of a name at given times.
-fn doers(events: &[&[(&str, &str)]]) -> Project {
-    let mut project = people(&vec![json!({}); events.len()]);
+/// Persons with the ordinals from zero, each with events of a name at a time.
+fn performers(events: &[&[(&str, &str)]]) -> Project {
+    let mut project = persons(&vec![json!({}); events.len()]);
     for (person, events) in events.iter().enumerate() {
         for (name, time) in *events {
             project.events.push(event(person, name, time, json!({})));
@@ -71,9 +73,9 @@ fn check(project: &Project, leaf: Value, expected: &[u32]) {
 }
 
 #[test]
-fn events_at_one_instant_make_a_sequence_in_either_order() {
+fn events_at_one_instant_are_a_sequence_in_either_order() {
     let same = "2025-06-17T12:00:00Z";
-    let project = doers(&[
+    let project = performers(&[
         &[("e", same), ("f", same)],
         &[("f", same), ("e", same)],
         &[("f", same), ("e", "2025-06-17T12:00:00.000001Z")],
@@ -88,9 +90,9 @@ fn events_at_one_instant_make_a_sequence_in_either_order() {
 }
 
 #[test]
-fn one_event_is_never_both_ends_of_a_sequence() {
+fn one_event_is_not_both_ends_of_a_sequence() {
     let same = "2025-06-17T12:00:00Z";
-    let project = doers(&[&[("e", same)], &[("e", same), ("e", same)]]);
+    let project = performers(&[&[("e", same)], &[("e", same), ("e", same)]]);
     let sequence = json!({"seq_event": "e", "seq_event_type": "events", "seq_time_value": 1,
         "seq_time_interval": "hour"});
     check(
@@ -101,8 +103,8 @@ fn one_event_is_never_both_ends_of_a_sequence() {
 }
 
 #[test]
-fn filters_of_a_sequence_test_its_first_event_only() {
-    let mut project = people(&[json!({}), json!({})]);
+fn filters_of_a_sequence_apply_to_its_first_event_only() {
+    let mut project = persons(&[json!({}), json!({})]);
     let (early, late) = ("2025-06-16T12:00:00Z", "2025-06-17T12:00:00Z");
     project.events = vec![
         event(0, "e", early, json!({"k": 1})),
@@ -121,8 +123,8 @@ fn filters_of_a_sequence_test_its_first_event_only() {
 }
 
 #[test]
-fn a_month_between_the_events_of_a_sequence_is_thirty_days() {
-    let mut project = doers(&[
+fn a_month_between_events_of_a_sequence_is_thirty_days() {
+    let mut project = performers(&[
         &[("e", "2025-05-01T00:00:00Z"), ("f", "2025-05-31T00:00:00Z")],
         &[
             ("e", "2025-05-01T00:00:00Z"),
@@ -140,8 +142,8 @@ fn a_month_between_the_events_of_a_sequence_is_thirty_days() {
 }
 
 #[test]
-fn the_first_time_ignores_filters_but_must_pass_them() {
-    let mut project = people(&[json!({}), json!({}), json!({})]);
+fn the_first_event_ever_must_pass_the_filters() {
+    let mut project = persons(&[json!({}), json!({}), json!({})]);
     let (old, recent) = ("2025-01-01T00:00:00Z", "2025-06-17T00:00:00Z");
     project.events = vec![
         event(0, "e", recent, json!({"k": 1})),
@@ -159,8 +161,8 @@ fn the_first_time_ignores_filters_but_must_pass_them() {
 }
 
 #[test]
-fn occurrences_after_the_window_do_not_spoil_a_first_time() {
-    let project = doers(&[&[("e", "2025-06-02T00:00:00Z"), ("e", "2025-06-17T00:00:00Z")]]);
+fn events_after_the_window_do_not_affect_a_first_time() {
+    let project = performers(&[&[("e", "2025-06-02T00:00:00Z"), ("e", "2025-06-17T00:00:00Z")]]);
     let range = json!({"explicit_datetime": "2025-06-01", "explicit_datetime_to": "2025-06-03"});
     check(
         &project,
@@ -171,7 +173,7 @@ fn occurrences_after_the_window_do_not_spoil_a_first_time() {
 
 #[test]
 fn explicit_bounds_of_counts_are_exact_and_exclusive() {
-    let project = doers(&[
+    let project = performers(&[
         &[("e", "2025-06-01T00:00:00Z")],
         &[("e", "2025-06-01T00:00:00.000001Z")],
         &[("e", "2025-06-04T23:59:59.999999Z")],
@@ -187,8 +189,8 @@ fn explicit_bounds_of_counts_are_exact_and_exclusive() {
 }
 
 #[test]
-fn counts_reach_five_seconds_beyond_now() {
-    let project = doers(&[
+fn windows_of_counts_end_five_seconds_after_now() {
+    let project = performers(&[
         &[("e", "2025-06-18T15:30:04.9Z")],
         &[("e", "2025-06-18T15:30:05Z")],
     ]);
@@ -201,16 +203,16 @@ fn counts_reach_five_seconds_beyond_now() {
 }
 
 #[test]
-fn all_means_since_the_first_event() {
-    let project = doers(&[&[("e", "1999-06-18T15:30:00Z")], &[]]);
+fn the_date_all_has_no_lower_bound() {
+    let project = performers(&[&[("e", "1999-06-18T15:30:00Z")], &[]]);
     let all = json!({"explicit_datetime": "all"});
     check(&project, behavior("performed_event", all), &[0]);
 }
 
 #[test]
-fn a_count_of_at_most_one_negated_is_none_or_several() {
-    let (one, two) = ("2025-06-17T00:00:00Z", "2025-06-16T00:00:00Z");
-    let project = doers(&[&[], &[("e", one)], &[("e", one), ("e", two)]]);
+fn a_negated_count_of_at_most_one_matches_none_and_several() {
+    let (late, early) = ("2025-06-17T00:00:00Z", "2025-06-16T00:00:00Z");
+    let project = performers(&[&[], &[("e", late)], &[("e", late), ("e", early)]]);
     let leaf = json!({"operator": "lte", "operator_value": 1, "negation": true});
     let present = json!({"type": "person", "key": "x", "operator": "is_not_set"});
     let filters = tree(
@@ -221,8 +223,8 @@ fn a_count_of_at_most_one_negated_is_none_or_several() {
 }
 
 #[test]
-fn an_event_that_meets_two_steps_of_an_action_counts_once() {
-    let mut project = doers(&[
+fn an_event_that_matches_two_steps_of_an_action_counts_once() {
+    let mut project = performers(&[
         &[("e", "2025-06-17T00:00:00Z")],
         &[("e", "2025-06-17T00:00:00Z"), ("f", "2025-06-17T00:00:00Z")],
     ]);
@@ -235,14 +237,14 @@ fn an_event_that_meets_two_steps_of_an_action_counts_once() {
 }
 
 #[test]
-fn addresses_in_actions_match_exactly_by_pattern_or_by_part() {
-    let address = |url: &str| json!({"$current_url": url});
-    let mut project = people(&[json!({}), json!({}), json!({}), json!({})]);
+fn urls_of_actions_match_exactly_by_pattern_or_by_part() {
+    let with_url = |url: &str| json!({"$current_url": url});
+    let mut project = persons(&[json!({}), json!({}), json!({}), json!({})]);
     let time = "2025-06-17T00:00:00Z";
     project.events = vec![
-        event(0, "view", time, address("https://a.test/x")),
-        event(1, "view", time, address("https://a.test/x/y")),
-        event(2, "view", time, address("https://a.test/X")),
+        event(0, "view", time, with_url("https://a.test/x")),
+        event(1, "view", time, with_url("https://a.test/x/y")),
+        event(2, "view", time, with_url("https://a.test/X")),
         event(3, "view", time, json!({})),
     ];
     let matching = [
@@ -263,14 +265,14 @@ fn addresses_in_actions_match_exactly_by_pattern_or_by_part() {
 
 #[test]
 fn an_unknown_action_has_no_events() {
-    let project = doers(&[&[("e", "2025-06-17T00:00:00Z")]]);
+    let project = performers(&[&[("e", "2025-06-17T00:00:00Z")]]);
     let leaf = json!({"key": 4, "event_type": "actions", "operator_value": 1});
     check(&project, behavior("performed_event_multiple", leaf), &[]);
 }
 
 #[test]
-fn a_pattern_that_cannot_be_compiled_matches_nobody_either_way() {
-    let project = people(&[json!({"x": "("}), json!({})]);
+fn an_invalid_pattern_matches_no_person_with_either_operator() {
+    let project = persons(&[json!({"x": "("}), json!({})]);
     for operator in ["regex", "not_regex"] {
         for value in [json!("("), json!("(?=a)"), json!("((a{1000}){1000}){1000}")] {
             let leaf = json!({"type": "person", "key": "x", "operator": operator, "value": value});
@@ -280,8 +282,8 @@ fn a_pattern_that_cannot_be_compiled_matches_nobody_either_way() {
 }
 
 #[test]
-fn an_empty_list_matches_everyone_and_negated_nobody() {
-    let project = people(&[json!({"x": 1}), json!({})]);
+fn an_empty_list_matches_all_persons_and_negated_none() {
+    let project = persons(&[json!({"x": 1}), json!({})]);
     for operator in ["exact", "is_not", "icontains", "gt", "in"] {
         let mut leaf = json!({"type": "person", "key": "x", "operator": operator, "value": []});
         check(&project, leaf.clone(), &[0, 1]);
@@ -296,8 +298,8 @@ fn an_empty_list_matches_everyone_and_negated_nobody() {
 }
 
 #[test]
-fn the_distinct_id_key_looks_at_every_distinct_id() {
-    let mut project = people(&[json!({"distinct_id": "b"}), json!({}), json!({})]);
+fn the_key_distinct_id_matches_any_distinct_id_of_a_person() {
+    let mut project = persons(&[json!({"distinct_id": "b"}), json!({}), json!({})]);
     project.persons[0].distinct_ids = vec!["a".to_owned(), "a2".to_owned()];
     project.persons[1].distinct_ids = vec!["b".to_owned()];
     let leaf = |operator: &str, value: &str| json!({"type": "person", "key": "distinct_id", "operator": operator, "value": value});
@@ -309,7 +311,7 @@ fn the_distinct_id_key_looks_at_every_distinct_id() {
 
 #[test]
 fn creation_times_compare_as_instants() {
-    let mut project = people(&[json!({}), json!({"created_at": "2030-01-01"})]);
+    let mut project = persons(&[json!({}), json!({"created_at": "2030-01-01"})]);
     project.persons[0].created_at = micros("2025-06-17T00:00:00Z");
     project.persons[1].created_at = micros("2025-06-01T00:00:00Z");
     let leaf = |operator: &str, value: &str| {
@@ -324,8 +326,8 @@ fn creation_times_compare_as_instants() {
 }
 
 #[test]
-fn each_criterion_is_counted_by_its_path() {
-    let project = people(&[json!({"x": 1}), json!({"x": 2}), json!({})]);
+fn an_explanation_counts_each_leaf_by_its_path() {
+    let project = persons(&[json!({"x": 1}), json!({"x": 2}), json!({})]);
     let leaf = |value: i64, negation: bool| {
         json!({"type": "person", "key": "x", "operator": "exact", "value": value,
             "negation": negation})

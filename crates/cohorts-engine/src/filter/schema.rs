@@ -1,5 +1,7 @@
-//! What the schema of a filter says beyond its types: numbers and flags may be sent as text,
-//! some operators want other values than most, and fields that other servers add are allowed.
+//! The parts of the filter's JSON Schema that the types cannot express.
+//!
+//! Numbers and flags may be text, the operator decides which values are valid, and the fields
+//! that PostHog's server adds to leaves are allowed.
 
 use std::borrow::Cow;
 
@@ -9,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::date;
 use crate::parse::MACHINE_FIELDS;
 
-/// A whole number, or one as text.
+/// A whole number, or text with a whole number.
 pub(super) struct WholeNumber;
 
 impl JsonSchema for WholeNumber {
@@ -19,7 +21,7 @@ impl JsonSchema for WholeNumber {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A whole number; numeric text is read as one.",
+            "description": "A whole number; numeric text is accepted.",
             "anyOf": [
                 {"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX},
                 {"type": "string", "pattern": r"^\s*[+-]?[0-9]{1,18}\s*$"},
@@ -28,7 +30,7 @@ impl JsonSchema for WholeNumber {
     }
 }
 
-/// True or false, also as text, and false where it is null.
+/// A boolean, or its name as text; null is false.
 pub(super) struct Flag;
 
 impl JsonSchema for Flag {
@@ -38,7 +40,7 @@ impl JsonSchema for Flag {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "True or false; either may be text.",
+            "description": "True or false; text is accepted.",
             "anyOf": [
                 {"type": ["boolean", "null"]},
                 {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"},
@@ -55,7 +57,7 @@ fn properties(schema: &mut Schema) -> Option<&mut Map<String, Value>> {
     schema.get_mut("properties")?.as_object_mut()
 }
 
-/// Allows the fields that other servers add to leaves.
+/// Allows the fields that PostHog's server adds to leaves.
 pub(super) fn with_machine_fields(schema: &mut Schema) {
     if let Some(properties) = properties(schema) {
         let added =
@@ -64,7 +66,7 @@ pub(super) fn with_machine_fields(schema: &mut Schema) {
     }
 }
 
-/// A value is needed where an operator compares with one.
+/// Requires `value`, except for the operators that take none.
 fn needs_value(schema: &mut Schema, rules: &[Value]) {
     let valueless = json!({"properties": {"operator": {"enum": ["is_set", "is_not_set"]}}, "required": ["operator"]});
     let needed = json!({"properties": {"value": {"not": {"type": "null"}}}, "required": ["value"]});
@@ -76,10 +78,10 @@ fn needs_value(schema: &mut Schema, rules: &[Value]) {
 pub(super) fn person_leaf(schema: &mut Schema) {
     with_machine_fields(schema);
     if let Some(properties) = properties(schema) {
-        // Only trees made from legacy groups lack it.
+        // Optional in the type, for filters converted from legacy groups; required in requests.
         properties.insert(
             "operator".to_owned(),
-            json!({"type": "string", "description": "How it is compared."}),
+            json!({"type": "string", "description": "The operator."}),
         );
     }
     if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
@@ -99,7 +101,7 @@ pub(super) fn event_filter(schema: &mut Schema) {
     needs_value(schema, &[]);
 }
 
-/// The only column of the person record.
+/// Restricts the key to the only column of the person record.
 pub(super) fn created_at(schema: &mut Schema) {
     if let Some(properties) = properties(schema) {
         properties.insert("key".to_owned(), json!({"const": "created_at"}));

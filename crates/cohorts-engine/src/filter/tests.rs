@@ -1,3 +1,5 @@
+//! Filters: what parses, and what is refused.
+
 mod verdicts;
 
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ fn person(key: &str, operator: &str, value: &str) -> Value {
 }
 
 #[test]
-fn stored_filters_are_read_leniently() {
+fn stored_filters_are_parsed_leniently() {
     let stored = tree(json!([
         {"type": "person", "key": "x", "value": 1, "label": "old"},
         {"type": "cohort", "key": "id", "value": 4, "operator": "not_in"},
@@ -35,7 +37,7 @@ fn stored_filters_are_read_leniently() {
 }
 
 #[test]
-fn a_filter_tells_what_it_reads() {
+fn a_filter_lists_the_names_and_ids_in_its_leaves() {
     let filters = tree(json!([
         person("a", "exact", "1"),
         {"type": "AND", "values": [
@@ -67,7 +69,7 @@ fn only_dates_and_behaviour_depend_on_time() {
 }
 
 #[test]
-fn criteria_are_told_from_their_absence() {
+fn criteria_are_detected_in_unparsed_filters() {
     for empty in [
         json!(null),
         json!({}),

@@ -1,4 +1,6 @@
-//! The steps of an action, from JSON. What cannot be evaluated is refused, rather than passed over.
+//! Parses the steps of an action from JSON.
+//!
+//! Parts that the engine cannot evaluate are refused, never ignored.
 
 use serde_json::{Map, Value};
 
@@ -7,24 +9,36 @@ use crate::predicate::Predicate;
 use crate::source::{Action, ActionProperty, ActionStep};
 use crate::window::Moment;
 
-const MOST_STEPS: usize = 100;
-const MOST_PROPERTIES: usize = 100;
-/// Parts of a step about elements of a page.
+const MAX_STEPS: usize = 100;
+const MAX_PROPERTIES: usize = 100;
+/// Parts of a step that match page elements.
 const UNSUPPORTED: [&str; 5] = ["selector", "selector_regex", "tag_name", "text", "href"];
 
 impl Action {
-    /// Reads a list of steps. Errors name the place, such as `steps[0].url`.
+    /// Parses a JSON list of at most 100 steps with at most 100 property tests each; null is an
+    /// empty list.
+    ///
+    /// # Errors
+    ///
+    /// Fails with code `invalid_input` if a step is malformed or uses an unsupported part, and
+    /// with `validation_error` if an operator is unknown or the regular expressions exceed their
+    /// budget. The path names the place, such as `steps[0].url`.
     pub fn parse(steps: &Value) -> Result<Action, FilterError> {
-        let steps = list("steps", Some(steps), MOST_STEPS)?;
-        let steps = steps.iter().enumerate();
-        let mut spent = 0;
-        let steps = steps.map(|(nth, step)| read_step(&format!("steps[{nth}]"), step, &mut spent));
-        let steps = steps.collect::<Result<_, _>>()?;
+        let mut pattern_cost = 0;
+        let steps = list("steps", Some(steps), MAX_STEPS)?
+            .iter()
+            .enumerate()
+            .map(|(nth, step)| parse_step(&format!("steps[{nth}]"), step, &mut pattern_cost))
+            .collect::<Result<_, _>>()?;
         Ok(Action { steps })
     }
 }
 
-fn read_step(path: &str, value: &Value, spent: &mut u32) -> Result<ActionStep, FilterError> {
+fn parse_step(
+    path: &str,
+    value: &Value,
+    pattern_cost: &mut u32,
+) -> Result<ActionStep, FilterError> {
     let step = object(path, value)?;
     for name in UNSUPPORTED {
         if text(path, step, name)?.is_some() {
@@ -44,14 +58,14 @@ fn read_step(path: &str, value: &Value, spent: &mut u32) -> Result<ActionStep, F
         return Err(FilterError::input(&place, sentence));
     }
     let place = format!("{path}.properties");
-    let properties = list(&place, step.get("properties"), MOST_PROPERTIES)?;
-    let properties = properties.iter().enumerate();
-    let properties =
-        properties.map(|(nth, one)| read_property(&format!("{place}[{nth}]"), one, spent));
-    let properties = properties.collect::<Result<_, _>>()?;
+    let properties = list(&place, step.get("properties"), MAX_PROPERTIES)?
+        .iter()
+        .enumerate()
+        .map(|(nth, property)| parse_property(&format!("{place}[{nth}]"), property, pattern_cost))
+        .collect::<Result<_, _>>()?;
     let url = text(path, step, "url")?;
     if let Some(url) = &url {
-        Predicate::address(url, url_matching.as_deref()).charge(spent, path)?;
+        Predicate::url(url, url_matching.as_deref()).charge_patterns(pattern_cost, path)?;
     }
     Ok(ActionStep {
         event: text(path, step, "event")?,
@@ -61,10 +75,10 @@ fn read_step(path: &str, value: &Value, spent: &mut u32) -> Result<ActionStep, F
     })
 }
 
-fn read_property(
+fn parse_property(
     path: &str,
     value: &Value,
-    spent: &mut u32,
+    pattern_cost: &mut u32,
 ) -> Result<ActionProperty, FilterError> {
     let property = object(path, value)?;
     let key = text(path, property, "key")?;
@@ -78,7 +92,7 @@ fn read_property(
     let operator = text(path, property, "operator")?;
     let value = property.get("value").filter(|value| !value.is_null());
     let predicate = Predicate::compile(path, operator.as_deref(), value, &Moment::utc(0))?;
-    predicate.charge(spent, path)?;
+    predicate.charge_patterns(pattern_cost, path)?;
     Ok(ActionProperty {
         key,
         operator,
@@ -91,7 +105,7 @@ fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Fi
     object.ok_or_else(|| FilterError::input(path, "expected an object"))
 }
 
-/// A text that is not blank; null counts as absent.
+/// A non-empty text; null counts as absent.
 fn text(
     path: &str,
     object: &Map<String, Value>,
@@ -107,12 +121,12 @@ fn text(
     }
 }
 
-fn list<'a>(path: &str, value: Option<&'a Value>, most: usize) -> Result<&'a [Value], FilterError> {
+fn list<'a>(path: &str, value: Option<&'a Value>, max: usize) -> Result<&'a [Value], FilterError> {
     match value {
         None | Some(Value::Null) => Ok(&[]),
-        Some(Value::Array(list)) if list.len() <= most => Ok(list),
+        Some(Value::Array(list)) if list.len() <= max => Ok(list),
         Some(Value::Array(_)) => {
-            let sentence = format!("at most {most} are allowed");
+            let sentence = format!("at most {max} are allowed");
             Err(FilterError::input(path, sentence))
         }
         Some(_) => Err(FilterError::input(path, "expected a list")),
@@ -126,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_read_whole() {
+    fn steps_are_parsed_with_all_their_parts() {
         let steps = json!([{"event": "buy", "url": "/shop", "url_matching": "contains", "selector": null,
             "properties": [{"key": "amount", "operator": "gt", "value": 5, "type": "event"}]}, {"event": null}]);
         let action = Action::parse(&steps).unwrap();
@@ -138,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_evaluated_is_refused_by_its_place() {
-        for (steps, said) in [
+    fn unsupported_parts_are_refused_with_their_path() {
+        for (steps, detail) in [
             (json!({}), "steps: expected a list"),
             (json!([1]), "steps[0]: expected an object"),
             (json!([{"event": 5}]), "steps[0].event: expected text"),
@@ -169,7 +183,7 @@ mod tests {
             ),
         ] {
             let error = Action::parse(&steps).unwrap_err();
-            assert_eq!(error.detail, said, "{steps}");
+            assert_eq!(error.detail, detail, "{steps}");
         }
     }
 }

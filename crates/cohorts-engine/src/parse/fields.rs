@@ -1,5 +1,4 @@
-//! Reading the members of one leaf: which keys are known, what type each has, and what its
-//! normalised form is.
+//! Reads the members of one leaf with their types, and builds the normalised leaf.
 
 use serde_json::{Map, Value};
 
@@ -7,23 +6,24 @@ use super::{MAX_ITEMS, Mode, kind_of, refuse_unknown};
 use crate::FilterError;
 use crate::filter::Name;
 
-/// Keys that other servers add to leaves; accepted and dropped.
+/// Keys that PostHog's server adds to leaves; accepted and dropped.
 pub(crate) const MACHINE_FIELDS: [&str; 3] = ["bytecode", "bytecode_error", "conditionHash"];
 
 /// The members of one leaf. A null member counts as absent.
 pub(super) struct Fields<'a> {
     pub path: &'a str,
     kind: &'a str,
-    sent: &'a Map<String, Value>,
+    members: &'a Map<String, Value>,
+    /// Members with a normalised value that differs from the input.
     coerced: Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
-    pub fn new(path: &'a str, kind: &'a str, sent: &'a Map<String, Value>) -> Fields<'a> {
+    pub fn new(path: &'a str, kind: &'a str, members: &'a Map<String, Value>) -> Fields<'a> {
         Fields {
             path,
             kind,
-            sent,
+            members,
             coerced: Map::new(),
         }
     }
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
         FilterError::input(self.path, sentence)
     }
 
-    /// Fails when any of the keys is absent, naming those which are.
+    /// Fails if any key is absent. The sentence names the absent ones, in PostHog's wording.
     pub fn require(&self, keys: &[&str]) -> Result<(), FilterError> {
         let absent = keys.iter().filter(|key| self.get(key).is_none());
         let absent: Vec<&str> = absent.copied().collect();
@@ -51,13 +51,13 @@ impl<'a> Fields<'a> {
         if mode == Mode::Stored {
             return Ok(());
         }
-        let mut rest = self.sent.clone();
-        rest.retain(|key, _| !MACHINE_FIELDS.contains(&key.as_str()));
-        refuse_unknown(self.path, &rest, known)
+        let mut members = self.members.clone();
+        members.retain(|key, _| !MACHINE_FIELDS.contains(&key.as_str()));
+        refuse_unknown(self.path, &members, known)
     }
 
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        self.sent.get(key).filter(|value| !value.is_null())
+        self.members.get(key).filter(|value| !value.is_null())
     }
 
     pub fn text(&self, key: &str) -> Result<Option<String>, FilterError> {
@@ -81,7 +81,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn boolean(&mut self, key: &str) -> Result<bool, FilterError> {
-        let found = match self.get(key) {
+        let flag = match self.get(key) {
             None => Some(false),
             Some(Value::Bool(value)) => Some(*value),
             Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
@@ -91,11 +91,11 @@ impl<'a> Fields<'a> {
             },
             Some(_) => None,
         };
-        let Some(found) = found else {
+        let Some(flag) = flag else {
             return Err(self.fail(format!("'{key}' must be true or false")));
         };
-        self.coerced.insert(key.to_owned(), found.into());
-        Ok(found)
+        self.coerced.insert(key.to_owned(), flag.into());
+        Ok(flag)
     }
 
     pub fn name(&self, key: &str) -> Result<Option<Name>, FilterError> {
@@ -109,8 +109,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Any value, as long as no list in it is too long to be tested.
-    pub fn any(&self, key: &str) -> Result<Option<Value>, FilterError> {
+    /// A value of any type; a list must not exceed [`MAX_ITEMS`].
+    pub fn value(&self, key: &str) -> Result<Option<Value>, FilterError> {
         let value = self.get(key);
         match value.and_then(Value::as_array) {
             Some(list) if list.len() > MAX_ITEMS => Err(self.fail(format!(
@@ -135,26 +135,26 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn put(&mut self, key: &str, value: Value) {
+    pub fn replace(&mut self, key: &str, value: Value) {
         self.coerced.insert(key.to_owned(), value);
     }
 
-    /// The normalised leaf: members as sent, with what was read put in their place.
+    /// The normalised leaf: the members in their order, with coerced values.
     pub fn wire(mut self) -> Value {
         let mut wire = Map::new();
-        for (key, value) in self.sent {
+        for (key, value) in self.members {
             if value.is_null() || MACHINE_FIELDS.contains(&key.as_str()) {
                 continue;
             }
-            let value = self.coerced.shift_remove(key);
-            wire.insert(key.clone(), value.unwrap_or_else(|| self.sent[key].clone()));
+            let coerced = self.coerced.shift_remove(key);
+            wire.insert(key.clone(), coerced.unwrap_or_else(|| value.clone()));
         }
         wire.extend(self.coerced);
         Value::Object(wire)
     }
 }
 
-/// A whole number written as one, as an integral float or as text of at most 18 digits.
+/// A whole number given as an integer, an integral float, or text of at most 18 digits.
 fn whole_number(value: &Value) -> Option<i64> {
     const END: f64 = 9_223_372_036_854_775_808.0;
     match value {
@@ -172,7 +172,7 @@ fn whole_number(value: &Value) -> Option<i64> {
     }
 }
 
-/// A value cut to a length that suits a sentence.
+/// The JSON text of a value, cut to 60 characters for use in a sentence.
 pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {

@@ -1,4 +1,4 @@
-//! Reading one leaf of each kind.
+//! Parses one leaf of each kind, and the event filters of a behavioural leaf.
 
 use serde_json::{Map, Value};
 
@@ -54,17 +54,17 @@ fn person(mut fields: Fields, mode: Mode) -> Result<(PersonLeaf, Value), FilterE
         Some("is_set" | "is_not_set")
     );
     if mode == Mode::Write {
-        let required: &[&str] = match valueless {
-            true => &["operator"],
-            false => &["value", "operator"],
-        };
-        fields.require(required)?;
+        fields.require(if valueless {
+            &["operator"]
+        } else {
+            &["value", "operator"]
+        })?;
     }
     fields.refuse_unknown(mode, &["type", "key", "value", "operator", "negation"])?;
     let leaf = PersonLeaf {
         key: fields.text("key")?.unwrap_or_default(),
         operator: fields.text("operator")?,
-        value: fields.any("value")?,
+        value: fields.value("value")?,
         negation: fields.boolean("negation")?,
     };
     if mode == Mode::Write {
@@ -83,8 +83,8 @@ fn check_date(fields: &Fields, leaf: &PersonLeaf) -> Result<(), FilterError> {
         Some(value) => std::slice::from_ref(value),
         None => &[],
     };
-    let readable = |value: &&Value| value.as_str().is_some_and(date::is_readable);
-    match values.iter().find(|value| !readable(value)) {
+    let valid = |value: &&Value| value.as_str().is_some_and(date::is_valid_bound);
+    match values.iter().find(|value| !valid(value)) {
         None => Ok(()),
         Some(value) => Err(fields.fail(format!(
             "Invalid date value {} for operator '{operator}'",
@@ -166,7 +166,7 @@ fn event_filters(fields: &mut Fields, mode: Mode) -> Result<Option<Vec<EventFilt
         filters.push(filter);
         wires.push(wire);
     }
-    fields.put("event_filters", wires.into());
+    fields.replace("event_filters", wires.into());
     Ok(Some(filters))
 }
 
@@ -175,7 +175,7 @@ fn event_filter(path: &str, mode: Mode, item: &Value) -> Result<(EventFilter, Va
         let sentence = format!("expected an object, got {}", kind_of(item));
         return Err(FilterError::input(path, sentence));
     };
-    // A bad item is reported as a key that the leaf around it lacks.
+    // As in PostHog, missing keys of an event filter are reported as those of its leaf.
     let fields = Fields::new(path, "behavioral", object);
     fields.require(&["type"])?;
     match fields.text("type")?.as_deref() {
@@ -200,7 +200,7 @@ fn event_filter(path: &str, mode: Mode, item: &Value) -> Result<(EventFilter, Va
         kind: EventFilterKind::Event,
         key: fields.text("key")?.unwrap_or_default(),
         operator,
-        value: fields.any("value")?,
+        value: fields.value("value")?,
     };
     Ok((filter, fields.wire()))
 }

@@ -1,3 +1,5 @@
+//! Parsing of criteria: fields, errors and bounds.
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -12,7 +14,7 @@ fn refused(filters: Value) -> FilterError {
     Filter::parse(&filters).unwrap_err()
 }
 
-/// The sentence for one leaf at `properties.values[0]`.
+/// The sentence of the error in a leaf at `properties.values[0]`.
 #[track_caller]
 fn refused_leaf(leaf: Value) -> String {
     let error = refused(tree(json!([leaf])));
@@ -123,7 +125,7 @@ fn unknown_leaf_types_are_named() {
 }
 
 #[test]
-fn missing_keys_are_named_in_the_known_sentence() {
+fn missing_keys_are_named_in_the_wording_of_posthog() {
     let cases = [
         (
             json!({"type": "person", "key": "x"}),
@@ -180,7 +182,7 @@ fn missing_keys_are_named_in_the_known_sentence() {
 }
 
 #[test]
-fn bad_members_are_named() {
+fn invalid_members_are_named() {
     let cohort = |more| merged(json!({"type": "cohort", "key": "id", "value": 1}), more);
     let cases = [
         (
@@ -255,7 +257,7 @@ fn bad_members_are_named() {
 }
 
 #[test]
-fn unreadable_dates_are_refused_for_before_and_after_only() {
+fn invalid_dates_are_refused_for_before_and_after_only() {
     let dated =
         |operator: &str, value: Value| person(json!({"operator": operator, "value": value}));
     for value in [
@@ -277,7 +279,7 @@ fn unreadable_dates_are_refused_for_before_and_after_only() {
 }
 
 #[test]
-fn the_normalised_form_keeps_the_order_and_drops_what_means_nothing() {
+fn the_normalised_form_keeps_the_order_and_drops_nulls_and_machine_fields() {
     let leaf = json!({"value": "performed_event", "type": "behavioral", "time_value": "30",
         "key": "e", "operator": null, "event_type": "events", "conditionHash": "0123456789abcdef",
         "event_filters": [{"value": 1, "operator": null, "key": "k", "type": "event"}],
@@ -297,7 +299,7 @@ fn the_normalised_form_keeps_the_order_and_drops_what_means_nothing() {
 }
 
 #[test]
-fn normalising_twice_is_the_same_as_once_and_keeps_the_meaning() {
+fn normalising_is_idempotent_and_keeps_the_meaning() {
     for (name, case) in cases::all() {
         let Ok((filter, wire)) = Filter::parse_and_normalise(&case["filters"]) else {
             continue;
@@ -311,7 +313,7 @@ fn normalising_twice_is_the_same_as_once_and_keeps_the_meaning() {
     }
 }
 
-/// Wraps a value in lists by moving it, since `json!` would recurse into it.
+/// Wraps a value `levels` times. It moves the value, because `json!` would recurse into it.
 fn wrapped(mut value: Value, levels: usize, wrap: fn(Value) -> Value) -> Value {
     for _ in 0..levels {
         value = wrap(value);
@@ -340,7 +342,7 @@ fn trees_that_are_too_deep_are_refused() {
             error.detail,
             "properties: groups or values nest deeper than 64 levels"
         );
-        // Dropping so deep a value recurses, which the stack of a test may not bear.
+        // Dropping the value recurses, which could overflow the stack of the test.
         std::mem::forget(filters);
     }
 }

@@ -1,16 +1,16 @@
-//! Behavioural leaves: which fields each kind needs, and the windows they give.
+//! Plans behavioural leaves: checks the fields that each kind needs and computes its windows.
 
-use super::{Behavior, Criterion, Target, What};
+use super::{Behavior, Criterion, EventSource, Target};
 use crate::FilterError;
 use crate::date;
 use crate::filter::{BehavioralLeaf, Name};
 use crate::predicate::{Comparison, Predicate};
 use crate::window::{Moment, Range, Unit};
 
-/// The periods one leaf may look at.
+/// Periods that one leaf may examine.
 const MAX_PERIODS: i64 = 10_000;
 
-/// How far beyond now a count still reaches, in microseconds.
+/// The time after now that a rolling window still includes, in microseconds; as in PostHog.
 const GRACE: i64 = 5_000_000;
 
 /// A comparison with a number of events.
@@ -21,12 +21,13 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// Whether any number but zero will do.
+    /// Whether every number except zero satisfies the comparison.
     pub fn admits_any(&self) -> bool {
         self.comparison == Comparison::GreaterOrEqual && self.bound == 1
     }
 
-    /// Asked only of persons and periods with at least one event, so zero is never seen.
+    /// Whether `number`, which is never zero, satisfies the comparison.
+    #[inline]
     pub fn admits(&self, number: usize) -> bool {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.comparison.holds(number.cmp(&self.bound))
@@ -38,7 +39,7 @@ pub(super) fn criterion(
     path: &str,
     at: &Moment,
 ) -> Result<Criterion, FilterError> {
-    let planner = Planner { leaf, path, at };
+    let planner = BehaviorPlanner { leaf, path, at };
     let rule = planner.rule()?;
     let mut target = planner.target(&leaf.key, &leaf.event_type, "event_type")?;
     for (index, filter) in leaf.event_filters.iter().flatten().enumerate() {
@@ -50,13 +51,13 @@ pub(super) fn criterion(
     Ok(Criterion::Behavior { target, rule })
 }
 
-struct Planner<'a> {
+struct BehaviorPlanner<'a> {
     leaf: &'a BehavioralLeaf,
     path: &'a str,
     at: &'a Moment,
 }
 
-impl Planner<'_> {
+impl BehaviorPlanner<'_> {
     fn fail(&self, sentence: impl std::fmt::Display) -> FilterError {
         FilterError::calculation(self.path, sentence)
     }
@@ -78,9 +79,9 @@ impl Planner<'_> {
     }
 
     fn target(&self, key: &Name, event_type: &str, field: &str) -> Result<Target, FilterError> {
-        let what = match event_type {
-            "events" => What::Event(key.text()),
-            "actions" => What::Action(key.id().ok_or_else(|| {
+        let source = match event_type {
+            "events" => EventSource::Event(key.text()),
+            "actions" => EventSource::Action(key.id().ok_or_else(|| {
                 self.fail(format!("'{}' is not the id of an action", key.text()))
             })?),
             other => {
@@ -89,7 +90,7 @@ impl Planner<'_> {
             }
         };
         Ok(Target {
-            what,
+            source,
             filters: Vec::new(),
         })
     }
@@ -115,7 +116,7 @@ impl Planner<'_> {
         })
     }
 
-    /// `time_value` and its unit.
+    /// `time_value` and `time_interval`.
     fn outer(&self) -> Result<(i64, Unit), FilterError> {
         Ok((
             self.positive("time_value", self.leaf.time_value)?,
@@ -123,7 +124,7 @@ impl Planner<'_> {
         ))
     }
 
-    /// `seq_time_value` and its unit.
+    /// `seq_time_value` and `seq_time_interval`.
     fn inner(&self) -> Result<(i64, Unit), FilterError> {
         Ok((
             self.positive("seq_time_value", self.leaf.seq_time_value)?,
@@ -131,7 +132,8 @@ impl Planner<'_> {
         ))
     }
 
-    fn reach<T>(&self, bound: Option<T>) -> Result<T, FilterError> {
+    /// `None` means that the calendar ends before the bound.
+    fn within_calendar<T>(&self, bound: Option<T>) -> Result<T, FilterError> {
         bound.ok_or_else(|| self.fail("the time window reaches beyond the calendar"))
     }
 
@@ -152,16 +154,18 @@ impl Planner<'_> {
         Ok(Count { comparison, bound })
     }
 
-    /// The window of the kinds that look at whole days.
+    /// The window of the kinds that use whole local days.
     fn day_range(&self) -> Result<Range, FilterError> {
         let Some(from) = &self.leaf.explicit_datetime else {
-            self.explain_missing_window()?;
+            self.require_window()?;
             let (amount, unit) = self.outer()?;
-            return self.reach(self.at.day_window(amount, unit));
+            return self.within_calendar(self.at.day_window(amount, unit));
         };
         let from = match date::relative(from) {
             _ if from == "all" => None,
-            Some(back) => Some(self.reach(self.at.back_to_start(back.amount, back.unit))?),
+            Some(back) => {
+                Some(self.within_calendar(self.at.back_to_start(back.amount, back.unit))?)
+            }
             None => Some(self.absolute("explicit_datetime", from)?),
         };
         let to = match &self.leaf.explicit_datetime_to {
@@ -173,17 +177,20 @@ impl Planner<'_> {
                     .day_end_of(self.absolute("explicit_datetime_to", to)?),
             },
         };
-        let to = self.reach(to)?;
+        let to = self.within_calendar(to)?;
         Ok(Range { from, to })
     }
 
-    /// The window of counts: exact instants, both ends left out.
+    /// The window of counts: exact instants, both ends exclusive.
     fn rolling_range(&self) -> Result<Range, FilterError> {
         let Some(from) = &self.leaf.explicit_datetime else {
-            self.explain_missing_window()?;
+            self.require_window()?;
             let (amount, unit) = self.outer()?;
-            let from = self.reach(self.at.back(amount, unit))?;
-            return Ok(between(Some(from), self.at.now.saturating_add(GRACE)));
+            let from = self.within_calendar(self.at.back(amount, unit))?;
+            return Ok(exclusive_range(
+                Some(from),
+                self.at.now.saturating_add(GRACE),
+            ));
         };
         let from = match from.as_str() {
             "all" => None,
@@ -193,10 +200,11 @@ impl Planner<'_> {
             None => self.at.now.saturating_add(GRACE),
             Some(to) => self.instant("explicit_datetime_to", to)?,
         };
-        Ok(between(from, to))
+        Ok(exclusive_range(from, to))
     }
 
-    fn explain_missing_window(&self) -> Result<(), FilterError> {
+    /// Fails if `time_value` or its unit is missing, and names both ways to give a window.
+    fn require_window(&self) -> Result<(), FilterError> {
         match (self.leaf.time_value, &self.leaf.time_interval) {
             (None, _) | (_, None) => Err(self.fail(
                 "no time window: expected time_value with time_interval, or explicit_datetime",
@@ -207,7 +215,7 @@ impl Planner<'_> {
 
     fn instant(&self, field: &str, text: &str) -> Result<i64, FilterError> {
         match date::relative(text) {
-            Some(back) => self.reach(self.at.back(back.amount, back.unit)),
+            Some(back) => self.within_calendar(self.at.back(back.amount, back.unit)),
             None => self.absolute(field, text),
         }
     }
@@ -252,40 +260,38 @@ impl Planner<'_> {
             return Err(self.fail(sentence));
         }
         Ok(Behavior::Regularly {
-            starts: self.reach(self.at.periods(total, amount, unit))?,
+            starts: self.within_calendar(self.at.periods(total, amount, unit))?,
             count,
             min_periods: usize::try_from(min).unwrap_or(usize::MAX),
         })
     }
 
-    /// Both windows of stopped and restarted, the inner one no longer than the outer.
+    /// The outer and the inner window of stopped and restarted. The inner one must not be longer.
     fn nested(&self) -> Result<[(i64, Unit); 2], FilterError> {
         let outer = self.outer()?;
         let inner = self.inner()?;
         let length = |(amount, unit): (i64, Unit)| amount.saturating_mul(unit.seconds());
-        match length(inner) > length(outer) {
-            true => {
-                Err(self
-                    .fail("the window of seq_time_value is longer than the window of time_value"))
-            }
-            false => Ok([outer, inner]),
+        if length(inner) > length(outer) {
+            let sentence = "the window of seq_time_value is longer than the window of time_value";
+            return Err(self.fail(sentence));
         }
+        Ok([outer, inner])
     }
 
     fn stopped(&self) -> Result<Behavior, FilterError> {
         let [outer, inner] = self.nested()?;
         Ok(Behavior::Stopped {
-            outer: self.reach(self.at.day_window(outer.0, outer.1))?,
-            inner: self.reach(self.at.day_window(inner.0, inner.1))?,
+            outer: self.within_calendar(self.at.day_window(outer.0, outer.1))?,
+            inner: self.within_calendar(self.at.day_window(inner.0, inner.1))?,
         })
     }
 
     fn restarted(&self) -> Result<Behavior, FilterError> {
         let [outer, inner] = self.nested()?;
-        let from = self.reach(self.at.back_to_day_start(outer.0, outer.1))?;
-        let to = self.reach(self.at.back_to_day_end(inner.0, inner.1))?;
+        let from = self.within_calendar(self.at.back_to_day_start(outer.0, outer.1))?;
+        let to = self.within_calendar(self.at.back_to_day_end(inner.0, inner.1))?;
         Ok(Behavior::Restarted {
-            recent: self.reach(self.at.day_window(inner.0, inner.1))?,
+            recent: self.within_calendar(self.at.day_window(inner.0, inner.1))?,
             pause: Range {
                 from: Some(from),
                 to,
@@ -294,8 +300,8 @@ impl Planner<'_> {
     }
 }
 
-/// The instants strictly between two others, as an inclusive range.
-fn between(from: Option<i64>, to: i64) -> Range {
+/// The instants strictly between `from` and `to`, as an inclusive range.
+fn exclusive_range(from: Option<i64>, to: i64) -> Range {
     Range {
         from: from.map(|from| from.saturating_add(1)),
         to: to.saturating_sub(1),

@@ -1,26 +1,26 @@
-//! Queries that choose people, made into the same plans that filters give; nothing of a query ever runs as SQL.
+//! Turns the query of a static cohort into a plan, as for a filter. No query runs as SQL.
 //!
-//! An `ActorsQuery` holds filters of people, all of which must be met. A `HogQLQuery` holds a SELECT over one of four
-//! tables, or several joined by UNION, INTERSECT and EXCEPT:
+//! An `ActorsQuery` has lists of person filters, which must all be satisfied. A `HogQLQuery` is a
+//! SELECT over one of these tables, or several SELECTs joined by UNION, INTERSECT and EXCEPT:
 //!
 //! | table | columns |
 //! | --- | --- |
 //! | `persons` | `id`, `created_at`, `properties.…` |
 //! | `events` | `person_id`, `event`, `timestamp`, `properties.…`, `person.properties.…`, `person.created_at` |
-//! | `cohort_people`, `static_cohort_people` | `person_id`, `cohort_id`; either takes any cohort |
+//! | `cohort_people`, `static_cohort_people` | `person_id`, `cohort_id`; both accept any cohort |
 //!
-//! Tests of properties mean what the operators of filters mean, a missing value included, so every test is either true
-//! or false, as PostHog prints its queries too; NOT is the complement. What is not known is refused by its name: a
-//! query that is accepted is answered as it is written.
+//! Tests of properties have the meaning of the filter operators, also for missing values. Logic is
+//! therefore two-valued, as in the SQL that PostHog generates, and NOT is the complement.
+//! Unsupported constructs are refused by name, never ignored.
 
 mod column;
+mod column_test;
 mod condition;
 mod criteria;
 mod instant;
 mod operand;
 mod select;
 mod sql;
-mod test;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,16 +33,25 @@ use crate::condition::Condition;
 use crate::filter::Filter;
 use crate::window::Moment;
 
-/// Where in a cohort a query stands.
+/// The path of all errors.
 const PATH: &str = "query";
 
-/// Each of them takes a set of people while a plan is evaluated.
+/// Criteria of one plan; each takes a bitmap during evaluation.
 const MAX_TESTS: usize = 1_000;
 
-/// The kinds of queries there are.
+/// The supported values of `kind` in a query.
 pub const QUERY_KINDS: [&str; 2] = ["ActorsQuery", "HogQLQuery"];
 
-/// Makes a plan of the query of a static cohort. Errors have the path `query` and name what is not supported.
+/// Makes a plan of the query of a static cohort for the moment `at`.
+///
+/// A query has at most 64 KiB of text, 500 keywords and operators, 50 levels of parentheses and
+/// 1,000 tests.
+///
+/// # Errors
+///
+/// Fails with code `invalid_input` and path `query` if the query is malformed, exceeds a limit, or
+/// uses an unsupported construct, which the sentence names. Fails with `validation_error` if `at`
+/// is outside the calendar.
 pub fn plan_query(query: &Value, at: &Moment) -> Result<Plan, FilterError> {
     check_moment(at)?;
     let mut planner = Planner::new(at);
@@ -75,7 +84,7 @@ fn unsupported(what: impl fmt::Display) -> FilterError {
 fn hogql(query: &Value, planner: &mut Planner) -> Result<Tree, FilterError> {
     for key in ["filters", "variables", "values"] {
         if query.get(key).is_some_and(|value| !is_blank(value)) {
-            return Err(unsupported(format!("'{key}' beside the text")));
+            return Err(unsupported(format!("'{key}' of a HogQLQuery")));
         }
     }
     let Some(text) = query["query"].as_str() else {
@@ -85,7 +94,7 @@ fn hogql(query: &Value, planner: &mut Planner) -> Result<Tree, FilterError> {
     select::query(&sql::parse(text)?, planner)
 }
 
-/// Filters of people, all of which must be met; how they would be shown is of no matter to a cohort.
+/// The person filters of an ActorsQuery. Members about presentation, such as `select`, are ignored.
 fn actors(query: &Value, planner: &mut Planner) -> Result<Tree, FilterError> {
     if !is_blank(&query["source"]) {
         let kind = query["source"]["kind"].as_str().unwrap_or("of no kind");
@@ -101,17 +110,21 @@ fn actors(query: &Value, planner: &mut Planner) -> Result<Tree, FilterError> {
         let Some(group) = group(key, &query[key])? else {
             continue;
         };
-        let place = |error: FilterError| inside(key, query[key].is_array(), error);
-        let filter = Filter::parse_stored(&json!({"properties": group})).map_err(place)?;
+        let in_query = |error: FilterError| error_in_query(key, &query[key], error);
+        let filter = Filter::parse_stored(&json!({"properties": group})).map_err(in_query)?;
         if filter.has_behavioral() {
             return Err(unsupported(format!("a filter of behaviour in '{key}'")));
         }
-        trees.push(planner.group(&filter.root, "properties").map_err(place)?);
+        trees.push(
+            planner
+                .group(&filter.root, "properties")
+                .map_err(in_query)?,
+        );
     }
     Ok(Tree::And(trees))
 }
 
-/// Null, or nothing in it.
+/// Whether a value is null, or an empty text, list or object.
 fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -122,12 +135,12 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// A list of filters, or a tree of them, as the tree of a filter; nothing where it says nothing.
+/// Converts a list of filters, or a group of them, to a group; `None` if it has no filters.
 fn group(key: &str, value: &Value) -> Result<Option<Value>, FilterError> {
     match value {
         value if is_blank(value) => Ok(None),
         Value::Object(_) => Ok(Some(value.clone())),
-        // An empty filter is how an editor sends a row that was never filled in.
+        // PostHog's editor sends an unused row as an empty object.
         Value::Array(list) if list.iter().all(is_blank) => Ok(None),
         Value::Array(list) => Ok(Some(json!({"type": "AND", "values": list}))),
         _ => {
@@ -137,25 +150,23 @@ fn group(key: &str, value: &Value) -> Result<Option<Value>, FilterError> {
     }
 }
 
-/// An error of a filter inside the query, by its place in the query.
-fn inside(key: &str, listed: bool, error: FilterError) -> FilterError {
-    let place = error.path.strip_prefix("properties").unwrap_or_default();
-    let place = match listed {
-        true => place.strip_prefix(".values").unwrap_or(place),
-        false => place,
+/// Converts an error in the filter that `group` made of `value` to an error of the query.
+fn error_in_query(key: &str, value: &Value, error: FilterError) -> FilterError {
+    let path = error.path.strip_prefix("properties").unwrap_or_default();
+    let path = if value.is_array() {
+        path.strip_prefix(".values").unwrap_or(path)
+    } else {
+        path
     };
-    // Most sentences open with their place.
-    let opening = format!("{}: ", error.path);
-    let sentence = error.detail.strip_prefix(&opening).unwrap_or(&error.detail);
-    FilterError::new(
-        PATH,
-        "invalid_input",
-        format!("{PATH}.{key}{place}: {sentence}"),
-    )
+    // Most sentences start with the path.
+    let start = format!("{}: ", error.path);
+    let sentence = error.detail.strip_prefix(&start).unwrap_or(&error.detail);
+    let detail = format!("{PATH}.{key}{path}: {sentence}");
+    FilterError::new(PATH, "invalid_input", detail)
 }
 
 impl Condition<Tree> {
-    /// The condition over people as a tree, whose leaves alone are negated.
+    /// Converts the condition to a tree, in which only leaves are negated.
     fn into_tree(self, negated: bool) -> Tree {
         let all = |parts: Vec<Condition<Tree>>| {
             let parts = parts.into_iter();
@@ -186,7 +197,7 @@ impl Tree {
 }
 
 impl Plan {
-    /// The cohorts that the plan names itself.
+    /// The ids of the cohorts that the plan refers to directly.
     pub fn cohort_references(&self) -> BTreeSet<i64> {
         let ids = self.leaves.iter().filter_map(|leaf| match leaf {
             Criterion::Cohort(id) => Some(*id),

@@ -1,7 +1,12 @@
+//! Plans: windows, instants, dependencies and budgets.
+
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::cases::at;
+use crate::{Filter, FilterError};
 
 fn now() -> Moment {
     at("2025-06-18T15:30:00Z", "UTC")
@@ -19,7 +24,7 @@ fn refused(leaf: Value) -> String {
     assert_eq!(error.path, "properties.values[0]");
     let sentence = error.detail.strip_prefix("properties.values[0]: ");
     sentence
-        .unwrap_or_else(|| panic!("{} opens with the path", error.detail))
+        .unwrap_or_else(|| panic!("{} starts with the path", error.detail))
         .to_owned()
 }
 
@@ -27,7 +32,7 @@ fn person(negation: bool) -> Value {
     json!({"type": "person", "key": "x", "operator": "exact", "value": 1, "negation": negation})
 }
 
-/// A leaf that can be planned, with some members replaced; null takes a member away.
+/// A valid leaf with the members of `more` replaced; null removes a member.
 fn behavior(value: &str, more: Value) -> Value {
     let mut leaf = json!({"type": "behavioral", "value": value, "key": "e",
         "event_type": "events", "operator": "gte", "operator_value": 1, "time_value": 7,
@@ -88,7 +93,7 @@ fn a_definition_as_a_whole_must_not_be_negative() {
 }
 
 #[test]
-fn an_empty_root_is_nobody_and_an_empty_group_below_it_an_error() {
+fn an_empty_root_has_no_members_and_an_empty_group_is_an_error() {
     assert!(planned(json!({"type": "AND", "values": []})).is_ok());
     let inner = json!({"type": "AND", "values": [person(false), {"type": "OR", "values": []}]});
     let error = planned(inner).unwrap_err();
@@ -101,7 +106,7 @@ fn an_empty_root_is_nobody_and_an_empty_group_below_it_an_error() {
 }
 
 #[test]
-fn windows_must_be_given_positive_and_known() {
+fn windows_need_a_positive_amount_and_a_known_unit() {
     let no_window = "no time window: expected time_value with time_interval, or explicit_datetime";
     for kind in [
         "performed_event",
@@ -141,8 +146,8 @@ fn windows_must_be_given_positive_and_known() {
 }
 
 #[test]
-fn fields_that_a_kind_needs_must_be_there() {
-    let needs: [(&str, &[&str]); 5] = [
+fn required_fields_of_each_kind_must_be_present() {
+    let required: [(&str, &[&str]); 5] = [
         ("performed_event_multiple", &["operator_value"]),
         (
             "performed_event_sequence",
@@ -184,9 +189,9 @@ fn fields_that_a_kind_needs_must_be_there() {
             ],
         ),
     ];
-    for (kind, fields) in needs {
+    for (kind, fields) in required {
         for field in fields {
-            // An explicit window spares none of these kinds the field.
+            // The field is required even with an explicit window.
             let more = json!({*field: null, "explicit_datetime": "-7d"});
             assert_eq!(
                 refused(behavior(kind, more)),
@@ -212,7 +217,7 @@ fn counts_must_be_positive_and_their_operators_known() {
 }
 
 #[test]
-fn periods_must_fit_together() {
+fn periods_must_be_consistent() {
     let refused = |more: Value| refused(behavior("performed_event_regularly", more));
     assert_eq!(
         refused(json!({"min_periods": 4})),
@@ -233,7 +238,7 @@ fn periods_must_fit_together() {
 }
 
 #[test]
-fn the_inner_window_may_be_as_long_as_the_outer_but_no_longer() {
+fn the_inner_window_must_not_be_longer_than_the_outer() {
     for kind in ["stopped_performing_event", "restarted_performing_event"] {
         for (value, interval) in [(8, "day"), (2, "week"), (1, "month"), (169, "hour")] {
             let more = json!({"seq_time_value": value, "seq_time_interval": interval});
@@ -275,7 +280,7 @@ fn kinds_event_types_and_actions_must_be_known() {
 }
 
 #[test]
-fn explicit_dates_must_be_readable() {
+fn explicit_dates_must_be_valid() {
     for (kind, field) in [
         ("performed_event", "explicit_datetime"),
         ("performed_event", "explicit_datetime_to"),
@@ -309,7 +314,7 @@ fn operators_of_criteria_must_be_known() {
 }
 
 #[test]
-fn leaves_that_recur_are_planned_once_whatever_their_sign() {
+fn equal_leaves_are_planned_once_with_or_without_negation() {
     let tree = json!({"type": "AND", "values": [
         person(false),
         {"type": "OR", "values": [person(false), behavior("performed_event", json!({}))]},
@@ -363,27 +368,14 @@ fn a_moment_outside_the_calendar_is_an_error() {
         let error = plan(&filter, &moment).unwrap_err();
         assert_eq!(
             error.detail,
-            "the moment of the calculation lies outside the calendar"
+            "the moment of the calculation is outside the calendar"
         );
     }
 }
 
 #[test]
-fn a_plan_tells_what_its_members_depend_on() {
-    let planned = |leaf: Value, moment: &str| {
-        let filter =
-            Filter::parse(&json!({"properties": {"type": "AND", "values": [leaf]}})).unwrap();
-        plan(&filter, &at(moment, "UTC")).unwrap()
-    };
-    let behavior = |value: &str, more: Value| {
-        let mut leaf = json!({"type": "behavioral", "value": value, "key": "e", "event_type": "events",
-            "time_value": 7, "time_interval": "day"});
-        leaf.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        leaf
-    };
-    let often = behavior(
+fn plans_of_later_moments_ask_for_the_same_instants_until_a_window_moves() {
+    let often = behavior_in_a_week(
         "performed_event_multiple",
         json!({"operator": "gte", "operator_value": 2}),
     );
@@ -394,35 +386,56 @@ fn a_plan_tells_what_its_members_depend_on() {
         "2025-06-18T12:00:01Z",
         "2025-06-19T12:00:00Z",
     );
-    // Days change at midnight, the last seven times 24 hours at every moment, and what names no time never.
+    // Day windows move at midnight, rolling windows at every moment, other criteria never.
     for (leaf, same_day, same_ever) in [
-        (behavior("performed_event", json!({})), true, false),
+        (
+            behavior_in_a_week("performed_event", json!({})),
+            true,
+            false,
+        ),
         (often, false, false),
         (is, true, true),
         (dated, false, false),
     ] {
-        let then = planned(leaf.clone(), noon);
+        let plan_at = |moment: &str| planned_at(leaf.clone(), moment);
+        let earlier = plan_at(noon);
         assert_eq!(
-            planned(leaf.clone(), later).is_as_of(&then),
+            plan_at(later).asks_same_instants(&earlier),
             same_day,
             "{leaf}"
         );
         assert_eq!(
-            planned(leaf.clone(), tomorrow).is_as_of(&then),
+            plan_at(tomorrow).asks_same_instants(&earlier),
             same_ever,
             "{leaf}"
         );
     }
-    let reads = |leaf: Value| planned(leaf, noon).reads();
-    let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+}
+
+fn planned_at(leaf: Value, moment: &str) -> Plan {
+    let filter = Filter::parse(&json!({"properties": {"type": "AND", "values": [leaf]}})).unwrap();
+    plan(&filter, &at(moment, "UTC")).unwrap()
+}
+
+fn behavior_in_a_week(value: &str, more: Value) -> Value {
+    let mut leaf = json!({"type": "behavioral", "value": value, "key": "e", "event_type": "events",
+        "time_value": 7, "time_interval": "day"});
+    leaf.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    leaf
+}
+
+#[test]
+fn a_plan_lists_the_data_that_its_members_depend_on() {
+    let dependencies = |leaf: Value| planned_at(leaf, "2025-06-18T12:00:00Z").dependencies();
     let second = json!({"seq_event": "f", "seq_event_type": "events", "seq_time_value": 1, "seq_time_interval": "day"});
-    let sequence = reads(behavior("performed_event_sequence", second));
-    assert_eq!(
-        (sequence.events, sequence.people, sequence.others),
-        (of(&["e", "f"]), false, false)
-    );
-    assert!(reads(json!({"type": "cohort", "key": "id", "value": 3})).others);
+    let sequence = dependencies(behavior_in_a_week("performed_event_sequence", second));
+    let names = ["e", "f"].map(str::to_owned);
+    assert_eq!(sequence.events, BTreeSet::from(names));
+    assert!(!sequence.persons && !sequence.definitions && !sequence.every_event);
+    assert!(dependencies(json!({"type": "cohort", "key": "id", "value": 3})).definitions);
     let action = json!({"key": "3", "event_type": "actions"});
-    assert!(reads(behavior("performed_event", action)).every_event);
-    assert!(reads(json!({"type": "person_metadata", "key": "created_at", "operator": "is_set", "value": "is_set"})).people);
+    assert!(dependencies(behavior_in_a_week("performed_event", action)).every_event);
+    assert!(dependencies(json!({"type": "person_metadata", "key": "created_at", "operator": "is_set", "value": "is_set"})).persons);
 }

@@ -1,4 +1,6 @@
-//! From an operator and its value to a predicate.
+//! Compiles an operator and its value into a predicate.
+//!
+//! The memory and time that the patterns of one filter may take are bounded by a budget.
 
 use std::cell::Cell;
 
@@ -6,28 +8,28 @@ use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::texts::beginnings;
-use super::{Comparison, Predicate, Rule, Test};
+use super::texts::literal_prefixes;
+use super::{Comparison, Predicate, Rule, ValueTest};
 use crate::FilterError;
 use crate::date;
 use crate::semver::{Version, VersionRange};
 use crate::value::{Number, text};
 use crate::window::Moment;
 
-/// The memory that one compiled pattern may take.
+/// The memory limit of one compiled pattern, in bytes.
 const PATTERN_LIMIT: usize = 1 << 20;
-/// The memory up to which a pattern is a small one, as nearly all are.
+/// The memory limit of a small pattern, in bytes. Nearly all patterns are small.
 const SMALL_PATTERN: usize = 1 << 16;
-/// What the patterns of one filter may cost. A small one costs 1, which is a third of a millisecond at worst, one
-/// that is larger or too large `LARGE_COST`.
+/// The budget for the patterns of one filter. A small pattern costs 1, which is at most a third
+/// of a millisecond; a larger pattern, or one beyond the limit, costs `LARGE_COST`.
 pub(crate) const PATTERN_BUDGET: u32 = 1_024;
 const LARGE_COST: u32 = 32;
 pub(crate) const TOO_MANY_PATTERNS: &str =
     "the regular expressions of this filter are too many or too large";
 
 impl Predicate {
-    /// A missing operator means `exact`. A pattern, version or date that cannot be read is no
-    /// error: it matches nothing.
+    /// A missing operator means `exact`. An invalid pattern, version or date is no error: it
+    /// matches no value.
     pub fn compile(
         path: &str,
         operator: Option<&str>,
@@ -36,7 +38,7 @@ impl Predicate {
     ) -> Result<Predicate, FilterError> {
         let operator = operator.unwrap_or("exact");
         let fail = |sentence: String| FilterError::calculation(path, sentence);
-        let build = Build::new(&at.time_zone);
+        let build = PredicateBuilder::new(&at.time_zone);
         match operator {
             "is_set" => return Ok(build.rule(false, Rule::Constant(true))),
             "is_not_set" => return Ok(build.rule(true, Rule::Constant(false))),
@@ -56,41 +58,42 @@ impl Predicate {
         };
         let listed = build.listed(operator, values, at);
         let predicate = listed.ok_or_else(|| fail(format!("unknown operator '{operator}'")))?;
-        predicate.charge(&mut 0, path)?;
+        predicate.charge_patterns(&mut 0, path)?;
         match value {
             None => Err(fail(format!("operator '{operator}' needs a value"))),
-            // An empty list drops the condition, so it holds for everyone.
+            // As in PostHog, an empty list drops the condition: all persons satisfy it.
             Some(_) if values.is_empty() => Ok(build.rule(true, Rule::Constant(true))),
             Some(_) => Ok(predicate),
         }
     }
 
-    /// A comparison with an instant, as dates are compared; stored values that are no date do not match.
-    pub fn dated(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
-        let build = Build::new(&at.time_zone);
-        build.any(vec![Test::Dated(comparison, instant)])
+    /// A comparison with an instant, by the rules of dates.
+    pub fn instant(comparison: Comparison, instant: i64, at: &Moment) -> Predicate {
+        let build = PredicateBuilder::new(&at.time_zone);
+        build.any(vec![ValueTest::Dated(comparison, instant)])
     }
 
-    /// The test of a pattern, which holds for nothing where it cannot be read; whether it can be comes beside it.
-    pub fn pattern(pattern: &str, at: &Moment) -> (Predicate, bool) {
-        let build = Build::new(&at.time_zone);
+    /// A search for a regular expression. An invalid one has a cost too, and
+    /// [never matches](Predicate::never_matches).
+    pub fn pattern(pattern: &str, at: &Moment) -> Predicate {
+        let build = PredicateBuilder::new(&at.time_zone);
         let tests = build.patterns(&[Value::from(pattern)]);
-        let readable = !tests.is_empty();
-        (build.any(tests), readable)
+        build.any(tests)
     }
 
-    /// The test of an address in a step of an action.
-    pub fn address(url: &str, matching: Option<&str>) -> Predicate {
-        let build = Build::new(&TimeZone::UTC);
+    /// The test of the URL in a step of an action.
+    pub fn url(url: &str, matching: Option<&str>) -> Predicate {
+        let build = PredicateBuilder::new(&TimeZone::UTC);
         let value = [Value::from(url)];
         build.any(match matching {
             Some("exact") => vec![one_of(&value)],
             Some("regex") => build.patterns(&value),
-            _ => vec![Test::Holds(url.to_owned())],
+            _ => vec![ValueTest::ContainsExact(url.to_owned())],
         })
     }
 }
 
+/// Two numbers in ascending order.
 fn pair(value: &Value) -> Option<(Number, Number)> {
     let [low, high] = value.as_array()?.as_slice() else {
         return None;
@@ -99,14 +102,14 @@ fn pair(value: &Value) -> Option<(Number, Number)> {
     low.compare(high).is_le().then_some((low, high))
 }
 
-struct Build {
+struct PredicateBuilder {
     zone: TimeZone,
     pattern_cost: Cell<u32>,
 }
 
-impl Build {
-    fn new(zone: &TimeZone) -> Build {
-        Build {
+impl PredicateBuilder {
+    fn new(zone: &TimeZone) -> PredicateBuilder {
+        PredicateBuilder {
             zone: zone.clone(),
             pattern_cost: Cell::new(0),
         }
@@ -121,23 +124,23 @@ impl Build {
         }
     }
 
-    /// Those patterns that can be compiled, until their budget is spent.
-    fn patterns(&self, values: &[Value]) -> Vec<Test> {
-        let affordable = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
-        let compiled = values.iter().take_while(affordable).filter_map(|value| {
+    /// The valid patterns among `values`. Stops compiling beyond the budget.
+    fn patterns(&self, values: &[Value]) -> Vec<ValueTest> {
+        let within_budget = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
+        let tests = values.iter().take_while(within_budget).filter_map(|value| {
             let pattern = text(value);
             let (compiled, cost) = compile(&pattern);
             self.pattern_cost.set(self.pattern_cost.get() + cost);
-            compiled.map(|compiled| Test::Matches(compiled, beginnings(&pattern)))
+            compiled.map(|compiled| ValueTest::Matches(compiled, literal_prefixes(&pattern)))
         });
-        compiled.collect()
+        tests.collect()
     }
 
-    fn any(&self, tests: Vec<Test>) -> Predicate {
+    fn any(&self, tests: Vec<ValueTest>) -> Predicate {
         self.rule(false, Rule::Any(tests))
     }
 
-    fn none_of(&self, tests: Vec<Test>) -> Predicate {
+    fn none_of(&self, tests: Vec<ValueTest>) -> Predicate {
         self.rule(true, Rule::NoneOf(tests))
     }
 
@@ -145,23 +148,25 @@ impl Build {
     fn range(&self, operator: &str, value: Option<&Value>) -> Option<Predicate> {
         let (low, high) = pair(value?)?;
         Some(match operator {
-            "between" => self.any(vec![Test::Within(low, high)]),
-            _ => self.rule(true, Rule::Any(vec![Test::Outside(low, high)])),
+            "between" => self.any(vec![ValueTest::Within(low, high)]),
+            _ => self.rule(true, Rule::Any(vec![ValueTest::Outside(low, high)])),
         })
     }
 
-    /// The operators that take one value or a list, or nothing where the operator is unknown.
+    /// The operators that take one value or a list; `None` for an unknown operator.
     fn listed(&self, operator: &str, values: &[Value], at: &Moment) -> Option<Predicate> {
         use Comparison::*;
         Some(match operator {
             "exact" | "in" => self.any(vec![one_of(values)]),
             "is_not" | "not_in" => self.none_of(vec![one_of(values)]),
-            "icontains" | "icontains_multi" => self.any(parts(values, Test::Contains)),
-            "not_icontains" | "not_icontains_multi" => self.none_of(parts(values, Test::Contains)),
-            "starts_with" => self.any(parts(values, Test::StartsWith)),
-            "not_starts_with" => self.none_of(parts(values, Test::StartsWith)),
-            "ends_with" => self.any(parts(values, Test::EndsWith)),
-            "not_ends_with" => self.none_of(parts(values, Test::EndsWith)),
+            "icontains" | "icontains_multi" => self.any(parts(values, ValueTest::Contains)),
+            "not_icontains" | "not_icontains_multi" => {
+                self.none_of(parts(values, ValueTest::Contains))
+            }
+            "starts_with" => self.any(parts(values, ValueTest::StartsWith)),
+            "not_starts_with" => self.none_of(parts(values, ValueTest::StartsWith)),
+            "ends_with" => self.any(parts(values, ValueTest::EndsWith)),
+            "not_ends_with" => self.none_of(parts(values, ValueTest::EndsWith)),
             "regex" => self.any(self.patterns(values)),
             "not_regex" => self.not_regex(values),
             "gt" => self.any(bounds(values, Greater)),
@@ -176,44 +181,45 @@ impl Build {
         })
     }
 
-    /// A pattern that cannot be compiled makes the whole list match nobody.
+    /// One invalid pattern makes the whole list match no value.
     fn not_regex(&self, values: &[Value]) -> Predicate {
-        let compiled = self.patterns(values);
-        match compiled.len() == values.len() {
-            true => self.none_of(compiled),
-            false => self.rule(false, Rule::Constant(false)),
+        let tests = self.patterns(values);
+        if tests.len() == values.len() {
+            self.none_of(tests)
+        } else {
+            self.rule(false, Rule::Constant(false))
         }
     }
 
-    /// As with patterns, an unreadable version makes the whole list match nobody.
+    /// One invalid version makes the whole list match no value.
     fn semver_neq(&self, values: &[Value]) -> Predicate {
         let parsed = values.iter().map(|value| Version::parse(&text(value)));
         match parsed.collect::<Option<Vec<Version>>>() {
-            Some(versions) => self.any(vec![Test::NoVersionOf(versions)]),
+            Some(versions) => self.any(vec![ValueTest::NoVersionOf(versions)]),
             None => self.rule(false, Rule::Constant(false)),
         }
     }
 }
 
-/// Null elements equal nothing, since null is no value.
-fn one_of(values: &[Value]) -> Test {
+/// Null elements are equal to no value.
+fn one_of(values: &[Value]) -> ValueTest {
     let values = || values.iter().filter(|value| !value.is_null());
     let mut numbers: Vec<Number> = values().filter_map(Number::of).collect();
     numbers.sort_by(|a, b| a.compare(*b));
-    Test::OneOf {
+    ValueTest::OneOf {
         texts: values().map(|value| text(value).into_owned()).collect(),
         numbers,
     }
 }
 
-fn parts(values: &[Value], test: fn(String) -> Test) -> Vec<Test> {
+fn parts(values: &[Value], test: fn(String) -> ValueTest) -> Vec<ValueTest> {
     let values = values.iter().filter(|value| !value.is_null());
     values
         .map(|value| test(text(value).to_lowercase()))
         .collect()
 }
 
-/// A pattern, where it can be compiled, and what trying it cost.
+/// The compiled pattern, `None` if it is invalid or too large, and the cost of compiling it.
 fn compile(pattern: &str) -> (Option<Regex>, u32) {
     let within = |limit: usize| {
         let mut builder = RegexBuilder::new(pattern);
@@ -227,25 +233,25 @@ fn compile(pattern: &str) -> (Option<Regex>, u32) {
     }
 }
 
-fn bounds(values: &[Value], comparison: Comparison) -> Vec<Test> {
+fn bounds(values: &[Value], comparison: Comparison) -> Vec<ValueTest> {
     let numbers = values.iter().filter_map(Number::of);
     numbers
-        .map(|number| Test::Compares(comparison, number))
+        .map(|number| ValueTest::Compares(comparison, number))
         .collect()
 }
 
-fn dates(values: &[Value], comparison: Comparison, at: &Moment) -> Vec<Test> {
+fn dates(values: &[Value], comparison: Comparison, at: &Moment) -> Vec<ValueTest> {
     let instants = values
         .iter()
         .filter_map(|value| date::filter_instant(value, at));
     instants
-        .map(|instant| Test::Dated(comparison, instant))
+        .map(|instant| ValueTest::Dated(comparison, instant))
         .collect()
 }
 
-fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
+fn versions(operator: &str, values: &[Value]) -> Option<Vec<ValueTest>> {
     let comparison =
-        |comparison| move |text: &str| Some(Test::Version(comparison, Version::parse(text)?));
+        |comparison| move |text: &str| Some(ValueTest::Version(comparison, Version::parse(text)?));
     let texts = values.iter().map(text);
     Some(match operator {
         "semver_eq" => each(texts, comparison(Comparison::Equal)),
@@ -254,13 +260,13 @@ fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
         "semver_lt" => each(texts, comparison(Comparison::Less)),
         "semver_lte" => each(texts, comparison(Comparison::LessOrEqual)),
         "semver_tilde" => each(texts, |text| {
-            VersionRange::tilde(text).map(Test::InVersions)
+            VersionRange::tilde(text).map(ValueTest::InVersions)
         }),
         "semver_caret" => each(texts, |text| {
-            VersionRange::caret(text).map(Test::InVersions)
+            VersionRange::caret(text).map(ValueTest::InVersions)
         }),
         "semver_wildcard" => each(texts, |text| {
-            VersionRange::wildcard(text).map(Test::InVersions)
+            VersionRange::wildcard(text).map(ValueTest::InVersions)
         }),
         _ => return None,
     })
@@ -268,7 +274,7 @@ fn versions(operator: &str, values: &[Value]) -> Option<Vec<Test>> {
 
 fn each<T: AsRef<str>>(
     texts: impl Iterator<Item = T>,
-    test: impl Fn(&str) -> Option<Test>,
-) -> Vec<Test> {
+    test: impl Fn(&str) -> Option<ValueTest>,
+) -> Vec<ValueTest> {
     texts.filter_map(|text| test(text.as_ref())).collect()
 }

@@ -1,13 +1,13 @@
-//! Parts of texts whatever the case of their letters, without a copy in lower case where the text is ASCII.
+//! Case-insensitive search for parts of texts.
 //!
-//! The part comes in lower case. Texts are equal when they are so in lower case, as `str::to_lowercase` makes it.
+//! `part` must be lower case. Case is folded by [`str::to_lowercase`]; an ASCII text is compared
+//! without a lower-case copy.
 
-/// Longer parts are not compared at each place where they may start, which could take very long.
-pub(super) const LONGEST: usize = 64;
+/// The longest part, in bytes, that is compared at each possible start, which takes quadratic time.
+pub(super) const MAX_PART: usize = 64;
 
-/// Whether the text holds the part.
 pub(super) fn contains(text: &str, part: &str) -> bool {
-    if !text.is_ascii() || part.len() > LONGEST {
+    if !text.is_ascii() || part.len() > MAX_PART {
         return text.to_lowercase().contains(part);
     }
     let (text, part) = (text.as_bytes(), part.as_bytes());
@@ -18,11 +18,10 @@ pub(super) fn contains(text: &str, part: &str) -> bool {
         return false;
     };
     let starts = memchr::memchr2_iter(first, first.to_ascii_uppercase(), &text[..=last]);
-    let mut starts = starts.map(|start| &text[start..start + part.len()]);
-    starts.any(|found| found.eq_ignore_ascii_case(part))
+    let mut candidates = starts.map(|start| &text[start..start + part.len()]);
+    candidates.any(|candidate| candidate.eq_ignore_ascii_case(part))
 }
 
-/// Whether the text starts with the part.
 pub(super) fn starts_with(text: &str, part: &str) -> bool {
     if !text.is_ascii() {
         return text.to_lowercase().starts_with(part);
@@ -31,7 +30,6 @@ pub(super) fn starts_with(text: &str, part: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(part.as_bytes()))
 }
 
-/// Whether the text ends with the part.
 pub(super) fn ends_with(text: &str, part: &str) -> bool {
     if !text.is_ascii() {
         return text.to_lowercase().ends_with(part);
@@ -48,9 +46,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Letters whose lower case is of another length, or none of their own, among them.
+        /// The letters include some that change their length in lower case, or have no lower case.
         #[test]
-        fn it_is_as_if_both_were_in_lower_case(text in "[abAB1 ÄäßİſKσς]{0,8}", part in "[abAB1 ÄäßİſKσς]{0,3}") {
+        fn the_search_equals_a_search_in_lower_case(text in "[abAB1 ÄäßİſKσς]{0,8}", part in "[abAB1 ÄäßİſKσς]{0,3}") {
             let (lower, part) = (text.to_lowercase(), part.to_lowercase());
             prop_assert_eq!(contains(&text, &part), lower.contains(&part));
             prop_assert_eq!(starts_with(&text, &part), lower.starts_with(&part));

@@ -1,3 +1,5 @@
+//! Predicates: the meaning of each operator for one value.
+
 use serde_json::json;
 
 use super::*;
@@ -130,7 +132,7 @@ fn positive_operators_never_hold_for_missing_values_or_null() {
 }
 
 #[test]
-fn parts_are_found_in_any_case_and_literally() {
+fn parts_are_literal_and_case_insensitive() {
     check(
         "icontains",
         json!("É%"),
@@ -166,7 +168,7 @@ fn parts_are_found_in_any_case_and_literally() {
 }
 
 #[test]
-fn any_pattern_of_a_list_is_enough_and_bad_ones_match_nothing() {
+fn one_matching_pattern_suffices_and_invalid_patterns_match_no_value() {
     check("regex", json!(["(", "^b"]), &[json!("bc")], &[json!("(")]);
     check(
         "not_regex",
@@ -234,7 +236,7 @@ fn ranges_are_inclusive_and_their_complement_needs_a_number() {
 }
 
 #[test]
-fn dates_compare_strictly_and_relative_ones_are_cut_to_seconds() {
+fn dates_compare_strictly_and_relative_dates_are_truncated_to_seconds() {
     let instant = |text: &str| json!(text);
     let bound = json!("-1h");
     let exact = instant("2025-06-18T14:30:00Z");
@@ -278,7 +280,7 @@ fn dates_compare_strictly_and_relative_ones_are_cut_to_seconds() {
 }
 
 #[test]
-fn versions_need_to_be_readable_on_both_sides() {
+fn versions_must_be_valid_on_both_sides() {
     check(
         "semver_neq",
         json!("1.2"),

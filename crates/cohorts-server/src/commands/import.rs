@@ -1,15 +1,16 @@
-//! People and events from files: NDJSON in the wire format of a batch's items, the way that captured events come.
+//! `cohorts import`: events and persons from NDJSON files, through the same path as captured events.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::output::{counted, print};
 use super::progress::Progress;
 use crate::Data;
 use crate::ingest::{self, Arrival, Committed, Denied, Item};
@@ -19,53 +20,86 @@ mod reader;
 
 use reader::{Line, Lines};
 
-/// Items of one commit, and the length of their lines together.
-const BATCH: usize = 40_000;
+/// The most items of one commit.
+const BATCH_ITEMS: usize = 40_000;
+/// The most bytes of the lines of one commit.
 const BATCH_BYTES: usize = 24 << 20;
-/// Bad lines that are named; the others are only counted.
-const NAMED: u64 = 20;
+/// Bad lines that are printed. Further ones are only counted.
+const MAX_PRINTED_LINES: u64 = 20;
 
-/// What became of the lines.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Events that were not there before.
+    /// Events that were added.
     pub added: u64,
-    /// Events that were there already.
-    pub known: u64,
-    /// Lines of people, each a distinct id and what is known of its person.
-    pub people: u64,
-    /// Lines that cannot be read as an item.
+    /// Events that were in the log before.
+    pub duplicates: u64,
+    /// Lines of person exports, one per distinct id.
+    pub person_lines: u64,
+    /// Lines that are not valid items.
     pub refused: u64,
-    /// What events asked of people and did not get.
     pub denied: Denied,
 }
 
 impl Imported {
-    fn add(&mut self, items: &[Item], kept: &Committed) {
+    fn add(&mut self, items: &[Item], committed: &Committed) {
         let is_person = |item: &&Item| item.exported_person.is_some();
-        let people = items.iter().filter(is_person).count();
-        self.people += people as u64;
-        self.added += kept.added as u64;
-        self.known += (items.len() - people - kept.added) as u64;
-        self.denied.add(kept.denied);
+        let person_lines = items.iter().filter(is_person).count();
+        self.person_lines += person_lines as u64;
+        self.added += committed.added as u64;
+        self.duplicates += (items.len() - person_lines - committed.added) as u64;
+        self.denied.add(committed.denied);
     }
 
-    fn so_far(&self) -> String {
-        let events = self.added + self.known;
-        match self.people {
-            0 => format!("{events} events"),
-            people => format!("{events} events, {people} ids of people"),
+    fn progress_message(&self) -> String {
+        let events = counted(self.added + self.duplicates, "event");
+        match self.person_lines {
+            0 => events,
+            count => format!("{events}, {}", counted(count, "distinct id")),
         }
+    }
+
+    /// One line per result.
+    fn report(&self) -> String {
+        let added = counted(self.added, "event");
+        let duplicates = counted(self.duplicates, "duplicate");
+        let mut lines = vec![format!("{added} imported, {duplicates}")];
+        if self.person_lines > 0 {
+            let ids = counted(self.person_lines, "distinct id");
+            lines.push(format!("{ids} of persons imported"));
+        }
+        if self.denied.merges > 0 {
+            let merges = counted(self.denied.merges, "merge");
+            lines.push(format!("{merges} of identified persons denied"));
+        }
+        if self.denied.properties > 0 {
+            let changes = counted(self.denied.properties, "property change");
+            lines.push(format!("{changes} denied: too many properties"));
+        }
+        lines.join("\n")
     }
 }
 
-/// Imports files into a project; `-` is standard input. Lines are items as in the `batch` of a capture request, or
-/// those of PostHog's exports of events or of people. A line that cannot be read is named on standard error and
-/// passed over. Importing a file again adds nothing: an item without a `uuid` gets one from its text.
-pub fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Imported> {
+/// Imports files and prints the result.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, or if lines were refused; the other lines are imported.
+pub fn run(data: &Data, project: i64, files: &[String]) -> anyhow::Result<()> {
+    let imported = import(data, project, files)?;
+    print(imported.report())?;
+    let refused = counted(imported.refused, "line");
+    ensure!(imported.refused == 0, "{refused} could not be read");
+    Ok(())
+}
+
+/// Imports files into a project; `-` is standard input. A line is an item as in the `batch` of a capture request, or a
+/// line of PostHog's exports of events or persons. Lines that cannot be read are printed to standard error and skipped.
+/// A repeated import adds nothing: the uuid of an item without one is derived from its text.
+fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Imported> {
     let project = ProjectId(project);
-    let found = projects::find(&mut *data.store.connection()?, project)?;
-    found.with_context(|| format!("there is no project {}", project.0))?;
+    let row = projects::find(&mut *data.store.connection()?, project)?;
+    row.with_context(|| format!("there is no project {}", project.0))?;
     let mut imported = Imported::default();
     for file in files {
         let lines = reader::open(file)?;
@@ -74,7 +108,7 @@ pub fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Imp
     Ok(imported)
 }
 
-/// One thread reads and another writes.
+/// Reads and parses on one thread, and commits on this one.
 fn import_lines(
     data: &Data,
     project: ProjectId,
@@ -89,9 +123,10 @@ fn import_lines(
     thread::scope(|scope| {
         let reading = scope.spawn(|| {
             let send = send;
-            let refuse = |line: u64, why: anyhow::Error| {
-                if refused.fetch_add(1, Ordering::Relaxed) < NAMED {
-                    lock(&progress).say(&format!("{name}, line {line}: {why}"));
+            let refuse = |line: u64, cause: anyhow::Error| {
+                if refused.fetch_add(1, Ordering::Relaxed) < MAX_PRINTED_LINES {
+                    let message = format!("{name}, line {line}: {cause}");
+                    progress.lock().print(&message);
                 }
             };
             read_lines(project, lines, &send, refuse)
@@ -99,67 +134,88 @@ fn import_lines(
         for batch in batches {
             let committed = ingest::commit_in_halves(&data.store, project, &batch)?;
             imported.add(&batch, &committed);
-            lock(&progress).set(read.read(), imported.so_far());
+            let message = imported.progress_message();
+            progress.lock().set(read.read(), message);
         }
-        let ended = reading.join();
-        ended.map_err(|_| anyhow!("the reading thread panicked"))?
+        let result = reading.join();
+        result.map_err(|_| anyhow!("the reading thread panicked"))?
     })?;
     imported.refused += refused.into_inner();
     Ok(())
 }
 
-fn lock<'a>(progress: &'a Mutex<Progress>) -> MutexGuard<'a, Progress> {
-    progress
-        .lock()
-        .expect("nothing panics while it shows progress")
-}
-
-/// Ends early where nobody takes the batches any more.
+/// Sends the items in batches. Ends early if the receiver is gone.
 fn read_lines(
     project: ProjectId,
     lines: Lines,
     send: &SyncSender<Vec<Item>>,
     refuse: impl Fn(u64, anyhow::Error),
 ) -> anyhow::Result<()> {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut size = 0;
-    // The first distinct id of each person of an export of people: the others are tied to it.
-    let mut people: HashMap<Uuid, String> = HashMap::new();
+    let mut batch = Vec::with_capacity(BATCH_ITEMS);
+    let mut bytes = 0;
+    // The first distinct id of each exported person. The person's other ids are linked to it.
+    let mut first_ids: HashMap<Uuid, String> = HashMap::new();
     for line in lines {
         let line = line?;
-        match item(project, &line) {
+        match parse(project, &line) {
             Ok(mut item) => {
                 if let Some(person) = item.exported_person {
-                    match people.entry(person) {
-                        Entry::Occupied(first) => item.is_of(first.get()),
-                        Entry::Vacant(first) => drop(first.insert(item.distinct_id.clone())),
+                    match first_ids.entry(person) {
+                        Entry::Occupied(first_id) => item.link_to(first_id.get()),
+                        Entry::Vacant(entry) => drop(entry.insert(item.distinct_id.clone())),
                     }
                 }
-                size += line.text.len();
+                bytes += line.text.len();
                 batch.push(item);
             }
-            Err(why) => refuse(line.number, why),
+            Err(cause) => refuse(line.number, cause),
         }
-        if batch.len() == BATCH || size > BATCH_BYTES {
-            size = 0;
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+        if batch.len() == BATCH_ITEMS || bytes > BATCH_BYTES {
+            bytes = 0;
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ITEMS));
             if send.send(full).is_err() {
                 return Ok(());
             }
         }
     }
-    // Whoever does not take it has failed, and says why.
+    // A receiver that is gone has failed, and returns its error.
     let _ = send.send(batch);
     Ok(())
 }
 
-fn item(project: ProjectId, line: &Line) -> anyhow::Result<Item> {
+fn parse(project: ProjectId, line: &Line) -> anyhow::Result<Item> {
     let Ok(text) = std::str::from_utf8(&line.text) else {
-        bail!("it is not in UTF-8");
+        bail!("it is not UTF-8");
     };
-    let identity = || {
+    let uuid = || {
         let text = format!("{}/{text}", project.0);
         Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
     };
-    Item::read(text, &Arrival::of_file(), identity).map_err(|refusal| anyhow::anyhow!("{refusal}"))
+    Item::read(text, &Arrival::of_file(), uuid).map_err(|refusal| anyhow!("{refusal}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_a_line_for_each_result_that_occurred() {
+        let mut imported = Imported {
+            added: 1,
+            ..Imported::default()
+        };
+        assert_eq!(imported.report(), "1 event imported, 0 duplicates");
+        imported.person_lines = 2;
+        imported.denied.merges = 1;
+        imported.denied.properties = 3;
+        let lines: Vec<String> = imported.report().lines().map(str::to_owned).collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "2 distinct ids of persons imported",
+                "1 merge of identified persons denied",
+                "3 property changes denied: too many properties"
+            ]
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! How far something long has come: a bar for whoever looks at a terminal, now and then a line for everybody else.
+//! Progress of a long command on standard error: a bar in a terminal, otherwise a line every two seconds.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,17 +7,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Progress of one thing, shown on standard error until it is dropped.
+/// The progress of one task. It is shown until it is dropped.
 pub struct Progress {
     bar: ProgressBar,
     name: String,
     total: Option<u64>,
-    terminal: bool,
-    said: Instant,
+    is_terminal: bool,
+    last_line: Instant,
 }
 
 impl Progress {
-    /// Without a total it is only shown that something goes on.
+    /// `total` is the position at the end, if it is known.
     pub fn new(name: &str, total: Option<u64>) -> Self {
         let (bar, template) = match total {
             Some(total) => (
@@ -32,17 +32,17 @@ impl Progress {
             bar: bar.with_style(style).with_prefix(name.to_owned()),
             name: name.to_owned(),
             total,
-            terminal: std::io::stderr().is_terminal(),
-            said: Instant::now(),
+            is_terminal: std::io::stderr().is_terminal(),
+            last_line: Instant::now(),
         }
     }
 
     pub fn set(&mut self, position: u64, message: String) {
-        if self.terminal {
+        if self.is_terminal {
             self.bar.set_position(position);
             self.bar.set_message(message);
-        } else if self.said.elapsed() >= PAUSE {
-            self.said = Instant::now();
+        } else if self.last_line.elapsed() >= PAUSE {
+            self.last_line = Instant::now();
             match self.total.filter(|total| *total > 0) {
                 Some(total) => eprintln!("{}: {} %, {message}", self.name, position * 100 / total),
                 None => eprintln!("{}: {message}", self.name),
@@ -50,8 +50,8 @@ impl Progress {
         }
     }
 
-    /// Says something above the bar.
-    pub fn say(&self, text: &str) {
+    /// Prints a line above the bar.
+    pub fn print(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 }

@@ -7,7 +7,7 @@ use cohorts_api::{
     ActionsRetrieveRequest, ActionsRetrieveResponse, RawJson,
 };
 use cohorts_engine::Action as ParsedAction;
-use cohorts_store::actions::{self, Fields};
+use cohorts_store::actions::{self, ActionFields};
 use cohorts_store::definition::Definition;
 use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
@@ -84,8 +84,8 @@ impl ActionsApi for Service {
     }
 }
 
-fn new_fields(body: ActionCreate) -> Result<Fields, Error> {
-    Ok(Fields {
+fn new_fields(body: ActionCreate) -> Result<ActionFields, Error> {
+    Ok(ActionFields {
         name: body.name,
         description: body.description.unwrap_or_default(),
         steps: match body.steps {
@@ -106,7 +106,7 @@ fn read_steps(steps: &RawJson) -> Result<JsonText, Error> {
 fn check_name(
     conn: &mut Conn,
     project: ProjectId,
-    fields: &Fields,
+    fields: &ActionFields,
     id: Option<i64>,
 ) -> Result<(), Error> {
     let name = fields.name.as_deref().unwrap_or_default();
@@ -151,7 +151,7 @@ fn change(
     })
 }
 
-fn change_fields(fields: &mut Fields, body: PatchedAction) -> Result<(), Error> {
+fn change_fields(fields: &mut ActionFields, body: PatchedAction) -> Result<(), Error> {
     if let Some(name) = body.name.change() {
         fields.name = name;
     }

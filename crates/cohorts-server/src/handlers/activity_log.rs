@@ -1,7 +1,7 @@
 //! Records changes of cohorts in the activity log, in the transaction of the change.
 
 use cohorts_api::types::{ActivityChange, ActivityChangeAction, ActivityChangeType};
-use cohorts_store::activity::{self, NewEntry};
+use cohorts_store::activity::{self, NewActivity};
 use cohorts_store::definition::Definition;
 use cohorts_store::{CohortId, Conn, JsonText};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::auth::Caller;
 use crate::error::Error;
 
-fn record(conn: &mut Conn, caller: &Caller, entry: &NewEntry<'_>) -> Result<(), Error> {
+fn record(conn: &mut Conn, caller: &Caller, entry: &NewActivity<'_>) -> Result<(), Error> {
     let project = caller.project.id();
     Ok(activity::record(conn, project, &caller.teammate, entry)?)
 }
@@ -21,7 +21,7 @@ pub fn created(
     cohort: CohortId,
     definition: &Definition,
 ) -> Result<(), Error> {
-    let entry = NewEntry {
+    let entry = NewActivity {
         cohort,
         activity: "created",
         name: definition.name.as_deref(),
@@ -42,7 +42,7 @@ pub fn changed(
     if changes.is_empty() {
         return Ok(());
     }
-    let entry = NewEntry {
+    let entry = NewActivity {
         cohort,
         activity: match (before.deleted, after.deleted) {
             (false, true) => "deleted",
@@ -62,7 +62,7 @@ pub fn persons_edited(
     cohort: CohortId,
     activity: &str,
 ) -> Result<(), Error> {
-    let entry = NewEntry {
+    let entry = NewActivity {
         cohort,
         activity,
         name: None,

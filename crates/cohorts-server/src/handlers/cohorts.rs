@@ -11,7 +11,7 @@ use cohorts_api::{
     CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
     CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
-    Patch, Upload,
+    Patch, UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -211,7 +211,7 @@ impl Service {
         caller: Caller,
         id: CohortId,
         body: PatchedCohort,
-        files: Vec<Upload>,
+        files: Vec<UploadedFile>,
     ) -> Result<Cohort, Error> {
         let options = UploadOptions {
             create_persons: matches!(body.create_people, Patch::Value(true)),

@@ -7,7 +7,7 @@ use cohorts_api::{
     CohortsUploadRequest, CohortsUploadResponse, CohortsUploadsRequest, CohortsUploadsResponse,
     MembersApi, RawJson,
 };
-use cohorts_store::members::List;
+use cohorts_store::members::StaticCohort;
 use cohorts_store::{CohortId, Conn, cohorts, members};
 use serde_json::Value;
 use uuid::Uuid;
@@ -96,7 +96,9 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
     if persons.is_empty() {
         return Err(Error::whole("No valid users to add to cohort"));
     }
-    members::edit(conn, &List::from(&cohort), |members| Ok(members | persons))?;
+    members::edit(conn, &StaticCohort::from(&cohort), |members| {
+        Ok(members | persons)
+    })?;
     activity_log::persons_edited(conn, caller, id, "persons_added_manually")
 }
 
@@ -134,7 +136,9 @@ fn remove(
     if members.is_disjoint(&person) {
         return Ok(());
     }
-    members::edit(conn, &List::from(&cohort), |members| Ok(members - person))?;
+    members::edit(conn, &StaticCohort::from(&cohort), |members| {
+        Ok(members - person)
+    })?;
     activity_log::persons_edited(conn, caller, id, "person_removed_manually")
 }
 

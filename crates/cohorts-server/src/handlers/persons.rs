@@ -119,7 +119,7 @@ impl PersonsApi for Service {
         let uuid = Uuid::parse_str(&request.query.person_id)
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
-        let read = move |conn: &mut Conn| Ok(members::cohorts_with(conn, project, uuid)?);
+        let read = move |conn: &mut Conn| Ok(members::memberships(conn, project, uuid)?);
         let cohorts = blocking::read(&self.store, read).await?;
         let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use cohorts_api::types;
-use cohorts_store::uploads::{self, Outcome};
+use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
     CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, members, tombstones,
 };
@@ -60,7 +60,7 @@ impl Service {
     pub(super) async fn read_upload(
         &self,
         project: ProjectId,
-        files: Vec<cohorts_api::Upload>,
+        files: Vec<cohorts_api::UploadedFile>,
         options: UploadOptions,
     ) -> Result<Option<UploadedPersons>, Error> {
         let Some(file) = files.into_iter().next_back() else {
@@ -203,7 +203,7 @@ impl UploadedPersons {
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &members::Edit,
+        edit: &members::MemberEdit,
     ) -> Result<types::Upload, Error> {
         let outcome = self.outcome(edit)?;
         let row = uploads::record(conn, cohort, &caller.teammate, &outcome)?;
@@ -211,10 +211,10 @@ impl UploadedPersons {
         Ok(present::upload((row, Some(caller.teammate.clone()))))
     }
 
-    fn outcome(&self, edit: &members::Edit) -> Result<Outcome, Error> {
+    fn outcome(&self, edit: &members::MemberEdit) -> Result<UploadOutcome, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
         let already_members = self.persons.intersection_len(&edit.before) as i64;
-        Ok(Outcome {
+        Ok(UploadOutcome {
             id_kind: self.kind.as_str().to_owned(),
             rows: self.rows,
             added: self.persons.difference_len(&edit.before) as i64,

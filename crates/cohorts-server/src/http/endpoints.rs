@@ -36,9 +36,10 @@ pub async fn livez() -> HttpResponse {
     )
 )]
 pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    let waiting = |conn: &mut Conn| Ok(queue::waiting_for(conn, Utc::now())?);
-    match blocking::read(&service.store, waiting).await {
-        Ok((count, since)) => {
+    let backlog = |conn: &mut Conn| Ok(queue::backlog(conn, Utc::now())?);
+    match blocking::read(&service.store, backlog).await {
+        Ok(backlog) => {
+            let (count, since) = (backlog.count, backlog.waiting_since);
             let seconds = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
             let body = format!("ok\n{count} cohorts wait, the first for {seconds} s\n");
             HttpResponse::Ok().content_type("text/plain").body(body)

@@ -8,7 +8,7 @@ use cohorts_store::scan::{EventRow, PersonRow};
 use cohorts_store::tombstones::Tombstones;
 use roaring::RoaringBitmap;
 
-use super::Result;
+use super::IndexResult;
 use super::cache::{Cache, Cached};
 use super::events::EventIndexes;
 use super::load::{changed_persons, events_between, tombstones_since};
@@ -18,8 +18,12 @@ use super::read::ReadTx;
 /// Changes of a property that are kept as layers over its block.
 const MAX_LAYERS: usize = 16;
 
-/// The index as of the later sequence number `seq`; `None` if so much was written that a new index is as cheap.
-pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> Result<Option<ProjectIndex>> {
+/// The index as of the later sequence number `seq`; `None` if a new index is as cheap.
+pub fn advance(
+    index: &ProjectIndex,
+    tx: &ReadTx<'_>,
+    seq: i64,
+) -> IndexResult<Option<ProjectIndex>> {
     let later = tombstones_since(tx, index.seq)?;
     let properties = index.properties.all();
     let keys: Vec<String> = properties.iter().map(|block| block.key.clone()).collect();
@@ -129,7 +133,7 @@ fn advance_events(
     seq: i64,
     later: &Tombstones,
     tombstones: &Tombstones,
-) -> Result<Option<EventIndexes>> {
+) -> IndexResult<Option<EventIndexes>> {
     let cached = index.events.all();
     let events = Cache::default();
     if cached.is_empty() {

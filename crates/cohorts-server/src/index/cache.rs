@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Error, Result};
+use super::{IndexError, IndexResult};
 
 /// Ticks with each use of an entry of any cache.
 static CLOCK: AtomicU64 = AtomicU64::new(0);
@@ -72,8 +72,8 @@ impl<V> Entry<V> {
 }
 
 /// Waits for a lock until `deadline`.
-pub fn lock_until<T>(mutex: &Mutex<T>, deadline: Instant) -> Result<MutexGuard<'_, T>> {
-    mutex.try_lock_until(deadline).ok_or(Error::TimedOut)
+pub fn lock_until<T>(mutex: &Mutex<T>, deadline: Instant) -> IndexResult<MutexGuard<'_, T>> {
+    mutex.try_lock_until(deadline).ok_or(IndexError::TimedOut)
 }
 
 impl<K: Eq + Hash + Clone, V> Cache<K, V> {
@@ -81,8 +81,12 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     pub fn get(
         &self,
         key: K,
-        how: Load<impl Fn(&V) -> bool, impl FnOnce(Option<&V>) -> Result<V>, impl Fn(&V) -> usize>,
-    ) -> Result<Arc<V>> {
+        how: Load<
+            impl Fn(&V) -> bool,
+            impl FnOnce(Option<&V>) -> IndexResult<V>,
+            impl Fn(&V) -> usize,
+        >,
+    ) -> IndexResult<Arc<V>> {
         let entry = {
             let mut entries = self.0.lock();
             Arc::clone(entries.entry(key).or_insert_with(|| Entry::new(None, 0, 0)))

@@ -17,17 +17,17 @@ use cohorts_store::{
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::Result;
 use super::cache::Cached;
 use super::events::{CHECKPOINT_EVERY, CheckpointState, EventIndex};
 use super::project::{ProjectIndex, PropertyCheckpoint};
-use super::read::{ReadTx, Retention};
+use super::read::{ReadTx, RetentionState};
+use super::{IndexError, IndexResult};
 
 /// Smaller blocks are loaded from their rows as fast as from a checkpoint.
 const MIN_ROWS: u64 = 10_000;
 /// A property is written again once one of this number of persons has changed.
 const PERSONS_PER_CHANGE: u64 = 100;
-/// Days whose packed segments are in memory at once.
+/// Days with packed segments in memory at the same time.
 const DAYS_AT_ONCE: usize = 16;
 
 /// Bytes of segments that this process has read.
@@ -62,7 +62,7 @@ pub enum StoredProperty {
 }
 
 /// The checkpoint of all persons, with its sequence number.
-pub fn persons(tx: &ReadTx<'_>) -> Result<Option<(i64, RoaringBitmap)>> {
+pub fn persons(tx: &ReadTx<'_>) -> IndexResult<Option<(i64, RoaringBitmap)>> {
     let stored = tx.with_conn(|conn| segments::persons(conn, tx.shard_key()))?;
     Ok(stored.and_then(|stored| {
         let bytes = frames::unpack(&stored.data);
@@ -78,7 +78,7 @@ pub fn persons(tx: &ReadTx<'_>) -> Result<Option<(i64, RoaringBitmap)>> {
 }
 
 /// The checkpoint of a property.
-pub fn property(tx: &ReadTx<'_>, key: &str) -> Result<StoredProperty> {
+pub fn property(tx: &ReadTx<'_>, key: &str) -> IndexResult<StoredProperty> {
     let stored = tx.with_conn(|conn| segments::property(conn, tx.shard_key(), key))?;
     let Some(stored) = stored else {
         return Ok(StoredProperty::Missing);
@@ -102,7 +102,7 @@ pub fn events(
     key: &SegmentKey,
     from_day: i64,
     map: impl Fn(EventBlock) -> EventBlock + Sync,
-) -> Result<StoredEvents> {
+) -> IndexResult<StoredEvents> {
     let shard_key = tx.shard_key();
     tx.with_conn(|conn| {
         let stored = segments::manifest(conn, shard_key, key)?;
@@ -128,7 +128,7 @@ pub fn events(
             days.extend(decoded);
         }
         let manifest = stored.manifest;
-        Ok::<_, super::Error>(StoredEvents::Valid { manifest, days })
+        Ok::<_, IndexError>(StoredEvents::Valid { manifest, days })
     })
 }
 
@@ -176,7 +176,7 @@ fn decode_days(
     Ok(decoded.collect())
 }
 
-/// The names of events whose segments are damaged, or contain another number of events than the rows.
+/// The names of events with damaged segments, or with segments that contain another number of events than the rows.
 pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, StoreError> {
     cohorts_store::snapshot(conn, |conn| {
         let mut mismatched = Vec::new();
@@ -352,7 +352,7 @@ impl ProjectIndex {
         cohorts_store::transaction(conn, |conn| {
             projects::lock(conn, project)?;
             let row = projects::find(conn, project)?;
-            let retention = row.map(|row| Retention {
+            let retention = row.map(|row| RetentionState {
                 days: row.event_retention_days,
                 changes: row.retention_changes,
             });

@@ -18,43 +18,43 @@ const BUDGET: u64 = 64 << 20;
 const ENTRY: u64 = 80;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+struct OwnerKey {
     shard_key: ShardKey,
     id: Box<str>,
 }
 
-/// A [`Key`] that borrows its text.
+/// A [`OwnerKey`] that borrows its text.
 #[derive(PartialEq, Eq)]
-struct KeyRef<'a> {
+struct OwnerKeyRef<'a> {
     shard_key: ShardKey,
     id: &'a str,
 }
 
-impl Hash for Key {
+impl Hash for OwnerKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (shard_key, id) = (self.shard_key, &*self.id);
-        KeyRef { shard_key, id }.hash(state);
+        OwnerKeyRef { shard_key, id }.hash(state);
     }
 }
 
-impl Hash for KeyRef<'_> {
+impl Hash for OwnerKeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.shard_key.hash(state);
         self.id.hash(state);
     }
 }
 
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
+impl Equivalent<OwnerKey> for OwnerKeyRef<'_> {
+    fn equivalent(&self, key: &OwnerKey) -> bool {
         self.shard_key == key.shard_key && self.id == &*key.id
     }
 }
 
 #[derive(Clone, Debug)]
-struct ByMemory;
+struct OwnerWeighter;
 
-impl Weighter<Key, u32> for ByMemory {
-    fn weight(&self, key: &Key, _: &u32) -> u64 {
+impl Weighter<OwnerKey, u32> for OwnerWeighter {
+    fn weight(&self, key: &OwnerKey, _: &u32) -> u64 {
         key.id.len() as u64 + ENTRY
     }
 }
@@ -67,21 +67,21 @@ struct Retired {
 }
 
 #[derive(Debug)]
-struct Inner {
-    owners: Cache<Key, u32, ByMemory>,
+struct OwnerState {
+    owners: Cache<OwnerKey, u32, OwnerWeighter>,
     retired: HashMap<ShardKey, Retired>,
 }
 
 /// Distinct ids with the ordinals of their persons. An ordinal without a person is never cached, because it may get one
 /// at any time.
 #[derive(Debug)]
-pub struct DistinctIdCache(Mutex<Inner>);
+pub struct DistinctIdCache(Mutex<OwnerState>);
 
 impl Default for DistinctIdCache {
     fn default() -> Self {
         let capacity = BUDGET / (2 * ENTRY);
-        Self(Mutex::new(Inner {
-            owners: Cache::with_weighter(capacity as usize, BUDGET, ByMemory),
+        Self(Mutex::new(OwnerState {
+            owners: Cache::with_weighter(capacity as usize, BUDGET, OwnerWeighter),
             retired: HashMap::new(),
         }))
     }
@@ -112,7 +112,7 @@ impl DistinctIdCache {
         let inner = &mut *self.inner();
         let retired = inner.retired.get(&shard_key);
         let owner = |id: &&str| {
-            let ordinal = *inner.owners.get(&KeyRef { shard_key, id })?;
+            let ordinal = *inner.owners.get(&OwnerKeyRef { shard_key, id })?;
             let is_retired = retired.is_some_and(|retired| retired.ordinals.contains(ordinal));
             (!is_retired).then_some(ordinal)
         };
@@ -137,12 +137,12 @@ impl DistinctIdCache {
         for (id, ordinal) in owners {
             if let Ok(ordinal) = u32::try_from(ordinal) {
                 let id = id.into();
-                inner.owners.insert(Key { shard_key, id }, ordinal);
+                inner.owners.insert(OwnerKey { shard_key, id }, ordinal);
             }
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, OwnerState> {
         self.0.lock()
     }
 }

@@ -18,13 +18,13 @@ use super::checkpoint::{self, StoredEvents, StoredProperty};
 use super::events::{CheckpointState, DayPartition, EventIndex, day_of};
 use super::project::{MAX_CATCH_UP, ProjectIndex, PropertyCheckpoint};
 use super::read::ReadTx;
-use super::{Error, Result};
+use super::{IndexError, IndexResult};
 
 /// Rows between two checks of the memory limit.
 const CHECK_ROWS: usize = 1_024;
 
 /// The ordinals of all persons, from their checkpoint if it has one not after `seq`.
-pub fn persons(tx: &ReadTx<'_>, seq: i64) -> Result<RoaringBitmap> {
+pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
     let stored = checkpoint::persons(tx)?;
     if let Some((through_seq, persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
         && let Some(changed) = changed_persons(tx, through_seq, &[])?
@@ -35,7 +35,7 @@ pub fn persons(tx: &ReadTx<'_>, seq: i64) -> Result<RoaringBitmap> {
     tx.with_conn(|conn| scan::person_ordinals(conn, tx.shard_key()))
 }
 
-pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> Result<Tombstones> {
+pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
     tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
 }
 
@@ -44,7 +44,7 @@ pub fn changed_persons(
     tx: &ReadTx<'_>,
     seq: i64,
     keys: &[String],
-) -> Result<Option<Vec<PersonRow>>> {
+) -> IndexResult<Option<Vec<PersonRow>>> {
     tx.with_conn(|conn| scan::changed_persons(conn, tx.shard_key(), seq, keys, MAX_CATCH_UP))
 }
 
@@ -54,7 +54,7 @@ pub fn events_between(
     (after, through): (i64, i64),
     names: &[String],
     properties: &[String],
-) -> Result<Option<Vec<EventRow>>> {
+) -> IndexResult<Option<Vec<EventRow>>> {
     if after == through {
         return Ok(Some(Vec::new()));
     }
@@ -72,7 +72,7 @@ pub fn events_between(
 
 impl ProjectIndex {
     /// The values of a person property.
-    pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> Result<Arc<PropertyBlock>> {
+    pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
         let load = |_: Option<&_>| match self.stored_property(tx, key)? {
             Some(block) => Ok(block),
             None => self.property_from_rows(tx, key),
@@ -87,7 +87,7 @@ impl ProjectIndex {
     }
 
     /// The times of creation.
-    pub fn created_at(&self, tx: &ReadTx<'_>) -> Result<Arc<TimesBlock>> {
+    pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
         let load = |_: Option<&_>| {
             let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
             Ok(TimesBlock::new(rows))
@@ -102,7 +102,7 @@ impl ProjectIndex {
     }
 
     /// The distinct ids of the persons.
-    pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> Result<Arc<PropertyBlock>> {
+    pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<PropertyBlock>> {
         let load = |_: Option<&_>| self.distinct_ids_from_rows(tx);
         let how = Load {
             deadline: tx.limits.deadline,
@@ -114,7 +114,7 @@ impl ProjectIndex {
     }
 
     /// The names of all events.
-    pub fn event_names(&self, tx: &ReadTx<'_>) -> Result<Arc<Vec<String>>> {
+    pub fn event_names(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<Vec<String>>> {
         let how = Load {
             deadline: tx.limits.deadline,
             suits: |_: &_| true,
@@ -131,7 +131,7 @@ impl ProjectIndex {
         name: &str,
         (from, to): (i64, i64),
         properties: &[String],
-    ) -> Result<Vec<Arc<EventBlock>>> {
+    ) -> IndexResult<Vec<Arc<EventBlock>>> {
         let index = self.event_index(tx, name, day_of(from), properties)?;
         Ok(index.between(day_of(from), day_of(to)))
     }
@@ -142,7 +142,7 @@ impl ProjectIndex {
         tx: &ReadTx<'_>,
         name: &str,
         (from, to): (i64, i64),
-    ) -> Result<Vec<Arc<EventBlock>>> {
+    ) -> IndexResult<Vec<Arc<EventBlock>>> {
         let index = self.event_index(tx, name, day_of(from), &[])?;
         let persons = index.persons_between(day_of(from), day_of(to));
         if persons.has_new_rollup {
@@ -159,7 +159,7 @@ impl ProjectIndex {
         name: &str,
         from_day: i64,
         properties: &[String],
-    ) -> Result<Arc<EventIndex>> {
+    ) -> IndexResult<Arc<EventIndex>> {
         let how = Load {
             deadline: tx.limits.deadline,
             suits: |index: &EventIndex| index.from_day <= from_day,
@@ -179,7 +179,7 @@ impl ProjectIndex {
         cached: Option<&EventIndex>,
         from_day: i64,
         properties: &[String],
-    ) -> Result<EventIndex> {
+    ) -> IndexResult<EventIndex> {
         let stored = self.stored_events(tx, name, from_day, properties)?;
         if let FromCheckpoint::Loaded(index) = stored {
             return Ok(index);
@@ -208,7 +208,7 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         scan: &EventScan<'_>,
-    ) -> Result<BTreeMap<i64, EventBlock>> {
+    ) -> IndexResult<BTreeMap<i64, EventBlock>> {
         let mut builders: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
         let bytes = |builders: &BTreeMap<i64, EventBlockBuilder>| -> usize {
             builders.values().map(EventBlockBuilder::bytes).sum()
@@ -227,7 +227,7 @@ impl ProjectIndex {
                 if rows % CHECK_ROWS == 0 {
                     tx.check_memory(bytes(&builders))?;
                 }
-                Ok::<_, Error>(())
+                Ok::<_, IndexError>(())
             })
         })?;
         tx.check_memory(bytes(&builders))?;
@@ -237,7 +237,7 @@ impl ProjectIndex {
             .collect())
     }
 
-    fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> Result<PropertyBlock> {
+    fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<PropertyBlock> {
         let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
         tx.with_conn(|conn| {
             scan::property(conn, tx.shard_key(), key, &self.range, |person, value| {
@@ -246,14 +246,14 @@ impl ProjectIndex {
                 if rows % CHECK_ROWS == 0 {
                     tx.check_memory(builder.bytes())?;
                 }
-                Ok::<_, Error>(())
+                Ok::<_, IndexError>(())
             })
         })?;
         tx.check_memory(builder.bytes())?;
         Ok(builder.finish())
     }
 
-    fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> Result<PropertyBlock> {
+    fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<PropertyBlock> {
         let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
         tx.with_conn(|conn| {
             scan::distinct_ids(conn, tx.shard_key(), &self.range, |person, id| {
@@ -262,7 +262,7 @@ impl ProjectIndex {
                 if rows % CHECK_ROWS == 0 {
                     tx.check_memory(builder.bytes())?;
                 }
-                Ok::<_, Error>(())
+                Ok::<_, IndexError>(())
             })
         })?;
         tx.check_memory(builder.bytes())?;
@@ -270,7 +270,7 @@ impl ProjectIndex {
     }
 
     /// A property from its checkpoint and the persons written after it.
-    fn stored_property(&self, tx: &ReadTx<'_>, key: &str) -> Result<Option<PropertyBlock>> {
+    fn stored_property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Option<PropertyBlock>> {
         // The rows of a range of persons are found by their ordinals.
         if !self.range.is_all() {
             return Ok(None);
@@ -307,7 +307,7 @@ impl ProjectIndex {
         name: &str,
         from_day: i64,
         columns: &[String],
-    ) -> Result<FromCheckpoint> {
+    ) -> IndexResult<FromCheckpoint> {
         let key = SegmentKey::new(name, columns).filter(|_| self.retention.days.is_none());
         let Some(key) = key else {
             return Ok(FromCheckpoint::Missing);

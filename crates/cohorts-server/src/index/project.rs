@@ -15,10 +15,10 @@ use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
-use super::Result;
+use super::IndexResult;
 use super::cache::{Cache, Weight};
 use super::events::EventIndexes;
-use super::read::{ReadTx, Retention};
+use super::read::{ReadTx, RetentionState};
 
 /// If more rows than this changed, rebuilding is cheaper than catching up.
 pub const MAX_CATCH_UP: usize = 200_000;
@@ -35,7 +35,7 @@ pub struct ProjectIndex {
     /// The last sequence number of the log that the index contains.
     pub seq: i64,
     /// The retention when the index was built. Events deleted since must not come back when more are kept again.
-    pub retention: Retention,
+    pub retention: RetentionState,
     /// The persons that the index contains.
     pub range: PersonRange,
     /// The ordinals of the persons.
@@ -46,13 +46,13 @@ pub struct ProjectIndex {
     pub created_at: Cache<(), TimesBlock>,
     pub distinct_ids: Cache<(), PropertyBlock>,
     pub event_names: Cache<(), Vec<String>>,
-    /// Properties whose checkpoint was looked at, shared by an index and its successors.
+    /// Properties with a checkpoint that was looked at, shared by an index and its successors.
     pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
 }
 
 impl ProjectIndex {
     /// The index of what a transaction sees, with nothing loaded but the persons.
-    pub fn new(tx: &ReadTx<'_>, seq: i64, retention: Retention) -> Result<Self> {
+    pub fn new(tx: &ReadTx<'_>, seq: i64, retention: RetentionState) -> IndexResult<Self> {
         Ok(Self::empty(
             seq,
             retention,
@@ -65,7 +65,7 @@ impl ProjectIndex {
     /// An index of these persons with nothing loaded.
     pub fn empty(
         seq: i64,
-        retention: Retention,
+        retention: RetentionState,
         range: PersonRange,
         persons: Arc<RoaringBitmap>,
         tombstones: Arc<Tombstones>,

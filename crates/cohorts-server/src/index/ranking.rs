@@ -10,8 +10,6 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use roaring::RoaringBitmap;
 
-use super::Result;
-
 /// The memory of all rankings, in bytes: about thirteen million persons.
 const BUDGET: u64 = 256 << 20;
 /// Rankings in the cache, about.
@@ -41,7 +39,7 @@ const UNRANKED: u32 = u32::MAX;
 impl Ranking {
     /// Ranks persons, each of which occurs once.
     fn new(mut keys: Vec<RankKey>) -> Self {
-        // Most keys are in order, of which a stable sort takes advantage.
+        // Most keys are in order, so a stable sort is fast.
         keys.sort_by(|left, right| right.cmp(left));
         let length = keys.iter().map(|key| key.ordinal as usize + 1).max();
         let mut ranks = vec![UNRANKED; length.unwrap_or(0)];
@@ -116,12 +114,12 @@ struct CachedRanking {
 
 /// The rankings of all projects.
 #[derive(Debug)]
-pub struct RankingCache(Mutex<Cache<ShardKey, CachedRanking, ByMemory>>);
+pub struct RankingCache(Mutex<Cache<ShardKey, CachedRanking, RankingWeighter>>);
 
 #[derive(Clone, Debug)]
-struct ByMemory;
+struct RankingWeighter;
 
-impl Weighter<ShardKey, CachedRanking> for ByMemory {
+impl Weighter<ShardKey, CachedRanking> for RankingWeighter {
     fn weight(&self, _: &ShardKey, cached: &CachedRanking) -> u64 {
         let keys = cached.ranking.keys.len() * size_of::<RankKey>();
         (keys + cached.ranking.ranks.len() * size_of::<u32>()).max(1) as u64
@@ -130,7 +128,11 @@ impl Weighter<ShardKey, CachedRanking> for ByMemory {
 
 impl Default for RankingCache {
     fn default() -> Self {
-        Self(Mutex::new(Cache::with_weighter(RANKINGS, BUDGET, ByMemory)))
+        Self(Mutex::new(Cache::with_weighter(
+            RANKINGS,
+            BUDGET,
+            RankingWeighter,
+        )))
     }
 }
 
@@ -160,7 +162,7 @@ impl RankingCache {
         Ok(ranking)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, ByMemory>> {
+    fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, RankingWeighter>> {
         self.0.lock()
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cohorts_store::{Conn, ProjectId, ShardKey, events, projects, scan};
 
-use super::{Error, Result};
+use super::{IndexError, IndexResult};
 
 /// The time and the memory that a reader may take.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub struct Limits {
 
 /// The retention of a project's events. An index of another retention may contain deleted events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
+pub struct RetentionState {
     /// The number of days; `None` keeps all events.
     pub days: Option<i32>,
     /// How often the number of days was changed.
@@ -29,12 +29,12 @@ pub struct Retention {
 /// A read transaction: all of its statements see the data of one instant. Clones share the connection.
 #[derive(Clone)]
 pub struct ReadTx<'a> {
-    shared: Rc<Shared<'a>>,
+    shared: Rc<TxConn<'a>>,
     pub project: ProjectId,
     pub limits: Limits,
 }
 
-struct Shared<'a> {
+struct TxConn<'a> {
     conn: RefCell<&'a mut Conn>,
     /// The time limit of statements that the database knows.
     statement_limit: Cell<Duration>,
@@ -52,7 +52,7 @@ impl<'a> ReadTx<'a> {
     ) -> Result<T, E> {
         cohorts_store::snapshot(conn, |conn| {
             work(ReadTx {
-                shared: Rc::new(Shared {
+                shared: Rc::new(TxConn {
                     conn: RefCell::new(conn),
                     statement_limit: Cell::new(Duration::ZERO),
                     has_grown: Cell::new(false),
@@ -82,45 +82,45 @@ impl<'a> ReadTx<'a> {
     }
 
     /// Fails if a block of `bytes` is larger than the memory limit.
-    pub fn check_memory(&self, bytes: usize) -> Result<()> {
+    pub fn check_memory(&self, bytes: usize) -> IndexResult<()> {
         if bytes as u64 <= self.limits.memory {
             Ok(())
         } else {
-            Err(Error::OverBudget)
+            Err(IndexError::OverBudget)
         }
     }
 
     /// Fails if the deadline has passed.
-    pub fn check_time(&self) -> Result<()> {
+    pub fn check_time(&self) -> IndexResult<()> {
         if Instant::now() < self.limits.deadline {
             Ok(())
         } else {
-            Err(Error::TimedOut)
+            Err(IndexError::TimedOut)
         }
     }
 
     /// Runs `read` on the connection, with the time that is left.
-    pub fn with_conn<T, E: Into<Error>>(
+    pub fn with_conn<T, E: Into<IndexError>>(
         &self,
         read: impl FnOnce(&mut Conn) -> Result<T, E>,
-    ) -> Result<T> {
+    ) -> IndexResult<T> {
         self.try_with_conn(|conn| read(conn).map_err(Into::into))
     }
 
     /// As [`Self::with_conn`], for work with errors of its own.
-    pub fn try_with_conn<T, E: From<Error>>(
+    pub fn try_with_conn<T, E: From<IndexError>>(
         &self,
         read: impl FnOnce(&mut Conn) -> Result<T, E>,
     ) -> Result<T, E> {
         let left = (self.limits.deadline).saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Error::TimedOut.into());
+            return Err(IndexError::TimedOut.into());
         }
         self.try_with_conn_for(left, read)
     }
 
     /// As [`Self::try_with_conn`], with `limit` for each statement.
-    pub fn try_with_conn_for<T, E: From<Error>>(
+    pub fn try_with_conn_for<T, E: From<IndexError>>(
         &self,
         limit: Duration,
         read: impl FnOnce(&mut Conn) -> Result<T, E>,
@@ -130,7 +130,7 @@ impl<'a> ReadTx<'a> {
         let known = self.shared.statement_limit.get();
         // A limit that was set a moment ago is close enough.
         if limit > known || limit < known / 10 * 9 {
-            scan::set_statement_timeout(&mut conn, limit).map_err(Error::from)?;
+            scan::set_statement_timeout(&mut conn, limit).map_err(IndexError::from)?;
             self.shared.statement_limit.set(limit);
         }
         read(&mut conn)
@@ -141,14 +141,14 @@ impl<'a> ReadTx<'a> {
     }
 
     /// The last sequence number of the log that the transaction sees.
-    pub fn log_head(&self) -> Result<i64> {
+    pub fn log_head(&self) -> IndexResult<i64> {
         self.with_conn(|conn| events::log_head(conn, self.shard_key()))
     }
 
-    pub fn retention(&self) -> Result<Retention> {
+    pub fn retention(&self) -> IndexResult<RetentionState> {
         let project = self.with_conn(|conn| projects::find(conn, self.project))?;
-        let project = project.ok_or(Error::ProjectNotFound)?;
-        Ok(Retention {
+        let project = project.ok_or(IndexError::ProjectNotFound)?;
+        Ok(RetentionState {
             days: project.event_retention_days,
             changes: project.retention_changes,
         })

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cohorts_store::{Conn, ProjectId};
 use parking_lot::Mutex;
 
-use super::Result;
+use super::IndexResult;
 use super::advance::advance;
 use super::cache::{Weight, lock_until};
 use super::project::ProjectIndex;
@@ -49,7 +49,7 @@ impl IndexCache {
     }
 
     /// The index of what a transaction sees; `None` if the cached index is newer, so the caller must begin again.
-    pub fn get(&self, tx: &ReadTx<'_>) -> Result<Option<Arc<ProjectIndex>>> {
+    pub fn get(&self, tx: &ReadTx<'_>) -> IndexResult<Option<Arc<ProjectIndex>>> {
         let newest = {
             let mut projects = self.projects.lock();
             Arc::clone(projects.entry(tx.project).or_default())

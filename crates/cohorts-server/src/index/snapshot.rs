@@ -17,7 +17,7 @@ use roaring::RoaringBitmap;
 use super::project::ProjectIndex;
 use super::read::{Limits, ReadTx};
 use super::registry::IndexCache;
-use super::{Error, Result};
+use super::{IndexError, IndexResult};
 
 /// The data of one project as of one instant.
 ///
@@ -39,8 +39,8 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if reading takes longer; otherwise the error of `work` or of the database.
-    pub fn read<T, E: From<Error> + From<cohorts_store::Error>>(
+    /// [`IndexError::TimedOut`] if reading takes longer; otherwise the error of `work` or of the database.
+    pub fn read<T, E: From<IndexError> + From<cohorts_store::Error>>(
         conn: &mut Conn,
         cache: &'c IndexCache,
         project: ProjectId,
@@ -94,10 +94,10 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         }
     }
 
-    /// The members of a plan. A plan whose blocks exceed the memory budget is evaluated in ranges of persons.
-    pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> Result<RoaringBitmap> {
+    /// The members of a plan. If its blocks exceed the memory budget, it is evaluated in ranges of persons.
+    pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> IndexResult<RoaringBitmap> {
         match plan.evaluate_with(self, leaves) {
-            Err(Error::OverBudget) => {
+            Err(IndexError::OverBudget) => {
                 let mut members = RoaringBitmap::new();
                 self.for_each_range(|range| {
                     members |= plan.evaluate(range)?;
@@ -110,9 +110,9 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     }
 
     /// The members of a plan, and the number of persons that meet each of its criteria.
-    pub fn explain(&self, plan: &Plan) -> Result<Explanation> {
+    pub fn explain(&self, plan: &Plan) -> IndexResult<Explanation> {
         match plan.explain(self) {
-            Err(Error::OverBudget) => {
+            Err(IndexError::OverBudget) => {
                 let mut total = Explanation::default();
                 self.for_each_range(|range| {
                     total.add(plan.explain(range)?);
@@ -126,7 +126,10 @@ impl<'a, 'c> Snapshot<'a, 'c> {
 
     /// Runs `work` for ranges of persons that are so small that their blocks fit into the memory budget. Membership of a
     /// person depends on that person's data alone, so the results of the ranges add up.
-    fn for_each_range(&self, mut work: impl FnMut(&Snapshot<'a, 'c>) -> Result<()>) -> Result<()> {
+    fn for_each_range(
+        &self,
+        mut work: impl FnMut(&Snapshot<'a, 'c>) -> IndexResult<()>,
+    ) -> IndexResult<()> {
         let mut ranges = quarters(0..=u32::MAX, &self.index.persons);
         while let Some(ordinals) = ranges.pop() {
             let index = Arc::new(self.index.for_range(ordinals.clone()));
@@ -140,7 +143,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
                 self.tx.limits
             };
             match work(&self.with_index(index, limits)) {
-                Err(Error::OverBudget) => ranges.extend(quarters(ordinals, &persons)),
+                Err(IndexError::OverBudget) => ranges.extend(quarters(ordinals, &persons)),
                 result => result?,
             }
         }
@@ -181,34 +184,34 @@ fn quarters(ordinals: RangeInclusive<u32>, persons: &RoaringBitmap) -> Vec<Range
 }
 
 impl Interrupt for Snapshot<'_, '_> {
-    type Error = Error;
+    type Error = IndexError;
 
-    fn interrupt(&self) -> Result<()> {
+    fn interrupt(&self) -> IndexResult<()> {
         self.tx.check_time()
     }
 }
 
 impl Source for Snapshot<'_, '_> {
-    fn persons(&self) -> Result<Arc<RoaringBitmap>> {
+    fn persons(&self) -> IndexResult<Arc<RoaringBitmap>> {
         Ok(Arc::clone(&self.index.persons))
     }
 
-    fn person_property(&self, key: &str) -> Result<Arc<PropertyBlock>> {
+    fn person_property(&self, key: &str) -> IndexResult<Arc<PropertyBlock>> {
         self.evict();
         self.index.property(&self.tx, key)
     }
 
-    fn created_at(&self) -> Result<Arc<TimesBlock>> {
+    fn created_at(&self) -> IndexResult<Arc<TimesBlock>> {
         self.evict();
         self.index.created_at(&self.tx)
     }
 
-    fn distinct_ids(&self) -> Result<Arc<PropertyBlock>> {
+    fn distinct_ids(&self) -> IndexResult<Arc<PropertyBlock>> {
         self.evict();
         self.index.distinct_ids(&self.tx)
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>> {
+    fn events(&self, query: &EventQuery) -> IndexResult<Vec<Arc<EventBlock>>> {
         self.evict();
         let oldest = self.oldest_event;
         let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
@@ -226,11 +229,11 @@ impl Source for Snapshot<'_, '_> {
         Ok(blocks)
     }
 
-    fn event_names(&self) -> Result<Vec<String>> {
+    fn event_names(&self) -> IndexResult<Vec<String>> {
         Ok(self.index.event_names(&self.tx)?.to_vec())
     }
 
-    fn cohort(&self, id: i64) -> Result<Option<Reference>> {
+    fn cohort(&self, id: i64) -> IndexResult<Option<Reference>> {
         let project = self.tx.project;
         self.tx.with_conn(|conn| {
             let Some((cohort, _)) = cohorts::find(conn, project, CohortId(id))? else {
@@ -243,11 +246,11 @@ impl Source for Snapshot<'_, '_> {
             }
             // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
             let filter = cohort.definition.filter().ok().cloned();
-            Ok::<_, Error>(filter.map(Reference::Filter))
+            Ok::<_, IndexError>(filter.map(Reference::Filter))
         })
     }
 
-    fn action(&self, id: i64) -> Result<Option<Action>> {
+    fn action(&self, id: i64) -> IndexResult<Option<Action>> {
         let row = self
             .tx
             .with_conn(|conn| actions::find(conn, self.tx.project, id))?;
@@ -256,7 +259,7 @@ impl Source for Snapshot<'_, '_> {
         Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
     }
 
-    fn check_memory(&self, bytes: usize) -> Result<()> {
+    fn check_memory(&self, bytes: usize) -> IndexResult<()> {
         self.tx.check_memory(bytes)
     }
 }

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
-use cohorts_store::segments::{self, SegmentKey};
+use cohorts_store::segments::{self, SegmentKey, SegmentManifest};
 use cohorts_store::testing::TestDatabase;
 use cohorts_store::tombstones::{self, NewTombstone};
-use cohorts_store::{Conn, ProjectId, projects};
+use cohorts_store::{PooledConn, ProjectId, projects};
 use diesel::prelude::*;
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 
 use super::registry::{self, IndexCache};
 use super::snapshot::Snapshot;
-use super::{Error, IndexedStore};
+use super::{IndexError, IndexedStore};
 use crate::ingest::{Arrival, Item, commit};
 
+/// An item of person `p{id}`, on a day of June 2025 that depends on `id`. `more` is JSON that follows its other members.
 fn item(event: &str, id: usize, more: &str) -> Item {
     let text = format!(
         r#"{{"event": "{event}", "distinct_id": "p{id}", "timestamp": "2025-06-{:02}T10:00:00Z"{more}}}"#,
@@ -24,424 +25,398 @@ fn item(event: &str, id: usize, more: &str) -> Item {
     Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
 }
 
-/// A project in a database of its own, which lives as long as what comes first, with events of so many people.
-fn project_with_events(events: usize, people: usize) -> (TestDatabase, IndexedStore, ProjectId) {
-    let database = TestDatabase::create();
-    let store = IndexedStore::new(database.open());
-    let conn = &mut *store.connection().unwrap();
-    let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-    let items: Vec<Item> = (0..events).map(|nth| item("x", nth % people, "")).collect();
-    commit(&store, project, &items).unwrap();
-    (database, store, project)
+/// An item that merges person `p{from}` into `p{into}`.
+fn merge(into: usize, from: usize) -> Item {
+    let more = format!(r#", "properties": {{"alias": "p{from}"}}"#);
+    item("$merge_dangerously", into, &more)
 }
 
-/// Who did x, seen by these cache.
-fn persons_of_x(store: &IndexedStore, cache: &IndexCache, project: ProjectId) -> RoaringBitmap {
-    persons_since(store, cache, project, 1)
+/// An event `x` that sets the person's `plan`, and has the same value as its property `at`.
+fn set_plan(id: usize, plan: usize) -> Item {
+    let more = format!(r#", "properties": {{"at": "v{plan}", "$set": {{"plan": "v{plan}"}}}}"#);
+    item("x", id, &more)
 }
 
-/// Who did x since a day of June.
-fn persons_since(
-    store: &IndexedStore,
-    cache: &IndexCache,
+/// A criterion on events `x` since a day of June 2025.
+fn did_x_since(day: u32) -> Value {
+    json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
+        "explicit_datetime": format!("2025-06-0{day}T00:00:00Z")})
+}
+
+/// A project in a database of its own.
+struct Fixture {
+    store: IndexedStore,
     project: ProjectId,
-    day: u32,
-) -> RoaringBitmap {
-    let leaf = json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
-        "explicit_datetime": format!("2025-06-0{day}T00:00:00Z")});
-    members(store, cache, project, leaf)
+    // Dropped after the store, which has connections to it.
+    _database: TestDatabase,
 }
 
-/// Who meets a criterion.
-fn members(
-    store: &IndexedStore,
-    cache: &IndexCache,
-    project: ProjectId,
-    leaf: Value,
-) -> RoaringBitmap {
-    let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
-    let plan = plan(
-        &Filter::parse(&filters).unwrap(),
-        &Moment::utc(1_770_000_000_000_000),
-    )
-    .unwrap();
-    let conn = &mut *store.connection().unwrap();
-    let limit = Duration::from_secs(60);
-    Snapshot::read(conn, cache, project, limit, |snapshot| {
-        let explanation = snapshot.explain(&plan)?;
-        let members = explanation.members;
-        assert_eq!(explanation.leaves[0].persons, members.len());
-        assert_eq!(snapshot.evaluate(&plan, &LeafCache::default())?, members);
-        Ok::<_, Error>(members)
-    })
-    .unwrap()
-}
-
-#[test]
-fn what_was_sealed_is_found_after_a_start_with_all_that_came_later() {
-    let (_data, store, project) = project_with_events(12_000, 100);
-    let conn = &mut *store.connection().unwrap();
-    let run = |conn: &mut Conn, statement: &str| {
-        assert!(
-            diesel::sql_query(statement).execute(conn).unwrap() > 0,
-            "{statement}"
-        );
-    };
-    let cache = IndexCache::default();
-    assert_eq!(persons_of_x(&store, &cache, project).len(), 100);
-    // The people of several days are weighed with what they were made of.
-    let indexes = cache.all()[0].1.events.all();
-    let weights = indexes.iter().map(|cached| cached.value.bytes() as u64);
-    let alone = indexes[0]
-        .value
-        .segments()
-        .map(|block| block.bytes() as u64);
-    assert!(cache.bytes() >= weights.sum() && cache.bytes() > alone.sum());
-    cache.write_checkpoints(conn);
-
-    // Somebody new, somebody merged, and an event on a day that is sealed.
-    let merge = r#", "properties": {"alias": "p7"}"#;
-    commit(
-        &store,
-        project,
-        &[item("x", 500, ""), item("$merge_dangerously", 8, merge)],
-    )
-    .unwrap();
-    let fresh = |store: &IndexedStore| persons_of_x(store, &IndexCache::default(), project);
-    let found = fresh(&store);
-    assert_eq!(
-        (found.len(), &found),
-        (100, &persons_of_x(&store, &cache, project))
-    );
-    // A damaged block is none.
-    run(
-        conn,
-        "update segments set data = overlay(data placing '\\x55'::bytea from 20) where day = (select min(day) from segments)",
-    );
-    assert_eq!(fresh(&store), found);
-    // So is one of which a block is missing.
-    run(
-        conn,
-        "delete from segments where day = (select max(day) from segments)",
-    );
-    assert_eq!(fresh(&store), found);
-    run(conn, "delete from segment_manifests");
-    assert_eq!(fresh(&store), found);
-
-    let cache = IndexCache::default();
-    persons_of_x(&store, &cache, project);
-    cache.write_checkpoints(conn);
-    // That it is the blocks which are read: there is nothing else.
-    run(conn, "delete from events where event = 'x'");
-    assert_eq!(fresh(&store), found);
-    run(conn, "delete from segment_manifests");
-    assert!(fresh(&store).is_empty());
-}
-
-#[test]
-fn properties_that_were_sealed_are_found_after_a_start_with_all_that_came_later() {
-    let (_data, store, project) = project_with_events(0, 1);
-    let conn = &mut *store.connection().unwrap();
-    let set = |id: usize, plan: usize| {
-        let more = format!(r#", "properties": {{"at": "v{plan}", "$set": {{"plan": "v{plan}"}}}}"#);
-        item("x", id, &more)
-    };
-    let items: Vec<Item> = (0..12_000).map(|nth| set(nth, nth % 300)).collect();
-    commit(&store, project, &items).unwrap();
-    let person =
-        || json!({"type": "person", "key": "plan", "operator": "exact", "value": ["v7", "v8"]});
-    let filter = json!({"type": "event", "key": "at", "operator": "exact", "value": "v7"});
-    let event = || {
-        json!({"type": "behavioral", "key": "x", "value": "performed_event", "event_type": "events",
-            "explicit_datetime": "2025-06-01T00:00:00Z", "event_filters": [filter]})
-    };
-    let ask = |cache: &IndexCache| {
-        let people = members(&store, cache, project, person());
-        (people, members(&store, cache, project, event()))
-    };
-    let cache = IndexCache::default();
-    let (people, events) = ask(&cache);
-    assert_eq!((people.len(), events.len()), (80, 40));
-    cache.write_checkpoints(conn);
-
-    // One has another value, one a first one, one is merged.
-    let merge = r#", "properties": {"alias": "p7"}"#;
-    let later = [
-        set(8, 9),
-        set(50_000, 7),
-        item("$merge_dangerously", 308, merge),
-    ];
-    commit(&store, project, &later).unwrap();
-    let found = ask(&IndexCache::default());
-    assert_eq!((found.0.len(), found.1.len()), (79, 41));
-    assert_eq!(found, ask(&cache));
-
-    // That it is what was kept which is read: the rows say something else.
-    let run = |conn: &mut Conn, statement: &str| {
-        assert!(
-            diesel::sql_query(statement).execute(conn).unwrap() > 0,
-            "{statement}"
-        );
-    };
-    run(
-        conn,
-        r#"update persons set properties = '{"plan": "v1"}' where seq <= 1"#,
-    );
-    run(
-        conn,
-        r#"update events set properties = '{"at": "v1"}' where seq <= 1"#,
-    );
-    assert_eq!(ask(&IndexCache::default()), found);
-    // What is damaged is none, and is made anew although nothing has changed.
-    for table in ["property_checkpoints", "segments"] {
-        run(
-            conn,
-            &format!("update {table} set data = overlay(data placing '\\x55'::bytea from 20)"),
-        );
+impl Fixture {
+    fn new() -> Self {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        Self {
+            store,
+            project,
+            _database: database,
+        }
     }
+
+    /// A project with `events` events `x` of `persons` persons.
+    fn with_events(events: usize, persons: usize) -> Self {
+        let fixture = Self::new();
+        let items = (0..events).map(|nth| item("x", nth % persons, ""));
+        fixture.commit(&items.collect::<Vec<_>>());
+        fixture
+    }
+
+    fn conn(&self) -> PooledConn {
+        self.store.connection().unwrap()
+    }
+
+    fn commit(&self, items: &[Item]) {
+        commit(&self.store, self.project, items).unwrap();
+    }
+
+    /// Executes a statement, which must change at least one row.
+    fn change(&self, statement: &str) {
+        let rows = diesel::sql_query(statement).execute(&mut *self.conn());
+        assert!(rows.unwrap() > 0, "{statement}");
+    }
+
+    fn write_checkpoints(&self, cache: &IndexCache) {
+        cache.write_checkpoints(&mut self.conn());
+    }
+
+    /// The manifest of the segments of `x`.
+    fn manifest(&self) -> Option<SegmentManifest> {
+        let key = SegmentKey::new("x", &[]).unwrap();
+        let shard_key = self.project.shard_key();
+        let stored = segments::manifest(&mut self.conn(), shard_key, &key);
+        stored.unwrap().map(|stored| stored.manifest)
+    }
+
+    /// The persons that meet a criterion, evaluated on the indexes of `cache`.
+    fn members(&self, cache: &IndexCache, leaf: Value) -> RoaringBitmap {
+        let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
+        let now = Moment::utc(1_770_000_000_000_000);
+        let plan = plan(&Filter::parse(&filters).unwrap(), &now).unwrap();
+        let limit = Duration::from_secs(60);
+        Snapshot::read(&mut self.conn(), cache, self.project, limit, |snapshot| {
+            let explanation = snapshot.explain(&plan)?;
+            let members = explanation.members;
+            assert_eq!(explanation.leaves[0].persons, members.len());
+            assert_eq!(snapshot.evaluate(&plan, &LeafCache::default())?, members);
+            Ok::<_, IndexError>(members)
+        })
+        .unwrap()
+    }
+
+    /// The persons with an event `x`.
+    fn persons_of_x(&self, cache: &IndexCache) -> RoaringBitmap {
+        self.members(cache, did_x_since(1))
+    }
+
+    /// The persons with an event `x`, as a service finds them that has just started.
+    fn after_start(&self) -> RoaringBitmap {
+        self.persons_of_x(&IndexCache::default())
+    }
+}
+
+const DAMAGE: &str = "set data = overlay(data placing '\\x55'::bytea from 20)";
+
+#[test]
+fn the_memory_of_an_index_includes_its_rollups() {
+    let fixture = Fixture::with_events(12_000, 100);
     let cache = IndexCache::default();
-    let rest = ask(&cache);
-    assert_eq!((rest.0.len(), rest.1.len()), (2, 1));
-    cache.write_checkpoints(conn);
-    run(conn, "delete from persons");
-    run(conn, "delete from events");
-    assert_eq!(ask(&IndexCache::default()), rest);
+    assert_eq!(fixture.persons_of_x(&cache).len(), 100);
+    let indexes = cache.all()[0].1.events.all();
+    let bytes = indexes.iter().map(|cached| cached.value.bytes() as u64);
+    let segments = indexes[0].value.segments();
+    let without_rollups: u64 = segments.map(|segment| segment.bytes() as u64).sum();
+    assert!(cache.bytes() >= bytes.sum() && cache.bytes() > without_rollups);
 }
 
 #[test]
-fn a_view_seals_what_it_knows_unless_somebody_was_deleted_since() {
-    let (_data, store, project) = project_with_events(12_000, 100);
-    let conn = &mut *store.connection().unwrap();
-    let sealed = |conn: &mut Conn| {
-        let key = SegmentKey::new("x", &[]).unwrap();
-        segments::manifest(conn, project.shard_key(), &key).unwrap()
-    };
-    let (index, late) = (IndexCache::default(), IndexCache::default());
-    persons_of_x(&store, &late, project);
-    persons_of_x(&store, &index, project);
-    let merge = r#", "properties": {"alias": "p7"}"#;
-    commit(&store, project, &[item("$merge_dangerously", 8, merge)]).unwrap();
-    let tombstone = NewTombstone {
+fn a_start_finds_events_in_checkpoints_and_in_rows_written_after_them() {
+    let fixture = Fixture::with_events(12_000, 100);
+    let cache = IndexCache::default();
+    fixture.persons_of_x(&cache);
+    fixture.write_checkpoints(&cache);
+    // A new person, a merged person, and an event on a day that has a segment.
+    fixture.commit(&[item("x", 500, ""), merge(8, 7)]);
+    let expected = fixture.persons_of_x(&cache);
+    assert_eq!(
+        (expected.len(), fixture.after_start()),
+        (100, expected.clone())
+    );
+
+    let cache = IndexCache::default();
+    fixture.persons_of_x(&cache);
+    fixture.write_checkpoints(&cache);
+    // Without rows, only the segments can give the result.
+    fixture.change("delete from events where event = 'x'");
+    assert_eq!(fixture.after_start(), expected);
+    fixture.change("delete from segment_manifests");
+    assert!(fixture.after_start().is_empty());
+}
+
+#[test]
+fn damaged_or_missing_segments_are_replaced_by_the_rows() {
+    let fixture = Fixture::with_events(12_000, 100);
+    let cache = IndexCache::default();
+    let expected = fixture.persons_of_x(&cache);
+    fixture.write_checkpoints(&cache);
+    for damage in [
+        format!("update segments {DAMAGE} where day = (select min(day) from segments)"),
+        "delete from segments where day = (select max(day) from segments)".to_owned(),
+        "delete from segment_manifests".to_owned(),
+    ] {
+        fixture.change(&damage);
+        assert_eq!(fixture.after_start(), expected, "{damage}");
+    }
+}
+
+/// The persons with plan `v7` or `v8`, and those with an event `x` at `v7`.
+fn with_plan_and_with_event(
+    fixture: &Fixture,
+    cache: &IndexCache,
+) -> (RoaringBitmap, RoaringBitmap) {
+    let plan = json!({"type": "person", "key": "plan", "operator": "exact", "value": ["v7", "v8"]});
+    let at = json!({"type": "event", "key": "at", "operator": "exact", "value": "v7"});
+    let mut event = did_x_since(1);
+    event["event_filters"] = json!([at]);
+    (fixture.members(cache, plan), fixture.members(cache, event))
+}
+
+#[test]
+fn a_start_finds_properties_in_checkpoints_and_in_rows_written_after_them() {
+    let fixture = Fixture::new();
+    let items: Vec<Item> = (0..12_000).map(|nth| set_plan(nth, nth % 300)).collect();
+    fixture.commit(&items);
+    let cache = IndexCache::default();
+    let (persons, events) = with_plan_and_with_event(&fixture, &cache);
+    assert_eq!((persons.len(), events.len()), (80, 40));
+    fixture.write_checkpoints(&cache);
+
+    // A changed value, a first value, a merge.
+    fixture.commit(&[set_plan(8, 9), set_plan(50_000, 7), merge(308, 7)]);
+    let after_start = || with_plan_and_with_event(&fixture, &IndexCache::default());
+    let expected = after_start();
+    assert_eq!((expected.0.len(), expected.1.len()), (79, 41));
+    assert_eq!(expected, with_plan_and_with_event(&fixture, &cache));
+
+    // The older rows now have other values, so only the checkpoints can give the result.
+    fixture.change(r#"update persons set properties = '{"plan": "v1"}' where seq <= 1"#);
+    fixture.change(r#"update events set properties = '{"at": "v1"}' where seq <= 1"#);
+    assert_eq!(after_start(), expected);
+
+    // Damaged checkpoints are replaced by the rows, and written again although nothing has changed.
+    fixture.change(&format!("update property_checkpoints {DAMAGE}"));
+    fixture.change(&format!("update segments {DAMAGE}"));
+    let cache = IndexCache::default();
+    let from_rows = with_plan_and_with_event(&fixture, &cache);
+    assert_eq!((from_rows.0.len(), from_rows.1.len()), (2, 1));
+    fixture.write_checkpoints(&cache);
+    fixture.change("delete from persons");
+    fixture.change("delete from events");
+    assert_eq!(after_start(), from_rows);
+}
+
+#[test]
+fn an_index_is_checkpointed_after_a_merge_but_not_after_a_deletion() {
+    let fixture = Fixture::with_events(12_000, 100);
+    let (first, second) = (IndexCache::default(), IndexCache::default());
+    fixture.persons_of_x(&first);
+    fixture.persons_of_x(&second);
+    fixture.commit(&[merge(8, 7)]);
+    let deletion = NewTombstone {
         ordinal: 3,
         uuid: None,
         merged_into: None,
     };
-    tombstones::record(conn, project.shard_key(), i64::MAX, &[tombstone]).unwrap();
-    late.write_checkpoints(conn);
-    assert!(sealed(conn).is_none());
-    let undone = "delete from tombstones where ordinal = 3";
-    assert_eq!(diesel::sql_query(undone).execute(conn).unwrap(), 1);
-    index.write_checkpoints(conn);
-    assert!(sealed(conn).is_some());
-    assert_eq!(
-        persons_of_x(&store, &IndexCache::default(), project).len(),
-        99
-    );
+    let shard_key = fixture.project.shard_key();
+    tombstones::record(&mut fixture.conn(), shard_key, i64::MAX, &[deletion]).unwrap();
+    fixture.write_checkpoints(&first);
+    assert!(fixture.manifest().is_none());
+    fixture.change("delete from tombstones where ordinal = 3");
+    fixture.write_checkpoints(&second);
+    assert!(fixture.manifest().is_some());
+    assert_eq!(fixture.after_start().len(), 99);
 }
 
 #[test]
-fn an_older_view_seals_nothing_over_a_newer_one() {
-    let (_data, store, project) = project_with_events(12_000, 100);
-    let conn = &mut *store.connection().unwrap();
+fn an_older_index_does_not_replace_the_checkpoint_of_a_newer_one() {
+    let fixture = Fixture::with_events(12_000, 100);
     let (older, newer) = (IndexCache::default(), IndexCache::default());
-    persons_of_x(&store, &older, project);
-    commit(&store, project, &[item("x", 500, "")]).unwrap();
-    let found = persons_of_x(&store, &newer, project);
-    newer.write_checkpoints(conn);
-    older.write_checkpoints(conn);
-    assert_eq!(persons_of_x(&store, &IndexCache::default(), project), found);
+    fixture.persons_of_x(&older);
+    fixture.commit(&[item("x", 500, "")]);
+    let expected = fixture.persons_of_x(&newer);
+    fixture.write_checkpoints(&newer);
+    let manifest = fixture.manifest();
+    fixture.write_checkpoints(&older);
+    assert_eq!(fixture.manifest(), manifest);
+    assert_eq!(fixture.after_start(), expected);
 }
 
-#[test]
-fn who_knows_the_later_days_alone_seals_them_unless_earlier_ones_have_changed() {
-    let (_data, store, project) = project_with_events(27_000, 100);
-    let conn = &mut *store.connection().unwrap();
-    let first = IndexCache::default();
-    persons_of_x(&store, &first, project);
-    first.write_checkpoints(conn);
-    let sealed = |conn: &mut Conn| {
-        let found = segments::manifest(
-            conn,
-            project.shard_key(),
-            &SegmentKey::new("x", &[]).unwrap(),
-        );
-        found.unwrap().unwrap().manifest
-    };
-    let begun = sealed(conn);
-
-    // On the seventh of June.
-    let late = IndexCache::default();
-    persons_since(&store, &late, project, 5);
-    commit(&store, project, &[item("x", 501, "")]).unwrap();
-    persons_since(&store, &late, project, 5);
-    late.write_checkpoints(conn);
-    let next = sealed(conn);
-    assert!(
-        (next.from_day, next.through_seq > begun.through_seq) == (begun.from_day, true),
-        "{next:?}"
-    );
-
-    // On the first and on the eighth.
-    let late = IndexCache::default();
-    persons_since(&store, &late, project, 5);
-    commit(&store, project, &[item("x", 504, ""), item("x", 502, "")]).unwrap();
-    persons_since(&store, &late, project, 5);
-    late.write_checkpoints(conn);
-    assert_eq!(sealed(conn), next);
-    assert_eq!(
-        persons_of_x(&store, &IndexCache::default(), project).len(),
-        103
-    );
-
-    // Where a block is missing, the earlier days are not taken for kept: they are read from their rows.
-    let lost = "delete from segments where day = (select min(day) from segments)";
-    assert_eq!(diesel::sql_query(lost).execute(conn).unwrap(), 1);
-    let late = IndexCache::default();
-    persons_since(&store, &late, project, 5);
-    commit(&store, project, &[item("x", 508, "")]).unwrap();
-    persons_since(&store, &late, project, 5);
-    late.write_checkpoints(conn);
-    assert!(sealed(conn).from_day > next.from_day);
-    assert_eq!(
-        persons_of_x(&store, &IndexCache::default(), project).len(),
-        104
-    );
-}
-
-#[test]
-fn events_that_were_deleted_do_not_come_back_with_the_blocks() {
-    let (_data, store, project) = project_with_events(12_000, 100);
-    let conn = &mut *store.connection().unwrap();
+/// Writes checkpoints of an index of the days from 5 June on, built before `items` are committed.
+fn checkpoint_later_days(fixture: &Fixture, items: &[Item]) {
     let cache = IndexCache::default();
-    assert_eq!(persons_of_x(&store, &cache, project).len(), 100);
-    cache.write_checkpoints(conn);
-    projects::set_retention(conn, project, Some(30)).unwrap();
-    diesel::sql_query("delete from events")
-        .execute(conn)
-        .unwrap();
-    projects::set_retention(conn, project, None).unwrap();
-    // Neither from a memory that is older, nor from what that memory would keep.
-    cache.write_checkpoints(conn);
-    assert!(persons_of_x(&store, &IndexCache::default(), project).is_empty());
-    assert!(persons_of_x(&store, &cache, project).is_empty());
+    fixture.members(&cache, did_x_since(5));
+    fixture.commit(items);
+    fixture.members(&cache, did_x_since(5));
+    fixture.write_checkpoints(&cache);
 }
 
 #[test]
-fn what_is_not_kept_any_longer_is_written_whole() {
-    let (_data, store, project) = project_with_events(12_000, 100);
-    let conn = &mut *store.connection().unwrap();
-    // One that was read from segments, so that it is not too soon to write them again.
-    persons_of_x(&store, &IndexCache::default(), project);
-    let first = IndexCache::default();
-    persons_of_x(&store, &first, project);
-    first.write_checkpoints(conn);
+fn an_index_of_the_later_days_extends_a_checkpoint_unless_earlier_days_have_new_events() {
+    let fixture = Fixture::with_events(27_000, 100);
     let cache = IndexCache::default();
-    persons_of_x(&store, &cache, project);
-    commit(&store, project, &[item("x", 500, "")]).unwrap();
-    let found = persons_of_x(&store, &cache, project);
-    segments::drop_all(conn, project.shard_key()).unwrap();
-    // The first time it finds out, the second time it writes.
-    cache.write_checkpoints(conn);
-    cache.write_checkpoints(conn);
-    let kept = segments::manifest(
-        conn,
-        project.shard_key(),
-        &SegmentKey::new("x", &[]).unwrap(),
-    )
-    .unwrap();
-    assert!(kept.is_some());
-    assert_eq!(persons_of_x(&store, &IndexCache::default(), project), found);
+    fixture.persons_of_x(&cache);
+    fixture.write_checkpoints(&cache);
+    let first = fixture.manifest().unwrap();
+
+    // An event on 7 June.
+    checkpoint_later_days(&fixture, &[item("x", 501, "")]);
+    let extended = fixture.manifest().unwrap();
+    assert_eq!(extended.from_day, first.from_day);
+    assert!(extended.through_seq > first.through_seq);
+
+    // Events on 1 and 8 June.
+    checkpoint_later_days(&fixture, &[item("x", 504, ""), item("x", 502, "")]);
+    assert_eq!(fixture.manifest().unwrap(), extended);
+    assert_eq!(fixture.after_start().len(), 103);
+
+    // If a segment is missing, the earlier days are not part of the new checkpoint.
+    fixture.change("delete from segments where day = (select min(day) from segments)");
+    checkpoint_later_days(&fixture, &[item("x", 508, "")]);
+    assert!(fixture.manifest().unwrap().from_day > first.from_day);
+    assert_eq!(fixture.after_start().len(), 104);
 }
 
 #[test]
-fn what_finds_no_room_is_read_in_pieces() {
-    let (_data, store, project) = project_with_events(0, 1);
-    let conn = &mut *store.connection().unwrap();
-    let items: Vec<Item> = (0..18_000_usize)
-        .map(|nth| {
-            let id = nth * 7 % 3_000;
-            let more = format!(
-                r#", "properties": {{"at": "v{}", "$set": {{"name": "n{id}"}}}}"#,
-                nth % 50
-            );
-            item(if nth % 3 == 0 { "y" } else { "x" }, id, &more)
-        })
-        .collect();
-    commit(&store, project, &items).unwrap();
-    // Events of people on one side of any cut are somebody's on the other.
-    let merges: Vec<Item> = (0..40)
-        .map(|nth| {
-            item(
-                "$merge_dangerously",
-                nth,
-                &format!(r#", "properties": {{"alias": "p{}"}}"#, 2_999 - nth),
-            )
-        })
-        .collect();
-    commit(&store, project, &merges).unwrap();
-    let event = |kind: &str, more: Value| {
-        let mut leaf = json!({"type": "behavioral", "key": "x", "value": kind, "event_type": "events",
-            "time_value": 1, "time_interval": "year"});
-        leaf.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        leaf
+fn events_deleted_by_retention_do_not_come_back_with_the_segments() {
+    let fixture = Fixture::with_events(12_000, 100);
+    let cache = IndexCache::default();
+    assert_eq!(fixture.persons_of_x(&cache).len(), 100);
+    fixture.write_checkpoints(&cache);
+    let set_retention = |days| {
+        projects::set_retention(&mut fixture.conn(), fixture.project, days).unwrap();
     };
-    let filter =
+    set_retention(Some(30));
+    fixture.change("delete from events");
+    set_retention(None);
+    fixture.write_checkpoints(&cache);
+    assert!(fixture.after_start().is_empty());
+    assert!(fixture.persons_of_x(&cache).is_empty());
+}
+
+#[test]
+fn dropped_segments_are_written_again_completely() {
+    let fixture = Fixture::with_events(12_000, 100);
+    let first = IndexCache::default();
+    fixture.persons_of_x(&first);
+    fixture.write_checkpoints(&first);
+    // An index that was loaded from segments may be written again at once.
+    let cache = IndexCache::default();
+    fixture.persons_of_x(&cache);
+    fixture.commit(&[item("x", 500, "")]);
+    let expected = fixture.persons_of_x(&cache);
+    segments::drop_all(&mut fixture.conn(), fixture.project.shard_key()).unwrap();
+    // The first attempt detects that its base is gone, and the second one writes.
+    fixture.write_checkpoints(&cache);
+    assert!(fixture.manifest().is_none());
+    fixture.write_checkpoints(&cache);
+    assert!(fixture.manifest().is_some());
+    assert_eq!(fixture.after_start(), expected);
+}
+
+/// A criterion on events `x` of the last year.
+fn did_x(kind: &str, more: &Value) -> Value {
+    let mut leaf = json!({"type": "behavioral", "key": "x", "value": kind, "event_type": "events",
+        "time_value": 1, "time_interval": "year"});
+    let members = more.as_object().unwrap().clone();
+    leaf.as_object_mut().unwrap().extend(members);
+    leaf
+}
+
+/// A criterion of each kind of block.
+fn criteria() -> Vec<Value> {
+    let at =
         json!([{"type": "event", "key": "at", "operator": "exact", "value": ["v1", "v2", "v3"]}]);
-    let leaves = [
+    vec![
         json!({"type": "person", "key": "name", "operator": "icontains", "value": "N1"}),
         json!({"type": "person", "key": "name", "operator": "is_not", "value": "n5"}),
         json!({"type": "person", "key": "distinct_id", "operator": "icontains", "value": "p29"}),
         json!({"type": "person_metadata", "key": "created_at", "operator": "is_date_after", "value": "2020-01-01"}),
-        event("performed_event", json!({})),
-        event("performed_event", json!({"event_filters": filter})),
-        event(
+        did_x("performed_event", &json!({})),
+        did_x("performed_event", &json!({"event_filters": at})),
+        did_x(
             "performed_event_multiple",
-            json!({"operator": "gte", "operator_value": 3}),
+            &json!({"operator": "gte", "operator_value": 3}),
         ),
-        event(
+        did_x(
             "performed_event_sequence",
-            json!({"seq_event": "y", "seq_event_type": "events",
-            "seq_time_value": 3, "seq_time_interval": "day"}),
+            &json!({"seq_event": "y", "seq_event_type": "events", "seq_time_value": 3, "seq_time_interval": "day"}),
         ),
-    ];
-    let ask = |budget: u64| {
+    ]
+}
+
+#[test]
+fn plan_over_budget_is_evaluated_in_person_ranges() {
+    let fixture = Fixture::new();
+    let events: Vec<Item> = (0..18_000_usize)
+        .map(|nth| {
+            let (id, at) = (nth * 7 % 3_000, nth % 50);
+            let more = format!(r#", "properties": {{"at": "v{at}", "$set": {{"name": "n{id}"}}}}"#);
+            item(if nth % 3 == 0 { "y" } else { "x" }, id, &more)
+        })
+        .collect();
+    fixture.commit(&events);
+    // For any division, persons of one range have events under ordinals of another.
+    let merges: Vec<Item> = (0..40).map(|nth| merge(nth, 2_999 - nth)).collect();
+    fixture.commit(&merges);
+
+    let evaluate = |budget: u64| {
         let cache = IndexCache::default();
         cache.set_budget(budget);
-        let found = leaves
-            .clone()
-            .map(|leaf| members(&store, &cache, project, leaf));
+        let members = criteria()
+            .into_iter()
+            .map(|leaf| fixture.members(&cache, leaf));
+        let members: Vec<RoaringBitmap> = members.collect();
         assert!(cache.bytes() <= budget);
-        (found, cache)
+        (members, cache)
     };
-    let (whole, cache) = ask(registry::DEFAULT_BUDGET);
-    assert!(whole.iter().all(|people| !people.is_empty()));
-    for kept in [false, true] {
-        if kept {
-            cache.write_checkpoints(conn);
-            // That it is the blocks which are read.
-            let rows = "delete from events where event = 'x'";
-            assert!(diesel::sql_query(rows).execute(conn).unwrap() > 0);
+    let (expected, cache) = evaluate(registry::DEFAULT_BUDGET);
+    assert!(expected.iter().all(|members| !members.is_empty()));
+    for from_checkpoints in [false, true] {
+        if from_checkpoints {
+            fixture.write_checkpoints(&cache);
+            fixture.change("delete from events where event = 'x'");
         }
         for budget in [100_000, 40_000, 12_000, 0] {
-            let found = ask(budget).0;
-            for (nth, leaf) in leaves.iter().enumerate() {
-                assert_eq!(found[nth], whole[nth], "{budget} {kept} {leaf}");
+            let members = evaluate(budget).0;
+            for (nth, leaf) in criteria().iter().enumerate() {
+                assert_eq!(
+                    members[nth], expected[nth],
+                    "{budget} bytes, from checkpoints: {from_checkpoints}, {leaf}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn views_that_may_take_no_memory_answer_all_the_same() {
-    let (_data, store, project) = project_with_events(50, 50);
+fn an_index_without_a_budget_gives_the_same_results_and_stays_empty() {
+    let fixture = Fixture::with_events(50, 50);
     let cache = IndexCache::default();
-    assert_eq!(persons_of_x(&store, &cache, project).len(), 50);
+    assert_eq!(fixture.persons_of_x(&cache).len(), 50);
     assert!(cache.bytes() > 0);
     cache.set_budget(0);
     for _ in 0..2 {
-        assert_eq!(persons_of_x(&store, &cache, project).len(), 50);
+        assert_eq!(fixture.persons_of_x(&cache).len(), 50);
         assert_eq!(cache.bytes(), 0);
     }
 }

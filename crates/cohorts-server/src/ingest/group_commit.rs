@@ -3,12 +3,12 @@
 //! A busy project pays for few commits, and a quiet one waits for none. The memory of the waiting items is reserved from
 //! the caller's budget. A request is acknowledged only after its commit.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use cohorts_api::Lent;
 use cohorts_store::{Error, ProjectId};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -22,11 +22,14 @@ const WRITERS: usize = 4;
 /// The most items of a commit of several requests.
 const MAX_ITEMS: usize = 10_000;
 
+/// The reserved memory of a request, whatever its type. Dropping it releases the reservation.
+pub type HeldMemory = Arc<dyn Any + Send + Sync>;
+
 /// The items of a request, and the channel on which it waits.
 struct PendingRequest {
     items: Vec<Item>,
     /// The reserved memory of the items. It is released with them, also if the client has disconnected.
-    _memory: Arc<Lent>,
+    _memory: HeldMemory,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -43,14 +46,14 @@ struct Queues {
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedQueues {
     queues: Mutex<Queues>,
     changed: Condvar,
 }
 
 /// The queues of requests that wait for their commit. Clones share them.
 #[derive(Clone, Default)]
-pub struct GroupCommit(Arc<Shared>);
+pub struct GroupCommit(Arc<SharedQueues>);
 
 impl GroupCommit {
     /// Returns when the items are committed.
@@ -58,7 +61,7 @@ impl GroupCommit {
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        memory: Arc<Lent>,
+        memory: HeldMemory,
     ) -> Result<(), Error> {
         let acknowledgement = self.push(project, items, memory)?;
         let closed = |_| Error::Unavailable("the service is stopping".to_owned());
@@ -69,7 +72,7 @@ impl GroupCommit {
         &self,
         project: ProjectId,
         items: Vec<Item>,
-        memory: Arc<Lent>,
+        memory: HeldMemory,
     ) -> Result<Acknowledgement, Error> {
         let (done, acknowledgement) = oneshot::channel();
         let queues = &mut *self.0.queues.lock();

@@ -1,25 +1,26 @@
-//! Items of a batch in the wire format: each is read whole, or refused with its reason.
+//! Items of a batch in the wire format. Each is read completely or refused with a reason.
+//!
+//! The rules for names, times and persons are those of PostHog's ingestion.
 
 use std::fmt;
 use std::mem::take;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::json::{Properties, Told, mended};
+use super::arrival::{Arrival, instant};
+use super::json::{ObjectField, Properties, replace_lone_surrogates};
 use cohorts_store::JsonText;
 
-/// The longest item, as JSON text.
-const LONGEST_ITEM: usize = 1 << 20;
+/// The most bytes of an item, as JSON text.
+const MAX_ITEM_BYTES: usize = 1 << 20;
 /// Longer event names and distinct ids are cut, as PostHog does.
 pub const LONGEST_NAME: usize = 200;
-/// An event further ahead happens now.
-const MOST_AHEAD: TimeDelta = TimeDelta::hours(23);
 
-/// Why an item is not taken.
+/// Why an item is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     NotJson(String),
@@ -33,7 +34,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// A word for the metrics.
+    /// The value of the `reason` label of the metric.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotJson(_) => "not_json",
@@ -51,125 +52,83 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotJson(why) => write!(f, "it is no JSON: {why}"),
-            Self::NotAnObject => f.write_str("it is no JSON object"),
-            Self::TooLarge => write!(f, "it is longer than {LONGEST_ITEM} bytes"),
-            Self::NoEvent => f.write_str("`event` is missing, or is no text"),
+            Self::NotJson(why) => write!(f, "it is not valid JSON: {why}"),
+            Self::NotAnObject => f.write_str("it is not a JSON object"),
+            Self::TooLarge => write!(f, "it is longer than {MAX_ITEM_BYTES} bytes"),
+            Self::NoEvent => f.write_str("`event` is missing or is not a string"),
             Self::NoDistinctId => {
-                f.write_str("`distinct_id` is missing, or is neither text nor a number")
+                f.write_str("`distinct_id` is missing or is not a string or a number")
             }
             Self::PropertiesNotAnObject => {
-                f.write_str("`properties`, `$set` or `$set_once` is no object")
+                f.write_str("`properties`, `$set` or `$set_once` is not an object")
             }
-            Self::NeedsPerson => f.write_str(
-                "it is about a person, and `$process_person_profile` says that there is none",
-            ),
-            Self::UnknownToken => f.write_str("its token is missing or is no project's"),
+            Self::NeedsPerson => {
+                f.write_str("it needs a person, but `$process_person_profile` is false")
+            }
+            Self::UnknownToken => f.write_str("its token is missing or unknown"),
         }
     }
 }
 
-/// An item that can be kept.
+/// An event, or a line of a person export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub event: String,
     pub distinct_id: String,
-    /// Another distinct id of the same person, where the item tells it.
+    /// Another distinct id of the same person, as `$identify` sends it.
     pub(super) other_id: Option<String>,
     pub timestamp: DateTime<Utc>,
     pub uuid: Uuid,
-    /// The text of a JSON object.
+    /// A JSON object.
     pub properties: JsonText,
     pub(super) set: Map<String, Value>,
     pub(super) set_once: Map<String, Value>,
-    /// Names of properties that the person loses.
+    /// Names of the person properties to remove.
     pub(super) unset: Vec<String>,
-    /// It makes nobody, and tells nothing of whoever did it.
+    /// The event creates no person and changes none.
     pub(super) is_personless: bool,
-    /// Whose line of an export of people it is: it tells of a person, and is no event.
+    /// The person of a line of a person export. Such an item is not an event.
     pub exported_person: Option<Uuid>,
 }
 
-/// What an item consists of, as far as it means something.
+/// The fields of an item that the service reads.
 #[derive(Deserialize)]
-struct Sent {
+struct RawItem {
     event: Option<Value>,
     distinct_id: Option<Value>,
     timestamp: Option<Value>,
     offset: Option<Value>,
     uuid: Option<Value>,
     #[serde(default)]
-    properties: Told,
+    properties: ObjectField,
     #[serde(default, rename = "$set")]
-    set: Told,
+    set: ObjectField,
     #[serde(default, rename = "$set_once")]
-    set_once: Told,
+    set_once: ObjectField,
     #[serde(rename = "$unset")]
     unset: Option<Value>,
     options: Option<Value>,
-    /// What an export tells of the person beside the event.
+    /// The properties of the person, in lines of an event export.
     #[serde(default)]
-    person_properties: Told,
-    /// The person, in lines of an export.
+    person_properties: ObjectField,
+    /// The uuid of the person, in lines of an export.
     person_id: Option<Value>,
-    /// When the person was created, in lines of an export of people.
+    /// When the person was created, in lines of a person export.
     created_at: Option<Value>,
 }
 
-/// How items came in, by which their times are put right.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub now: DateTime<Utc>,
-    /// When they were sent, by the sender's clock.
-    pub sent_at: Option<DateTime<Utc>>,
-    /// Whether they may be lines of PostHog's export of events, which tells of the person what was known.
-    pub is_export: bool,
-}
-
-impl Arrival {
-    /// What was read from a file, and knows its times.
-    pub fn of_file() -> Self {
-        Self {
-            now: Utc::now(),
-            sent_at: None,
-            is_export: true,
-        }
-    }
-
-    /// The time of an event, by PostHog's rules: the sender's clock is set by ours, an event without a time may say
-    /// how long ago it was, and the future is the present.
-    fn time(&self, item: &Sent, ignores_sent_at: bool) -> DateTime<Utc> {
-        let told = item.timestamp.as_ref().and_then(instant);
-        let time = match (told, self.sent_at.filter(|_| !ignores_sent_at)) {
-            (Some(told), Some(sent)) => self.now.checked_add_signed(told - sent).unwrap_or(told),
-            (Some(told), None) => told,
-            (None, _) => {
-                let ago = item.offset.as_ref().and_then(Value::as_i64);
-                let ago = ago.and_then(TimeDelta::try_milliseconds);
-                ago.and_then(|ago| self.now.checked_sub_signed(ago))
-                    .unwrap_or(self.now)
-            }
-        };
-        let time = storable_time(time).unwrap_or(self.now);
-        match time > self.now + MOST_AHEAD {
-            true => self.now,
-            false => time,
-        }
-    }
-}
-
-/// The uuid that an item was sent with, if it can be read at all.
+/// The `uuid` field of an item that may be refused for other reasons.
 pub fn sent_uuid(text: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Named {
+    struct UuidField {
         uuid: String,
     }
-    let named: Named = serde_json::from_str(text).ok()?;
-    Some(named.uuid)
+    let field: UuidField = serde_json::from_str(text).ok()?;
+    Some(field.uuid)
 }
 
-/// Ids that mean nobody, which SDKs send where a program has no id: they do not tie people together.
-/// Those of the first list count in any letters, and all of them in quotes too, as PostHog has it.
+/// Whether PostHog ignores the id in `$identify` and aliases. SDKs send such ids when a program has none. Ids of the
+/// first list match in any case, and all also match in quotes.
 fn is_illegal(id: &str) -> bool {
     const ANY_CASE: [&str; 11] = [
         "anonymous",
@@ -193,60 +152,63 @@ fn is_illegal(id: &str) -> bool {
 }
 
 impl Item {
-    /// Reads the JSON text of an item. `uuid` is the identity of one that has none.
+    /// Parses the JSON text of an item. `uuid` makes a uuid for an item without one.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason why the item is refused.
     pub fn read(
         text: &str,
         arrival: &Arrival,
         uuid: impl FnOnce() -> Uuid,
     ) -> Result<Self, Refusal> {
-        if text.len() > LONGEST_ITEM {
+        if text.len() > MAX_ITEM_BYTES {
             return Err(Refusal::TooLarge);
         }
-        let mut sent = Sent::read(text)?;
-        let mut properties = object(take(&mut sent.properties))?;
-        let event = match name(sent.event.take()) {
+        let mut raw = RawItem::read(text)?;
+        let mut properties = object(take(&mut raw.properties))?;
+        let event = match name(raw.event.take()) {
             Some(event) => event,
-            None if arrival.is_export && sent.person_id.is_some() => {
-                return Self::of_export(sent, properties, arrival, uuid());
+            None if arrival.is_export && raw.person_id.is_some() => {
+                return Self::of_person_export(raw, properties, arrival, uuid());
             }
             None => return Err(Refusal::NoEvent),
         };
-        let id = sent.distinct_id.take();
-        let id = id.or_else(|| properties.picked.remove("distinct_id"));
+        let id = raw.distinct_id.take();
+        let id = id.or_else(|| properties.interpreted.remove("distinct_id"));
         let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
-        let set = sets(&mut properties, "$set", take(&mut sent.set))?;
-        let set_once = sets(&mut properties, "$set_once", take(&mut sent.set_once))?;
-        let set = match arrival.is_export {
-            true => {
-                let mut known = members_of(&object(take(&mut sent.person_properties))?)?;
-                known.extend(set);
-                known
-            }
-            false => set,
+        let set = person_properties(&mut properties, "$set", take(&mut raw.set))?;
+        let set_once = person_properties(&mut properties, "$set_once", take(&mut raw.set_once))?;
+        let set = if arrival.is_export {
+            let mut exported = members_of(&object(take(&mut raw.person_properties))?)?;
+            exported.extend(set);
+            exported
+        } else {
+            set
         };
-        if properties.text.len() > LONGEST_ITEM {
+        if properties.text.len() > MAX_ITEM_BYTES {
             return Err(Refusal::TooLarge);
         }
-        let picked = properties.picked;
-        let is_personless = says_no(picked.get("$process_person_profile"))
-            || says_no(options(&sent).and_then(|all| all.get("process_person_profile")));
-        if is_personless && NEED_PERSON.contains(&event.as_str()) {
+        let interpreted = properties.interpreted;
+        let is_personless = is_false(interpreted.get("$process_person_profile"))
+            || is_false(options(&raw).and_then(|all| all.get("process_person_profile")));
+        if is_personless && PERSON_EVENTS.contains(&event.as_str()) {
             return Err(Refusal::NeedsPerson);
         }
-        let unset = [picked.get("$unset"), sent.unset.as_ref()];
+        let unset = [interpreted.get("$unset"), raw.unset.as_ref()];
         let unset = unset.into_iter().flatten().flat_map(names).collect();
-        let ignores_sent_at = picked.get("$ignore_sent_at") == Some(&Value::Bool(true));
-        let uuid_sent = sent.uuid.as_ref().and_then(Value::as_str);
+        let ignores_sent_at = interpreted.get("$ignore_sent_at") == Some(&Value::Bool(true));
+        let uuid_sent = raw.uuid.as_ref().and_then(Value::as_str);
         let other_id = match event.as_str() {
-            "$identify" => picked.get("$anon_distinct_id"),
-            "$create_alias" | "$merge_dangerously" => picked.get("alias"),
+            "$identify" => interpreted.get("$anon_distinct_id"),
+            "$create_alias" | "$merge_dangerously" => interpreted.get("alias"),
             _ => None,
         };
         let other_id = name(other_id.cloned()).filter(|id| *id != distinct_id);
         let mut item = Self {
             other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
-            timestamp: arrival.time(&sent, ignores_sent_at),
+            timestamp: raw.time(arrival, ignores_sent_at),
             uuid: uuid_sent
                 .and_then(|text| text.parse().ok())
                 .unwrap_or_else(uuid),
@@ -258,28 +220,28 @@ impl Item {
             is_personless,
             exported_person: None,
         };
-        if is_personless || SAY_NOTHING.contains(&item.event.as_str()) {
-            item.forget_person();
+        if is_personless || PERSON_UNCHANGED_EVENTS.contains(&item.event.as_str()) {
+            item.clear_person_changes();
         }
         Ok(item)
     }
 
-    /// A line of PostHog's export of people: one distinct id of a person, and the person's properties.
-    fn of_export(
-        mut sent: Sent,
+    /// A line of PostHog's person export: one distinct id of a person, and the person's properties.
+    fn of_person_export(
+        mut raw: RawItem,
         properties: Properties,
         arrival: &Arrival,
         uuid: Uuid,
     ) -> Result<Self, Refusal> {
-        let person = sent.person_id.as_ref().and_then(Value::as_str);
+        let person = raw.person_id.as_ref().and_then(Value::as_str);
         let person = person.and_then(|text| text.parse().ok());
         let set = members_of(&properties)?;
-        sent.timestamp = sent.created_at.take();
+        raw.timestamp = raw.created_at.take();
         Ok(Self {
             event: String::new(),
-            distinct_id: name(sent.distinct_id.take()).ok_or(Refusal::NoDistinctId)?,
+            distinct_id: name(raw.distinct_id.take()).ok_or(Refusal::NoDistinctId)?,
             other_id: None,
-            timestamp: arrival.time(&sent, true),
+            timestamp: raw.time(arrival, true),
             uuid,
             properties: JsonText(properties.text),
             set,
@@ -290,26 +252,26 @@ impl Item {
         })
     }
 
-    /// The other id is one of the same person.
-    pub fn is_of(&mut self, other_id: &str) {
+    /// Adds another distinct id of the same person.
+    pub fn link_to(&mut self, other_id: &str) {
         self.other_id = Some(other_id.to_owned());
     }
 
-    /// About how many bytes the item takes in memory, which may be many times those of its text.
+    /// The approximate memory of the item in bytes, which may be many times the length of its text.
     pub fn memory(&self) -> usize {
         let texts = [&self.event, &self.distinct_id, &self.properties.0];
         let texts = texts.into_iter().chain(&self.other_id).chain(&self.unset);
         let texts: usize = texts.map(|text| text.len() + OVERHEAD).sum();
-        size_of::<Self>() + texts + members(&self.set) + members(&self.set_once)
+        size_of::<Self>() + texts + members_memory(&self.set) + members_memory(&self.set_once)
     }
 
-    fn forget_person(&mut self) {
+    fn clear_person_changes(&mut self) {
         self.set.clear();
         self.set_once.clear();
         self.unset.clear();
     }
 
-    /// Whether a person with these properties has others after it.
+    /// Whether the item changes a person with these properties.
     pub(super) fn changes(&self, properties: &Map<String, Value>) -> bool {
         let sets = |(name, value): (&String, &Value)| properties.get(name) != Some(value);
         self.set.iter().any(sets)
@@ -320,18 +282,18 @@ impl Item {
                 .any(|name| !properties.contains_key(name))
     }
 
-    /// Whether it says who the person is. One who is known so is not merged into somebody else, unless by force.
+    /// Whether the item identifies the person. An identified person is merged into another one only by force.
     pub(super) fn identifies(&self) -> bool {
         self.other_id.is_some() && self.exported_person.is_none()
     }
 
-    /// Whether people who are known already become one, whoever they are.
-    pub(super) fn merges_by_force(&self) -> bool {
+    /// Whether the item merges persons even if they are identified.
+    pub(super) fn forces_merge(&self) -> bool {
         self.event == "$merge_dangerously"
     }
 
-    /// Whether the item says something of the person, beside what they did.
-    pub(super) fn tells_of_person(&self) -> bool {
+    /// Whether the item may change properties or distinct ids of the person.
+    pub(super) fn describes_person(&self) -> bool {
         !self.set.is_empty()
             || !self.set_once.is_empty()
             || !self.unset.is_empty()
@@ -339,13 +301,13 @@ impl Item {
     }
 }
 
-/// Events whose properties are not about the person, as PostHog has it.
-const SAY_NOTHING: [&str; 2] = ["$exception", "$$heatmap"];
+/// Events that change no person, as in PostHog.
+const PERSON_UNCHANGED_EVENTS: [&str; 2] = ["$exception", "$$heatmap"];
 
-/// What each value and each allocation takes beside its text, about.
+/// The approximate bytes of each value and each allocation, besides its text.
 const OVERHEAD: usize = 80;
 
-fn members(map: &Map<String, Value>) -> usize {
+fn members_memory(map: &Map<String, Value>) -> usize {
     let member = |(name, value): (&String, &Value)| OVERHEAD + name.len() + memory(value);
     map.iter().map(member).sum()
 }
@@ -355,27 +317,35 @@ fn memory(value: &Value) -> usize {
         + match value {
             Value::String(text) => text.len(),
             Value::Array(list) => list.iter().map(memory).sum(),
-            Value::Object(map) => members(map),
+            Value::Object(map) => members_memory(map),
             _ => 0,
         }
 }
 
-/// Events that make no sense without a person, as PostHog has it.
-const NEED_PERSON: [&str; 4] = [
+/// Events that need a person, as in PostHog.
+const PERSON_EVENTS: [&str; 4] = [
     "$identify",
     "$create_alias",
     "$merge_dangerously",
     "$groupidentify",
 ];
 
-impl Sent {
+impl RawItem {
+    /// The corrected time of the event.
+    fn time(&self, arrival: &Arrival, ignores_sent_at: bool) -> DateTime<Utc> {
+        let timestamp = self.timestamp.as_ref().and_then(instant);
+        let offset_ms = self.offset.as_ref().and_then(Value::as_i64);
+        arrival.time(timestamp, offset_ms, ignores_sent_at)
+    }
+
     fn read(text: &str) -> Result<Self, Refusal> {
-        let read = serde_json::from_str(text);
-        let read = match read.is_err() && text.contains("\\u") {
-            true => serde_json::from_str(&mended(text)),
-            false => read,
+        let parsed = serde_json::from_str(text);
+        let parsed = if parsed.is_err() && text.contains("\\u") {
+            serde_json::from_str(&replace_lone_surrogates(text))
+        } else {
+            parsed
         };
-        read.map_err(|error| {
+        parsed.map_err(|error| {
             let is_object = text.trim_start().starts_with('{');
             match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) if !is_object => Refusal::NotAnObject,
@@ -385,35 +355,36 @@ impl Sent {
     }
 }
 
-/// What newer SDKs say of an event outside of its properties.
-fn options(sent: &Sent) -> Option<&Map<String, Value>> {
-    sent.options.as_ref()?.as_object()
+/// The object in which newer SDKs send options of an event.
+fn options(raw: &RawItem) -> Option<&Map<String, Value>> {
+    raw.options.as_ref()?.as_object()
 }
 
-fn says_no(value: Option<&Value>) -> bool {
+fn is_false(value: Option<&Value>) -> bool {
     value == Some(&Value::Bool(false))
 }
 
-/// What is set by the properties and by what stands beside them, which is put into them.
-fn sets(
+/// The person properties of member `name` of the event properties, and of the field `name` beside them. Members of the
+/// field are added to the event properties.
+fn person_properties(
     properties: &mut Properties,
     name: &str,
-    beside: Told,
+    field: ObjectField,
 ) -> Result<Map<String, Value>, Refusal> {
-    let mut sets = match properties.picked.remove(name) {
+    let mut set = match properties.interpreted.remove(name) {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(map)) => map,
         Some(_) => return Err(Refusal::PropertiesNotAnObject),
     };
-    let beside = members_of(&object(beside)?)?;
-    if !beside.is_empty() {
-        sets.extend(beside);
-        properties.insert(name, &Value::Object(sets.clone()));
+    let field = members_of(&object(field)?)?;
+    if !field.is_empty() {
+        set.extend(field);
+        properties.insert(name, &Value::Object(set.clone()));
     }
-    Ok(sets)
+    Ok(set)
 }
 
-/// The names in a list, or those of an object's members.
+/// The strings of a list, or the names of an object's members.
 fn names(value: &Value) -> Vec<String> {
     match value {
         Value::Array(list) => {
@@ -425,7 +396,7 @@ fn names(value: &Value) -> Vec<String> {
     }
 }
 
-/// A name of at most 200 characters that is not blank; numbers count as text.
+/// The trimmed name, cut to [`LONGEST_NAME`] characters; `None` if it is blank. Numbers become text.
 fn name(value: Option<Value>) -> Option<String> {
     let text = match value? {
         Value::String(text) => text,
@@ -437,45 +408,23 @@ fn name(value: Option<Value>) -> Option<String> {
         None if text.trim().len() == text.len() => text,
         None => text.trim().to_owned(),
     };
-    let text = match text.contains('\0') {
-        true => text.replace('\0', "\u{fffd}"),
-        false => text,
+    let text = if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
     };
     (!text.is_empty()).then_some(text)
 }
 
-fn object(told: Told) -> Result<Properties, Refusal> {
-    match told {
-        Told::Nothing => Ok(Properties::default()),
-        Told::Object(properties) => Ok(properties),
-        Told::NoObject => Err(Refusal::PropertiesNotAnObject),
+fn object(field: ObjectField) -> Result<Properties, Refusal> {
+    match field {
+        ObjectField::Absent => Ok(Properties::default()),
+        ObjectField::Object(properties) => Ok(properties),
+        ObjectField::NotAnObject => Err(Refusal::PropertiesNotAnObject),
     }
 }
 
 fn members_of(properties: &Properties) -> Result<Map<String, Value>, Refusal> {
     let members = serde_json::from_str(&properties.text);
     members.map_err(|error| Refusal::NotJson(error.to_string()))
-}
-
-/// An instant in ISO 8601, with a space or a `T` between date and time; without an offset it is in UTC.
-pub fn instant(value: &Value) -> Option<DateTime<Utc>> {
-    let text = value.as_str()?.trim();
-    let zoned = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
-        .map(|time| time.to_utc());
-    let local = || {
-        let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
-        let times = formats
-            .iter()
-            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
-        let midnight = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
-        Some(times.or_else(midnight)?.and_utc())
-    };
-    storable_time(zoned.ok().or_else(local)?)
-}
-
-/// Postgres counts microseconds.
-fn storable_time(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let time = DateTime::from_timestamp_micros(time.timestamp_micros())?;
-    (1..=9999).contains(&time.year()).then_some(time)
 }

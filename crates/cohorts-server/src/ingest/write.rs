@@ -10,7 +10,7 @@ use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transac
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::people::{People, Placed, Written};
+use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
 use super::{Committed, Item};
 use crate::index::IndexedStore;
 
@@ -53,15 +53,15 @@ pub struct WriteBatch<'a> {
     store: &'a IndexedStore,
     project: ProjectId,
     shard_key: ShardKey,
-    items: Vec<Placed<'a>>,
+    items: Vec<BatchItem<'a>>,
     /// Every distinct id of the items, once.
     ids: Vec<&'a str>,
 }
 
-/// What a transaction wrote.
-struct Outcome {
+/// The rows of a committed transaction.
+struct BatchResult {
     added: usize,
-    written: Written,
+    changes: PersonChanges,
 }
 
 impl<'a> WriteBatch<'a> {
@@ -74,7 +74,7 @@ impl<'a> WriteBatch<'a> {
                 ids.len() - 1
             })
         };
-        let items = items.iter().map(|item| Placed {
+        let items = items.iter().map(|item| BatchItem {
             item,
             id: position_of(&item.distinct_id),
             other_id: item.other_id.as_deref().map(&mut position_of),
@@ -100,15 +100,15 @@ impl<'a> WriteBatch<'a> {
             // Nothing was written, so the ordinals are still free.
             store.ordinals.give_back(shard_key, unused);
         }
-        let Outcome { added, written } = result?;
-        let owners = self.ids.iter().zip(&written.owners).zip(&cached);
+        let BatchResult { added, changes } = result?;
+        let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
             (cached.map(i64::from) != Some(owner)).then_some((*id, owner))
         });
         store.caches.distinct_ids.insert(shard_key, changed);
-        store.ordinals.give_back(shard_key, written.free);
-        let denied = written.denied;
+        store.ordinals.give_back(shard_key, changes.free);
+        let denied = changes.denied;
         Ok(Committed { added, denied })
     }
 
@@ -118,7 +118,7 @@ impl<'a> WriteBatch<'a> {
         attempt: Attempt,
         mut cached: Vec<Option<u32>>,
         free: VecDeque<i64>,
-    ) -> Result<Outcome, Failed> {
+    ) -> Result<BatchResult, Failed> {
         let shard_key = self.shard_key;
         if attempt.locks_project {
             projects::lock(conn, self.project)?;
@@ -130,48 +130,52 @@ impl<'a> WriteBatch<'a> {
         cache.remove_retired(shard_key, &mut cached);
         let owners = self.owners(conn, &cached)?;
         let items = self.new_items(conn)?;
-        let mut people = People::new(owners, free);
-        let described = people.described(&items);
-        people.add(persons::by_ordinals(conn, shard_key, &described)?);
-        let ordinals: Result<Vec<i64>, _> =
-            items.iter().map(|placed| people.take(placed)).collect();
+        let mut batch_persons = BatchPersons::new(owners, free);
+        let ordinals = batch_persons.ordinals_to_load(&items);
+        batch_persons.load(persons::by_ordinals(conn, shard_key, &ordinals)?);
+        let ordinals: Result<Vec<i64>, _> = items
+            .iter()
+            .map(|entry| batch_persons.apply(entry))
+            .collect();
         let ordinals = ordinals.map_err(|_| Failed::NoOrdinal)?;
-        if people.merges_existing() && !attempt.locks_project {
+        if batch_persons.merges_existing() && !attempt.locks_project {
             return Err(Failed::MustLockProject);
         }
-        let survivors = ordinals.iter().map(|ordinal| people.resolve(*ordinal));
+        let survivors = ordinals
+            .iter()
+            .map(|ordinal| batch_persons.resolve(*ordinal));
         let survivors: Vec<i64> = survivors.collect();
-        let written = people.written();
+        let changes = batch_persons.into_changes();
         let rows: Vec<NewEvent<'_>> = items
             .into_iter()
             .zip(survivors)
-            .filter(|(placed, _)| placed.item.exported_person.is_none())
-            .map(|(placed, ordinal)| row(shard_key, seq, placed.item, ordinal))
+            .filter(|(entry, _)| entry.item.exported_person.is_none())
+            .map(|(entry, ordinal)| row(shard_key, seq, entry.item, ordinal))
             .collect();
         if attempt.in_halves {
-            self.write_in_halves(seq, &written, &rows)?;
+            self.write_in_halves(seq, &changes, &rows)?;
         } else {
-            self.write_persons(conn, seq, &written)?;
+            self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
         }
         let added = rows.len();
-        Ok(Outcome { added, written })
+        Ok(BatchResult { added, changes })
     }
 
     /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt
-    /// finds what is written.
+    /// finds the written events by their uuids.
     fn write_in_halves(
         &self,
         seq: i64,
-        written: &Written,
+        changes: &PersonChanges,
         rows: &[NewEvent<'_>],
     ) -> Result<(), Failed> {
         let (first_rows, second_rows) = rows.split_at(rows.len() / 2);
         let mut first = self.store.connection()?;
         let mut second = self.store.connection()?;
-        transaction(&mut first, |conn| self.write_persons(conn, seq, written))?;
-        // The first half commits first, and only when the second can. After an interruption in between, the sender repeats
-        // what came last.
+        transaction(&mut first, |conn| self.write_persons(conn, seq, changes))?;
+        // The first half commits first, and only when the second can. After an interruption in between, a
+        // repetition of the batch writes the second half.
         let (second_ready, wait_for_second) = mpsc::channel();
         let (first_committed, wait_for_first) = mpsc::channel();
         thread::scope(|scope| {
@@ -223,26 +227,31 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// The items that are not in the log yet, each once. A repeated item must not undo what later items did.
-    fn new_items(&self, conn: &mut Conn) -> Result<Vec<Placed<'a>>, Error> {
-        let uuids: Vec<Uuid> = self.items.iter().map(|placed| placed.item.uuid).collect();
+    fn new_items(&self, conn: &mut Conn) -> Result<Vec<BatchItem<'a>>, Error> {
+        let uuids: Vec<Uuid> = self.items.iter().map(|entry| entry.item.uuid).collect();
         let mut known = events::known(conn, self.shard_key, &uuids)?;
-        let is_new = |placed: &&Placed<'a>| known.insert(placed.item.uuid);
+        let is_new = |entry: &&BatchItem<'a>| known.insert(entry.item.uuid);
         Ok(self.items.iter().filter(is_new).copied().collect())
     }
 
-    fn write_persons(&self, conn: &mut Conn, seq: i64, written: &Written) -> Result<(), Error> {
+    fn write_persons(
+        &self,
+        conn: &mut Conn,
+        seq: i64,
+        changes: &PersonChanges,
+    ) -> Result<(), Error> {
         let shard_key = self.shard_key;
-        if !written.merged.is_empty() {
-            persons::merge(conn, shard_key, seq, &written.merged)?;
-            replace_in_static_cohorts(conn, self.project, &written.merged)?;
+        if !changes.merged.is_empty() {
+            persons::merge(conn, shard_key, seq, &changes.merged)?;
+            replace_in_static_cohorts(conn, self.project, &changes.merged)?;
         }
-        let new_ids = written.new_ids.iter();
+        let new_ids = changes.new_ids.iter();
         let new_ids: Vec<(&str, i64)> = new_ids
             .map(|(id, ordinal)| (self.ids[*id], *ordinal))
             .collect();
         persons::add_ids(conn, shard_key, seq, &new_ids)?;
-        persons::add(conn, shard_key, seq, &written.new)?;
-        persons::update(conn, shard_key, seq, &written.changed)
+        persons::add(conn, shard_key, seq, &changes.new)?;
+        persons::update(conn, shard_key, seq, &changes.changed)
     }
 }
 
@@ -270,8 +279,8 @@ fn replace_in_static_cohorts(
     let bits = |ordinal: i64| u32::try_from(ordinal).map_err(anyhow::Error::from);
     let retired = merged.iter().map(|(from, _)| bits(*from));
     let retired = retired.collect::<Result<RoaringBitmap, _>>()?;
-    for list in members::lists_with(conn, project, &retired)? {
-        members::edit(conn, &list, |mut persons| {
+    for cohort in members::static_cohorts_with(conn, project, &retired)? {
+        members::edit(conn, &cohort, |mut persons| {
             for (from, into) in merged {
                 if persons.remove(bits(*from)?) {
                     persons.insert(bits(*into)?);

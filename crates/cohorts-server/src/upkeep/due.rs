@@ -1,47 +1,52 @@
-//! Which cohorts are to be calculated again: of those that are due, the ones that read something that has changed.
+//! Decides which due cohorts are calculated again: those that read data that has changed.
+//!
+//! The others are confirmed as current without a calculation.
 
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use cohorts_engine::Reads;
+use cohorts_engine::Dependencies;
 
 use crate::calculation::{MAX_ERRORS, moment};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::projects::{self, Project};
-use cohorts_store::queue::{self, Due};
+use cohorts_store::queue::{self, DueCohort};
 use cohorts_store::{Conn, Error, ProjectId, Store, events, persons, tombstones};
 
-/// How many cohorts that are due are looked at together, and how often at a time.
-const MOST_DUE: i64 = 1_000;
-const MOST_ROUNDS: usize = 20;
-/// How many new events are looked at to tell whom they touch.
-const MOST_EVENTS: i64 = 20_000;
+/// The most due cohorts of one round.
+const MAX_DUE: i64 = 1_000;
+/// The most rounds of one check.
+const MAX_ROUNDS: usize = 20;
+/// If there are more new events, their names are not collected, and every cohort that reads events is calculated.
+const MAX_EVENTS: i64 = 20_000;
 
-/// Looks at the cohorts that are due: those that may have changed are to be calculated, the others are right as they
-/// are.
+/// Checks the due cohorts: requests calculations of those whose members may have changed, and confirms the others.
 pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
-    // What is left over is looked at the next time: there are other things to do.
-    for _ in 0..MOST_ROUNDS {
-        let due = queue::due(conn, Utc::now(), MAX_ERRORS, MOST_DUE)?;
-        let mut by_project: HashMap<ProjectId, Vec<Due>> = HashMap::new();
+    // The rest is checked next time, so other upkeep is not delayed.
+    for _ in 0..MAX_ROUNDS {
+        let due = queue::due(conn, Utc::now(), MAX_ERRORS, MAX_DUE)?;
+        let mut by_project: HashMap<ProjectId, Vec<DueCohort>> = HashMap::new();
         let count = due.len() as i64;
-        for one in due {
-            by_project.entry(one.0.project()).or_default().push(one);
+        for due in due {
+            by_project
+                .entry(due.cohort.project())
+                .or_default()
+                .push(due);
         }
         for (project, due) in by_project {
             if let Err(cause) = check_project(conn, project, &due, freshness) {
-                // Calculating them will tell what is wrong, on each of them.
+                // The calculations record the cause on each cohort.
                 log::warn!(
-                    "project {}: all that is due is calculated: {cause}",
+                    "project {}: due cohorts were not checked, all are calculated: {cause}",
                     project.0
                 );
-                let ids: Vec<i64> = due.iter().map(|(cohort, _)| cohort.id).collect();
+                let ids: Vec<i64> = due.iter().map(|due| due.cohort.id).collect();
                 queue::request_if_idle(conn, &ids)?;
             }
         }
-        if count < MOST_DUE {
+        if count < MAX_DUE {
             break;
         }
     }
@@ -51,64 +56,70 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
 fn check_project(
     conn: &mut Conn,
     project: ProjectId,
-    due: &[Due],
+    due: &[DueCohort],
     freshness: TimeDelta,
 ) -> Result<(), Error> {
     let now = Utc::now();
     let changes = Changes::since(conn, project, due)?;
     let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-    for (cohort, seen) in due {
-        match changes.touch(cohort, *seen, now)? {
-            true => changed.push(cohort.id),
-            false => unchanged.push(cohort.id),
+    for DueCohort { cohort, seen_seq } in due {
+        if changes.affect(cohort, *seen_seq, now)? {
+            changed.push(cohort.id);
+        } else {
+            unchanged.push(cohort.id);
         }
     }
     queue::request_if_idle(conn, &changed)?;
-    queue::confirm(conn, &unchanged, changes.head, now, now + freshness)?;
+    queue::confirm(conn, &unchanged, changes.log_head, now, now + freshness)?;
     Ok(())
 }
 
-/// What has changed in a project since cohorts of it were calculated.
+/// What has changed in a project since the first of its due cohorts was calculated.
 struct Changes {
     project: Project,
-    head: i64,
-    /// The names of events that came since; nothing where they are too many to be told.
-    names: Option<HashSet<String>>,
-    /// Whether people were made or changed.
-    people: bool,
-    /// Whether somebody has become a person, or another one, or nobody, which may touch whatever they did before.
-    everyone: bool,
+    log_head: i64,
+    /// The names of new events; `None` if there are too many events.
+    event_names: Option<HashSet<String>>,
+    /// Whether persons were created or changed.
+    has_person_changes: bool,
+    /// Whether persons were created, merged or deleted. Their earlier events may then count differently.
+    has_identity_changes: bool,
 }
 
 impl Changes {
-    fn since(conn: &mut Conn, project: ProjectId, due: &[Due]) -> Result<Changes, Error> {
+    fn since(conn: &mut Conn, project: ProjectId, due: &[DueCohort]) -> Result<Changes, Error> {
         let shard_key = project.shard_key();
         let project = projects::find(conn, project)?.context("the project is missing")?;
-        let head = events::log_head(conn, shard_key)?;
-        let seen = due.iter().map(|(_, seen)| *seen).min().unwrap_or(head);
-        let is_same = seen >= head;
+        let log_head = events::log_head(conn, shard_key)?;
+        let first_seen = due.iter().map(|due| due.seen_seq).min();
+        let first_seen = first_seen.unwrap_or(log_head);
+        let is_same = first_seen >= log_head;
         Ok(Changes {
             project,
-            head,
-            names: match is_same {
-                true => Some(HashSet::new()),
-                false => events::names_since(conn, shard_key, seen, MOST_EVENTS)?,
+            log_head,
+            event_names: if is_same {
+                Some(HashSet::new())
+            } else {
+                events::names_since(conn, shard_key, first_seen, MAX_EVENTS)?
             },
-            people: !is_same && persons::at_least_changed(conn, shard_key, seen, 1)?,
-            everyone: !is_same
-                && (persons::any_created(conn, shard_key, seen)?
-                    || !tombstones::since(conn, shard_key, seen)?.retired.is_empty()),
+            has_person_changes: !is_same
+                && persons::at_least_changed(conn, shard_key, first_seen, 1)?,
+            has_identity_changes: !is_same
+                && (persons::any_created(conn, shard_key, first_seen)?
+                    || !tombstones::since(conn, shard_key, first_seen)?
+                        .retired
+                        .is_empty()),
         })
     }
 
-    /// Whether the members of a cohort may be others by now.
-    fn touch(&self, cohort: &Cohort, seen: i64, now: DateTime<Utc>) -> Result<bool, Error> {
+    /// Whether the members of a cohort may have changed since sequence number `seen_seq`.
+    fn affect(&self, cohort: &Cohort, seen_seq: i64, now: DateTime<Utc>) -> Result<bool, Error> {
         let Some(last) = cohort.last_calculation else {
             return Ok(true);
         };
-        // Where events are deleted in time, time changes everything.
-        let deletes = self.project.event_retention_days.is_some();
-        if cohort.definition.is_static || cohort.errors_calculating > 0 || deletes {
+        // With a retention, events leave the project as time passes.
+        let has_retention = self.project.event_retention_days.is_some();
+        if cohort.definition.is_static || cohort.errors_calculating > 0 || has_retention {
             return Ok(true);
         }
         let at = |time: DateTime<Utc>| {
@@ -119,23 +130,26 @@ impl Changes {
             return Ok(true);
         };
         let mut plans = now.iter().zip(&then);
-        Ok(plans.any(|(now, then)| !now.is_as_of(then) || self.reach(&now.reads(), seen)))
+        Ok(plans.any(|(now, then)| {
+            !now.asks_same_instants(then) || self.affect_any(&now.dependencies(), seen_seq)
+        }))
     }
 
-    fn reach(&self, reads: &Reads, seen: i64) -> bool {
-        if reads.others {
+    fn affect_any(&self, dependencies: &Dependencies, seen_seq: i64) -> bool {
+        if dependencies.definitions {
             return true;
         }
-        if seen >= self.head {
+        if seen_seq >= self.log_head {
             return false;
         }
-        if self.everyone {
+        if self.has_identity_changes {
             return true;
         }
-        let named = |names: &HashSet<String>| {
-            let any = reads.every_event && !names.is_empty();
-            any || reads.events.iter().any(|name| names.contains(name))
+        let is_read = |names: &HashSet<String>| {
+            let reads_all = dependencies.every_event && !names.is_empty();
+            reads_all || dependencies.events.iter().any(|name| names.contains(name))
         };
-        (reads.people && self.people) || self.names.as_ref().is_none_or(named)
+        (dependencies.persons && self.has_person_changes)
+            || self.event_names.as_ref().is_none_or(is_read)
     }
 }

@@ -1,6 +1,6 @@
-//! Deletes events that a project does not keep any longer, a step at a time.
+//! Deletes events that are older than the retention of their project, in steps.
 //!
-//! No answer hangs on it: a calculation passes over what is too old, deleted or not.
+//! No result depends on it: calculations ignore events that are too old, deleted or not.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,18 +9,19 @@ use chrono::Utc;
 
 use cohorts_store::{Error, ProjectId, Store, events, projects};
 
-/// Events of one commit, and of one sweep over a project.
+/// The most events deleted in one commit.
 const STEP: i64 = 10_000;
-const STEPS: usize = 10;
-/// A project is swept so often, and sooner while there is something left.
-const EVERY: Duration = Duration::from_secs(3_600);
+/// The most commits of one sweep over a project.
+const MAX_STEPS: usize = 10;
+/// The pause between two sweeps over a project that has no old events left.
+const INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// When each project is to be swept next; those not named at once.
+/// The next sweep of each project. A project without an entry is due.
 #[derive(Default)]
 pub struct Sweeper(HashMap<ProjectId, Instant>);
 
 impl Sweeper {
-    /// Sweeps over the projects whose turn it is.
+    /// Deletes old events of the projects that are due.
     pub fn sweep(&mut self, store: &Store) -> Result<(), Error> {
         let now = Instant::now();
         let conn = &mut *store.connection()?;
@@ -30,11 +31,11 @@ impl Sweeper {
                 continue;
             };
             let mut deleted = 0;
-            for _ in 0..STEPS {
+            for _ in 0..MAX_STEPS {
                 let step = events::delete_before(conn, project.id().shard_key(), oldest, STEP)?;
                 deleted += step;
                 if step < STEP as usize {
-                    self.0.insert(project.id(), now + EVERY);
+                    self.0.insert(project.id(), now + INTERVAL);
                     break;
                 }
             }
@@ -75,12 +76,12 @@ mod tests {
         projects::set_retention(conn, project, Some(30)).unwrap();
         let mut sweeper = Sweeper::default();
         sweeper.sweep(&store).unwrap();
-        let left = |conn: &mut _, project: ProjectId| {
+        let remaining = |conn: &mut _, project: ProjectId| {
             events::known(conn, project.shard_key(), &ids)
                 .unwrap()
                 .len()
         };
-        assert_eq!((left(conn, project), left(conn, other)), (1, 3));
+        assert_eq!((remaining(conn, project), remaining(conn, other)), (1, 3));
         let known = events::known(conn, project.shard_key(), &ids).unwrap();
         assert!(known.contains(&ids[2]));
     }

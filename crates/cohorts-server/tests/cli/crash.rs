@@ -1,4 +1,4 @@
-//! What was acknowledged is there, once, whatever is killed while it comes in.
+//! Each acknowledged event is stored once, whichever process is killed during the capture.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Served, json_of};
+use super::{Service, json_of};
 
 const SENDERS: usize = 4;
-/// Events of a request.
+/// Events per request.
 const EVENTS: usize = 20;
-/// Requests that are acknowledged between two kills.
+/// Acknowledged requests between two kills.
 const ROUND: usize = 100;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends until it is told to end, each batch again until it is acknowledged. Returns how many events that is.
+/// Sends batches until `end` is set, repeats each until it is acknowledged, and returns the number of events.
 fn send(
     token: &str,
     sender: usize,
@@ -38,15 +38,15 @@ fn send(
         };
         let events: Vec<Value> = (0..EVENTS).map(event).collect();
         let body = json!({"api_key": token, "batch": events});
-        let begun = Instant::now();
+        let start = Instant::now();
         loop {
             let path = format!("{}/batch/", url.lock().unwrap());
             let answer = client.post(path).json(&body).send();
             if answer.is_ok_and(|answer| answer.status() == 200) {
                 break;
             }
-            // Whoever was to start the service again may have failed.
-            assert!(begun.elapsed() < PATIENCE, "nothing is acknowledged");
+            // The restart of the service may have failed.
+            assert!(start.elapsed() < PATIENCE, "nothing is acknowledged");
             thread::sleep(Duration::from_millis(5));
         }
         acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -55,12 +55,12 @@ fn send(
     sent
 }
 
-/// Waits for so many more acknowledgements.
+/// Waits for `more` further acknowledgements.
 fn wait_for(acknowledged: &AtomicUsize, more: usize) {
-    let wanted = acknowledged.load(Ordering::Relaxed) + more;
-    let begun = Instant::now();
-    while acknowledged.load(Ordering::Relaxed) < wanted {
-        assert!(begun.elapsed() < PATIENCE, "nothing is acknowledged");
+    let expected = acknowledged.load(Ordering::Relaxed) + more;
+    let start = Instant::now();
+    while acknowledged.load(Ordering::Relaxed) < expected {
+        assert!(start.elapsed() < PATIENCE, "nothing is acknowledged");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -75,17 +75,17 @@ fn kill_postgres(data_dir: &Path) {
 }
 
 #[test]
-fn every_acknowledged_event_is_there_once_after_kills_of_all_kinds() {
+fn each_acknowledged_event_is_stored_once_after_kills() {
     let directory = TempDir::new().unwrap();
     let data = directory.path();
-    let first = Served::start(data);
+    let first = Service::start(data);
     let project = json_of(data, &["project", "create", "--name", "N", "--json"]);
     let token = project["token"].as_str().unwrap();
     let url = Mutex::new(first.url.clone());
     let acknowledged = AtomicUsize::new(0);
     let end = AtomicBool::new(false);
-    let (served, sent) = thread::scope(|scope| {
-        let mut served = first;
+    let (service, sent) = thread::scope(|scope| {
+        let mut service = first;
         let (url, acknowledged, end) = (&url, &acknowledged, &end);
         let start = |sender| scope.spawn(move || send(token, sender, url, acknowledged, end));
         let senders: Vec<_> = (0..SENDERS).map(start).collect();
@@ -94,14 +94,14 @@ fn every_acknowledged_event_is_there_once_after_kills_of_all_kinds() {
             if round == 2 {
                 kill_postgres(data);
             }
-            served.end("-9");
-            served = Served::start(data);
-            url.lock().unwrap().clone_from(&served.url);
+            service.end("-9");
+            service = Service::start(data);
+            url.lock().unwrap().clone_from(&service.url);
         }
         wait_for(acknowledged, ROUND);
         end.store(true, Ordering::Relaxed);
         let ended = senders.into_iter().map(|sender| sender.join().unwrap());
-        (served, ended.collect::<Vec<usize>>())
+        (service, ended.collect::<Vec<usize>>())
     });
     let key = json_of(data, &["key", "create", "--all-scopes", "--json"]);
     let key = key["key"].as_str().unwrap();
@@ -112,8 +112,11 @@ fn every_acknowledged_event_is_there_once_after_kills_of_all_kinds() {
         let id = json!({"type": "person", "key": "distinct_id", "operator": "exact", "value": format!("p{sender}")});
         let filters = json!({"properties": {"type": "AND", "values": [times, id]}});
         let path = "/api/projects/@current/cohorts/preview/";
-        let found = served.post(path, key, &json!({"filters": filters}));
-        assert_eq!(found["count"], 1, "sender {sender}, {sent} events: {found}");
+        let preview = service.post(path, key, &json!({"filters": filters}));
+        assert_eq!(
+            preview["count"], 1,
+            "sender {sender}, {sent} events: {preview}"
+        );
     }
-    served.end("-TERM");
+    service.end("-TERM");
 }

@@ -1,4 +1,4 @@
-//! The program as it is called from a shell: what it prints, what it ends with, and what survives it.
+//! The program on the command line: its output, its exit status, and the data that survives it.
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
@@ -15,7 +15,7 @@ use cohorts_server::postgres::{Options, ensure_programs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Where PostgreSQL's programs were fetched to, if the machine has none.
+/// The directory of the fetched programs of PostgreSQL; `None` if the machine has its own.
 static PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let directory = TempDir::new().unwrap();
     let mut options = Options {
@@ -46,19 +46,19 @@ fn run(data_dir: &Path, arguments: &[&str]) -> Output {
     cohorts(data_dir).args(arguments).output().unwrap()
 }
 
-/// What a command prints that ends well.
-fn said(data_dir: &Path, arguments: &[&str]) -> String {
+/// The output of a command, which must succeed.
+fn output_of(data_dir: &Path, arguments: &[&str]) -> String {
     let output = run(data_dir, arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn json_of(data_dir: &Path, arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(data_dir, arguments)).unwrap()
+    serde_json::from_str(&output_of(data_dir, arguments)).unwrap()
 }
 
-/// The one sentence of a command that ends badly.
-fn complaint(data_dir: &Path, arguments: &[&str]) -> String {
+/// The error line of a command, which must fail.
+fn error_of(data_dir: &Path, arguments: &[&str]) -> String {
     let output = run(data_dir, arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
     assert_eq!(output.stdout, b"", "{arguments:?}");
@@ -73,14 +73,14 @@ fn complaint(data_dir: &Path, arguments: &[&str]) -> String {
 }
 
 /// A service on a free port.
-struct Served {
+struct Service {
     child: Child,
-    // Kept open, as the program may print more.
+    // The pipe stays open, because the program may print more.
     _stdout: BufReader<ChildStdout>,
     url: String,
 }
 
-impl Served {
+impl Service {
     fn start(data_dir: &Path) -> Self {
         let mut serve = cohorts(data_dir);
         serve.args(["serve", "--listen", "127.0.0.1:0"]);
@@ -97,7 +97,7 @@ impl Served {
         }
     }
 
-    /// Sends a signal, and tells what the program ended with.
+    /// Sends a signal, and returns the exit status.
     fn end(mut self, signal: &str) -> Option<i32> {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
@@ -107,16 +107,16 @@ impl Served {
 
     fn post(&self, path: &str, key: &str, body: &Value) -> Value {
         let client = reqwest::blocking::Client::new();
-        let asked = client.post(format!("{}{path}", self.url)).bearer_auth(key);
-        let answer = asked.json(body).send().unwrap();
+        let call = client.post(format!("{}{path}", self.url)).bearer_auth(key);
+        let answer = call.json(body).send().unwrap();
         assert!(answer.status().is_success(), "{path}: {answer:?}");
         serde_json::from_str(&answer.text().unwrap()).unwrap()
     }
 
     fn get(&self, path: &str, key: &str) -> Value {
         let client = reqwest::blocking::Client::new();
-        let asked = client.get(format!("{}{path}", self.url)).bearer_auth(key);
-        serde_json::from_str(&asked.send().unwrap().text().unwrap()).unwrap()
+        let call = client.get(format!("{}{path}", self.url)).bearer_auth(key);
+        serde_json::from_str(&call.send().unwrap().text().unwrap()).unwrap()
     }
 
     fn count(&self, key: &str, event: &str) -> Value {
@@ -128,8 +128,8 @@ impl Served {
     }
 }
 
-/// A test that fails leaves nothing behind.
-impl Drop for Served {
+/// A failed test leaves no process behind.
+impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -137,7 +137,7 @@ impl Drop for Served {
 }
 
 #[test]
-fn a_wrong_command_is_explained_and_ends_with_2() {
+fn wrong_command_prints_usage_and_exits_with_2() {
     let directory = TempDir::new().unwrap();
     for arguments in [
         &["serv"][..],
@@ -154,11 +154,11 @@ fn a_wrong_command_is_explained_and_ends_with_2() {
 }
 
 #[test]
-fn a_port_in_use_is_named_before_anything_is_started() {
+fn port_in_use_is_reported_before_postgres_starts() {
     let directory = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let text = complaint(directory.path(), &["serve", "--listen", &address]);
+    let text = error_of(directory.path(), &["serve", "--listen", &address]);
     assert!(
         text.contains(&format!("cannot listen on {address}")),
         "{text}"
@@ -168,7 +168,7 @@ fn a_port_in_use_is_named_before_anything_is_started() {
 }
 
 #[test]
-fn an_unreachable_database_is_named_and_its_password_is_not() {
+fn error_of_an_unreachable_database_hides_the_password() {
     let directory = TempDir::new().unwrap();
     let url = "postgresql://someone:secret@127.0.0.1:1/nothing";
     let create = ["project", "create", "--name", "N", "--database-url", url];
@@ -181,13 +181,13 @@ fn an_unreachable_database_is_named_and_its_password_is_not() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_is_named() {
+fn unusable_data_directory_is_named() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     let inside = file.join("data").display().to_string();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &inside];
-    let text = complaint(directory.path(), &serve);
+    let text = error_of(directory.path(), &serve);
     assert!(
         text.contains("the data directory cannot be used") && text.contains(&inside),
         "{text}"
@@ -195,7 +195,7 @@ fn a_data_directory_that_cannot_be_is_named() {
 }
 
 #[test]
-fn projects_and_keys_are_made_listed_and_revoked() {
+fn projects_and_keys_are_created_listed_and_revoked() {
     let directory = TempDir::new().unwrap();
     let data = directory.path();
     let zone = "Europe/Berlin";
@@ -222,7 +222,7 @@ fn projects_and_keys_are_made_listed_and_revoked() {
     assert!(secret.starts_with("phx_"));
     let id = key["id"].as_str().unwrap();
 
-    let listed = said(data, &["key", "list"]);
+    let listed = output_of(data, &["key", "list"]);
     assert!(
         listed.contains("CI  ana@x.io  projects 1  cohort:read person:read"),
         "{listed}"
@@ -231,22 +231,22 @@ fn projects_and_keys_are_made_listed_and_revoked() {
         !listed.contains(secret) && !listed.contains("revoked"),
         "{listed}"
     );
-    said(data, &["key", "revoke", id]);
-    assert!(said(data, &["key", "list"]).contains("revoked"));
+    output_of(data, &["key", "revoke", id]);
+    assert!(output_of(data, &["key", "list"]).contains("revoked"));
 
     let mars = ["project", "create", "--name", "N", "--timezone", "Mars"];
     let no_project = ["key", "create", "--project", "7", "--all-scopes"];
     for (arguments, part) in [
         (
             &["key", "revoke", id][..],
-            "there is no key 1 that could be revoked",
+            "there is no key 1, or it is already revoked",
         ),
         (&no_project, "there is no project 7"),
         (
             &["key", "create", "--scope", "cohorts"],
-            "`cohorts` is no scope",
+            "`cohorts` is not a scope",
         ),
-        (&mars, "`Mars` is no time zone"),
+        (&mars, "`Mars` is not a time zone"),
         (
             &["import", "--project", "7", "/dev/null"],
             "there is no project 7",
@@ -256,7 +256,7 @@ fn projects_and_keys_are_made_listed_and_revoked() {
             "cannot open /no/such/file",
         ),
     ] {
-        let text = complaint(data, arguments);
+        let text = error_of(data, arguments);
         assert!(text.contains(part), "{text}");
     }
 }
@@ -271,10 +271,10 @@ fn items(ids: std::ops::Range<u32>) -> String {
 }
 
 #[test]
-fn files_are_imported_whatever_their_form_and_only_once() {
+fn plain_gzip_and_zstd_files_are_imported_once() {
     let directory = TempDir::new().unwrap();
     let data = directory.path().join("data");
-    said(&data, &["project", "create", "--name", "N"]);
+    output_of(&data, &["project", "create", "--name", "N"]);
     let file = |name: &str, content: &[u8]| {
         let path = directory.path().join(name);
         fs::write(&path, content).unwrap();
@@ -292,21 +292,15 @@ fn files_are_imported_whatever_their_form_and_only_once() {
     );
 
     let all = ["import", "--project", "1", &plain, &packed, &zstd];
-    assert_eq!(
-        said(&data, &all),
-        "40 events imported, 5 were there already\n"
-    );
-    assert_eq!(
-        said(&data, &all),
-        "0 events imported, 45 were there already\n"
-    );
+    assert_eq!(output_of(&data, &all), "40 events imported, 5 duplicates\n");
+    assert_eq!(output_of(&data, &all), "0 events imported, 45 duplicates\n");
 }
 
 #[test]
-fn exports_of_events_and_of_people_are_loaded_unchanged() {
+fn exports_of_events_and_persons_are_imported_unchanged() {
     let directory = TempDir::new().unwrap();
     let data = directory.path().join("data");
-    said(&data, &["project", "create", "--name", "N"]);
+    output_of(&data, &["project", "create", "--name", "N"]);
     let file = |name: &str, lines: &[Value]| {
         let path = directory.path().join(name);
         let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
@@ -334,30 +328,30 @@ fn exports_of_events_and_of_people_are_loaded_unchanged() {
     );
     let people = file("people.jsonl", &[row("a"), row("b"), row("c")]);
     let import = ["import", "--project", "1", &people, &events];
-    let told = "3 events imported, 0 were there already\n3 distinct ids of people read\n";
-    assert_eq!(said(&data, &import), told);
-    let served = Served::start(&data);
+    let expected = "3 events imported, 0 duplicates\n3 distinct ids of persons imported\n";
+    assert_eq!(output_of(&data, &import), expected);
+    let service = Service::start(&data);
     let key = json_of(&data, &["key", "create", "--all-scopes", "--json"]);
-    let page = served.get(
+    let page = service.get(
         "/api/projects/@current/persons/",
         key["key"].as_str().unwrap(),
     );
-    let found = page["results"].as_array().unwrap();
-    assert_eq!(found.len(), 1, "{page}");
-    assert_eq!(found[0]["distinct_ids"], json!(["a", "b", "c"]));
+    let persons = page["results"].as_array().unwrap();
+    assert_eq!(persons.len(), 1, "{page}");
+    assert_eq!(persons[0]["distinct_ids"], json!(["a", "b", "c"]));
     assert_eq!(
-        found[0]["properties"],
+        persons[0]["properties"],
         json!({"plan": "pro", "city": "Bern"})
     );
-    assert_eq!(found[0]["created_at"], "2025-01-02T03:04:05Z");
-    served.end("-TERM");
+    assert_eq!(persons[0]["created_at"], "2025-01-02T03:04:05Z");
+    service.end("-TERM");
 }
 
 #[test]
-fn lines_that_cannot_be_read_are_named_and_the_others_imported() {
+fn unreadable_lines_are_named_and_others_imported() {
     let directory = TempDir::new().unwrap();
     let data = directory.path().join("data");
-    said(&data, &["project", "create", "--name", "N"]);
+    output_of(&data, &["project", "create", "--name", "N"]);
     let text = format!("{}\n{{\n\n{{\"event\": \"x\"}}\n", item(99));
     let mut import = cohorts(&data);
     import.args(["import", "--project", "1", "-"]);
@@ -371,21 +365,21 @@ fn lines_that_cannot_be_read_are_named_and_the_others_imported() {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(output.stdout, b"1 events imported, 0 were there already\n");
+    assert_eq!(output.stdout, b"1 event imported, 0 duplicates\n");
     let text = String::from_utf8(output.stderr).unwrap();
     for part in [
-        "standard input, line 2: it is no JSON",
+        "standard input, line 2: it is not valid JSON",
         "standard input, line 4: `distinct_id` is missing",
-        "error: 2 lines could not be read and were left out",
+        "error: 2 lines could not be read",
     ] {
         assert!(text.contains(part), "{text}");
     }
 }
 
 #[test]
-fn a_command_joins_the_postgres_of_a_running_service() {
+fn command_joins_the_postgres_of_a_running_service() {
     let directory = TempDir::new().unwrap();
-    let served = Served::start(directory.path());
+    let service = Service::start(directory.path());
     let create = ["project", "create", "--name", "N", "--json"];
     let project = json_of(directory.path(), &create);
     let key = json_of(
@@ -394,13 +388,13 @@ fn a_command_joins_the_postgres_of_a_running_service() {
     );
     let event = json!({"event": "x", "distinct_id": "a"});
     let batch = json!({"api_key": project["token"], "batch": [event]});
-    served.post("/batch/", "", &batch);
-    assert_eq!(served.count(key["key"].as_str().unwrap(), "x"), 1);
-    assert_eq!(served.end("-TERM"), Some(0));
+    service.post("/batch/", "", &batch);
+    assert_eq!(service.count(key["key"].as_str().unwrap(), "x"), 1);
+    assert_eq!(service.end("-TERM"), Some(0));
 }
 
 #[test]
-fn what_was_acknowledged_survives_being_killed() {
+fn acknowledged_events_survive_a_killed_service() {
     let directory = TempDir::new().unwrap();
     let create = ["project", "create", "--name", "N", "--json"];
     let project = json_of(directory.path(), &create);
@@ -410,19 +404,19 @@ fn what_was_acknowledged_survives_being_killed() {
     );
     let key = key["key"].as_str().unwrap();
     for round in 1..=3 {
-        let served = Served::start(directory.path());
+        let service = Service::start(directory.path());
         let event = json!({"event": "x", "distinct_id": format!("p{round}")});
         let batch = json!({"api_key": project["token"], "batch": [event]});
-        served.post("/batch/", "", &batch);
-        assert_eq!(served.end("-KILL"), None);
+        service.post("/batch/", "", &batch);
+        assert_eq!(service.end("-KILL"), None);
     }
-    let served = Served::start(directory.path());
-    assert_eq!(served.count(key, "x"), 3);
-    assert_eq!(served.end("-INT"), Some(0));
+    let service = Service::start(directory.path());
+    assert_eq!(service.count(key, "x"), 3);
+    assert_eq!(service.end("-INT"), Some(0));
 }
 
 #[test]
-fn the_demo_shows_cohorts_and_may_be_repeated() {
+fn demo_prints_its_cohorts_and_can_be_repeated() {
     let directory = TempDir::new().unwrap();
     let demo = ["demo", "--once", "--people", "300", "--events", "3000"];
     let people = |table: &str| -> Vec<(String, u64)> {
@@ -431,7 +425,7 @@ fn the_demo_shows_cohorts_and_may_be_repeated() {
         rows.map(|line| (cell(line, 0, 36), cell(line, 60, 68).parse().unwrap()))
             .collect()
     };
-    let first = said(directory.path(), &demo);
+    let first = output_of(directory.path(), &demo);
     assert!(first.starts_with("cohort "), "{first}");
     let rows = people(&first);
     assert!(rows.len() >= 5, "{first}");
@@ -439,5 +433,5 @@ fn the_demo_shows_cohorts_and_may_be_repeated() {
         rows.iter().all(|(_, people)| (1..300).contains(people)),
         "{first}"
     );
-    assert_eq!(people(&said(directory.path(), &demo)), rows);
+    assert_eq!(people(&output_of(directory.path(), &demo)), rows);
 }

@@ -1,4 +1,4 @@
-//! Connections that are cut or slow, a disk that is full, a copy that is restored.
+//! Cut and slow connections, a full disk, a restored dump.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,9 +14,11 @@ use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{At, Service, ask, count, database, event, fetched, often, sent, until, well};
+use crate::harness::{
+    Location, Service, ask, count, database, event, fetched, often, sent, until, well,
+};
 
-/// What stands between the service and its database.
+/// A proxy between the service and its database.
 #[derive(Clone, Default)]
 struct Proxy {
     cut: Arc<AtomicBool>,
@@ -24,7 +26,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Listens, and hands on to a socket. The port comes back.
+    /// Forwards connections to a socket, and returns the port.
     fn start(&self, socket: PathBuf) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -38,7 +40,7 @@ impl Proxy {
         port
     }
 
-    /// Carries bytes both ways until either end is gone, or both are cut off.
+    /// Copies bytes in both directions until one end closes or `cut` is set.
     fn join(&self, client: TcpStream, socket: &Path) {
         let Ok(server) = UnixStream::connect(socket) else {
             return;
@@ -75,8 +77,8 @@ impl Proxy {
     }
 }
 
-/// The socket that a URL such as `postgresql://user@%2Frun%2Fpostgres:5432/name` names, and that URL by another address.
-fn apart(url: &str, address: &str) -> (PathBuf, String) {
+/// The socket of a URL such as `postgresql://user@%2Frun%2Fpostgres:5432/name`, and the URL with another address.
+fn split_url(url: &str, address: &str) -> (PathBuf, String) {
     let (user, rest) = url.split_once('@').unwrap();
     let (host, rest) = rest.split_once(':').unwrap();
     let (port, name) = rest.split_once('/').unwrap();
@@ -89,29 +91,31 @@ fn apart(url: &str, address: &str) -> (PathBuf, String) {
 }
 
 #[test]
-fn a_database_that_is_cut_off_is_refused_aloud_and_comes_back_without_a_hand() {
-    let directory = TempDir::new().unwrap();
-    let postgres = database(directory.path());
-    let url = postgres.url();
+fn service_recovers_from_a_lost_database_connection() {
+    let url = database();
     let proxy = Proxy::default();
-    let port = proxy.start(apart(&url, "").0);
-    let at = At::Url(apart(&url, &format!("127.0.0.1:{port}")).1);
-    let of = At::Url(url).project();
+    let port = proxy.start(split_url(&url, "").0);
+    let at = Location::Url(split_url(&url, &format!("127.0.0.1:{port}")).1);
+    let access = Location::Url(url).project();
     let service = Service::start(&at, &["--freshness", "1"]);
-    let mut kept = 0_u128;
+    let mut acknowledged = 0_u128;
     let mut send = || {
-        let done = sent(&service.url, &of, &[event("p", kept)].into_iter().collect());
-        kept += u128::from(done);
+        let done = sent(
+            &service.url,
+            &access,
+            &[event("p", acknowledged)].into_iter().collect(),
+        );
+        acknowledged += u128::from(done);
         done
     };
     assert!(send());
     for _ in 0..3 {
         proxy.cut.store(true, Ordering::Relaxed);
         until("it is refused", || !send());
-        let (status, answer) = ask(&service.url, &of, Method::GET, "/_readyz", None).unwrap();
+        let (status, answer) = ask(&service.url, &access, Method::GET, "/_readyz", None).unwrap();
         assert_eq!(status, 503, "{answer}");
-        let path = format!("/api/projects/{}/cohorts/", of.project);
-        let (status, answer) = ask(&service.url, &of, Method::GET, &path, None).unwrap();
+        let path = format!("/api/projects/{}/cohorts/", access.project);
+        let (status, answer) = ask(&service.url, &access, Method::GET, &path, None).unwrap();
         assert_eq!((status, &answer["code"]), (503, &json!("unavailable")));
         proxy.cut.store(false, Ordering::Relaxed);
         until("it is taken again", &mut send);
@@ -119,15 +123,19 @@ fn a_database_that_is_cut_off_is_refused_aloud_and_comes_back_without_a_hand() {
     proxy.delay.store(20, Ordering::Relaxed);
     assert!(send());
     proxy.delay.store(0, Ordering::Relaxed);
-    // What was refused may be there, as its acknowledgement may be what was cut; it has the uuid of what was sent then.
+    // A refused event may be stored, if only its acknowledgement was lost. The next event has the same uuid.
     let exact = json!({"properties": {"type": "AND", "values": [{"type": "behavioral", "key": "x",
         "value": "performed_event_multiple", "event_type": "events", "time_value": 1, "time_interval": "day",
-        "operator": "exact", "operator_value": kept}]}});
-    assert_eq!(count(&service.url, &of, &exact), 1, "{kept} events");
+        "operator": "exact", "operator_value": acknowledged}]}});
+    assert_eq!(
+        count(&service.url, &access, &exact),
+        1,
+        "{acknowledged} events"
+    );
     assert!(service.stop());
 }
 
-/// PostgreSQL's own program of a name, where it is on this machine.
+/// The path of a program of PostgreSQL, if it is installed.
 fn postgres_program(name: &str) -> Option<PathBuf> {
     let fetched = fetched().map(|directory| directory.join(name));
     let newest = || {
@@ -141,7 +149,7 @@ fn postgres_program(name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_dump_that_is_restored_is_the_same_service() {
+fn restored_dump_has_the_same_cohorts() {
     let (Some(dump), Some(restore)) = (postgres_program("pg_dump"), postgres_program("pg_restore"))
     else {
         assert!(
@@ -151,19 +159,19 @@ fn a_dump_that_is_restored_is_the_same_service() {
         return;
     };
     let directory = TempDir::new().unwrap();
-    let postgres = database(directory.path());
-    let at = At::Url(postgres.url());
-    let of = at.project();
+    let url = database();
+    let at = Location::Url(url.clone());
+    let access = at.project();
     let service = Service::start(&at, &[]);
     let batch = (0..300)
         .map(|nth| event(&format!("p{}", nth % 100), nth))
         .collect();
-    assert!(sent(&service.url, &of, &batch));
+    assert!(sent(&service.url, &access, &batch));
     let body = json!({"name": "c", "filters": often(3)});
-    let made = well(&service.url, &of, Method::POST, "cohorts/", Some(&body));
-    let path = format!("cohorts/{}/", made["id"]);
+    let creation = well(&service.url, &access, Method::POST, "cohorts/", Some(&body));
+    let path = format!("cohorts/{}/", creation["id"]);
     until("it is calculated", || {
-        well(&service.url, &of, Method::GET, &path, None)["count"] == 100
+        well(&service.url, &access, Method::GET, &path, None)["count"] == 100
     });
     assert!(service.stop());
 
@@ -179,33 +187,32 @@ fn a_dump_that_is_restored_is_the_same_service() {
         .args(["--format=custom", "--file"])
         .arg(&file)
         .arg("--dbname")
-        .arg(postgres.url());
+        .arg(url);
     command.args(without.map(|table| format!("--exclude-table-data={table}")));
     assert!(command.status().unwrap().success());
-    let other = TempDir::new().unwrap();
-    let restored = database(other.path());
+    let restored = database();
     let mut command = Command::new(restore);
     command
         .args(["--no-owner", "--dbname"])
-        .arg(restored.url())
+        .arg(&restored)
         .arg(&file);
     assert!(command.status().unwrap().success());
 
-    let at = At::Url(restored.url());
+    let at = Location::Url(restored);
     let service = Service::start(&at, &[]);
-    let shown = well(&service.url, &of, Method::GET, &path, None);
+    let shown = well(&service.url, &access, Method::GET, &path, None);
     assert_eq!(
         (&shown["count"], &shown["name"]),
         (&json!(100), &json!("c"))
     );
-    assert_eq!(count(&service.url, &of, &often(3)), 100);
-    let mut examined = at.of(&["doctor"]);
-    let said = examined.output().unwrap();
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("ok        counts"), "{said}");
+    assert_eq!(count(&service.url, &access, &often(3)), 100);
+    let mut examined = at.command(&["doctor"]);
+    let text = examined.output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("ok        counts"), "{text}");
 }
 
-/// A file system of a few megabytes, where this machine lets one be made.
+/// A file system of a few megabytes, if the machine permits one.
 struct Small(TempDir);
 
 impl Small {
@@ -233,15 +240,15 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_full_disk_is_refused_aloud_and_nothing_acknowledged_is_lost() {
+fn full_disk_is_reported_and_loses_no_acknowledged_event() {
     let Some(small) = Small::new(200) else {
-        // Only root may make one.
+        // Only root can mount a file system.
         return;
     };
-    let at = At::Directory(small.0.path().join("data"));
-    let of = at.project();
+    let at = Location::Directory(small.0.path().join("data"));
+    let access = at.project();
     let service = Service::start(&at, &[]);
-    // Nothing that could be compressed.
+    // The text is not compressible.
     let text: String = (0..1_500_u64)
         .map(|nth| {
             format!(
@@ -253,14 +260,14 @@ fn a_full_disk_is_refused_aloud_and_nothing_acknowledged_is_lost() {
         })
         .collect();
     let filler = small.0.path().join("filler");
-    let mut kept = 0_usize;
+    let mut acknowledged = 0_usize;
     let mut send = || {
-        let mut one = event("p", kept as u128);
-        one["properties"]["text"] = json!(format!("{text}{kept}"));
-        let body = json!({"api_key": of.token, "batch": [one]});
+        let mut item = event("p", acknowledged as u128);
+        item["properties"]["text"] = json!(format!("{text}{acknowledged}"));
+        let body = json!({"api_key": access.token, "batch": [item]});
         let (status, answer) =
-            ask(&service.url, &of, Method::POST, "/batch/", Some(&body)).unwrap_or_default();
-        kept += usize::from(status == 200);
+            ask(&service.url, &access, Method::POST, "/batch/", Some(&body)).unwrap_or_default();
+        acknowledged += usize::from(status == 200);
         (status, answer)
     };
     assert_eq!(send().0, 200);
@@ -277,6 +284,10 @@ fn a_full_disk_is_refused_aloud_and_nothing_acknowledged_is_lost() {
     until("there is room again", || send().0 == 200);
     let exact = json!({"properties": {"type": "AND", "values": [{"type": "behavioral", "key": "x",
         "value": "performed_event_multiple", "event_type": "events", "time_value": 1, "time_interval": "day",
-        "operator": "exact", "operator_value": kept}]}});
-    assert_eq!(count(&service.url, &of, &exact), 1, "{kept} events");
+        "operator": "exact", "operator_value": acknowledged}]}});
+    assert_eq!(
+        count(&service.url, &access, &exact),
+        1,
+        "{acknowledged} events"
+    );
 }

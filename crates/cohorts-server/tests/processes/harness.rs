@@ -3,18 +3,20 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cohorts_server::postgres::{self, Options, Postgres};
+use cohorts_server::postgres::{self, Ephemeral, Options};
 use reqwest::Method;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-/// How long anything may take that is waited for.
+/// The time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The program, with the directory of PostgreSQL's programs where they had to be fetched.
+/// The program with arguments, and with the fetched programs of PostgreSQL if the machine has none.
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cohorts"));
     command.args(arguments).env("RUST_LOG", "off");
@@ -25,7 +27,7 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Where PostgreSQL's programs were fetched to, if the machine has none.
+/// The directory of the fetched programs of PostgreSQL; `None` if the machine has its own.
 pub fn fetched() -> Option<std::path::PathBuf> {
     let directory = tempfile::TempDir::new().unwrap();
     let mut options = options(directory.path());
@@ -42,42 +44,45 @@ fn options(data_dir: &Path) -> Options {
     }
 }
 
-/// A Postgres that belongs to none of the processes.
-pub fn database(directory: &Path) -> Postgres {
-    let mut options = options(directory);
-    options.durable = false;
-    options.pg_bin = fetched();
-    Postgres::start(&options).unwrap()
+/// The Postgres of the services that are started with a URL.
+static POSTGRES: LazyLock<Ephemeral> = LazyLock::new(|| Ephemeral::start(fetched()));
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// The URL of a new database, in a Postgres that none of the services owns.
+pub fn database() -> String {
+    let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    POSTGRES.create_database(&name, None);
+    POSTGRES.url_for(&name)
 }
 
-/// What a command prints as JSON.
+/// The JSON that a command prints.
 pub fn printed(mut command: Command) -> Value {
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{command:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Where the data is: in a directory, with a private Postgres, or in a database by its URL.
+/// The location of the data: a directory with a private Postgres, or the URL of a database.
 #[derive(Clone, Debug)]
-pub enum At {
+pub enum Location {
     Directory(std::path::PathBuf),
     Url(String),
 }
 
-impl At {
-    pub fn of(self: &At, arguments: &[&str]) -> Command {
+impl Location {
+    pub fn command(self: &Location, arguments: &[&str]) -> Command {
         let mut command = program(arguments);
         match self {
-            At::Directory(directory) => command.arg("--data-dir").arg(directory),
-            At::Url(url) => command.args(["--database-url", url]),
+            Location::Directory(directory) => command.arg("--data-dir").arg(directory),
+            Location::Url(url) => command.args(["--database-url", url]),
         };
         command
     }
 
-    /// A project with a key that may do everything.
+    /// Creates a project, and a key with all scopes.
     pub fn project(&self) -> Access {
-        let made = printed(self.of(&["project", "create", "--name", "P", "--json"]));
-        let id = made["id"].as_i64().unwrap();
+        let creation = printed(self.command(&["project", "create", "--name", "P", "--json"]));
+        let id = creation["id"].as_i64().unwrap();
         let create = [
             "key",
             "create",
@@ -86,16 +91,16 @@ impl At {
             "--all-scopes",
             "--json",
         ];
-        let key = printed(self.of(&create));
+        let key = printed(self.command(&create));
         Access {
             project: id,
-            token: made["token"].as_str().unwrap().to_owned(),
+            token: creation["token"].as_str().unwrap().to_owned(),
             key: key["key"].as_str().unwrap().to_owned(),
         }
     }
 }
 
-/// How a project is reached.
+/// The credentials of a project.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub project: i64,
@@ -103,16 +108,20 @@ pub struct Access {
     pub key: String,
 }
 
-/// A service that runs until this is dropped, and is then killed.
+/// A running service, which is killed when this is dropped.
 pub struct Service {
     child: Child,
     pub url: String,
 }
 
 impl Service {
-    pub fn start(at: &At, flags: &[&str]) -> Service {
+    pub fn start(at: &Location, flags: &[&str]) -> Service {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], flags].concat();
-        let mut child = at.of(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = at
+            .command(&arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -134,7 +143,7 @@ impl Service {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end, and tells whether it did so well.
+    /// Stops it with a signal, and returns whether it ended with success.
     pub fn stop(mut self) -> bool {
         signal("TERM", self.pid());
         self.child.wait().unwrap().success()
@@ -155,10 +164,10 @@ pub fn signal(name: &str, pid: u32) {
     assert!(sent.unwrap().success());
 }
 
-/// One answer: its status, and its JSON if it is any. Nothing where none came.
+/// Status and JSON of a response, or the text if it is not JSON; `None` without a response.
 pub fn ask(
     url: &str,
-    of: &Access,
+    access: &Access,
     method: Method,
     path: &str,
     body: Option<&Value>,
@@ -169,7 +178,7 @@ pub fn ask(
         .unwrap();
     let mut request = client
         .request(method, format!("{url}{path}"))
-        .bearer_auth(&of.key);
+        .bearer_auth(&access.key);
     if let Some(body) = body {
         request = request.json(body);
     }
@@ -182,12 +191,12 @@ pub fn ask(
     ))
 }
 
-/// What an operation of the project answers, which must be well; 503 asks for another try.
-pub fn well(url: &str, of: &Access, method: Method, path: &str, body: Option<&Value>) -> Value {
-    let path = format!("/api/projects/{}/{path}", of.project);
+/// The successful response of an operation of the project. A 503 is retried.
+pub fn well(url: &str, access: &Access, method: Method, path: &str, body: Option<&Value>) -> Value {
+    let path = format!("/api/projects/{}/{path}", access.project);
     let mut last = (503, Value::Null);
     until("the service is there", || {
-        last = ask(url, of, method.clone(), &path, body).unwrap();
+        last = ask(url, access, method.clone(), &path, body).unwrap();
         last.0 != 503
     });
     let (status, answer) = last;
@@ -195,40 +204,40 @@ pub fn well(url: &str, of: &Access, method: Method, path: &str, body: Option<&Va
     answer
 }
 
-/// Sends events, and tells whether they were acknowledged.
-pub fn sent(url: &str, of: &Access, batch: &Value) -> bool {
-    let body = json!({"api_key": of.token, "batch": batch});
-    let answer = ask(url, of, Method::POST, "/batch/", Some(&body));
+/// Sends events, and returns whether they were acknowledged.
+pub fn sent(url: &str, access: &Access, batch: &Value) -> bool {
+    let body = json!({"api_key": access.token, "batch": batch});
+    let answer = ask(url, access, Method::POST, "/batch/", Some(&body));
     answer.is_some_and(|(status, _)| status == 200)
 }
 
-/// An event of a person, with a uuid that is its alone.
+/// An event of a person with this uuid.
 pub fn event(person: &str, nth: u128) -> Value {
     let uuid = format!("{:032x}", nth | 7 << 76 | 8 << 62);
     json!({"event": "x", "distinct_id": person, "uuid": uuid, "properties": {"$set": {"is": "there"}}})
 }
 
-/// The people who did x so often at least.
+/// Filters for the persons with at least `least` events `x`.
 pub fn often(least: usize) -> Value {
     json!({"properties": {"type": "AND", "values": [{"type": "behavioral", "value": "performed_event_multiple",
         "key": "x", "event_type": "events", "time_value": 30, "time_interval": "day", "operator": "gte",
         "operator_value": least}]}})
 }
 
-/// How many people meet a filter.
-pub fn count(url: &str, of: &Access, filters: &Value) -> u64 {
+/// The number of persons that match filters.
+pub fn count(url: &str, access: &Access, filters: &Value) -> u64 {
     let body = json!({"filters": filters});
-    let answer = well(url, of, Method::POST, "cohorts/preview/", Some(&body));
+    let answer = well(url, access, Method::POST, "cohorts/preview/", Some(&body));
     answer["count"].as_u64().unwrap()
 }
 
-/// Waits until something holds.
+/// Waits until the condition holds, and returns the time that it took.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
+    let start = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
+        assert!(start.elapsed() < PATIENCE, "{what}");
         thread::sleep(Duration::from_millis(50));
     }
-    begun.elapsed()
+    start.elapsed()
 }

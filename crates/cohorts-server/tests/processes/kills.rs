@@ -1,4 +1,4 @@
-//! Whatever is killed, nothing that was acknowledged is lost or counted twice, and nothing is stuck.
+//! After kills of processes no acknowledged event is lost or counted twice, and no cohort is stuck.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Access, At, Service, count, database, event, often, sent, signal, until, well,
+    Access, Location, Service, count, database, event, often, sent, signal, until, well,
 };
 
-/// A number that looks like chance, and is the same each time.
+/// A pseudo-random number below `below`, the same in each run.
 fn chance(nth: u64, below: u64) -> u64 {
     (nth + 1)
         .wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -23,17 +23,17 @@ fn chance(nth: u64, below: u64) -> u64 {
         % below
 }
 
-/// Sends batches of ten events, each again and again until it is acknowledged, and tells how many there were.
-fn write(of: &Access, writer: u128, url: &Mutex<String>, stop: &AtomicBool) -> usize {
+/// Sends batches of ten events, repeats each until it is acknowledged, and returns the number of events.
+fn write(access: &Access, writer: u128, url: &Mutex<String>, stop: &AtomicBool) -> usize {
     let mut batches = 0;
     while !stop.load(Ordering::Relaxed) {
         let person = format!("w{writer}");
         let first = writer << 40 | (batches as u128 * 10);
         let batch = (0..10).map(|nth| event(&person, first + nth)).collect();
-        // One that was begun is sent to its end, or nobody knows what became of it.
+        // Each batch is repeated until it is acknowledged; otherwise its result would be unknown.
         until("a batch is acknowledged", || {
             let url = url.lock().unwrap().clone();
-            sent(&url, of, &batch)
+            sent(&url, access, &batch)
         });
         batches += 1;
     }
@@ -46,25 +46,25 @@ fn postmaster(directory: &Path) -> Option<PathBuf> {
 }
 
 #[test]
-fn what_is_acknowledged_survives_kills_of_the_service_and_of_its_postgres() {
+fn acknowledged_events_survive_kills_of_service_and_postgres() {
     let directory = TempDir::new().unwrap();
-    let at = At::Directory(directory.path().to_owned());
-    let of = at.project();
+    let at = Location::Directory(directory.path().to_owned());
+    let access = at.project();
     let service = Service::start(&at, &["--freshness", "1"]);
     let cohorts: Vec<i64> = [1, 100, 1_000_000]
         .map(|least| {
             let body = json!({"name": "c", "filters": often(least)});
-            let made = well(&service.url, &of, Method::POST, "cohorts/", Some(&body));
-            made["id"].as_i64().unwrap()
+            let creation = well(&service.url, &access, Method::POST, "cohorts/", Some(&body));
+            creation["id"].as_i64().unwrap()
         })
         .to_vec();
     let url = Mutex::new(service.url.clone());
     let mut running = Some(service);
     let stop = AtomicBool::new(false);
     let done: Vec<usize> = thread::scope(|scope| {
-        let (of, url, stop) = (&of, &url, &stop);
+        let (access, url, stop) = (&access, &url, &stop);
         let writers: Vec<_> = (1..4)
-            .map(|writer| scope.spawn(move || write(of, writer, url, stop)))
+            .map(|writer| scope.spawn(move || write(access, writer, url, stop)))
             .collect();
         for nth in 0..20 {
             thread::sleep(Duration::from_millis(50 + chance(nth, 500)));
@@ -86,63 +86,61 @@ fn what_is_acknowledged_survives_kills_of_the_service_and_of_its_postgres() {
     });
     let service = running.unwrap();
     assert!(done.iter().all(|events| *events > 0), "{done:?}");
-    // Not one more and not one less, for each of them.
+    // Each writer has exactly its acknowledged events.
     for (events, nth) in done.iter().zip(1..) {
         let exact = json!({"properties": {"type": "AND", "values": [
             {"type": "person", "key": "distinct_id", "operator": "exact", "value": format!("w{nth}")},
             {"type": "behavioral", "value": "performed_event_multiple", "key": "x", "event_type": "events",
                 "time_value": 30, "time_interval": "day", "operator": "exact", "operator_value": events}]}});
         assert_eq!(
-            count(&service.url, &of, &exact),
+            count(&service.url, &access, &exact),
             1,
             "writer {nth}, {events} events"
         );
     }
     for (id, least) in cohorts.iter().zip([1, 100, 1_000_000]) {
-        let wanted = done.iter().filter(|events| **events >= least).count();
+        let expected = done.iter().filter(|events| **events >= least).count();
         until("a cohort is right", || {
             let cohort = well(
                 &service.url,
-                &of,
+                &access,
                 Method::GET,
                 &format!("cohorts/{id}/"),
                 None,
             );
-            cohort["is_calculating"] == false && cohort["count"] == wanted
+            cohort["is_calculating"] == false && cohort["count"] == expected
         });
     }
     assert!(service.stop());
 }
 
 fn until_there(directory: &Path) -> PathBuf {
-    let mut found = None;
+    let mut file = None;
     until("Postgres runs", || {
-        found = postmaster(directory);
-        found.is_some()
+        file = postmaster(directory);
+        file.is_some()
     });
-    found.unwrap()
+    file.unwrap()
 }
 
 #[test]
-fn replicas_share_the_work_and_free_the_cohorts_of_one_that_is_killed() {
-    let directory = TempDir::new().unwrap();
-    let postgres = database(directory.path());
-    let at = At::Url(postgres.url());
-    let of = at.project();
+fn replicas_take_over_the_cohorts_of_a_killed_one() {
+    let at = Location::Url(database());
+    let access = at.project();
     let start = || Service::start(&at, &["--freshness", "1"]);
     let mut replicas = vec![start(), start(), start()];
     for round in 0..10_u128 {
         let batch = (0..100)
             .map(|nth| event(&format!("p{nth}"), round << 32 | nth))
             .collect();
-        assert!(sent(&replicas[0].url, &of, &batch));
+        assert!(sent(&replicas[0].url, &access, &batch));
     }
     let cohorts: Vec<(i64, usize)> = (0..60)
         .map(|nth| {
             let (url, least) = (&replicas[nth % 3].url, nth % 20);
             let body = json!({"name": format!("c{nth}"), "filters": often(least.max(1))});
-            let made = well(url, &of, Method::POST, "cohorts/", Some(&body));
-            (made["id"].as_i64().unwrap(), least)
+            let creation = well(url, &access, Method::POST, "cohorts/", Some(&body));
+            (creation["id"].as_i64().unwrap(), least)
         })
         .collect();
     for nth in 0..12_usize {
@@ -151,7 +149,7 @@ fn replicas_share_the_work_and_free_the_cohorts_of_one_that_is_killed() {
         let path = format!("cohorts/{}/", cohorts[nth % 20].0);
         well(
             &replicas[(nth + 1) % 3].url,
-            &of,
+            &access,
             Method::PATCH,
             &path,
             Some(&body),
@@ -160,19 +158,19 @@ fn replicas_share_the_work_and_free_the_cohorts_of_one_that_is_killed() {
         replicas.remove(place).kill();
         replicas.insert(place, start());
     }
-    // Within 30 seconds of the last kill, without anybody's hand.
+    // All are calculated within 30 seconds of the last kill.
     let took = until("all cohorts are calculated", || {
         cohorts.iter().all(|(id, least)| {
             let cohort = well(
                 &replicas[0].url,
-                &of,
+                &access,
                 Method::GET,
                 &format!("cohorts/{id}/"),
                 None,
             );
-            let wanted = if *least <= 10 { 100 } else { 0 };
+            let expected = if *least <= 10 { 100 } else { 0 };
             cohort["is_calculating"] == false
-                && cohort["count"] == wanted
+                && cohort["count"] == expected
                 && cohort["errors_calculating"] == 0
         })
     });
@@ -180,11 +178,11 @@ fn replicas_share_the_work_and_free_the_cohorts_of_one_that_is_killed() {
 }
 
 #[test]
-fn a_cohort_that_takes_for_ever_delays_no_other_of_a_thousand() {
+fn slow_cohort_does_not_delay_a_thousand_others() {
     const COHORTS: usize = 1_000;
     let directory = TempDir::new().unwrap();
-    let at = At::Directory(directory.path().to_owned());
-    let of = at.project();
+    let at = Location::Directory(directory.path().to_owned());
+    let access = at.project();
     let service = Service::start(&at, &[]);
     let long = "ab".repeat(15_000);
     for round in 0..40_u128 {
@@ -195,7 +193,7 @@ fn a_cohort_that_takes_for_ever_delays_no_other_of_a_thousand() {
                 event
             })
             .collect();
-        assert!(sent(&service.url, &of, &people));
+        assert!(sent(&service.url, &access, &people));
     }
     let patterns: Vec<String> = (0..1_000)
         .map(|nth| {
@@ -210,13 +208,13 @@ fn a_cohort_that_takes_for_ever_delays_no_other_of_a_thousand() {
         {"type": "person", "key": "long", "operator": "regex", "value": patterns}]}});
     let make = |filters: &serde_json::Value| {
         let body = json!({"name": "c", "filters": filters});
-        let made = well(&service.url, &of, Method::POST, "cohorts/", Some(&body));
-        made["id"].as_i64().unwrap()
+        let creation = well(&service.url, &access, Method::POST, "cohorts/", Some(&body));
+        creation["id"].as_i64().unwrap()
     };
     let show = |id: i64| {
         well(
             &service.url,
-            &of,
+            &access,
             Method::GET,
             &format!("cohorts/{id}/"),
             None,
@@ -228,7 +226,7 @@ fn a_cohort_that_takes_for_ever_delays_no_other_of_a_thousand() {
     }
     until("all but one are calculated", || {
         let path = format!("cohorts/?limit={COHORTS}");
-        let list = well(&service.url, &of, Method::GET, &path, None);
+        let list = well(&service.url, &access, Method::GET, &path, None);
         let cohorts = list["results"].as_array().unwrap();
         assert_eq!(cohorts.len(), COHORTS);
         let calculated = cohorts

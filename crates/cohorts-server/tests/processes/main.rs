@@ -1,5 +1,5 @@
-//! What the service promises when something breaks: processes that are killed, a database that goes away, connections
-//! that are cut, clients that mean no good. The program runs as its users run it.
+//! Tests of failures: killed processes, a lost database, cut connections, hostile clients. The program runs as a
+//! separate process, like in production.
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 

@@ -1,4 +1,4 @@
-//! What whoever operates the service sees: logs, TLS, keys that end, the doctor.
+//! Features for operators: logs, TLS, expired keys, the doctor.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,12 +11,12 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{At, Service, ask, printed, well};
+use crate::harness::{Location, Service, ask, printed, well};
 
 #[test]
-fn it_takes_little_memory_while_nothing_is_asked() {
+fn idle_service_takes_less_than_50_mib() {
     let directory = TempDir::new().unwrap();
-    let service = Service::start(&At::Directory(directory.path().join("data")), &[]);
+    let service = Service::start(&Location::Directory(directory.path().join("data")), &[]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let resident = resident.and_then(|kib| kib.trim().strip_suffix(" kB"));
@@ -25,23 +25,23 @@ fn it_takes_little_memory_while_nothing_is_asked() {
 }
 
 #[test]
-fn it_speaks_tls_with_the_certificate_that_it_is_given() {
+fn tls_uses_the_configured_certificate() {
     let directory = TempDir::new().unwrap();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let creation = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (
         directory.path().join("cert.pem"),
         directory.path().join("key.pem"),
     );
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let at = At::Directory(directory.path().join("data"));
+    std::fs::write(&cert, creation.cert.pem()).unwrap();
+    std::fs::write(&key, creation.signing_key.serialize_pem()).unwrap();
+    let at = Location::Directory(directory.path().join("data"));
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let service = Service::start(&at, &["--tls-cert", cert, "--tls-key", key]);
     let address = service.url.strip_prefix("https://").unwrap();
 
     let mut roots = RootCertStore::empty();
     roots
-        .add(CertificateDer::from(made.cert.der().to_vec()))
+        .add(CertificateDer::from(creation.cert.der().to_vec()))
         .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -55,14 +55,14 @@ fn it_speaks_tls_with_the_certificate_that_it_is_given() {
     stream
         .write_all(b"GET /_livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let mut heard = String::new();
-    let _ = stream.read_to_string(&mut heard);
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
     assert!(
-        heard.starts_with("HTTP/1.1 200 OK") && heard.ends_with("ok\n"),
-        "{heard}"
+        response.starts_with("HTTP/1.1 200 OK") && response.ends_with("ok\n"),
+        "{response}"
     );
 
-    // Those who speak plainly are not answered, and a wrong file is told by its name.
+    // Plain HTTP gets no response, and an error names the wrong file.
     let mut plain = TcpStream::connect(address).unwrap();
     plain
         .write_all(b"GET /_livez HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -71,7 +71,7 @@ fn it_speaks_tls_with_the_certificate_that_it_is_given() {
     let _ = plain.read_to_end(&mut bytes);
     assert!(!bytes.starts_with(b"HTTP"));
     assert!(service.stop());
-    let mut wrong = at.of(&[
+    let mut wrong = at.command(&[
         "serve",
         "--listen",
         "127.0.0.1:0",
@@ -81,19 +81,19 @@ fn it_speaks_tls_with_the_certificate_that_it_is_given() {
         key,
     ]);
     let output = wrong.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && said.contains("key.pem"),
-        "{said}"
+        !output.status.success() && text.contains("key.pem"),
+        "{text}"
     );
 }
 
 #[test]
-fn its_log_can_be_read_by_machines_and_holds_no_secrets() {
+fn json_log_is_parseable_and_has_no_secrets() {
     let directory = TempDir::new().unwrap();
-    let at = At::Directory(directory.path().to_owned());
-    let of = at.project();
-    let mut command = at.of(&[
+    let at = Location::Directory(directory.path().to_owned());
+    let access = at.project();
+    let mut command = at.command(&[
         "serve",
         "--listen",
         "127.0.0.1:0",
@@ -117,19 +117,19 @@ fn its_log_can_be_read_by_machines_and_holds_no_secrets() {
     let secret = "maria@example.org";
     let person =
         json!({"event": "x", "distinct_id": secret, "properties": {"$set": {"email": secret}}});
-    assert!(crate::harness::sent(&url, &of, &json!([person])));
+    assert!(crate::harness::sent(&url, &access, &json!([person])));
     well(
         &url,
-        &of,
+        &access,
         Method::GET,
         &format!("persons/?distinct_id={secret}"),
         None,
     );
     let by_query = format!(
         "/api/projects/{}/cohorts/?personal_api_key={}",
-        of.project, of.key
+        access.project, access.key
     );
-    ask(&url, &of, Method::GET, &by_query, None).unwrap();
+    ask(&url, &access, Method::GET, &by_query, None).unwrap();
     crate::harness::signal("TERM", child.id());
     let output = child.wait_with_output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
@@ -146,18 +146,18 @@ fn its_log_can_be_read_by_machines_and_holds_no_secrets() {
         slow["request_id"].as_str().is_some_and(|id| id.len() == 16),
         "{slow}"
     );
-    for secret in [secret, &of.key, &of.token] {
+    for secret in [secret, &access.key, &access.token] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
 
 #[test]
-fn a_key_that_has_expired_opens_nothing() {
+fn expired_key_is_rejected() {
     let directory = TempDir::new().unwrap();
-    let at = At::Directory(directory.path().to_owned());
+    let at = Location::Directory(directory.path().to_owned());
     let service = Service::start(&at, &[]);
-    let mut of = at.project();
-    let key = printed(at.of(&[
+    let mut access = at.project();
+    let key = printed(at.command(&[
         "key",
         "create",
         "--all-scopes",
@@ -165,38 +165,42 @@ fn a_key_that_has_expired_opens_nothing() {
         "1",
         "--json",
     ]));
-    key["key"].as_str().unwrap().clone_into(&mut of.key);
+    key["key"].as_str().unwrap().clone_into(&mut access.key);
     let path = "/api/users/@me/";
     assert_eq!(
-        ask(&service.url, &of, Method::GET, path, None).unwrap().0,
+        ask(&service.url, &access, Method::GET, path, None)
+            .unwrap()
+            .0,
         200
     );
-    let listed = printed(at.of(&["key", "list", "--json"]));
-    let own = listed
+    let listed = printed(at.command(&["key", "list", "--json"]));
+    let used = listed
         .as_array()
         .unwrap()
         .iter()
-        .find(|one| one["id"] == key["id"])
+        .find(|item| item["id"] == key["id"])
         .unwrap();
     assert!(
-        own["last_used_at"].is_string() && own["expires_at"].is_string(),
-        "{own}"
+        used["last_used_at"].is_string() && used["expires_at"].is_string(),
+        "{used}"
     );
     let unused = listed
         .as_array()
         .unwrap()
         .iter()
-        .find(|one| one["id"] != key["id"])
+        .find(|item| item["id"] != key["id"])
         .unwrap();
     assert_eq!(
         (&unused["last_used_at"], &unused["expires_at"]),
         (&Value::Null, &Value::Null)
     );
-    // A day goes by.
+    // The key expires now instead of tomorrow.
     let sql = "update keys set expires_at = now() where expires_at is not null";
     run_sql(directory.path(), sql);
     assert_eq!(
-        ask(&service.url, &of, Method::GET, path, None).unwrap().0,
+        ask(&service.url, &access, Method::GET, path, None)
+            .unwrap()
+            .0,
         401
     );
 }
@@ -214,30 +218,30 @@ fn run_sql(directory: &std::path::Path, statement: &str) {
 }
 
 #[test]
-fn the_doctor_says_what_is_wrong_by_how_it_ends() {
+fn doctor_reports_failures_by_its_exit_status() {
     let directory = TempDir::new().unwrap();
-    let at = At::Directory(directory.path().to_owned());
-    let mut demo = at.of(&["demo", "--once", "--people", "200", "--events", "2000"]);
+    let at = Location::Directory(directory.path().to_owned());
+    let mut demo = at.command(&["demo", "--once", "--people", "200", "--events", "2000"]);
     assert!(demo.output().unwrap().status.success());
     let examine = |more: &[&str]| -> (bool, String) {
-        let mut command: Command = at.of(&[&["doctor"], more].concat());
+        let mut command: Command = at.command(&[&["doctor"], more].concat());
         let output = command.output().unwrap();
         (
             output.status.success(),
             String::from_utf8(output.stdout).unwrap(),
         )
     };
-    let (fine, said) = examine(&[]);
+    let (fine, text) = examine(&[]);
     assert!(
-        fine && said.lines().all(|line| line.starts_with("ok ")),
-        "{said}"
+        fine && text.lines().all(|line| line.starts_with("ok ")),
+        "{text}"
     );
     run_sql(
         directory.path(),
         "update cohorts set count = count + 1 where id = (select min(id) from cohorts)",
     );
     assert!(!examine(&[]).0);
-    let (repaired, said) = examine(&["--repair"]);
-    assert!(repaired && said.contains("repaired  counts"), "{said}");
+    let (repaired, text) = examine(&["--repair"]);
+    assert!(repaired && text.contains("repaired  counts"), "{text}");
     assert!(examine(&[]).0);
 }

@@ -1,31 +1,31 @@
-//! What is refused in operations and what they answer.
+//! Findings in operations, bodies and responses.
 
 use super::*;
 
 #[test]
-fn the_sample_is_taken() {
+fn sample_has_no_findings() {
     assert_eq!(findings(SAMPLE), Vec::<String>::new());
 }
 
 #[test]
-fn all_findings_are_told_at_once() {
-    let text = sample("operationId: things_list", "deprecated: true");
+fn all_findings_are_reported_together() {
+    let text = edited_sample("operationId: things_list", "deprecated: true");
     let text = text.replacen("tags: [intake]", "tags: []", 1);
     let expected = [
         format!("openapi.yaml: {LIST}: operationId is missing"),
-        "openapi.yaml: paths./intake/.post: an operation has exactly one tag".to_owned(),
+        "openapi.yaml: paths./intake/.post: an operation must have exactly one tag".to_owned(),
     ];
     assert_eq!(findings(&text), expected);
 }
 
 #[test]
-fn a_document_that_is_no_yaml_is_refused() {
-    assert!(findings("a: [")[0].starts_with("openapi.yaml is not readable: "));
+fn document_must_be_yaml() {
+    assert!(findings("a: [")[0].starts_with("cannot parse openapi.yaml: "));
 }
 
 #[test]
-fn only_openapi_3_0_is_taken() {
-    refuses(
+fn openapi_version_must_be_3_0() {
+    assert_finding(
         "openapi: 3.0.3",
         "openapi: 3.1.0",
         "openapi: the version must be 3.0.x",
@@ -33,23 +33,23 @@ fn only_openapi_3_0_is_taken() {
 }
 
 #[test]
-fn what_openapi_does_not_know_is_refused() {
-    let text = sample("title: Sample", "title: []");
-    assert!(findings(&text)[0].starts_with("openapi.yaml is no OpenAPI document: "));
+fn document_must_be_openapi() {
+    let text = edited_sample("title: Sample", "title: []");
+    assert!(findings(&text)[0].starts_with("openapi.yaml is not an OpenAPI document: "));
 }
 
 #[test]
-fn a_path_ends_with_a_slash() {
-    refuses(
+fn path_must_end_with_a_slash() {
+    assert_finding(
         "  /intake/:",
         "  /intake:",
-        "paths./intake: a path starts and ends with a slash",
+        "paths./intake: a path must start and end with a slash",
     );
 }
 
 #[test]
-fn a_path_is_described_once() {
-    refuses(
+fn path_is_described_once() {
+    assert_finding(
         "  /intake/:",
         "  /api/projects/{project}/things/:",
         "paths: `/api/projects/{}/things/` is described more than once",
@@ -57,13 +57,13 @@ fn a_path_is_described_once() {
 }
 
 #[test]
-fn a_key_that_no_generator_reads_is_refused() {
-    refuses(
+fn unsupported_keys_are_findings() {
+    assert_finding(
         "x-raw-body: true",
         "x-rawbody: true",
         "paths./intake/.post: `x-rawbody` is not supported",
     );
-    refuses(
+    assert_finding(
         "security: []",
         "servers: []",
         "paths./intake/.post: `servers` is not supported",
@@ -71,9 +71,9 @@ fn a_key_that_no_generator_reads_is_refused() {
 }
 
 #[test]
-fn an_operation_id_is_in_snake_case() {
+fn operation_id_is_in_snake_case() {
     let finding = format!("{LIST}: operationId `thingsList` is not in snake_case");
-    refuses(
+    assert_finding(
         "operationId: things_list",
         "operationId: thingsList",
         &finding,
@@ -81,8 +81,8 @@ fn an_operation_id_is_in_snake_case() {
 }
 
 #[test]
-fn an_operation_id_is_used_once() {
-    refuses(
+fn operation_id_is_unique() {
+    assert_finding(
         "operationId: things_create",
         "operationId: things_list",
         "paths: operationId `things_list` is used more than once",
@@ -90,8 +90,8 @@ fn an_operation_id_is_used_once() {
 }
 
 #[test]
-fn a_tag_is_described() {
-    refuses(
+fn tag_is_described() {
+    assert_finding(
         "tags: [intake]",
         "tags: [other]",
         "paths./intake/.post: the tag `other` is not described under `tags`",
@@ -99,77 +99,78 @@ fn a_tag_is_described() {
 }
 
 #[test]
-fn security_is_said() {
-    refuses(
+fn security_is_required() {
+    assert_finding(
         "security: []",
         "deprecated: true",
         "paths./intake/.post: `security` is missing",
     );
-    refuses(
+    assert_finding(
         "security: []",
         "security: [{}]",
-        "paths./intake/.post: `security` is either empty or one entry, `personalApiKey`",
+        "paths./intake/.post: `security` must be empty or have the one entry `personalApiKey`",
     );
 }
 
 #[test]
-fn scopes_go_with_security() {
+fn scopes_require_security() {
     let finding = format!("{LIST}: `x-required-scopes` is missing");
-    refuses(
+    assert_finding(
         "x-required-scopes: ['thing:read', 'person:read']",
         "deprecated: true",
         &finding,
     );
-    refuses(
+    assert_finding(
         "security: []",
         "{ security: [], x-required-scopes: [a] }"
             .trim_matches(['{', '}', ' '])
             .replace(", ", "\n      ")
             .as_str(),
-        "paths./intake/.post: without `security` there is nothing to have `x-required-scopes`",
+        "paths./intake/.post: `x-required-scopes` needs `security`",
     );
-    let finding = format!("{LIST}: `x-required-scopes` must be a list of texts");
-    refuses("['thing:read', 'person:read']", "thing:read", &finding);
+    let finding = format!("{LIST}: `x-required-scopes` must be a list of strings");
+    assert_finding("['thing:read', 'person:read']", "thing:read", &finding);
 }
 
 #[test]
-fn a_raw_body_has_a_body_and_no_key() {
+fn raw_body_requires_a_body_and_no_key() {
     let finding = format!("{LIST}: `x-raw-body` needs a `requestBody`");
-    refuses("summary: List things", "x-raw-body: true", &finding);
-    let finding = format!("{CREATE}: `x-raw-body` is only supported where no key is wanted");
-    refuses("summary: Create a thing", "x-raw-body: true", &finding);
+    assert_finding("summary: List things", "x-raw-body: true", &finding);
+    let finding =
+        format!("{CREATE}: `x-raw-body` is only supported for an operation without `security`");
+    assert_finding("summary: Create a thing", "x-raw-body: true", &finding);
     let finding = "paths./intake/.post: `x-raw-body` must be true or false";
-    refuses("x-raw-body: true", "x-raw-body: 1", finding);
+    assert_finding("x-raw-body: true", "x-raw-body: 1", finding);
 }
 
 #[test]
-fn a_body_is_a_component_in_a_known_content_type() {
-    let place = format!("{CREATE}.requestBody");
+fn body_is_a_component_with_a_supported_media_type() {
+    let location = format!("{CREATE}.requestBody");
     let json = "application/json: { schema: { $ref: '#/components/schemas/ThingCreate' } }";
     let finding =
-        format!("{place}.content.application/json: the schema of a body must be a component");
-    refuses(
+        format!("{location}.content.application/json: the schema of a body must be a component");
+    assert_finding(
         json,
         "application/json: { schema: { type: object } }",
         &finding,
     );
-    let finding = format!("{place}: application/json is missing");
-    refuses(&format!("          {json}\n"), "", &finding);
+    let finding = format!("{location}: application/json is missing");
+    assert_finding(&format!("          {json}\n"), "", &finding);
     let finding = format!(
-        "{place}.content.application/xml: a body of `application/xml` is not supported; \
-         application/json, application/x-www-form-urlencoded and multipart/form-data are"
+        "{location}.content.application/xml: a body of `application/xml` is not supported; use \
+         application/json, application/x-www-form-urlencoded or multipart/form-data"
     );
-    refuses(
+    assert_finding(
         "application/x-www-form-urlencoded",
         "application/xml",
         &finding,
     );
     let form = "application/x-www-form-urlencoded";
     let finding = format!(
-        "{place}.content.{form}: a multipart body has a property of the format `binary`, and no other form has"
+        "{location}.content.{form}: a multipart body must have a property of the format `binary`, and no other form may have one"
     );
     let content = format!("{form}: {{ schema: {{ $ref: '#/components/schemas/");
-    refuses(
+    assert_finding(
         &format!("{content}ThingCreate"),
         &format!("{content}ThingUpload"),
         &finding,
@@ -177,17 +178,17 @@ fn a_body_is_a_component_in_a_known_content_type() {
 }
 
 #[test]
-fn a_reference_leads_to_a_component() {
+fn reference_resolves_to_a_component() {
     let finding =
         format!("{LIST}: `#/components/parameters/Project` is not one of components.parameters");
-    refuses("parameters/ProjectId'", "parameters/Project'", &finding);
+    assert_finding("parameters/ProjectId'", "parameters/Project'", &finding);
     let finding = format!(
         "{LIST}.responses.400: `#/components/responses/None` is not one of components.responses"
     );
-    refuses("responses/Problem' }", "responses/None' }", &finding);
+    assert_finding("responses/Problem' }", "responses/None' }", &finding);
     let finding = "components.schemas.Thing.properties.filters: \
                    `#/components/schemas/None` is not one of components.schemas";
-    refuses(
+    assert_finding(
         "filters: { $ref: '#/components/schemas/ThingFilters' }",
         "filters: { $ref: '#/components/schemas/None' }",
         finding,
@@ -195,13 +196,13 @@ fn a_reference_leads_to_a_component() {
 }
 
 #[test]
-fn a_status_is_a_number() {
+fn status_is_a_number_or_5xx() {
     let finding = format!(
-        "{LIST}.responses.default: a status is a number, or `5XX`; other ranges and `default` are not supported"
+        "{LIST}.responses.default: a status must be a number or `5XX`; other ranges and `default` are not supported"
     );
-    refuses("'400'", "default", &finding);
-    let finding = format!("{LIST}.responses.5XX: `5XX` has the body `Error`");
-    refuses(
+    assert_finding("'400'", "default", &finding);
+    let finding = format!("{LIST}.responses.5XX: `5XX` must have the body `Error`");
+    assert_finding(
         "'400': { $ref: '#/components/responses/Problem' }",
         "'5XX': { description: '' }",
         &finding,
@@ -209,18 +210,18 @@ fn a_status_is_a_number() {
 }
 
 #[test]
-fn an_operation_succeeds_in_one_way() {
-    let finding = format!("{LIST}: an operation has one status of success");
-    refuses(
+fn operation_has_one_success_status() {
+    let finding = format!("{LIST}: an operation must have only one success status");
+    assert_finding(
         "'400': { $ref: '#/components/responses/Problem' }",
         "'204': { description: '' }",
         &finding,
     );
     let finding = format!(
-        "{}: an operation has a status of success, or an error without a body",
+        "{}: an operation must have a success status or an error without a body",
         "paths./api/projects/{project_id}/things/{id}/.delete"
     );
-    refuses(
+    assert_finding(
         "        '405': { description: Always; without a body. }\n",
         "",
         &finding,
@@ -228,12 +229,12 @@ fn an_operation_succeeds_in_one_way() {
 }
 
 #[test]
-fn an_error_is_the_envelope_or_nothing() {
+fn error_has_the_envelope_or_no_body() {
     let finding = format!(
-        "{LIST}.responses.400.content.application/json: an error has no body, or `Error` as application/json"
+        "{LIST}.responses.400.content.application/json: an error must have no body or `Error` as application/json"
     );
     let envelope = "application/json: { schema: { $ref: '#/components/schemas/Error' } }";
-    refuses(
+    assert_finding(
         envelope,
         "application/json: { schema: { $ref: '#/components/schemas/Thing' } }",
         &finding,
@@ -241,40 +242,41 @@ fn an_error_is_the_envelope_or_nothing() {
 }
 
 #[test]
-fn an_answer_is_a_component_in_a_known_content_type() {
-    let place = format!("{LIST}.responses.200.content");
+fn response_is_a_component_with_a_supported_media_type() {
+    let location = format!("{LIST}.responses.200.content");
     let json = "application/json: { schema: { $ref: '#/components/schemas/ThingPage' } }";
-    let finding = format!("{place}.application/json: the schema of an answer must be a component");
-    refuses(
+    let finding =
+        format!("{location}.application/json: the schema of a response must be a component");
+    assert_finding(
         json,
         "application/json: { schema: { type: object } }",
         &finding,
     );
     let finding = format!(
-        "{place}.text/html: an answer of `text/html` is not supported; \
-         application/json, text/csv and application/x-ndjson are"
+        "{location}.text/html: a response of `text/html` is not supported; use \
+         application/json, text/csv or application/x-ndjson"
     );
-    refuses("text/csv", "text/html", &finding);
+    assert_finding("text/csv", "text/html", &finding);
 }
 
 #[test]
-fn an_answer_that_may_be_empty_says_what_else_it_is() {
-    refuses(
+fn response_that_may_be_empty_needs_content() {
+    assert_finding(
         "'204': { description: Taken. }",
         "'204': { description: Taken., x-or-empty: true }",
-        "paths./intake/.post.responses.204: `x-or-empty` says nothing without `content`",
+        "paths./intake/.post.responses.204: `x-or-empty` needs `content`",
     );
 }
 
 #[test]
-fn a_multipart_body_holds_a_file_beside_fields_that_are_known() {
-    let place = format!("{CREATE}.requestBody.content.multipart/form-data");
+fn multipart_body_contains_a_file_and_fields_of_the_json_body() {
+    let location = format!("{CREATE}.requestBody.content.multipart/form-data");
     let finding = format!(
-        "{place}: a multipart body has a property of the format `binary`, and no other form has"
+        "{location}: a multipart body must have a property of the format `binary`, and no other form may have one"
     );
-    refuses("format: binary", "format: uri", &finding);
-    let finding = format!("{place}: `colour` is neither a file nor a field of ThingCreate");
-    refuses(
+    assert_finding("format: binary", "format: uri", &finding);
+    let finding = format!("{location}: `colour` is neither a file nor a field of ThingCreate");
+    assert_finding(
         "sheet: { type: string, format: binary }",
         "sheet: { type: string, format: binary }\n        colour: { type: string }",
         &finding,

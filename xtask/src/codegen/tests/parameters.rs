@@ -1,81 +1,80 @@
-//! What is refused in parameters.
+//! Findings in parameters.
 
 use super::*;
 
 #[test]
-fn a_parameter_has_a_name_that_can_be_one() {
-    refuses(
+fn parameter_has_a_unique_and_valid_name() {
+    assert_finding(
         "name: search",
         "name: ''",
-        &format!("{LIST}.parameters.: a parameter has a name"),
+        &format!("{LIST}.parameters.: a parameter must have a name"),
     );
-    refuses(
+    assert_finding(
         "name: search",
         "name: body",
-        &format!(
-            "{LIST}.parameters.body: a parameter called `body` cannot be expressed in the client"
-        ),
+        &format!("{LIST}.parameters.body: the client cannot have a parameter with the name `body`"),
     );
-    refuses(
+    assert_finding(
         "name: search",
         "name: limit",
-        &format!("{LIST}: two parameters are called `limit`"),
+        &format!("{LIST}: two parameters have the name `limit`"),
     );
 }
 
 #[test]
-fn a_parameter_is_in_the_path_or_in_the_query() {
-    let finding = format!("{LIST}.parameters.search: a parameter is in the path or in the query");
-    refuses("search, in: query", "search, in: header", &finding);
+fn parameter_is_in_the_path_or_query() {
+    let finding =
+        format!("{LIST}.parameters.search: a parameter must be in the path or in the query");
+    assert_finding("search, in: query", "search, in: header", &finding);
 }
 
 #[test]
-fn path_parameters_are_those_of_the_path() {
-    refuses(
+fn path_parameters_match_the_path() {
+    assert_finding(
         "{ name: project_id, in: path",
         "{ name: project, in: path",
         &format!("{LIST}: the path parameter `project_id` is not described"),
     );
-    refuses(
+    assert_finding(
         "{ name: project_id, in: path",
         "{ name: project, in: path",
         &format!("{LIST}: the path has no parameter `project`"),
     );
-    refuses(
+    assert_finding(
         "/intake/:",
         "/intake-{id}/:",
-        "paths./intake-{id}/.post: a parameter fills a whole part of the path",
+        "paths./intake-{id}/.post: a path parameter must fill a whole path segment",
     );
 }
 
 #[test]
-fn a_parameter_is_of_a_kind_that_can_be_read() {
-    let place = format!("{LIST}.parameters");
-    refuses(
+fn parameter_has_a_supported_schema() {
+    let location = format!("{LIST}.parameters");
+    assert_finding(
         "name: search, in: query, required: true, schema: { type: string }",
         "name: search, in: query, schema: { type: object }",
         &format!(
-            r#"{place}.search: the schema {{"type":"object"}} cannot be read from a path or query"#
+            r#"{location}.search: the schema {{"type":"object"}} is not supported in a path or query"#
         ),
     );
-    refuses(
+    assert_finding(
         "search, in: query, required: true, schema: { type: string }",
         "search, in: query, schema: { type: string, pattern: a }",
-        &format!("{place}.search.schema: `pattern` is not supported"),
+        &format!("{location}.search.schema: `pattern` is not supported"),
     );
-    refuses(
+    assert_finding(
         "in: path, required: true, schema: { type: integer, format: int64 }",
         "in: path, required: true, schema: { type: boolean }",
-        "paths./api/projects/{project_id}/things/{id}/.patch.parameters.id: a path parameter is a string or an integer",
+        "paths./api/projects/{project_id}/things/{id}/.patch.parameters.id: a path parameter must be a string or an integer",
     );
-    refuses(
+    assert_finding(
         "required: true, schema: { type: string } }\n        - { name: label",
         "schema: { type: string, default: a } }\n        - { name: label",
-        &format!("{place}.search: only an integer parameter may have a default"),
+        &format!("{location}.search: only an integer parameter may have a default"),
     );
-    refuses(
+    assert_finding(
         "search, in: query, required: true",
         "search, in: query, x-true: [a]",
-        &format!("{place}.search: `x-true` is for a boolean"),
+        &format!("{location}.search: `x-true` needs a boolean"),
     );
 }

@@ -1,37 +1,37 @@
-//! What is refused in schemas.
+//! Findings in schemas.
 
 use super::*;
 
 const BODY: &str = "components.schemas.ThingCreate.properties";
 
 #[test]
-fn a_schema_says_nothing_that_would_be_passed_over() {
-    refuses(
+fn schema_has_no_ignored_keywords() {
+    assert_finding(
         "attr: { type: string, nullable: true }",
         "attr: { not: { type: string } }",
         "components.schemas.Error.properties.attr: `not` is not supported",
     );
-    refuses(
+    assert_finding(
         "attr: { type: string, nullable: true }",
         "attr: { $ref: '#/components/schemas/Leaf', nullable: true }",
-        "components.schemas.Error.properties.attr: what stands beside `$ref` is ignored; use `allOf`",
+        "components.schemas.Error.properties.attr: keys next to `$ref` are ignored; use `allOf`",
     );
-    refuses(
+    assert_finding(
         "    Maker:\n",
         "    Maker:\n      nullable: true\n",
         "components.schemas.Maker: write `nullable` where the component is used, around an `allOf`",
     );
-    refuses(
+    assert_finding(
         "required: [detail, attr]",
         "required: [detail, extra]",
         "components.schemas.Error: the required property `extra` is not described",
     );
-    refuses(
+    assert_finding(
         "x-null: passes",
         "x-null: true",
-        &format!("{BODY}.filters: `x-null` can only be `passes`"),
+        &format!("{BODY}.filters: `x-null` must be `passes`"),
     );
-    refuses(
+    assert_finding(
         "x-trim: false",
         "x-trim: no!",
         &format!("{BODY}.name: `x-trim` must be true or false"),
@@ -39,60 +39,60 @@ fn a_schema_says_nothing_that_would_be_passed_over() {
 }
 
 #[test]
-fn a_body_says_nothing_that_no_rule_enforces() {
-    let place = "components.schemas.ThingCreate";
-    refuses(
+fn body_has_no_keywords_without_a_rule() {
+    let location = "components.schemas.ThingCreate";
+    assert_finding(
         "    ThingCreate:\n      type: object\n",
         "    ThingCreate:\n      type: array\n",
-        &format!("{place}: a body is an object"),
+        &format!("{location}: a body must be an object"),
     );
-    refuses(
+    assert_finding(
         "    ThingCreate:\n",
         "    ThingCreate:\n      additionalProperties: false\n",
         &format!(
-            "{place}: `additionalProperties: false` is untrue: unknown keys of a body are ignored"
+            "{location}: `additionalProperties: false` is wrong: unknown keys of a body are ignored"
         ),
     );
-    refuses(
+    assert_finding(
         "    ThingCreate:\n",
         "    ThingCreate:\n      minProperties: 1\n",
-        &format!("{place}: no rule enforces `minProperties` in a body"),
+        &format!("{location}: no rule enforces `minProperties` in a body"),
     );
-    refuses(
+    assert_finding(
         "required: [amount]",
         "required: [made]",
-        &format!("{BODY}.made: a body cannot require what is `readOnly`"),
+        &format!("{BODY}.made: a `readOnly` property cannot be required in a body"),
     );
-    refuses(
+    assert_finding(
         "minLength: 1,",
         "pattern: a,",
         &format!("{BODY}.zone: no rule enforces `pattern` in a body"),
     );
-    refuses(
+    assert_finding(
         "zone: { type: string,",
         "zone: { type: string, format: ipv4,",
         &format!("{BODY}.zone: no rule checks the format `ipv4`"),
     );
-    refuses(
+    assert_finding(
         "amount: { type: integer,",
         "amount: { type: integer, enum: [1],",
         &format!("{BODY}.amount: no rule enforces `enum` in a body"),
     );
-    refuses(
+    assert_finding(
         "maxItems: 1000",
         "uniqueItems: true",
         &format!("{BODY}.ids: `uniqueItems` is not supported"),
     );
-    refuses(
+    assert_finding(
         "x-trim: false",
         "x-null: passes",
         &format!("{BODY}.name: no rule enforces `x-null` in a body"),
     );
-    refuses(
+    assert_finding(
         "maker: { $ref: '#/components/schemas/Maker' }",
         "maker: { type: object, properties: {} }",
         &format!(
-            "{BODY}.maker: no rule reads this from a body; name the object under components, or mark it `x-raw-json: true`"
+            "{BODY}.maker: no rule can read this schema from a body; move the object to `components` or mark it `x-raw-json: true`"
         ),
     );
 }

@@ -1,9 +1,9 @@
-//! Fields that hold one value. The readers of text serve query parameters as well.
+//! Fields with a single value. Query parameters use the functions that read text.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 
-use super::{Failure, Kind};
+use super::{Kind, Violation};
 
 const NOT_BOOLEAN: &str = "Must be a valid boolean.";
 const NOT_INTEGER: &str = "A valid integer is required.";
@@ -13,22 +13,22 @@ const NOT_UUID: &str = "Must be a valid UUID.";
 const NOT_INSTANT: &str = "Datetime has wrong format. Use one of these formats instead: \
      YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].";
 
-/// Reads a value that is neither null nor of a kind with parts.
-pub(super) fn read(kind: &Kind, value: &Value) -> Result<Value, Failure> {
+/// Converts a value that is neither null nor a list or an object.
+pub(super) fn read(kind: &Kind, value: &Value) -> Result<Value, Violation> {
     match kind {
         Kind::Text {
             trim,
             min_length,
             max_length,
         } => text(value, *trim, *min_length, *max_length),
-        Kind::Boolean => word(value)
+        Kind::Boolean => boolean_text(value)
             .ok_or_else(|| NOT_BOOLEAN.to_owned())
-            .and_then(|word| read_boolean(&word))
+            .and_then(|text| read_boolean(&text))
             .map(Value::from)
-            .map_err(Failure::invalid),
+            .map_err(Violation::invalid),
         Kind::Integer { minimum, maximum } => {
-            let text = number_text(value).ok_or_else(|| Failure::invalid(NOT_INTEGER))?;
-            let number = integer(&text).ok_or_else(|| Failure::invalid(NOT_INTEGER))?;
+            let text = number_text(value).ok_or_else(|| Violation::invalid(NOT_INTEGER))?;
+            let number = integer(&text).ok_or_else(|| Violation::invalid(NOT_INTEGER))?;
             in_range(number, *minimum, *maximum)?;
             Ok(number.into())
         }
@@ -36,18 +36,18 @@ pub(super) fn read(kind: &Kind, value: &Value) -> Result<Value, Failure> {
             .and_then(|text| text.trim().parse::<f64>().ok())
             .filter(|number| number.is_finite())
             .map(Value::from)
-            .ok_or_else(|| Failure::invalid(NOT_NUMBER)),
+            .ok_or_else(|| Violation::invalid(NOT_NUMBER)),
         Kind::Instant => value
             .as_str()
             .ok_or_else(|| NOT_INSTANT.to_owned())
             .and_then(read_instant)
             .map(|instant| instant.to_rfc3339().into())
-            .map_err(Failure::invalid),
+            .map_err(Violation::invalid),
         Kind::Uuid => value
             .as_str()
             .and_then(|text| text.parse::<uuid::Uuid>().ok())
             .map(|uuid| uuid.to_string().into())
-            .ok_or_else(|| Failure::invalid(NOT_UUID)),
+            .ok_or_else(|| Violation::invalid(NOT_UUID)),
         Kind::Choice(words) => choice(value, words),
         Kind::List { .. } | Kind::Object(_) | Kind::Json => Ok(value.clone()),
     }
@@ -58,23 +58,23 @@ fn text(
     trim: bool,
     min_length: usize,
     max_length: Option<usize>,
-) -> Result<Value, Failure> {
-    let text = number_text(value).ok_or_else(|| Failure::invalid(NOT_TEXT))?;
-    let text = if trim { strip(&text) } else { &text };
+) -> Result<Value, Violation> {
+    let text = number_text(value).ok_or_else(|| Violation::invalid(NOT_TEXT))?;
+    let text = if trim { trim_space(&text) } else { &text };
     let length = text.chars().count();
     if length == 0 && min_length > 0 {
-        return Err(Failure::new("blank", "This field may not be blank."));
+        return Err(Violation::new("blank", "This field may not be blank."));
     }
-    if let Some(most) = max_length.filter(|most| length > *most) {
-        let detail = format!("Ensure this field has no more than {most} characters.");
-        return Err(Failure::new("max_length", detail));
+    if let Some(max) = max_length.filter(|max| length > *max) {
+        let detail = format!("Ensure this field has no more than {max} characters.");
+        return Err(Violation::new("max_length", detail));
     }
     if length < min_length {
         let detail = format!("Ensure this field has at least {min_length} characters.");
-        return Err(Failure::new("min_length", detail));
+        return Err(Violation::new("min_length", detail));
     }
     if text.contains('\0') {
-        return Err(Failure::new(
+        return Err(Violation::new(
             "null_characters_not_allowed",
             "Null characters are not allowed.",
         ));
@@ -82,16 +82,16 @@ fn text(
     Ok(text.into())
 }
 
-fn choice(value: &Value, words: &[&str]) -> Result<Value, Failure> {
+fn choice(value: &Value, words: &[&str]) -> Result<Value, Violation> {
     let word = number_text(value).unwrap_or_else(|| value.to_string());
     if words.contains(&word.as_str()) {
         return Ok(word.into());
     }
     let detail = format!("\"{word}\" is not a valid choice.");
-    Err(Failure::new("invalid_choice", detail))
+    Err(Violation::new("invalid_choice", detail))
 }
 
-/// A text, or a number as a text; booleans and values with parts are neither.
+/// A text, or a number as text. `None` for other types.
 fn number_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -100,8 +100,8 @@ fn number_text(value: &Value) -> Option<String> {
     }
 }
 
-/// What a boolean may be written as.
-fn word(value: &Value) -> Option<String> {
+/// The text from which a boolean is read.
+fn boolean_text(value: &Value) -> Option<String> {
     match value {
         Value::Bool(true) => Some("1".to_owned()),
         Value::Bool(false) => Some("0".to_owned()),
@@ -109,11 +109,12 @@ fn word(value: &Value) -> Option<String> {
     }
 }
 
-/// Without white space around, in the wider sense that also counts the separators of ASCII.
-fn strip(text: &str) -> &str {
+/// Trims white space, including the ASCII separators U+001C to U+001F, as Python does.
+fn trim_space(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
 }
 
+/// Reads a boolean in one of its spellings, case-insensitive.
 pub(crate) fn read_boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "on" | "1" | "1.0" => Ok(true),
@@ -122,17 +123,18 @@ pub(crate) fn read_boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Reads an integer from `minimum` to `maximum`, both inclusive.
 pub(crate) fn read_integer(
     text: &str,
     minimum: Option<i64>,
     maximum: Option<i64>,
 ) -> Result<i64, String> {
     let number = integer(text).ok_or(NOT_INTEGER)?;
-    in_range(number, minimum, maximum).map_err(|failure| failure.detail)?;
+    in_range(number, minimum, maximum).map_err(|violation| violation.detail)?;
     Ok(number)
 }
 
-/// Digits with a sign at most; a fraction of nothing but zeros is passed over.
+/// Reads an integer. A fraction of zeros is ignored.
 fn integer(text: &str) -> Option<i64> {
     let text = text.trim();
     let whole = match text.split_once('.') {
@@ -143,19 +145,19 @@ fn integer(text: &str) -> Option<i64> {
     whole.parse().ok()
 }
 
-fn in_range(number: i64, minimum: Option<i64>, maximum: Option<i64>) -> Result<(), Failure> {
-    if let Some(least) = minimum.filter(|least| number < *least) {
-        let detail = format!("Ensure this value is greater than or equal to {least}.");
-        return Err(Failure::new("min_value", detail));
+fn in_range(number: i64, minimum: Option<i64>, maximum: Option<i64>) -> Result<(), Violation> {
+    if let Some(minimum) = minimum.filter(|minimum| number < *minimum) {
+        let detail = format!("Ensure this value is greater than or equal to {minimum}.");
+        return Err(Violation::new("min_value", detail));
     }
-    if let Some(most) = maximum.filter(|most| number > *most) {
-        let detail = format!("Ensure this value is less than or equal to {most}.");
-        return Err(Failure::new("max_value", detail));
+    if let Some(maximum) = maximum.filter(|maximum| number > *maximum) {
+        let detail = format!("Ensure this value is less than or equal to {maximum}.");
+        return Err(Violation::new("max_value", detail));
     }
     Ok(())
 }
 
-/// An instant to the microsecond; without an offset it is in UTC.
+/// Reads an instant with at most microseconds. Without an offset it is in UTC.
 pub(crate) fn read_instant(text: &str) -> Result<DateTime<Utc>, String> {
     let text = text.trim().replacen(' ', "T", 1);
     let fraction = text.find('.').map_or(0, |dot| {
@@ -164,12 +166,12 @@ pub(crate) fn read_instant(text: &str) -> Result<DateTime<Utc>, String> {
             .take_while(u8::is_ascii_digit)
             .count()
     });
-    let separated = text.as_bytes().get(10) == Some(&b'T');
+    let has_separator = text.as_bytes().get(10) == Some(&b'T');
     let instant = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
         .iter()
         .find_map(|format| with_offset(&text, format).or_else(|| in_utc(&text, format)));
     instant
-        .filter(|_| separated && fraction <= 6)
+        .filter(|_| has_separator && fraction <= 6)
         .ok_or_else(|| NOT_INSTANT.to_owned())
 }
 

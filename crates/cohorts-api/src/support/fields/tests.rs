@@ -1,3 +1,5 @@
+//! Field rules of whole bodies.
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -22,20 +24,20 @@ const fn field(name: &'static str, kind: Kind) -> Field {
 fn read(rules: &[Field], body: &Value) -> Result<Value, Rejection> {
     read_object(&body.to_string(), rules)
         .map(|text| serde_json::from_str(&text).unwrap())
-        .map_err(Failure::reject)
+        .map_err(Violation::into_rejection)
 }
 
-/// What one field called `f` is turned into.
-fn value(kind: Kind, sent: Value) -> Result<Value, Rejection> {
-    read(&[field("f", kind)], &json!({ "f": sent })).map(|mut object| object["f"].take())
+/// The converted value of a field `f`.
+fn value(kind: Kind, input: Value) -> Result<Value, Rejection> {
+    read(&[field("f", kind)], &json!({ "f": input })).map(|mut object| object["f"].take())
 }
 
-fn nullable(kind: Kind, sent: Value) -> Result<Value, Rejection> {
+fn nullable(kind: Kind, input: Value) -> Result<Value, Rejection> {
     let rule = Field {
         nullable: true,
         ..field("f", kind)
     };
-    read(&[rule], &json!({ "f": sent })).map(|mut object| object["f"].take())
+    read(&[rule], &json!({ "f": input })).map(|mut object| object["f"].take())
 }
 
 fn form(rules: &[Field], pairs: &[(&str, &str)]) -> Result<Value, Rejection> {
@@ -45,24 +47,24 @@ fn form(rules: &[Field], pairs: &[(&str, &str)]) -> Result<Value, Rejection> {
         .collect();
     read_form(&pairs, rules)
         .map(|text| serde_json::from_str(&text).unwrap())
-        .map_err(Failure::reject)
+        .map_err(Violation::into_rejection)
 }
 
-fn broken(attr: &str, code: &'static str, detail: &str) -> Rejection {
+fn violation(attr: &str, code: &'static str, detail: &str) -> Rejection {
     Rejection::Field {
         attr: Some(attr.to_owned()),
         code,
         detail: detail.to_owned(),
-        before: "{}".to_owned(),
+        preceding: "{}".to_owned(),
     }
 }
 
 fn invalid(detail: &str) -> Result<Value, Rejection> {
-    Err(broken("f", "invalid_input", detail))
+    Err(violation("f", "invalid_input", detail))
 }
 
 #[test]
-fn a_body_that_is_no_object_is_named_by_its_type() {
+fn body_that_is_not_an_object_is_reported_with_its_type() {
     for (body, name) in [
         (json!([]), "list"),
         (json!("a"), "str"),
@@ -75,7 +77,7 @@ fn a_body_that_is_no_object_is_named_by_its_type() {
             attr: None,
             code: "invalid_input",
             detail: format!("Invalid data. Expected a dictionary, but got {name}."),
-            before: "{}".to_owned(),
+            preceding: "{}".to_owned(),
         };
         assert_eq!(read(&[], &body), Err(expected));
     }
@@ -83,47 +85,47 @@ fn a_body_that_is_no_object_is_named_by_its_type() {
 
 #[test]
 fn unknown_keys_are_ignored() {
-    let read = read(&[field("f", TEXT)], &json!({ "x": [], "f": "a" }));
-    assert_eq!(read, Ok(json!({ "f": "a" })));
+    let result = read(&[field("f", TEXT)], &json!({ "x": [], "f": "a" }));
+    assert_eq!(result, Ok(json!({ "f": "a" })));
 }
 
 #[test]
-fn the_first_broken_field_in_the_order_of_the_rules_is_reported() {
+fn first_violation_in_the_order_of_the_rules_is_reported() {
     let rules = [field("a", Kind::Boolean), field("b", Kind::Boolean)];
-    let read = read(&rules, &json!({ "b": "x", "a": "x" }));
+    let result = read(&rules, &json!({ "b": "x", "a": "x" }));
     assert_eq!(
-        read,
-        Err(broken("a", "invalid_input", "Must be a valid boolean."))
+        result,
+        Err(violation("a", "invalid_input", "Must be a valid boolean."))
     );
 }
 
 #[test]
-fn a_refusal_tells_what_comes_before_and_keeps_the_rules() {
+fn violation_contains_the_preceding_valid_fields() {
     let rules = [
         field("a", Kind::Boolean),
         field("b", Kind::Boolean),
         field("c", TEXT),
     ];
     match read(&rules, &json!({ "c": "x", "b": "x", "a": "yes" })) {
-        Err(Rejection::Field { before, .. }) => assert_eq!(before, r#"{"a":true}"#),
+        Err(Rejection::Field { preceding, .. }) => assert_eq!(preceding, r#"{"a":true}"#),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_required_field_must_be_there() {
+fn missing_required_field_is_a_violation() {
     let rule = Field {
         required: true,
         ..field("f", TEXT)
     };
-    let expected = Err(broken("f", "required", "This field is required."));
+    let expected = Err(violation("f", "required", "This field is required."));
     assert_eq!(read(&[rule], &json!({})), expected);
 }
 
 #[test]
 fn null_needs_a_nullable_field() {
     for kind in [TEXT, Kind::Boolean, Kind::Json, Kind::Object(&[])] {
-        let expected = Err(broken("f", "null", "This field may not be null."));
+        let expected = Err(violation("f", "null", "This field may not be null."));
         assert_eq!(value(kind, json!(null)), expected);
     }
     assert_eq!(nullable(TEXT, json!(null)), Ok(json!(null)));
@@ -139,96 +141,100 @@ fn list() -> Kind {
 }
 
 #[test]
-fn a_list_is_read_item_by_item() {
+fn list_items_are_converted() {
     assert_eq!(value(list(), json!([" a ", 1])), Ok(json!(["a", "1"])));
     assert_eq!(value(list(), json!([])), Ok(json!([])));
 }
 
 #[test]
-fn what_is_no_list_is_named_by_its_type() {
+fn value_that_is_not_a_list_is_reported_with_its_type() {
     let detail = "Expected a list of items but got type \"str\".";
     assert_eq!(
         value(list(), json!("a")),
-        Err(broken("f", "not_a_list", detail))
+        Err(violation("f", "not_a_list", detail))
     );
     let detail = "Expected a list of items but got type \"dict\".";
     assert_eq!(
         value(list(), json!({})),
-        Err(broken("f", "not_a_list", detail))
+        Err(violation("f", "not_a_list", detail))
     );
 }
 
 #[test]
-fn an_item_is_named_by_its_place() {
+fn list_item_is_reported_with_its_index() {
     let detail = "Not a valid string.";
-    let read = value(list(), json!(["a", {}]));
-    assert_eq!(read, Err(broken("f__1", "invalid_input", detail)));
-    let read = value(list(), json!([null]));
+    let result = value(list(), json!(["a", {}]));
+    assert_eq!(result, Err(violation("f__1", "invalid_input", detail)));
+    let result = value(list(), json!([null]));
     assert_eq!(
-        read,
-        Err(broken("f__0", "null", "This field may not be null."))
+        result,
+        Err(violation("f__0", "null", "This field may not be null."))
     );
 }
 
 #[test]
-fn a_list_may_have_a_most() {
+fn list_is_limited_to_max_items() {
     let detail = "Ensure this field has no more than 3 elements.";
-    let read = value(list(), json!([1, 2, 3, 4]));
-    assert_eq!(read, Err(broken("f", "max_length", detail)));
-    let read = value(list(), json!([1, 2, 3]));
-    assert_eq!(read, Ok(json!(["1", "2", "3"])));
+    let result = value(list(), json!([1, 2, 3, 4]));
+    assert_eq!(result, Err(violation("f", "max_length", detail)));
+    let result = value(list(), json!([1, 2, 3]));
+    assert_eq!(result, Ok(json!(["1", "2", "3"])));
 }
 
 #[test]
-fn a_field_within_an_object_is_named_by_its_way() {
+fn nested_field_is_reported_with_its_path() {
     const INNER: &[Field] = &[field("g", Kind::Boolean)];
     assert_eq!(
         value(Kind::Object(INNER), json!({ "g": 1 })),
         Ok(json!({ "g": true }))
     );
-    let read = value(Kind::Object(INNER), json!({ "g": "x" }));
+    let result = value(Kind::Object(INNER), json!({ "g": "x" }));
     assert_eq!(
-        read,
-        Err(broken("f__g", "invalid_input", "Must be a valid boolean."))
+        result,
+        Err(violation(
+            "f__g",
+            "invalid_input",
+            "Must be a valid boolean."
+        ))
     );
     let detail = "Invalid data. Expected a dictionary, but got list.";
     assert_eq!(value(Kind::Object(INNER), json!([])), invalid(detail));
 }
 
 #[test]
-fn free_form_json_is_taken_to_the_letter() {
+fn free_form_json_is_copied_unchanged() {
     let text = r#"{"f": {"b": 1.0, "a":[ 12345678901234567890123 ]} }"#;
-    let read = read_object(text, &[field("f", Kind::Json)]);
+    let result = read_object(text, &[field("f", Kind::Json)]);
     let expected = r#"{"f":{"b": 1.0, "a":[ 12345678901234567890123 ]}}"#;
-    assert_eq!(read.as_deref(), Ok(expected));
+    assert_eq!(result.as_deref(), Ok(expected));
 }
 
 #[test]
-fn of_a_key_sent_twice_the_last_counts() {
-    let read = read_object(r#"{"f": "a", "f": "b"}"#, &[field("f", TEXT)]);
-    assert_eq!(read.as_deref(), Ok(r#"{"f":"b"}"#));
+fn last_value_of_a_repeated_key_counts() {
+    let result = read_object(r#"{"f": "a", "f": "b"}"#, &[field("f", TEXT)]);
+    assert_eq!(result.as_deref(), Ok(r#"{"f":"b"}"#));
 }
 
 #[test]
-fn a_form_holds_json_as_text() {
+fn json_in_a_form_is_text() {
     let rules = [field("f", Kind::Json), field("g", Kind::Boolean)];
-    let read = form(&rules, &[("f", r#"{"a":[1]}"#), ("g", "on")]);
-    assert_eq!(read, Ok(json!({ "f": { "a": [1] }, "g": true })));
-    let read = form(&rules, &[("g", "on"), ("g", "off")]);
-    assert_eq!(read, Ok(json!({ "g": false })), "the last counts");
-    let read = form(&rules, &[("f", "{")]);
-    assert_eq!(read, invalid("Value must be valid JSON."));
+    let result = form(&rules, &[("f", r#"{"a":[1]}"#), ("g", "on")]);
+    assert_eq!(result, Ok(json!({ "f": { "a": [1] }, "g": true })));
+    let result = form(&rules, &[("g", "on"), ("g", "off")]);
+    assert_eq!(result, Ok(json!({ "g": false })), "the last value counts");
+    let result = form(&rules, &[("f", "{")]);
+    assert_eq!(result, invalid("Value must be valid JSON."));
 }
 
 #[test]
-fn a_list_in_a_form_is_its_field_repeated() {
-    let read = form(&[field("f", list())], &[("f", "a"), ("f", "b")]);
-    assert_eq!(read, Ok(json!({ "f": ["a", "b"] })));
+fn list_in_a_form_is_a_repeated_field() {
+    let result = form(&[field("f", list())], &[("f", "a"), ("f", "b")]);
+    assert_eq!(result, Ok(json!({ "f": ["a", "b"] })));
     assert_eq!(form(&[field("f", list())], &[]), Ok(json!({})));
 }
 
 #[test]
-fn blank_in_a_form_is_null_or_nothing_where_it_is_no_value() {
+fn empty_form_field_is_null_or_absent_unless_blank_is_allowed() {
     let rules = |nullable| {
         [Field {
             nullable,

@@ -1,85 +1,64 @@
-//! Which events a target means.
+//! The events that a target means.
 
 use std::collections::BTreeSet;
 
 use super::scan::Selection;
 use crate::block::EventBlock;
 use crate::interrupt::Meter;
-use crate::plan::{Target, What};
+use crate::plan::{EventSource, Target};
 use crate::predicate::Predicate;
 use crate::source::{ActionStep, Source};
 use crate::window::Moment;
 
-/// A target with its action looked up: an event belongs to it that meets any of the steps.
+/// A target with its action resolved. An event belongs to it if it matches any of the steps.
 pub(in crate::eval) struct Selector {
     steps: Vec<Step>,
 }
 
 #[derive(Clone)]
 struct Step {
+    /// The name of the event. `None` matches every name.
     event: Option<String>,
-    /// All must hold.
-    tests: Vec<(String, Predicate)>,
+    /// Conditions on properties; all must hold.
+    conditions: Vec<(String, Predicate)>,
 }
 
 impl Selector {
-    /// Looks the target up; an unknown action has no events. With `filters` left out, only the
-    /// name or the action counts.
+    /// Resolves the action of a target. An unknown action has no events. Without `filters`, only
+    /// the name or the action counts.
     pub fn resolve<S: Source>(
         source: &S,
         target: &Target,
         filters: bool,
         at: &Moment,
     ) -> Result<Selector, S::Error> {
-        let mut steps = match &target.what {
-            What::Event(name) => vec![Step {
+        let mut steps = match &target.source {
+            EventSource::Event(name) => vec![Step {
                 event: Some(name.clone()),
-                tests: Vec::new(),
+                conditions: Vec::new(),
             }],
-            What::Action(id) => {
+            EventSource::Action(id) => {
                 let action = source.action(*id)?.unwrap_or_default();
-                action
-                    .steps
-                    .iter()
-                    .filter_map(|step| compile(step, at))
-                    .collect()
+                let steps = action.steps.iter();
+                steps.filter_map(|step| compile(step, at)).collect()
             }
         };
         if filters {
             for step in &mut steps {
-                step.tests.extend(target.filters.iter().cloned());
+                step.conditions.extend(target.filters.iter().cloned());
             }
         }
         Ok(Selector { steps })
     }
-}
 
-/// A step with a test that cannot be calculated matches no event.
-fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
-    let mut tests = Vec::new();
-    if let Some(url) = &step.url {
-        let predicate = Predicate::address(url, step.url_matching.as_deref());
-        tests.push(("$current_url".to_owned(), predicate));
-    }
-    for property in &step.properties {
-        let operator = property.operator.as_deref();
-        let predicate = Predicate::compile("", operator, property.value.as_ref(), at).ok()?;
-        tests.push((property.key.clone(), predicate));
-    }
-    Some(Step {
-        event: step.event.clone(),
-        tests,
-    })
-}
-
-impl Selector {
-    /// Whether every event of a name belongs to it.
+    /// Whether every event with this name belongs to the selector.
     pub fn takes_all(&self, event: &str) -> bool {
         let mut steps = self.steps.iter();
-        steps.any(|step| concerns(step, event) && step.tests.is_empty())
+        steps.any(|step| step.matches_name(event) && step.conditions.is_empty())
     }
 
-    pub(super) fn marks<'a, S: Source>(
+    /// Evaluates the conditions over a block of events with this name.
+    pub(super) fn select<'a, S: Source>(
         &self,
         block: &'a EventBlock,
         event: &str,
@@ -89,34 +68,53 @@ impl Selector {
             return Ok(Selection::All);
         }
         let mut steps = Vec::new();
-        for step in self.steps.iter().filter(|step| concerns(step, event)) {
-            let tests = step
-                .tests
-                .iter()
-                .map(|(key, test)| block.answers(key, test, meter));
-            steps.push(tests.collect::<Result<Vec<_>, _>>()?);
+        for step in self.steps.iter().filter(|step| step.matches_name(event)) {
+            let conditions = step.conditions.iter();
+            let conditions =
+                conditions.map(|(key, predicate)| block.matches(key, predicate, meter));
+            steps.push(conditions.collect::<Result<Vec<_>, _>>()?);
         }
         Ok(Selection::AnyOf(steps))
     }
 }
 
-/// The names to read events of; nothing where these are all.
+impl Step {
+    fn matches_name(&self, event: &str) -> bool {
+        self.event.as_deref().is_none_or(|name| name == event)
+    }
+}
+
+/// Compiles a step. A step with an invalid condition matches no event.
+fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
+    let mut conditions = Vec::new();
+    if let Some(url) = &step.url {
+        let predicate = Predicate::url(url, step.url_matching.as_deref());
+        conditions.push(("$current_url".to_owned(), predicate));
+    }
+    for property in &step.properties {
+        let operator = property.operator.as_deref();
+        let predicate = Predicate::compile("", operator, property.value.as_ref(), at).ok()?;
+        conditions.push((property.key.clone(), predicate));
+    }
+    Some(Step {
+        event: step.event.clone(),
+        conditions,
+    })
+}
+
+/// The names of the events to read, or `None` if these are all names.
 pub(super) fn names(selectors: &[&Selector]) -> Option<BTreeSet<String>> {
     let steps = selectors.iter().flat_map(|selector| &selector.steps);
     steps.map(|step| step.event.clone()).collect()
 }
 
-/// The properties that are looked at of events of a name, sorted.
+/// The properties to read for events with this name, sorted.
 pub(super) fn properties(selectors: &[&Selector], event: &str) -> Vec<String> {
     let steps = selectors.iter().flat_map(|selector| &selector.steps);
-    let steps = steps.filter(|step| concerns(step, event));
+    let steps = steps.filter(|step| step.matches_name(event));
     let keys: BTreeSet<&String> = steps
-        .flat_map(|step| &step.tests)
+        .flat_map(|step| &step.conditions)
         .map(|(key, _)| key)
         .collect();
     keys.into_iter().cloned().collect()
-}
-
-fn concerns(step: &Step, event: &str) -> bool {
-    step.event.as_deref().is_none_or(|name| name == event)
 }

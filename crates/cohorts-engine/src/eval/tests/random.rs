@@ -1,4 +1,4 @@
-//! Random projects and filters: the plan over blocks gives what the naive evaluator gives.
+//! Random projects and filters: plans over blocks agree with the naive evaluator.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::cases::{self, Project};
 use crate::{Action, Filter, LeafCache, Reference, plan};
 
 fn project(population: &Population) -> Project {
-    let number = |person: &usize| *person as u32;
+    let ordinal = |person: &usize| *person as u32;
     let lists = population.lists.iter().map(|(id, list)| {
-        let members = list.iter().map(number).collect();
+        let members = list.iter().map(ordinal).collect();
         (*id, Reference::Members(Arc::new(members)))
     });
     let filters = population
@@ -34,7 +34,7 @@ fn project(population: &Population) -> Project {
             .iter()
             .map(|event| cases::Event {
                 name: event.name.clone(),
-                person: number(&event.person),
+                person: ordinal(&event.person),
                 time: event.time,
                 properties: event.properties.clone(),
             })
@@ -58,7 +58,7 @@ fn event(now: i64) -> impl Strategy<Value = NaiveEvent> + use<> {
     })
 }
 
-/// People, what they did, and what filters may name.
+/// Persons, their events, and the cohorts and actions that filters may refer to.
 fn population(now: i64) -> impl Strategy<Value = Population> + use<> {
     let persons = vec(
         properties().prop_map(|properties| NaivePerson { properties }),
@@ -79,18 +79,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn plans_over_blocks_agree_with_one_look_at_each_person(
+    fn plans_over_blocks_agree_with_the_naive_evaluator(
         ((now, zone), population, filters) in setting()
     ) {
         let at = crate::Moment::new(now, zone).unwrap();
         let plan = plan(&Filter::parse(&filters).unwrap(), &at).unwrap();
         let project = project(&population);
         let Ok(members) = plan.evaluate(&project);
-        // As it is when all its leaves are shared with another.
-        let shared = LeafCache::new([&plan, &plan]);
+        // All leaves are shared with another plan.
+        let cache = LeafCache::new([&plan, &plan]);
         for _ in 0..2 {
-            let Ok(again) = plan.evaluate_with(&project, &shared);
-            prop_assert_eq!(&again, &members);
+            let Ok(cached) = plan.evaluate_with(&project, &cache);
+            prop_assert_eq!(&cached, &members);
         }
         let members: Vec<usize> = members.iter().map(|person| person as usize).collect();
         prop_assert_eq!(members, naive::members(&population, &filters, now, zone));

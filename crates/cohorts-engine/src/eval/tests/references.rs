@@ -1,11 +1,11 @@
-//! Criteria about other cohorts.
+//! Leaves that refer to other cohorts.
 
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 
-use super::{check, now, people, tree};
+use super::{check, now, persons, tree};
 use crate::{Filter, Reference};
 
 fn in_cohort(id: i64, negation: bool) -> Value {
@@ -13,8 +13,8 @@ fn in_cohort(id: i64, negation: bool) -> Value {
 }
 
 #[test]
-fn an_unknown_cohort_matches_nobody_negated_or_not() {
-    let project = people(&[json!({}), json!({})]);
+fn an_unknown_cohort_matches_no_person_even_if_negated() {
+    let project = persons(&[json!({}), json!({})]);
     let any = json!({"type": "person", "key": "x", "operator": "is_not_set"});
     for negation in [false, true] {
         let filters = tree("AND", json!([any, in_cohort(9, negation)]));
@@ -22,25 +22,25 @@ fn an_unknown_cohort_matches_nobody_negated_or_not() {
             project.members(&filters, &now()).unwrap(),
             Vec::<u32>::new()
         );
-        let part = tree(
+        let inner = tree(
             "AND",
             json!([any, {"type": "OR", "values": [any, in_cohort(9, negation)]}]),
         );
-        assert_eq!(project.members(&part, &now()).unwrap(), [0, 1]);
+        assert_eq!(project.members(&inner, &now()).unwrap(), [0, 1]);
     }
 }
 
 #[test]
-fn stored_members_outside_the_project_do_not_count() {
-    let mut project = people(&[json!({}), json!({})]);
+fn stored_members_outside_the_project_are_ignored() {
+    let mut project = persons(&[json!({}), json!({})]);
     let members = Arc::new(RoaringBitmap::from_iter([1, 7]));
     project.cohorts.insert(3, Reference::Members(members));
     check(&project, in_cohort(3, false), &[1]);
 }
 
 #[test]
-fn cohorts_that_name_each_other_end_in_nobody() {
-    let mut project = people(&[json!({})]);
+fn cohorts_that_refer_to_each_other_have_no_members() {
+    let mut project = persons(&[json!({})]);
     for (id, other) in [(1, 2), (2, 1), (3, 3)] {
         let filter = Filter::parse(&tree("OR", json!([in_cohort(other, false)]))).unwrap();
         project.cohorts.insert(id, Reference::Filter(filter));
@@ -50,8 +50,8 @@ fn cohorts_that_name_each_other_end_in_nobody() {
 }
 
 #[test]
-fn a_cohort_that_excludes_itself_has_nobody() {
-    let mut project = people(&[json!({})]);
+fn a_cohort_that_excludes_itself_has_no_members() {
+    let mut project = persons(&[json!({})]);
     let any = json!({"type": "person", "key": "x", "operator": "is_not_set"});
     let filter = Filter::parse(&tree("AND", json!([any, in_cohort(3, true)]))).unwrap();
     project.cohorts.insert(3, Reference::Filter(filter));
@@ -59,8 +59,8 @@ fn a_cohort_that_excludes_itself_has_nobody() {
 }
 
 #[test]
-fn an_unknown_cohort_ends_an_and_even_when_it_comes_late() {
-    let mut project = people(&[json!({})]);
+fn a_negated_unknown_cohort_empties_an_and_group() {
+    let mut project = persons(&[json!({})]);
     project.cohorts.insert(
         1,
         Reference::Members(Arc::new(RoaringBitmap::from_iter([0]))),
@@ -73,8 +73,8 @@ fn an_unknown_cohort_ends_an_and_even_when_it_comes_late() {
 }
 
 #[test]
-fn definitions_are_followed_through_sixteen_cohorts_and_no_further() {
-    let mut project = people(&[json!({})]);
+fn filters_are_followed_through_at_most_sixteen_cohorts() {
+    let mut project = persons(&[json!({})]);
     let any = json!({"type": "person", "key": "x", "operator": "is_not_set"});
     let last = Filter::parse(&tree("OR", json!([any]))).unwrap();
     project.cohorts.insert(2_000, Reference::Filter(last));

@@ -1,4 +1,4 @@
-//! One verdict on a filter: what the parser accepts, the derived schema and the contract's accept, and nothing else.
+//! The parser, the derived JSON Schema and the schema of the contract accept the same filters.
 
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ fn derived() -> Validator {
     jsonschema::draft202012::new(&Filter::schema()).unwrap()
 }
 
-/// The schema of the contract.
+/// The filter schema of `openapi.yaml`.
 fn contract() -> Validator {
     let text = std::fs::read_to_string(CONTRACT).unwrap();
     let document: Value = serde_yaml_ng::from_str(&text).unwrap();
@@ -26,7 +26,7 @@ fn contract() -> Validator {
     jsonschema::draft202012::new(&schema).unwrap()
 }
 
-/// What OpenAPI says in words of its own: `nullable`, and the bounds of `int64`.
+/// Converts `nullable` and `int64` of OpenAPI 3.0 to JSON Schema.
 fn as_json_schema(schema: &Value) -> Value {
     match schema {
         Value::Array(list) => list.iter().map(as_json_schema).collect(),
@@ -57,7 +57,7 @@ fn leaves() -> Vec<Value> {
         person("is_date_before", json!("-7d")),
         person("is_date_after", json!(["2025-01-01", "March 3, 2025"])),
         person("is_date_exact", json!("soon")),
-        person("unheard_of", json!({"a": 1})),
+        person("unknown", json!({"a": 1})),
         json!({"type": "person_metadata", "key": "created_at", "operator": "is_date_after", "value": "2025-01-01T00:00:00Z"}),
         json!({"type": "cohort", "key": "id", "value": 5}),
         json!({"type": "behavioral", "key": "e", "value": "performed_event", "event_type": "events",
@@ -70,8 +70,8 @@ fn leaves() -> Vec<Value> {
     ]
 }
 
-/// Values that a member may be given in place of its own.
-fn others() -> Vec<Value> {
+/// Replacement values for a member.
+fn replacements() -> Vec<Value> {
     vec![
         json!(null),
         json!(true),
@@ -102,9 +102,9 @@ fn others() -> Vec<Value> {
     ]
 }
 
-/// The value with one member, at any depth, taken away, replaced or added.
+/// All variants of the value with one member removed, replaced or added, at any depth.
 fn mutations(value: &Value) -> Vec<Value> {
-    let mut found = Vec::new();
+    let mut variants = Vec::new();
     match value {
         Value::Object(map) => {
             let with = |key: &str, value: Option<Value>| {
@@ -116,13 +116,9 @@ fn mutations(value: &Value) -> Vec<Value> {
                 Value::Object(map)
             };
             for (key, value) in map {
-                found.push(with(key, None));
-                found.extend(others().into_iter().map(|other| with(key, Some(other))));
-                found.extend(
-                    mutations(value)
-                        .into_iter()
-                        .map(|value| with(key, Some(value))),
-                );
+                variants.push(with(key, None));
+                let values = replacements().into_iter().chain(mutations(value));
+                variants.extend(values.map(|value| with(key, Some(value))));
             }
             for name in [
                 "shade",
@@ -132,12 +128,12 @@ fn mutations(value: &Value) -> Vec<Value> {
                 "values",
                 "event_filters",
             ] {
-                found.push(with(name, Some(json!(["x"]))));
+                variants.push(with(name, Some(json!(["x"]))));
             }
         }
         Value::Array(list) => {
             for (index, value) in list.iter().enumerate() {
-                found.extend(mutations(value).into_iter().map(|value| {
+                variants.extend(mutations(value).into_iter().map(|value| {
                     let mut list = list.clone();
                     list[index] = value;
                     Value::Array(list)
@@ -146,11 +142,11 @@ fn mutations(value: &Value) -> Vec<Value> {
         }
         _ => {}
     }
-    found
+    variants
 }
 
 #[test]
-fn parser_derived_schema_and_contract_agree_on_every_tree() {
+fn parser_derived_schema_and_contract_agree_on_every_filter() {
     let (derived, contract) = (derived(), contract());
     let mut corpus: Vec<Value> = leaves()
         .into_iter()
@@ -186,12 +182,11 @@ fn parser_derived_schema_and_contract_agree_on_every_tree() {
     );
 }
 
-/// What is stored and echoed is a form that may be sent again.
 #[test]
-fn normalised_filters_meet_the_derived_schema() {
+fn normalised_filters_satisfy_the_derived_schema() {
     let derived = derived();
     for leaf in leaves() {
-        let normal = Filter::normalised(&tree(json!([leaf]))).unwrap();
-        assert!(derived.is_valid(&normal), "{normal}");
+        let normalised = Filter::normalised(&tree(json!([leaf]))).unwrap();
+        assert!(derived.is_valid(&normalised), "{normalised}");
     }
 }

@@ -1,4 +1,4 @@
-//! The tables that people are chosen from, and their columns.
+//! The tables of a SELECT and their columns.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::operand::unescaped;
 use super::{PATH, unsupported};
 use crate::FilterError;
 
-/// A table that people are chosen from.
+/// A table; `Members` is either of the two membership tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     Persons,
@@ -17,15 +17,15 @@ pub(super) enum Table {
     Members,
 }
 
-/// What the names in one SELECT mean.
+/// The table of one SELECT, which resolves names to columns.
 #[derive(Clone, Debug)]
-pub(super) struct Scope {
+pub(super) struct SelectScope {
     pub table: Table,
     pub name: String,
     pub alias: Option<String>,
 }
 
-/// What HAVING may look at: how many events, the first and the last instant.
+/// An aggregate over the events of one person: their number, first instant or last instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aggregate {
     Count,
@@ -34,83 +34,87 @@ pub(super) enum Aggregate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Column {
+pub(super) enum SqlColumn {
     Person,
     PersonProperty(String),
     PersonCreatedAt,
     Event,
     Timestamp,
     EventProperty(String),
-    /// May be shown, and is not looked at.
-    Shown(&'static str),
+    /// May occur in the projection, but not in a condition.
+    ProjectionOnly(&'static str),
     CohortId,
     Aggregate(Aggregate),
 }
 
-impl Column {
-    /// Whether it holds whatever senders put there.
+impl SqlColumn {
     pub fn is_property(&self) -> bool {
-        matches!(self, Column::PersonProperty(_) | Column::EventProperty(_))
+        matches!(
+            self,
+            SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_)
+        )
     }
 
-    /// Whether it holds instants by nature.
+    /// Whether the values are instants.
     pub fn is_time(&self) -> bool {
         matches!(
             self,
-            Column::PersonCreatedAt
-                | Column::Timestamp
-                | Column::Aggregate(Aggregate::First | Aggregate::Last)
+            SqlColumn::PersonCreatedAt
+                | SqlColumn::Timestamp
+                | SqlColumn::Aggregate(Aggregate::First | Aggregate::Last)
         )
     }
 }
 
-impl fmt::Display for Column {
+impl fmt::Display for SqlColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Column::Person => "the person",
-            Column::PersonProperty(key) => return write!(f, "the person property '{key}'"),
-            Column::PersonCreatedAt => "created_at",
-            Column::Event => "event",
-            Column::Timestamp => "timestamp",
-            Column::EventProperty(key) => return write!(f, "the event property '{key}'"),
-            Column::Shown(name) => name,
-            Column::CohortId => "cohort_id",
-            Column::Aggregate(Aggregate::Count) => "count()",
-            Column::Aggregate(Aggregate::First) => "min(timestamp)",
-            Column::Aggregate(Aggregate::Last) => "max(timestamp)",
+            SqlColumn::Person => "the person",
+            SqlColumn::PersonProperty(key) => return write!(f, "the person property '{key}'"),
+            SqlColumn::PersonCreatedAt => "created_at",
+            SqlColumn::Event => "event",
+            SqlColumn::Timestamp => "timestamp",
+            SqlColumn::EventProperty(key) => return write!(f, "the event property '{key}'"),
+            SqlColumn::ProjectionOnly(name) => name,
+            SqlColumn::CohortId => "cohort_id",
+            SqlColumn::Aggregate(Aggregate::Count) => "count()",
+            SqlColumn::Aggregate(Aggregate::First) => "min(timestamp)",
+            SqlColumn::Aggregate(Aggregate::Last) => "max(timestamp)",
         })
     }
 }
 
-impl Scope {
-    /// The column that an expression names by itself.
-    pub fn column(&self, expr: &Expr) -> Result<Option<Column>, FilterError> {
+impl SelectScope {
+    /// The column of an expression; `None` if the expression is no name.
+    pub fn column(&self, expr: &Expr) -> Result<Option<SqlColumn>, FilterError> {
         chain(expr).map(|names| self.named(&names)).transpose()
     }
 
-    pub fn named(&self, names: &[String]) -> Result<Column, FilterError> {
+    pub fn named(&self, names: &[String]) -> Result<SqlColumn, FilterError> {
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let own = |name: &str| name == self.name || self.alias.as_deref() == Some(name);
-        if names.len() > 1 && own(names[0]) {
+        let is_table = |name: &str| name == self.name || self.alias.as_deref() == Some(name);
+        if names.len() > 1 && is_table(names[0]) {
             names.remove(0);
         }
         Ok(match (self.table, names.as_slice()) {
-            (Table::Persons, ["id"]) => Column::Person,
-            (Table::Persons, ["created_at"]) => Column::PersonCreatedAt,
-            (Table::Persons, ["properties", key]) => Column::PersonProperty((*key).to_owned()),
-            (Table::Events, ["person_id"] | ["person", "id"]) => Column::Person,
-            (Table::Events, ["person", "created_at"]) => Column::PersonCreatedAt,
+            (Table::Persons, ["id"]) => SqlColumn::Person,
+            (Table::Persons, ["created_at"]) => SqlColumn::PersonCreatedAt,
+            (Table::Persons, ["properties", key]) => SqlColumn::PersonProperty((*key).to_owned()),
+            (Table::Events, ["person_id"] | ["person", "id"]) => SqlColumn::Person,
+            (Table::Events, ["person", "created_at"]) => SqlColumn::PersonCreatedAt,
             (Table::Events, ["person", "properties", key]) => {
-                Column::PersonProperty((*key).to_owned())
+                SqlColumn::PersonProperty((*key).to_owned())
             }
-            (Table::Events, ["event"]) => Column::Event,
-            (Table::Events, ["timestamp"]) => Column::Timestamp,
-            (Table::Events, ["properties", key]) => Column::EventProperty((*key).to_owned()),
-            (Table::Events, ["distinct_id"]) => Column::Shown("distinct_id"),
-            (Table::Events, ["uuid"]) => Column::Shown("uuid"),
-            (Table::Persons | Table::Events, ["properties"]) => Column::Shown("properties"),
-            (Table::Members, ["person_id"]) => Column::Person,
-            (Table::Members, ["cohort_id"]) => Column::CohortId,
+            (Table::Events, ["event"]) => SqlColumn::Event,
+            (Table::Events, ["timestamp"]) => SqlColumn::Timestamp,
+            (Table::Events, ["properties", key]) => SqlColumn::EventProperty((*key).to_owned()),
+            (Table::Events, ["distinct_id"]) => SqlColumn::ProjectionOnly("distinct_id"),
+            (Table::Events, ["uuid"]) => SqlColumn::ProjectionOnly("uuid"),
+            (Table::Persons | Table::Events, ["properties"]) => {
+                SqlColumn::ProjectionOnly("properties")
+            }
+            (Table::Members, ["person_id"]) => SqlColumn::Person,
+            (Table::Members, ["cohort_id"]) => SqlColumn::CohortId,
             (Table::Persons, ["properties", ..])
             | (Table::Events, ["properties" | "person", ..])
                 if names.len() > 2 =>
@@ -138,7 +142,7 @@ impl Scope {
     }
 }
 
-/// Names joined by dots or brackets, such as `person.properties['plan']`.
+/// The names of a path such as `person.properties['plan']`; `None` for other expressions.
 fn chain(expr: &Expr) -> Option<Vec<String>> {
     match expr {
         Expr::Identifier(name) => Some(vec![name.value.clone()]),
@@ -172,23 +176,23 @@ fn text_of(expr: &Expr) -> Option<String> {
     }
 }
 
-impl Column {
-    /// Whether a list of values can be looked for in it at once.
+impl SqlColumn {
+    /// Whether IN with a list is one test of the column.
     pub fn takes_lists(&self) -> bool {
         self.is_property()
             || matches!(
                 self,
-                Column::Event | Column::CohortId | Column::Aggregate(Aggregate::Count)
+                SqlColumn::Event | SqlColumn::CohortId | SqlColumn::Aggregate(Aggregate::Count)
             )
     }
 
-    /// Whether a value is of a sort that it holds.
+    /// Whether the column can be compared with `value`.
     pub fn takes(&self, value: &Value) -> bool {
         match self {
-            Column::PersonProperty(_) | Column::EventProperty(_) => true,
-            Column::Event => value.is_string(),
-            Column::CohortId => value.is_i64() || value.is_string(),
-            Column::Aggregate(Aggregate::Count) => value.is_i64(),
+            SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_) => true,
+            SqlColumn::Event => value.is_string(),
+            SqlColumn::CohortId => value.is_i64() || value.is_string(),
+            SqlColumn::Aggregate(Aggregate::Count) => value.is_i64(),
             _ => false,
         }
     }

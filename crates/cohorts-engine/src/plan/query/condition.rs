@@ -1,11 +1,11 @@
-//! Conditions of WHERE and HAVING, down to their tests.
+//! Converts the conditions of WHERE and HAVING to conditions over column tests.
 
 use sqlparser::ast::{self, BinaryOperator, Expr, Function, InTarget, UnaryOperator};
 
-use super::column::{Column, Scope};
+use super::column::{SelectScope, SqlColumn};
+use super::column_test::{Check, ColumnTest, compare, comparison, swapped};
 use super::operand::{Operand, arguments};
 use super::select::{self, Aliases};
-use super::test::{Asked, Test, comparison, tested, turned};
 use super::{PATH, unsupported};
 use crate::FilterError;
 use crate::condition::Condition;
@@ -13,26 +13,27 @@ use crate::plan::Planner;
 use crate::predicate::{Comparison, Predicate};
 use crate::window::Moment;
 
-/// Reads the conditions of one SELECT.
-pub(super) struct Reader<'a> {
-    pub scope: &'a Scope,
+/// Converts the conditions of one SELECT.
+pub(super) struct ConditionReader<'a> {
+    pub scope: &'a SelectScope,
     pub aliases: &'a Aliases<'a>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConditionReader<'a> {
     pub fn condition(
         &self,
         expr: &'a Expr,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         match expr {
             Expr::BinaryOp {
                 op: op @ (BinaryOperator::And | BinaryOperator::Or),
                 ..
             } => {
-                let parts = chained(expr, op).into_iter();
-                let parts = parts.map(|part| self.condition(part, planner));
-                let parts = parts.collect::<Result<_, _>>()?;
+                let parts = flatten(expr, op)
+                    .into_iter()
+                    .map(|part| self.condition(part, planner))
+                    .collect::<Result<_, _>>()?;
                 Ok(match op {
                     BinaryOperator::And => Condition::All(parts),
                     _ => Condition::Any(parts),
@@ -53,13 +54,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn test(&self, expr: &'a Expr, planner: &mut Planner) -> Result<Condition<Test>, FilterError> {
+    fn test(
+        &self,
+        expr: &'a Expr,
+        planner: &mut Planner,
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         match expr {
             Expr::BinaryOp { left, op, right } => {
                 let (comparison, negated) = comparison(op)
                     .ok_or_else(|| unsupported(format!("the operator {op} in a condition")))?;
-                let found = self.compared(left, comparison, right, planner.moment)?;
-                Ok(found.negated_if(negated))
+                let test = self.comparison(left, comparison, right, planner.moment)?;
+                Ok(test.negated_if(negated))
             }
             Expr::IsNull(inner) => Ok(self.is_set(inner, planner)?.negated()),
             Expr::IsNotNull(inner) => self.is_set(inner, planner),
@@ -70,8 +75,8 @@ impl<'a> Reader<'a> {
                 high,
             } => {
                 let at = planner.moment;
-                let low = self.compared(inner, Comparison::GreaterOrEqual, low, at)?;
-                let high = self.compared(inner, Comparison::LessOrEqual, high, at)?;
+                let low = self.comparison(inner, Comparison::GreaterOrEqual, low, at)?;
+                let high = self.comparison(inner, Comparison::LessOrEqual, high, at)?;
                 Ok(Condition::All(vec![low, high]).negated_if(*negated))
             }
             Expr::Like {
@@ -93,7 +98,7 @@ impl<'a> Reader<'a> {
                 target,
                 negated,
                 ..
-            } => Ok(self.among(inner, target, planner)?.negated_if(*negated)),
+            } => Ok(self.is_in(inner, target, planner)?.negated_if(*negated)),
             _ => Err(unsupported(format!("the condition {expr}"))),
         }
     }
@@ -102,7 +107,7 @@ impl<'a> Reader<'a> {
         &self,
         function: &'a Function,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let name = function.name.to_string().to_lowercase();
         let arguments = arguments(function).unwrap_or_default();
         let each = |planner: &mut Planner| {
@@ -116,17 +121,17 @@ impl<'a> Reader<'a> {
             ("not", [inner]) => Ok(self.condition(inner, planner)?.negated()),
             ("isnull", [inner]) => Ok(self.is_set(inner, planner)?.negated()),
             ("isnotnull", [inner]) => self.is_set(inner, planner),
-            ("equals", [left, right]) => self.compared(left, Comparison::Equal, right, at),
-            ("notequals", [left, right]) => {
-                Ok(self.compared(left, Comparison::Equal, right, at)?.negated())
-            }
-            ("greater", [left, right]) => self.compared(left, Comparison::Greater, right, at),
+            ("equals", [left, right]) => self.comparison(left, Comparison::Equal, right, at),
+            ("notequals", [left, right]) => Ok(self
+                .comparison(left, Comparison::Equal, right, at)?
+                .negated()),
+            ("greater", [left, right]) => self.comparison(left, Comparison::Greater, right, at),
             ("greaterorequals", [left, right]) => {
-                self.compared(left, Comparison::GreaterOrEqual, right, at)
+                self.comparison(left, Comparison::GreaterOrEqual, right, at)
             }
-            ("less", [left, right]) => self.compared(left, Comparison::Less, right, at),
+            ("less", [left, right]) => self.comparison(left, Comparison::Less, right, at),
             ("lessorequals", [left, right]) => {
-                self.compared(left, Comparison::LessOrEqual, right, at)
+                self.comparison(left, Comparison::LessOrEqual, right, at)
             }
             ("like", [left, right]) => self.like(left, right, "(?s)", false, planner),
             ("notlike", [left, right]) => self.like(left, right, "(?s)", true, planner),
@@ -161,21 +166,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A column that holds texts and the like.
-    fn plain_column(&self, expr: &'a Expr, at: &Moment) -> Result<Column, FilterError> {
+    /// A property, or the name of the event.
+    fn plain_column(&self, expr: &'a Expr, at: &Moment) -> Result<SqlColumn, FilterError> {
         match self.operand(expr, at)? {
-            Operand::Column(column) if column.is_property() || column == Column::Event => {
+            Operand::Column(column) if column.is_property() || column == SqlColumn::Event => {
                 Ok(column)
             }
             _ => Err(unsupported(format!("this test of {expr}"))),
         }
     }
 
-    fn is_set(&self, expr: &'a Expr, planner: &Planner) -> Result<Condition<Test>, FilterError> {
+    fn is_set(
+        &self,
+        expr: &'a Expr,
+        planner: &Planner,
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
-        Ok(Condition::Test(Test {
+        Ok(Condition::Test(ColumnTest {
             column,
-            asked: Asked::IsSet,
+            check: Check::IsSet,
         }))
     }
 
@@ -186,10 +195,10 @@ impl<'a> Reader<'a> {
         flags: &str,
         negated: bool,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let pattern = like_pattern(&self.text(pattern, planner.moment)?);
-        let found = self.matches(expr, &format!("{flags}{pattern}"), planner)?;
-        Ok(found.negated_if(negated))
+        let test = self.matches(expr, &format!("{flags}{pattern}"), planner)?;
+        Ok(test.negated_if(negated))
     }
 
     fn matches(
@@ -197,32 +206,33 @@ impl<'a> Reader<'a> {
         expr: &'a Expr,
         pattern: &str,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
-        let (predicate, readable) = Predicate::pattern(pattern, planner.moment);
-        let charged = predicate.charge(&mut planner.spent, PATH);
-        charged.map_err(|error| FilterError::new(PATH, "invalid_input", error.detail))?;
-        if !readable {
+        let predicate = Predicate::pattern(pattern, planner.moment);
+        predicate
+            .charge_patterns(&mut planner.pattern_cost, PATH)
+            .map_err(|error| FilterError::new(PATH, "invalid_input", error.detail))?;
+        if predicate.never_matches() {
             let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
             return Err(FilterError::input(PATH, sentence));
         }
-        let asked = Asked::Matches(predicate);
-        Ok(Condition::Test(Test { column, asked }))
+        let check = Check::Matches(predicate);
+        Ok(Condition::Test(ColumnTest { column, check }))
     }
 
-    fn among(
+    fn is_in(
         &self,
         expr: &'a Expr,
         target: &'a InTarget,
         planner: &mut Planner,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let operand = self.operand(expr, planner.moment)?;
         let list = match (&operand, target) {
-            (Operand::Column(Column::Person), InTarget::Subquery(query)) => {
-                let asked = Asked::Among(select::people(query, planner)?);
-                return Ok(Condition::Test(Test {
-                    column: Column::Person,
-                    asked,
+            (Operand::Column(SqlColumn::Person), InTarget::Subquery(query)) => {
+                let check = Check::Among(select::subquery(query, planner)?);
+                return Ok(Condition::Test(ColumnTest {
+                    column: SqlColumn::Person,
+                    check,
                 }));
             }
             (_, InTarget::Subquery(_)) => {
@@ -233,69 +243,71 @@ impl<'a> Reader<'a> {
             (_, InTarget::List(list)) => list,
             _ => return Err(unsupported(format!("IN {target}"))),
         };
-        let values = list.iter().map(|value| self.operand(value, planner.moment));
-        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let values = list
+            .iter()
+            .map(|value| self.operand(value, planner.moment))
+            .collect::<Result<Vec<_>, _>>()?;
         match operand {
             Operand::Column(column) if column.takes_lists() => {
                 let values = values.iter().map(|value| {
                     let value = value.value().filter(|value| column.takes(value));
                     value.ok_or_else(|| unsupported(format!("this list for {column}")))
                 });
-                let asked = Asked::OneOf(values.collect::<Result<_, _>>()?);
-                Ok(Condition::Test(Test { column, asked }))
+                let check = Check::OneOf(values.collect::<Result<_, _>>()?);
+                Ok(Condition::Test(ColumnTest { column, check }))
             }
             operand => {
-                let equal = values
+                let tests = values
                     .iter()
-                    .map(|value| tested(&operand, Comparison::Equal, value, planner.moment));
-                Ok(Condition::Any(equal.collect::<Result<_, _>>()?))
+                    .map(|value| compare(&operand, Comparison::Equal, value, planner.moment));
+                Ok(Condition::Any(tests.collect::<Result<_, _>>()?))
             }
         }
     }
 
-    fn compared(
+    fn comparison(
         &self,
         left: &'a Expr,
         comparison: Comparison,
         right: &'a Expr,
         at: &Moment,
-    ) -> Result<Condition<Test>, FilterError> {
+    ) -> Result<Condition<ColumnTest>, FilterError> {
         let (left, right) = (self.operand(left, at)?, self.operand(right, at)?);
         match (left.is_column(), right.is_column()) {
-            (true, false) => tested(&left, comparison, &right, at),
-            (false, true) => tested(&right, turned(comparison), &left, at),
+            (true, false) => compare(&left, comparison, &right, at),
+            (false, true) => compare(&right, swapped(comparison), &left, at),
             (true, true) => Err(unsupported("a comparison of two columns")),
             (false, false) => Err(unsupported("a comparison of two values")),
         }
     }
 }
 
-/// The parts of a chain of the same operator, found without recursion.
-fn chained<'a>(expr: &'a Expr, joint: &BinaryOperator) -> Vec<&'a Expr> {
-    let mut parts = Vec::new();
-    let mut rest = expr;
-    while let Expr::BinaryOp { left, op, right } = rest
-        && op == joint
+/// The operands of a left-deep chain of one operator, without recursion.
+fn flatten<'a>(expr: &'a Expr, operator: &BinaryOperator) -> Vec<&'a Expr> {
+    let mut operands = Vec::new();
+    let mut chain = expr;
+    while let Expr::BinaryOp { left, op, right } = chain
+        && op == operator
     {
-        parts.push(right.as_ref());
-        rest = left;
+        operands.push(right.as_ref());
+        chain = left;
     }
-    parts.push(rest);
-    parts.reverse();
-    parts
+    operands.push(chain);
+    operands.reverse();
+    operands
 }
 
-/// A pattern of LIKE as a regular expression: `%` is any text, `_` one character, `\` takes the next literally.
+/// The regular expression of a LIKE pattern: `%` is any text, `_` any character, and `\` escapes.
 fn like_pattern(like: &str) -> String {
     let mut pattern = r"\A".to_owned();
-    let mut rest = like.chars();
-    while let Some(letter) = rest.next() {
+    let mut letters = like.chars();
+    while let Some(letter) = letters.next() {
         match letter {
             '%' => pattern.push_str(".*"),
             '_' => pattern.push('.'),
-            '\\' => match rest.clone().next() {
+            '\\' => match letters.clone().next() {
                 Some(special @ ('%' | '_' | '\\')) => {
-                    rest.next();
+                    letters.next();
                     pattern.push_str(&regex::escape(special.encode_utf8(&mut [0; 4])));
                 }
                 _ => pattern.push_str(r"\\"),

@@ -1,31 +1,35 @@
-//! Instants as queries write them: dates, now, and intervals back and forth.
+//! Instants in queries: dates, the current time, and arithmetic with intervals.
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use sqlparser::ast::{self, BinaryOperator, DateTimeField, Expr, Interval};
 
-use super::column::Scope;
+use super::column::SelectScope;
 use super::operand::{Operand, arguments};
 use super::{PATH, unsupported};
 use crate::FilterError;
 use crate::date;
 use crate::window::{Moment, Unit, day_start, instant_of};
 
-/// A local day: its first instant, and that of the next one.
+/// A local day: its first instant, and the first instant of the next day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Day {
     pub start: i64,
     pub next: i64,
 }
 
-/// An absolute date or date-time, in the zone of the project unless it names an offset.
-pub(super) fn read(text: &str, at: &Moment) -> Result<i64, FilterError> {
+/// The instant of an absolute date or date-time; without an offset it is local to the project.
+pub(super) fn parse(text: &str, at: &Moment) -> Result<i64, FilterError> {
     let instant = date::absolute(text, &at.time_zone);
     instant.ok_or_else(|| FilterError::input(PATH, format!("'{text}' is not a date")))
 }
 
-/// The instant of a function without arguments.
-pub(super) fn now(name: &str, arguments: usize, at: &Moment) -> Result<Option<i64>, FilterError> {
+/// The instant of `now()`, `today()` or `yesterday()`; `None` for other calls.
+pub(super) fn current(
+    name: &str,
+    arguments: usize,
+    at: &Moment,
+) -> Result<Option<i64>, FilterError> {
     if arguments > 0 {
         return Ok(None);
     }
@@ -37,7 +41,7 @@ pub(super) fn now(name: &str, arguments: usize, at: &Moment) -> Result<Option<i6
     })
 }
 
-/// The local day that holds an instant.
+/// The local day that contains `instant`.
 pub(super) fn day(instant: i64, at: &Moment) -> Result<Day, FilterError> {
     let local = Timestamp::from_microsecond(instant).ok();
     let date = local.map(|instant| at.time_zone.to_datetime(instant).date());
@@ -48,38 +52,42 @@ pub(super) fn day(instant: i64, at: &Moment) -> Result<Day, FilterError> {
             next: day_start(next, &at.time_zone)?,
         })
     });
-    bounds.ok_or_else(outside)
+    bounds.ok_or_else(outside_calendar)
 }
 
-fn outside() -> FilterError {
-    FilterError::input(PATH, "an instant lies outside the calendar")
+fn outside_calendar() -> FilterError {
+    FilterError::input(PATH, "an instant is outside the calendar")
 }
 
-/// `now() - INTERVAL 7 DAY` and its like.
-pub(super) fn moved(expr: &Expr, scope: &Scope, at: &Moment) -> Result<i64, FilterError> {
+/// The instant of an expression such as `now() - INTERVAL 7 DAY`.
+pub(super) fn arithmetic(
+    expr: &Expr,
+    scope: &SelectScope,
+    at: &Moment,
+) -> Result<i64, FilterError> {
     let mut steps = Vec::new();
     let mut start = expr;
     while let Expr::BinaryOp { left, op, right } = start {
-        let back = match op {
-            BinaryOperator::Minus => true,
-            BinaryOperator::Plus => false,
+        let sign = match op {
+            BinaryOperator::Minus => -1,
+            BinaryOperator::Plus => 1,
             _ => return Err(unsupported(format!("the operator {op} in an expression"))),
         };
-        steps.push((back, interval(right)?));
+        let (amount, unit) = interval(right)?;
+        steps.push((sign * amount, unit));
         start = left;
     }
     let Operand::Instant(mut instant) = Operand::read(start, scope, at)? else {
         return Err(unsupported("arithmetic on anything but now() and dates"));
     };
-    for (back, (amount, unit)) in steps.into_iter().rev() {
-        let amount = if back { -amount } else { amount };
-        instant = step(instant, amount, unit, &at.time_zone).ok_or_else(outside)?;
+    for (amount, unit) in steps.into_iter().rev() {
+        instant = add(instant, amount, unit, &at.time_zone).ok_or_else(outside_calendar)?;
     }
     Ok(instant)
 }
 
-/// Days and longer units go by the calendar of the zone, shorter ones by the clock.
-fn step(instant: i64, amount: i64, unit: Unit, zone: &TimeZone) -> Option<i64> {
+/// Adds exact time for hours and shorter units, and local calendar time for longer units.
+fn add(instant: i64, amount: i64, unit: Unit, zone: &TimeZone) -> Option<i64> {
     let from = Timestamp::from_microsecond(instant).ok()?;
     if matches!(unit, Unit::Second | Unit::Minute | Unit::Hour) {
         let span: Span = unit.span(amount)?;
@@ -92,42 +100,43 @@ fn step(instant: i64, amount: i64, unit: Unit, zone: &TimeZone) -> Option<i64> {
     instant_of(local, zone)
 }
 
-/// The longest interval, far beyond the calendar.
-const LONGEST: i64 = 1_000_000_000_000;
+/// The largest amount of an interval; far beyond the calendar, and safe to negate.
+const MAX_AMOUNT: i64 = 1_000_000_000_000;
 
 fn interval(expr: &Expr) -> Result<(i64, Unit), FilterError> {
-    let found = match expr {
-        Expr::Interval(interval) => written(interval),
+    let interval = match expr {
+        Expr::Interval(interval) => interval_literal(interval),
         Expr::Nested(inner) => return interval(inner),
         Expr::Function(function) => {
             let name = function.name.to_string().to_lowercase();
             let amount = match arguments(function).as_deref() {
-                Some([Expr::Value(value)]) => whole(&value.value),
+                Some([Expr::Value(value)]) => integer(&value.value),
                 _ => None,
             };
             name.strip_prefix("tointerval")
-                .and_then(|name| measured(amount?, name))
+                .and_then(|name| with_unit(amount?, name))
         }
         _ => None,
     };
-    let found = found.filter(|(amount, _)| (-LONGEST..=LONGEST).contains(amount));
-    found.ok_or_else(|| unsupported(format!("the interval {expr}")))
+    interval
+        .filter(|(amount, _)| (-MAX_AMOUNT..=MAX_AMOUNT).contains(amount))
+        .ok_or_else(|| unsupported(format!("the interval {expr}")))
 }
 
-/// `INTERVAL 7 DAY`, `INTERVAL '7' DAY` and `INTERVAL '7 days'`.
-fn written(interval: &Interval) -> Option<(i64, Unit)> {
-    let plain = interval.leading_precision.is_none()
+/// `INTERVAL 7 DAY`, `INTERVAL '7' DAY` or `INTERVAL '7 days'`.
+fn interval_literal(interval: &Interval) -> Option<(i64, Unit)> {
+    let is_plain = interval.leading_precision.is_none()
         && interval.last_field.is_none()
         && interval.fractional_seconds_precision.is_none();
     let Expr::Value(value) = interval.value.as_ref() else {
         return None;
     };
     match (&interval.leading_field, &value.value) {
-        _ if !plain => None,
-        (Some(field), value) => measured(whole(value)?, &field_name(field)),
+        _ if !is_plain => None,
+        (Some(field), value) => with_unit(integer(value)?, &field_name(field)),
         (None, ast::Value::SingleQuotedString(text)) => {
             let (amount, name) = text.trim().split_once(' ')?;
-            measured(amount.parse().ok()?, &name.trim().to_lowercase())
+            with_unit(amount.parse().ok()?, &name.trim().to_lowercase())
         }
         _ => None,
     }
@@ -137,14 +146,15 @@ fn field_name(field: &DateTimeField) -> String {
     field.to_string().to_lowercase()
 }
 
-fn whole(value: &ast::Value) -> Option<i64> {
+fn integer(value: &ast::Value) -> Option<i64> {
     match value {
         ast::Value::Number(text, _) | ast::Value::SingleQuotedString(text) => text.parse().ok(),
         _ => None,
     }
 }
 
-fn measured(amount: i64, name: &str) -> Option<(i64, Unit)> {
+/// An amount with the unit of that name, singular or plural.
+fn with_unit(amount: i64, name: &str) -> Option<(i64, Unit)> {
     Some(match name.strip_suffix('s').unwrap_or(name) {
         "second" => (amount, Unit::Second),
         "minute" => (amount, Unit::Minute),

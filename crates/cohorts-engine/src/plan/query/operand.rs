@@ -1,4 +1,4 @@
-//! What stands at either side of a comparison: columns, aggregates and values.
+//! The operands of comparisons: columns, aggregates and values.
 
 use serde_json::{Number, Value};
 use sqlparser::ast::{
@@ -6,20 +6,20 @@ use sqlparser::ast::{
     UnaryOperator,
 };
 
-use super::column::{Aggregate, Column, Scope};
+use super::column::{Aggregate, SelectScope, SqlColumn};
 use super::{instant, unsupported};
 use crate::FilterError;
 use crate::window::Moment;
 
 #[derive(Clone, Debug)]
 pub(super) enum Operand {
-    Column(Column),
-    /// The local day of a column: `toDate`.
-    Day(Column),
-    /// A property read as a number: `toFloat`.
-    Float(Column),
-    /// A property read as an instant: `toDateTime`.
-    Moment(Column),
+    Column(SqlColumn),
+    /// `toDate`: the local day of an instant column.
+    Day(SqlColumn),
+    /// `toFloat`: a property as a number.
+    Float(SqlColumn),
+    /// `toDateTime`: a property as an instant.
+    DateTime(SqlColumn),
     Text(String),
     Number(Number),
     Bool(bool),
@@ -28,7 +28,7 @@ pub(super) enum Operand {
 }
 
 impl Operand {
-    pub fn read(expr: &Expr, scope: &Scope, at: &Moment) -> Result<Operand, FilterError> {
+    pub fn read(expr: &Expr, scope: &SelectScope, at: &Moment) -> Result<Operand, FilterError> {
         match expr {
             Expr::Nested(inner) => Operand::read(inner, scope, at),
             Expr::Value(value) => literal(&value.value),
@@ -41,14 +41,14 @@ impl Operand {
             },
             Expr::TypedString(typed) => match &typed.value.value {
                 ast::Value::SingleQuotedString(text) if is_date(&typed.data_type) => {
-                    Ok(Operand::Instant(instant::read(&unescaped(text)?, at)?))
+                    Ok(Operand::Instant(instant::parse(&unescaped(text)?, at)?))
                 }
                 _ => Err(unsupported(format!("{expr}"))),
             },
             Expr::BinaryOp {
                 op: BinaryOperator::Plus | BinaryOperator::Minus,
                 ..
-            } => Ok(Operand::Instant(instant::moved(expr, scope, at)?)),
+            } => Ok(Operand::Instant(instant::arithmetic(expr, scope, at)?)),
             Expr::Function(function) => Operand::call(function, scope, at),
             _ => match scope.column(expr)? {
                 Some(column) => Ok(Operand::Column(column)),
@@ -57,28 +57,29 @@ impl Operand {
         }
     }
 
-    fn call(function: &Function, scope: &Scope, at: &Moment) -> Result<Operand, FilterError> {
+    fn call(function: &Function, scope: &SelectScope, at: &Moment) -> Result<Operand, FilterError> {
         let name = function.name.to_string().to_lowercase();
-        let no = || unsupported(format!("the function {function}"));
+        let refusal = || unsupported(format!("the function {function}"));
         if name == "count" {
-            return match takes_rows(function) {
-                true => Ok(Operand::Column(Column::Aggregate(Aggregate::Count))),
-                false => Err(no()),
+            return if counts_rows(function) {
+                Ok(Operand::Column(SqlColumn::Aggregate(Aggregate::Count)))
+            } else {
+                Err(refusal())
             };
         }
-        let arguments = arguments(function).ok_or_else(no)?;
-        if let Some(value) = instant::now(&name, arguments.len(), at)? {
+        let arguments = arguments(function).ok_or_else(refusal)?;
+        if let Some(value) = instant::current(&name, arguments.len(), at)? {
             return Ok(Operand::Instant(value));
         }
         let [argument] = arguments.as_slice() else {
-            return Err(no());
+            return Err(refusal());
         };
         Ok(match (name.as_str(), Operand::read(argument, scope, at)?) {
-            ("min", Operand::Column(Column::Timestamp)) => {
-                Operand::Column(Column::Aggregate(Aggregate::First))
+            ("min", Operand::Column(SqlColumn::Timestamp)) => {
+                Operand::Column(SqlColumn::Aggregate(Aggregate::First))
             }
-            ("max", Operand::Column(Column::Timestamp)) => {
-                Operand::Column(Column::Aggregate(Aggregate::Last))
+            ("max", Operand::Column(SqlColumn::Timestamp)) => {
+                Operand::Column(SqlColumn::Aggregate(Aggregate::Last))
             }
             ("tostring", Operand::Column(column)) if column.is_property() => {
                 Operand::Column(column)
@@ -86,22 +87,22 @@ impl Operand {
             ("tofloat", Operand::Column(column)) if column.is_property() => Operand::Float(column),
             ("todatetime", Operand::Column(column)) if column.is_time() => Operand::Column(column),
             ("todatetime", Operand::Column(column)) if column.is_property() => {
-                Operand::Moment(column)
+                Operand::DateTime(column)
             }
-            ("todatetime", Operand::Text(text)) => Operand::Instant(instant::read(&text, at)?),
+            ("todatetime", Operand::Text(text)) => Operand::Instant(instant::parse(&text, at)?),
             ("todatetime", value @ Operand::Instant(_)) => value,
             ("todate", Operand::Column(column)) if column.is_time() => Operand::Day(column),
             ("todate", Operand::Text(text)) => {
-                Operand::Instant(instant::day(instant::read(&text, at)?, at)?.start)
+                Operand::Instant(instant::day(instant::parse(&text, at)?, at)?.start)
             }
             ("todate" | "tostartofday", Operand::Instant(value)) => {
                 Operand::Instant(instant::day(value, at)?.start)
             }
-            _ => return Err(no()),
+            _ => return Err(refusal()),
         })
     }
 
-    /// The value as JSON, where it is one.
+    /// The value as JSON; `None` for null, instants and columns.
     pub fn value(&self) -> Option<Value> {
         match self {
             Operand::Text(text) => Some(Value::from(text.as_str())),
@@ -133,15 +134,15 @@ fn negative(number: &Number) -> Result<Operand, FilterError> {
     }
 }
 
-/// `count()` or `count(*)`, and nothing beside it.
-fn takes_rows(function: &Function) -> bool {
+/// Whether a call is `count()` or `count(*)` without modifiers.
+fn counts_rows(function: &Function) -> bool {
     match &function.args {
         FunctionArguments::List(list) => {
-            let all = matches!(
+            let is_count_all = matches!(
                 list.args.as_slice(),
                 [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]
             );
-            all && is_plain(function)
+            is_count_all && is_plain(function)
         }
         _ => false,
     }
@@ -162,7 +163,7 @@ fn is_plain(function: &Function) -> bool {
         && !function.uses_odbc_syntax
 }
 
-/// The arguments of a plain call.
+/// The arguments of a call without modifiers; `None` for other calls.
 pub(super) fn arguments(function: &Function) -> Option<Vec<&Expr>> {
     let FunctionArguments::List(list) = &function.args else {
         return None;
@@ -178,7 +179,7 @@ impl Operand {
     pub fn is_column(&self) -> bool {
         matches!(
             self,
-            Operand::Column(_) | Operand::Day(_) | Operand::Float(_) | Operand::Moment(_)
+            Operand::Column(_) | Operand::Day(_) | Operand::Float(_) | Operand::DateTime(_)
         )
     }
 }
@@ -190,14 +191,14 @@ fn is_date(kind: &ast::DataType) -> bool {
     )
 }
 
-/// The text that a literal stands for, by the escapes of ClickHouse: of those that it does not know the backslash stays.
+/// The text of a literal, by ClickHouse's escapes. An unknown escape keeps its backslash.
 pub(super) fn unescaped(literal: &str) -> Result<String, FilterError> {
     let mut text = String::new();
-    let mut rest = literal.chars().peekable();
-    while let Some(letter) = rest.next() {
+    let mut letters = literal.chars().peekable();
+    while let Some(letter) = letters.next() {
         match letter {
-            '\'' if rest.peek() == Some(&'\'') => text.extend(rest.next()),
-            '\\' => match rest.next() {
+            '\'' if letters.peek() == Some(&'\'') => text.extend(letters.next()),
+            '\\' => match letters.next() {
                 Some('n') => text.push('\n'),
                 Some('t') => text.push('\t'),
                 Some('r') => text.push('\r'),
@@ -213,8 +214,8 @@ pub(super) fn unescaped(literal: &str) -> Result<String, FilterError> {
             other => text.push(other),
         }
     }
-    match text.contains('\0') {
-        false => Ok(text),
-        true => Err(unsupported("the character NUL, which no stored text has,")),
+    if text.contains('\0') {
+        return Err(unsupported("the character NUL, which no stored text has,"));
     }
+    Ok(text)
 }

@@ -1,30 +1,45 @@
-//! SELECT and what joins several: from the syntax tree to whom they choose.
+//! Converts SELECT and set operations to the tree of a plan.
+//!
+//! Every clause is either converted or refused by name.
 
 use sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, TableFactor,
+    SetOperator, SetQuantifier, TableAlias, TableFactor,
 };
 
-use super::column::{Column, Scope, Table};
-use super::condition::Reader;
+use super::column::{SelectScope, SqlColumn, Table};
+use super::condition::ConditionReader;
 use super::operand::Operand;
 use super::{PATH, criteria, unsupported};
 use crate::FilterError;
 use crate::condition::Condition;
-use crate::plan::{Criterion, GroupTest, Planner, Rows, Tree};
+use crate::plan::{Criterion, GroupTest, Planner, RowCriterion, Tree};
 use crate::window::Moment;
 
-/// Whom a query chooses.
+/// Which columns a SELECT may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Projection {
+    /// Any known columns.
+    Any,
+    /// The person only, as in a subquery of IN.
+    Person,
+}
+
+/// The persons of a query.
 pub(super) fn query(query: &Query, planner: &mut Planner) -> Result<Tree, FilterError> {
-    chosen(query, false, planner)
+    query_tree(query, Projection::Any, planner)
 }
 
-/// Whom a subquery of IN chooses, which shows the person and nothing else.
-pub(super) fn people(query: &Query, planner: &mut Planner) -> Result<Tree, FilterError> {
-    chosen(query, true, planner)
+/// The persons of a subquery of IN, which must return the person only.
+pub(super) fn subquery(query: &Query, planner: &mut Planner) -> Result<Tree, FilterError> {
+    query_tree(query, Projection::Person, planner)
 }
 
-fn chosen(query: &Query, alone: bool, planner: &mut Planner) -> Result<Tree, FilterError> {
+fn query_tree(
+    query: &Query,
+    projection: Projection,
+    planner: &mut Planner,
+) -> Result<Tree, FilterError> {
     for (present, what) in [
         (query.with.is_some(), "WITH"),
         (
@@ -40,29 +55,34 @@ fn chosen(query: &Query, alone: bool, planner: &mut Planner) -> Result<Tree, Fil
             return Err(unsupported(what));
         }
     }
-    // An order means nothing to a set.
-    set(&query.body, alone, planner)
+    // ORDER BY is ignored: the result is a set.
+    set_tree(&query.body, projection, planner)
 }
 
-fn set(body: &SetExpr, alone: bool, planner: &mut Planner) -> Result<Tree, FilterError> {
+fn set_tree(
+    body: &SetExpr,
+    projection: Projection,
+    planner: &mut Planner,
+) -> Result<Tree, FilterError> {
     match body {
-        SetExpr::Select(one) => select(one, alone, planner),
-        SetExpr::Query(inner) => chosen(inner, alone, planner),
+        SetExpr::Select(select) => select_tree(select, projection, planner),
+        SetExpr::Query(inner) => query_tree(inner, projection, planner),
         SetExpr::SetOperation {
             left,
             op,
             set_quantifier,
             right,
         } => {
-            let plain = matches!(
+            let is_distinct = matches!(
                 set_quantifier,
                 SetQuantifier::None | SetQuantifier::Distinct
             );
-            let union_all = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
-            if !plain && !union_all {
+            let is_union_all = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
+            if !is_distinct && !is_union_all {
                 return Err(unsupported(format!("{op} {set_quantifier}")));
             }
-            let (left, right) = (set(left, alone, planner)?, set(right, alone, planner)?);
+            let left = set_tree(left, projection, planner)?;
+            let right = set_tree(right, projection, planner)?;
             Ok(match op {
                 SetOperator::Union => Tree::Or(vec![left, right]),
                 SetOperator::Intersect => Tree::And(vec![left, right]),
@@ -75,15 +95,19 @@ fn set(body: &SetExpr, alone: bool, planner: &mut Planner) -> Result<Tree, Filte
     }
 }
 
-fn select(select: &Select, alone: bool, planner: &mut Planner) -> Result<Tree, FilterError> {
+fn select_tree(
+    select: &Select,
+    projection: Projection,
+    planner: &mut Planner,
+) -> Result<Tree, FilterError> {
     refuse_clauses(select)?;
     let scope = scope(select)?;
-    let grouped = grouped(select, &scope)?;
-    check_columns(select, &scope, grouped, planner.moment)?;
-    if alone {
-        check_alone(select, &scope)?;
+    let is_grouped = is_grouped(select, &scope)?;
+    check_columns(select, &scope, is_grouped, planner.moment)?;
+    if projection == Projection::Person {
+        check_person_only(select, &scope)?;
     }
-    let reader = Reader {
+    let reader = ConditionReader {
         scope: &scope,
         aliases: &Aliases::default(),
     };
@@ -93,13 +117,13 @@ fn select(select: &Select, alone: bool, planner: &mut Planner) -> Result<Tree, F
     };
     match scope.table {
         Table::Persons => {
-            let condition = condition.try_map(&mut |test| criteria::people(test, planner))?;
+            let condition = condition.try_map(&mut |test| criteria::persons(test, planner))?;
             Ok(condition.into_tree(false))
         }
         Table::Events => {
             let rows = condition.try_map(&mut |test| criteria::rows(test, planner))?;
             let having = having(select, &scope, planner)?;
-            let rows = Rows {
+            let rows = RowCriterion {
                 condition: rows,
                 having,
             };
@@ -137,10 +161,10 @@ fn refuse_clauses(select: &Select) -> Result<(), FilterError> {
     Ok(())
 }
 
-/// The one table of a SELECT.
-fn scope(select: &Select) -> Result<Scope, FilterError> {
+/// The single table of a SELECT.
+fn scope(select: &Select) -> Result<SelectScope, FilterError> {
     let from = match select.from.as_slice() {
-        [one] if one.joins.is_empty() => &one.relation,
+        [table] if table.joins.is_empty() => &table.relation,
         [] => return Err(unsupported("SELECT without FROM")),
         _ => return Err(unsupported("JOIN")),
     };
@@ -164,8 +188,8 @@ fn scope(select: &Select) -> Result<Scope, FilterError> {
             _ => unsupported("a table function"),
         });
     };
-    let (name, bare) = (name_of(name)?, name);
-    let extras = args.is_some()
+    let (name, full_name) = (name_of(name)?, name);
+    let has_extras = args.is_some()
         || !with_hints.is_empty()
         || version.is_some()
         || *with_ordinality
@@ -176,12 +200,10 @@ fn scope(select: &Select) -> Result<Scope, FilterError> {
     if sample.is_some() {
         return Err(unsupported("SAMPLE"));
     }
-    if extras
-        || alias
-            .as_ref()
-            .is_some_and(|alias| !alias.columns.is_empty())
-    {
-        return Err(unsupported(format!("what stands beside the table {bare}")));
+    let names_columns = |alias: &TableAlias| !alias.columns.is_empty();
+    if has_extras || alias.as_ref().is_some_and(names_columns) {
+        let construct = format!("an argument or modifier of the table {full_name}");
+        return Err(unsupported(construct));
     }
     let alias = alias.as_ref().map(|alias| alias.name.value.clone());
     let table = match name.as_str() {
@@ -195,12 +217,12 @@ fn scope(select: &Select) -> Result<Scope, FilterError> {
             return Err(FilterError::input(PATH, sentence));
         }
     };
-    Ok(Scope { table, name, alias })
+    Ok(SelectScope { table, name, alias })
 }
 
 fn name_of(name: &ObjectName) -> Result<String, FilterError> {
     match name.0.as_slice() {
-        [one] => match one.as_ident() {
+        [part] => match part.as_ident() {
             Some(ident) => Ok(ident.value.clone()),
             None => Err(unsupported("a table function")),
         },
@@ -208,8 +230,8 @@ fn name_of(name: &ObjectName) -> Result<String, FilterError> {
     }
 }
 
-/// Whether rows are grouped by person.
-fn grouped(select: &Select, scope: &Scope) -> Result<bool, FilterError> {
+/// Whether the events are grouped by person. Other groups are refused.
+fn is_grouped(select: &Select, scope: &SelectScope) -> Result<bool, FilterError> {
     let GroupByExpr::Expressions(keys, modifiers) = &select.group_by else {
         return Err(unsupported("GROUP BY ALL"));
     };
@@ -225,10 +247,10 @@ fn grouped(select: &Select, scope: &Scope) -> Result<bool, FilterError> {
     if scope.table != Table::Events {
         return Err(unsupported(format!("GROUP BY over {}", scope.name)));
     }
-    let named = aliases(select);
+    let aliases = aliases(select);
     for key in keys {
-        let key = named.resolve(key);
-        if scope.column(key)? != Some(Column::Person) {
+        let key = aliases.resolve(key);
+        if scope.column(key)? != Some(SqlColumn::Person) {
             return Err(unsupported(format!(
                 "GROUP BY {key}, which is not the person,"
             )));
@@ -237,35 +259,35 @@ fn grouped(select: &Select, scope: &Scope) -> Result<bool, FilterError> {
     Ok(true)
 }
 
-/// The names that a SELECT gives to its columns.
+/// The aliases in the projection of a SELECT, with their expressions.
 #[derive(Default)]
 pub(super) struct Aliases<'a>(Vec<(&'a Ident, &'a Expr)>);
 
 impl<'a> Aliases<'a> {
-    /// What an expression stands for.
+    /// The expression of an alias; any other expression unchanged.
     pub fn resolve(&self, expr: &'a Expr) -> &'a Expr {
         let Expr::Identifier(name) = expr else {
             return expr;
         };
-        let mut named = self.0.iter();
-        let found = named.find(|(alias, _)| alias.value == name.value);
-        found.map_or(expr, |(_, expr)| expr)
+        let mut aliases = self.0.iter();
+        let definition = aliases.find(|(alias, _)| alias.value == name.value);
+        definition.map_or(expr, |(_, expr)| expr)
     }
 }
 
 fn aliases(select: &Select) -> Aliases<'_> {
-    let named = select.projection.iter().filter_map(|item| match item {
+    let aliases = select.projection.iter().filter_map(|item| match item {
         SelectItem::ExprWithAlias { expr, alias } => Some((alias, expr)),
         _ => None,
     });
-    Aliases(named.collect())
+    Aliases(aliases.collect())
 }
 
-/// The columns must be known ones, and those named as the person must be the person.
+/// Every column must be known, and a column with a person's alias must be the person.
 fn check_columns(
     select: &Select,
-    scope: &Scope,
-    grouped: bool,
+    scope: &SelectScope,
+    is_grouped: bool,
     at: &Moment,
 ) -> Result<(), FilterError> {
     let mut names_person = false;
@@ -273,58 +295,56 @@ fn check_columns(
         let (expr, alias) = match item {
             SelectItem::UnnamedExpr(expr) => (expr, None),
             SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.value.as_str())),
-            SelectItem::Wildcard(_) if scope.table != Table::Members && !grouped => continue,
+            SelectItem::Wildcard(_) if scope.table != Table::Members && !is_grouped => continue,
             other => return Err(unsupported(format!("{other} in SELECT"))),
         };
         let column = match Operand::read(expr, scope, at)? {
             Operand::Column(column)
             | Operand::Day(column)
             | Operand::Float(column)
-            | Operand::Moment(column) => column,
+            | Operand::DateTime(column) => column,
             _ => return Err(unsupported(format!("{expr} in SELECT"))),
         };
-        if matches!(column, Column::Aggregate(_)) && !grouped {
+        if matches!(column, SqlColumn::Aggregate(_)) && !is_grouped {
             return Err(unsupported(format!("{expr} without GROUP BY the person")));
         }
-        let is_person = column == Column::Person;
+        let is_person = column == SqlColumn::Person;
         if matches!(alias, Some("person_id" | "actor_id" | "id")) && !is_person {
             return Err(unsupported(format!("{expr} in place of a person")));
         }
         names_person |= is_person;
     }
-    match names_person || scope.table != Table::Members {
-        true => Ok(()),
-        false => {
-            let sentence = format!("SELECT over {} must name person_id", scope.name);
-            Err(FilterError::input(PATH, sentence))
-        }
+    if !names_person && scope.table == Table::Members {
+        let sentence = format!("SELECT over {} must name person_id", scope.name);
+        return Err(FilterError::input(PATH, sentence));
     }
+    Ok(())
 }
 
-/// IN compares with one column, which must be the person.
-fn check_alone(select: &Select, scope: &Scope) -> Result<(), FilterError> {
+/// The projection must be one column, the person.
+fn check_person_only(select: &Select, scope: &SelectScope) -> Result<(), FilterError> {
     let expr = match select.projection.as_slice() {
         [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] => expr,
         _ => return Err(unsupported("a subquery that shows more than the person")),
     };
     match scope.column(expr)? {
-        Some(Column::Person) => Ok(()),
+        Some(SqlColumn::Person) => Ok(()),
         _ => Err(unsupported(format!(
             "a subquery that shows {expr}, which is not the person,"
         ))),
     }
 }
 
-/// What must hold for all the events of a person together.
+/// The condition of HAVING; without HAVING, a condition that is always true.
 fn having(
     select: &Select,
-    scope: &Scope,
+    scope: &SelectScope,
     planner: &mut Planner,
 ) -> Result<Condition<GroupTest>, FilterError> {
     let Some(having) = &select.having else {
         return Ok(Condition::All(Vec::new()));
     };
-    let reader = Reader {
+    let reader = ConditionReader {
         scope,
         aliases: &aliases(select),
     };

@@ -1,4 +1,6 @@
-//! From the text of a query to its syntax tree, within bounds that keep every later recursion shallow.
+//! Parses the text of a query into a syntax tree.
+//!
+//! The limits keep the tree shallow, so that later steps may recurse.
 
 use sqlparser::ast::Query;
 use sqlparser::dialect::Dialect;
@@ -9,14 +11,14 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use super::{PATH, unsupported};
 use crate::FilterError;
 
-/// Bytes of a query.
+/// The length of a query, in bytes.
 pub(super) const MAX_TEXT: usize = 64 * 1024;
-/// Keywords and operators of a query: each may add a level to the syntax tree.
+/// Keywords and operators of a query; each may add a level to the syntax tree.
 pub(super) const MAX_OPERATORS: usize = 500;
 /// Levels of parentheses.
 const MAX_DEPTH: usize = 50;
 
-/// The dialect of PostHog: that of ClickHouse, with `$` in names.
+/// PostHog's dialect: ClickHouse's, with `$` in identifiers.
 #[derive(Debug)]
 struct HogQl;
 
@@ -43,30 +45,31 @@ pub(super) fn parse(text: &str) -> Result<Query, FilterError> {
         let sentence = "the text must not hold the character NUL, which no stored text has";
         return Err(FilterError::input(PATH, sentence));
     }
-    // The escapes of ClickHouse are read by `operand.rs`.
+    // `operand::unescaped` handles ClickHouse's escapes.
     let mut tokenizer = Tokenizer::new(&HogQl, text).with_unescape(false);
     let tokens = tokenizer.tokenize_with_location();
     let tokens = tokens.map_err(|error| unreadable(error.to_string()))?;
-    let tokens = name_cohorts(tokens)?;
+    let tokens = expand_in_cohort(tokens)?;
     if tokens.iter().filter(|token| may_nest(token)).count() > MAX_OPERATORS {
         let sentence = format!("a query may have {MAX_OPERATORS} keywords and operators at most");
         return Err(FilterError::input(PATH, sentence));
     }
-    let parser = Parser::new(&HogQl).with_recursion_limit(MAX_DEPTH);
-    let mut parser = parser.with_tokens_with_locations(tokens);
-    let query = parser.parse_query().map_err(refused)?;
+    let mut parser = Parser::new(&HogQl)
+        .with_recursion_limit(MAX_DEPTH)
+        .with_tokens_with_locations(tokens);
+    let query = parser.parse_query().map_err(parse_error)?;
     while parser.consume_token(&Token::SemiColon) {}
-    let rest = parser.peek_token();
-    match rest.token {
+    let next = parser.peek_token();
+    match next.token {
         Token::EOF => Ok(*query),
         token => Err(unreadable(format!(
             "'{token}' follows the end of the query{}",
-            rest.span.start
+            next.span.start
         ))),
     }
 }
 
-fn refused(error: ParserError) -> FilterError {
+fn parse_error(error: ParserError) -> FilterError {
     match error {
         ParserError::TokenizerError(cause) | ParserError::ParserError(cause) => unreadable(cause),
         ParserError::RecursionLimitExceeded => {
@@ -88,14 +91,14 @@ fn may_nest(token: &TokenWithSpan) -> bool {
     }
 }
 
-/// `IN COHORT 5`, which only PostHog has, as the subquery that it stands for. Drops white space and comments.
-fn name_cohorts(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, FilterError> {
+/// Replaces PostHog's `IN COHORT 5` by the equivalent subquery. Drops white space and comments.
+fn expand_in_cohort(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, FilterError> {
     let visible = |token: &TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
     let mut tokens = tokens.into_iter().filter(visible).peekable();
-    let mut named = Vec::new();
+    let mut expanded = Vec::new();
     while let Some(token) = tokens.next() {
         let is_in = matches!(&token.token, Token::Word(word) if word.keyword == Keyword::IN);
-        named.push(token);
+        expanded.push(token);
         if is_in && tokens.next_if(is_cohort).is_some() {
             let id = match tokens.next().map(|token| token.token) {
                 Some(Token::Number(id, _)) => id,
@@ -104,10 +107,10 @@ fn name_cohorts(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, Filter
             let select = format!("(SELECT person_id FROM cohort_people WHERE cohort_id = {id})");
             let select = Tokenizer::new(&HogQl, &select).tokenize_with_location();
             let select = select.map_err(|error| unreadable(error.to_string()))?;
-            named.extend(select.into_iter().filter(visible));
+            expanded.extend(select.into_iter().filter(visible));
         }
     }
-    Ok(named)
+    Ok(expanded)
 }
 
 fn is_cohort(token: &TokenWithSpan) -> bool {

@@ -1,3 +1,5 @@
+//! Queries: what is planned, and what is refused by name.
+
 mod twin;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ fn now() -> Moment {
     at("2025-06-18T15:30:00Z", "Europe/Berlin")
 }
 
-/// Ada (0) pays, Bob (1) looks, Cy (2) did nothing, Dora (3) paid long ago.
+/// Ada (0) paid recently, Bob (1) viewed pages, Cy (2) has no events, Dora (3) paid in 2024.
 fn project() -> Project {
     let person = |properties, created: &str| Person {
         properties,
@@ -73,7 +75,7 @@ fn hogql(text: &str) -> Value {
 }
 
 #[track_caller]
-fn chosen(query: &Value) -> Vec<u32> {
+fn members(query: &Value) -> Vec<u32> {
     let plan = plan_query(query, &now()).unwrap_or_else(|error| panic!("{query}: {error}"));
     let Ok(members) = plan.evaluate(&project());
     members.iter().collect()
@@ -90,7 +92,7 @@ fn refused(query: &Value) -> String {
 }
 
 #[test]
-fn persons_are_chosen_by_properties() {
+fn persons_are_selected_by_properties() {
     for (condition, expected) in [
         ("properties.plan = 'pro'", vec![0, 3]),
         ("'pro' = properties.plan", vec![0, 3]),
@@ -158,12 +160,12 @@ fn persons_are_chosen_by_properties() {
         ("created_at > now() - toIntervalMonth(6)", vec![0, 1, 2]),
     ] {
         let text = format!("SELECT id FROM persons AS p WHERE {condition}");
-        assert_eq!(chosen(&hogql(&text)), expected, "{text}");
+        assert_eq!(members(&hogql(&text)), expected, "{text}");
     }
 }
 
 #[test]
-fn persons_are_chosen_by_their_events() {
+fn persons_are_selected_by_their_events() {
     for (rest, expected) in [
         ("", vec![0, 1, 3]),
         ("WHERE event = 'paid'", vec![0, 3]),
@@ -227,14 +229,14 @@ fn persons_are_chosen_by_their_events() {
         ),
     ] {
         let text = format!("SELECT DISTINCT e.person_id FROM events e {rest}");
-        assert_eq!(chosen(&hogql(&text)), expected, "{text}");
+        assert_eq!(members(&hogql(&text)), expected, "{text}");
     }
     let named = "SELECT person_id, count() AS times FROM events GROUP BY person_id HAVING times > 2 ORDER BY times DESC";
-    assert_eq!(chosen(&hogql(named)), [0, 1]);
+    assert_eq!(members(&hogql(named)), [0, 1]);
 }
 
 #[test]
-fn texts_are_written_by_the_escapes_of_clickhouse() {
+fn literals_follow_the_escapes_of_clickhouse() {
     let mut project = project();
     for (person, text) in [r"50%", r"501", r"a\b", "it's", "x9"]
         .iter()
@@ -264,9 +266,9 @@ fn texts_are_written_by_the_escapes_of_clickhouse() {
     assert!(sentence.contains("the character NUL"), "{sentence}");
 }
 
-/// 2025-06-18 in Berlin, where now it is 17:30.
+/// The moment is 17:30 on 2025-06-18 in Berlin.
 #[test]
-fn days_are_compared_with_instants_as_midnights() {
+fn a_day_is_compared_as_its_first_instant() {
     for (condition, expected) in [
         ("toDate(created_at) <= now()", vec![0, 1, 2, 3]),
         ("toDate(created_at) < now()", vec![0, 1, 2, 3]),
@@ -287,12 +289,12 @@ fn days_are_compared_with_instants_as_midnights() {
         ("toFloat(properties.age) != 40", vec![0, 2, 3]),
     ] {
         let text = format!("SELECT id FROM persons WHERE {condition}");
-        assert_eq!(chosen(&hogql(&text)), expected, "{text}");
+        assert_eq!(members(&hogql(&text)), expected, "{text}");
     }
 }
 
 #[test]
-fn sets_are_joined() {
+fn set_operations_and_memberships_are_evaluated() {
     for (text, expected) in [
         (
             "SELECT person_id FROM static_cohort_people WHERE cohort_id = 7",
@@ -327,7 +329,7 @@ fn sets_are_joined() {
             vec![3],
         ),
         (
-            // INTERSECT binds closer.
+            // INTERSECT has a higher precedence.
             "SELECT id FROM persons WHERE properties.flag = true UNION SELECT id FROM persons \
              INTERSECT SELECT person_id FROM cohort_people WHERE cohort_id = 8",
             vec![1, 2],
@@ -345,12 +347,12 @@ fn sets_are_joined() {
             vec![0, 3],
         ),
     ] {
-        assert_eq!(chosen(&hogql(text)), expected, "{text}");
+        assert_eq!(members(&hogql(text)), expected, "{text}");
     }
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn unsupported_constructs_are_refused_by_name() {
     let in_cohort = |text: &str| format!("query: {text} is not supported in the query of a cohort");
     for (text, construct) in [
         ("WITH x AS (SELECT 1) SELECT id FROM persons", "WITH"),
@@ -363,7 +365,7 @@ fn what_is_not_known_is_named() {
         ),
         (
             "SELECT id FROM numbers(10)",
-            "what stands beside the table numbers",
+            "an argument or modifier of the table numbers",
         ),
         ("SELECT id FROM system.tables", "the table system.tables"),
         ("SELECT 1", "SELECT without FROM"),
@@ -517,7 +519,7 @@ fn what_is_not_known_is_named() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn invalid_queries_are_refused_with_the_cause() {
     for (text, sentence) in [
         (
             "SELECT id FROM people",
@@ -570,10 +572,10 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
-fn queries_have_bounds() {
+fn queries_beyond_a_limit_are_refused() {
     let conditions = |count: usize| vec!["properties.a = 1"; count].join(" OR ");
     let select = |condition: &str| hogql(&format!("SELECT id FROM persons WHERE {condition}"));
-    assert_eq!(chosen(&select(&conditions(240))), Vec::<u32>::new());
+    assert_eq!(members(&select(&conditions(240))), Vec::<u32>::new());
     let sentence = refused(&select(&conditions(300)));
     assert_eq!(
         sentence,
@@ -582,7 +584,7 @@ fn queries_have_bounds() {
     let sentence = refused(&select(&format!("properties.a = '{}'", "x".repeat(65_536))));
     assert_eq!(sentence, "query: the text may have 65536 bytes at most");
     let nested = |levels: usize| format!("{}true{}", "(".repeat(levels), ")".repeat(levels));
-    assert_eq!(chosen(&select(&nested(20))).len(), 4);
+    assert_eq!(members(&select(&nested(20))).len(), 4);
     for levels in [60, 10_000] {
         let sentence = refused(&select(&nested(levels)));
         assert!(
@@ -606,7 +608,7 @@ fn queries_have_bounds() {
 }
 
 #[test]
-fn filters_of_an_actors_query_must_all_be_met() {
+fn all_filters_of_an_actors_query_must_be_satisfied() {
     let plan =
         |value: &str| json!({"type": "person", "key": "plan", "operator": "exact", "value": value});
     let cohort = |id: i64, operator: &str| json!({"type": "cohort", "key": "id", "value": id, "operator": operator, "cohort_name": "x"});
@@ -634,7 +636,7 @@ fn filters_of_an_actors_query_must_all_be_met() {
             vec![0, 1, 2, 3],
         ),
     ] {
-        assert_eq!(chosen(&actors(query.clone())), expected, "{query}");
+        assert_eq!(members(&actors(query.clone())), expected, "{query}");
     }
     for (query, sentence) in [
         (

@@ -1,7 +1,7 @@
-//! Made-up but plausible people and what they did, for the demo: the same seed gives the same population.
+//! Generated persons and their events. The same seed gives the same population.
 //!
-//! Items come in the wire format of a batch, so that the demo takes the very path that captured events take.
-//! Their ids hang on the seed alone, so sending a population again adds nothing. No I/O, and no clock of its own.
+//! Items are in the wire format of a batch, so the demo uses the path of captured events. Their uuids depend only on the
+//! seed, so sending a population again adds nothing. This module does no I/O and reads no clock.
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use rand::rngs::StdRng;
@@ -10,71 +10,69 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 mod cohorts;
-mod people;
+mod person;
 #[cfg(test)]
 mod tests;
 mod time;
 mod words;
 
-pub use cohorts::{Definition, cohorts, resolve};
+pub use cohorts::{SampleCohort, cohorts, resolve};
 
-use people::Person;
-use time::Course;
+use person::SyntheticPerson;
+use time::EventTimes;
 
-/// How far back the population's events reach.
+/// The days before `now` in which events happen.
 pub const DAYS: u16 = 60;
 
-/// A population that is made item by item, and never held whole.
+/// A population. Its items are generated one at a time.
 pub struct Population {
     seed: u64,
     now: DateTime<Utc>,
     events: u64,
-    people: Vec<Person>,
-    /// The active ones' places in `people`; the earlier here, the more active.
+    persons: Vec<SyntheticPerson>,
+    /// The active persons as positions in `persons`, the most active first.
     active: Vec<u32>,
 }
 
 impl Population {
-    /// `people` people and `events` further events, none of them later than `now`.
-    pub fn new(people: u32, events: u64, seed: u64, now: DateTime<Utc>) -> Self {
+    /// A population of `persons` persons with `events` events besides sign-ups, none later than `now`.
+    pub fn new(persons: u32, events: u64, seed: u64, now: DateTime<Utc>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let people: Vec<Person> = (0..people).map(|_| Person::made_up(&mut rng)).collect();
-        let mut active: Vec<u32> = (0..)
-            .zip(&people)
-            .filter(|(_, one)| one.is_active())
-            .map(|(at, _)| at)
+        let persons: Vec<SyntheticPerson> = (0..persons)
+            .map(|_| SyntheticPerson::generate(&mut rng))
             .collect();
-        // Who is most active has nothing to do with who came first.
-        for place in (1..active.len()).rev() {
-            active.swap(place, rng.random_range(0..=place));
+        let mut active: Vec<u32> = (0..)
+            .zip(&persons)
+            .filter(|(_, person)| person.is_active())
+            .map(|(position, _)| position)
+            .collect();
+        // Shuffled, so activity does not depend on the order of persons.
+        for position in (1..active.len()).rev() {
+            active.swap(position, rng.random_range(0..=position));
         }
         Self {
             seed,
             now,
             events,
-            people,
+            persons,
             active,
         }
     }
 
-    /// How many items there are: one for each person, and the events.
-    #[allow(
-        clippy::len_without_is_empty,
-        reason = "nobody asks whether there are any"
-    )]
-    pub fn len(&self) -> u64 {
-        self.people.len() as u64 + self.later_events()
+    /// The number of items: one per person, and the events.
+    pub fn item_count(&self) -> u64 {
+        self.persons.len() as u64 + self.event_count()
     }
 
-    /// First what makes each person known, then what they did, in the order of time.
+    /// An item that creates each person, then the events by time.
     pub fn items(&self) -> impl Iterator<Item = Value> + '_ {
-        let people = (0..)
-            .zip(&self.people)
-            .map(|(number, person)| self.introduction(number, person));
-        people.chain(self.happenings())
+        let sign_ups = (0..)
+            .zip(&self.persons)
+            .map(|(number, person)| self.sign_up(number, person));
+        sign_ups.chain(self.events())
     }
 
-    fn later_events(&self) -> u64 {
+    fn event_count(&self) -> u64 {
         if self.active.is_empty() {
             0
         } else {
@@ -82,8 +80,8 @@ impl Population {
         }
     }
 
-    /// A person's sign-up, or for one who signed up before the window opens just the properties.
-    fn introduction(&self, number: u32, person: &Person) -> Value {
+    /// The sign-up event of a person, or only the properties if the person signed up before the window.
+    fn sign_up(&self, number: u32, person: &SyntheticPerson) -> Value {
         let mut rng = StdRng::seed_from_u64(
             self.seed ^ (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         );
@@ -101,33 +99,33 @@ impl Population {
         self.item(event, number, at, format!("person/{number}"), properties)
     }
 
-    fn happenings(&self) -> impl Iterator<Item = Value> + '_ {
+    fn events(&self) -> impl Iterator<Item = Value> + '_ {
         let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(1));
-        let course = Course::new(self.now, DAYS, self.later_events());
-        course.enumerate().map(move |(index, at)| {
+        let times = EventTimes::new(self.now, DAYS, self.event_count());
+        times.enumerate().map(move |(index, at)| {
             let days_ago = (self.now - at).num_seconds() as f64 / 86_400.0;
-            let number = self.someone_active(days_ago, &mut rng);
-            let person = &self.people[number as usize];
-            let (event, properties) = person.act(days_ago, &mut rng);
+            let number = self.pick_active_person(days_ago, &mut rng);
+            let person = &self.persons[number as usize];
+            let (event, properties) = person.next_event(days_ago, &mut rng);
             self.item(event, number, at, format!("event/{index}"), properties)
         })
     }
 
-    /// Somebody who had signed up by then and had not left yet. A few people do much and many do little.
-    fn someone_active(&self, days_ago: f64, rng: &mut StdRng) -> u32 {
+    /// A random person who is present `days_ago`. Few persons cause many events, many persons few.
+    fn pick_active_person(&self, days_ago: f64, rng: &mut StdRng) -> u32 {
         const TRIES: usize = 40;
         let mut number = 0;
         for _ in 0..TRIES {
             let spread: f64 = rng.random();
             let share = if rng.random_bool(0.6) {
-                // The place is as likely to have any number of digits as any other: Zipf's law.
+                // A uniform exponent gives a distribution like Zipf's law.
                 ((self.active.len() as f64).powf(spread) - 1.0) / self.active.len() as f64
             } else {
                 spread
             };
-            let place = (share * self.active.len() as f64) as usize;
-            number = self.active[place.min(self.active.len() - 1)];
-            if self.people[number as usize].is_here(days_ago) {
+            let position = (share * self.active.len() as f64) as usize;
+            number = self.active[position.min(self.active.len() - 1)];
+            if self.persons[number as usize].is_present(days_ago) {
                 break;
             }
         }

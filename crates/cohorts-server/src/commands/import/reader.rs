@@ -1,7 +1,7 @@
-//! Lines of a file or of standard input, plain or compressed, and how far the reading has come.
+//! Lines of a file or of standard input, plain or compressed, with the progress of reading.
 //!
-//! Compression is told by the first bytes rather than by the name, so it works for standard input too.
-//! What a line says is not known here.
+//! The first bytes tell the compression, not the name, so standard input works too. The contents of lines are not parsed
+//! here.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -11,47 +11,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, ensure};
 use flate2::bufread::MultiGzDecoder;
 
-/// The longest line that is taken. One event is far smaller; a file without line ends is found out by this.
-const LONGEST_LINE: u64 = 20 * 1024 * 1024;
+/// The most bytes of a line. Events are far smaller, so a longer line means that the file has no line ends.
+const MAX_LINE_BYTES: u64 = 20 * 1024 * 1024;
 const BUFFER: usize = 256 * 1024;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 
-/// A line that is not blank, without its end.
+/// A line that is not blank, without trailing white space.
 #[derive(Debug, PartialEq)]
 pub struct Line {
-    /// Counted from 1, blank lines included.
+    /// Counted from 1, with blank lines.
     pub number: u64,
     pub text: Vec<u8>,
 }
 
-/// How much of the input has been read, as it is stored: compressed, if it is.
+/// How many bytes of the input have been read, before decompression.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct ReadProgress {
     read: Arc<AtomicU64>,
     total: Option<u64>,
 }
 
-impl Progress {
+impl ReadProgress {
+    /// Bytes read.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// `None` where that cannot be known before the end, as for standard input.
+    /// The bytes of the input; `None` if they are unknown, as for standard input.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 }
 
-/// The lines of one input. After an error there are no more.
+/// The lines of one input. The iteration ends after an error.
 pub struct Lines {
     name: String,
     input: Box<dyn BufRead + Send>,
-    progress: Progress,
+    progress: ReadProgress,
     number: u64,
-    longest: u64,
-    failed: bool,
+    max_bytes: u64,
+    has_failed: bool,
 }
 
 /// Opens the file at `path`, or standard input for `-`.
@@ -59,10 +60,10 @@ pub fn open(path: &str) -> anyhow::Result<Lines> {
     if path == "-" {
         return Lines::new("standard input", io::stdin(), None);
     }
-    let about = fs::metadata(path).with_context(|| format!("cannot open {path}"))?;
-    ensure!(!about.is_dir(), "cannot read {path}: it is a directory");
+    let metadata = fs::metadata(path).with_context(|| format!("cannot open {path}"))?;
+    ensure!(!metadata.is_dir(), "cannot read {path}: it is a directory");
     let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
-    Lines::new(path, file, about.is_file().then_some(about.len()))
+    Lines::new(path, file, metadata.is_file().then_some(metadata.len()))
 }
 
 impl Lines {
@@ -72,7 +73,7 @@ impl Lines {
         total: Option<u64>,
     ) -> anyhow::Result<Self> {
         let read = Arc::<AtomicU64>::default();
-        let mut source = Counted {
+        let mut source = CountingReader {
             source,
             read: Arc::clone(&read),
         };
@@ -97,24 +98,24 @@ impl Lines {
         } else {
             Box::new(stored)
         };
-        let progress = Progress { read, total };
+        let progress = ReadProgress { read, total };
         Ok(Self {
             name: name.to_owned(),
             input,
             progress,
             number: 0,
-            longest: LONGEST_LINE,
-            failed: false,
+            max_bytes: MAX_LINE_BYTES,
+            has_failed: false,
         })
     }
 
-    /// What the input is called in messages.
+    /// The name of the input in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A view of the progress that stays true while the lines are read.
-    pub fn progress(&self) -> Progress {
+    /// The progress, which is updated while lines are read.
+    pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
     }
 
@@ -125,18 +126,18 @@ impl Lines {
         let read = self
             .input
             .by_ref()
-            .take(self.longest + 1)
+            .take(self.max_bytes + 1)
             .read_until(b'\n', &mut text)
             .with_context(|| format!("cannot read {}, line {number}", self.name))?;
         if read == 0 {
             return Ok(None);
         }
-        let ended = text.last() == Some(&b'\n');
+        let has_end = text.last() == Some(&b'\n');
         ensure!(
-            ended || read as u64 <= self.longest,
+            has_end || read as u64 <= self.max_bytes,
             "{}, line {number} is longer than {} MiB",
             self.name,
-            self.longest / (1024 * 1024)
+            self.max_bytes / (1024 * 1024)
         );
         self.number = number;
         if number == 1 && text.starts_with(BYTE_ORDER_MARK) {
@@ -150,7 +151,7 @@ impl Iterator for Lines {
     type Item = anyhow::Result<Line>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
+        while !self.has_failed {
             match self.read_line() {
                 Ok(None) => return None,
                 Ok(Some(mut text)) => {
@@ -163,7 +164,7 @@ impl Iterator for Lines {
                     }
                 }
                 Err(cause) => {
-                    self.failed = true;
+                    self.has_failed = true;
                     return Some(Err(cause));
                 }
             }
@@ -172,12 +173,12 @@ impl Iterator for Lines {
     }
 }
 
-struct Counted<R> {
+struct CountingReader<R> {
     source: R,
     read: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
         self.read.fetch_add(count as u64, Ordering::Relaxed);
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_count_and_are_left_out() {
+    fn blank_lines_are_skipped_and_counted() {
         let expected = numbered(&[(1, "one"), (4, "  four"), (5, "five")]);
         assert_eq!(lines(b"one\n\n \t\n  four\r\nfive"), expected);
         assert_eq!(lines(b"\xef\xbb\xbfone\n"), numbered(&[(1, "one")]));
@@ -237,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn compressed_files_of_several_parts_are_read_to_the_end() {
+    fn compressed_files_of_several_frames_are_read_to_the_end() {
         let expected = numbered(&[(1, "one"), (2, "two")]);
         assert_eq!(lines(&[gzip("one\nt"), gzip("wo\n")].concat()), expected);
         assert_eq!(lines(&[zstd("one\nt"), zstd("wo\n")].concat()), expected);
     }
 
     #[test]
-    fn progress_is_of_the_stored_bytes_and_ends_at_their_number() {
+    fn progress_counts_compressed_bytes_and_ends_at_their_number() {
         let text = "the same over and over\n".repeat(10_000);
         for content in [text.clone().into_bytes(), gzip(&text), zstd(&text)] {
             let file = file(&content);
@@ -257,34 +258,34 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_named_and_ends_the_reading() {
+    fn a_line_that_is_too_long_is_an_error_with_its_number() {
         let mut lines = Lines::new("big.ndjson", &b"12345678\n123456789\n1\n"[..], None).unwrap();
-        lines.longest = 8;
+        lines.max_bytes = 8;
         assert_eq!(lines.next().unwrap().unwrap().number, 1);
-        let said = lines.next().unwrap().unwrap_err().to_string();
+        let message = lines.next().unwrap().unwrap_err().to_string();
         assert!(
-            said.starts_with("big.ndjson, line 2 is longer than"),
-            "{said}"
+            message.starts_with("big.ndjson, line 2 is longer than"),
+            "{message}"
         );
         assert!(lines.next().is_none());
     }
 
     #[test]
-    fn a_file_cut_short_is_an_error_and_not_an_end() {
-        for whole in [gzip("one\ntwo\n"), zstd("one\ntwo\n")] {
-            let file = file(&whole[..whole.len() - 5]);
+    fn a_truncated_file_is_an_error() {
+        for content in [gzip("one\ntwo\n"), zstd("one\ntwo\n")] {
+            let file = file(&content[..content.len() - 5]);
             let lines = open(file.path().to_str().unwrap()).unwrap();
             assert!(lines.last().unwrap().is_err());
         }
     }
 
     #[test]
-    fn a_file_that_cannot_be_opened_is_named() {
-        let said = |path| format!("{:#}", open(path).err().unwrap());
+    fn the_error_of_a_file_that_cannot_be_opened_has_its_path() {
+        let message = |path| format!("{:#}", open(path).err().unwrap());
         assert_eq!(
-            said("/no/such/file"),
+            message("/no/such/file"),
             "cannot open /no/such/file: No such file or directory (os error 2)"
         );
-        assert_eq!(said("/"), "cannot read /: it is a directory");
+        assert_eq!(message("/"), "cannot read /: it is a directory");
     }
 }

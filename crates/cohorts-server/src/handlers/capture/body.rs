@@ -193,7 +193,7 @@ mod tests {
             bytes: bytes.to_vec().into(),
             content_type: Some(media_type.to_owned()),
             content_encoding: encoding.map(str::to_owned),
-            lent: None,
+            reservation: None,
         };
         decode(&body).map_err(|error| error.to_string())
     }

@@ -2,7 +2,7 @@
 
 use cohorts_api::types::{Cohort, CohortCreate, Upload};
 use cohorts_store::definition::Definition;
-use cohorts_store::members::{self, List};
+use cohorts_store::members::{self, StaticCohort};
 use cohorts_store::{CohortId, Conn, ProjectId, cohorts, projects, queue, tombstones};
 use roaring::RoaringBitmap;
 
@@ -96,7 +96,7 @@ fn write_members(
     members: RoaringBitmap,
     upload: Option<UploadedPersons>,
 ) -> Result<Option<Upload>, Error> {
-    let edit = members::edit(conn, &List::from(row), |_| Ok(members))?;
+    let edit = members::edit(conn, &StaticCohort::from(row), |_| Ok(members))?;
     upload
         .map(|upload| upload.record(conn, caller, row.id(), &edit))
         .transpose()
@@ -135,7 +135,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     activity_log::created(conn, caller, row.id(), &definition)?;
     let members = members::read(conn, project.shard_key(), id, source.member_version)?;
     let members = tombstones::all(conn, project.shard_key())?.resolved(&members);
-    members::edit(conn, &List::from(&row), |_| Ok(members))?;
+    members::edit(conn, &StaticCohort::from(&row), |_| Ok(members))?;
     find(conn, project, row.id())
 }
 

@@ -1,7 +1,7 @@
 //! The type of a cohort: the check of a type that a caller sends, and the type that is stored.
 
 use cohorts_engine::Filter;
-use cohorts_engine::kind::{Kind, Referenced, is_realtime_capable, required_kind};
+use cohorts_engine::kind::{Kind, ReferencedCohort, is_realtime_capable, required_kind};
 use cohorts_store::definition::Definition;
 use cohorts_store::{Conn, ProjectId, actions, cohorts};
 
@@ -73,9 +73,13 @@ fn required(
     Ok(required_kind(filter, |id| {
         let definition = cohorts.get(&id)?;
         if definition.is_static {
-            Some(Referenced::Kind(Kind::Static))
+            Some(ReferencedCohort::Kind(Kind::Static))
         } else {
-            definition.filter().ok().cloned().map(Referenced::Filter)
+            definition
+                .filter()
+                .ok()
+                .cloned()
+                .map(ReferencedCohort::Filter)
         }
     }))
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, CohortsListType};
 use cohorts_api::{CohortsListQuery, RawJson};
-use cohorts_store::cohorts::Wanted;
+use cohorts_store::cohorts::CohortFilter;
 use cohorts_store::definition::Definition;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 const LONGEST_SEARCH: usize = 200;
 
 /// The conditions in the query of a request.
-pub fn conditions(query: &CohortsListQuery) -> Result<Wanted, Error> {
+pub fn conditions(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
     let search = query.search.as_deref().unwrap_or_default();
     if search.chars().count() > LONGEST_SEARCH {
         let detail = format!("Search query must be {LONGEST_SEARCH} characters or fewer.");
@@ -22,7 +22,7 @@ pub fn conditions(query: &CohortsListQuery) -> Result<Wanted, Error> {
     }
     let search = search.replace('\0', "");
     let search = search.trim();
-    Ok(Wanted {
+    Ok(CohortFilter {
         is_static: query
             .type_
             .as_ref()

@@ -96,7 +96,7 @@ pub fn request_calculations(
 
 /// The cohort and the dynamic cohorts that depend on it.
 fn dependents(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<BTreeSet<i64>, Error> {
-    let candidates = cohorts::dynamic_definitions_naming_others(conn, project)?;
+    let candidates = cohorts::referring_definitions(conn, project)?;
     let mut dependents = BTreeSet::from([id.0]);
     loop {
         let next: Vec<i64> = candidates
@@ -143,14 +143,14 @@ pub fn referring_cohorts(
     project: ProjectId,
     id: CohortId,
 ) -> Result<Vec<(i64, String)>, Error> {
-    let candidates = cohorts::naming_others(conn, project)?;
-    let referring = candidates.into_iter().filter(|(candidate, _, filters)| {
-        let filter = Filter::parse_stored(&filters.parse());
-        *candidate != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
+    let candidates = cohorts::referring(conn, project)?;
+    let referring = candidates.into_iter().filter(|cohort| {
+        let filter = Filter::parse_stored(&cohort.filters.parse());
+        cohort.id != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
     });
-    let named = referring.map(|(id, name, _)| {
-        let name = name.filter(|name| !name.is_empty());
-        (id, name.unwrap_or("Unnamed".to_owned()))
+    let named = referring.map(|cohort| {
+        let name = cohort.name.filter(|name| !name.is_empty());
+        (cohort.id, name.unwrap_or("Unnamed".to_owned()))
     });
     Ok(named.collect())
 }

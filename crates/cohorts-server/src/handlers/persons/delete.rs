@@ -53,16 +53,12 @@ fn survivor(
 fn remove_from_cohorts(
     conn: &mut Conn,
     caller: &Caller,
-    cohorts: &[cohorts::Locked],
+    cohorts: &[cohorts::LockedCohort],
     ordinal: u32,
 ) -> Result<(), Error> {
     let shard_key = caller.project.id().shard_key();
-    let versions: Vec<(i64, i64)> = cohorts
-        .iter()
-        .map(|cohort| (cohort.id, cohort.member_version))
-        .collect();
-    let left = members::remove_everywhere(conn, shard_key, &versions, ordinal)?;
-    cohorts::count_down(conn, &left)?;
+    let left = members::remove_everywhere(conn, shard_key, cohorts, ordinal)?;
+    cohorts::decrement_counts(conn, &left)?;
     let static_cohorts = cohorts.iter().filter(|cohort| cohort.is_static);
     for cohort in static_cohorts.filter(|cohort| left.contains(&cohort.id)) {
         activity_log::persons_edited(conn, caller, CohortId(cohort.id), "person_removed_manually")?;

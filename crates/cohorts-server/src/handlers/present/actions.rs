@@ -2,11 +2,11 @@
 
 use cohorts_api::types;
 use cohorts_store::ProjectId;
-use cohorts_store::actions::WithTeammate;
+use cohorts_store::actions::ActionWithCreator;
 
 use super::{raw, user};
 
-pub fn action(project: ProjectId, (row, teammate): WithTeammate) -> types::Action {
+pub fn action(project: ProjectId, (row, teammate): ActionWithCreator) -> types::Action {
     let fields = row.fields;
     types::Action {
         id: row.id,

@@ -1,10 +1,10 @@
 //! Entries of the activity log as responses show them.
 
 use cohorts_api::types::{ActivityDetail, ActivityEntry, ActivityEntryScope, ActivityUser};
-use cohorts_store::activity::Entry;
+use cohorts_store::activity::ActivityRow;
 use cohorts_store::keys::Teammate;
 
-pub fn activity_entry((entry, teammate): (Entry, Option<Teammate>)) -> ActivityEntry {
+pub fn activity_entry((entry, teammate): (ActivityRow, Option<Teammate>)) -> ActivityEntry {
     let changes = entry.changes.map(|changes| changes.parse());
     ActivityEntry {
         user: activity_user(teammate),

@@ -3,12 +3,12 @@
 use cohorts_api::types::Cohort;
 use cohorts_engine::legacy::rewrite_groups;
 use cohorts_store::JsonText;
-use cohorts_store::cohorts::{self, WithCreator};
+use cohorts_store::cohorts::{self, CohortWithCreator};
 use cohorts_store::definition::Definition;
 
 use super::{raw, user};
 
-pub fn cohort((row, creator): WithCreator) -> Cohort {
+pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
     let last_error_message = failure_message(&row);
     let (filters, groups) = (filters(&row.definition), groups(&row.definition));
     let definition = row.definition.into_row();

@@ -1,7 +1,7 @@
 //! CSV uploads as responses show them.
 
 use cohorts_api::types;
-use cohorts_store::uploads::{Upload, WithTeammate};
+use cohorts_store::uploads::{Upload, UploadWithTeammate};
 use serde::{Deserialize, Serialize};
 
 use super::user;
@@ -16,7 +16,7 @@ pub struct RowProblem {
     pub reason: String,
 }
 
-pub fn upload((row, teammate): WithTeammate) -> types::Upload {
+pub fn upload((row, teammate): UploadWithTeammate) -> types::Upload {
     let Upload {
         id,
         created_at,

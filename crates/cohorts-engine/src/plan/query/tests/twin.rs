@@ -1,4 +1,5 @@
-//! Made-up queries: the plan chooses whom one look at each row chooses.
+//! Generated queries: the plan and a naive evaluator, which tests row by row, select the same
+//! persons.
 
 use std::collections::BTreeSet;
 
@@ -13,60 +14,59 @@ use crate::plan_query;
 
 const HOUR: i64 = 3_600_000_000;
 
-/// A test of a row; `person.` stands before what is about the person of an event.
+/// A condition over one row.
 #[derive(Clone, Debug)]
-enum Test {
-    Equals(Column, Value, bool),
-    Above(Column, i64),
-    Among(Column, Vec<Value>),
-    IsNull(Column),
-    StartsWith(Column, &'static str),
+enum TwinTest {
+    Equals(TwinColumn, Value, bool),
+    Above(TwinColumn, i64),
+    Among(TwinColumn, Vec<Value>),
+    IsNull(TwinColumn),
+    StartsWith(TwinColumn, &'static str),
     Since(i64),
-    Not(Box<Test>),
-    And(Vec<Test>),
-    Or(Vec<Test>),
+    Not(Box<TwinTest>),
+    And(Vec<TwinTest>),
+    Or(Vec<TwinTest>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Column {
-    /// A property of the row itself.
-    Own(&'static str),
-    /// A property of the person, seen from an event.
-    Person(&'static str),
+enum TwinColumn {
+    /// A property of the row.
+    Property(&'static str),
+    /// A property of the person of an event.
+    PersonProperty(&'static str),
     Event,
 }
 
-/// Rows of people, or of events.
 #[derive(Clone, Debug)]
-enum Query {
-    People(Test),
-    /// Events, and how many of them a person must have at least.
-    Events(Test, usize),
-    Joined(&'static str, Box<Query>, Box<Query>),
+enum TwinQuery {
+    Persons(TwinTest),
+    /// Events, with the smallest number of them for a person.
+    Events(TwinTest, usize),
+    SetOperation(&'static str, Box<TwinQuery>, Box<TwinQuery>),
 }
 
-/// A row, of a person or of an event.
-struct Row<'a> {
-    own: &'a Value,
-    person: &'a Value,
+/// A row of a person or of an event.
+struct TwinRow<'a> {
+    properties: &'a Value,
+    person_properties: &'a Value,
     event: Option<&'a str>,
     time: i64,
 }
 
-impl Column {
+impl TwinColumn {
     fn sql(self) -> String {
         match self {
-            Column::Own(key) => format!("properties.{key}"),
-            Column::Person(key) => format!("person.properties.{key}"),
-            Column::Event => "event".to_owned(),
+            TwinColumn::Property(key) => format!("properties.{key}"),
+            TwinColumn::PersonProperty(key) => format!("person.properties.{key}"),
+            TwinColumn::Event => "event".to_owned(),
         }
     }
 
-    fn of(self, row: &Row) -> Value {
+    fn of(self, row: &TwinRow) -> Value {
         match self {
-            Column::Own(key) => row.own[key].clone(),
-            Column::Person(key) => row.person[key].clone(),
-            Column::Event => json!(row.event),
+            TwinColumn::Property(key) => row.properties[key].clone(),
+            TwinColumn::PersonProperty(key) => row.person_properties[key].clone(),
+            TwinColumn::Event => json!(row.event),
         }
     }
 }
@@ -83,116 +83,122 @@ fn literal(value: &Value) -> String {
         .map_or_else(|| value.to_string(), |text| format!("'{text}'"))
 }
 
-impl Test {
+impl TwinTest {
     fn sql(&self, time: &str) -> String {
-        let all = |tests: &[Test], joint: &str| {
+        let join = |tests: &[TwinTest], operator: &str| {
             let tests: Vec<String> = tests
                 .iter()
                 .map(|test| format!("({})", test.sql(time)))
                 .collect();
-            tests.join(joint)
+            tests.join(operator)
         };
         match self {
-            Test::Equals(column, value, true) => format!("{} = {}", column.sql(), literal(value)),
-            Test::Equals(column, value, false) => format!("{} != {}", column.sql(), literal(value)),
-            Test::Above(column, bound) => format!("{} > {bound}", column.sql()),
-            Test::Among(column, values) => {
+            TwinTest::Equals(column, value, true) => {
+                format!("{} = {}", column.sql(), literal(value))
+            }
+            TwinTest::Equals(column, value, false) => {
+                format!("{} != {}", column.sql(), literal(value))
+            }
+            TwinTest::Above(column, bound) => format!("{} > {bound}", column.sql()),
+            TwinTest::Among(column, values) => {
                 let values: Vec<String> = values.iter().map(literal).collect();
                 format!("{} IN ({})", column.sql(), values.join(", "))
             }
-            Test::IsNull(column) => format!("{} IS NULL", column.sql()),
-            Test::StartsWith(column, start) => format!("{} LIKE '{start}%'", column.sql()),
-            Test::Since(hours) => format!("{time} >= now() - INTERVAL {hours} HOUR"),
-            Test::Not(test) => format!("NOT ({})", test.sql(time)),
-            Test::And(tests) => all(tests, " AND "),
-            Test::Or(tests) => all(tests, " OR "),
+            TwinTest::IsNull(column) => format!("{} IS NULL", column.sql()),
+            TwinTest::StartsWith(column, start) => format!("{} LIKE '{start}%'", column.sql()),
+            TwinTest::Since(hours) => format!("{time} >= now() - INTERVAL {hours} HOUR"),
+            TwinTest::Not(test) => format!("NOT ({})", test.sql(time)),
+            TwinTest::And(tests) => join(tests, " AND "),
+            TwinTest::Or(tests) => join(tests, " OR "),
         }
     }
 
-    fn holds(&self, row: &Row) -> bool {
-        let text = |column: &Column| {
+    fn holds(&self, row: &TwinRow) -> bool {
+        let text = |column: &TwinColumn| {
             Some(column.of(row))
                 .filter(|value| !value.is_null())
                 .map(|value| plain(&value))
         };
         match self {
-            Test::Equals(column, value, positive) => {
+            TwinTest::Equals(column, value, positive) => {
                 (text(column) == Some(plain(value))) == *positive
             }
-            Test::Above(column, bound) => {
+            TwinTest::Above(column, bound) => {
                 let number = text(column).and_then(|text| text.parse::<f64>().ok());
                 number.is_some_and(|number| number > *bound as f64)
             }
-            Test::Among(column, values) => {
+            TwinTest::Among(column, values) => {
                 text(column).is_some_and(|text| values.iter().any(|value| plain(value) == text))
             }
-            Test::IsNull(column) => text(column).is_none(),
-            Test::StartsWith(column, start) => {
+            TwinTest::IsNull(column) => text(column).is_none(),
+            TwinTest::StartsWith(column, start) => {
                 text(column).is_some_and(|text| text.starts_with(start))
             }
-            Test::Since(hours) => row.time >= now().now - hours * HOUR,
-            Test::Not(test) => !test.holds(row),
-            Test::And(tests) => tests.iter().all(|test| test.holds(row)),
-            Test::Or(tests) => tests.iter().any(|test| test.holds(row)),
+            TwinTest::Since(hours) => row.time >= now().now - hours * HOUR,
+            TwinTest::Not(test) => !test.holds(row),
+            TwinTest::And(tests) => tests.iter().all(|test| test.holds(row)),
+            TwinTest::Or(tests) => tests.iter().any(|test| test.holds(row)),
         }
     }
 }
 
-impl Query {
+impl TwinQuery {
     fn sql(&self) -> String {
         match self {
-            Query::People(test) => {
+            TwinQuery::Persons(test) => {
                 format!("SELECT id FROM persons WHERE {}", test.sql("created_at"))
             }
-            Query::Events(test, least) => {
-                let group = match least {
+            TwinQuery::Events(test, min) => {
+                let group = match min {
                     1 => String::new(),
-                    least => format!(" GROUP BY person_id HAVING count() >= {least}"),
+                    min => format!(" GROUP BY person_id HAVING count() >= {min}"),
                 };
                 format!(
                     "SELECT person_id FROM events WHERE {}{group}",
                     test.sql("timestamp")
                 )
             }
-            Query::Joined(joint, left, right) => {
-                format!("({}) {joint} ({})", left.sql(), right.sql())
+            TwinQuery::SetOperation(operator, left, right) => {
+                format!("({}) {operator} ({})", left.sql(), right.sql())
             }
         }
     }
 
-    fn chosen(&self, project: &Project) -> BTreeSet<u32> {
+    fn members(&self, project: &Project) -> BTreeSet<u32> {
         let all = 0..project.persons.len() as u32;
         match self {
-            Query::People(test) => {
+            TwinQuery::Persons(test) => {
                 let row = |person: u32| {
                     let person = &project.persons[person as usize];
-                    Row {
-                        own: &person.properties,
-                        person: &person.properties,
+                    TwinRow {
+                        properties: &person.properties,
+                        person_properties: &person.properties,
                         event: None,
                         time: person.created_at,
                     }
                 };
                 all.filter(|person| test.holds(&row(*person))).collect()
             }
-            Query::Events(test, least) => {
+            TwinQuery::Events(test, min) => {
                 let row = |event: &Event| {
-                    test.holds(&Row {
-                        own: &event.properties,
-                        person: &project.persons[event.person as usize].properties,
+                    test.holds(&TwinRow {
+                        properties: &event.properties,
+                        person_properties: &project.persons[event.person as usize].properties,
                         event: Some(&event.name),
                         time: event.time,
                     })
                 };
                 let count = |person: u32| {
-                    let own = project.events.iter().filter(|event| event.person == person);
-                    own.filter(|event| row(event)).count()
+                    let events = project.events.iter();
+                    events
+                        .filter(|event| event.person == person && row(event))
+                        .count()
                 };
-                all.filter(|person| count(*person) >= *least).collect()
+                all.filter(|person| count(*person) >= *min).collect()
             }
-            Query::Joined(joint, left, right) => {
-                let (left, right) = (left.chosen(project), right.chosen(project));
-                match *joint {
+            TwinQuery::SetOperation(operator, left, right) => {
+                let (left, right) = (left.members(project), right.members(project));
+                match *operator {
                     "UNION" | "UNION ALL" => &left | &right,
                     "INTERSECT" => &left & &right,
                     _ => &left - &right,
@@ -218,51 +224,52 @@ fn properties() -> impl Strategy<Value = Value> {
     vec((select(vec!["p", "q"]), value()), 0..3).prop_map(|members| members.into_iter().collect())
 }
 
-fn test(columns: Vec<Column>) -> impl Strategy<Value = Test> {
-    let texts: Vec<Column> = columns.clone();
-    let numbers: Vec<Column> = columns
+fn test(columns: Vec<TwinColumn>) -> impl Strategy<Value = TwinTest> {
+    let texts: Vec<TwinColumn> = columns.clone();
+    let numbers: Vec<TwinColumn> = columns
         .into_iter()
-        .filter(|column| *column != Column::Event)
+        .filter(|column| *column != TwinColumn::Event)
         .collect();
     let column = move || select(texts.clone());
     let names = || select(vec![json!("a"), json!("ab"), json!("b")]);
-    let one = (select(numbers.clone()), value(), any::<bool>());
+    let equals = (select(numbers.clone()), value(), any::<bool>());
     let leaf = prop_oneof![
-        one.prop_map(|(column, value, positive)| Test::Equals(column, value, positive)),
+        equals.prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
         (column(), names(), any::<bool>())
-            .prop_map(|(column, value, positive)| Test::Equals(column, value, positive)),
-        (select(numbers), 0..8_i64).prop_map(|(column, bound)| Test::Above(column, bound)),
-        (column(), vec(names(), 1..3)).prop_map(|(column, values)| Test::Among(column, values)),
-        column().prop_map(Test::IsNull),
+            .prop_map(|(column, value, positive)| TwinTest::Equals(column, value, positive)),
+        (select(numbers), 0..8_i64).prop_map(|(column, bound)| TwinTest::Above(column, bound)),
+        (column(), vec(names(), 1..3)).prop_map(|(column, values)| TwinTest::Among(column, values)),
+        column().prop_map(TwinTest::IsNull),
         (column(), select(vec!["a", "b", "7"]))
-            .prop_map(|(column, start)| Test::StartsWith(column, start)),
-        (0..40_i64).prop_map(Test::Since),
+            .prop_map(|(column, start)| TwinTest::StartsWith(column, start)),
+        (0..40_i64).prop_map(TwinTest::Since),
     ];
     leaf.prop_recursive(3, 10, 3, |inner| {
         prop_oneof![
-            inner.clone().prop_map(|test| Test::Not(Box::new(test))),
-            vec(inner.clone(), 1..3).prop_map(Test::And),
-            vec(inner, 1..3).prop_map(Test::Or),
+            inner.clone().prop_map(|test| TwinTest::Not(Box::new(test))),
+            vec(inner.clone(), 1..3).prop_map(TwinTest::And),
+            vec(inner, 1..3).prop_map(TwinTest::Or),
         ]
     })
 }
 
-fn query() -> impl Strategy<Value = Query> {
-    let of_people = vec![Column::Own("p"), Column::Own("q")];
-    let of_events = vec![
-        Column::Own("p"),
-        Column::Own("q"),
-        Column::Person("p"),
-        Column::Event,
+fn query() -> impl Strategy<Value = TwinQuery> {
+    let person_columns = vec![TwinColumn::Property("p"), TwinColumn::Property("q")];
+    let event_columns = vec![
+        TwinColumn::Property("p"),
+        TwinColumn::Property("q"),
+        TwinColumn::PersonProperty("p"),
+        TwinColumn::Event,
     ];
-    let one = prop_oneof![
-        test(of_people).prop_map(Query::People),
-        (test(of_events), 1..4_usize).prop_map(|(test, least)| Query::Events(test, least)),
+    let select_query = prop_oneof![
+        test(person_columns).prop_map(TwinQuery::Persons),
+        (test(event_columns), 1..4_usize).prop_map(|(test, min)| TwinQuery::Events(test, min)),
     ];
-    one.prop_recursive(2, 4, 2, |inner| {
-        let joints = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
-        (joints, inner.clone(), inner)
-            .prop_map(|(joint, left, right)| Query::Joined(joint, Box::new(left), Box::new(right)))
+    select_query.prop_recursive(2, 4, 2, |inner| {
+        let operators = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
+        (operators, inner.clone(), inner).prop_map(|(operator, left, right)| {
+            TwinQuery::SetOperation(operator, Box::new(left), Box::new(right))
+        })
     })
 }
 
@@ -292,12 +299,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn plans_of_queries_agree_with_one_look_at_each_row((project, query) in (project(), query())) {
+    fn plans_of_queries_agree_with_a_naive_evaluator((project, query) in (project(), query())) {
         let text = query.sql();
         let plan = plan_query(&hogql(&text), &now());
         let plan = plan.map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
         let Ok(members) = plan.evaluate(&project);
         let members: BTreeSet<u32> = members.iter().collect();
-        prop_assert_eq!(members, query.chosen(&project), "{}", text);
+        prop_assert_eq!(members, query.members(&project), "{}", text);
     }
 }

@@ -1,20 +1,20 @@
-//! The demo's cohorts: one of each kind that the filter language is for.
+//! The example cohorts of the demo, one for each kind of filter.
 
 use serde_json::{Value, json};
 
-/// A cohort to be made.
-pub struct Definition {
+/// An example cohort.
+pub struct SampleCohort {
     pub name: &'static str,
-    /// What the filter goes by, in a few words for people.
+    /// A short description of the filter.
     pub kind: &'static str,
-    /// In the wire format, save that a cohort is referred to by its name; see [`resolve`].
+    /// In the wire format, but with names of cohorts in place of their ids; see [`resolve`].
     pub filters: Value,
 }
 
-/// The cohorts to make. Those that another one refers to come before it.
-pub fn cohorts() -> Vec<Definition> {
+/// The cohorts, each after those that it refers to.
+pub fn cohorts() -> Vec<SampleCohort> {
     vec![
-        Definition {
+        SampleCohort {
             name: "Paying customers",
             kind: "person property",
             filters: all([person(
@@ -23,27 +23,27 @@ pub fn cohorts() -> Vec<Definition> {
                 json!(["starter", "pro", "enterprise"]),
             )]),
         },
-        Definition {
+        SampleCohort {
             name: "Works at a studio",
             kind: "text in a property",
             filters: all([person("company", "icontains", json!("studio"))]),
         },
-        Definition {
+        SampleCohort {
             name: "Uploaded this week",
             kind: "event in a window",
             filters: all([did("upload", 7)]),
         },
-        Definition {
+        SampleCohort {
             name: "Frequent searchers",
             kind: "event count",
             filters: all([did_often("search", 3, 30)]),
         },
-        Definition {
+        SampleCohort {
             name: "Bought, never surveyed on leaving",
             kind: "event and not event",
             filters: all([did("purchase", 60), not(did("churn_survey", 60))]),
         },
-        Definition {
+        SampleCohort {
             name: "Young or new, from Iberia or Italy",
             kind: "nested AND and OR",
             filters: json!({"properties": group("AND", [
@@ -54,7 +54,7 @@ pub fn cohorts() -> Vec<Definition> {
                 ]),
             ])}),
         },
-        Definition {
+        SampleCohort {
             name: "Gone quiet",
             kind: "no event in a window",
             filters: all([
@@ -63,7 +63,7 @@ pub fn cohorts() -> Vec<Definition> {
                 not(did("login", 14)),
             ]),
         },
-        Definition {
+        SampleCohort {
             name: "Paying and gone quiet",
             kind: "other cohorts combined",
             filters: all([cohort("Paying customers"), cohort("Gone quiet")]),
@@ -71,7 +71,7 @@ pub fn cohorts() -> Vec<Definition> {
     ]
 }
 
-/// Puts cohorts' ids in the place of their names. Names that `id_of` does not know stay.
+/// Replaces the names of cohorts by their ids. Names without an id remain.
 pub fn resolve(filters: &mut Value, id_of: &impl Fn(&str) -> Option<i64>) {
     match filters {
         Value::Object(leaf) if leaf.get("type").is_some_and(|kind| kind == "cohort") => {
@@ -80,13 +80,13 @@ pub fn resolve(filters: &mut Value, id_of: &impl Fn(&str) -> Option<i64>) {
                 leaf.insert("value".to_owned(), id.into());
             }
         }
-        Value::Object(node) => node.values_mut().for_each(|below| resolve(below, id_of)),
-        Value::Array(nodes) => nodes.iter_mut().for_each(|below| resolve(below, id_of)),
+        Value::Object(node) => node.values_mut().for_each(|child| resolve(child, id_of)),
+        Value::Array(nodes) => nodes.iter_mut().for_each(|child| resolve(child, id_of)),
         _ => {}
     }
 }
 
-/// One group that all leaves stand in, below a root that always has groups.
+/// A group of leaves that must all match, below a root group.
 fn all<const N: usize>(leaves: [Value; N]) -> Value {
     json!({"properties": group("OR", [group("AND", leaves)])})
 }

@@ -22,7 +22,7 @@ fn the_same_seed_gives_the_same_population() {
 }
 
 #[test]
-fn ids_hang_on_the_seed_and_not_on_the_day() {
+fn uuids_depend_on_the_seed_and_not_on_the_day() {
     let ids = |now| {
         let population = Population::new(50, 400, 7, now);
         population
@@ -34,26 +34,26 @@ fn ids_hang_on_the_seed_and_not_on_the_day() {
 }
 
 #[test]
-fn as_many_items_come_as_were_asked_for_each_with_its_own_id() {
+fn the_requested_number_of_items_is_generated_with_distinct_uuids() {
     let population = Population::new(200, 3_000, 1, now());
     let ids: HashSet<String> = population
         .items()
         .map(|item| item["uuid"].to_string())
         .collect();
     assert_eq!(ids.len(), 3_200);
-    assert_eq!(population.len(), 3_200);
+    assert_eq!(population.item_count(), 3_200);
     assert_eq!(Population::new(0, 100, 1, now()).items().count(), 0);
 }
 
 #[test]
-fn everything_happens_within_the_window_and_after_the_sign_up() {
+fn events_are_in_the_window_and_after_the_sign_up() {
     let population = Population::new(500, 5_000, 3, now());
-    let opens = now() - Duration::days(i64::from(DAYS));
+    let start = now() - Duration::days(i64::from(DAYS));
     let mut signed_up = HashMap::new();
-    let mut last = opens;
+    let mut last = start;
     for item in population.items() {
         let at = time_of(&item);
-        assert!((opens..=now()).contains(&at), "{item}");
+        assert!((start..=now()).contains(&at), "{item}");
         let person = item["distinct_id"].as_str().unwrap().to_owned();
         if item["properties"]["$set"].is_object() {
             signed_up.insert(person, at);
@@ -66,7 +66,7 @@ fn everything_happens_within_the_window_and_after_the_sign_up() {
 }
 
 #[test]
-fn a_few_people_do_much_and_some_do_nothing() {
+fn few_persons_cause_many_events_and_some_have_none() {
     let mut counts: HashMap<String, u32> = HashMap::new();
     for item in Population::new(1_000, 20_000, 3, now()).items().skip(1_000) {
         *counts.entry(item["distinct_id"].to_string()).or_default() += 1;
@@ -76,27 +76,27 @@ fn a_few_people_do_much_and_some_do_nothing() {
 }
 
 #[test]
-fn every_cohort_takes_in_some_people_and_leaves_out_others() {
-    let definitions = cohorts();
-    for (people, events) in [(300, 3_000), (2_000, 40_000)] {
-        let everyone = everyone(people, events);
-        for definition in &definitions {
-            let members = everyone
+fn every_cohort_has_some_persons_as_members_but_not_most() {
+    let samples = cohorts();
+    for (persons, events) in [(300, 3_000), (2_000, 40_000)] {
+        let histories = histories(persons, events);
+        for sample in &samples {
+            let members = histories
                 .values()
-                .filter(|one| one.is_in(&definition.filters["properties"]))
+                .filter(|history| history.is_in(&sample.filters["properties"]))
                 .count();
-            let share = members as f64 / f64::from(people);
+            let share = members as f64 / f64::from(persons);
             assert!(
                 (0.002..0.9).contains(&share),
-                "{}: {members} of {people}",
-                definition.name
+                "{}: {members} of {persons}",
+                sample.name
             );
         }
     }
 }
 
 #[test]
-fn names_of_cohorts_become_their_ids() {
+fn names_of_cohorts_are_replaced_by_ids() {
     let mut filters = cohorts().pop().unwrap().filters;
     resolve(&mut filters, &|name| (name == "Gone quiet").then_some(12));
     let values = &filters["properties"]["values"][0]["values"];
@@ -106,72 +106,76 @@ fn names_of_cohorts_become_their_ids() {
     );
 }
 
+/// The properties and the events of a person.
 #[derive(Default)]
-struct Someone {
+struct PersonHistory {
     properties: Value,
-    deeds: Vec<(String, DateTime<Utc>)>,
+    events: Vec<(String, DateTime<Utc>)>,
 }
 
-fn everyone(people: u32, events: u64) -> HashMap<String, Someone> {
-    let mut everyone: HashMap<String, Someone> = HashMap::new();
-    for item in Population::new(people, events, 5, now()).items() {
-        let one = everyone.entry(item["distinct_id"].to_string()).or_default();
+fn histories(persons: u32, events: u64) -> HashMap<String, PersonHistory> {
+    let mut histories: HashMap<String, PersonHistory> = HashMap::new();
+    for item in Population::new(persons, events, 5, now()).items() {
+        let history = histories
+            .entry(item["distinct_id"].to_string())
+            .or_default();
         if item["properties"]["$set"].is_object() {
-            one.properties = item["properties"]["$set"].clone();
+            history.properties = item["properties"]["$set"].clone();
         }
-        one.deeds
+        history
+            .events
             .push((item["event"].as_str().unwrap().to_owned(), time_of(&item)));
     }
-    everyone
+    histories
 }
 
-impl Someone {
-    /// As much of the filter language as the demo's cohorts speak.
+impl PersonHistory {
+    /// Evaluates the part of the filter language that the example cohorts use.
     fn is_in(&self, node: &Value) -> bool {
         let positive = match node["type"].as_str().unwrap() {
             "AND" => node["values"]
                 .as_array()
                 .unwrap()
                 .iter()
-                .all(|below| self.is_in(below)),
+                .all(|child| self.is_in(child)),
             "OR" => node["values"]
                 .as_array()
                 .unwrap()
                 .iter()
-                .any(|below| self.is_in(below)),
-            "person" => self.has(&self.properties[node["key"].as_str().unwrap()], node),
+                .any(|child| self.is_in(child)),
+            "person" => self.matches(&self.properties[node["key"].as_str().unwrap()], node),
             "cohort" => {
                 let mut referred = cohorts()
                     .into_iter()
-                    .filter(|one| node["value"] == one.name);
+                    .filter(|sample| node["value"] == sample.name);
                 self.is_in(&referred.next().unwrap().filters["properties"])
             }
-            _ => self.times(node) >= node["operator_value"].as_u64().unwrap_or(1),
+            _ => self.event_count(node) >= node["operator_value"].as_u64().unwrap_or(1),
         };
         positive != node["negation"].as_bool().unwrap_or(false)
     }
 
-    fn has(&self, stored: &Value, leaf: &Value) -> bool {
-        let wanted = &leaf["value"];
+    fn matches(&self, stored: &Value, leaf: &Value) -> bool {
+        let value = &leaf["value"];
         match leaf["operator"].as_str().unwrap() {
             "exact" => {
-                wanted == stored || wanted.as_array().is_some_and(|list| list.contains(stored))
+                value == stored || value.as_array().is_some_and(|list| list.contains(stored))
             }
             "icontains" => {
                 let text = stored.as_str().unwrap_or_default().to_lowercase();
-                text.contains(wanted.as_str().unwrap())
+                text.contains(value.as_str().unwrap())
             }
             "lt" => stored
                 .as_f64()
-                .is_some_and(|number| number < wanted.as_f64().unwrap()),
+                .is_some_and(|number| number < value.as_f64().unwrap()),
             "is_set" => !stored.is_null(),
             other => panic!("{other}"),
         }
     }
 
-    fn times(&self, leaf: &Value) -> u64 {
+    fn event_count(&self, leaf: &Value) -> u64 {
         let since = now() - Duration::days(leaf["time_value"].as_i64().unwrap());
-        self.deeds
+        self.events
             .iter()
             .filter(|(event, at)| leaf["key"] == **event && *at >= since)
             .count() as u64

@@ -1,9 +1,9 @@
-//! The words that people, companies and events are made of.
+//! The words of generated names and properties.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// One of the words, each as likely as any other.
+/// A random word, with equal probability.
 pub(super) fn pick(words: &[&'static str], rng: &mut StdRng) -> &'static str {
     words[rng.random_range(0..words.len())]
 }
@@ -119,7 +119,7 @@ pub(super) const TRADES: [&str; 8] = [
     "Travel",
 ];
 
-/// Some stand here more than once, because more people live there.
+/// Repeated entries are more frequent.
 pub(super) const COUNTRIES: [&str; 20] = [
     "US", "US", "US", "US", "DE", "DE", "DE", "GB", "GB", "FR", "FR", "ES", "PT", "IT", "NL", "SE",
     "IN", "IN", "BR", "JP",

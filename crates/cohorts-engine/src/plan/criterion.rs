@@ -1,0 +1,208 @@
+//! The criteria of a plan: the positive meaning of its leaves, with all instants resolved.
+//!
+//! Negation is never part of a criterion; the tree of the plan holds it.
+
+use std::collections::BTreeSet;
+
+use super::{Count, Tree};
+use crate::condition::Condition;
+use crate::predicate::{Comparison, Predicate};
+use crate::window::Range;
+
+/// The positive meaning of one leaf.
+#[derive(Clone, Debug)]
+pub(crate) enum Criterion {
+    Property { key: String, predicate: Predicate },
+    DistinctId(Predicate),
+    CreatedAt(Predicate),
+    Cohort(i64),
+    Behavior { target: Target, rule: Behavior },
+    Rows(Box<RowCriterion>),
+}
+
+/// Selects persons by their events: `condition` chooses events, and the chosen events of one
+/// person must satisfy `having`.
+#[derive(Clone, Debug)]
+pub(crate) struct RowCriterion {
+    pub condition: Condition<RowTest>,
+    pub having: Condition<GroupTest>,
+}
+
+/// A test of one event. `P` represents a set of persons: a tree in a plan, a bitmap in evaluation.
+#[derive(Clone, Debug)]
+pub(crate) enum RowTest<P = Tree> {
+    Named(BTreeSet<String>),
+    Name(Predicate),
+    Property(String, Predicate),
+    Time(Comparison, i64),
+    /// The person of the event is in the set.
+    Person(P),
+}
+
+/// A test of the chosen events of one person: their number, and their first and last instant.
+#[derive(Clone, Debug)]
+pub(crate) enum GroupTest {
+    Count(Comparison, i64),
+    First(Comparison, i64),
+    Last(Comparison, i64),
+}
+
+/// The events that a behaviour concerns.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub source: EventSource,
+    /// Tests of properties; one event must satisfy all of them.
+    pub filters: Vec<(String, Predicate)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EventSource {
+    Event(String),
+    Action(i64),
+}
+
+/// The rule that a person's events of the target must satisfy.
+#[derive(Clone, Debug)]
+pub(crate) enum Behavior {
+    Performed(Range),
+    Counted(Range, Count),
+    FirstTime(Range),
+    Sequence {
+        range: Range,
+        second: Target,
+        /// The longest time between the two events, in microseconds.
+        within: i64,
+    },
+    Regularly {
+        /// Latest first; period `k` is `starts[k + 1]..starts[k]`.
+        starts: Vec<i64>,
+        count: Count,
+        min_periods: usize,
+    },
+    Stopped {
+        outer: Range,
+        inner: Range,
+    },
+    Restarted {
+        recent: Range,
+        pause: Range,
+    },
+}
+
+/// The data that the members of a plan depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dependencies {
+    /// Names of events, whole and case-sensitive.
+    pub events: BTreeSet<String>,
+    /// Events of any name; `events` may then be incomplete.
+    pub every_event: bool,
+    /// The existence, properties, distinct ids or creation times of persons.
+    pub persons: bool,
+    /// Other cohorts or actions; their definitions can change without any event.
+    pub definitions: bool,
+}
+
+impl Criterion {
+    /// The predicates with patterns that count against the budget of the filter.
+    pub(super) fn predicates(&self) -> Vec<&Predicate> {
+        match self {
+            Criterion::Property { predicate, .. }
+            | Criterion::DistinctId(predicate)
+            | Criterion::CreatedAt(predicate) => vec![predicate],
+            Criterion::Behavior { target, .. } => {
+                target.filters.iter().map(|(_, test)| test).collect()
+            }
+            Criterion::Cohort(_) | Criterion::Rows(_) => Vec::new(),
+        }
+    }
+
+    /// A rank: a criterion of lower cost is evaluated first.
+    pub(super) fn cost(&self) -> u8 {
+        match self {
+            Criterion::Cohort(_) => 0,
+            Criterion::CreatedAt(_) => 1,
+            Criterion::Property { .. } => 2,
+            Criterion::DistinctId(_) => 3,
+            Criterion::Behavior { rule, .. } => match rule {
+                Behavior::Performed(_) | Behavior::Counted(..) => 4,
+                Behavior::Sequence { .. } | Behavior::Regularly { .. } => 5,
+                Behavior::Stopped { .. } => 5,
+                // These read all events before the window too.
+                Behavior::FirstTime(_) | Behavior::Restarted { .. } => 6,
+            },
+            Criterion::Rows(_) => 7,
+        }
+    }
+
+    pub(super) fn collect_dependencies(&self, dependencies: &mut Dependencies) {
+        match self {
+            Criterion::Property { .. } | Criterion::DistinctId(_) | Criterion::CreatedAt(_) => {
+                dependencies.persons = true;
+            }
+            Criterion::Cohort(_) => dependencies.definitions = true,
+            Criterion::Rows(_) => {
+                dependencies.every_event = true;
+                dependencies.persons = true;
+                dependencies.definitions = true;
+            }
+            Criterion::Behavior { target, rule } => {
+                target.source.collect_dependencies(dependencies);
+                if let Behavior::Sequence { second, .. } = rule {
+                    second.source.collect_dependencies(dependencies);
+                }
+            }
+        }
+    }
+
+    /// Adds the instants that the criterion compares with. False if they are unknown.
+    pub(super) fn collect_instants(&self, instants: &mut Vec<i64>) -> bool {
+        for predicate in self.predicates() {
+            predicate.collect_instants(instants);
+        }
+        match self {
+            Criterion::Rows(_) => return false,
+            Criterion::Behavior { rule, .. } => rule.collect_instants(instants),
+            _ => {}
+        }
+        true
+    }
+}
+
+impl Behavior {
+    fn collect_instants(&self, instants: &mut Vec<i64>) {
+        let mut add = |range: &Range| instants.extend([range.from.unwrap_or(i64::MIN), range.to]);
+        match self {
+            Behavior::Performed(range)
+            | Behavior::Counted(range, _)
+            | Behavior::FirstTime(range) => add(range),
+            Behavior::Sequence { range, second, .. } => {
+                add(range);
+                for (_, predicate) in &second.filters {
+                    predicate.collect_instants(instants);
+                }
+            }
+            Behavior::Regularly { starts, .. } => instants.extend(starts),
+            Behavior::Stopped { outer, inner } => {
+                add(outer);
+                add(inner);
+            }
+            Behavior::Restarted { recent, pause } => {
+                add(recent);
+                add(pause);
+            }
+        }
+    }
+}
+
+impl EventSource {
+    fn collect_dependencies(&self, dependencies: &mut Dependencies) {
+        match self {
+            EventSource::Event(name) => drop(dependencies.events.insert(name.clone())),
+            // The steps may name any event, and may change.
+            EventSource::Action(_) => {
+                dependencies.every_event = true;
+                dependencies.definitions = true;
+            }
+        }
+    }
+}

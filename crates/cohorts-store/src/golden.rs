@@ -1,0 +1,223 @@
+//! Golden SQL: each raw statement of the store is also in `tests/golden`, one file per table family.
+//!
+//! A change of a statement therefore shows the whole statement in a review. Statements of diesel's query builder are not
+//! listed. To write the files again, run `COHORTS_BLESS=1 cargo test -p cohorts-store golden`.
+
+use diesel::debug_query;
+use diesel::pg::Pg;
+use uuid::Uuid;
+
+use crate::keys::AccessQuery;
+use crate::members::MembershipQuery;
+use crate::persons::{ByOrdinals, PersonRows, ShownIds};
+use crate::schema_rules::{BANNED, PERSON};
+use crate::{ProjectId, events, health, members, migrate, persons, scan};
+
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+/// Whether the test writes the golden files. Cargo compiles the test again when the variable changes.
+const IS_BLESSING: bool = option_env!("COHORTS_BLESS").is_some();
+
+/// A statement with the name of its constant or type.
+struct Statement {
+    name: &'static str,
+    sql: String,
+}
+
+/// The statements of a table family, which are in one file.
+struct Family {
+    name: &'static str,
+    statements: Vec<Statement>,
+}
+
+impl Family {
+    fn new(name: &'static str, texts: &[(&'static str, &str)]) -> Self {
+        let statement = |(name, sql): &(&'static str, &str)| Statement {
+            name,
+            sql: (*sql).to_owned(),
+        };
+        Self {
+            name,
+            statements: texts.iter().map(statement).collect(),
+        }
+    }
+
+    /// Adds the text of a query, without the values of its parameters.
+    fn with(mut self, name: &'static str, debug: String) -> Self {
+        let (sql, _) = debug.split_once(" -- binds").unwrap();
+        self.statements.push(Statement {
+            name,
+            sql: sql.to_owned(),
+        });
+        self
+    }
+
+    fn text(&self) -> String {
+        let texts = self
+            .statements
+            .iter()
+            .map(|statement| format!("-- {}\n{};\n", statement.name, in_lines(&statement.sql)));
+        texts.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn families() -> Vec<Family> {
+    let shard_key = ProjectId(1).shard_key();
+    vec![
+        Family::new(
+            "events",
+            &[
+                ("events::COUNT_BETWEEN", events::COUNT_BETWEEN),
+                ("events::FORCE_GENERIC_PLAN", events::FORCE_GENERIC_PLAN),
+                ("events::RANGES_WITH_EVENTS", events::RANGES_WITH_EVENTS),
+                ("events::KNOWN", events::KNOWN),
+                ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),
+                ("events::LIMIT_DURATION", events::LIMIT_DURATION),
+                ("events::DELETE_BEFORE", events::DELETE_BEFORE),
+                ("scan::EVENTS", scan::EVENTS),
+                ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
+                ("scan::NEXT_NAME", scan::NEXT_NAME),
+            ],
+        ),
+        Family::new("keys", &[]).with(
+            "keys::AccessQuery",
+            debug_query::<Pg, _>(&AccessQuery {
+                hash: &[],
+                project: None,
+            })
+            .to_string(),
+        ),
+        Family::new(
+            "members",
+            &[
+                ("members::CHUNK_VERSIONS", members::CHUNK_VERSIONS),
+                ("members::NEWEST_CHUNKS", members::NEWEST_CHUNKS),
+            ],
+        )
+        .with(
+            "members::MembershipQuery",
+            debug_query::<Pg, _>(&MembershipQuery::new(ProjectId(1), Uuid::nil())).to_string(),
+        ),
+        Family::new(
+            "persons",
+            &[
+                ("persons::BY_UUID", persons::BY_UUID),
+                ("persons::BY_EMAIL", persons::BY_EMAIL),
+                ("persons::OWNERS", persons::OWNERS),
+                ("persons::MOVE_IDS", persons::MOVE_IDS),
+                ("persons::SEARCH", persons::SEARCH),
+                ("scan::PROPERTY", scan::PROPERTY),
+                ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
+            ],
+        )
+        .with(
+            "persons::ByOrdinals<PersonRows>",
+            debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string(),
+        )
+        .with(
+            "persons::ByOrdinals<ShownIds>",
+            debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string(),
+        ),
+        Family::new(
+            "server",
+            &[
+                ("health::SETTING", health::SETTING),
+                ("health::CLOCK", health::CLOCK),
+                ("health::MAY_CHANGE_TABLES", health::MAY_CHANGE_TABLES),
+                ("migrate::CREATE_TRIGRAMS", migrate::CREATE_TRIGRAMS),
+                ("migrate::TRY_LOCK", migrate::TRY_LOCK),
+                ("migrate::SERVER_VERSION", migrate::SERVER_VERSION),
+                ("migrate::INVALID_INDEXES", migrate::INVALID_INDEXES),
+            ],
+        ),
+    ]
+}
+
+/// Breaks a statement before its clauses, indented by the depth of parentheses.
+fn in_lines(sql: &str) -> String {
+    const CLAUSES: [&str; 10] = [
+        " from ",
+        " where ",
+        " join ",
+        " left join ",
+        " cross join ",
+        " order by ",
+        " union ",
+        " limit ",
+        " offset ",
+        " using ",
+    ];
+    let mut lines = String::new();
+    let (mut depth, mut start) = (0, 0);
+    for (position, letter) in sql.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        // `left join` and `cross join` break once, before their first word.
+        let is_second_word = ["left", "cross"]
+            .iter()
+            .any(|word| sql[..position].ends_with(word));
+        let rest = &sql[position..];
+        if CLAUSES.iter().any(|clause| rest.starts_with(clause)) && !is_second_word {
+            lines.push_str(&sql[start..position].trim().replace("( ", "("));
+            lines.push('\n');
+            lines.push_str(&"    ".repeat(depth));
+            start = position;
+        }
+    }
+    lines + &sql[start..].trim().replace("( ", "(")
+}
+
+#[test]
+fn golden_files_contain_the_statements() {
+    for family in families() {
+        let path = format!("{DIRECTORY}/{}.sql", family.name);
+        if IS_BLESSING {
+            std::fs::write(&path, family.text()).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            golden == family.text(),
+            "{path} differs from the statements; run `COHORTS_BLESS=1 cargo test -p cohorts-store golden` and review the \
+             difference. The statements are now:\n{}",
+            family.text()
+        );
+    }
+}
+
+#[test]
+fn golden_files_without_a_family_are_deleted() {
+    let names: Vec<String> = families()
+        .iter()
+        .map(|family| format!("{}.sql", family.name))
+        .collect();
+    for file in std::fs::read_dir(DIRECTORY).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(names.contains(&name), "{name} has no statements; delete it");
+    }
+}
+
+/// Whether the statement reads or writes the table.
+fn names_table(sql: &str, table: &str) -> bool {
+    sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != '\'')
+        .any(|word| word == table)
+}
+
+#[test]
+fn raw_statements_follow_the_schema_rules() {
+    for statement in families().iter().flat_map(|family| &family.statements) {
+        let Statement { name, sql } = statement;
+        for phrase in BANNED {
+            assert!(!sql.contains(phrase), "{name} contains `{phrase}`");
+        }
+        let changes_rows = sql.starts_with("update ") || sql.contains("do update ");
+        assert!(
+            !changes_rows || !sql.contains("now()"),
+            "{name} must bind the time"
+        );
+        if PERSON.iter().any(|table| names_table(sql, table)) {
+            assert!(sql.contains("shard_key = "), "{name} names no shard key");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Claims, lost claims, fills and the history, each in a new database.
+
+use super::*;
+use crate::cohorts::{create, find};
+use crate::definition::Definition;
+use crate::testing::TestDatabase;
+use crate::{Store, history, keys, projects};
+
+/// A new cohort in a new database.
+fn new_cohort() -> (TestDatabase, Store, Cohort) {
+    let database = TestDatabase::create();
+    let store = database.open();
+    let conn = &mut *store.connection().unwrap();
+    let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
+    let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+    let definition = Definition::default();
+    let created = create(conn, project.id(), &owner, &definition).unwrap();
+    (database, store, created)
+}
+
+fn evaluated() -> Evaluated {
+    Evaluated {
+        at: Utc::now(),
+        due_at: None,
+        seen_seq: 0,
+    }
+}
+
+fn claim_one(conn: &mut Conn, lease: TimeDelta) -> Option<Cohort> {
+    claim(conn, None, lease, 1).unwrap().pop()
+}
+
+#[test]
+fn waiting_cohorts_of_a_project_are_claimed_together_and_failed_ones_alone() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap();
+    let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+    let create_waiting = |conn: &mut Conn, project| {
+        let created = create(conn, project, &owner, &cohort.definition).unwrap();
+        request_calculation(conn, created.id()).unwrap();
+        created.id
+    };
+    let claim = |conn: &mut Conn, limit| {
+        let claimed = claim(conn, None, TimeDelta::seconds(9), limit).unwrap();
+        claimed.iter().map(|cohort| cohort.id).collect::<Vec<_>>()
+    };
+    let failed = create_waiting(conn, cohort.project());
+    let failing = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    fail(conn, &failing, Utc::now(), Utc::now(), "unknown", "why").unwrap();
+    request_calculation(conn, failing.id()).unwrap();
+    let ids: Vec<i64> = (0..4)
+        .map(|_| create_waiting(conn, cohort.project()))
+        .collect();
+    let in_other_project = create_waiting(conn, other.id());
+    assert_eq!(claim(conn, 9), [failed]);
+    assert_eq!(claim(conn, 2), [ids[0], ids[1]]);
+    assert_eq!(claim(conn, 9), [ids[2], ids[3]]);
+    assert_eq!(claim(conn, 9), [in_other_project]);
+    assert!(claim(conn, 9).is_empty());
+}
+
+#[test]
+fn giving_a_claim_back_undoes_it() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    request_calculation(conn, cohort.id()).unwrap();
+    let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    give_back(conn, &first).unwrap();
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 0);
+    let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    // The second claim replaced the first one.
+    give_back(conn, &first).unwrap();
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 1);
+    assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
+    assert_eq!(
+        publish(conn, &second, Utc::now(), evaluated(), |_| Ok(3)).unwrap(),
+        Some(3)
+    );
+}
+
+#[test]
+fn an_expired_claim_is_taken_over_and_writes_nothing() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    request_calculation(conn, cohort.id()).unwrap();
+    let expired = claim_one(conn, TimeDelta::milliseconds(300)).unwrap();
+    assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
+    assert!(renew_lease(conn, &expired, TimeDelta::seconds(-1)).unwrap());
+
+    let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    assert_eq!((expired.id, expired.attempt + 1), (next.id, next.attempt));
+    assert!(!renew_lease(conn, &expired, TimeDelta::seconds(9)).unwrap());
+    assert!(!lock_claimed(conn, &expired).unwrap());
+    assert_eq!(
+        publish(conn, &expired, Utc::now(), evaluated(), |_| Ok(7)).unwrap(),
+        None
+    );
+    let (row, _) = find(conn, cohort.project(), cohort.id()).unwrap().unwrap();
+    assert_eq!((row.count, row.is_calculating), (None, true));
+
+    // A request during a calculation is answered by another calculation.
+    request_calculation(conn, cohort.id()).unwrap();
+    publish(conn, &next, Utc::now(), evaluated(), |_| Ok(5)).unwrap();
+    let (row, _) = find(conn, cohort.project(), cohort.id()).unwrap().unwrap();
+    assert_eq!(
+        (row.count, row.version, row.is_calculating),
+        (Some(5), Some(1), true)
+    );
+    assert!(claim_one(conn, TimeDelta::seconds(9)).is_some());
+}
+
+#[test]
+fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    let due_count = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
+    let mut static_definition = cohort.definition.clone();
+    static_definition.is_static = true;
+    request_calculation(conn, cohort.id()).unwrap();
+    let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
+    crate::cohorts::update(conn, cohort.id(), &static_definition).unwrap();
+    assert_eq!(due_count(conn), 0);
+
+    set_fill_pending_query(conn, cohort.id(), false).unwrap();
+    let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    // A second query is set during the calculation of the first one, and fails.
+    set_fill_pending_query(conn, cohort.id(), false).unwrap();
+    publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(1)).unwrap();
+    let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    assert!(next.fill_pending_query);
+    fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
+    assert_eq!(due_count(conn), 1);
+    request_if_idle(conn, &[cohort.id]).unwrap();
+    let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    publish(conn, &last, Utc::now(), evaluated(), |_| Ok(2)).unwrap();
+    assert_eq!(due_count(conn), 0);
+}
+
+#[test]
+fn old_calculations_are_deleted_unless_they_failed() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    for fails in [true, false, false, true, false] {
+        request_calculation(conn, cohort.id()).unwrap();
+        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        if fails {
+            fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
+        } else {
+            publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(0)).unwrap();
+        }
+    }
+    history::prune(conn, cohort.id(), 2).unwrap();
+    let (rows, count) = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
+    assert_eq!((failed, count), (vec![false, true, true], 3));
+}

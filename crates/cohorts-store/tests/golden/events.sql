@@ -1,0 +1,64 @@
+-- events::COUNT_BETWEEN
+select count(*) as count
+from (select
+    from events
+    where shard_key = $1 and seq > $2 and seq <= $3
+    limit $4) e;
+
+-- events::FORCE_GENERIC_PLAN
+set local plan_cache_mode = force_generic_plan;
+
+-- events::RANGES_WITH_EVENTS
+select r.nth
+from unnest($2, $3) with ordinality as r(low, high, nth)
+cross join lateral (select 1
+    from events
+    where shard_key = $1 and uuid >= r.low and uuid <= r.high
+    order by shard_key, uuid
+    limit 1) e;
+
+-- events::KNOWN
+select keys.uuid
+from unnest($2) as keys(uuid)
+cross join lateral (select 1
+    from events
+    where shard_key = $1 and uuid = keys.uuid
+    order by shard_key, uuid
+    limit 1) e;
+
+-- events::LIMIT_LOCK_WAIT
+set local lock_timeout = '100ms';
+
+-- events::LIMIT_DURATION
+set local statement_timeout = '10s';
+
+-- events::DELETE_BEFORE
+delete
+from events e
+using (select uuid, identity, day
+    from events
+    where shard_key = $1 and timestamp < $2
+    limit $3) old
+where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day;
+
+-- scan::EVENTS
+select ordinal, timestamp, event, array(select (properties -> key)::text
+    from unnest($5) with ordinality as keys(key, nth)
+    order by nth) as properties
+from events
+where shard_key = $1 and event = $2 and timestamp >= $3 and ($4 is null or timestamp < $4) and seq <= $6 and (ordinal between $7 and $8 or ordinal = any($9));
+
+-- scan::EVENTS_BETWEEN
+select ordinal, timestamp, event, array(select (properties -> key)::text
+    from unnest($5) with ordinality as keys(key, nth)
+    order by nth) as properties
+from (select *
+    from events
+    where shard_key = $1 and seq > $2 and seq <= $3
+    offset 0) e
+where event = any($4);
+
+-- scan::NEXT_NAME
+select min(event) as name
+from events
+where shard_key = $1 and event > $2;

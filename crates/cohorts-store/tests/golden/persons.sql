@@ -1,0 +1,70 @@
+-- persons::BY_UUID
+select p.*
+from unnest($2) as keys(uuid)
+cross join lateral (select uuid, ordinal
+    from persons
+    where shard_key = $1 and uuid = keys.uuid
+    offset 0) p;
+
+-- persons::BY_EMAIL
+select keys.email, p.ordinal
+from (select distinct unnest($2) as email) as keys
+cross join lateral (select ordinal
+    from persons
+    where shard_key = $1 and properties ? 'email' and md5(properties ->> 'email') = md5(keys.email) and properties ->> 'email' = keys.email
+    offset 0) p;
+
+-- persons::OWNERS
+select d.*
+from unnest($2) as keys(id)
+cross join lateral (select distinct_id, ordinal, exists (select
+        from persons p
+        where p.shard_key = $1 and p.ordinal = i.ordinal) as is_person
+    from distinct_ids i
+    where shard_key = $1 and distinct_id = keys.id
+    offset 0) d;
+
+-- persons::MOVE_IDS
+update distinct_ids d set ordinal = m.survivor, seq = $4
+from unnest($2, $3) as m(ordinal, survivor)
+where d.shard_key = $1 and d.ordinal = m.ordinal;
+
+-- persons::SEARCH
+select ordinal
+from persons
+where shard_key = $1 and (properties ->> 'email' ilike $2 or properties ->> 'name' ilike $2)
+union select ordinal
+from distinct_ids
+where shard_key = $1 and distinct_id ilike $2;
+
+-- scan::PROPERTY
+select ordinal, (properties -> $2)::text as value
+from persons
+where shard_key = $1 and ordinal between $3 and $4 and properties ? $2;
+
+-- scan::CHANGED_PERSONS
+select ordinal, created_at, array(select (properties -> key)::text
+    from unnest($3) with ordinality as keys(key, nth)
+    order by nth) as properties
+from persons
+where shard_key = $1 and seq > $2
+order by seq
+limit $4;
+
+-- persons::ByOrdinals<PersonRows>
+select r.*
+from unnest($1) as keys(ordinal)
+cross join lateral (select ordinal, uuid, properties, is_identified, created_at
+    from persons
+    where shard_key = $2 and ordinal = keys.ordinal
+    offset 0) r
+order by r.created_at desc, r.ordinal desc;
+
+-- persons::ByOrdinals<ShownIds>
+select r.*
+from unnest($1) as keys(ordinal)
+cross join lateral (select ordinal, distinct_id
+    from distinct_ids
+    where shard_key = $2 and ordinal = keys.ordinal
+    order by distinct_id
+    limit 10) r;

@@ -1,0 +1,7 @@
+//! The contract `openapi.yaml` against the running service: documents, statuses, access, wire format.
+
+mod access;
+mod conformance;
+mod documents;
+pub mod spec;
+mod wire;

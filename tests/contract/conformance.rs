@@ -1,0 +1,473 @@
+//! Each operation of the contract with each of its statuses. The harness checks the bodies.
+//!
+//! The table must equal the documented operations and statuses; there are no exceptions.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use cohorts_server::{RateLimit, Server};
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::json;
+
+use crate::contract::spec::{self, Operation};
+use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
+use crate::uploads;
+
+type Cause = fn(&Project) -> Answer;
+
+/// An operation, a status, and a request that causes this status.
+const ROWS: &[(&str, u16, Cause)] = &[
+    ("cohorts_list", 200, |p| p.get("cohorts/")),
+    ("cohorts_list", 400, |p| p.get("cohorts/?created_by_id=ana")),
+    ("cohorts_list", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/")
+    }),
+    ("cohorts_create", 201, |p| p.post("cohorts/", json!({}))),
+    ("cohorts_create", 400, |p| {
+        p.post("cohorts/", json!({"deleted": "banana"}))
+    }),
+    ("cohorts_create", 404, |p| {
+        in_unknown_project(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_create", 413, |p| {
+        too_large(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_create", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/")
+    }),
+    ("cohorts_preview", 200, |p| {
+        p.post(
+            "cohorts/preview/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)]))}),
+        )
+    }),
+    ("cohorts_preview", 400, |p| {
+        p.post("cohorts/preview/", json!({}))
+    }),
+    ("cohorts_preview", 404, |p| {
+        in_unknown_project(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_preview", 413, |p| {
+        too_large(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_preview", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/preview/")
+    }),
+    ("cohorts_all_activity", 400, |p| {
+        p.get("cohorts/activity/?limit=0")
+    }),
+    ("cohorts_all_activity", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/activity/")
+    }),
+    ("cohorts_all_activity", 200, |p| p.get("cohorts/activity/")),
+    ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
+    ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),
+    ("cohorts_partial_update", 200, |p| {
+        p.patch(&of_cohort(p, ""), json!({"name": "b"}))
+    }),
+    ("cohorts_partial_update", 400, |p| {
+        p.patch(&of_cohort(p, ""), json!({"description": null}))
+    }),
+    ("cohorts_partial_update", 404, |p| {
+        p.patch("cohorts/999999/", json!({}))
+    }),
+    ("cohorts_partial_update", 413, |p| {
+        too_large(p, Method::PATCH, "cohorts/1/")
+    }),
+    ("cohorts_partial_update", 415, |p| {
+        as_xml(p, Method::PATCH, "cohorts/1/")
+    }),
+    ("cohorts_destroy", 404, |p| {
+        in_unknown_project(p, Method::DELETE, "cohorts/1/")
+    }),
+    ("cohorts_destroy", 405, |p| {
+        p.ask(Method::DELETE, "cohorts/1/", None)
+    }),
+    ("cohorts_activity", 400, |p| {
+        p.get("cohorts/1/activity/?page=x")
+    }),
+    ("cohorts_activity", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/1/activity/")
+    }),
+    ("cohorts_activity", 200, |p| {
+        p.get(&of_cohort(p, "activity/"))
+    }),
+    ("cohorts_update", 200, |p| {
+        p.ask(Method::PUT, &of_cohort(p, ""), Some(json!({"name": "b"})))
+    }),
+    ("cohorts_update", 400, |p| {
+        p.ask(
+            Method::PUT,
+            &of_cohort(p, ""),
+            Some(json!({"is_static": 7})),
+        )
+    }),
+    ("cohorts_update", 404, |p| {
+        p.ask(Method::PUT, "cohorts/999999/", None)
+    }),
+    ("cohorts_update", 413, |p| {
+        too_large(p, Method::PUT, "cohorts/1/")
+    }),
+    ("cohorts_update", 415, |p| {
+        as_xml(p, Method::PUT, "cohorts/1/")
+    }),
+    ("cohorts_duplicate_as_static_cohort", 200, |p| {
+        p.get(&of_cohort(p, "duplicate_as_static_cohort/"))
+    }),
+    ("cohorts_duplicate_as_static_cohort", 400, |p| {
+        p.get(&of_static(p, "duplicate_as_static_cohort/"))
+    }),
+    ("cohorts_duplicate_as_static_cohort", 404, |p| {
+        p.get("cohorts/999999/duplicate_as_static_cohort/")
+    }),
+    ("cohorts_add_persons_to_static_cohort", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.patch(
+            &of_static(p, "add_persons_to_static_cohort/"),
+            json!({"person_ids": [p.person("d1")]}),
+        )
+    }),
+    ("cohorts_add_persons_to_static_cohort", 400, |p| {
+        p.patch(&of_cohort(p, "add_persons_to_static_cohort/"), json!({}))
+    }),
+    ("cohorts_add_persons_to_static_cohort", 404, |p| {
+        p.patch("cohorts/999999/add_persons_to_static_cohort/", json!({}))
+    }),
+    ("cohorts_add_persons_to_static_cohort", 413, |p| {
+        too_large(p, Method::PATCH, ADD)
+    }),
+    ("cohorts_add_persons_to_static_cohort", 415, |p| {
+        as_xml(p, Method::PATCH, ADD)
+    }),
+    ("cohorts_remove_person_from_static_cohort", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.patch(
+            &of_static(p, "remove_person_from_static_cohort/"),
+            json!({"person_id": p.person("d1")}),
+        )
+    }),
+    ("cohorts_remove_person_from_static_cohort", 400, |p| {
+        p.patch(
+            &of_static(p, "remove_person_from_static_cohort/"),
+            json!({}),
+        )
+    }),
+    ("cohorts_remove_person_from_static_cohort", 404, |p| {
+        p.patch(
+            "cohorts/999999/remove_person_from_static_cohort/",
+            json!({}),
+        )
+    }),
+    ("cohorts_remove_person_from_static_cohort", 413, |p| {
+        too_large(p, Method::PATCH, REMOVE)
+    }),
+    ("cohorts_remove_person_from_static_cohort", 415, |p| {
+        as_xml(p, Method::PATCH, REMOVE)
+    }),
+    ("cohorts_calculation_history", 200, |p| {
+        p.get(&of_cohort(p, "calculation_history/"))
+    }),
+    ("cohorts_calculation_history", 400, |p| {
+        p.get(&of_cohort(p, "calculation_history/?limit=0"))
+    }),
+    ("cohorts_calculation_history", 404, |p| {
+        p.get("cohorts/999999/calculation_history/")
+    }),
+    ("cohorts_used_in", 200, |p| p.get(&of_cohort(p, "used_in/"))),
+    ("cohorts_used_in", 404, |p| p.get("cohorts/999999/used_in/")),
+    ("cohorts_persons", 200, |p| p.get(&of_cohort(p, "persons/"))),
+    ("cohorts_persons", 400, |p| {
+        p.get(&of_cohort(p, "persons/?limit=many"))
+    }),
+    ("cohorts_persons", 404, |p| p.get("cohorts/999999/persons/")),
+    ("cohorts_uploads", 200, |p| p.get(&of_static(p, "uploads/"))),
+    ("cohorts_uploads", 400, |p| {
+        p.get(&of_static(p, "uploads/?limit=none"))
+    }),
+    ("cohorts_uploads", 404, |p| p.get("cohorts/999999/uploads/")),
+    ("cohorts_upload", 200, |p| {
+        let (id, cohort) = uploads::create(p, "d1\n", &[]);
+        p.get(&format!("cohorts/{id}/uploads/{}/", cohort["upload"]["id"]))
+    }),
+    ("cohorts_upload", 404, |p| {
+        p.get(&of_static(p, "uploads/1/"))
+    }),
+    ("persons_list", 200, |p| p.get("persons/")),
+    ("persons_list", 400, |p| p.get("persons/?cursor=x")),
+    ("persons_list", 404, |p| p.get("persons/?format=xml")),
+    ("persons_cohorts", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.get(&format!("persons/cohorts/?person_id={}", p.person("d1")))
+    }),
+    ("persons_cohorts", 400, |p| p.get("persons/cohorts/")),
+    ("persons_cohorts", 404, |p| {
+        p.get(&format!(
+            "persons/cohorts/?person_id={}",
+            spec::UNKNOWN_PERSON
+        ))
+    }),
+    ("persons_retrieve", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.get(&format!("persons/{}/", p.person("d1")))
+    }),
+    ("persons_retrieve", 404, |p| p.get("persons/d1/")),
+    ("persons_destroy", 204, |p| {
+        p.persons([("d2", json!({}))]);
+        let path = format!("persons/{}/", p.person("d2"));
+        p.ask(Method::DELETE, &path, None)
+    }),
+    ("persons_destroy", 404, |p| {
+        p.ask(Method::DELETE, "persons/d2/", None)
+    }),
+    ("projects_list", 200, |p| get_path(p, "/api/projects/")),
+    ("projects_retrieve", 200, |p| p.get("")),
+    ("projects_retrieve", 404, |p| {
+        in_unknown_project(p, Method::GET, "")
+    }),
+    ("projects_list", 404, |p| {
+        get_path(p, "/api/projects/?format=csv")
+    }),
+    ("users_retrieve", 404, |p| {
+        get_path(p, "/api/users/@me/?format=csv")
+    }),
+    ("users_retrieve", 200, |p| get_path(p, "/api/users/@me/")),
+    ("actions_list", 200, |p| p.get("actions/")),
+    ("actions_list", 404, |p| {
+        in_unknown_project(p, Method::GET, "actions/")
+    }),
+    ("actions_create", 201, |p| p.post("actions/", json!({}))),
+    ("actions_create", 400, |p| {
+        p.post("actions/", json!({"steps": [{"selector": "a"}]}))
+    }),
+    ("actions_create", 404, |p| {
+        in_unknown_project(p, Method::POST, "actions/")
+    }),
+    ("actions_create", 413, |p| {
+        too_large(p, Method::POST, "actions/")
+    }),
+    ("actions_create", 415, |p| {
+        as_xml(p, Method::POST, "actions/")
+    }),
+    ("actions_retrieve", 200, |p| p.get(&of_action(p))),
+    ("actions_retrieve", 404, |p| p.get("actions/999999/")),
+    ("actions_partial_update", 200, |p| {
+        p.patch(&of_action(p), json!({"name": "b"}))
+    }),
+    ("actions_partial_update", 400, |p| {
+        p.patch(&of_action(p), json!({"deleted": 7}))
+    }),
+    ("actions_partial_update", 404, |p| {
+        p.patch("actions/999999/", json!({}))
+    }),
+    ("actions_partial_update", 413, |p| {
+        too_large(p, Method::PATCH, "actions/1/")
+    }),
+    ("actions_partial_update", 415, |p| {
+        as_xml(p, Method::PATCH, "actions/1/")
+    }),
+    ("capture_batch", 200, |p| {
+        let body = json!({"api_key": p.token, "batch": []});
+        send_events("/batch/", &body.to_string())
+    }),
+    ("capture_batch", 400, |_| send_events("/batch/", "{")),
+    ("capture_batch", 401, |_| send_events("/batch/", UNKNOWN)),
+    ("capture_batch", 413, |_| {
+        send_events("/batch/", &oversized())
+    }),
+    ("capture_event", 200, |p| {
+        send_events("/capture/", &event_of(p))
+    }),
+    ("capture_event", 400, |_| send_events("/capture/", "{")),
+    ("capture_event", 401, |_| send_events("/capture/", UNKNOWN)),
+    ("capture_event", 413, |_| {
+        send_events("/capture/", &oversized())
+    }),
+    ("capture_e", 200, |p| send_events("/e/", &event_of(p))),
+    ("capture_e", 400, |_| send_events("/e/", "{")),
+    ("capture_e", 401, |_| send_events("/e/", UNKNOWN)),
+    ("capture_e", 413, |_| send_events("/e/", &oversized())),
+    ("capture_i", 200, |p| send_events("/i/v0/e/", &event_of(p))),
+    ("capture_i", 400, |_| send_events("/i/v0/e/", "{")),
+    ("capture_i", 401, |_| send_events("/i/v0/e/", UNKNOWN)),
+    ("capture_i", 413, |_| send_events("/i/v0/e/", &oversized())),
+    ("capture_track", 200, |p| {
+        send_events("/track/", &event_of(p))
+    }),
+    ("capture_track", 400, |_| send_events("/track/", "{")),
+    ("capture_track", 401, |_| send_events("/track/", UNKNOWN)),
+    ("capture_track", 413, |_| {
+        send_events("/track/", &oversized())
+    }),
+    ("capture_analytics", 200, |p| {
+        let call = request(Method::POST, ANALYTICS).bearer_auth(&p.token);
+        send(&Method::POST, call.json(&json!({"batch": []})))
+    }),
+    ("capture_analytics", 400, |_| send_events(ANALYTICS, "{")),
+    ("capture_analytics", 401, |_| {
+        send_events(ANALYTICS, r#"{"batch": []}"#)
+    }),
+    ("capture_analytics", 413, |_| {
+        send_events(ANALYTICS, &oversized())
+    }),
+    ("flags", 200, |_| send_events("/flags/?v=2", "{}")),
+    ("flags", 413, |_| send_events("/flags/", &oversized())),
+    ("decide", 200, |_| send_events("/decide/?v=3", "{}")),
+    ("decide", 413, |_| send_events("/decide/", &oversized())),
+    ("capture_config", 200, |p| {
+        get_path(p, "/array/phc_x/config")
+    }),
+    ("capture_config", 404, |p| {
+        get_path(p, "/array/a%22b/config")
+    }),
+];
+
+const ADD: &str = "cohorts/1/add_persons_to_static_cohort/";
+const REMOVE: &str = "cohorts/1/remove_person_from_static_cohort/";
+
+fn of_static(project: &Project, rest: &str) -> String {
+    let id = project.cohort(json!({"is_static": true}));
+    format!("cohorts/{id}/{rest}")
+}
+
+fn of_cohort(project: &Project, rest: &str) -> String {
+    format!("cohorts/{}/{rest}", project.cohort(json!({"name": "a"})))
+}
+
+/// The path of a new action below the project's.
+fn of_action(project: &Project) -> String {
+    let action = project.post("actions/", json!({"steps": [{"event": "x"}]}));
+    format!("actions/{}/", action.json()["id"])
+}
+
+fn get_path(project: &Project, path: &str) -> Answer {
+    let call = request(Method::GET, path).bearer_auth(&project.key);
+    send(&Method::GET, call)
+}
+
+/// Statuses that every operation with a key has for the same reason.
+const SHARED: [u16; 4] = [401, 403, 406, 429];
+
+/// A server that answers one request per key and hour.
+static STRICT: LazyLock<Server> = LazyLock::new(|| {
+    let limit = RateLimit {
+        per_minute: 1,
+        per_hour: 1,
+    };
+    start(|config| {
+        config.rate_limit = Some(limit);
+    })
+});
+
+/// Causes one of these statuses on an operation.
+fn shared_status(operation: &Operation, status: u16) -> Answer {
+    let method = operation.method();
+    let project = Project::new();
+    let call = |server: &Server, project: i64| {
+        let address = operation.address(project, 1);
+        request_to(server, method.clone(), &address)
+    };
+    match status {
+        401 => send(&method, call(project.server, project.id)),
+        406 => {
+            let call = call(project.server, project.id).bearer_auth(&project.key);
+            send(&method, call.header(ACCEPT, "image/png"))
+        }
+        403 => {
+            let key = project.key_with(&["survey:read"]);
+            send(&method, call(project.server, project.id).bearer_auth(key))
+        }
+        _ => {
+            let admin = STRICT.data().admin();
+            let project = admin.create_project("Strict", "UTC").expect("a project").id;
+            let key = key(&STRICT, &[project], &["*"]);
+            send(&method, call(&STRICT, project).bearer_auth(&key));
+            send(&method, call(&STRICT, project).bearer_auth(&key))
+        }
+    }
+}
+
+/// A request to a project that does not exist.
+fn in_unknown_project(project: &Project, method: Method, rest: &str) -> Answer {
+    let path = format!("/api/projects/999999999/{rest}");
+    send(
+        &method,
+        request(method.clone(), &path).bearer_auth(&project.key),
+    )
+}
+
+fn too_large(project: &Project, method: Method, rest: &str) -> Answer {
+    let body = json!({"name": "a".repeat(5 << 20)});
+    project.ask(method, rest, Some(body))
+}
+
+fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {
+    let call = request(method.clone(), &project.path(rest)).bearer_auth(&project.key);
+    send(
+        &method,
+        call.header(CONTENT_TYPE, "application/xml").body("<a/>"),
+    )
+}
+
+const ANALYTICS: &str = "/i/v1/analytics/events";
+const UNKNOWN: &str =
+    r#"{"api_key": "phc_unknown", "event": "x", "distinct_id": "a", "batch": []}"#;
+
+fn event_of(project: &Project) -> String {
+    json!({"api_key": project.token, "event": "x", "distinct_id": "a"}).to_string()
+}
+
+fn oversized() -> String {
+    " ".repeat((20 << 20) + 1)
+}
+
+fn send_events(path: &str, body: &str) -> Answer {
+    let call = request(Method::POST, path).header(CONTENT_TYPE, "application/json");
+    send(&Method::POST, call.body(body.to_owned()))
+}
+
+#[test]
+fn every_documented_status_occurs() {
+    let project = Project::new();
+    for (operation, status, cause) in ROWS {
+        let answer = cause(&project);
+        assert_eq!(answer.status, *status, "{operation}: {}", answer.text);
+    }
+}
+
+#[test]
+fn every_operation_with_a_key_has_the_shared_statuses() {
+    for operation in spec::operations() {
+        let documented = operation.statuses();
+        let has_key = operation.scopes().is_some();
+        for status in SHARED
+            .into_iter()
+            .filter(|status| documented.contains(status) && has_key)
+        {
+            let answer = shared_status(&operation, status);
+            assert_eq!(answer.status, status, "{}: {}", operation.id, answer.text);
+        }
+    }
+}
+
+#[test]
+fn rows_are_the_operations_and_statuses_of_the_contract() {
+    let documented = spec::operations().into_iter().flat_map(|operation| {
+        let statuses = operation.statuses().into_iter();
+        statuses.map(move |status| (operation.id, status))
+    });
+    let documented: BTreeSet<(&str, u16)> = documented.collect();
+    let rows: BTreeSet<(&str, u16)> = ROWS.iter().map(|(id, status, _)| (*id, *status)).collect();
+    assert_eq!(rows.len(), ROWS.len(), "a row occurs twice");
+    let guarded = spec::operations()
+        .into_iter()
+        .filter(|one| one.scopes().is_some());
+    // An operation without a JSON response accepts any `Accept` header.
+    let has = |one: &spec::Operation, status| status != 406 || one.answers_json();
+    let shared = guarded.flat_map(|one| {
+        let statuses = SHARED.into_iter().filter(move |status| has(&one, *status));
+        statuses.map(move |status| (one.id, status))
+    });
+    let rows: BTreeSet<(&str, u16)> = rows.into_iter().chain(shared).collect();
+    assert_eq!(rows, documented);
+}

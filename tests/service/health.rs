@@ -1,0 +1,31 @@
+//! Liveness, readiness, metrics and request ids.
+
+use crate::harness::{Project, get};
+
+#[test]
+fn liveness_and_readiness_are_reported() {
+    let lives = get("/_livez");
+    assert_eq!((lives.status, lives.text.as_str()), (200, "ok\n"));
+    let ready = get("/_readyz");
+    assert_eq!(ready.status, 200);
+    let waits = ready.text.strip_prefix("ok\n").expect("ok");
+    assert!(waits.contains(" cohorts wait, the first for "), "{waits}");
+}
+
+#[test]
+fn request_metrics_have_path_patterns_and_no_ids() {
+    let project = Project::new();
+    project.get("cohorts/424242/");
+    let metrics = get("/metrics").text;
+    let series = r#"cohorts_request_seconds_count{method="GET",path="/api/projects/{project_id}/cohorts/{id}/",status="404"}"#;
+    assert!(metrics.contains(series), "{metrics}");
+    assert!(!metrics.contains("424242"), "{metrics}");
+}
+
+#[test]
+fn every_response_has_its_own_request_id() {
+    let (one, other) = (get("/_livez"), get("/nowhere"));
+    let id =
+        |answer: &crate::harness::Answer| answer.header("x-request-id").expect("an id").to_owned();
+    assert_ne!(id(&one), id(&other));
+}

@@ -1,0 +1,213 @@
+//! Dependencies between crates, and words that only some crates may contain.
+
+use std::collections::BTreeMap;
+
+use super::sources::{Source, names, read, sources};
+
+/// Each package of the workspace, and the packages of the workspace that it may depend on.
+const CRATES: [(&str, &[&str]); 8] = [
+    ("crates/cohorts-engine", &[]),
+    ("crates/cohorts-api", &[]),
+    ("crates/cohorts-client", &[]),
+    ("crates/cohorts-postgres", &[]),
+    (
+        "crates/cohorts-store",
+        &["cohorts-engine", "cohorts-postgres"],
+    ),
+    (
+        "crates/cohorts-server",
+        &[
+            "cohorts-api",
+            "cohorts-engine",
+            "cohorts-postgres",
+            "cohorts-store",
+        ],
+    ),
+    (
+        "tests",
+        &["cohorts-client", "cohorts-postgres", "cohorts-server"],
+    ),
+    ("xtask", &[]),
+];
+
+/// A word, and the folders that may contain it in code. Unit tests and tests of the crates are exempt.
+/// `cohorts-postgres` creates the service's database.
+const WORDS: [(&str, &[&str]); 5] = [
+    (
+        "diesel",
+        &["crates/cohorts-store", "crates/cohorts-postgres"],
+    ),
+    (
+        "cohorts_api",
+        &[
+            "crates/cohorts-api",
+            "crates/cohorts-server/src/auth",
+            "crates/cohorts-server/src/error",
+            "crates/cohorts-server/src/handlers",
+            "crates/cohorts-server/src/http",
+            "crates/cohorts-server/src/lib",
+            "crates/cohorts-server/src/origin",
+        ],
+    ),
+    ("cohorts_client", &["tests"]),
+    ("cohorts_server", &["crates/cohorts-server", "tests"]),
+    (
+        "HttpResponse",
+        &[
+            "crates/cohorts-api",
+            "crates/cohorts-server",
+            "xtask/src/codegen",
+        ],
+    ),
+];
+
+/// Modules of the server that must not know the web framework.
+const WITHOUT_ACTIX: [&str; 6] = [
+    "admin",
+    "calculation",
+    "commands",
+    "index",
+    "ingest",
+    "upkeep",
+];
+
+/// The only files that read the environment.
+const ENVIRONMENT: [&str; 1] = ["crates/cohorts-server/src/config.rs"];
+
+/// Names of packages in the dependency tables of a manifest.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let mut in_table = false;
+    let mut dependencies = Vec::new();
+    for line in manifest.lines() {
+        if let Some(table) = line.strip_prefix('[') {
+            in_table = table.trim_end_matches(']').ends_with("dependencies");
+        } else if in_table && !line.starts_with('#') && !line.is_empty() {
+            let end = line.find(['.', ' ', '=']).unwrap_or(line.len());
+            dependencies.push(line[..end].to_owned());
+        }
+    }
+    dependencies
+}
+
+#[test]
+fn crates_depend_only_on_the_allowed_crates() {
+    let mut packages: Vec<String> = names("crates")
+        .into_iter()
+        .map(|name| format!("crates/{name}"))
+        .filter(|folder| names(folder).contains(&"Cargo.toml".to_owned()))
+        .collect();
+    packages.extend(["tests".to_owned(), "xtask".to_owned()]);
+    for package in packages {
+        let (_, allowed) = CRATES
+            .iter()
+            .find(|(folder, _)| *folder == package)
+            .unwrap_or_else(|| panic!("{package} is not in the table of tests/tidy/crates.rs"));
+        for dependency in dependencies(&read(&format!("{package}/Cargo.toml"))) {
+            assert!(
+                !dependency.starts_with("cohorts-") || allowed.contains(&dependency.as_str()),
+                "{package} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn words_occur_only_in_the_allowed_folders() {
+    let all = ["crates", "tests", "xtask"].map(|folder| sources(folder, "rs"));
+    let is_exempt = |source: &&Source| source.is_test() && source.path.starts_with("crates/");
+    for source in all.iter().flatten().filter(|source| !is_exempt(source)) {
+        let code = source.code_without_tests();
+        for (word, folders) in WORDS {
+            let is_allowed = folders.iter().any(|folder| {
+                let rest = source.path.strip_prefix(folder);
+                rest.is_some_and(|rest| rest.starts_with(['/', '.']))
+            });
+            assert!(
+                is_allowed || !code.contains(word),
+                "{} must not mention {word}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn modules_below_the_handlers_do_not_know_the_web_framework() {
+    const SERVER: &str = "crates/cohorts-server/src/";
+    for source in sources("crates/cohorts-server/src", "rs") {
+        let path = &source.path[SERVER.len()..];
+        let module = path.split(['/', '.']).next().unwrap_or_default();
+        assert!(
+            !WITHOUT_ACTIX.contains(&module) || !source.code().contains("actix"),
+            "{} must not mention actix",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn environment_is_read_only_by_the_configuration() {
+    let crates = ["cohorts-server", "cohorts-store", "cohorts-postgres"];
+    for source in crates
+        .map(|name| sources(&format!("crates/{name}/src"), "rs"))
+        .iter()
+        .flatten()
+    {
+        let reads = source.code().contains("env::var") || source.text.contains("env = \"");
+        assert!(
+            !reads || source.is_test() || ENVIRONMENT.contains(&source.path.as_str()),
+            "{} reads the environment",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn engine_does_no_io_and_reads_no_clock() {
+    for source in sources("crates/cohorts-engine/src", "rs") {
+        if source.is_test() || source.path.ends_with("/cases.rs") {
+            continue;
+        }
+        let code = source.code_without_tests();
+        for word in [
+            "std::fs",
+            "std::net",
+            "std::env",
+            "SystemTime",
+            "Timestamp::now",
+            "Zoned::now",
+        ] {
+            assert!(!code.contains(word), "{} must not use {word}", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_type_of_server_and_store_has_the_name_of_another() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let crates = ["cohorts-server", "cohorts-store", "cohorts-postgres"];
+    for source in crates
+        .map(|name| sources(&format!("crates/{name}/src"), "rs"))
+        .iter()
+        .flatten()
+    {
+        for line in source.code().lines() {
+            let is_alias = line.trim_start().starts_with("type ");
+            let visible = line.trim_start().strip_prefix("pub").map_or(line, |rest| {
+                rest.split_once(' ').map_or(rest, |(_, rest)| rest)
+            });
+            let name = ["struct ", "enum ", "trait ", "union ", "type "]
+                .iter()
+                .find_map(|keyword| visible.trim_start().strip_prefix(keyword));
+            // An indented `type` belongs to a trait.
+            if let Some(name) = name.filter(|_| !(is_alias && line.starts_with(' '))) {
+                let end = name.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+                let name = name[..end.unwrap_or(name.len())].to_owned();
+                places.entry(name).or_default().push(source.path.clone());
+            }
+        }
+    }
+    // Each crate has an `Error` and a `Result` of its own, as crates usually do.
+    places.retain(|name, paths| paths.len() > 1 && name != "Error" && name != "Result");
+    assert!(places.is_empty(), "types defined twice: {places:#?}");
+}
