@@ -116,15 +116,15 @@ fn authenticate(
     let id = project.filter(|project| *project != "@current");
     // Text that is not a number is an unknown project.
     let id = id.map(|id| id.parse().unwrap_or(0));
-    let reach = keys::access(conn, &hash(&credentials.key), id)?;
-    let reach = reach.ok_or_else(|| invalid_key(credentials.source))?;
-    record_use(conn, &reach);
-    let project = match (reach.project, project) {
+    let access = keys::access(conn, &hash(&credentials.key), id)?;
+    let access = access.ok_or_else(|| invalid_key(credentials.source))?;
+    record_key_use(conn, &access);
+    let project = match (access.project, project) {
         (Some(project), _) => project,
         (None, Some(_)) => return Err(Error::ProjectNotFound),
         (None, None) => return Err(denied("API key does not have access to any project.")),
     };
-    let projects = reach.restricted_to;
+    let projects = access.restricted_to;
     if projects
         .as_ref()
         .is_some_and(|ids| !ids.contains(&project.id))
@@ -135,22 +135,22 @@ fn authenticate(
         )));
     }
     Ok(Caller {
-        key: reach.key,
-        teammate: reach.teammate,
+        key: access.key,
+        teammate: access.teammate,
         project,
         projects: projects.map(|ids| ids.into_iter().map(ProjectId).collect()),
-        scopes: reach.scopes,
+        scopes: access.scopes,
     })
 }
 
 /// Records the last use of a key. A failure is logged only, so that requests that read succeed on a read-only database.
-fn record_use(conn: &mut Conn, reach: &KeyAccess) {
+fn record_key_use(conn: &mut Conn, access: &KeyAccess) {
     let is_recent = |used: DateTime<Utc>| Utc::now() - used <= USE_INTERVAL;
-    if reach.last_used_at.is_some_and(is_recent) {
+    if access.last_used_at.is_some_and(is_recent) {
         return;
     }
-    if let Err(cause) = keys::record_use(conn, reach.key, Utc::now() - USE_INTERVAL) {
-        log::warn!("cannot record the use of key {}: {cause}", reach.key);
+    if let Err(cause) = keys::record_use(conn, access.key, Utc::now() - USE_INTERVAL) {
+        log::warn!("cannot record the use of key {}: {cause}", access.key);
     }
 }
 

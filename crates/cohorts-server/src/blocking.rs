@@ -1,4 +1,4 @@
-//! Work on the database, on threads that may block. Lines that it logs carry the id of the request.
+//! Runs work on the database on threads that may block. Its log lines contain the id of the request.
 
 use actix_web::web;
 use cohorts_store::{Conn, Store};
@@ -25,7 +25,7 @@ pub async fn transaction<T: Send + 'static>(
     read(store, |conn| cohorts_store::transaction(conn, work)).await
 }
 
-/// Runs `work` in a read-only transaction. All its statements see the data of one instant.
+/// Runs `work` in a read-only transaction. All of its statements see the data of one instant.
 pub async fn snapshot<T: Send + 'static>(
     store: &Store,
     work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,

@@ -11,7 +11,7 @@ use cohorts_api::Rejection;
 use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
-use crate::index;
+use crate::index::IndexError;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub enum Error {
     /// A calculation exceeds its memory limit.
     OverBudget,
     /// The body of the request did not arrive in time.
-    Late,
+    BodyTimedOut,
     /// The events in memory have used up their budget.
     Overloaded,
     /// The database is not reachable or is busy. A retry may succeed.
@@ -143,7 +143,7 @@ impl Error {
             }
             Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
-            Self::TimedOut | Self::Late => class(503, ServerError, "timeout"),
+            Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
             Self::OverBudget => class(503, ServerError, "capacity"),
             Self::Overloaded => class(503, ServerError, "overloaded"),
             Self::Unavailable => class(503, ServerError, "unavailable"),
@@ -168,8 +168,8 @@ impl Error {
                 let unit = if *seconds == 1 { "second" } else { "seconds" };
                 format!("Request was throttled. Expected available in {seconds} {unit}.")
             }
-            Self::TimedOut => index::IndexError::TimedOut.to_string(),
-            Self::OverBudget => index::IndexError::OverBudget.to_string(),
+            Self::TimedOut => IndexError::TimedOut.to_string(),
+            Self::OverBudget => IndexError::OverBudget.to_string(),
             error => error.fixed_detail().to_owned(),
         }
     }
@@ -181,7 +181,7 @@ impl Error {
             Self::ProjectNotFound => "Project not found.",
             Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
-            Self::Late => "The request body did not arrive in time.",
+            Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
             Self::Unavailable => "The database is not available; try again in a moment.",
             _ => "A server error occurred.",
@@ -253,7 +253,7 @@ impl From<Rejection> for Error {
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
             Rejection::Overloaded => Self::Overloaded,
-            Rejection::Timeout => Self::Late,
+            Rejection::Timeout => Self::BodyTimedOut,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,
@@ -290,13 +290,13 @@ impl From<cohorts_store::Error> for Error {
     }
 }
 
-impl From<index::IndexError> for Error {
-    fn from(cause: index::IndexError) -> Self {
+impl From<IndexError> for Error {
+    fn from(cause: IndexError) -> Self {
         match cause {
-            index::IndexError::Store(cause) => cause.into(),
-            index::IndexError::TimedOut => Self::TimedOut,
-            index::IndexError::OverBudget => Self::OverBudget,
-            index::IndexError::ProjectNotFound => Self::ProjectNotFound,
+            IndexError::Store(cause) => cause.into(),
+            IndexError::TimedOut => Self::TimedOut,
+            IndexError::OverBudget => Self::OverBudget,
+            IndexError::ProjectNotFound => Self::ProjectNotFound,
         }
     }
 }

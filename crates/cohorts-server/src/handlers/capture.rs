@@ -172,10 +172,10 @@ impl Service {
         token: Option<String>,
     ) -> Result<Vec<ItemOutcome>, Error> {
         let batch = self.read_batch(body, token).await?;
-        let lent = Arc::new(batch.lent);
+        let reservation = Arc::new(batch.reservation);
         let commits = batch.items.into_iter().map(|(project, items)| {
-            let lent = Arc::clone(&lent);
-            self.group_commit.commit(project, items, lent)
+            let reservation = Arc::clone(&reservation);
+            self.group_commit.commit(project, items, reservation)
         });
         try_join_all(commits).await?;
         Ok(batch.outcomes)

@@ -184,10 +184,10 @@ impl CohortsApi for Service {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            references::users(conn, project, id)
+            references::referring_cohorts(conn, project, id)
         };
-        let users = blocking::snapshot(&self.store, read).await?;
-        Ok(CohortsUsedInResponse::Status200(history::usage(users)))
+        let cohorts = blocking::snapshot(&self.store, read).await?;
+        Ok(CohortsUsedInResponse::Status200(history::usage(cohorts)))
     }
 
     async fn cohorts_persons(

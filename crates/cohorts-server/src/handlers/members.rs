@@ -155,7 +155,7 @@ fn uuid_to_remove(body: &PersonToRemove) -> Result<String, Error> {
     Ok(uuid)
 }
 
-/// Whether Python treats the value as false, as PostHog does.
+/// Whether Python, and therefore PostHog, treats the value as false.
 fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -6,7 +6,6 @@ use cohorts_store::{Conn, queue};
 use utoipa::OpenApi;
 
 use crate::blocking;
-use crate::error::Error;
 use crate::handlers::{Service, config_script};
 use crate::index::checkpoint::segment_bytes_read;
 
@@ -40,9 +39,8 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
     let backlog = |conn: &mut Conn| Ok(queue::backlog(conn, Utc::now())?);
     match blocking::read(&service.store, backlog).await {
         Ok(backlog) => {
-            let since = backlog.waiting_since;
+            let (count, since) = (backlog.count, backlog.waiting_since);
             let seconds = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
-            let count = backlog.count;
             let body = format!("ok\n{count} cohorts wait, the first for {seconds} s\n");
             HttpResponse::Ok().content_type("text/plain").body(body)
         }
@@ -54,7 +52,7 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
 
 /// The metrics of the service in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The metrics.", body = String)))]
-pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, Error> {
+pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
     let text = service.metrics.text(
         service.store.connections(),
         service.store.caches.index.bytes(),

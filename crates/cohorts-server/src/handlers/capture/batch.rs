@@ -21,22 +21,22 @@ pub struct ItemOutcome {
     pub refusal: Option<Refusal>,
 }
 
-/// Items may take this many bytes before their memory is taken from the budget.
-const MAX_UNLENT: usize = 64 << 10;
+/// The bytes that items may take before their memory is reserved.
+const MAX_UNRESERVED: usize = 64 << 10;
 
 /// The items of one request.
 pub struct ItemBatch {
     pub items: BTreeMap<ProjectId, Vec<Item>>,
     pub outcomes: Vec<ItemOutcome>,
-    pub lent: Reservation,
-    /// The bytes of the last items, which are not taken from the budget yet.
-    unlent: usize,
+    pub reservation: Reservation,
+    /// The bytes of the last items, which are not reserved yet.
+    unreserved: usize,
 }
 
 impl ItemBatch {
     pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
         let text = decode(&body)?;
-        let lent = lend(service, text.len())?;
+        let reservation = reserve(service, text.len())?;
         // The encoded body is no longer needed; this frees its memory.
         drop(body);
         let payload = Payload::parse(&text)?;
@@ -50,8 +50,8 @@ impl ItemBatch {
         let mut batch = Self {
             items: BTreeMap::new(),
             outcomes: Vec::with_capacity(payload.items.len()),
-            lent,
-            unlent: 0,
+            reservation,
+            unreserved: 0,
         };
         for text in &payload.items {
             let project = match project {
@@ -78,9 +78,9 @@ impl ItemBatch {
         arrival: &Arrival,
     ) -> Result<(), Error> {
         let outcome = self.add_item(text, project, arrival);
-        if self.unlent > MAX_UNLENT {
-            self.lent.merge(lend(service, self.unlent)?);
-            self.unlent = 0;
+        if self.unreserved > MAX_UNRESERVED {
+            self.reservation.merge(reserve(service, self.unreserved)?);
+            self.unreserved = 0;
         }
         if let Some(refusal) = &outcome.refusal {
             service.metrics.refused(refusal.reason());
@@ -98,7 +98,7 @@ impl ItemBatch {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
             (Ok(item), Some(project)) => {
                 let uuid = Some(item.uuid.to_string());
-                self.unlent += item.memory() + size_of::<ItemOutcome>();
+                self.unreserved += item.memory() + size_of::<ItemOutcome>();
                 self.items.entry(project).or_default().push(item);
                 let refusal = None;
                 ItemOutcome { uuid, refusal }
@@ -123,7 +123,7 @@ impl ItemBatch {
     }
 }
 
-fn lend(service: &Service, bytes: usize) -> Result<Reservation, Error> {
+fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
     service.budget.reserve(bytes).ok_or(Error::Overloaded)
 }
 

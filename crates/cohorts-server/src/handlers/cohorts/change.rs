@@ -94,7 +94,7 @@ pub fn change(
     Ok(cohort)
 }
 
-/// Replaces merged members of a cohort that becomes static by their survivors, because its readers do not resolve merges.
+/// Replaces merged members of a cohort that becomes static by their survivors, because no later calculation does it.
 fn resolve_members(conn: &mut Conn, row: &cohorts::Cohort) -> Result<(), Error> {
     let tombstones = tombstones::all(conn, row.project().shard_key())?;
     members::edit(conn, &row.into(), |members| {

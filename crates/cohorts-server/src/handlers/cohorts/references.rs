@@ -11,7 +11,7 @@ use crate::error::Error;
 /// Names that an error message lists; the others are counted.
 const LISTED_NAMES: usize = 5;
 
-/// Refuses criteria that refer to a cohort that does not exist, or to their own cohort.
+/// Refuses criteria that refer to a cohort that does not exist, or form a loop of references.
 pub fn check(
     conn: &mut Conn,
     project: ProjectId,
@@ -138,41 +138,41 @@ fn has_loop(mut graph: BTreeMap<i64, BTreeSet<i64>>) -> bool {
 }
 
 /// The live cohorts of the project that refer to this one: id and name.
-pub fn users(
+pub fn referring_cohorts(
     conn: &mut Conn,
     project: ProjectId,
     id: CohortId,
 ) -> Result<Vec<(i64, String)>, Error> {
     let candidates = cohorts::referring(conn, project)?;
-    let users = candidates.into_iter().filter(|user| {
-        let filter = Filter::parse_stored(&user.filters.parse());
-        user.id != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
+    let referring = candidates.into_iter().filter(|cohort| {
+        let filter = Filter::parse_stored(&cohort.filters.parse());
+        cohort.id != id.0 && filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
     });
-    let named = users.map(|user| {
-        let name = user.name.filter(|name| !name.is_empty());
-        (user.id, name.unwrap_or("Unnamed".to_owned()))
+    let named = referring.map(|cohort| {
+        let name = cohort.name.filter(|name| !name.is_empty());
+        (cohort.id, name.unwrap_or("Unnamed".to_owned()))
     });
     Ok(named.collect())
 }
 
 /// Refuses to delete a cohort that other cohorts refer to.
 pub fn check_unused(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<(), Error> {
-    let users = users(conn, project, id)?;
-    if users.is_empty() {
+    let referring = referring_cohorts(conn, project, id)?;
+    if referring.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = users
+    let names: Vec<&str> = referring
         .iter()
         .take(LISTED_NAMES)
         .map(|(_, name)| name.as_str())
         .collect();
-    let more = match users.len().saturating_sub(LISTED_NAMES) {
+    let more = match referring.len().saturating_sub(LISTED_NAMES) {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
     Err(Error::whole(format!(
         "This cohort is used as criteria in {} other cohort(s): {}{more}. Remove it from their criteria first.",
-        users.len(),
+        referring.len(),
         names.join(", ")
     )))
 }
