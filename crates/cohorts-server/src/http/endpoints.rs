@@ -6,6 +6,7 @@ use cohorts_store::{Conn, queue};
 use utoipa::OpenApi;
 
 use crate::blocking;
+use crate::error::Error;
 use crate::handlers::{Service, config_script};
 use crate::index::checkpoint::segment_bytes_read;
 
@@ -52,7 +53,7 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
 
 /// The metrics of the service in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The metrics.", body = String)))]
-pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, crate::Error> {
+pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, Error> {
     let text = service.metrics.text(
         service.store.connections(),
         service.store.caches.index.bytes(),
