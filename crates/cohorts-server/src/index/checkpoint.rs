@@ -38,6 +38,8 @@ pub fn segment_bytes_read() -> u64 {
     SEGMENT_BYTES_READ.load(Ordering::Relaxed)
 }
 
+/// A UTC day, counted from 1970, with its segments.
+type DaySegments = (i64, Vec<EventBlock>);
 /// The segments of some days.
 type Segments = BTreeMap<i64, Vec<EventBlock>>;
 
@@ -118,7 +120,7 @@ pub fn events(
             let Some(decoded) = decode_days(conn, shard_key, key, chunk)? else {
                 return Ok(StoredEvents::Damaged);
             };
-            let decoded: Vec<(i64, Vec<EventBlock>)> = decoded
+            let decoded: Vec<DaySegments> = decoded
                 .into_par_iter()
                 .map(|(day, segments)| (day, segments.into_iter().map(&map).collect()))
                 .collect();
@@ -158,7 +160,7 @@ fn decode_days(
     shard_key: ShardKey,
     key: &SegmentKey,
     days: &[i64],
-) -> Result<Option<Vec<(i64, Vec<EventBlock>)>>, StoreError> {
+) -> Result<Option<Vec<DaySegments>>, StoreError> {
     let rows = segments::read(conn, shard_key, key, days)?;
     let bytes: usize = rows.iter().map(|(_, data)| data.len()).sum();
     SEGMENT_BYTES_READ.fetch_add(bytes as u64, Ordering::Relaxed);
