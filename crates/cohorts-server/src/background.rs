@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct WorkerSignal(Vec<SyncSender<()>>);
 
 impl WorkerSignal {
-    /// Makes the workers look for waiting cohorts. Never blocks: a worker that is busy looks once more afterwards.
+    /// Makes the workers look for waiting cohorts. Never blocks: a busy worker looks again when it is done.
     pub fn notify(&self) {
         for sender in &self.0 {
             // A full channel means that the worker has a signal already.

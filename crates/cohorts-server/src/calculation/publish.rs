@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::claimed::Started;
 
-/// Calculations that the history of a cohort keeps, besides failed ones.
+/// Successful calculations that the history of a cohort keeps.
 const HISTORY: i64 = 1_000;
 
 /// Publishes the members of a claimed cohort. Does nothing if the claim is lost.
@@ -36,12 +36,12 @@ pub fn publish(
 /// Members with written chunks.
 struct WrittenMembers {
     members: RoaringBitmap,
-    /// The log head at that time.
+    /// The log head when the chunks were written.
     log_head: i64,
 }
 
-/// Writes the chunks that differ from the published ones; returns `None` if the claim is lost. Members are only added to
-/// a static cohort.
+/// Writes the chunks that differ from the published ones; returns `None` if the claim is lost. A static
+/// cohort keeps its published members.
 fn write_chunks(
     conn: &mut Conn,
     cohort: &Cohort,

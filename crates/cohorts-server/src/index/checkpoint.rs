@@ -25,7 +25,7 @@ use super::{IndexError, IndexResult};
 
 /// Smaller blocks are loaded from their rows as fast as from a checkpoint.
 const MIN_ROWS: u64 = 10_000;
-/// A property is written again once one of this number of persons has changed.
+/// A property is written again when one person in this many has changed.
 const PERSONS_PER_CHANGE: u64 = 100;
 /// Days with packed segments in memory at the same time.
 const DAYS_AT_ONCE: usize = 16;
@@ -146,7 +146,7 @@ fn stored_days(
         return Ok(Some(days));
     }
     log::warn!(
-        "event {:?} of shard key {} has {} segments instead of {expected}; they are written again",
+        "event {:?} of shard key {} has segments of {} days instead of {expected}; they are written again",
         key.event,
         shard_key.0,
         days.len()
@@ -261,7 +261,7 @@ impl ProjectIndex {
         Ok(())
     }
 
-    /// Writes a property if many persons have changed since it was written; a start catches up with a few.
+    /// Writes a property if many persons have changed since it was written; a start reads a few changed persons from their rows.
     fn write_property(
         &self,
         conn: &mut Conn,

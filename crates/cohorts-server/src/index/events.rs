@@ -12,11 +12,10 @@ use parking_lot::Mutex;
 
 use super::cache::Cache;
 
-/// A checkpoint of an event index is written this long after the last one at the earliest.
+/// The shortest time between two checkpoints of an event index.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
-/// Segments with more rows together are not merged when rows are added. It is smaller in tests, so that their days have
-/// several segments.
+/// The most rows of a merged segment. It is smaller in tests, so that their days have several segments.
 const MAX_SEGMENT_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
 
 /// Numbers of days that a rollup covers, the largest first. A rollup begins at a multiple of its number of days.
@@ -53,7 +52,7 @@ pub struct Coverage {
 #[derive(Clone, Default)]
 pub struct DayPartition {
     segments: Vec<Arc<EventBlock>>,
-    /// Changes with each added event, but not with a merge of persons, which readers of checkpoints resolve.
+    /// Replaced when events are added. A merge of persons keeps it, because readers of checkpoints resolve merges.
     generation: Arc<()>,
 }
 

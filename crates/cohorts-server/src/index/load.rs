@@ -23,7 +23,7 @@ use super::{IndexError, IndexResult};
 /// Rows between two checks of the memory limit.
 const CHECK_ROWS: usize = 1_024;
 
-/// The ordinals of all persons, from their checkpoint if it has one not after `seq`.
+/// The ordinals of all persons, from their checkpoint if one was written at or before `seq`.
 pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
     let stored = checkpoint::persons(tx)?;
     if let Some((through_seq, persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
@@ -300,7 +300,7 @@ impl ProjectIndex {
     }
 
     /// The events of a name from their checkpoint and the events written after it. There are no checkpoints of events in a
-    /// project that deletes old events, because the segments would have to follow.
+    /// project that deletes old events, because deleted events would have to be removed from the segments.
     fn stored_events(
         &self,
         tx: &ReadTx<'_>,
@@ -353,7 +353,7 @@ impl ProjectIndex {
 /// The outcome of loading events from their checkpoint.
 enum FromCheckpoint {
     Loaded(EventIndex),
-    /// There is none that serves this index.
+    /// No checkpoint can be used for this index.
     Missing,
     /// A segment cannot be decoded, or is missing.
     Damaged,

@@ -1,6 +1,6 @@
 //! Group commit: requests of one project that arrive during its commit are committed together next.
 //!
-//! A busy project pays for few commits, and a quiet one waits for none. The memory of the waiting items is reserved from
+//! A busy project needs few commits, and a request of an idle project is committed at once. The memory of the waiting items is reserved from
 //! the caller's budget. A request is acknowledged only after its commit.
 
 use std::any::Any;
