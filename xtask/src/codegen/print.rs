@@ -42,7 +42,7 @@ fn separate_items(text: &str) -> String {
     output
 }
 
-/// Whether the attributes contain documentation that [`file`] does not remove.
+/// Whether the attributes contain documentation that [`file()`] does not remove.
 pub fn has_docs(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("doc") && !doc_lines(attribute.clone()).is_empty()
