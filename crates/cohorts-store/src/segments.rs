@@ -93,19 +93,30 @@ pub fn manifests(
     conn: &mut Conn,
     shard_key: ShardKey,
 ) -> Result<Vec<(SegmentKey, StoredManifest)>> {
-    let keys: Vec<(String, String)> = segment_manifests::table
+    let rows: Vec<(String, String, i64, i64, i64)> = segment_manifests::table
         .filter(segment_manifests::shard_key.eq(shard_key.0))
         .filter(segment_manifests::through_seq.ne(UNWRITTEN))
-        .select((segment_manifests::event, segment_manifests::properties))
+        .select((
+            segment_manifests::event,
+            segment_manifests::properties,
+            segment_manifests::through_seq,
+            segment_manifests::from_day,
+            segment_manifests::days,
+        ))
         .load(conn)?;
-    let mut manifests = Vec::new();
-    for (event, columns) in keys {
-        let key = SegmentKey { event, columns };
-        if let Some(stored) = manifest(conn, shard_key, &key)? {
-            manifests.push((key, stored));
-        }
-    }
-    Ok(manifests)
+    let manifests = rows
+        .into_iter()
+        .map(|(event, columns, through_seq, from_day, days)| {
+            let manifest = SegmentManifest {
+                through_seq,
+                from_day,
+            };
+            (
+                SegmentKey { event, columns },
+                StoredManifest { manifest, days },
+            )
+        });
+    Ok(manifests.collect())
 }
 
 /// The days that have a segment, sorted.
