@@ -14,10 +14,12 @@ use reqwest::blocking::{Client, RequestBuilder};
 
 mod answer;
 mod criteria;
+mod lookups;
 mod project;
 
 pub use answer::{Answer, assert_detail, assert_invalid, first_ids, id_of, rows, send};
 pub use criteria::{any_of, did, in_cohort, only, person};
+pub use lookups::{count, find_person, metric, person_count};
 pub use project::{EMAIL, Project, cohort_names, cohort_path, key, upload};
 
 const TEMPLATE: &str = "template_of_tests";

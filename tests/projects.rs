@@ -5,22 +5,12 @@ use cohorts_server::EventRetention;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, did, key, request, send, server};
+use crate::harness::{Project, count, did, key, person_count, request, send, server};
 
 fn get(path: &str, key: &str) -> Value {
     let answer = send(&Method::GET, request(Method::GET, path).bearer_auth(key));
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()
-}
-
-fn count(project: &Project, leaves: Value) -> i64 {
-    let preview = project.post("cohorts/preview/", json!({"filters": any_of(leaves)}));
-    preview.json()["count"].as_i64().expect("a count")
-}
-
-fn person_count(project: &Project) -> usize {
-    let page = project.get("persons/").json();
-    page["results"].as_array().expect("persons").len()
 }
 
 /// Conformance case 114.

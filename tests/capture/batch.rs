@@ -8,7 +8,9 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Project, any_of, did, first_ids, person, request, send};
+use crate::harness::{
+    Answer, Project, any_of, count, did, find_person, first_ids, person, request, send,
+};
 
 fn batch(body: Vec<u8>, encoding: Option<&str>) -> Answer {
     let mut call = request(Method::POST, "/batch/")
@@ -52,21 +54,6 @@ fn properties(project: &Project) -> Value {
     let preview = project.post("cohorts/preview/", body).json();
     assert_eq!(preview["count"], 1, "{preview}");
     preview["sample"][0]["properties"].clone()
-}
-
-/// The person with this distinct id, as the API returns it.
-fn find_person(project: &Project, id: &str) -> Option<Value> {
-    let page = project.get(&format!("persons/?distinct_id={id}")).json();
-    page["results"]
-        .as_array()
-        .expect("persons")
-        .first()
-        .cloned()
-}
-
-fn count(project: &Project, leaves: Value) -> i64 {
-    let preview = project.post("cohorts/preview/", json!({"filters": any_of(leaves)}));
-    preview.json()["count"].as_i64().expect("a count")
 }
 
 #[test]

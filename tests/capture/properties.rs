@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Project, any_of, did, person, request, send};
+use crate::harness::{
+    Answer, Project, any_of, count, did, find_person, metric, person, person_count, request, send,
+};
 
 /// The properties of the only person of the project.
 fn properties(project: &Project) -> Value {
@@ -22,32 +24,6 @@ fn send_raw(path: &str, media_type: &str, body: impl Into<Vec<u8>>) -> Answer {
 
 fn set(id: &str, properties: Value) -> Value {
     json!({"event": "$set", "distinct_id": id, "properties": {"$set": properties}})
-}
-
-/// The person with this distinct id, as the API returns it.
-fn find_person(project: &Project, id: &str) -> Option<Value> {
-    let page = project.get(&format!("persons/?distinct_id={id}")).json();
-    page["results"]
-        .as_array()
-        .expect("persons")
-        .first()
-        .cloned()
-}
-
-fn count(project: &Project, leaves: Value) -> i64 {
-    let preview = project.post("cohorts/preview/", json!({"filters": any_of(leaves)}));
-    preview.json()["count"].as_i64().expect("a count")
-}
-
-fn person_count(project: &Project) -> usize {
-    let page = project.get("persons/").json();
-    page["results"].as_array().expect("persons").len()
-}
-
-fn metric(name: &str) -> u64 {
-    let metrics = send(&Method::GET, request(Method::GET, "/metrics")).text;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-    value.map_or(0, |value| value.trim().parse().expect("a number"))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, did, first_ids, person};
+use crate::harness::{Project, any_of, count, did, find_person, first_ids, person};
 
 fn with_persons() -> Project {
     let project = Project::new();
@@ -89,21 +89,6 @@ fn force(id: &str, other: &str) -> Value {
 
 fn plain(event: &str, id: &str) -> Value {
     json!({"event": event, "distinct_id": id})
-}
-
-/// The person with this distinct id, as the API returns it.
-fn find_person(project: &Project, id: &str) -> Option<Value> {
-    let page = project.get(&format!("persons/?distinct_id={id}")).json();
-    page["results"]
-        .as_array()
-        .expect("persons")
-        .first()
-        .cloned()
-}
-
-fn count(project: &Project, leaves: Value) -> i64 {
-    let preview = project.post("cohorts/preview/", json!({"filters": any_of(leaves)}));
-    preview.json()["count"].as_i64().expect("a count")
 }
 
 #[test]

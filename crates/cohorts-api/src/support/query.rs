@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn choice_is_parsed_from_text() {
-        // Stands for a generated enum; both implement `FromStr`.
+        // A substitute for a generated enum; both implement `FromStr`.
         let choice = |text: &str| query(text).choice::<std::net::Ipv4Addr>("a");
         assert_eq!(
             choice("a=127.0.0.1"),

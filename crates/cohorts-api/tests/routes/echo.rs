@@ -14,7 +14,7 @@ pub struct Echo;
 pub enum EchoError {
     Key,
     Request(Rejection),
-    /// Stands for a successful response, so that no response type must be filled.
+    /// A substitute for a successful response, so that no response type must be filled.
     Called(String),
 }
 
