@@ -45,8 +45,8 @@ impl Default for WorkShares {
         Self {
             requests: shares("requests", 12, 6, 256),
             previews: shares("previews", 4, 2, 64),
-            exports: shares("exports", 8, 2, 8),
-            uploads: shares("uploads", 8, 2, 8),
+            exports: shares("exports", 8, 2, 64),
+            uploads: shares("uploads", 8, 2, 64),
             decoding: shares("capture requests", 4, 3, 4_096),
         }
     }
