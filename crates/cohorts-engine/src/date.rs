@@ -5,30 +5,30 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
 
 use crate::value::{Number, Stored};
-use crate::window::{Moment, Unit};
+use crate::window::{LAST_INSTANT, Moment, Unit, day_start, instant_of};
 
-/// Formats that are accepted in addition to ISO 8601.
-const LONG_DATES: [&str; 7] = [
+/// Formats of dates that are accepted in addition to ISO 8601 and RFC 2822. Numbers with slashes or hyphens and the year
+/// at the end begin with the day.
+const DATES: [&str; 9] = [
+    "%Y/%m/%d",
+    "%d-%m-%Y",
+    "%d/%m/%Y",
     "%B %d, %Y",
     "%b %d, %Y",
     "%d %B %Y",
     "%d %b %Y",
     "%B %d %Y",
     "%b %d %Y",
-    "%Y/%m/%d",
 ];
-const LONG_DATE_TIMES: [&str; 4] = [
-    "%B %d, %Y %H:%M:%S",
-    "%B %d, %Y %H:%M",
-    "%d %B %Y %H:%M:%S",
-    "%Y/%m/%d %H:%M:%S",
-];
+/// Formats of times that follow such a date after a space or a `T`.
+const TIMES: [&str; 2] = ["%H:%M:%S%.f", "%H:%M"];
 
 /// A date relative to now, such as `-7d`; always in the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +60,12 @@ fn short_relative(text: &str) -> Option<Relative> {
     (unit && date.amount < 10_000).then_some(date)
 }
 
-/// The pattern of dates in person criteria: relative, ISO 8601 or spelled out. It also matches
-/// days that do not exist.
+/// The pattern of dates in person criteria: relative, ISO 8601, RFC 2822, spelled out, or with the day first. It also
+/// matches days that do not exist.
 pub(crate) const FORM: &str = concat!(
     r"^(-?[0-9]{1,4}[hdwmy]|\s*([0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}.*",
-    r"|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}.*|[0-9]{1,2} [A-Za-z]{3,9} [0-9]{4}.*))$"
+    r"|[0-9]{1,2}[-/][0-9]{1,2}[-/][0-9]{4}.*|[0-9]{8}([T ].*)?|([A-Za-z]{3}, )?[0-9]{1,2} [A-Za-z]{3,9} [0-9]{4}.*",
+    r"|[A-Za-z]{3,9} [0-9]{1,2},? [0-9]{4}.*))$"
 );
 static FORM_PATTERN: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(FORM).expect("a pattern that is tested"));
@@ -77,24 +78,24 @@ pub(crate) fn is_valid_bound(text: &str) -> bool {
 
 /// The instant of a date in a person criterion; a relative date is truncated to whole seconds.
 pub(crate) fn filter_instant(value: &Value, at: &Moment) -> Option<i64> {
-    let text = value.as_str()?;
-    match short_relative(text) {
+    let relative = value.as_str().and_then(short_relative);
+    match relative {
         Some(relative) => {
             let micros = at.back(relative.amount, relative.unit)?;
             Some(micros - micros.rem_euclid(1_000_000))
         }
-        None => absolute(text, &at.time_zone),
+        None => stored_instant(value, &at.time_zone),
     }
 }
 
-/// The instant of a stored property: a number is epoch seconds, a text an absolute date.
+/// The instant of a stored property: a number by [`epoch`], a text as an absolute date.
 pub(crate) fn stored_instant<'a>(
     value: impl Into<Stored<'a>>,
     time_zone: &TimeZone,
 ) -> Option<i64> {
     let value = value.into();
     if let Some(number) = Number::of(value) {
-        return number.seconds_to_micros();
+        return epoch(number, time_zone);
     }
     match value {
         Stored::Text(text) => absolute(text, time_zone),
@@ -102,27 +103,115 @@ pub(crate) fn stored_instant<'a>(
     }
 }
 
-/// The instant of an absolute date or date-time; without an offset it is local to `time_zone`.
-pub(crate) fn absolute(text: &str, time_zone: &TimeZone) -> Option<i64> {
-    let text = text.trim();
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        return Some(instant.as_microsecond());
+/// The instant of a number: eight digits that are a date are that date, 13 digits are milliseconds since 1970, and all
+/// others seconds.
+fn epoch(number: Number, time_zone: &TimeZone) -> Option<i64> {
+    const MILLIS: std::ops::Range<f64> = 1e12..1e13;
+    if let Number::Whole(whole) = number
+        && let Some(date) = compact_date(whole)
+    {
+        return day_start(date, time_zone);
     }
-    let local = text.parse::<DateTime>().ok().or_else(|| long_form(text))?;
-    crate::window::instant_of(local, time_zone)
+    let scale = if MILLIS.contains(&number.to_float().abs()) {
+        1_000
+    } else {
+        1_000_000
+    };
+    match number.scaled(scale) {
+        Some(micros) => Some(micros.min(LAST_INSTANT)),
+        None => (number.to_float() > 0.0).then_some(LAST_INSTANT),
+    }
 }
 
-fn long_form(text: &str) -> Option<DateTime> {
+/// The date with the digits `YYYYMMDD`.
+fn compact_date(digits: i128) -> Option<Date> {
+    let digits = u32::try_from(digits).ok()?;
+    if !(10_000_000..100_000_000).contains(&digits) {
+        return None;
+    }
+    let (year, month, day) = (digits / 10_000, digits / 100 % 100, digits % 100);
+    Date::new(year as i16, month as i8, day as i8).ok()
+}
+
+/// The instant of an absolute date or date-time, in microseconds since 1970. Without an offset it is local to
+/// `time_zone`. An instant beyond the calendar is the last one.
+pub(crate) fn absolute(text: &str, time_zone: &TimeZone) -> Option<i64> {
+    let text = text.trim();
     // Fast path: every format contains a digit.
     if !text.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Some(instant.as_microsecond());
+    }
+    if let Ok(local) = text.parse::<DateTime>() {
+        return instant_of(local, time_zone);
+    }
+    let (local, offset) = split_offset(text);
+    if let Some(local) = local.parse().ok().or_else(|| long_form(local)) {
+        return match offset {
+            Some(seconds) => instant_at(local, seconds),
+            None => instant_of(local, time_zone),
+        };
+    }
+    let rfc2822 = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    let instant = rfc2822.parse_timestamp(text).ok()?;
+    Some(instant.as_microsecond())
+}
+
+/// Splits `Z`, `UTC`, `GMT` and offsets such as `+02:00` or `+0200 UTC` from a date with a time. The offset is in seconds.
+fn split_offset(text: &str) -> (&str, Option<i64>) {
+    let named = ["UTC", "GMT", "Z", "utc", "gmt", "z"].iter();
+    let bare = named.filter_map(|name| text.strip_suffix(name)).next();
+    let rest = bare.unwrap_or(text).trim_end();
+    let zero = bare.map(|_| 0);
+    let Some(at) = rest.rfind(['+', '-']) else {
+        return (rest, zero);
+    };
+    let (local, digits) = rest.split_at(at);
+    // A hyphen before the time belongs to the date.
+    match offset_seconds(digits).filter(|_| local.contains(':')) {
+        Some(seconds) => (local.trim_end(), Some(seconds)),
+        None => (rest, zero),
+    }
+}
+
+/// The seconds of `+hh`, `+hhmm` or `+hh:mm`.
+fn offset_seconds(text: &str) -> Option<i64> {
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let digits: String = text[1..].split(':').collect();
+    if !matches!(digits.len(), 2 | 4) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = |digits: &str| digits.parse::<i64>().ok();
+    let minutes = digits.get(2..).filter(|minutes| !minutes.is_empty());
+    let minutes = minutes.map_or(Some(0), number)?;
+    Some(sign * (number(&digits[..2])? * 3_600 + minutes * 60))
+}
+
+/// The instant of a local time at an offset in seconds.
+fn instant_at(local: DateTime, offset: i64) -> Option<i64> {
+    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let micros = local.duration_since(EPOCH).as_micros();
+    let micros = i64::try_from(micros).ok()?;
+    Some((micros - offset * 1_000_000).min(LAST_INSTANT))
+}
+
+fn long_form(text: &str) -> Option<DateTime> {
     let date = |format: &&str| Date::strptime(format, text).ok();
-    let date_time = |format: &&str| DateTime::strptime(format, text).ok();
-    let dates = LONG_DATES.iter().find_map(date);
-    dates
-        .map(|date| date.at(0, 0, 0, 0))
-        .or_else(|| LONG_DATE_TIMES.iter().find_map(date_time))
+    if let Some(date) = DATES.iter().find_map(date) {
+        return Some(date.at(0, 0, 0, 0));
+    }
+    let colon = text.find(':')?;
+    let at = text[..colon].rfind([' ', 'T'])?;
+    let (date, time) = (text[..at].trim_end(), &text[at + 1..]);
+    let time = TIMES
+        .iter()
+        .find_map(|format| Time::strptime(format, time).ok())?;
+    let date = DATES
+        .iter()
+        .find_map(|format| Date::strptime(format, date).ok())?;
+    Some(date.to_datetime(time))
 }
 
 #[cfg(test)]
@@ -196,14 +285,106 @@ mod tests {
     }
 
     #[test]
-    fn stored_numbers_are_epoch_seconds() {
-        assert_eq!(stored_instant(&json!(1.5), &TimeZone::UTC), Some(1_500_000));
+    fn documented_forms_are_parsed() {
+        let expected = micros("2020-09-13T14:26:40Z");
+        for text in [
+            "2020-09-13T16:26:40+0200",
+            "2020-09-13T16:26:40+02:00",
+            "2020-09-13 16:26:40 +0200",
+            "2020-09-13 14:26:40 UTC",
+            "2020-09-13 14:26:40 +0000 UTC",
+            "2020-09-13T14:26:40Z",
+            "20200913T142640Z",
+            "20200913T142640",
+            "Sun, 13 Sep 2020 14:26:40 GMT",
+            "Mon, 13 Sep 2020 16:26:40 +0200",
+            "13 Sep 2020 14:26:40 +0000",
+            "13-09-2020 14:26:40",
+            "13/09/2020 14:26:40",
+            "2020/09/13 14:26:40",
+            "2020/09/13 14:26:40.000",
+            "13-09-2020T14:26:40Z",
+            "September 13, 2020 14:26:40",
+            " 2020-09-13T14:26:40,000Z",
+        ] {
+            assert_eq!(absolute(text, &TimeZone::UTC), Some(expected), "{text}");
+        }
+        for text in ["2020-09-13T14:26Z", "2020-09-13 14:26", "13/09/2020 14:26"] {
+            assert_eq!(
+                absolute(text, &TimeZone::UTC),
+                Some(expected - 40_000_000),
+                "{text}"
+            );
+        }
+        for text in [
+            "09/13/2020",
+            "2020-13-09",
+            "13:26",
+            "a 1:2",
+            "1/2",
+            "2020-09-13 25:00:00",
+            "é1:2",
+        ] {
+            assert_eq!(absolute(text, &TimeZone::UTC), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn forms_of_filters_are_those_that_are_parsed() {
+        for text in [
+            "Tue, 05 Jan 2027 21:50:21 GMT",
+            "05-01-2027 21:50:21",
+            "05/01/2027",
+            "2027/01/05 21:50:21",
+            "20250303",
+        ] {
+            assert!(is_valid_bound(text), "{text}");
+        }
+        assert!(!is_valid_bound("13/31/2027") && !is_valid_bound("20251303"));
+    }
+
+    #[test]
+    fn the_calendar_ends_with_the_year_9999_in_every_zone() {
+        let zones = ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"];
+        for zone in zones.map(|name| TimeZone::get(name).unwrap()) {
+            let next_to_last = absolute("9999-12-29", &zone).unwrap();
+            for text in [
+                "9999-12-31",
+                "9999-12-31T23:59:59Z",
+                "9999-12-31T23:59:59-12:00",
+            ] {
+                let last = absolute(text, &zone).unwrap_or_else(|| panic!("{text}"));
+                assert!(next_to_last < last && last <= LAST_INSTANT, "{text}");
+            }
+        }
+        for number in [json!(253_402_300_800_i64), json!(1e300), json!(99_991_231)] {
+            assert_eq!(stored_instant(&number, &TimeZone::UTC), Some(LAST_INSTANT));
+        }
+    }
+
+    #[test]
+    fn stored_numbers_are_seconds_milliseconds_or_dates() {
+        let utc = TimeZone::UTC;
+        assert_eq!(stored_instant(&json!(1.5), &utc), Some(1_500_000));
+        let expected = Some(1_600_000_000_000_000);
+        for number in [
+            json!(1_600_000_000),
+            json!("1600000000"),
+            json!(1_600_000_000_000_i64),
+            json!("1600000000000"),
+        ] {
+            assert_eq!(stored_instant(&number, &utc), expected, "{number}");
+        }
+        let date = Some(micros("2025-03-02T18:30:00Z"));
+        for value in [json!(20_250_303), json!("20250303"), json!("2025-03-03")] {
+            assert_eq!(stored_instant(&value, &kolkata()), date, "{value}");
+        }
+        // Eight digits that are no date are seconds.
         assert_eq!(
-            stored_instant(&json!("20250101"), &TimeZone::UTC),
-            Some(20_250_101_000_000)
+            stored_instant(&json!(20_251_303), &utc),
+            Some(20_251_303_000_000)
         );
-        assert_eq!(stored_instant(&json!("-7d"), &TimeZone::UTC), None);
-        assert_eq!(stored_instant(&json!(true), &TimeZone::UTC), None);
-        assert_eq!(stored_instant(&json!(1e300), &TimeZone::UTC), None);
+        assert_eq!(stored_instant(&json!("-7d"), &utc), None);
+        assert_eq!(stored_instant(&json!(true), &utc), None);
     }
 }

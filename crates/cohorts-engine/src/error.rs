@@ -13,7 +13,7 @@ pub struct FilterError {
     /// Empty if the error concerns the input as a whole.
     pub path: String,
     /// A stable identifier: `invalid_input` or `missing_properties` from parsing,
-    /// `validation_error` or `no_properties` from planning.
+    /// `validation_error`, `invalid_regex` or `no_properties` from planning.
     pub code: &'static str,
     /// A sentence for the author of the filter. Most sentences start with the path.
     pub detail: String,
@@ -35,6 +35,11 @@ impl FilterError {
     /// An error with code `invalid_input`; the path is put before the sentence.
     pub(crate) fn input(path: &str, sentence: impl fmt::Display) -> FilterError {
         FilterError::new(path, "invalid_input", format!("{path}: {sentence}"))
+    }
+
+    /// An error with code `invalid_regex`; the path is put before the sentence.
+    pub(crate) fn pattern(path: &str, sentence: impl fmt::Display) -> FilterError {
+        FilterError::new(path, "invalid_regex", format!("{path}: {sentence}"))
     }
 
     /// An error with code `validation_error`; the path is put before the sentence.

@@ -5,12 +5,13 @@
 
 mod compile;
 mod folded;
+mod re2;
 mod texts;
 
 use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
-use regex::Regex;
+use regex::bytes::Regex;
 use serde_json::Value;
 
 use crate::FilterError;
@@ -90,11 +91,6 @@ impl Predicate {
     #[inline]
     pub fn matches_missing(&self) -> bool {
         self.missing
-    }
-
-    /// Whether no value can match, because no element of the operator's value is valid.
-    pub fn never_matches(&self) -> bool {
-        matches!(&self.rule, Rule::Any(tests) if tests.is_empty())
     }
 
     /// The estimated cost of testing a value, in units of about ten nanoseconds.
@@ -203,7 +199,7 @@ impl ValueTest {
             ValueTest::Contains(part) => folded::contains(&text(stored), part),
             ValueTest::StartsWith(part) => folded::starts_with(&text(stored), part),
             ValueTest::EndsWith(part) => folded::ends_with(&text(stored), part),
-            ValueTest::Matches(pattern, _) => pattern.is_match(&text(stored)),
+            ValueTest::Matches(pattern, _) => pattern.is_match(text(stored).as_bytes()),
             ValueTest::Compares(comparison, bound) => {
                 let number = Number::of(stored);
                 number.is_some_and(|number| comparison.holds(number.compare(*bound)))

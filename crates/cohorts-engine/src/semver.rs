@@ -16,16 +16,22 @@ impl Version {
     pub fn parse(text: &str) -> Option<Version> {
         let text = text.trim();
         let text = text.strip_prefix('v').unwrap_or(text);
-        let text = text.split_once('+').map_or(text, |(version, _)| version);
-        let (core, pre_release) = match text.split_once('-') {
-            Some((_, "")) => return None,
-            Some((core, pre_release)) => (core, Some(pre_release.to_owned())),
+        let (text, build) = match text.split_once('+') {
+            Some((version, build)) => (version, Some(build)),
             None => (text, None),
         };
-        let (numbers, _) = numbers(core)?;
-        Some(Version {
+        let (core, pre_release) = match text.split_once('-') {
+            Some((core, pre_release)) => (core, Some(pre_release)),
+            None => (text, None),
+        };
+        let (numbers, count) = numbers(core)?;
+        let labels = [build, pre_release];
+        // A date has the form of one number with a pre-release.
+        let is_version =
+            labels.into_iter().flatten().all(is_label) && (count > 1 || pre_release.is_none());
+        is_version.then(|| Version {
             numbers,
-            pre_release,
+            pre_release: pre_release.map(str::to_owned),
         })
     }
 
@@ -45,6 +51,13 @@ impl Version {
             (Some(a), Some(b)) => compare_pre_releases(a, b),
         })
     }
+}
+
+/// Whether a text is a pre-release or build metadata: words of ASCII letters, digits and hyphens, with dots between.
+fn is_label(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    text.split('.')
+        .all(|word| !word.is_empty() && word.bytes().all(is_allowed))
 }
 
 fn numbers(core: &str) -> Option<([u64; 3], usize)> {
@@ -183,7 +196,21 @@ mod tests {
     #[test]
     fn other_texts_are_no_versions() {
         for text in [
-            "", "beta", "1.2.3.4", "1..2", "1.2.x", "-1", "vv1", "1.2.3-",
+            "",
+            "beta",
+            "1.2.3.4",
+            "1..2",
+            "1.2.x",
+            "-1",
+            "vv1",
+            "1.2.3-",
+            "1.2.3+",
+            "2025-03-03",
+            "2025-03-03T10:00:00Z",
+            "1.2.3-beta build 7",
+            "1.2.3+build 7",
+            "12-inch (2nd gen)",
+            "1.2.3-a..b",
         ] {
             assert_eq!(Version::parse(text), None, "{text}");
         }

@@ -129,14 +129,22 @@ impl Number {
         }
     }
 
-    /// The number of seconds in microseconds; `None` if out of range.
-    pub fn seconds_to_micros(self) -> Option<i64> {
+    /// The number times `factor`, rounded; `None` if out of range.
+    pub fn scaled(self, factor: i64) -> Option<i64> {
         match self {
-            Number::Whole(whole) => whole.checked_mul(1_000_000)?.try_into().ok(),
+            Number::Whole(whole) => whole.checked_mul(factor.into())?.try_into().ok(),
             Number::Float(float) => {
-                let micros = (float * 1e6).round();
-                (micros.abs() < 9e18).then_some(micros as i64)
+                let product = (float * factor as f64).round();
+                (product.abs() < 9e18).then_some(product as i64)
             }
+        }
+    }
+
+    /// The nearest double.
+    pub fn to_float(self) -> f64 {
+        match self {
+            Number::Whole(whole) => whole as f64,
+            Number::Float(float) => float,
         }
     }
 

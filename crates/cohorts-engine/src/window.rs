@@ -167,8 +167,10 @@ impl Moment {
 
     /// The last instant of the local day that contains `instant`.
     pub(crate) fn day_end_of(&self, instant: i64) -> Option<i64> {
-        let instant = Timestamp::from_microsecond(instant).ok()?;
-        let date = self.time_zone.to_datetime(instant).date();
+        let Ok(timestamp) = Timestamp::from_microsecond(instant) else {
+            return (instant > 0).then_some(LAST_INSTANT);
+        };
+        let date = self.time_zone.to_datetime(timestamp).date();
         day_end(date, &self.time_zone)
     }
 
@@ -198,13 +200,19 @@ impl Moment {
     }
 }
 
+/// The end of the calendar, 9999-12-31T23:59:59.999999Z in microseconds. Later instants count as this one, in each zone.
+pub(crate) const LAST_INSTANT: i64 = 253_402_300_799_999_999;
+
 /// The first instant of a local day.
 pub(crate) fn day_start(date: Date, time_zone: &TimeZone) -> Option<i64> {
     instant_of(date.at(0, 0, 0, 0), time_zone)
 }
 
 fn day_end(date: Date, time_zone: &TimeZone) -> Option<i64> {
-    Some(day_start(date.tomorrow().ok()?, time_zone)? - 1)
+    match date.tomorrow() {
+        Ok(tomorrow) => Some(day_start(tomorrow, time_zone)? - 1),
+        Err(_) => Some(LAST_INSTANT),
+    }
 }
 
 /// The instant of a local date and time. A time that occurs twice means the earlier instant; a
@@ -217,7 +225,10 @@ pub(crate) fn instant_of(local: DateTime, time_zone: &TimeZone) -> Option<i64> {
         let after_gap = time_zone.following(before).next()?;
         return Some(after_gap.timestamp().as_microsecond());
     }
-    Some(ambiguous.compatible().ok()?.as_microsecond())
+    match ambiguous.compatible() {
+        Ok(instant) => Some(instant.as_microsecond()),
+        Err(_) => (local.year() > 0).then_some(LAST_INSTANT),
+    }
 }
 
 #[cfg(test)]

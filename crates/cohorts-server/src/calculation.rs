@@ -58,7 +58,7 @@ struct Failure {
 impl From<FilterError> for Failure {
     fn from(error: FilterError) -> Self {
         let code = match error.code {
-            "no_properties" => "no_properties",
+            "no_properties" | "invalid_regex" => error.code,
             _ => "validation_error",
         };
         Self {

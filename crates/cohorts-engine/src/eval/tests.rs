@@ -271,12 +271,19 @@ fn an_unknown_action_has_no_events() {
 }
 
 #[test]
-fn an_invalid_pattern_matches_no_person_with_either_operator() {
+fn a_pattern_that_cannot_be_read_is_an_error_with_either_operator() {
     let project = persons(&[json!({"x": "("}), json!({})]);
     for operator in ["regex", "not_regex"] {
-        for value in [json!("("), json!("(?=a)"), json!("((a{1000}){1000}){1000}")] {
+        for value in [
+            json!("("),
+            json!(["a", "(?=a)"]),
+            json!("((a{1000}){1000}){1000}"),
+        ] {
             let leaf = json!({"type": "person", "key": "x", "operator": operator, "value": value});
-            check(&project, leaf, &[]);
+            let error = project.members(&tree("AND", json!([leaf])), &now());
+            let error = error.unwrap_err();
+            assert_eq!(error.code, "invalid_regex", "{value}");
+            assert_eq!(error.path, "properties.values[0]");
         }
     }
 }

@@ -65,7 +65,9 @@ fn parse_step(
         .collect::<Result<_, _>>()?;
     let url = text(path, step, "url")?;
     if let Some(url) = &url {
-        Predicate::url(url, url_matching.as_deref()).charge_patterns(pattern_cost, path)?;
+        let predicate = Predicate::url(url, url_matching.as_deref());
+        let predicate = predicate.map_err(|sentence| FilterError::pattern(path, sentence))?;
+        predicate.charge_patterns(pattern_cost, path)?;
     }
     Ok(ActionStep {
         event: text(path, step, "event")?,

@@ -5,9 +5,10 @@
 use std::cell::Cell;
 
 use jiff::tz::TimeZone;
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use super::folded::lower;
+use super::re2;
 use super::texts::literal_prefixes;
 use super::{Comparison, Predicate, Rule, ValueTest};
 use crate::FilterError;
@@ -17,19 +18,19 @@ use crate::value::{Number, text};
 use crate::window::Moment;
 
 /// The memory limit of one compiled pattern, in bytes.
-const PATTERN_LIMIT: usize = 1 << 20;
+pub(super) const PATTERN_LIMIT: usize = 1 << 20;
 /// The memory limit of a small pattern, in bytes. Nearly all patterns are small.
-const SMALL_PATTERN: usize = 1 << 16;
+pub(super) const SMALL_PATTERN: usize = 1 << 16;
 /// The budget for the patterns of one filter. A small pattern costs 1, which is at most a third
 /// of a millisecond; a larger pattern, or one beyond the limit, costs `LARGE_COST`.
 pub(crate) const PATTERN_BUDGET: u32 = 1_024;
-const LARGE_COST: u32 = 32;
+pub(super) const LARGE_COST: u32 = 32;
 pub(crate) const TOO_MANY_PATTERNS: &str =
     "the regular expressions of this filter are too many or too large";
 
 impl Predicate {
-    /// A missing operator means `exact`. An invalid pattern, version or date is no error: it
-    /// matches no value.
+    /// A missing operator means `exact`. An invalid version or date is no error: it matches no value.
+    /// A pattern that cannot be read is an error with code `invalid_regex`.
     pub fn compile(
         path: &str,
         operator: Option<&str>,
@@ -57,6 +58,7 @@ impl Predicate {
             None => &[],
         };
         let listed = build.listed(operator, values, at);
+        let listed = listed.map_err(|sentence| FilterError::pattern(path, sentence))?;
         let predicate = listed.ok_or_else(|| fail(format!("unknown operator '{operator}'")))?;
         predicate.charge_patterns(&mut 0, path)?;
         match value {
@@ -73,23 +75,31 @@ impl Predicate {
         build.any(vec![ValueTest::Dated(comparison, instant)])
     }
 
-    /// A search for a regular expression. An invalid one has a cost too, and
-    /// [never matches](Predicate::never_matches).
-    pub fn pattern(pattern: &str, at: &Moment) -> Predicate {
+    /// A search for a regular expression.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a sentence if the pattern cannot be read.
+    pub fn pattern(pattern: &str, at: &Moment) -> Result<Predicate, String> {
         let build = PredicateBuilder::new(&at.time_zone);
-        let tests = build.patterns(&[Value::from(pattern)]);
-        build.any(tests)
+        let tests = build.patterns(&[Value::from(pattern)])?;
+        Ok(build.any(tests))
     }
 
     /// The test of the URL in a step of an action.
-    pub fn url(url: &str, matching: Option<&str>) -> Predicate {
+    ///
+    /// # Errors
+    ///
+    /// Fails with a sentence if the URL is a pattern that cannot be read.
+    pub fn url(url: &str, matching: Option<&str>) -> Result<Predicate, String> {
         let build = PredicateBuilder::new(&TimeZone::UTC);
         let value = [Value::from(url)];
-        build.any(match matching {
+        let tests = match matching {
             Some("exact") => vec![one_of(&value)],
-            Some("regex") => build.patterns(&value),
+            Some("regex") => build.patterns(&value)?,
             _ => vec![ValueTest::ContainsExact(url.to_owned())],
-        })
+        };
+        Ok(build.any(tests))
     }
 }
 
@@ -124,14 +134,16 @@ impl PredicateBuilder {
         }
     }
 
-    /// The valid patterns among `values`. Stops compiling beyond the budget.
-    fn patterns(&self, values: &[Value]) -> Vec<ValueTest> {
+    /// The patterns. Stops compiling beyond the budget, which the caller checks.
+    fn patterns(&self, values: &[Value]) -> Result<Vec<ValueTest>, String> {
         let within_budget = |_: &&Value| self.pattern_cost.get() <= PATTERN_BUDGET;
-        let tests = values.iter().take_while(within_budget).filter_map(|value| {
-            let pattern = text(value);
-            let (compiled, cost) = compile(&pattern);
-            self.pattern_cost.set(self.pattern_cost.get() + cost);
-            compiled.map(|compiled| ValueTest::Matches(compiled, literal_prefixes(&pattern)))
+        let tests = values.iter().take_while(within_budget).map(|value| {
+            let compiled = re2::compile(&text(value));
+            self.pattern_cost
+                .set(self.pattern_cost.get() + compiled.cost);
+            let (regex, translated) = compiled.result?;
+            let prefixes = literal_prefixes(&translated);
+            Ok(ValueTest::Matches(regex, prefixes))
         });
         tests.collect()
     }
@@ -154,9 +166,14 @@ impl PredicateBuilder {
     }
 
     /// The operators that take one value or a list; `None` for an unknown operator.
-    fn listed(&self, operator: &str, values: &[Value], at: &Moment) -> Option<Predicate> {
+    fn listed(
+        &self,
+        operator: &str,
+        values: &[Value],
+        at: &Moment,
+    ) -> Result<Option<Predicate>, String> {
         use Comparison::*;
-        Some(match operator {
+        Ok(Some(match operator {
             "exact" | "in" => self.any(vec![one_of(values)]),
             "is_not" | "not_in" => self.none_of(vec![one_of(values)]),
             "icontains" | "icontains_multi" => self.any(parts(values, ValueTest::Contains)),
@@ -167,8 +184,8 @@ impl PredicateBuilder {
             "not_starts_with" => self.none_of(parts(values, ValueTest::StartsWith)),
             "ends_with" => self.any(parts(values, ValueTest::EndsWith)),
             "not_ends_with" => self.none_of(parts(values, ValueTest::EndsWith)),
-            "regex" => self.any(self.patterns(values)),
-            "not_regex" => self.not_regex(values),
+            "regex" => self.any(self.patterns(values)?),
+            "not_regex" => self.none_of(self.patterns(values)?),
             "gt" => self.any(bounds(values, Greater)),
             "gte" | "min" => self.any(bounds(values, GreaterOrEqual)),
             "lt" => self.any(bounds(values, Less)),
@@ -177,18 +194,11 @@ impl PredicateBuilder {
             "is_date_before" => self.any(dates(values, Less, at)),
             "is_date_after" => self.any(dates(values, Greater, at)),
             "semver_neq" => self.semver_neq(values),
-            other => self.any(versions(other, values)?),
-        })
-    }
-
-    /// One invalid pattern makes the whole list match no value.
-    fn not_regex(&self, values: &[Value]) -> Predicate {
-        let tests = self.patterns(values);
-        if tests.len() == values.len() {
-            self.none_of(tests)
-        } else {
-            self.rule(false, Rule::Constant(false))
-        }
+            other => match versions(other, values) {
+                Some(tests) => self.any(tests),
+                None => return Ok(None),
+            },
+        }))
     }
 
     /// One invalid version makes the whole list match no value.
@@ -214,23 +224,7 @@ fn one_of(values: &[Value]) -> ValueTest {
 
 fn parts(values: &[Value], test: fn(String) -> ValueTest) -> Vec<ValueTest> {
     let values = values.iter().filter(|value| !value.is_null());
-    values
-        .map(|value| test(text(value).to_lowercase()))
-        .collect()
-}
-
-/// The compiled pattern, `None` if it is invalid or too large, and the cost of compiling it.
-fn compile(pattern: &str) -> (Option<Regex>, u32) {
-    let within = |limit: usize| {
-        let mut builder = RegexBuilder::new(pattern);
-        builder.size_limit(limit).dfa_size_limit(PATTERN_LIMIT);
-        builder.build()
-    };
-    match within(SMALL_PATTERN) {
-        Ok(pattern) => (Some(pattern), 1),
-        Err(regex::Error::CompiledTooBig(_)) => (within(PATTERN_LIMIT).ok(), LARGE_COST),
-        Err(_) => (None, 1),
-    }
+    values.map(|value| test(lower(&text(value)))).collect()
 }
 
 fn bounds(values: &[Value], comparison: Comparison) -> Vec<ValueTest> {

@@ -153,7 +153,7 @@ impl Predicate {
             match test {
                 ValueTest::Contains(part) if is_plain(part) => texts.mark_folded(marks, part),
                 ValueTest::Matches(pattern, Some(prefixes)) => {
-                    texts.mark_prefixes(marks, prefixes, |text| pattern.is_match(text));
+                    texts.mark_prefixes(marks, prefixes, |text| pattern.is_match(text.as_bytes()));
                 }
                 test => {
                     for (nth, mark) in marks.iter_mut().enumerate() {

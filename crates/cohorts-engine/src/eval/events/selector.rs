@@ -88,7 +88,7 @@ impl Step {
 fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
     let mut conditions = Vec::new();
     if let Some(url) = &step.url {
-        let predicate = Predicate::url(url, step.url_matching.as_deref());
+        let predicate = Predicate::url(url, step.url_matching.as_deref()).ok()?;
         conditions.push(("$current_url".to_owned(), predicate));
     }
     for property in &step.properties {

@@ -209,13 +209,10 @@ impl<'a> ConditionReader<'a> {
     ) -> Result<Condition<ColumnTest>, FilterError> {
         let column = self.plain_column(expr, planner.moment)?;
         let predicate = Predicate::pattern(pattern, planner.moment);
+        let predicate = predicate.map_err(|sentence| FilterError::pattern(PATH, sentence))?;
         predicate
             .charge_patterns(&mut planner.pattern_cost, PATH)
             .map_err(|error| FilterError::new(PATH, "invalid_input", error.detail))?;
-        if predicate.never_matches() {
-            let sentence = format!("the pattern {pattern:?} cannot be read or is too large");
-            return Err(FilterError::input(PATH, sentence));
-        }
         let check = Check::Matches(predicate);
         Ok(Condition::Test(ColumnTest { column, check }))
     }
