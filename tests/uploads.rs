@@ -1,5 +1,7 @@
 //! CSV uploads to static cohorts: columns, outcomes of rows, stored results.
 
+mod files;
+
 use reqwest::Method;
 use reqwest::blocking::multipart::{Form, Part};
 use serde_json::{Value, json};

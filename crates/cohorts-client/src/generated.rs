@@ -1170,6 +1170,10 @@ pub mod types {
     /// The fields of a new cohort. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
+        /// Extension of this service; not part of PostHog's API.
+        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
@@ -1212,7 +1216,9 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API. Used with a file. If true, the upload removes the members that the file does not contain.
+        /// Extension of this service; not part of PostHog's API.
+        /// Used with a file. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub replace_members: ::std::option::Option<bool>,
     }
@@ -1854,6 +1860,9 @@ pub mod types {
     /// If the static cohort exists, the persons of the file are added to it.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortUpload {
+        /// `true` or `false`. If true, a file that names no person of the project may remove all members.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub allow_empty: ::std::option::Option<::std::string::String>,
         /// `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub create_people: ::std::option::Option<::std::string::String>,
@@ -2317,7 +2326,7 @@ pub mod types {
             value.parse()
         }
     }
-    /// A relative date (`-7d`), an ISO 8601 date, or a date with the name of the month.
+    /// A relative date (`-7d`), an ISO 8601 or RFC 2822 date, a date with the name of the month, or `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`, each with or without a time. A date without an offset is in the project's time zone.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2716,6 +2725,10 @@ pub mod types {
     /// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
+        /// Extension of this service; not part of PostHog's API.
+        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
@@ -2760,7 +2773,9 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
-        /// Extension of this service; not part of PostHog's API. Used with a file. If true, the upload removes the members that the file does not contain.
+        /// Extension of this service; not part of PostHog's API.
+        /// Used with a file. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub replace_members: ::std::option::Option<bool>,
     }
@@ -4028,6 +4043,9 @@ pub mod types {
         pub already_members: i64,
         /// Number of rows without an ID or with an invalid ID.
         pub bad_rows: i64,
+        /// The first 100 columns of the file; null for uploads before the service recorded them. A file without a header has one column without a name.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub columns: ::std::option::Option<::std::vec::Vec<UploadColumn>>,
         /// Time of the upload.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// User who uploaded the file; null if unknown.
@@ -4035,6 +4053,9 @@ pub mod types {
         pub created_by: ::std::option::Option<UserBasic>,
         /// Number of added persons that the upload created (`create_people`).
         pub created_people: i64,
+        /// The character between the columns; null for uploads before the service recorded it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub delimiter: ::std::option::Option<::std::string::String>,
         /// ID of the upload.
         pub id: i64,
         /// The kind of ID that the rows contain.
@@ -4054,6 +4075,83 @@ pub mod types {
         /// Returns a builder without values.
         pub fn builder() -> builder::Upload {
             Default::default()
+        }
+    }
+    /// A column of an uploaded file.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct UploadColumn {
+        /// The name in the header of the file, cut to 100 characters.
+        pub name: ::std::string::String,
+        /// The kind of ID if the column identified the persons; null if the column was ignored.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub used_as: ::std::option::Option<UploadColumnUsedAs>,
+    }
+    impl UploadColumn {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::UploadColumn {
+            Default::default()
+        }
+    }
+    /// The kind of ID if the column identified the persons; null if the column was ignored.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum UploadColumnUsedAs {
+        /// The value `person_id`.
+        #[serde(rename = "person_id")]
+        PersonId,
+        /// The value `distinct_id`.
+        #[serde(rename = "distinct_id")]
+        DistinctId,
+        /// The value `email`.
+        #[serde(rename = "email")]
+        Email,
+    }
+    impl ::std::fmt::Display for UploadColumnUsedAs {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PersonId => f.write_str("person_id"),
+                Self::DistinctId => f.write_str("distinct_id"),
+                Self::Email => f.write_str("email"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for UploadColumnUsedAs {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "person_id" => Ok(Self::PersonId),
+                "distinct_id" => Ok(Self::DistinctId),
+                "email" => Ok(Self::Email),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for UploadColumnUsedAs {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for UploadColumnUsedAs {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// The kind of ID that the rows contain.
@@ -7797,6 +7895,10 @@ pub mod types {
         /// Builder of [`CohortCreate`](super::CohortCreate).
         #[derive(Clone, Debug)]
         pub struct CohortCreate {
+            allow_empty: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<super::CohortCreateCohortType>,
                 ::std::string::String,
@@ -7849,6 +7951,7 @@ pub mod types {
         impl ::std::default::Default for CohortCreate {
             fn default() -> Self {
                 Self {
+                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
                     create_people: Ok(Default::default()),
@@ -7865,6 +7968,20 @@ pub mod types {
             }
         }
         impl CohortCreate {
+            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
+            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+            pub fn allow_empty<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.allow_empty = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for allow_empty: {e}")
+                    });
+                self
+            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -8016,7 +8133,9 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API. Used with a file. If true, the upload removes the members that the file does not contain.
+            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
+            /// Used with a file. If true, the upload removes the members that the file does not contain.
+            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
             pub fn replace_members<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<bool>>,
@@ -8038,6 +8157,7 @@ pub mod types {
                 value: CohortCreate,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
                     create_people: value.create_people?,
@@ -8056,6 +8176,7 @@ pub mod types {
         impl ::std::convert::From<super::CohortCreate> for CohortCreate {
             fn from(value: super::CohortCreate) -> Self {
                 Self {
+                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
                     create_people: Ok(value.create_people),
@@ -9227,6 +9348,10 @@ pub mod types {
         /// Builder of [`CohortUpload`](super::CohortUpload).
         #[derive(Clone, Debug)]
         pub struct CohortUpload {
+            allow_empty: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             create_people: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -9267,6 +9392,7 @@ pub mod types {
         impl ::std::default::Default for CohortUpload {
             fn default() -> Self {
                 Self {
+                    allow_empty: Ok(Default::default()),
                     create_people: Ok(Default::default()),
                     csv: Ok(Default::default()),
                     deleted: Ok(Default::default()),
@@ -9280,6 +9406,19 @@ pub mod types {
             }
         }
         impl CohortUpload {
+            /// Sets `allow_empty`. `true` or `false`. If true, a file that names no person of the project may remove all members.
+            pub fn allow_empty<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.allow_empty = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for allow_empty: {e}")
+                    });
+                self
+            }
             /// Sets `create_people`. `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
             pub fn create_people<T>(mut self, value: T) -> Self
             where
@@ -9406,6 +9545,7 @@ pub mod types {
                 value: CohortUpload,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    allow_empty: value.allow_empty?,
                     create_people: value.create_people?,
                     csv: value.csv?,
                     deleted: value.deleted?,
@@ -9421,6 +9561,7 @@ pub mod types {
         impl ::std::convert::From<super::CohortUpload> for CohortUpload {
             fn from(value: super::CohortUpload) -> Self {
                 Self {
+                    allow_empty: Ok(value.allow_empty),
                     create_people: Ok(value.create_people),
                     csv: Ok(value.csv),
                     deleted: Ok(value.deleted),
@@ -10650,6 +10791,10 @@ pub mod types {
         /// Builder of [`PatchedCohort`](super::PatchedCohort).
         #[derive(Clone, Debug)]
         pub struct PatchedCohort {
+            allow_empty: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<
                     crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -10704,6 +10849,7 @@ pub mod types {
         impl ::std::default::Default for PatchedCohort {
             fn default() -> Self {
                 Self {
+                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
                     create_people: Ok(Default::default()),
@@ -10720,6 +10866,20 @@ pub mod types {
             }
         }
         impl PatchedCohort {
+            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
+            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+            pub fn allow_empty<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.allow_empty = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for allow_empty: {e}")
+                    });
+                self
+            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -10879,7 +11039,9 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API. Used with a file. If true, the upload removes the members that the file does not contain.
+            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
+            /// Used with a file. If true, the upload removes the members that the file does not contain.
+            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
             pub fn replace_members<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<bool>>,
@@ -10901,6 +11063,7 @@ pub mod types {
                 value: PatchedCohort,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
                     create_people: value.create_people?,
@@ -10919,6 +11082,7 @@ pub mod types {
         impl ::std::convert::From<super::PatchedCohort> for PatchedCohort {
             fn from(value: super::PatchedCohort) -> Self {
                 Self {
+                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
                     create_people: Ok(value.create_people),
@@ -12798,6 +12962,10 @@ pub mod types {
             added: ::std::result::Result<i64, ::std::string::String>,
             already_members: ::std::result::Result<i64, ::std::string::String>,
             bad_rows: ::std::result::Result<i64, ::std::string::String>,
+            columns: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<super::UploadColumn>>,
+                ::std::string::String,
+            >,
             created_at: ::std::result::Result<
                 ::chrono::DateTime<::chrono::offset::Utc>,
                 ::std::string::String,
@@ -12807,6 +12975,10 @@ pub mod types {
                 ::std::string::String,
             >,
             created_people: ::std::result::Result<i64, ::std::string::String>,
+            delimiter: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             id: ::std::result::Result<i64, ::std::string::String>,
             id_kind: ::std::result::Result<super::UploadIdKind, ::std::string::String>,
             problems: ::std::result::Result<
@@ -12826,11 +12998,13 @@ pub mod types {
                         "no value supplied for already_members".to_string(),
                     ),
                     bad_rows: Err("no value supplied for bad_rows".to_string()),
+                    columns: Ok(Default::default()),
                     created_at: Err("no value supplied for created_at".to_string()),
                     created_by: Err("no value supplied for created_by".to_string()),
                     created_people: Err(
                         "no value supplied for created_people".to_string(),
                     ),
+                    delimiter: Ok(Default::default()),
                     id: Err("no value supplied for id".to_string()),
                     id_kind: Err("no value supplied for id_kind".to_string()),
                     problems: Err("no value supplied for problems".to_string()),
@@ -12885,6 +13059,21 @@ pub mod types {
                     });
                 self
             }
+            /// Sets `columns`. The first 100 columns of the file; null for uploads before the service recorded them. A file without a header has one column without a name.
+            pub fn columns<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<super::UploadColumn>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.columns = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for columns: {e}")
+                    });
+                self
+            }
             /// Sets `created_at`. Time of the upload.
             pub fn created_at<T>(mut self, value: T) -> Self
             where
@@ -12923,6 +13112,19 @@ pub mod types {
                         format!(
                             "error converting supplied value for created_people: {e}"
                         )
+                    });
+                self
+            }
+            /// Sets `delimiter`. The character between the columns; null for uploads before the service recorded it.
+            pub fn delimiter<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.delimiter = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for delimiter: {e}")
                     });
                 self
             }
@@ -13027,9 +13229,11 @@ pub mod types {
                     added: value.added?,
                     already_members: value.already_members?,
                     bad_rows: value.bad_rows?,
+                    columns: value.columns?,
                     created_at: value.created_at?,
                     created_by: value.created_by?,
                     created_people: value.created_people?,
+                    delimiter: value.delimiter?,
                     id: value.id?,
                     id_kind: value.id_kind?,
                     problems: value.problems?,
@@ -13046,9 +13250,11 @@ pub mod types {
                     added: Ok(value.added),
                     already_members: Ok(value.already_members),
                     bad_rows: Ok(value.bad_rows),
+                    columns: Ok(value.columns),
                     created_at: Ok(value.created_at),
                     created_by: Ok(value.created_by),
                     created_people: Ok(value.created_people),
+                    delimiter: Ok(value.delimiter),
                     id: Ok(value.id),
                     id_kind: Ok(value.id_kind),
                     problems: Ok(value.problems),
@@ -13056,6 +13262,72 @@ pub mod types {
                     removed: Ok(value.removed),
                     rows: Ok(value.rows),
                     unknown: Ok(value.unknown),
+                }
+            }
+        }
+        /// Builder of [`UploadColumn`](super::UploadColumn).
+        #[derive(Clone, Debug)]
+        pub struct UploadColumn {
+            name: ::std::result::Result<::std::string::String, ::std::string::String>,
+            used_as: ::std::result::Result<
+                ::std::option::Option<super::UploadColumnUsedAs>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for UploadColumn {
+            fn default() -> Self {
+                Self {
+                    name: Err("no value supplied for name".to_string()),
+                    used_as: Err("no value supplied for used_as".to_string()),
+                }
+            }
+        }
+        impl UploadColumn {
+            /// Sets `name`. The name in the header of the file, cut to 100 characters.
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            /// Sets `used_as`. The kind of ID if the column identified the persons; null if the column was ignored.
+            pub fn used_as<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::UploadColumnUsedAs>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.used_as = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for used_as: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<UploadColumn> for super::UploadColumn {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: UploadColumn,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    name: value.name?,
+                    used_as: value.used_as?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::UploadColumn> for UploadColumn {
+            fn from(value: super::UploadColumn) -> Self {
+                Self {
+                    name: Ok(value.name),
+                    used_as: Ok(value.used_as),
                 }
             }
         }

@@ -27,7 +27,7 @@ mod cohorts;
 mod links;
 mod lookup;
 mod members;
-mod people_csv;
+mod person_file;
 mod persons;
 mod present;
 mod projects;

@@ -171,10 +171,13 @@ pub fn ordinals_by_uuid(
 pub(crate) const BY_EMAIL: &str = "\
     select keys.email, p.ordinal from (select distinct unnest($2) as email) as keys cross join lateral ( \
         select ordinal from persons where shard_key = $1 and properties ? 'email' \
-            and md5(properties ->> 'email') = md5(keys.email) \
-            and properties ->> 'email' = keys.email offset 0) p";
+            and md5(lower(btrim(properties ->> 'email', E' \\t\\r\\n'))) = md5(lower(btrim(keys.email, E' \\t\\r\\n'))) \
+            and lower(btrim(properties ->> 'email', E' \\t\\r\\n')) = lower(btrim(keys.email, E' \\t\\r\\n')) \
+            offset 0) p";
 
-/// The persons that have one of these addresses as their property `email`, each with the address.
+/// The persons that have one of these addresses as their property `email`, each with the address as it is in `emails`.
+///
+/// Addresses are compared without blanks around them and without case.
 ///
 /// # Errors
 ///

@@ -245,6 +245,8 @@ diesel::table! {
         removed -> Int8,
         problems -> Json,
         problems_left_out -> Int8,
+        delimiter -> Nullable<Text>,
+        file_columns -> Nullable<Json>,
     }
 }
 

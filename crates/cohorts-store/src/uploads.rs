@@ -26,6 +26,10 @@ pub struct Upload {
 pub struct UploadOutcome {
     /// The kind of id in the file, such as `distinct_id`.
     pub id_kind: String,
+    /// The character between the columns; `None` for uploads before this column existed.
+    pub delimiter: Option<String>,
+    /// A JSON list of the columns and their use; `None` for uploads before this column existed.
+    pub file_columns: Option<JsonText>,
     /// Rows of the file.
     pub rows: i64,
     /// Persons added to the cohort.

@@ -3085,6 +3085,12 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
         nullable: false,
         kind: Kind::Boolean,
     },
+    Field {
+        name: "allow_empty",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
@@ -3202,6 +3208,12 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
     },
     Field {
         name: "replace_members",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "allow_empty",
         required: false,
         nullable: false,
         kind: Kind::Boolean,

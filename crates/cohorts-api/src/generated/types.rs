@@ -748,9 +748,15 @@ pub struct CohortCreate {
     /// A person created for an email address gets it as the property `email` and as distinct ID.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub create_people: ::std::option::Option<bool>,
-    /// Extension of this service; not part of PostHog's API. Used with a file. If true, the upload removes the members that the file does not contain.
+    /// Extension of this service; not part of PostHog's API.
+    /// Used with a file. If true, the upload removes the members that the file does not contain.
+    /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub replace_members: ::std::option::Option<bool>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub allow_empty: ::std::option::Option<bool>,
 }
 
 /// A cohort, as a row of a list.
@@ -1306,9 +1312,15 @@ pub struct PatchedCohort {
     /// A person created for an email address gets it as the property `email` and as distinct ID.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub create_people: crate::Patch<bool>,
-    /// Extension of this service; not part of PostHog's API. Used with a file. If true, the upload removes the members that the file does not contain.
+    /// Extension of this service; not part of PostHog's API.
+    /// Used with a file. If true, the upload removes the members that the file does not contain.
+    /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub replace_members: crate::Patch<bool>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub allow_empty: crate::Patch<bool>,
 }
 
 /// A person of the project.
@@ -1487,6 +1499,12 @@ pub struct Upload {
     pub created_by: ::std::option::Option<UserBasic>,
     /// The kind of ID that the rows contain.
     pub id_kind: UploadIdKind,
+    /// The character between the columns; null for uploads before the service recorded it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub delimiter: ::std::option::Option<::std::string::String>,
+    /// The first 100 columns of the file; null for uploads before the service recorded them. A file without a header has one column without a name.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub columns: ::std::option::Option<::std::vec::Vec<UploadColumn>>,
     /// Number of rows that are not empty, without the header.
     pub rows: i64,
     /// Number of persons that the file added. An email address adds all persons who have it.
@@ -1505,6 +1523,83 @@ pub struct Upload {
     pub problems: ::std::vec::Vec<UploadProblem>,
     /// Number of unknown or bad rows that `problems` omits.
     pub problems_left_out: i64,
+}
+
+/// A column of an uploaded file.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct UploadColumn {
+    /// The name in the header of the file, cut to 100 characters.
+    pub name: ::std::string::String,
+    /// The kind of ID if the column identified the persons; null if the column was ignored.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub used_as: ::std::option::Option<UploadColumnUsedAs>,
+}
+
+/// The kind of ID if the column identified the persons; null if the column was ignored.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum UploadColumnUsedAs {
+    /// The value `person_id`.
+    #[serde(rename = "person_id")]
+    PersonId,
+    /// The value `distinct_id`.
+    #[serde(rename = "distinct_id")]
+    DistinctId,
+    /// The value `email`.
+    #[serde(rename = "email")]
+    Email,
+}
+
+impl ::std::fmt::Display for UploadColumnUsedAs {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::PersonId => f.write_str("person_id"),
+            Self::DistinctId => f.write_str("distinct_id"),
+            Self::Email => f.write_str("email"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for UploadColumnUsedAs {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "person_id" => Ok(Self::PersonId),
+            "distinct_id" => Ok(Self::DistinctId),
+            "email" => Ok(Self::Email),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for UploadColumnUsedAs {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for UploadColumnUsedAs {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// The kind of ID that the rows contain.

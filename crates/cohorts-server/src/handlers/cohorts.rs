@@ -78,6 +78,7 @@ impl CohortsApi for Service {
         let options = UploadOptions {
             create_persons: body.create_people == Some(true),
             replace_members: body.replace_members == Some(true),
+            allow_empty: body.allow_empty == Some(true),
         };
         let definition = definition::new(body)?;
         if !request.uploads.is_empty() {
@@ -224,6 +225,7 @@ impl Service {
         let options = UploadOptions {
             create_persons: matches!(body.create_people, Patch::Value(true)),
             replace_members: matches!(body.replace_members, Patch::Value(true)),
+            allow_empty: matches!(body.allow_empty, Patch::Value(true)),
         };
         let project = caller.project.id();
         let mut upload = None;

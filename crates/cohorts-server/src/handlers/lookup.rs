@@ -7,7 +7,7 @@ use cohorts_store::{Conn, ProjectId, ShardKey};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::people_csv::IdKind;
+use super::person_file::IdKind;
 use crate::error::Error;
 
 /// A bitmap of ordinals. Fails if an ordinal does not fit into 32 bits.

@@ -17,7 +17,7 @@ pub use actions::action;
 pub use activity::activity_entry;
 pub use cohorts::cohort;
 pub use persons::{first_persons, persons, persons_by_ordinals};
-pub use uploads::{RowProblem, upload};
+pub use uploads::{RowProblem, UploadedColumn, upload};
 
 pub fn user(teammate: Teammate) -> UserBasic {
     UserBasic {

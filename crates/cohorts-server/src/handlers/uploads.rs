@@ -13,8 +13,8 @@ use cohorts_store::{
 use roaring::RoaringBitmap;
 
 use super::admission::holding;
-use super::people_csv::{self, CsvRow, IdKind, PersonsCsv};
-use super::present::RowProblem;
+use super::person_file::{self, Column, IdKind, Layout, PersonFile, PersonRow};
+use super::present::{RowProblem, UploadedColumn};
 use super::{Service, lookup, present};
 use crate::auth::Caller;
 use crate::error::Error;
@@ -37,6 +37,8 @@ pub struct UploadOptions {
     pub create_persons: bool,
     /// Whether members that are not in the file are removed.
     pub replace_members: bool,
+    /// Whether a file without any person of the project may remove all members.
+    pub allow_empty: bool,
 }
 
 /// The persons that a file identifies, before they become members.
@@ -46,7 +48,7 @@ pub struct UploadedPersons {
     /// The log head before the first look-up.
     seen_seq: i64,
     options: UploadOptions,
-    kind: IdKind,
+    layout: Layout,
     rows: i64,
     /// Rows with persons of an earlier row.
     repeated: i64,
@@ -70,7 +72,7 @@ impl Service {
         let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
-            let open = || PersonsCsv::open(file.open().map_err(anyhow::Error::from)?);
+            let open = || PersonFile::open(file.open().map_err(anyhow::Error::from)?);
             if options.create_persons {
                 // An unreadable file must create no persons.
                 open()?.try_for_each(|row| row.map(drop))?;
@@ -82,12 +84,12 @@ impl Service {
 }
 
 impl UploadedPersons {
-    fn new(options: UploadOptions, kind: IdKind, seen_seq: i64) -> Self {
+    fn new(options: UploadOptions, layout: Layout, seen_seq: i64) -> Self {
         Self {
             persons: RoaringBitmap::new(),
             seen_seq,
             options,
-            kind,
+            layout,
             rows: 0,
             repeated: 0,
             unknown: 0,
@@ -101,29 +103,50 @@ impl UploadedPersons {
         conn: &mut Conn,
         store: &Store,
         project: ProjectId,
-        mut csv: PersonsCsv,
+        mut file: PersonFile,
         options: UploadOptions,
     ) -> Result<Self, Error> {
         let seen_seq = events::log_head(conn, project.shard_key())?;
-        let mut upload = Self::new(options, csv.kind, seen_seq);
+        let mut upload = Self::new(options, file.layout.clone(), seen_seq);
         let mut has_id = false;
         loop {
-            let rows = csv.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
+            let rows = file.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
             if rows.is_empty() {
                 break;
             }
-            has_id |= rows.iter().any(CsvRow::has_id);
+            has_id |= rows.iter().any(PersonRow::has_id);
             let ordinals = upload.look_up(conn, store, project, &rows)?;
             for row in rows {
                 upload.add(row, &ordinals)?;
             }
         }
         if !has_id {
-            return Err(people_csv::no_ids());
+            return Err(person_file::no_ids());
         }
+        upload.check_replacement()?;
         let (persons, rows) = (upload.persons.len(), upload.rows);
         log::info!("upload: {persons} persons in {rows} rows");
         Ok(upload)
+    }
+
+    /// Fails if the file would remove all members because it was misread or names no person.
+    fn check_replacement(&self) -> Result<(), Error> {
+        let UploadOptions {
+            replace_members,
+            allow_empty,
+            ..
+        } = self.options;
+        if replace_members && !allow_empty && self.persons.is_empty() {
+            let kind = self.layout.kind.as_str();
+            return Err(Error::field(
+                "csv",
+                format!(
+                    "No row of the file names a person of the project by its {kind}, so `replace_members` would remove \
+                     all members. Nothing was changed. Set `allow_empty` to true if that is intended."
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// The ordinals of the persons with each id. Creates missing persons if the request asks for that.
@@ -132,14 +155,14 @@ impl UploadedPersons {
         conn: &mut Conn,
         store: &Store,
         project: ProjectId,
-        rows: &[CsvRow],
+        rows: &[PersonRow],
     ) -> Result<HashMap<String, Vec<i64>>, Error> {
         let valid = rows.iter().filter(|row| row.fault.is_none());
         let mut ids: Vec<&str> = valid.map(|row| row.id.as_str()).collect();
-        let mut ordinals = lookup::ordinals_by_id(conn, project, self.kind, &ids)?;
-        if self.options.create_persons && self.kind != IdKind::Person {
+        let mut ordinals = lookup::ordinals_by_id(conn, project, self.layout.kind, &ids)?;
+        if self.options.create_persons && self.layout.kind != IdKind::Person {
             ids.retain(|id| !ordinals.contains_key(*id) && is_distinct_id(id));
-            let by_email = self.kind == IdKind::Email;
+            let by_email = self.layout.kind == IdKind::Email;
             for (id, person) in ingest::create_persons(store, conn, project, &ids, by_email)? {
                 self.created += i64::from(person.is_new);
                 ordinals.entry(id).or_default().push(person.ordinal);
@@ -148,7 +171,7 @@ impl UploadedPersons {
         Ok(ordinals)
     }
 
-    fn add(&mut self, row: CsvRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
+    fn add(&mut self, row: PersonRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
         self.rows += 1;
         if let Some(fault) = row.fault {
             self.bad += 1;
@@ -164,7 +187,7 @@ impl UploadedPersons {
         Ok(())
     }
 
-    fn list_problem(&mut self, row: &CsvRow, reason: &str) {
+    fn list_problem(&mut self, row: &PersonRow, reason: &str) {
         if self.problems.len() < LISTED_PROBLEMS {
             let id = row.id.replace('\0', "\u{fffd}");
             self.problems.push(RowProblem {
@@ -214,9 +237,14 @@ impl UploadedPersons {
 
     fn outcome(&self, edit: &members::MemberEdit) -> Result<UploadOutcome, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
+        let columns: Vec<UploadedColumn> =
+            self.layout.columns.iter().map(uploaded_column).collect();
+        let columns = serde_json::to_value(&columns).map_err(anyhow::Error::from)?;
         let already_members = self.persons.intersection_len(&edit.before) as i64;
         Ok(UploadOutcome {
-            id_kind: self.kind.as_str().to_owned(),
+            id_kind: self.layout.kind.as_str().to_owned(),
+            delimiter: Some(char::from(self.layout.delimiter).to_string()),
+            file_columns: Some(JsonText::of(&columns)),
             rows: self.rows,
             added: self.persons.difference_len(&edit.before) as i64,
             already_members: already_members + self.repeated,
@@ -227,6 +255,13 @@ impl UploadedPersons {
             problems: JsonText::of(&problems),
             problems_left_out: self.unknown + self.bad - self.problems.len() as i64,
         })
+    }
+}
+
+fn uploaded_column(column: &Column) -> UploadedColumn {
+    UploadedColumn {
+        name: column.name.clone(),
+        used_as: column.kind.map(|kind| kind.as_str().to_owned()),
     }
 }
 

@@ -16,6 +16,14 @@ pub struct RowProblem {
     pub reason: String,
 }
 
+/// A column of an uploaded file, as the store keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UploadedColumn {
+    pub name: String,
+    /// The kind of id, if the column identified the persons.
+    pub used_as: Option<String>,
+}
+
 pub fn upload((row, teammate): UploadWithTeammate) -> types::Upload {
     let Upload {
         id,
@@ -31,6 +39,8 @@ pub fn upload((row, teammate): UploadWithTeammate) -> types::Upload {
             .id_kind
             .parse()
             .unwrap_or(types::UploadIdKind::DistinctId),
+        delimiter: outcome.delimiter,
+        columns: outcome.file_columns.map(|columns| columns_of(&columns.0)),
         rows: outcome.rows,
         added: outcome.added,
         already_members: outcome.already_members,
@@ -41,6 +51,15 @@ pub fn upload((row, teammate): UploadWithTeammate) -> types::Upload {
         problems: problems.into_iter().map(problem).collect(),
         problems_left_out: outcome.problems_left_out,
     }
+}
+
+fn columns_of(text: &str) -> Vec<types::UploadColumn> {
+    let columns: Vec<UploadedColumn> = serde_json::from_str(text).unwrap_or_default();
+    let column = |column: UploadedColumn| types::UploadColumn {
+        name: column.name,
+        used_as: column.used_as.and_then(|kind| kind.parse().ok()),
+    };
+    columns.into_iter().map(column).collect()
 }
 
 fn problem(problem: RowProblem) -> types::UploadProblem {
