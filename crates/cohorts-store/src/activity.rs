@@ -110,7 +110,9 @@ pub fn delete_before(conn: &mut Conn, time: DateTime<Utc>, limit: i64) -> Result
         .limit(limit)
         .select((activities::id, activities::created_at))
         .load(conn)?;
-    let old = oldest.into_iter().filter(|(_, created_at)| *created_at < time);
+    let old = oldest
+        .into_iter()
+        .filter(|(_, created_at)| *created_at < time);
     let ids: Vec<i64> = old.map(|(id, _)| id).collect();
     Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::keys::AccessQuery;
 use crate::members::MembershipQuery;
 use crate::persons::{ByOrdinals, PersonRows, ShownIds};
-use crate::schema_rules::{BANNED, PERSON};
 use crate::project_deletion as deletion;
+use crate::schema_rules::{BANNED, PERSON};
 use crate::{ProjectId, activity, events, health, history, members, migrate, persons, purge, scan};
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");

@@ -7,7 +7,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text, Timestamptz};
 
 use crate::schema::cohorts;
-use crate::{CohortId, Conn, ProjectId, Result, members, projects, snapshot, tombstones, transaction};
+use crate::{
+    CohortId, Conn, ProjectId, Result, members, projects, snapshot, tombstones, transaction,
+};
 
 pub(crate) const SETTING: &str = "select current_setting($1) as value";
 pub(crate) const CLOCK: &str = "select clock_timestamp() as time";
@@ -156,11 +158,13 @@ fn check_count(
     }
     let retired = tombstones::all(conn, shard_key)?.retired;
     let members = chunks.difference_len(&retired) as i64;
-    Ok((!(members..=most).contains(&count)).then_some(MiscountedCohort {
-        id: id.0,
-        count,
-        members,
-    }))
+    Ok(
+        (!(members..=most).contains(&count)).then_some(MiscountedCohort {
+            id: id.0,
+            count,
+            members,
+        }),
+    )
 }
 
 #[cfg(test)]
@@ -272,10 +276,7 @@ mod tests {
                 count: wrong,
                 members: 3,
             }];
-            assert_eq!(
-                miscounted(conn, cohort.project(), false).unwrap(),
-                expected
-            );
+            assert_eq!(miscounted(conn, cohort.project(), false).unwrap(), expected);
             assert_eq!(miscounted(conn, cohort.project(), true).unwrap(), expected);
             assert_eq!(miscounted(conn, cohort.project(), false).unwrap(), []);
         }

@@ -9,9 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
 use crate::purge::{self, CohortRows};
-use crate::schema::{
-    actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
-};
+use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
 use crate::{Conn, ProjectId, Result, ShardKey, events, keys as key_rows, segments, transaction};
 
 /// Rows of most tables in one step.

@@ -1,11 +1,16 @@
 //! `cohorts doctor`: checks the database, its settings, and the consistency of stored data.
+//!
+//! The service may run meanwhile. A check counts as a reader does, in one snapshot, and a repair checks again under the
+//! locks of the writers.
 
 use std::fmt;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
 
-use cohorts_store::{Conn, Error, health, projects, queue, segments};
+use cohorts_store::{Conn, Error, ProjectId, health, project_deletion, projects, queue, segments};
 
 use super::output::{counted, print};
 use crate::Data;
@@ -15,6 +20,10 @@ use crate::index::checkpoint::mismatched_events;
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
 /// A cohort that has waited longer for its calculation is stuck.
 const MAX_WAIT: TimeDelta = TimeDelta::minutes(5);
+/// How often segments are compared with their rows until a difference counts. While a person is deleted, the segments
+/// contain the person's events for a moment.
+const LOOKS: usize = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +107,8 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.push(check_clock(conn)?);
     findings.push(check_queue(conn)?);
     findings.extend(check_counts(conn, repair)?);
-    findings.extend(check_segments(conn, repair)?);
+    findings.extend(check_segments(conn, repair, || thread::sleep(PAUSE))?);
+    findings.extend(check_deletions(conn)?);
     Ok(findings)
 }
 
@@ -200,15 +210,12 @@ fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-fn check_segments(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+fn check_segments(conn: &mut Conn, repair: bool, pause: impl Fn()) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for project in projects::all(conn)? {
-        let events = mismatched_events(conn, project.shard_key())?;
+        let mut events = lasting_mismatches(conn, project, &pause)?;
         if repair && !events.is_empty() {
-            cohorts_store::transaction(conn, |conn| {
-                projects::lock(conn, project)?;
-                segments::drop_all(conn, project.shard_key())
-            })?;
+            events = drop_mismatched(conn, project)?;
         }
         findings.extend(events.into_iter().map(|event| {
             let text = format!(
@@ -223,6 +230,51 @@ fn check_segments(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> 
         findings.push(Finding::new(true, "segments", text));
     }
     Ok(findings)
+}
+
+/// The events with segments that differ from their rows at each of several looks.
+fn lasting_mismatches(
+    conn: &mut Conn,
+    project: ProjectId,
+    pause: impl Fn(),
+) -> Result<Vec<String>, Error> {
+    let shard_key = project.shard_key();
+    let look = |conn: &mut Conn| mismatched_events(conn, shard_key);
+    let mut events = cohorts_store::snapshot(conn, look)?;
+    for _ in 1..LOOKS {
+        if events.is_empty() {
+            break;
+        }
+        pause();
+        let now = cohorts_store::snapshot(conn, look)?;
+        events.retain(|event| now.contains(event));
+    }
+    Ok(events)
+}
+
+/// Drops the segments of a project if some differ from their rows under the lock of the writers; returns their events.
+fn drop_mismatched(conn: &mut Conn, project: ProjectId) -> Result<Vec<String>, Error> {
+    let shard_key = project.shard_key();
+    cohorts_store::transaction(conn, |conn| {
+        projects::lock(conn, project)?;
+        let events = mismatched_events(conn, shard_key)?;
+        if !events.is_empty() {
+            segments::drop_all(conn, shard_key)?;
+        }
+        Ok(events)
+    })
+}
+
+/// The projects with an unfinished deletion. A command may be deleting them now, so this is no problem.
+fn check_deletions(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
+    let unfinished = project_deletion::unfinished(conn)?.into_iter();
+    let finding = |project: project_deletion::DeletableProject| {
+        let id = project.id;
+        let text =
+            format!("project {id} is partly deleted; `cohorts project delete {id}` continues");
+        Finding::new(true, "deletion", text)
+    };
+    Ok(unfinished.map(finding).collect())
 }
 
 #[cfg(test)]

@@ -164,7 +164,10 @@ fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
     assert_eq!((failed, count), (vec![false, true], 2));
     // The newest one stays, whatever its age.
     assert_eq!(delete(conn, Utc::now(), 9), 1);
-    assert_eq!(history::times(conn, 0, 0, 9).unwrap()[0].newest, Some(newest));
+    assert_eq!(
+        history::times(conn, 0, 0, 9).unwrap()[0].newest,
+        Some(newest)
+    );
 }
 
 #[test]
