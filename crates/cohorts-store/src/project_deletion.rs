@@ -12,6 +12,9 @@ use crate::purge::{self, CohortRows};
 use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
 use crate::{Conn, ProjectId, Result, ShardKey, events, keys as key_rows, segments, transaction};
 
+#[cfg(test)]
+mod tests;
+
 /// Rows of most tables in one step.
 const STEP: i64 = 10_000;
 /// Rows of member chunks and segments in one step. Their values are large.
