@@ -302,3 +302,61 @@ pub fn void_expired(conn: &mut Conn) -> Result<Vec<i64>> {
     }
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::testing::TestDatabase;
+
+    /// Creates a key, and returns its id.
+    fn add(conn: &mut Conn, hash: [u8; 32], expires_at: Option<DateTime<Utc>>) -> i64 {
+        let owner = teammate(conn, "a@x.io", "").unwrap();
+        let new = NewKey {
+            hash: &hash,
+            label: "",
+            scopes: &["*".to_owned()],
+            projects: None,
+            expires_at,
+        };
+        create(conn, &owner, &new).unwrap().id
+    }
+
+    #[test]
+    fn expired_and_revoked_keys_stay_invalid_without_expiry_and_revocation() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let (past, future) = (
+            Utc::now() - TimeDelta::seconds(1),
+            Utc::now() + TimeDelta::days(1),
+        );
+        let hashes = [[1; 32], [2; 32], [3; 32], [4; 32], [5; 32]];
+        let [expired, revoked, revoked_before, _, _] = [
+            (hashes[0], Some(past)),
+            (hashes[1], None),
+            (hashes[2], Some(future)),
+            (hashes[3], Some(future)),
+            (hashes[4], None),
+        ]
+        .map(|(hash, expires_at)| add(conn, hash, expires_at));
+        assert!(revoke(conn, revoked).unwrap() && !revoke(conn, revoked).unwrap());
+        // A program without this function revoked the key.
+        diesel::update(keys::table.find(revoked_before))
+            .set(keys::revoked_at.eq(past))
+            .execute(conn)
+            .unwrap();
+        assert_eq!(void_expired(conn).unwrap(), [expired, revoked_before]);
+        assert!(void_expired(conn).unwrap().is_empty());
+        diesel::update(keys::table)
+            .set((
+                keys::expires_at.eq(None::<DateTime<Utc>>),
+                keys::revoked_at.eq(None::<DateTime<Utc>>),
+            ))
+            .execute(conn)
+            .unwrap();
+        let is_valid = hashes.map(|hash| access(conn, &hash, None).unwrap().is_some());
+        assert_eq!(is_valid, [false, false, false, true, true]);
+    }
+}

@@ -222,3 +222,107 @@ pub fn delete_chunks(
         .bind::<BigInt, _>(limit)
         .execute(conn)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::testing::TestDatabase;
+    use crate::{cohorts as cohort_rows, keys, projects};
+
+    #[test]
+    fn a_cohort_is_deleted_at_the_first_update_that_deletes_it() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let mut definition = Definition::default();
+        let cohort = cohort_rows::create(conn, project, &owner, &definition).unwrap();
+        let mut deletion_time = |conn: &mut Conn, deleted: bool, name: &str| {
+            definition.deleted = deleted;
+            definition.name = Some(name.to_owned());
+            cohort_rows::update(conn, cohort.id(), &definition).unwrap();
+            let row = cohorts::table.find(cohort.id).select(cohorts::deleted_at);
+            row.first::<Option<DateTime<Utc>>>(conn).unwrap()
+        };
+        assert_eq!(deletion_time(conn, false, "a"), None);
+        let first = deletion_time(conn, true, "a");
+        assert!(first.is_some());
+        assert_eq!(deletion_time(conn, true, "b"), first);
+        let ids = |conn: &mut Conn, time: DateTime<Utc>| -> Vec<i64> {
+            let deleted = deleted_before(conn, project, time).unwrap();
+            deleted.iter().map(|cohort| cohort.id).collect()
+        };
+        assert_eq!(ids(conn, first.unwrap()), [0; 0]);
+        assert_eq!(ids(conn, Utc::now()), [cohort.id]);
+        assert_eq!(deletion_time(conn, false, "b"), None);
+        assert_eq!(ids(conn, Utc::now()), [0; 0]);
+    }
+
+    #[test]
+    fn the_activity_log_has_the_time_if_an_older_program_deleted_the_cohort() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let mut definition = Definition::default();
+        definition.deleted = true;
+        let cohort = cohort_rows::create(conn, project, &owner, &definition).unwrap();
+        let now = Utc::now();
+        diesel::update(cohorts::table)
+            .set((
+                cohorts::deleted_at.eq(None::<DateTime<Utc>>),
+                cohorts::created_at.eq(now - TimeDelta::days(9)),
+            ))
+            .execute(conn)
+            .unwrap();
+        let is_deleted_before = |conn: &mut Conn, days: i64| {
+            let time = now - TimeDelta::days(days);
+            !deleted_before(conn, project, time).unwrap().is_empty()
+        };
+        assert!(is_deleted_before(conn, 8) && !is_deleted_before(conn, 10));
+        for days in [6, 4] {
+            diesel::insert_into(activities::table)
+                .values((
+                    activities::project_id.eq(project.0),
+                    activities::cohort_id.eq(cohort.id),
+                    activities::activity.eq("deleted"),
+                    activities::created_at.eq(now - TimeDelta::days(days)),
+                ))
+                .execute(conn)
+                .unwrap();
+        }
+        assert!(is_deleted_before(conn, 3) && !is_deleted_before(conn, 5));
+    }
+
+    #[test]
+    fn members_without_a_cohort_are_found_and_deleted_in_steps() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let definition = Definition::default();
+        let [first, second] =
+            [0, 1].map(|_| cohort_rows::create(conn, project, &owner, &definition).unwrap());
+        for (cohort, versions) in [(&first, 5), (&second, 1)] {
+            for version in 0..versions {
+                let members = roaring::RoaringBitmap::from_iter([1_u32]);
+                let changed = cohorts_engine::chunks::changed(&Default::default(), &members);
+                let (shard_key, id) = (project.shard_key(), cohort.id());
+                crate::members::write(conn, shard_key, id, version, version + 1, &changed).unwrap();
+            }
+        }
+        assert!(orphans(conn, project).unwrap().is_empty());
+        assert_eq!(count(conn, project, &[first.id]).unwrap().chunks, 5);
+        assert_eq!(delete_rows(conn, &[first.id]).unwrap(), 1);
+        assert_eq!(orphans(conn, project).unwrap(), [first.id()]);
+        let deleted = [0, 1, 2, 3].map(|_| delete_chunks(conn, project, first.id(), 2).unwrap());
+        assert_eq!(deleted, [2, 2, 1, 0]);
+        assert!(orphans(conn, project).unwrap().is_empty());
+        assert_eq!(count(conn, project, &[second.id]).unwrap().chunks, 1);
+    }
+}

@@ -90,11 +90,11 @@ pub fn run(
         total.rows += purged.rows;
     }
     let verb = if is_dry_run {
-        "would be purged"
+        "This would purge"
     } else {
-        "purged"
+        "Purged"
     };
-    print(format!("{verb}: {}", total.describe()))
+    print(format!("{verb} {}", total.describe()))
 }
 
 /// Prints the cohorts of a project that a purge would delete, and those that it would keep.

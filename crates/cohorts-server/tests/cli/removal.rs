@@ -119,18 +119,19 @@ fn cohorts_are_purged_unless_they_are_live_recent_or_in_use() {
     let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
     let user = access.cohort(&service, &json!({"name": "U", "filters": filters}));
 
-    let none = "purged: 0 cohorts with 0 member chunks, 0 calculations, 0 uploads and 0 activity entries\n";
+    let none =
+        "Purged 0 cohorts with 0 member chunks, 0 calculations, 0 uploads and 0 activity entries\n";
     assert_eq!(output_of(data, &["purge"]), none);
     let kept =
         format!("project 1: cohort {used} (A) is kept, because cohort {user} refers to it\n");
     let counts = "1 cohort with 1 member chunk, 0 calculations, 0 uploads and 2 activity entries\n";
     let dry = ["purge", "--older-than", "0d", "--dry-run"];
-    let expected = format!("project 1: cohort {unused} (A)\n{kept}would be purged: {counts}");
+    let expected = format!("project 1: cohort {unused} (A)\n{kept}This would purge {counts}");
     assert_eq!(output_of(data, &dry), expected);
     assert_eq!(access.cohort_status(&service, unused), 200);
 
     let purge = ["purge", "--older-than", "0", "--project", "1"];
-    assert_eq!(output_of(data, &purge), format!("{kept}purged: {counts}"));
+    assert_eq!(output_of(data, &purge), format!("{kept}Purged {counts}"));
     assert_eq!(access.cohort_status(&service, unused), 404);
     assert_eq!(access.set_deleted(&service, unused, false), 404);
     for cohort in [live, used, user] {
