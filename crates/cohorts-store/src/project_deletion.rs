@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
+use uuid::Uuid;
 
 use crate::purge::{self, CohortRows};
 use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
@@ -76,7 +77,7 @@ pub fn begin(conn: &mut Conn, id: ProjectId) -> Result<()> {
             .set((
                 projects::deletion_started_at.eq(Utc::now()),
                 // Programs that do not know of deletions do not find the project by its token either.
-                projects::token.eq(format!("deleted {}", id.0)),
+                projects::token.eq(format!("deleted {}", Uuid::now_v7())),
             ))
             .execute(conn)?;
         Ok(())
@@ -254,7 +255,7 @@ impl ProjectDeletion {
                 segments::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
-            Part::Cohorts => ("cohort row", delete_cohorts(conn, self.project)?),
+            Part::Cohorts => delete_cohorts(conn, self.project)?,
             Part::Actions => ("action", delete_actions(conn, self.project)?),
             Part::Project => ("project", delete_project(conn, self.project)?),
         };
@@ -304,8 +305,9 @@ fn delete_segments(conn: &mut Conn, shard_key: ShardKey) -> Result<usize> {
         .execute(conn)?)
 }
 
-/// Deletes rows that refer to some cohorts of the project, or these cohorts if there are no such rows.
-fn delete_cohorts(conn: &mut Conn, project: ProjectId) -> Result<usize> {
+/// Deletes rows that refer to some cohorts of the project, or these cohorts if there are no such rows. Returns what the
+/// rows are, and their number.
+fn delete_cohorts(conn: &mut Conn, project: ProjectId) -> Result<(&'static str, usize)> {
     let ids: Vec<i64> = cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .order(cohorts::id)
@@ -318,10 +320,13 @@ fn delete_cohorts(conn: &mut Conn, project: ProjectId) -> Result<usize> {
         activities,
         ..
     } = purge::delete_history(conn, &ids, STEP)?;
-    match calculations + uploads + activities {
-        0 => transaction(conn, |conn| purge::delete_rows(conn, &ids)),
-        count => Ok(count),
-    }
+    Ok(match calculations + uploads + activities {
+        0 => {
+            let count = transaction(conn, |conn| purge::delete_rows(conn, &ids))?;
+            ("cohort", count)
+        }
+        count => ("history row", count),
+    })
 }
 
 fn delete_actions(conn: &mut Conn, project: ProjectId) -> Result<usize> {
