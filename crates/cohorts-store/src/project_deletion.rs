@@ -264,7 +264,7 @@ impl ProjectDeletion {
 }
 
 #[derive(QueryableByName)]
-struct NumberRow {
+struct BoundRow {
     #[diesel(sql_type = Nullable<BigInt>)]
     number: Option<i64>,
 }
@@ -276,7 +276,7 @@ fn delete_numbered(
     table: &NumberedTable,
     after: &mut i64,
 ) -> Result<Option<usize>> {
-    let NumberRow { number } = diesel::sql_query(table.bound)
+    let BoundRow { number } = diesel::sql_query(table.bound)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(*after)
         .bind::<BigInt, _>(table.step)

@@ -175,14 +175,14 @@ mod tests {
     use super::*;
 
     /// A database with two projects, each with a cohort.
-    struct Fixture {
+    struct TwoProjects {
         store: Store,
         projects: [ProjectId; 2],
         cohorts: [CohortId; 2],
         _database: TestDatabase,
     }
 
-    impl Fixture {
+    impl TwoProjects {
         fn new() -> Self {
             let database = TestDatabase::create();
             let store = database.open();
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn activities_are_limited_by_age_and_by_number() {
-        let fixture = Fixture::new();
+        let fixture = TwoProjects::new();
         fixture.add_activities(0, 2_500, 40);
         fixture.add_activities(0, 10, 20);
         fixture.add_activities(1, ACTIVITIES_OF_COHORT + 5, 10);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn activities_of_a_project_are_limited_by_number() {
-        let fixture = Fixture::new();
+        let fixture = TwoProjects::new();
         let conn = &mut *fixture.conn();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
         for _ in 0..11 {
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn calculations_also_failed_ones_are_limited_by_age_and_by_number() {
-        let fixture = Fixture::new();
+        let fixture = TwoProjects::new();
         fixture.add_failures(0, CALCULATIONS + 7);
         fixture.add_failures(1, 100);
         fixture.prune(HistoryLimits::default());
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn calculations_of_dead_workers_are_deleted() {
-        let fixture = Fixture::new();
+        let fixture = TwoProjects::new();
         let conn = &mut *fixture.conn();
         for lease in [0, 0, 15] {
             queue::request_calculation(conn, fixture.cohorts[0]).unwrap();

@@ -10,7 +10,7 @@ use crate::testing::TestDatabase;
 use crate::{JsonText, StoreError, cohorts as cohort_rows, ordinals, queue};
 
 #[derive(QueryableByName)]
-struct Column {
+struct CatalogColumn {
     #[diesel(sql_type = Text)]
     table: String,
     #[diesel(sql_type = Text)]
@@ -28,13 +28,13 @@ const COLUMNS: &str = "\
     order by table_name, ordinal_position";
 
 #[derive(QueryableByName)]
-struct CountRow {
+struct TableCount {
     #[diesel(sql_type = BigInt)]
     number: i64,
 }
 
 fn count(conn: &mut Conn, rows: &str) -> i64 {
-    let row: CountRow = diesel::sql_query(format!("select count(*) as number from {rows}"))
+    let row: TableCount = diesel::sql_query(format!("select count(*) as number from {rows}"))
         .get_result(conn)
         .unwrap();
     row.number
@@ -42,7 +42,7 @@ fn count(conn: &mut Conn, rows: &str) -> i64 {
 
 /// The names of the tables with a shard key, after a row was added to each for the project.
 fn fill_person_tables(conn: &mut Conn, project: ProjectId) -> Vec<String> {
-    let columns: Vec<Column> = diesel::sql_query(COLUMNS).load(conn).unwrap();
+    let columns: Vec<CatalogColumn> = diesel::sql_query(COLUMNS).load(conn).unwrap();
     let mut tables: Vec<String> = columns.iter().map(|column| column.table.clone()).collect();
     tables.dedup();
     for table in &tables {
