@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::calculation::Calculator;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{HistoryLimits, Upkeep};
 
 /// The most threads that calculate.
 const MAX_WORKERS: usize = 4;
@@ -30,7 +30,10 @@ impl WorkerSignal {
 pub struct Workers(Vec<JoinHandle<()>>);
 
 impl Workers {
-    pub fn start(calculator: &Calculator) -> std::io::Result<(Self, WorkerSignal)> {
+    pub fn start(
+        calculator: &Calculator,
+        limits: HistoryLimits,
+    ) -> std::io::Result<(Self, WorkerSignal)> {
         let (mut threads, mut senders) = (Vec::new(), Vec::new());
         let mut start = |name: &str, work: Box<dyn FnOnce(Receiver<()>) + Send>| {
             let (sender, signals) = mpsc::sync_channel(1);
@@ -47,7 +50,7 @@ impl Workers {
                 Box::new(move |signals| calculate(&calculator, &signals)),
             )?;
         }
-        let mut upkeep = Upkeep::new(calculator);
+        let mut upkeep = Upkeep::new(calculator, limits);
         start(
             "upkeep",
             Box::new(move |signals| {

@@ -296,6 +296,7 @@ impl From<cohorts_store::Error> for Error {
                 Self::Unavailable
             }
             StoreError::TimedOut => Self::TimedOut,
+            StoreError::ProjectGone => Self::ProjectNotFound,
             StoreError::DiskFull(_) => {
                 log::error!("{cause}");
                 let detail = "The disk of the database is full.".to_owned();

@@ -33,7 +33,7 @@ mod rate_limit;
 mod shares;
 mod upkeep;
 
-pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, ListedKey};
+pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGrant, ListedKey};
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
@@ -50,6 +50,7 @@ use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
 use rate_limit::RateLimiter;
+use upkeep::HistoryLimits;
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -127,7 +128,11 @@ impl Server {
             ..data.calculator(metrics.clone())
         };
         let (workers, signal) = if config.calculate {
-            let started = Workers::start(&calculator);
+            let limits = HistoryLimits {
+                activities: config.activity_retention.age(),
+                calculations: config.history_retention.age(),
+            };
+            let started = Workers::start(&calculator, limits);
             let (workers, signal) = started.context("the calculation threads cannot be started")?;
             (Some(workers), signal)
         } else {

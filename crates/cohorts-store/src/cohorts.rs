@@ -109,6 +109,7 @@ pub fn create(
             cohorts::created_by.eq(creator.id),
             cohorts::created_at.eq(now),
             cohorts::is_calculating.eq(false),
+            cohorts::deleted_at.eq(definition.deleted.then(Utc::now)),
         ))
         .returning(Cohort::as_returning())
         .get_result(conn)?)
@@ -415,7 +416,7 @@ fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
 
 /// Whether the text of the filters contains `"cohort"`, as every reference to a cohort does.
 #[diesel::dsl::auto_type]
-fn may_refer_to_cohorts() -> _ {
+pub(crate) fn may_refer_to_cohorts() -> _ {
     let text: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
     text.like("%\"cohort\"%")
 }
@@ -426,9 +427,20 @@ fn may_refer_to_cohorts() -> _ {
 ///
 /// Fails if the database fails.
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> Result<()> {
-    diesel::update(cohorts::table.find(id.0))
-        .set(definition.row())
-        .execute(conn)?;
+    let row = cohorts::table.find(id.0);
+    // In SET, `deleted` is the value before the update.
+    let deleted_at = diesel::dsl::case_when(cohorts::deleted, cohorts::deleted_at);
+    if definition.deleted {
+        let deleted_at = cohorts::deleted_at.eq(deleted_at.otherwise(Some(Utc::now())));
+        diesel::update(row)
+            .set((definition.row(), deleted_at))
+            .execute(conn)?;
+    } else {
+        let deleted_at = cohorts::deleted_at.eq(None::<DateTime<Utc>>);
+        diesel::update(row)
+            .set((definition.row(), deleted_at))
+            .execute(conn)?;
+    }
     Ok(())
 }
 

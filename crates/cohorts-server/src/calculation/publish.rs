@@ -4,13 +4,10 @@
 use cohorts_engine::chunks;
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated};
-use cohorts_store::{Conn, Error, Store, events, history, members, tombstones, transaction};
+use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
 use super::claimed::Started;
-
-/// Successful calculations that the history of a cohort keeps.
-const HISTORY: i64 = 1_000;
 
 /// Publishes the members of a claimed cohort. Does nothing if the claim is lost.
 pub fn publish(
@@ -27,7 +24,6 @@ pub fn publish(
     if let Some(count) = publish_version(conn, cohort, started, written, evaluated)? {
         let shard_key = cohort.project().shard_key();
         members::prune(conn, shard_key, cohort.id(), cohort.member_version)?;
-        history::prune(conn, cohort.id(), HISTORY)?;
         log::info!("cohort {}: {count} members", cohort.id);
     }
     Ok(())

@@ -16,6 +16,7 @@ use cohorts_api::{
     CaptureTrackRequest, CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest,
     FlagsResponse, RawBody, RawJson, RequestHead,
 };
+use cohorts_store::Error as StoreError;
 use futures::future::try_join_all;
 use uuid::Uuid;
 
@@ -196,7 +197,12 @@ impl Service {
             let reservation = Arc::clone(&reservation);
             self.group_commit.commit(project, items, reservation)
         });
-        try_join_all(commits).await?;
+        // The project may have been deleted after its token was read.
+        let committed = try_join_all(commits).await;
+        committed.map_err(|cause| match cause {
+            StoreError::ProjectGone => batch::invalid_token(),
+            cause => cause.into(),
+        })?;
         Ok(batch.outcomes)
     }
 

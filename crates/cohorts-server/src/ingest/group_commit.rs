@@ -183,6 +183,7 @@ fn commit_requests(
             Ok(_) => Ok(()),
             Err(Error::Other(cause)) => Err(anyhow::anyhow!("{cause:#}").into()),
             Err(Error::TimedOut) => Err(Error::TimedOut),
+            Err(Error::ProjectGone) => Err(Error::ProjectGone),
             // In all other cases the client may send again.
             Err(cause) => Err(Error::Unavailable(cause.to_string())),
         };

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod broken;
+mod deletion;
 mod harness;
 mod hostile;
 mod kills;

@@ -139,7 +139,7 @@ fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
 }
 
 #[test]
-fn old_calculations_are_deleted_unless_they_failed() {
+fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
     for fails in [true, false, false, true, false] {
@@ -151,8 +151,47 @@ fn old_calculations_are_deleted_unless_they_failed() {
             publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(0)).unwrap();
         }
     }
-    history::prune(conn, cohort.id(), 2).unwrap();
+    let times = history::times(conn, 0, 2, 9).unwrap();
+    assert_eq!(times.len(), 1);
+    let (excess, newest) = (times[0].newest_excess.unwrap(), times[0].newest.unwrap());
+    assert!(times[0].oldest.unwrap() < excess && excess < newest);
+    let delete = |conn: &mut Conn, through, limit| {
+        history::delete_through(conn, cohort.id, through, newest, limit).unwrap()
+    };
+    assert_eq!((delete(conn, excess, 2), delete(conn, excess, 2)), (2, 1));
     let (rows, count) = history::page(conn, cohort.id(), 9, 0).unwrap();
     let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
-    assert_eq!((failed, count), (vec![false, true, true], 3));
+    assert_eq!((failed, count), (vec![false, true], 2));
+    // The newest one stays, whatever its age.
+    assert_eq!(delete(conn, Utc::now(), 9), 1);
+    assert_eq!(
+        history::times(conn, 0, 0, 9).unwrap()[0].newest,
+        Some(newest)
+    );
+}
+
+#[test]
+fn unfinished_calculations_of_ended_attempts_are_deleted() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    let long_ago = Utc::now() - TimeDelta::hours(1);
+    let claim = |conn: &mut Conn, lease| {
+        request_calculation(conn, cohort.id()).unwrap();
+        claim_one(conn, lease).unwrap()
+    };
+    let unfinished = |conn: &mut Conn| history::page(conn, cohort.id(), 9, 0).unwrap().1;
+    // A worker dies, another takes over and is replaced by an edit.
+    claim(conn, TimeDelta::zero());
+    claim(conn, TimeDelta::seconds(9));
+    next_attempt(conn, cohort.id()).unwrap();
+    let running = claim(conn, TimeDelta::seconds(9));
+    assert_eq!(unfinished(conn), 3);
+    assert_eq!(history::delete_abandoned(conn, long_ago, 9).unwrap(), 2);
+    assert_eq!(unfinished(conn), 1);
+    // Its lease has ended, and no worker claims the cohort again.
+    cancel_calculation(conn, running.id()).unwrap();
+    let later = Utc::now() + TimeDelta::hours(1);
+    assert_eq!(history::delete_abandoned(conn, long_ago, 9).unwrap(), 0);
+    assert_eq!(history::delete_abandoned(conn, later, 9).unwrap(), 1);
+    assert_eq!(unfinished(conn), 0);
 }
