@@ -67,6 +67,8 @@ pub enum Error {
     TimedOut,
     /// A calculation exceeds its memory limit.
     OverBudget,
+    /// Another change of the same data did not end in time.
+    Locked,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
     /// The events in memory have used up their budget.
@@ -116,7 +118,7 @@ impl Error {
 
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::Unavailable | Self::Locked)
     }
 
     fn class(&self) -> ErrorClass {
@@ -143,7 +145,9 @@ impl Error {
             }
             Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
-            Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
+            Self::TimedOut | Self::Locked | Self::BodyTimedOut => {
+                class(503, ServerError, "timeout")
+            }
             Self::OverBudget => class(503, ServerError, "capacity"),
             Self::Overloaded => class(503, ServerError, "overloaded"),
             Self::Unavailable => class(503, ServerError, "unavailable"),
@@ -181,6 +185,9 @@ impl Error {
             Self::ProjectNotFound => "Project not found.",
             Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
+            Self::Locked => {
+                "Another change of the same data did not end in time; try again in a moment."
+            }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
             Self::Unavailable => "The database is not available; try again in a moment.",
@@ -278,6 +285,11 @@ impl From<cohorts_store::Error> for Error {
                 log::warn!("{cause}");
                 Self::Unavailable
             }
+            StoreError::Busy(_) => {
+                log::warn!("{cause}");
+                Self::Overloaded
+            }
+            StoreError::Locked => Self::Locked,
             StoreError::TimedOut => Self::TimedOut,
             StoreError::DiskFull(_) => {
                 log::error!("{cause}");
@@ -320,6 +332,45 @@ mod tests {
             text,
             r#"{"type":"validation_error","code":"invalid_input","detail":"Not a valid string.","attr":"name"}"#
         );
+    }
+
+    #[test]
+    fn each_temporary_failure_of_the_store_has_its_own_error() {
+        use cohorts_store::{Error as StoreError, Lane};
+        let cases = [
+            (
+                StoreError::Busy(Lane::Requests),
+                "overloaded",
+                "The service is overloaded",
+            ),
+            (
+                StoreError::Locked,
+                "timeout",
+                "Another change of the same data",
+            ),
+            (
+                StoreError::TimedOut,
+                "timeout",
+                "The calculation is taking too long",
+            ),
+            (
+                StoreError::Unavailable("gone".to_owned()),
+                "unavailable",
+                "The database is not",
+            ),
+        ];
+        for (cause, code, detail) in cases {
+            let error = Error::from(cause);
+            assert!(
+                error
+                    .error_response()
+                    .headers()
+                    .contains_key(header::RETRY_AFTER)
+            );
+            let (status, text) = body(&error);
+            assert_eq!(status, 503);
+            assert!(text.contains(code) && text.contains(detail), "{text}");
+        }
     }
 
     #[test]

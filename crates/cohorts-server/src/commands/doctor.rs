@@ -138,13 +138,28 @@ fn check_settings(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
     let value = health::setting(conn, "max_connections")?;
     let is_ok = value
         .parse::<u32>()
-        .is_ok_and(|connections| connections > cohorts_store::POOL_SIZE);
+        .is_ok_and(|connections| connections > cohorts_store::MAX_CONNECTIONS);
     let text = format!(
         "max_connections is {value}; each replica uses up to {}",
-        cohorts_store::POOL_SIZE
+        cohorts_store::MAX_CONNECTIONS
     );
     findings.push(Finding::new(is_ok, "settings", text));
+    findings.push(check_language(conn)?);
     Ok(findings)
+}
+
+/// Checks the language of errors, which each connection has requested to be English.
+fn check_language(conn: &mut Conn) -> Result<Finding, Error> {
+    let value = health::setting(conn, "lc_messages")?;
+    let is_ok = matches!(value.as_str(), "C" | "POSIX");
+    let remedy = if is_ok {
+        ""
+    } else {
+        ", and the role cannot change it, so time limits are reported as internal errors: let a superuser run \
+         `alter role … set lc_messages = 'C'`"
+    };
+    let text = format!("lc_messages is {value}{remedy}");
+    Ok(Finding::new(is_ok, "settings", text))
 }
 
 fn check_clock(conn: &mut Conn) -> Result<Finding, Error> {

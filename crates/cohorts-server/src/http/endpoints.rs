@@ -1,8 +1,10 @@
 //! The endpoints outside of the API contract: probes, metrics, and the script of browser SDKs.
 
+use std::time::Duration;
+
+use actix_web::rt::time::timeout;
 use actix_web::{HttpResponse, web};
-use chrono::Utc;
-use cohorts_store::{Conn, queue};
+use cohorts_store::{Conn, Error as StoreError, Lane, health, queue};
 use utoipa::OpenApi;
 
 use crate::blocking;
@@ -27,8 +29,11 @@ pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
+/// The longest time until `/_readyz` responds.
+const READY_LIMIT: Duration = Duration::from_secs(5);
+
 /// Reports whether the database is available. The second line contains the number of cohorts that wait for their
-/// calculation, and how long the first of them has waited, in seconds.
+/// calculation, and how long the first of them has waited, in seconds; or that a lock delays this count.
 #[utoipa::path(
     get, path = "/_readyz", tag = "operation",
     responses(
@@ -37,17 +42,36 @@ pub async fn livez() -> HttpResponse {
     )
 )]
 pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    let backlog = |conn: &mut Conn| Ok(queue::backlog(conn, Utc::now())?);
-    match blocking::read(&service.store, backlog).await {
-        Ok(backlog) => {
-            let (count, since) = (backlog.count, backlog.waiting_since);
-            let seconds = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
-            let body = format!("ok\n{count} cohorts wait, the first for {seconds} s\n");
-            HttpResponse::Ok().content_type("text/plain").body(body)
-        }
+    // Requests, calculations and captures never use this connection, so they cannot delay the response.
+    let store = service.store.in_lane(Lane::Readiness);
+    let check = blocking::read(&store, |conn| Ok(readiness(conn)?));
+    match timeout(READY_LIMIT, check)
+        .await
+        .unwrap_or(Err(Error::Unavailable))
+    {
+        Ok(line) => HttpResponse::Ok()
+            .content_type("text/plain")
+            .body(format!("ok\n{line}\n")),
         Err(cause) => HttpResponse::ServiceUnavailable()
             .content_type("text/plain")
             .body(format!("{cause}\n")),
+    }
+}
+
+/// Describes the backlog. Fails if the database does not respond.
+fn readiness(conn: &mut Conn) -> Result<String, StoreError> {
+    let now = health::clock(conn)?;
+    match queue::backlog(conn, now) {
+        Ok(backlog) => {
+            let (count, since) = (backlog.count, backlog.waiting_since);
+            let seconds = since.map_or(0, |since| (now - since).num_seconds().max(0));
+            Ok(format!("{count} cohorts wait, the first for {seconds} s"))
+        }
+        // A migration, for example, has the table.
+        Err(StoreError::Locked | StoreError::TimedOut) => {
+            Ok("the waiting cohorts cannot be counted now".to_owned())
+        }
+        Err(cause) => Err(cause),
     }
 }
 
@@ -55,7 +79,7 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The metrics.", body = String)))]
 pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, Error> {
     let text = service.metrics.text(
-        service.store.connections(),
+        |lane| service.store.connections(lane),
         service.store.caches.index.bytes(),
         segment_bytes_read(),
     )?;
