@@ -250,6 +250,24 @@ mod tests {
     use crate::config::Database;
 
     #[test]
+    fn errors_in_another_language_are_a_finding_with_a_remedy() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        assert_eq!(check_language(conn).unwrap().status, FindingStatus::Ok);
+        diesel::sql_query("set lc_messages = 'C.UTF-8'")
+            .execute(conn)
+            .unwrap();
+        let finding = check_language(conn).unwrap();
+        assert_eq!(finding.status, FindingStatus::Wrong);
+        assert!(
+            finding.text.contains("let a superuser run"),
+            "{}",
+            finding.text
+        );
+    }
+
+    #[test]
     fn wrong_counts_and_damaged_segments_are_found_and_repaired() {
         let database = TestDatabase::create();
         let data = Data::open(&Database::Url(database.url())).unwrap();

@@ -1,13 +1,9 @@
 //! The endpoints outside of the API contract: probes, metrics, and the script of browser SDKs.
 
-use std::time::Duration;
-
-use actix_web::rt::time::timeout;
 use actix_web::{HttpResponse, web};
-use cohorts_store::{Conn, Error as StoreError, Lane, health, queue};
 use utoipa::OpenApi;
 
-use crate::blocking;
+use super::readiness::Readiness;
 use crate::error::Error;
 use crate::handlers::{Service, config_script};
 use crate::index::checkpoint::segment_bytes_read;
@@ -29,9 +25,6 @@ pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
-/// The longest time until `/_readyz` responds.
-const READY_LIMIT: Duration = Duration::from_secs(5);
-
 /// Reports whether the database is available. The second line contains the number of cohorts that wait for their
 /// calculation, and how long the first of them has waited, in seconds; or that a lock delays this count.
 #[utoipa::path(
@@ -41,37 +34,14 @@ const READY_LIMIT: Duration = Duration::from_secs(5);
         (status = 503, description = "The service is not ready. The body contains the reason.", body = String),
     )
 )]
-pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    // Requests, calculations and captures never use this connection, so they cannot delay the response.
-    let store = service.store.in_lane(Lane::Readiness);
-    let check = blocking::read(&store, |conn| Ok(readiness(conn)?));
-    match timeout(READY_LIMIT, check)
-        .await
-        .unwrap_or(Err(Error::Unavailable))
-    {
+pub async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+    match readiness.check().await {
         Ok(line) => HttpResponse::Ok()
             .content_type("text/plain")
             .body(format!("ok\n{line}\n")),
-        Err(cause) => HttpResponse::ServiceUnavailable()
+        Err(reason) => HttpResponse::ServiceUnavailable()
             .content_type("text/plain")
-            .body(format!("{cause}\n")),
-    }
-}
-
-/// Describes the backlog. Fails if the database does not respond.
-fn readiness(conn: &mut Conn) -> Result<String, StoreError> {
-    let now = health::clock(conn)?;
-    match queue::backlog(conn, now) {
-        Ok(backlog) => {
-            let (count, since) = (backlog.count, backlog.waiting_since);
-            let seconds = since.map_or(0, |since| (now - since).num_seconds().max(0));
-            Ok(format!("{count} cohorts wait, the first for {seconds} s"))
-        }
-        // A migration, for example, has the table.
-        Err(StoreError::Locked | StoreError::TimedOut) => {
-            Ok("the waiting cohorts cannot be counted now".to_owned())
-        }
-        Err(cause) => Err(cause),
+            .body(format!("{reason}\n")),
     }
 }
 
