@@ -116,7 +116,7 @@ pub struct Calculator {
 }
 
 impl Calculator {
-    /// Calculates waiting cohorts of the project whose turn it is. Returns `false` if none waits.
+    /// Calculates waiting cohorts of the next project. Returns `false` if none waits.
     pub fn run_next(&self, turns: &Turns) -> Result<bool, StoreError> {
         let Some(mut turn) = turns.next(&mut *self.store.connection()?, LEASE)? else {
             return Ok(false);

@@ -163,8 +163,8 @@ mod tests {
         .unwrap();
     }
 
-    /// A claimed cohort of a project with four persons, `a` to `d`, of which the first three were evaluated as members.
-    struct Calculation {
+    /// A claimed cohort of a project with the persons `a` to `d`; the first three were evaluated as members.
+    struct ClaimedCohort {
         store: IndexedStore,
         project: ProjectId,
         claimed: Cohort,
@@ -172,7 +172,7 @@ mod tests {
         _database: TestDatabase,
     }
 
-    impl Calculation {
+    impl ClaimedCohort {
         fn start(is_static: bool) -> Self {
             let database = TestDatabase::create();
             let store = IndexedStore::new(database.open());
@@ -274,7 +274,7 @@ mod tests {
     const AFTER: &str = "after the version is published";
 
     /// Publishes, and runs `change` once at a moment.
-    fn publish_with(calculation: &Calculation, moment: &str, change: impl Fn()) {
+    fn publish_with(calculation: &ClaimedCohort, moment: &str, change: impl Fn()) {
         if moment == BEFORE {
             change();
         }
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_person_deleted_at_any_moment_of_a_calculation_is_no_member_and_not_counted() {
         for moment in [BEFORE, BETWEEN, AFTER] {
-            let calculation = Calculation::start(false);
+            let calculation = ClaimedCohort::start(false);
             publish_with(&calculation, moment, || calculation.delete(1));
             assert_eq!(calculation.members(), (vec![0, 2], Some(2)), "{moment}");
         }
@@ -306,7 +306,7 @@ mod tests {
             (true, &[BEFORE, BETWEEN, AFTER]),
         ] {
             for moment in moments {
-                let calculation = Calculation::start(is_static);
+                let calculation = ClaimedCohort::start(is_static);
                 // One merged member has a survivor among the members, and one has not.
                 publish_with(&calculation, moment, || {
                     calculation.merge("b", "a");
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn edits_during_the_calculation_of_a_static_cohort_are_kept() {
         for moment in [BEFORE, BETWEEN, AFTER] {
-            let calculation = Calculation::start(true);
+            let calculation = ClaimedCohort::start(true);
             publish_with(&calculation, moment, || {
                 calculation.edit(|members| members | RoaringBitmap::from_iter([3_u32, 70_000]));
                 calculation.edit(|members| members - RoaringBitmap::from_iter([70_000_u32]));
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn steady_changes_between_the_commits_do_not_keep_a_calculation_from_its_end() {
-        let calculation = Calculation::start(true);
+        let calculation = ClaimedCohort::start(true);
         let next = Cell::new(100_u32);
         let published = calculation.publish(|| {
             let person = next.replace(next.get() + 1);
