@@ -268,7 +268,7 @@ mod tests {
             .batch_execute("set statement_timeout = '30s'")
             .unwrap();
         for _ in 0..3 {
-            pauses.recv().unwrap();
+            pauses.recv_timeout(Duration::from_secs(60)).unwrap();
             other.batch_execute(READ).unwrap();
         }
         long.batch_execute("commit").unwrap();

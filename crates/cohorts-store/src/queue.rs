@@ -93,7 +93,7 @@ pub struct Backlog {
 ///
 /// Fails if the database fails.
 pub fn backlog(conn: &mut Conn, now: DateTime<Utc>) -> Result<Backlog> {
-    Ok(waiting(0, i64::MAX, now)
+    Ok(waiting(now)
         .select((count_star(), min(cohorts::waiting_since)))
         .first(conn)?)
 }
@@ -134,10 +134,11 @@ macro_rules! claimed_row {
     };
 }
 
-/// Locks the ids of waiting cohorts that no other worker is claiming, in the order in which they are claimed.
-macro_rules! in_order {
-    ($waiting:expr) => {
-        $waiting
+/// Locks the ids of a project's waiting cohorts that no other worker is claiming, in the order in which they are claimed.
+macro_rules! waiting_of {
+    ($project:expr, $now:expr) => {
+        waiting($now)
+            .filter(cohorts::project_id.eq($project.0))
             .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
             .select(cohorts::id)
             .for_update()
@@ -155,7 +156,8 @@ pub fn next_project(
     after: ProjectId,
     now: DateTime<Utc>,
 ) -> Result<Option<ProjectId>> {
-    let project: Option<i64> = waiting(after.0.saturating_add(1), i64::MAX, now)
+    let project: Option<i64> = waiting(now)
+        .filter(cohorts::project_id.gt(after.0))
         .order(cohorts::project_id)
         .select(cohorts::project_id)
         .first(conn)
@@ -179,24 +181,21 @@ pub fn claim(
 ) -> Result<Vec<Cohort>> {
     transaction(conn, |conn| {
         let now = Utc::now();
-        let mut ids: Vec<i64> = in_order!(waiting(project.0, project.0, now))
+        let mut ids: Vec<i64> = waiting_of!(project, now)
             .filter(cohorts::errors_calculating.eq(0))
             .limit(limit as i64)
             .load(conn)?;
         if ids.is_empty() {
-            ids = in_order!(waiting(project.0, project.0, now))
-                .limit(1)
-                .load(conn)?;
+            ids = waiting_of!(project, now).limit(1).load(conn)?;
         }
         start_attempts(conn, &ids, lease)
     })
 }
 
-/// The waiting cohorts without a valid lease, of the projects with ids from `min_project` to `max_project`.
+/// The waiting cohorts without a valid lease.
 #[diesel::dsl::auto_type]
-fn waiting(min_project: i64, max_project: i64, now: DateTime<Utc>) -> _ {
+fn waiting(now: DateTime<Utc>) -> _ {
     cohorts::table
-        .filter(cohorts::project_id.between(min_project, max_project))
         .filter(cohorts::is_calculating)
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(
