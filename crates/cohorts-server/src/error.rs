@@ -71,6 +71,8 @@ pub enum Error {
     TimedOut,
     /// A calculation exceeds its memory limit.
     OverBudget,
+    /// Another change of the same data did not end in time.
+    Locked,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
     /// The share of a caller, or of all callers, in one kind of work is used up.
@@ -122,7 +124,7 @@ impl Error {
 
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::Unavailable | Self::Locked)
     }
 
     fn class(&self) -> ErrorClass {
@@ -149,7 +151,9 @@ impl Error {
             }
             Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
-            Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
+            Self::TimedOut | Self::Locked | Self::BodyTimedOut => {
+                class(503, ServerError, "timeout")
+            }
             Self::OverBudget => class(503, ServerError, "capacity"),
             Self::ShareFull(full) if full.owner.is_some() => class(429, ThrottledError, "busy"),
             Self::Overloaded | Self::ShareFull(_) => class(503, ServerError, "overloaded"),
@@ -197,6 +201,9 @@ impl Error {
             Self::ProjectNotFound => "Project not found.",
             Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
+            Self::Locked => {
+                "Another change of the same data did not end in time; try again in a moment."
+            }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
             Self::Unavailable => "The database is not available; try again in a moment.",
@@ -295,6 +302,11 @@ impl From<cohorts_store::Error> for Error {
                 log::warn!("{cause}");
                 Self::Unavailable
             }
+            StoreError::Busy(_) => {
+                log::warn!("{cause}");
+                Self::Overloaded
+            }
+            StoreError::Locked => Self::Locked,
             StoreError::TimedOut => Self::TimedOut,
             StoreError::ProjectGone => Self::ProjectNotFound,
             StoreError::DiskFull(_) => {
@@ -366,6 +378,45 @@ mod tests {
         assert!(text.contains("Too many exports at once"), "{text}");
         let retry_after = full(None).error_response();
         assert_eq!(retry_after.headers().get(header::RETRY_AFTER).unwrap(), "5");
+    }
+
+    #[test]
+    fn each_temporary_failure_of_the_store_has_its_own_error() {
+        use cohorts_store::{Error as StoreError, Lane};
+        let cases = [
+            (
+                StoreError::Busy(Lane::Requests),
+                "overloaded",
+                "The service is overloaded",
+            ),
+            (
+                StoreError::Locked,
+                "timeout",
+                "Another change of the same data",
+            ),
+            (
+                StoreError::TimedOut,
+                "timeout",
+                "The calculation is taking too long",
+            ),
+            (
+                StoreError::Unavailable("gone".to_owned()),
+                "unavailable",
+                "The database is not",
+            ),
+        ];
+        for (cause, code, detail) in cases {
+            let error = Error::from(cause);
+            assert!(
+                error
+                    .error_response()
+                    .headers()
+                    .contains_key(header::RETRY_AFTER)
+            );
+            let (status, text) = body(&error);
+            assert_eq!(status, 503);
+            assert!(text.contains(code) && text.contains(detail), "{text}");
+        }
     }
 
     #[test]

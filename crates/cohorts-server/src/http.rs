@@ -23,8 +23,10 @@ use crate::error::ErrorCode;
 use crate::handlers::Service;
 use crate::logging::RequestId;
 use crate::path_compat;
+use readiness::Readiness;
 
 mod endpoints;
+mod readiness;
 mod swagger;
 mod tls;
 
@@ -39,8 +41,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes of the service.
 pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
+    let readiness = web::Data::new(Readiness::new(&service.store));
     move |config| {
         config
+            .app_data(readiness.clone())
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
             .app_data(web::Data::new(service.memory.bodies.clone()))

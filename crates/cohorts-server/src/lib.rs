@@ -44,7 +44,7 @@ pub use rate_limit::RateLimit;
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
 use cohorts_postgres::Postgres;
-use cohorts_store::{ProjectId, Store};
+use cohorts_store::{Lane, ProjectId, Store};
 use handlers::{RequestMemory, Service, WorkShares};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
@@ -142,7 +142,7 @@ impl Server {
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
         let service = Service {
-            store: data.store.clone(),
+            store: data.store.in_lane(Lane::Requests),
             signal,
             group_commit,
             memory: RequestMemory::new(config.request_memory),
@@ -177,8 +177,7 @@ impl Server {
 
     /// Calculates, on this thread, every cohort of the project that waits for it.
     pub fn calculate_now(&self, project: i64) -> Result<(), Error> {
-        let only = Some(ProjectId(project));
-        while self.calculator.run_once(only)? {}
+        while self.calculator.run_project(ProjectId(project))? {}
         Ok(())
     }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use cohorts_store::ConnectionCounts;
+use cohorts_store::{ConnectionCounts, Lane};
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// The metrics of one service. Clones share them.
@@ -21,8 +21,8 @@ pub struct Metrics {
     events: IntCounter,
     refused: IntCounterVec,
     denied: IntCounterVec,
-    connections: IntGauge,
-    connections_in_use: IntGauge,
+    connections: IntGaugeVec,
+    connections_in_use: IntGaugeVec,
     index_bytes: IntGauge,
     segment_bytes_read: IntGauge,
     waiting: IntGauge,
@@ -78,13 +78,19 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
-            connections: IntGauge::new(
-                "cohorts_database_connections",
-                "Open database connections.",
+            connections: IntGaugeVec::new(
+                Opts::new(
+                    "cohorts_database_connections",
+                    "Open database connections, by kind of work.",
+                ),
+                &["lane"],
             )?,
-            connections_in_use: IntGauge::new(
-                "cohorts_database_connections_in_use",
-                "Database connections in use.",
+            connections_in_use: IntGaugeVec::new(
+                Opts::new(
+                    "cohorts_database_connections_in_use",
+                    "Database connections in use, by kind of work.",
+                ),
+                &["lane"],
             )?,
             index_bytes: IntGauge::new(
                 "cohorts_index_bytes",
@@ -171,15 +177,22 @@ impl Metrics {
     /// All metrics in Prometheus' text format. The arguments are the gauges that other modules own.
     pub fn text(
         &self,
-        connections: ConnectionCounts,
+        connections: impl Fn(Lane) -> ConnectionCounts,
         index_bytes: u64,
         segment_bytes_read: u64,
     ) -> anyhow::Result<String> {
         let clamped = |bytes: u64| bytes.try_into().unwrap_or(i64::MAX);
         self.index_bytes.set(clamped(index_bytes));
         self.segment_bytes_read.set(clamped(segment_bytes_read));
-        self.connections_in_use.set(i64::from(connections.in_use));
-        self.connections.set(i64::from(connections.open));
+        for lane in Lane::ALL {
+            let counts = connections(lane);
+            for (gauge, count) in [
+                (&self.connections_in_use, counts.in_use),
+                (&self.connections, counts.open),
+            ] {
+                gauge.with_label_values(&[lane.name()]).set(count.into());
+            }
+        }
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }

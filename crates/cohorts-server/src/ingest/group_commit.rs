@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use cohorts_store::{Error, ProjectId};
+use cohorts_store::{Error, Lane, ProjectId};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -184,6 +184,8 @@ fn commit_requests(
             Err(Error::Other(cause)) => Err(anyhow::anyhow!("{cause:#}").into()),
             Err(Error::TimedOut) => Err(Error::TimedOut),
             Err(Error::ProjectGone) => Err(Error::ProjectGone),
+            Err(Error::Locked) => Err(Error::Locked),
+            Err(Error::Busy(lane)) => Err(Error::Busy(*lane)),
             // In all other cases the client may send again.
             Err(cause) => Err(Error::Unavailable(cause.to_string())),
         };
@@ -209,7 +211,7 @@ impl Writers {
         group_commit: GroupCommit,
     ) -> std::io::Result<Self> {
         let start = |_| {
-            let (store, metrics) = (store.clone(), metrics.clone());
+            let (store, metrics) = (store.in_lane(Lane::Writers), metrics.clone());
             let group_commit = group_commit.clone();
             thread::Builder::new()
                 .name("group-commit".to_owned())

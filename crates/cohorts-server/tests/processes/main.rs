@@ -8,4 +8,5 @@ mod deletion;
 mod harness;
 mod hostile;
 mod kills;
+mod locks;
 mod operation;
