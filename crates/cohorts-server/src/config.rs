@@ -32,6 +32,8 @@ pub struct Config {
     pub peer_source: PeerSource,
     /// The rate limit of each key; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
+    /// The most wrong keys of one client per minute.
+    pub wrong_keys_per_minute: u32,
     /// The memory limit, in bytes, of received events that are not committed yet.
     pub ingest_memory: usize,
     /// The memory limit, in bytes, of the in-memory indexes.
@@ -54,6 +56,8 @@ pub struct Tls {
 
 /// The default of [`Config::freshness`].
 pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
+/// The default of [`Config::wrong_keys_per_minute`].
+const WRONG_KEYS_PER_MINUTE: u32 = 60;
 const SLOW: Duration = Duration::from_secs(1);
 
 /// About twenty of the largest bodies.
@@ -70,6 +74,7 @@ impl Config {
             origin: Origin::Request,
             peer_source: PeerSource::Connection,
             rate_limit: None,
+            wrong_keys_per_minute: WRONG_KEYS_PER_MINUTE,
             ingest_memory: INGEST_MEMORY,
             index_memory: quarter_of_memory(),
             freshness: FRESHNESS,

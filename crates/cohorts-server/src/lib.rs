@@ -52,7 +52,7 @@ use handlers::Service;
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
-use rate_limit::RateLimiter;
+use rate_limit::{RateLimiter, WrongKeys};
 use tokio::sync::Semaphore;
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
@@ -153,6 +153,7 @@ impl Server {
             origin: config.origin.clone(),
             peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),
+            wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
             slow: config.slow,
         };
         let (handle, http) = http::start(service, listener, config)?;

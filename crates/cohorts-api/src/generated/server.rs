@@ -28,7 +28,7 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "cohorts",
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "cohorts_all_activity",
@@ -119,14 +119,14 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "members",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "cohorts_upload",
         tag: "members",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "actions_list",
@@ -317,7 +317,7 @@ pub trait CohortsApi: Api {
     /// Extension of this service; not part of PostHog's API.
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
-    /// A `sample` above 0 also needs the scope `person:read`.
+    /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
     ///
@@ -533,7 +533,9 @@ pub trait MembersApi: Api {
     >;
     /// List the uploads to a static cohort.
     ///
-    /// Extension of this service; not part of PostHog's API. Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// An upload lists ids and e-mail addresses, so it also needs the scope `person:read`.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/uploads/`
     ///
@@ -3512,7 +3514,7 @@ where
                         tag: "cohorts",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -3781,7 +3783,7 @@ where
                         tag: "members",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -3815,7 +3817,7 @@ where
                         tag: "members",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
