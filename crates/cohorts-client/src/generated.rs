@@ -14152,7 +14152,7 @@ impl Client {
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged.
+    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -14454,7 +14454,8 @@ impl Client {
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// They are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
     ///
     /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
     /// Extension of this service; not part of PostHog's API.

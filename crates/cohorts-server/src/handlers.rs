@@ -27,6 +27,7 @@ mod activity;
 mod activity_log;
 mod capture;
 mod cohorts;
+mod formula;
 mod links;
 mod lookup;
 mod members;
