@@ -117,11 +117,12 @@ pub struct Service {
 impl Service {
     pub fn start(at: &Location, flags: &[&str]) -> Service {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], flags].concat();
-        let mut child = at
-            .command(&arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(at.command(&arguments))
+    }
+
+    /// Starts the service by a command, and waits until it listens.
+    pub fn spawn(mut command: Command) -> Service {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
