@@ -27,7 +27,7 @@ enum Discloses {
 use Discloses::{Activity, Definitions, IdsAndAddresses, Persons};
 
 impl Discloses {
-    /// Scopes of which the operation must require at least one.
+    /// The operation must require at least one of these scopes.
     fn scopes(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::dir::{Dir, Owner};
+use super::dir::{Dir, FileOwner};
 use super::error::PostgresError;
 
 /// The accounts that root uses for the server, in order of preference.
@@ -77,8 +77,8 @@ impl Account {
     }
 
     /// The owner that files get from root; `None` if this process is not root.
-    pub(super) fn owner(&self) -> Option<Owner> {
-        self.switched.as_ref().map(|account| Owner {
+    pub(super) fn owner(&self) -> Option<FileOwner> {
+        self.switched.as_ref().map(|account| FileOwner {
             uid: account.uid,
             gid: account.gid,
         })
@@ -86,7 +86,7 @@ impl Account {
 }
 
 /// The owner of an existing cluster; `None` if there is no cluster.
-fn owner_of_cluster(data_dir: &Path) -> Result<Option<Owner>, PostgresError> {
+fn owner_of_cluster(data_dir: &Path) -> Result<Option<FileOwner>, PostgresError> {
     let Ok(data_dir) = fs::canonicalize(data_dir) else {
         return Ok(None);
     };

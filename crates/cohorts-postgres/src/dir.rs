@@ -16,7 +16,7 @@ use super::error::PostgresError;
 
 /// The owner that files and directories get.
 #[derive(Clone, Copy)]
-pub(super) struct Owner {
+pub(super) struct FileOwner {
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
@@ -29,7 +29,7 @@ pub(super) struct Dir {
 
 /// How a file is opened.
 #[derive(Clone, Copy)]
-pub(super) enum Access {
+pub(super) enum FileAccess {
     Read,
     /// Every write is at the end; a missing file is created.
     Append,
@@ -75,7 +75,7 @@ impl Dir {
     pub(super) fn private_subdirectory(
         &self,
         name: &str,
-        owner: Option<Owner>,
+        owner: Option<FileOwner>,
     ) -> Result<Self, PostgresError> {
         let created = rustix::fs::mkdirat(&self.file, name, PRIVATE_DIR);
         if let Err(cause) = created
@@ -99,12 +99,12 @@ impl Dir {
     pub(super) fn file(
         &self,
         name: &str,
-        access: Access,
-        owner: Option<Owner>,
+        access: FileAccess,
+        owner: Option<FileOwner>,
     ) -> Result<Option<File>, PostgresError> {
         let access = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
+            FileAccess::Read => OFlags::RDONLY,
+            FileAccess::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
         };
         // Without `NONBLOCK`, opening a pipe would wait for its other end.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -131,7 +131,7 @@ impl Dir {
 
     /// The end of a file as text; `None` if it cannot be read.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        let mut file = self.file(name, Access::Read, None).ok()??;
+        let mut file = self.file(name, FileAccess::Read, None).ok()??;
         let length = file.metadata().ok()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(MAX_READ)))
             .ok()?;
@@ -152,7 +152,7 @@ impl Dir {
     }
 
     /// Changes the owner of the directory.
-    pub(super) fn give(&self, owner: Owner) -> Result<(), PostgresError> {
+    pub(super) fn give(&self, owner: FileOwner) -> Result<(), PostgresError> {
         give(&self.file, owner).map_err(|cause| unusable(&self.path, cause))
     }
 
@@ -170,14 +170,14 @@ impl Dir {
     }
 
     /// The owner of the directory, and its mode.
-    pub(super) fn owner_and_mode(&self) -> Result<(Owner, u32), PostgresError> {
+    pub(super) fn owner_and_mode(&self) -> Result<(FileOwner, u32), PostgresError> {
         let metadata = self.file.metadata();
         let metadata = metadata.map_err(|cause| PostgresError::DirectoryNotUsable {
             path: self.path.clone(),
             cause,
         })?;
         let (uid, gid) = (metadata.uid(), metadata.gid());
-        Ok((Owner { uid, gid }, metadata.mode()))
+        Ok((FileOwner { uid, gid }, metadata.mode()))
     }
 
     fn failure(&self, name: &str, cause: Errno) -> PostgresError {
@@ -203,7 +203,7 @@ fn dir_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-fn give(file: &File, owner: Owner) -> rustix::io::Result<()> {
+fn give(file: &File, owner: FileOwner) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     rustix::fs::fchown(file, Some(uid), Some(gid))
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::NAME;
 use super::account::Account;
-use super::dir::{Access, Dir, Owner};
+use super::dir::{Dir, FileAccess, FileOwner};
 use super::error::PostgresError;
 use super::pid_file;
 
@@ -44,7 +44,7 @@ pub(super) struct Home {
     /// `directory`, through which this process changes files.
     dir: Arc<Dir>,
     /// The owner of all files; `None` if it is this process.
-    owner: Option<Owner>,
+    owner: Option<FileOwner>,
 }
 
 impl Home {
@@ -86,7 +86,7 @@ impl Home {
     fn check_files(&self) -> Result<(), PostgresError> {
         self.dir.subdirectory(CLUSTER)?;
         for name in [LOCK, LOG, OLD_LOG] {
-            self.dir.file(name, Access::Read, self.owner)?;
+            self.dir.file(name, FileAccess::Read, self.owner)?;
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Home {
     }
 
     fn create_file(&self, name: &str) -> Result<File, PostgresError> {
-        let file = self.dir.file(name, Access::Append, self.owner)?;
+        let file = self.dir.file(name, FileAccess::Append, self.owner)?;
         file.ok_or_else(|| PostgresError::DirectoryNotUsable {
             path: self.directory.join(name),
             cause: io::ErrorKind::NotFound.into(),

@@ -27,7 +27,7 @@ const ACCEPT: &str = "actix_server::accept";
 pub struct Sink {
     logger: Logger,
     /// The places in the code that have logged warnings or errors. Their number is fixed.
-    places: Mutex<HashMap<Place, Window>>,
+    places: Mutex<HashMap<Place, LineCount>>,
 }
 
 /// A file and a line of code.
@@ -35,7 +35,7 @@ type Place = (String, u32);
 
 /// The lines of one place since `start`.
 #[derive(Clone, Copy)]
-struct Window {
+struct LineCount {
     start: Instant,
     written: u32,
     left_out: u32,
@@ -43,7 +43,7 @@ struct Window {
 
 /// What happens to a line.
 #[derive(Debug, PartialEq)]
-enum Verdict {
+enum LineVerdict {
     Write,
     /// Write it after a note with the number of lines that were left out.
     WriteAfter(u32),
@@ -60,15 +60,15 @@ impl Sink {
         }
     }
 
-    fn verdict(&self, record: &Record<'_>, level: Level) -> Verdict {
+    fn verdict(&self, record: &Record<'_>, level: Level) -> LineVerdict {
         if level > Level::Warn {
-            return Verdict::Write;
+            return LineVerdict::Write;
         }
         let file = record.file().unwrap_or(record.target());
         let place = (file.to_owned(), record.line().unwrap_or_default());
         let mut places = self.places.lock();
         let now = Instant::now();
-        let window = places.entry(place).or_insert(Window::new(now));
+        let window = places.entry(place).or_insert(LineCount::new(now));
         window.admit(now)
     }
 
@@ -82,7 +82,7 @@ impl Sink {
     }
 }
 
-impl Window {
+impl LineCount {
     fn new(start: Instant) -> Self {
         Self {
             start,
@@ -91,7 +91,7 @@ impl Window {
         }
     }
 
-    fn admit(&mut self, now: Instant) -> Verdict {
+    fn admit(&mut self, now: Instant) -> LineVerdict {
         let mut left_out = 0;
         if now.duration_since(self.start) >= WINDOW {
             left_out = self.left_out;
@@ -99,15 +99,15 @@ impl Window {
         }
         if self.written >= MAX_LINES {
             self.left_out = self.left_out.saturating_add(1);
-            return Verdict::LeaveOut;
+            return LineVerdict::LeaveOut;
         }
         self.written += 1;
         if left_out > 0 {
-            Verdict::WriteAfter(left_out)
+            LineVerdict::WriteAfter(left_out)
         } else if self.written == MAX_LINES {
-            Verdict::WriteLast
+            LineVerdict::WriteLast
         } else {
-            Verdict::Write
+            LineVerdict::Write
         }
     }
 }
@@ -128,14 +128,14 @@ impl Log for Sink {
         }
         let message = *record.args();
         match self.verdict(record, level) {
-            Verdict::LeaveOut => {}
-            Verdict::Write => self.write(record, level, message),
-            Verdict::WriteAfter(count) => {
+            LineVerdict::LeaveOut => {}
+            LineVerdict::Write => self.write(record, level, message),
+            LineVerdict::WriteAfter(count) => {
                 let note = format_args!("{count} lines like the next one were left out");
                 self.write(record, level, note);
                 self.write(record, level, message);
             }
-            Verdict::WriteLast => {
+            LineVerdict::WriteLast => {
                 let seconds = WINDOW.as_secs();
                 let last =
                     format_args!("{message} (more such lines within {seconds} s are left out)");
@@ -195,12 +195,12 @@ mod tests {
     #[test]
     fn a_repeated_line_is_left_out_and_counted() {
         let start = Instant::now();
-        let mut window = Window::new(start);
-        let verdicts: Vec<Verdict> = (0..13).map(|_| window.admit(start)).collect();
-        assert_eq!(verdicts[8], Verdict::Write);
-        assert_eq!(verdicts[9], Verdict::WriteLast);
-        assert_eq!(verdicts[10..], [const { Verdict::LeaveOut }; 3]);
-        assert_eq!(window.admit(start + WINDOW), Verdict::WriteAfter(3));
-        assert_eq!(window.admit(start + WINDOW), Verdict::Write);
+        let mut window = LineCount::new(start);
+        let verdicts: Vec<LineVerdict> = (0..13).map(|_| window.admit(start)).collect();
+        assert_eq!(verdicts[8], LineVerdict::Write);
+        assert_eq!(verdicts[9], LineVerdict::WriteLast);
+        assert_eq!(verdicts[10..], [const { LineVerdict::LeaveOut }; 3]);
+        assert_eq!(window.admit(start + WINDOW), LineVerdict::WriteAfter(3));
+        assert_eq!(window.admit(start + WINDOW), LineVerdict::Write);
     }
 }

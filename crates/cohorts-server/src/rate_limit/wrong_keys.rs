@@ -30,19 +30,19 @@ const LOOK_UP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 
 
 /// The wrong keys of clients. Clones share it.
 #[derive(Clone)]
-pub struct WrongKeys(Arc<Counts>);
+pub struct WrongKeys(Arc<WrongKeyCounts>);
 
-struct Counts {
+struct WrongKeyCounts {
     /// The most wrong keys of a client per minute.
     limit: u32,
-    clients: Cache<IpAddr, Arc<Window>>,
+    clients: Cache<IpAddr, Arc<WrongKeyCount>>,
     /// The hashes of keys that were valid. Each is still looked up, because it may have been revoked.
     valid: Cache<Vec<u8>, ()>,
     look_ups: Semaphore,
 }
 
 /// The wrong keys of one client since `start`.
-struct Window {
+struct WrongKeyCount {
     start: Instant,
     count: AtomicU32,
 }
@@ -50,7 +50,7 @@ struct Window {
 impl WrongKeys {
     /// Allows `limit` wrong keys of each client per minute.
     pub fn new(limit: u32) -> Self {
-        Self(Arc::new(Counts {
+        Self(Arc::new(WrongKeyCounts {
             limit,
             clients: Cache::new(CLIENTS),
             valid: Cache::new(VALID_KEYS),
@@ -111,7 +111,7 @@ impl WrongKeys {
             .get(&client)
             .filter(|window| window.start.elapsed() < WINDOW);
         let window = current.unwrap_or_else(|| {
-            let window = Arc::new(Window {
+            let window = Arc::new(WrongKeyCount {
                 start: Instant::now(),
                 count: AtomicU32::new(0),
             });
