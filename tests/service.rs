@@ -1,7 +1,9 @@
 //! The service as a process: health, metrics, limits, proxies.
 
+mod browser_protection;
 mod health;
 mod overload;
 mod proxy;
 mod rate_limit;
 mod statements;
+mod wrong_keys;

@@ -29,6 +29,7 @@ mod logging;
 mod metrics;
 mod origin;
 mod path_compat;
+mod peer;
 mod rate_limit;
 mod shares;
 mod upkeep;
@@ -39,6 +40,7 @@ pub use config::{Config, Database};
 pub use error::Error;
 pub use logging::log_to_stderr;
 pub use origin::Origin;
+pub use peer::PeerSource;
 pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
@@ -49,7 +51,7 @@ use handlers::{RequestMemory, Service, WorkShares};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
-use rate_limit::RateLimiter;
+use rate_limit::{RateLimiter, WrongKeys};
 use upkeep::HistoryLimits;
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
@@ -149,7 +151,9 @@ impl Server {
             shares: WorkShares::default(),
             metrics: metrics.clone(),
             origin: config.origin.clone(),
+            peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),
+            wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
             slow: config.slow,
         };
         let (handle, http) = http::start(service, listener, config)?;

@@ -140,7 +140,7 @@ mod tests {
     use cohorts_store::definition::Definition;
     use cohorts_store::members::StaticCohort;
     use cohorts_store::testing::TestDatabase;
-    use cohorts_store::{CohortId, ProjectId, cohorts, keys, persons, projects};
+    use cohorts_store::{CohortId, ProjectId, cohorts, history, keys, persons, projects};
 
     use super::*;
     use crate::index::IndexedStore;

@@ -435,7 +435,7 @@ mod tests {
                 let conn = &mut *data.store.connection().unwrap();
                 while is_merging.load(Ordering::Relaxed) {
                     queue::request_calculation(conn, cohort.id()).unwrap();
-                    calculator.run_once(Some(project)).unwrap();
+                    calculator.run_project(project).unwrap();
                 }
             });
             let mut checks = 0;
@@ -449,7 +449,7 @@ mod tests {
         });
         assert!(checks > 1);
         queue::request_calculation(conn, cohort.id()).unwrap();
-        calculator.run_once(Some(project)).unwrap();
+        calculator.run_project(project).unwrap();
         let (row, _) = cohorts::find(conn, project, cohort.id()).unwrap().unwrap();
         assert_eq!(row.count, Some(1));
     }

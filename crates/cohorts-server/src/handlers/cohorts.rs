@@ -101,9 +101,6 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
-        if request.body.sample > 0 {
-            caller.require("person:read")?;
-        }
         let project = caller.project.id();
         let preview = Preview::new(&caller, &request.body)?;
         let caches = Arc::clone(&self.store.caches);

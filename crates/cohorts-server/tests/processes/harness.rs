@@ -122,12 +122,14 @@ impl Service {
     /// Starts the service with environment variables.
     pub fn start_with(at: &Location, flags: &[&str], variables: &[(&str, &str)]) -> Service {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], flags].concat();
-        let mut child = at
-            .command(&arguments)
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = at.command(&arguments);
+        command.envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts the service by a command, and waits until it listens.
+    pub fn spawn(mut command: Command) -> Service {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)

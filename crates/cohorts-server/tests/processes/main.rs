@@ -9,4 +9,5 @@ mod harness;
 mod hostile;
 mod kills;
 mod locks;
+mod logs;
 mod operation;
