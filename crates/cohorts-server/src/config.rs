@@ -12,6 +12,7 @@ use cohorts_postgres::Options;
 
 use crate::logging::LogFormat;
 use crate::origin::Origin;
+use crate::peer::PeerSource;
 use crate::rate_limit::RateLimit;
 
 /// The settings of a service.
@@ -27,6 +28,8 @@ pub struct Config {
     pub handle_signals: bool,
     /// The origin of links in responses.
     pub origin: Origin,
+    /// Where the address of a client is found.
+    pub peer_source: PeerSource,
     /// The rate limit of each key; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
     /// The memory limit, in bytes, of all requests together: bodies, events until their commit, and responses.
@@ -65,6 +68,7 @@ impl Config {
             calculate: true,
             handle_signals: true,
             origin: Origin::Request,
+            peer_source: PeerSource::Connection,
             rate_limit: None,
             request_memory: REQUEST_MEMORY,
             index_memory: quarter_of_memory(),
@@ -271,6 +275,11 @@ impl CallersArgs {
             Some(origin) => origin,
             None if self.trust_proxy => Origin::Proxy,
             None => Origin::Request,
+        };
+        config.peer_source = if self.trust_proxy {
+            PeerSource::Proxy
+        } else {
+            PeerSource::Connection
         };
         config.rate_limit = self.rate_limit.then(RateLimit::default);
     }

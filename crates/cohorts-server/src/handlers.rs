@@ -16,6 +16,7 @@ use crate::index::IndexedStore;
 use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
+use crate::peer::PeerSource;
 use crate::rate_limit::RateLimiter;
 
 mod actions;
@@ -48,6 +49,8 @@ pub struct Service {
     pub shares: WorkShares,
     /// The beginning of links in responses.
     pub origin: Origin,
+    /// Where the address of a client is found.
+    pub peer_source: PeerSource,
     /// `None` if requests are not limited.
     pub rate_limiter: Option<RateLimiter>,
     /// Requests that take at least this long are logged as warnings.

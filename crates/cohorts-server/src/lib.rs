@@ -29,6 +29,7 @@ mod logging;
 mod metrics;
 mod origin;
 mod path_compat;
+mod peer;
 mod rate_limit;
 mod shares;
 mod upkeep;
@@ -39,6 +40,7 @@ pub use config::{Config, Database};
 pub use error::Error;
 pub use logging::log_to_stderr;
 pub use origin::Origin;
+pub use peer::PeerSource;
 pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
@@ -144,6 +146,7 @@ impl Server {
             shares: WorkShares::default(),
             metrics: metrics.clone(),
             origin: config.origin.clone(),
+            peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),
             slow: config.slow,
         };
