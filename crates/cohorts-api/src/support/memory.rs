@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes per permit of the semaphore.
 const UNIT: usize = 1 << 10;
 
-/// Memory that requests share. Set it with `app_data(web::Data::new(MemoryBudget::new(..)))`; without it there is no bound.
+/// Memory that requests share.
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
@@ -84,6 +84,21 @@ impl MemoryBudget {
             Some(Reservation(permits))
         };
         timeout(wait, reserve).await.ok().flatten()
+    }
+
+    /// The size in bytes.
+    pub fn capacity(&self) -> usize {
+        self.0.units * UNIT
+    }
+
+    /// Whether more than half of the memory is reserved.
+    pub fn is_scarce(&self) -> bool {
+        self.used() > self.capacity() / 2
+    }
+
+    /// Whether this is the only clone and nothing is reserved, so that dropping it loses no count.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.used() == 0
     }
 
     /// The reserved bytes, with those of all parts.

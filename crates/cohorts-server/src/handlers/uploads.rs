@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 
-use cohorts_api::types;
+use cohorts_api::{UploadPermit, types};
 use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
-    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, members, tombstones,
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, tombstones,
 };
 use roaring::RoaringBitmap;
 
-use super::admission::holding;
+use super::cohorts::check_accepts_upload;
 use super::people_csv::{self, CsvRow, IdKind, PersonsCsv};
 use super::present::RowProblem;
 use super::{Service, lookup, present};
@@ -57,6 +57,29 @@ pub struct UploadedPersons {
 }
 
 impl Service {
+    /// Admits a file: the cohort in the path takes one, the project has a share of the uploads left, and the disk has room.
+    ///
+    /// `fields` are those before the file. They can make the cohort static.
+    pub(super) async fn permit_upload(
+        &self,
+        caller: &Caller,
+        cohort: Option<&str>,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, Error> {
+        let project = caller.project.id();
+        let becomes_static = fields.iter().any(|(name, _)| name == "is_static");
+        if let Some(id) = cohort {
+            let id = CohortId(id.parse().map_err(|_| Error::NotFound)?);
+            let check = move |conn: &mut Conn| check_cohort(conn, project, id, becomes_static);
+            self.read(project, check).await?;
+        }
+        let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
+        let space = self.upload_disk.take(length)?;
+        let max_bytes = usize::try_from(space.bytes).unwrap_or(usize::MAX);
+        Ok(UploadPermit::new(max_bytes, (space, permit)))
+    }
+
     /// Reads the last of the uploaded files; returns `None` without a file.
     pub(super) async fn read_upload(
         &self,
@@ -67,7 +90,6 @@ impl Service {
         let Some(file) = files.into_iter().next_back() else {
             return Ok(None);
         };
-        let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
             let open = || PersonsCsv::open(file.open().map_err(anyhow::Error::from)?);
@@ -77,8 +99,22 @@ impl Service {
             }
             UploadedPersons::read(conn, &store, project, open()?, options)
         };
-        self.read(project, holding(permit, read)).await.map(Some)
+        self.read(project, read).await.map(Some)
     }
+}
+
+/// Checks that the cohort takes files, before one is received. Changes that come with the file are checked later.
+fn check_cohort(
+    conn: &mut Conn,
+    project: ProjectId,
+    id: CohortId,
+    becomes_static: bool,
+) -> Result<(), Error> {
+    let (row, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+    if becomes_static {
+        return Ok(());
+    }
+    check_accepts_upload(&row.definition)
 }
 
 impl UploadedPersons {

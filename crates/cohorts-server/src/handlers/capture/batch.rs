@@ -197,7 +197,7 @@ fn missing_token() -> Error {
     }
 }
 
-fn invalid_token() -> Error {
+pub fn invalid_token() -> Error {
     Error::AuthenticationFailed {
         code: "invalid_api_key",
         detail: "The project token is not valid.".to_owned(),
