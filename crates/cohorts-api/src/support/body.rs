@@ -129,7 +129,7 @@ impl Body {
         blocking(move || content.read(media, rules)).await
     }
 
-    /// Reserves memory for the values of a large body, of which one may take three quarters of the budget.
+    /// Reserves memory for the values of a large body. One body takes at most three quarters of the budget.
     async fn reserve_values(&self, request: &HttpRequest, bytes: usize) -> Result<(), Rejection> {
         let limit = self.limit.saturating_mul(MAX_GROWTH);
         if bytes > limit {

@@ -28,7 +28,7 @@ struct Node {
 
 /// A part of a [`MemoryBudget`]. Dropping it returns the memory.
 ///
-/// It contains one permit of the budget and one of each budget of which that is a part.
+/// It contains one permit of the budget and one of each budget that contains it.
 pub struct Reservation(Vec<OwnedSemaphorePermit>);
 
 impl fmt::Debug for Reservation {
@@ -106,7 +106,7 @@ impl MemoryBudget {
         (self.0.units - self.0.free.available_permits()) * UNIT
     }
 
-    /// This budget, the budget of which it is a part, and so on.
+    /// This budget, the budget that contains it, and so on.
     fn chain(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(Some(&*self.0), |node| Some(&*node.whole.as_ref()?.0))
     }

@@ -33,7 +33,7 @@ mod preview;
 mod references;
 
 use create::ListedPersons;
-pub(super) use definition::{check_accepts_upload, check_fields};
+pub(super) use definition::check_fields;
 use preview::Preview;
 
 impl CohortsApi for Service {

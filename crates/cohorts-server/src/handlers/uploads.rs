@@ -12,7 +12,6 @@ use cohorts_store::{
 };
 use roaring::RoaringBitmap;
 
-use super::cohorts::check_accepts_upload;
 use super::people_csv::{self, CsvRow, IdKind, PersonsCsv};
 use super::present::RowProblem;
 use super::{Service, lookup, present};
@@ -21,6 +20,8 @@ use crate::error::Error;
 use crate::ingest;
 use crate::shares::Owner;
 
+/// The largest file that is received for a dynamic cohort, before the fields after it are known.
+const SMALL_FILE: u64 = 16 << 20;
 /// Rows that one statement looks up.
 const ROWS: usize = 10_000;
 /// Rows without a person that a report lists; the others are counted.
@@ -68,14 +69,17 @@ impl Service {
         length: Option<u64>,
     ) -> Result<UploadPermit, Error> {
         let project = caller.project.id();
-        let becomes_static = fields.iter().any(|(name, _)| name == "is_static");
+        let mut expected = length;
         if let Some(id) = cohort {
             let id = CohortId(id.parse().map_err(|_| Error::NotFound)?);
-            let check = move |conn: &mut Conn| check_cohort(conn, project, id, becomes_static);
-            self.read(project, check).await?;
+            let find = move |conn: &mut Conn| Ok(cohorts::find(conn, project, id)?);
+            let (row, _) = self.read(project, find).await?.ok_or(Error::NotFound)?;
+            if !row.definition.is_static && !fields.iter().any(|(name, _)| name == "is_static") {
+                expected = Some(length_before_kind(length)?);
+            }
         }
         let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
-        let space = self.upload_disk.take(length)?;
+        let space = self.upload_disk.take(expected)?;
         let max_bytes = usize::try_from(space.bytes).unwrap_or(usize::MAX);
         Ok(UploadPermit::new(max_bytes, (space, permit)))
     }
@@ -103,18 +107,13 @@ impl Service {
     }
 }
 
-/// Checks that the cohort takes files, before one is received. Changes that come with the file are checked later.
-fn check_cohort(
-    conn: &mut Conn,
-    project: ProjectId,
-    id: CohortId,
-    becomes_static: bool,
-) -> Result<(), Error> {
-    let (row, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-    if becomes_static {
-        return Ok(());
+/// The length of a file for a dynamic cohort. A field after a small file may make the cohort static.
+fn length_before_kind(length: Option<u64>) -> Result<u64, Error> {
+    if length.is_some_and(|length| length > SMALL_FILE) {
+        let detail = "A CSV file can only be uploaded to a static cohort. Send the field `is_static` before a large file.";
+        return Err(Error::field("csv", detail));
     }
-    check_accepts_upload(&row.definition)
+    Ok(SMALL_FILE)
 }
 
 impl UploadedPersons {

@@ -20,14 +20,14 @@ const MEMORY: u64 = 64;
 const MARGIN: u64 = 512;
 
 /// A service with little memory, and an access to one of its projects.
-struct Attacked {
-    service: Service,
-    access: Access,
+pub struct Attacked {
+    pub service: Service,
+    pub access: Access,
     _directory: TempDir,
 }
 
 impl Attacked {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let directory = TempDir::new().unwrap();
         let at = Location::Directory(directory.path().to_owned());
         let access = at.project();
@@ -44,7 +44,7 @@ impl Attacked {
 
     /// Runs `attack` while another client sends events, and asserts that the client was answered and the memory is
     /// below the limit.
-    fn withstands(&self, attack: impl FnOnce() + Send) {
+    pub fn withstands(&self, attack: impl FnOnce() + Send) {
         let url = self.service.url.as_str();
         thread::scope(|scope| {
             let attack = scope.spawn(attack);

@@ -22,7 +22,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// A body of which none is read yet.
+    /// A body that is not read yet.
     pub fn new(request: &HttpRequest, payload: web::Payload, memory: BodyMemory) -> Self {
         let declared = request.headers().get(header::CONTENT_LENGTH);
         Self {
