@@ -1,5 +1,6 @@
 //! The service as a process: health, metrics, limits, proxies.
 
+mod bodies;
 mod health;
 mod overload;
 mod proxy;

@@ -10,6 +10,8 @@ use actix_web::{HttpRequest, web};
 mod body;
 mod credentials;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
 mod memory;
 mod multipart;

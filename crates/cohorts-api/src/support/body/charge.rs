@@ -38,7 +38,7 @@ pub(crate) struct BodyCharge {
 }
 
 impl BodyCharge {
-    pub(super) fn new(memory: BodyMemory) -> Self {
+    pub(crate) fn new(memory: BodyMemory) -> Self {
         Self {
             memory,
             ..Self::default()
