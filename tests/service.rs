@@ -1,6 +1,7 @@
 //! The service as a process: health, metrics, limits, proxies.
 
 mod browser_protection;
+mod bodies;
 mod health;
 mod overload;
 mod proxy;

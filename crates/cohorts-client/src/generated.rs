@@ -14035,6 +14035,7 @@ pub mod types {
 /// **Keys and tokens.** All operations except capture need a personal API key (`phx_…`), called *key* below.
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
+/// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
 /// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
 /// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
@@ -14148,7 +14149,7 @@ impl Client {
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
-    /// The key of such a request must be in the header or in the query.
+    /// The key of such a request must be in the header, in the query, or in a part before the file.
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
@@ -14331,6 +14332,7 @@ impl Client {
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
     /// The copy gets the members of the last calculation and a name derived from the original. No other field is copied.
+    /// HEAD is not available, because it must not change anything.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`

@@ -277,6 +277,27 @@ impl From<Rejection> for Error {
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
             Rejection::Overloaded => Self::Overloaded,
+            Rejection::LargeBodies => Self::ShareFull(ShareFull {
+                work: "large request bodies",
+                owner: None,
+            }),
+            Rejection::NoKey { searched } => Self::AuthenticationFailed {
+                code: "not_authenticated",
+                detail: format!(
+                    "Authentication credentials were not provided. The first {searched} bytes of the body have no \
+                     `personal_api_key`; send the key in the header `Authorization: Bearer <key>`."
+                ),
+            },
+            Rejection::TooComplex { bytes, limit } => Self::Validation {
+                attr: None,
+                code: "too_complex",
+                detail: format!(
+                    "The body has too many values: they would take {} MiB of memory, and {} MiB are allowed. \
+                     Send fewer values.",
+                    bytes.div_ceil(1 << 20),
+                    limit >> 20
+                ),
+            },
             Rejection::Timeout => Self::BodyTimedOut,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHead, UploadPermit};
 
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::{PeerSource, peer};
 use crate::rate_limit::{RateLimiter, WrongKeys};
+use crate::shares::Owner;
 
 mod actions;
 mod activity;
@@ -35,7 +36,7 @@ mod present;
 mod projects;
 mod uploads;
 
-pub use admission::{RequestMemory, WorkShares};
+pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
 use links::Links;
 
@@ -48,6 +49,7 @@ pub struct Service {
     pub group_commit: GroupCommit,
     pub memory: RequestMemory,
     pub shares: WorkShares,
+    pub upload_disk: UploadDisk,
     /// The beginning of links in responses.
     pub origin: Origin,
     /// Where the address of a client is found.
@@ -103,5 +105,30 @@ impl Api for Service {
             limiter.admit(caller.key).await?;
         }
         Ok(caller)
+    }
+
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        caller: Option<&Caller>,
+    ) -> Result<BodyMemory, Error> {
+        let owner = match caller {
+            Some(caller) => Owner::Project(caller.project.id()),
+            None => self.sender(request, operation).await?,
+        };
+        Ok(self.memory.of_body(owner))
+    }
+
+    async fn admit_upload(
+        &self,
+        request: &HttpRequest,
+        _operation: &'static Operation,
+        caller: &Caller,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, Error> {
+        let cohort = request.match_info().get("id");
+        self.permit_upload(caller, cohort, fields, length).await
     }
 }

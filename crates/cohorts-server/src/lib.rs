@@ -47,7 +47,7 @@ use background::{WorkerSignal, Workers};
 use calculation::Calculator;
 use cohorts_postgres::Postgres;
 use cohorts_store::{Lane, ProjectId, Store};
-use handlers::{RequestMemory, Service, WorkShares};
+use handlers::{RequestMemory, Service, UploadDisk, WorkShares};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
@@ -149,6 +149,7 @@ impl Server {
             group_commit,
             memory: RequestMemory::new(config.request_memory),
             shares: WorkShares::default(),
+            upload_disk: UploadDisk::default(),
             metrics: metrics.clone(),
             origin: config.origin.clone(),
             peer_source: config.peer_source,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cohorts_api::MemoryBudget;
+use cohorts_api::{BodyMemory, MemoryBudget};
 use cohorts_store::{Conn, ProjectId};
 
 use super::Service;
@@ -15,6 +15,12 @@ use crate::shares::{Owner, Permit, ShareLimits, Shares};
 
 /// How long a request waits for a permit.
 const WAIT: Duration = Duration::from_secs(30);
+
+mod bodies;
+mod disk;
+
+pub use bodies::OwnerBudgets;
+pub use disk::UploadDisk;
 
 /// The permits of all kinds of work.
 #[derive(Clone)]
@@ -57,6 +63,11 @@ impl Default for WorkShares {
 pub struct RequestMemory {
     /// Bodies until they are parsed.
     pub bodies: MemoryBudget,
+    /// Bodies beyond their first 64 KiB, by the project or the peer that sends them. The rest of `bodies` is a reserve for
+    /// small bodies.
+    pub large_bodies: OwnerBudgets,
+    /// The values of large bodies with fields, until the request is answered.
+    pub parsing: MemoryBudget,
     /// Events between their arrival and their commit.
     pub events: MemoryBudget,
     /// Responses until their client has read them.
@@ -64,13 +75,26 @@ pub struct RequestMemory {
 }
 
 impl RequestMemory {
-    /// Divides `bytes`: at most 3/8 are for bodies, 4/8 for events and 3/8 for responses.
+    /// Divides `bytes`: at most 3/8 are for bodies, 2/8 for their values, 4/8 for events and 3/8 for responses.
     pub fn new(bytes: usize) -> Self {
         let whole = MemoryBudget::new(bytes);
+        let bodies = whole.part(bytes / 8 * 3);
+        let large = bodies.part(bodies.capacity() / 4 * 3);
         Self {
-            bodies: whole.part(bytes / 8 * 3),
+            large_bodies: OwnerBudgets::new(large),
+            parsing: whole.part(bytes / 4),
+            bodies,
             events: whole.part(bytes / 8 * 4),
             responses: whole.part(bytes / 8 * 3),
+        }
+    }
+
+    /// The memory for a body of the owner.
+    pub fn of_body(&self, owner: Owner) -> BodyMemory {
+        BodyMemory {
+            small: Some(self.bodies.clone()),
+            large: Some(self.large_bodies.of(owner)),
+            parsing: Some(self.parsing.clone()),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::shares::Owner;
 mod batch;
 mod body;
 
+pub(super) use batch::invalid_token;
 use batch::{ItemBatch, ItemOutcome};
 
 impl CaptureApi for Service {

@@ -19,6 +19,7 @@ use super::admission::holding;
 use super::uploads::UploadOptions;
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
 use crate::shares::Owner;
 
@@ -79,7 +80,7 @@ impl CohortsApi for Service {
             create_persons: body.create_people == Some(true),
             replace_members: body.replace_members == Some(true),
         };
-        let definition = definition::new(body)?;
+        let definition = blocking::compute(move || definition::new(body)).await?;
         if !request.uploads.is_empty() {
             let (caller, definition) = (caller.clone(), definition.clone());
             let check = move |conn: &mut Conn| create::check(conn, &caller, &definition);
@@ -102,7 +103,8 @@ impl CohortsApi for Service {
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
         let project = caller.project.id();
-        let preview = Preview::new(&caller, &request.body)?;
+        let body = request.body;
+        let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
         let caches = Arc::clone(&self.store.caches);
         let permit = self
             .shares

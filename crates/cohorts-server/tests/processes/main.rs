@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod bodies;
 mod broken;
 mod deletion;
 mod harness;
@@ -10,4 +11,5 @@ mod hostile;
 mod kills;
 mod locks;
 mod logs;
+mod memory;
 mod operation;
