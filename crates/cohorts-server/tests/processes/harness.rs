@@ -164,6 +164,19 @@ pub fn signal(name: &str, pid: u32) {
     assert!(sent.unwrap().success());
 }
 
+/// The most memory that a process has used since its start or the last [`reset_high_water_mark`], in bytes.
+pub fn high_water_mark(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kib.parse::<u64>().unwrap() << 10
+}
+
+/// Sets the high-water mark of a process to the memory that it uses now.
+pub fn reset_high_water_mark(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}
+
 /// Status and JSON of a response, or the text if it is not JSON; `None` without a response.
 pub fn ask(
     url: &str,

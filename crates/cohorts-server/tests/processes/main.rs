@@ -7,4 +7,5 @@ mod broken;
 mod harness;
 mod hostile;
 mod kills;
+mod memory;
 mod operation;
