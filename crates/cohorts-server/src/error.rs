@@ -12,6 +12,7 @@ use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
+use crate::ingest::CommitError;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub enum Error {
     BodyTimedOut,
     /// The events in memory have used up their budget.
     Overloaded,
+    /// The events of one project in memory have used up its share.
+    ProjectOverloaded,
     /// The database is not reachable or is busy. A retry may succeed.
     Unavailable,
     Internal(anyhow::Error),
@@ -145,7 +148,7 @@ impl Error {
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
             Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
             Self::OverBudget => class(503, ServerError, "capacity"),
-            Self::Overloaded => class(503, ServerError, "overloaded"),
+            Self::Overloaded | Self::ProjectOverloaded => class(503, ServerError, "overloaded"),
             Self::Unavailable => class(503, ServerError, "unavailable"),
             Self::Internal(_) => class(500, ServerError, "error"),
         }
@@ -183,6 +186,9 @@ impl Error {
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::ProjectOverloaded => {
+                "Too many events of this project wait to be stored; try again in 5 s."
+            }
             Self::Unavailable => "The database is not available; try again in a moment.",
             _ => "A server error occurred.",
         }
@@ -195,6 +201,7 @@ impl Error {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
+            Self::ProjectOverloaded => Some((header::RETRY_AFTER, HeaderValue::from_static("5"))),
             _ if self.class().status == 503 => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -286,6 +293,15 @@ impl From<cohorts_store::Error> for Error {
             }
             StoreError::Corrupt(_) => Self::Internal(cause.into()),
             StoreError::Other(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(cause: CommitError) -> Self {
+        match cause {
+            CommitError::Store(cause) => cause.into(),
+            CommitError::TooManyWaiting => Self::ProjectOverloaded,
         }
     }
 }

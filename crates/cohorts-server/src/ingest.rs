@@ -16,17 +16,22 @@ use crate::index::IndexedStore;
 
 mod arrival;
 mod batch_persons;
+mod fields;
 mod group_commit;
 mod item;
 mod json;
+mod person_members;
+mod person_state;
 mod write;
 
 pub use arrival::{Arrival, instant};
 pub use batch_persons::Denied;
-use batch_persons::new_person;
-pub use group_commit::{GroupCommit, Writers};
-pub use item::{Item, LONGEST_NAME, Refusal, sent_uuid};
-use write::{Attempt, Failed, WriteBatch};
+pub use fields::Scalar;
+pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
+pub use item::{Item, LONGEST_NAME, MAX_ITEM_BYTES, Refusal, sent_uuid};
+pub use json::LONGEST_PROPERTY_NAME;
+use person_state::new_person;
+use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.
 const TRIES: u32 = 3;
@@ -41,8 +46,8 @@ pub struct Committed {
     pub denied: Denied,
 }
 
-/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch may be
-/// committed again, which adds nothing.
+/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch whose
+/// persons are large takes several transactions. A batch may be committed again, which adds nothing.
 pub fn commit(
     store: &IndexedStore,
     project: ProjectId,
@@ -67,11 +72,39 @@ fn commit_with(
     items: &[Item],
     in_halves: bool,
 ) -> Result<Committed, Error> {
-    if items.is_empty() {
-        return Ok(Committed::default());
+    let mut total = Committed::default();
+    let (mut rest, mut limit) = (items, items.len());
+    while !rest.is_empty() {
+        let offered = limit.min(rest.len());
+        let part = commit_part(store, project, &mut || rest[..offered].iter(), in_halves)?;
+        total.added += part.committed.added;
+        total.denied.add(part.committed.denied);
+        rest = &rest[part.items..];
+        limit = next_limit(offered, part.items);
     }
+    Ok(total)
+}
+
+/// How many items to offer after `committed` of `offered` items fitted into a commit. Each offered item costs time,
+/// whether or not it fits.
+fn next_limit(offered: usize, committed: usize) -> usize {
+    if committed < offered {
+        committed * 2
+    } else {
+        offered.saturating_mul(2)
+    }
+}
+
+/// Commits the first items whose persons fit into the memory of a commit, at least one. `items` returns the same items
+/// each time.
+fn commit_part<'a, I: Iterator<Item = &'a Item>>(
+    store: &'a IndexedStore,
+    project: ProjectId,
+    items: &mut dyn FnMut() -> I,
+    in_halves: bool,
+) -> Result<CommittedPart, Error> {
     retried(Error::is_transient, || {
-        let mut batch = WriteBatch::new(store, project, items);
+        let mut batch = WriteBatch::new(store, project, items());
         let attempt = Attempt {
             in_halves,
             locks_project: false,

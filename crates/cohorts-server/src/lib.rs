@@ -135,7 +135,7 @@ impl Server {
         } else {
             (None, WorkerSignal::default())
         };
-        let group_commit = GroupCommit::default();
+        let group_commit = GroupCommit::new(config.ingest_memory / 2);
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
         let service = Service {
