@@ -199,3 +199,50 @@ pub fn create_persons(
     store.ordinals.give_back(shard_key, free);
     Ok(known)
 }
+
+#[cfg(test)]
+mod tests {
+    use cohorts_store::projects;
+    use cohorts_store::testing::TestDatabase;
+
+    use super::*;
+
+    fn set(person: usize, name: &str, text: &str) -> Item {
+        let text = format!(
+            r#"{{"event": "x", "distinct_id": "p{person}", "properties": {{"$set": {{"{name}": "{text}"}}}}}}"#
+        );
+        Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
+    }
+
+    #[test]
+    fn a_batch_with_large_persons_takes_several_commits() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let (long, count) = ("a".repeat(500_000), 40);
+        let large: Vec<Item> = (0..count)
+            .map(|person| set(person, "long", &long))
+            .collect();
+        commit(&store, project, &large).unwrap();
+        let before = events::log_head(conn, project.shard_key()).unwrap();
+        let small: Vec<Item> = (0..count).map(|person| set(person, "b", "c")).collect();
+        assert_eq!(commit(&store, project, &small).unwrap().added, count);
+        let commits = events::log_head(conn, project.shard_key()).unwrap() - before;
+        assert!(
+            (2..count as i64 / 2).contains(&commits),
+            "{commits} commits"
+        );
+        let ids: Vec<String> = (0..count).map(|person| format!("p{person}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let ordinals = persons::ordinals_by_id(conn, project.shard_key(), &ids).unwrap();
+        let ordinals: Vec<i64> = ordinals.into_values().collect();
+        let persons = persons::by_ordinals(conn, project.shard_key(), &ordinals).unwrap();
+        assert_eq!(persons.len(), count);
+        assert!(
+            persons
+                .iter()
+                .all(|person| person.properties.0.contains(r#""b": "c""#))
+        );
+    }
+}

@@ -366,3 +366,150 @@ impl BatchPersons {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cohorts_store::JsonText;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ingest::Arrival;
+    use crate::ingest::person_state::new_person;
+
+    const IDS: [&str; 3] = ["one", "two", "three"];
+
+    fn item(event: &str, id: usize, other: usize) -> Item {
+        let text = format!(
+            r#"{{"event": "{event}", "distinct_id": "{}", "properties": {{"alias": "{}"}}}}"#,
+            IDS[id], IDS[other]
+        );
+        Item::read(&text, &Arrival::of_file(), Uuid::now_v7).unwrap()
+    }
+
+    /// Persons 1 and 2 own the first two ids. They have these numbers of ids, and their ordinal as a property.
+    struct Batch {
+        persons: BatchPersons,
+        counts: HashMap<i64, u64>,
+        uuids: Vec<Uuid>,
+    }
+
+    impl Batch {
+        fn new(counts: [u64; 2]) -> Self {
+            let owner = |ordinal| {
+                let is_person = true;
+                Some(Owner { ordinal, is_person })
+            };
+            let mut persons = BatchPersons::new(vec![owner(1), owner(2), None], [7, 8].into());
+            let stored = [1, 2].map(|ordinal| Person {
+                properties: JsonText(format!(r#"{{"of": {ordinal}, "p{ordinal}": 0}}"#)),
+                ..new_person(ordinal, Utc::now())
+            });
+            let uuids = stored.iter().map(|person| person.uuid).collect();
+            for person in stored {
+                persons.load(person);
+            }
+            let counts: HashMap<i64, u64> = [1, 2].into_iter().zip(counts).collect();
+            persons.set_id_counts(counts.clone());
+            Self {
+                persons,
+                counts,
+                uuids,
+            }
+        }
+
+        fn apply(&mut self, event: &str, id: usize, other: usize) -> i64 {
+            let item = item(event, id, other);
+            let entry = BatchItem {
+                position: 0,
+                item: &item,
+                id,
+                other_id: Some(other),
+            };
+            self.persons.apply(&entry).unwrap()
+        }
+
+        fn changes(mut self) -> PersonChanges {
+            self.persons.choose_ordinals(&self.counts);
+            self.persons.into_changes()
+        }
+    }
+
+    #[test]
+    fn survivor_with_few_ids_gets_the_ordinal_of_a_person_with_many() {
+        let mut batch = Batch::new([3, 20_000]);
+        let ordinal = batch.apply("$merge_dangerously", 0, 1);
+        batch.apply("$create_alias", 0, 2);
+        let uuid = batch.uuids[0];
+        batch.persons.choose_ordinals(&batch.counts);
+        assert_eq!(batch.persons.written_ordinal(ordinal), 2);
+        let changes = batch.persons.into_changes();
+        // The ids of the survivor move. Its uuid and its values remain.
+        assert_eq!(changes.merged, [(1, 2)]);
+        assert_eq!(changes.owners, [Some(2); 3]);
+        assert_eq!(changes.new_ids, BTreeMap::from([(2, 2)]));
+        let [person] = &changes.changed[..] else {
+            panic!("{:?}", changes.changed);
+        };
+        assert_eq!((person.ordinal, person.uuid), (2, uuid));
+        assert_eq!(person.properties.0, r#"{"of":1,"p1":0,"p2":0}"#);
+        assert!(changes.new.is_empty());
+    }
+
+    #[test]
+    fn survivor_keeps_its_ordinal_if_about_as_many_ids_move() {
+        for counts in [[1, 1], [1, 60], [20_000, 3]] {
+            let mut batch = Batch::new(counts);
+            let uuid = batch.uuids[0];
+            batch.apply("$create_alias", 0, 1);
+            let changes = batch.changes();
+            assert_eq!(changes.merged, [(2, 1)], "{counts:?}");
+            assert_eq!(changes.owners, [Some(1), Some(1), None]);
+            let changed: Vec<_> = changes.changed.iter().collect();
+            assert_eq!(changed.len(), 1);
+            assert_eq!((changed[0].ordinal, changed[0].uuid), (1, uuid));
+        }
+    }
+
+    #[test]
+    fn new_survivor_is_written_under_the_ordinal_of_a_person_with_many_ids() {
+        let mut batch = Batch::new([1, 20_000]);
+        // The id gets a person of its own first, because the item has no second id.
+        let own = item("x", 2, 2);
+        let entry = BatchItem {
+            position: 0,
+            item: &own,
+            id: 2,
+            other_id: None,
+        };
+        assert_eq!(batch.persons.apply(&entry).unwrap(), 7);
+        batch.apply("$merge_dangerously", 2, 1);
+        let changes = batch.changes();
+        assert_eq!((changes.merged.len(), changes.new.len()), (0, 0));
+        assert_eq!(changes.owners, [Some(1), Some(2), Some(2)]);
+        let changed: Vec<i64> = changes
+            .changed
+            .iter()
+            .map(|person| person.ordinal)
+            .collect();
+        assert_eq!(changed, [2]);
+    }
+
+    #[test]
+    fn person_at_the_limit_gets_no_more_distinct_ids() {
+        let mut batch = Batch::new([MAX_IDS, 1]);
+        // A new id gets a person of its own, and both persons remain.
+        assert_eq!(batch.apply("$identify", 2, 0), 7);
+        assert_eq!(batch.apply("$merge_dangerously", 0, 1), 1);
+        assert_eq!(batch.apply("$merge_dangerously", 1, 0), 2);
+        let changes = batch.changes();
+        assert!(changes.denied.distinct_ids >= 2);
+        assert_eq!(changes.owners, [Some(1), Some(2), Some(7)]);
+        assert!(changes.merged.is_empty());
+
+        let mut batch = Batch::new([MAX_IDS - 1, 1]);
+        batch.apply("$merge_dangerously", 0, 1);
+        let changes = batch.changes();
+        assert_eq!(changes.merged, [(2, 1)]);
+        assert_eq!(changes.denied, Denied::default());
+    }
+}

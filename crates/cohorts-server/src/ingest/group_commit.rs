@@ -407,3 +407,75 @@ impl Writers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::Arrival;
+
+    fn items(count: usize, text: &str) -> Vec<Item> {
+        let text =
+            format!(r#"{{"event": "x", "distinct_id": "a", "properties": {{"t": "{text}"}}}}"#);
+        let item = || Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap();
+        (0..count).map(|_| item()).collect()
+    }
+
+    fn push(
+        queues: &GroupCommit,
+        project: i64,
+        items: Vec<Item>,
+    ) -> Result<Acknowledgement, CommitError> {
+        queues.push(ProjectId(project), items, Arc::new(()))
+    }
+
+    #[test]
+    fn a_request_is_acknowledged_after_its_last_item() {
+        let queues = GroupCommit::new(usize::MAX);
+        let mut first = push(&queues, 1, items(3, "")).unwrap();
+        let mut second = push(&queues, 1, items(4, "")).unwrap();
+        let (project, turn) = queues.next().unwrap();
+        assert_eq!((turn.items, turn.items().count()), (7, 7));
+        let rest = turn.finish(5);
+        assert_eq!(rest.len(), 1);
+        assert!(first.try_recv().unwrap().is_ok());
+        assert!(second.try_recv().is_err());
+        // The next commit is no longer than twice the last, because the persons were large.
+        let mut third = push(&queues, 1, items(20, "")).unwrap();
+        queues.finish(project, rest);
+        let (project, turn) = queues.next().unwrap();
+        assert_eq!((turn.items, turn.requests.len()), (10, 2));
+        queues.finish(project, turn.finish(2));
+        assert!(second.try_recv().unwrap().is_ok());
+        assert!(third.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_rest_of_a_large_request_waits_for_other_projects() {
+        let queues = GroupCommit::new(usize::MAX);
+        let text = "a".repeat(1 << 20 >> 1);
+        let _large = push(&queues, 1, items(60, &text)).unwrap();
+        let (project, turn) = queues.next().unwrap();
+        assert!((20..40).contains(&turn.items), "{}", turn.items);
+        let _other = push(&queues, 2, items(1, "")).unwrap();
+        let fitting = turn.items;
+        queues.finish(project, turn.finish(fitting));
+        let order = [(); 2].map(|()| queues.next().unwrap().0.0);
+        assert_eq!(order, [2, 1]);
+    }
+
+    #[test]
+    fn a_project_does_not_take_the_memory_of_others() {
+        let request = || items(10, "text");
+        let bytes: usize = request().iter().map(Item::memory).sum();
+        let queues = GroupCommit::new(bytes * 2);
+        let _first = push(&queues, 1, request()).unwrap();
+        let _second = push(&queues, 1, request()).unwrap();
+        let third = push(&queues, 1, request());
+        assert!(matches!(third, Err(CommitError::TooManyWaiting)));
+        // Another project is not affected, and may have one larger request.
+        let _other = push(&queues, 2, items(50, "text")).unwrap();
+        let (_, turn) = queues.next().unwrap();
+        turn.finish(20);
+        assert!(push(&queues, 1, request()).is_ok());
+    }
+}
