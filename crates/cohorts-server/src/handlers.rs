@@ -26,6 +26,8 @@ mod activity;
 mod activity_log;
 mod capture;
 mod cohorts;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;

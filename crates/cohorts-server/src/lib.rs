@@ -37,6 +37,8 @@ pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, Lis
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
+#[cfg(fuzzing)]
+pub use handlers::fuzzing;
 pub use logging::log_to_stderr;
 pub use origin::Origin;
 pub use rate_limit::RateLimit;

@@ -25,7 +25,11 @@ use crate::logging::RequestId;
 mod batch;
 mod body;
 
+#[cfg(fuzzing)]
+pub use batch::token_of;
 use batch::{ItemBatch, ItemOutcome};
+#[cfg(fuzzing)]
+pub use body::{Payload, decode};
 
 impl CaptureApi for Service {
     async fn capture_batch(

@@ -205,7 +205,8 @@ impl<'a> TokenProjects<'a> {
     }
 }
 
-fn token_of(item: &str) -> Option<String> {
+/// The token in an item.
+pub fn token_of(item: &str) -> Option<String> {
     let tokens: ItemTokens = serde_json::from_str(item).ok()?;
     let fields = [tokens.api_key, tokens.token].into_iter();
     let token = fields
