@@ -13,6 +13,10 @@ use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
 use crate::ingest::CommitError;
+use crate::shares::{Owner, ShareFull};
+
+/// After how many seconds a caller tries again whose share of some work is used up.
+const BUSY_SECONDS: u64 = 5;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -70,7 +74,9 @@ pub enum Error {
     OverBudget,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
-    /// The events in memory have used up their budget.
+    /// The share of a caller, or of all callers, in one kind of work is used up.
+    ShareFull(ShareFull),
+    /// The memory of requests is used up.
     Overloaded,
     /// The events of one project in memory have used up its share.
     ProjectOverloaded,
@@ -148,7 +154,10 @@ impl Error {
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
             Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
             Self::OverBudget => class(503, ServerError, "capacity"),
-            Self::Overloaded | Self::ProjectOverloaded => class(503, ServerError, "overloaded"),
+            Self::ShareFull(full) if full.owner.is_some() => class(429, ThrottledError, "busy"),
+            Self::Overloaded | Self::ProjectOverloaded | Self::ShareFull(_) => {
+                class(503, ServerError, "overloaded")
+            }
             Self::Unavailable => class(503, ServerError, "unavailable"),
             Self::Internal(_) => class(500, ServerError, "error"),
         }
@@ -171,6 +180,15 @@ impl Error {
                 let unit = if *seconds == 1 { "second" } else { "seconds" };
                 format!("Request was throttled. Expected available in {seconds} {unit}.")
             }
+            Self::ShareFull(full) => {
+                let owner = match full.owner {
+                    Some(Owner::Project(_)) => " of this project",
+                    Some(Owner::Peer(_)) => " from this address",
+                    None => "",
+                };
+                let work = full.work;
+                format!("Too many {work}{owner} at once; try again in {BUSY_SECONDS} seconds.")
+            }
             Self::TimedOut => IndexError::TimedOut.to_string(),
             Self::OverBudget => IndexError::OverBudget.to_string(),
             error => error.fixed_detail().to_owned(),
@@ -187,7 +205,7 @@ impl Error {
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
             Self::ProjectOverloaded => {
-                "Too many events of this project wait to be stored; try again in 5 s."
+                "Too many events of this project wait to be stored; try again in 5 seconds."
             }
             Self::Unavailable => "The database is not available; try again in a moment.",
             _ => "A server error occurred.",
@@ -201,7 +219,9 @@ impl Error {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
-            Self::ProjectOverloaded => Some((header::RETRY_AFTER, HeaderValue::from_static("5"))),
+            Self::ShareFull(_) | Self::ProjectOverloaded => {
+                Some((header::RETRY_AFTER, BUSY_SECONDS.into()))
+            }
             _ if self.class().status == 503 => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -306,6 +326,12 @@ impl From<CommitError> for Error {
     }
 }
 
+impl From<ShareFull> for Error {
+    fn from(full: ShareFull) -> Self {
+        Self::ShareFull(full)
+    }
+}
+
 impl From<IndexError> for Error {
     fn from(cause: IndexError) -> Self {
         match cause {
@@ -336,6 +362,28 @@ mod tests {
             text,
             r#"{"type":"validation_error","code":"invalid_input","detail":"Not a valid string.","attr":"name"}"#
         );
+    }
+
+    #[test]
+    fn a_full_share_names_the_work_and_the_owner() {
+        let full = |owner| {
+            Error::ShareFull(ShareFull {
+                work: "exports",
+                owner,
+            })
+        };
+        let project = Owner::Project(cohorts_store::ProjectId(1));
+        let (status, text) = body(&full(Some(project)));
+        assert_eq!(status, 429);
+        assert!(
+            text.contains("Too many exports of this project at once"),
+            "{text}"
+        );
+        let (status, text) = body(&full(None));
+        assert_eq!(status, 503);
+        assert!(text.contains("Too many exports at once"), "{text}");
+        let retry_after = full(None).error_response();
+        assert_eq!(retry_after.headers().get(header::RETRY_AFTER).unwrap(), "5");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct ItemBatch {
 
 impl ItemBatch {
     pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
-        let body = decode(&service.budget, body)?;
+        let body = decode(&service.memory.events, body)?;
         let text = body.text()?;
         let scanning = reserve(service, text.len() * SCAN_COST)?;
         let payload = Payload::parse(text)?;
@@ -147,7 +147,11 @@ impl ItemBatch {
 }
 
 fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
-    service.budget.reserve(bytes).ok_or(Error::Overloaded)
+    service
+        .memory
+        .events
+        .reserve(bytes)
+        .ok_or(Error::Overloaded)
 }
 
 /// The most different tokens in one request.
