@@ -1,7 +1,7 @@
 //! The service as a process: health, metrics, limits, proxies.
 
-mod browser_protection;
 mod bodies;
+mod browser_protection;
 mod health;
 mod overload;
 mod proxy;

@@ -12,6 +12,7 @@ use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
+use crate::ingest::CommitError;
 use crate::shares::{Owner, ShareFull};
 
 /// After how many seconds a caller tries again whose share of some work is used up.
@@ -79,6 +80,8 @@ pub enum Error {
     ShareFull(ShareFull),
     /// The memory of requests is used up.
     Overloaded,
+    /// The events of one project in memory have used up its share.
+    ProjectOverloaded,
     /// The database is not reachable or is busy. A retry may succeed.
     Unavailable,
     Internal(anyhow::Error),
@@ -156,7 +159,9 @@ impl Error {
             }
             Self::OverBudget => class(503, ServerError, "capacity"),
             Self::ShareFull(full) if full.owner.is_some() => class(429, ThrottledError, "busy"),
-            Self::Overloaded | Self::ShareFull(_) => class(503, ServerError, "overloaded"),
+            Self::Overloaded | Self::ProjectOverloaded | Self::ShareFull(_) => {
+                class(503, ServerError, "overloaded")
+            }
             Self::Unavailable => class(503, ServerError, "unavailable"),
             Self::Internal(_) => class(500, ServerError, "error"),
         }
@@ -206,6 +211,9 @@ impl Error {
             }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::ProjectOverloaded => {
+                "Too many events of this project wait to be stored; try again in 5 seconds."
+            }
             Self::Unavailable => "The database is not available; try again in a moment.",
             _ => "A server error occurred.",
         }
@@ -218,7 +226,9 @@ impl Error {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
-            Self::ShareFull(_) => Some((header::RETRY_AFTER, BUSY_SECONDS.into())),
+            Self::ShareFull(_) | Self::ProjectOverloaded => {
+                Some((header::RETRY_AFTER, BUSY_SECONDS.into()))
+            }
             _ if self.class().status == 503 => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -337,6 +347,15 @@ impl From<cohorts_store::Error> for Error {
             }
             StoreError::Corrupt(_) => Self::Internal(cause.into()),
             StoreError::Other(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(cause: CommitError) -> Self {
+        match cause {
+            CommitError::Store(cause) => cause.into(),
+            CommitError::TooManyWaiting => Self::ProjectOverloaded,
         }
     }
 }

@@ -27,6 +27,8 @@ mod admission;
 mod capture;
 mod cohorts;
 mod formula;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;

@@ -27,8 +27,8 @@ use readiness::Readiness;
 
 mod body_wait;
 mod endpoints;
-mod readiness;
 mod protection;
+mod readiness;
 mod swagger;
 mod tls;
 

@@ -38,6 +38,8 @@ pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGran
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
+#[cfg(fuzzing)]
+pub use handlers::fuzzing;
 pub use logging::log_to_stderr;
 pub use origin::Origin;
 pub use peer::PeerSource;
@@ -140,7 +142,7 @@ impl Server {
         } else {
             (None, WorkerSignal::default())
         };
-        let group_commit = GroupCommit::default();
+        let group_commit = GroupCommit::new(config.request_memory / 4);
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
         let service = Service {
