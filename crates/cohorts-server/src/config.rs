@@ -14,6 +14,7 @@ use cohorts_postgres::Options;
 use crate::admin::EventRetention;
 use crate::logging::LogFormat;
 use crate::origin::Origin;
+use crate::peer::PeerSource;
 use crate::rate_limit::RateLimit;
 
 /// The settings of a service.
@@ -29,10 +30,14 @@ pub struct Config {
     pub handle_signals: bool,
     /// The origin of links in responses.
     pub origin: Origin,
+    /// Where the address of a client is found.
+    pub peer_source: PeerSource,
     /// The rate limit of each key; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// The memory limit, in bytes, of received events that are not committed yet.
-    pub ingest_memory: usize,
+    /// The memory limit, in bytes, of all requests together: bodies, events until their commit, and responses.
+    pub request_memory: usize,
+    /// The most wrong keys of one client per minute.
+    pub wrong_keys_per_minute: u32,
     /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,
     /// How long the members of a dynamic cohort count as current.
@@ -82,10 +87,12 @@ impl FromStr for HistoryRetention {
 
 /// The default of [`Config::freshness`].
 pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
+/// The default of [`Config::wrong_keys_per_minute`].
+const WRONG_KEYS_PER_MINUTE: u32 = 60;
 const SLOW: Duration = Duration::from_secs(1);
 
-/// About twenty of the largest bodies.
-const INGEST_MEMORY: usize = 128 << 20;
+/// Two batches of the largest size, unpacked, beside bodies and responses.
+const REQUEST_MEMORY: usize = 256 << 20;
 
 impl Config {
     /// A service with the default settings: it calculates, ends on signals, trusts no proxy, and has no rate limit.
@@ -96,8 +103,10 @@ impl Config {
             calculate: true,
             handle_signals: true,
             origin: Origin::Request,
+            peer_source: PeerSource::Connection,
             rate_limit: None,
-            ingest_memory: INGEST_MEMORY,
+            request_memory: REQUEST_MEMORY,
+            wrong_keys_per_minute: WRONG_KEYS_PER_MINUTE,
             index_memory: quarter_of_memory(),
             freshness: FRESHNESS,
             activity_retention: HistoryRetention::of_days(730),
@@ -322,6 +331,11 @@ impl CallersArgs {
             Some(origin) => origin,
             None if self.trust_proxy => Origin::Proxy,
             None => Origin::Request,
+        };
+        config.peer_source = if self.trust_proxy {
+            PeerSource::Proxy
+        } else {
+            PeerSource::Connection
         };
         config.rate_limit = self.rate_limit.then(RateLimit::default);
     }

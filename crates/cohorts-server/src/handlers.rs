@@ -4,13 +4,10 @@
 //! What several resources need is in [`present`] (rows to responses), [`lookup`] (ids to
 //! persons) and [`activity_log`].
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, MemoryBudget, Operation, Rejection, RequestHead};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHead, UploadPermit};
 
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
@@ -19,13 +16,19 @@ use crate::index::IndexedStore;
 use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::rate_limit::RateLimiter;
+use crate::peer::{PeerSource, peer};
+use crate::rate_limit::{RateLimiter, WrongKeys};
+use crate::shares::Owner;
 
 mod actions;
 mod activity;
 mod activity_log;
+mod admission;
 mod capture;
 mod cohorts;
+mod formula;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;
@@ -35,6 +38,7 @@ mod present;
 mod projects;
 mod uploads;
 
+pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
 use links::Links;
 
@@ -45,20 +49,16 @@ pub struct Service {
     pub signal: WorkerSignal,
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
-    /// The memory for events between their arrival and their commit.
-    pub budget: MemoryBudget,
-    /// Limits the bodies of events that are decoded at the same time, because decoding uses a processor.
-    pub decoding: Arc<Semaphore>,
-    /// Limits the exports at the same time, because each holds a connection until its client has read everything.
-    pub exports: Arc<Semaphore>,
-    /// Limits the CSV files that are read at the same time, because each holds a connection.
-    pub uploads: Arc<Semaphore>,
-    /// Limits the previews at the same time, because each holds a connection.
-    pub previews: Arc<Semaphore>,
+    pub memory: RequestMemory,
+    pub shares: WorkShares,
+    pub upload_disk: UploadDisk,
     /// The beginning of links in responses.
     pub origin: Origin,
+    /// Where the address of a client is found.
+    pub peer_source: PeerSource,
     /// `None` if requests are not limited.
     pub rate_limiter: Option<RateLimiter>,
+    pub wrong_keys: WrongKeys,
     /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }
@@ -78,18 +78,8 @@ fn limit_and_offset(limit: i64, offset: i64) -> (i64, i64) {
     (limit, offset.max(0))
 }
 
-/// Permits of [`Service::decoding`].
-pub const MAX_DECODING: usize = 4;
-/// Permits each of exports, uploads and previews: far fewer than there are connections.
-pub const MAX_LONG_REQUESTS: usize = 4;
-/// How long a request waits for a permit, and an export for its client to read.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Waits for a permit, which is returned when it is dropped.
-async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
-    let permit = timeout(WAIT_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await;
-    permit.ok().and_then(Result::ok).ok_or(Error::Unavailable)
-}
+/// How long an export waits for its client to read.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Api for Service {
     type Caller = Caller;
@@ -109,10 +99,38 @@ impl Api for Service {
         operation: &'static Operation,
         credentials: Option<Credentials>,
     ) -> Result<Caller, Error> {
-        let caller = auth::authorize(&self.store, request, operation, credentials).await?;
+        let credentials = credentials.ok_or(Error::NotAuthenticated)?;
+        let (address, key) = (peer(request, self.peer_source), credentials.key.clone());
+        let look_up = auth::authorize(&self.store, request, operation, credentials);
+        let caller = self.wrong_keys.check(address, &key, look_up).await?;
         if let Some(limiter) = &self.rate_limiter {
             limiter.admit(caller.key).await?;
         }
         Ok(caller)
+    }
+
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        caller: Option<&Caller>,
+    ) -> Result<BodyMemory, Error> {
+        let owner = match caller {
+            Some(caller) => Owner::Project(caller.project.id()),
+            None => self.sender(request, operation).await?,
+        };
+        Ok(self.memory.of_body(owner))
+    }
+
+    async fn admit_upload(
+        &self,
+        request: &HttpRequest,
+        _operation: &'static Operation,
+        caller: &Caller,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, Error> {
+        let cohort = request.match_info().get("id");
+        self.permit_upload(caller, cohort, fields, length).await
     }
 }

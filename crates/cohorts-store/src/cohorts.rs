@@ -221,8 +221,6 @@ pub struct LockedCohort {
     pub is_static: bool,
     /// The attempt that wrote the members that readers use.
     pub member_version: i64,
-    /// Whether a requested calculation is not finished.
-    pub is_calculating: bool,
 }
 
 /// Locks the rows of all cohorts of a project, also of deleted ones, until the transaction ends.
@@ -233,6 +231,21 @@ pub struct LockedCohort {
 pub fn lock_all(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
+        .order(cohorts::id)
+        .select(LockedCohort::as_select())
+        .for_update()
+        .load(conn)?)
+}
+
+/// Locks the rows of the static cohorts of a project, also of deleted ones, until the transaction ends.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn lock_static(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
+    Ok(cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::is_static)
         .order(cohorts::id)
         .select(LockedCohort::as_select())
         .for_update()
@@ -392,7 +405,7 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
     Ok(live_dynamic(project).select(definition).load(conn)?)
 }
 
-/// The ids and definitions of the project's live dynamic cohorts with filters that may refer to other cohorts.
+/// The definitions of the project's dynamic cohorts, also of deleted ones, with filters that may refer to other cohorts.
 ///
 /// # Errors
 ///
@@ -400,10 +413,14 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
 pub fn referring_definitions(
     conn: &mut Conn,
     project: ProjectId,
-) -> Result<Vec<(i64, Definition)>> {
-    let definition = (cohorts::id, Definition::as_select());
-    let referring = live_dynamic(project).filter(may_refer_to_cohorts());
-    Ok(referring.select(definition).load(conn)?)
+) -> Result<HashMap<i64, Definition>> {
+    let rows: Vec<(i64, Definition)> = cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .filter(may_refer_to_cohorts())
+        .select((cohorts::id, Definition::as_select()))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {

@@ -114,6 +114,7 @@ fn families() -> Vec<Family> {
                 ("persons::BY_UUID", persons::BY_UUID),
                 ("persons::BY_EMAIL", persons::BY_EMAIL),
                 ("persons::OWNERS", persons::OWNERS),
+                ("persons::COUNT_IDS", persons::COUNT_IDS),
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
                 ("scan::PROPERTY", scan::PROPERTY),

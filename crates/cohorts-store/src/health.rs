@@ -36,6 +36,16 @@ pub fn setting(conn: &mut Conn, name: &str) -> Result<String> {
     Ok(row.value)
 }
 
+/// The value of a setting that is a time, such as `statement_timeout`.
+#[cfg(test)]
+pub(crate) fn setting_in_milliseconds(conn: &mut Conn, name: &str) -> Result<u64> {
+    let statement = "select setting as value from pg_settings where name = $1";
+    let row: SettingRow = diesel::sql_query(statement)
+        .bind::<Text, _>(name)
+        .get_result(conn)?;
+    Ok(row.value.parse().map_err(anyhow::Error::from)?)
+}
+
 #[derive(QueryableByName)]
 struct ClockRow {
     #[diesel(sql_type = Timestamptz)]

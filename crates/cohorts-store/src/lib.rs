@@ -1,4 +1,4 @@
-//! All SQL of Cohorts: the pool of connections, transactions, migrations, and one module per table family.
+//! All SQL of Cohorts: the pools of connections, transactions, migrations, and one module per table family.
 //!
 //! A function takes a connection as its first argument and returns plain rows. Absence is [`Option`], never an error.
 //! Nothing here depends on the types of the API, on HTTP, or on the time of a request. Filters never become SQL text.
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
-use diesel::r2d2::Pool;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 
@@ -28,6 +27,7 @@ pub mod health;
 pub mod history;
 mod json;
 pub mod keys;
+mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
@@ -49,7 +49,8 @@ pub mod uploads;
 
 pub use error::{Result, StoreError, StoreError as Error};
 pub use json::JsonText;
-use pool::Manager;
+use lanes::Lanes;
+pub use lanes::{Lane, MAX_CONNECTIONS};
 pub use pool::PooledConn;
 
 /// The connection that every function of the store works on.
@@ -62,10 +63,6 @@ const TOKENS: usize = 10_000;
 /// How long a cached token is used without a look-up. Another process may delete its project meanwhile, which a writer
 /// notices before it writes.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
-/// The most connections that one process opens.
-pub const POOL_SIZE: u32 = 16;
-/// How long a caller waits for a free connection.
-const POOL_WAIT: Duration = Duration::from_secs(5);
 
 /// The number of shard keys of a project. Only the first is used.
 const STRIPES: i64 = 65_536;
@@ -98,12 +95,13 @@ impl ProjectId {
     }
 }
 
-/// The open database: the pool of connections, ordinals reserved ahead, and the cache of capture tokens.
+/// The open database: the pools of connections, ordinals reserved ahead, and the cache of capture tokens.
 ///
-/// Clones share everything.
+/// Clones share everything. Each clone takes its connections from one lane.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool<Manager>,
+    lanes: Lanes,
+    lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
     tokens: Arc<Cache<String, (ProjectId, Instant)>>,
@@ -113,7 +111,7 @@ pub struct Store {
     pub statements: IntCounter,
 }
 
-/// How many connections the pool has.
+/// How many connections a lane has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// Connections that code works on now.
@@ -125,26 +123,22 @@ pub struct ConnectionCounts {
 impl Store {
     /// Connects to the database of a libpq URL, checks the server's version and runs the pending migrations.
     ///
+    /// The store takes its connections from [`Lane::Background`].
+    ///
     /// # Errors
     ///
     /// Fails if the database cannot be reached, is older than PostgreSQL 14, or was created by a development build
-    /// before version 0.1.0.
+    /// before version 0.1.0; or if other sessions lock a table that a migration changes, for several minutes.
     pub fn open(url: &str) -> anyhow::Result<Self> {
         let has_trigrams = migrate::migrate(url)?;
         let statements = IntCounter::new(
             "cohorts_database_statements_total",
             "Statements sent to the database.",
         )?;
-        let pool = Pool::builder()
-            .max_size(POOL_SIZE)
-            .min_idle(Some(1))
-            .connection_timeout(POOL_WAIT)
-            .build(Manager {
-                url: url.to_owned(),
-                statements: statements.clone(),
-            })?;
+        let lane = Lane::Background;
         Ok(Self {
-            pool,
+            lanes: Lanes::open(url, &statements, lane)?,
+            lane,
             ordinals: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
@@ -152,15 +146,22 @@ impl Store {
         })
     }
 
-    /// Takes a connection out of the pool; waits up to five seconds for a free one.
+    /// The same store with the connections of another lane.
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self {
+            lane,
+            ..self.clone()
+        }
+    }
+
+    /// Takes a connection of the lane; waits some seconds for a free one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
+    /// [`StoreError::Busy`] if no connection becomes free in that time; [`StoreError::Unavailable`] if the database
+    /// cannot be reached.
     pub fn connection(&self) -> Result<PooledConn> {
-        let conn = self.pool.get();
-        conn.map(PooledConn)
-            .map_err(|cause| StoreError::Unavailable(format!("no free connection: {cause}")))
+        self.lanes.connection(self.lane)
     }
 
     /// The project of a capture token. A token never moves to another project, but its project may have been deleted in
@@ -176,7 +177,8 @@ impl Store {
             return Ok(Some(project));
         }
         let read_at = Instant::now();
-        let project = projects::find_by_token(&mut *self.connection()?, token)?;
+        let conn = &mut *self.lanes.connection(Lane::Authorization)?;
+        let project = projects::find_by_token(conn, token)?;
         let id = project.map(|project| project.id());
         match id {
             Some(id) => self.tokens.insert(token.to_owned(), (id, read_at)),
@@ -185,13 +187,9 @@ impl Store {
         Ok(id)
     }
 
-    /// How many connections are open and in use.
-    pub fn connections(&self) -> ConnectionCounts {
-        let state = self.pool.state();
-        ConnectionCounts {
-            in_use: state.connections - state.idle_connections,
-            open: state.connections,
-        }
+    /// How many connections of a lane are open and in use.
+    pub fn connections(&self, lane: Lane) -> ConnectionCounts {
+        self.lanes.counts(lane)
     }
 }
 

@@ -148,13 +148,28 @@ fn check_settings(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
     let value = health::setting(conn, "max_connections")?;
     let is_ok = value
         .parse::<u32>()
-        .is_ok_and(|connections| connections > cohorts_store::POOL_SIZE);
+        .is_ok_and(|connections| connections > cohorts_store::MAX_CONNECTIONS);
     let text = format!(
         "max_connections is {value}; each replica uses up to {}",
-        cohorts_store::POOL_SIZE
+        cohorts_store::MAX_CONNECTIONS
     );
     findings.push(Finding::new(is_ok, "settings", text));
+    findings.push(check_language(conn)?);
     Ok(findings)
+}
+
+/// Checks the language of errors, which each connection has requested to be English.
+fn check_language(conn: &mut Conn) -> Result<Finding, Error> {
+    let value = health::setting(conn, "lc_messages")?;
+    let is_ok = matches!(value.as_str(), "C" | "POSIX");
+    let remedy = if is_ok {
+        ""
+    } else {
+        ", and the role cannot change it, so time limits are reported as internal errors: let a superuser run \
+         `alter role … set lc_messages = 'C'`"
+    };
+    let text = format!("lc_messages is {value}{remedy}");
+    Ok(Finding::new(is_ok, "settings", text))
 }
 
 fn check_clock(conn: &mut Conn) -> Result<Finding, Error> {
@@ -293,6 +308,24 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
+    fn errors_in_another_language_are_a_finding_with_a_remedy() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        assert_eq!(check_language(conn).unwrap().status, FindingStatus::Ok);
+        diesel::sql_query("set lc_messages = 'C.UTF-8'")
+            .execute(conn)
+            .unwrap();
+        let finding = check_language(conn).unwrap();
+        assert_eq!(finding.status, FindingStatus::Wrong);
+        assert!(
+            finding.text.contains("let a superuser run"),
+            "{}",
+            finding.text
+        );
+    }
+
+    #[test]
     fn wrong_counts_and_damaged_segments_are_found_and_repaired() {
         let database = TestDatabase::create();
         let data = Data::open(&Database::Url(database.url())).unwrap();
@@ -402,7 +435,7 @@ mod tests {
                 let conn = &mut *data.store.connection().unwrap();
                 while is_merging.load(Ordering::Relaxed) {
                     queue::request_calculation(conn, cohort.id()).unwrap();
-                    calculator.run_once(Some(project)).unwrap();
+                    calculator.run_project(project).unwrap();
                 }
             });
             let mut checks = 0;
@@ -416,7 +449,7 @@ mod tests {
         });
         assert!(checks > 1);
         queue::request_calculation(conn, cohort.id()).unwrap();
-        calculator.run_once(Some(project)).unwrap();
+        calculator.run_project(project).unwrap();
         let (row, _) = cohorts::find(conn, project, cohort.id()).unwrap().unwrap();
         assert_eq!(row.count, Some(1));
     }

@@ -1,5 +1,6 @@
 //! Event capture: decodes the body, parses each item, and commits the valid ones before the response.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header;
@@ -19,21 +20,31 @@ use cohorts_store::Error as StoreError;
 use futures::future::try_join_all;
 use uuid::Uuid;
 
-use super::{Service, acquire};
+use super::Service;
 use crate::error::Error;
+use crate::ingest::CommitError;
 use crate::logging::RequestId;
+use crate::peer::peer;
+use crate::shares::Owner;
 
 mod batch;
 mod body;
 
+pub(super) use batch::invalid_token;
+#[cfg(fuzzing)]
+pub use batch::token_of;
 use batch::{ItemBatch, ItemOutcome};
+#[cfg(fuzzing)]
+pub use body::{Payload, decode};
 
 impl CaptureApi for Service {
     async fn capture_batch(
         &self,
         request: CaptureBatchRequest,
     ) -> Result<CaptureBatchResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureBatchResponse::Status200(response))
     }
 
@@ -41,17 +52,23 @@ impl CaptureApi for Service {
         &self,
         request: CaptureEventRequest,
     ) -> Result<CaptureEventResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureEventResponse::Status200(response))
     }
 
     async fn capture_e(&self, request: CaptureERequest) -> Result<CaptureEResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureEResponse::Status200(response))
     }
 
     async fn capture_i(&self, request: CaptureIRequest) -> Result<CaptureIResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureIResponse::Status200(response))
     }
 
@@ -59,7 +76,9 @@ impl CaptureApi for Service {
         &self,
         request: CaptureTrackRequest,
     ) -> Result<CaptureTrackResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureTrackResponse::Status200(response))
     }
 
@@ -68,7 +87,7 @@ impl CaptureApi for Service {
         request: CaptureAnalyticsRequest,
     ) -> Result<CaptureAnalyticsResponse, Error> {
         let token = bearer(&request.http);
-        let outcomes = self.commit(request.raw, token).await?;
+        let outcomes = self.commit(&request.http, request.raw, token).await?;
         let results = outcomes.into_iter().filter_map(analytics_result);
         Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
             results: results.collect(),
@@ -159,8 +178,13 @@ fn bearer(head: &RequestHead) -> Option<String> {
 }
 
 impl Service {
-    async fn capture(&self, body: RawBody, token: Option<String>) -> Result<CaptureAnswer, Error> {
-        self.commit(body, token).await?;
+    async fn capture(
+        &self,
+        head: &RequestHead,
+        body: RawBody,
+        token: Option<String>,
+    ) -> Result<CaptureAnswer, Error> {
+        self.commit(head, body, token).await?;
         Ok(CaptureAnswer {
             status: CaptureAnswerStatus::Ok,
         })
@@ -169,10 +193,12 @@ impl Service {
     /// Commits the valid items of a body. `token` is that of the header or the query.
     async fn commit(
         &self,
+        head: &RequestHead,
         body: RawBody,
         token: Option<String>,
     ) -> Result<Vec<ItemOutcome>, Error> {
-        let batch = self.read_batch(body, token).await?;
+        let peer = peer(head.request(), self.peer_source);
+        let batch = self.read_batch(body, token, peer).await?;
         let reservation = Arc::new(batch.reservation);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
@@ -181,18 +207,29 @@ impl Service {
         // The project may have been deleted after its token was read.
         let committed = try_join_all(commits).await;
         committed.map_err(|cause| match cause {
-            StoreError::ProjectGone => batch::invalid_token(),
+            CommitError::Store(StoreError::ProjectGone) => batch::invalid_token(),
             cause => cause.into(),
         })?;
         Ok(batch.outcomes)
     }
 
-    async fn read_batch(&self, body: RawBody, token: Option<String>) -> Result<ItemBatch, Error> {
-        let permit = acquire(&self.decoding).await;
-        let _permit = permit.map_err(|_| Error::Overloaded)?;
+    async fn read_batch(
+        &self,
+        body: RawBody,
+        token: Option<String>,
+        peer: IpAddr,
+    ) -> Result<ItemBatch, Error> {
+        let permit = self
+            .shares
+            .decoding(body.bytes.len())
+            .acquire(Owner::Peer(peer))
+            .await?;
         let service = self.clone();
         let id = RequestId::current();
-        let read = move || id.scope(|| ItemBatch::read(&service, body, token));
+        let read = move || {
+            let _permit = permit;
+            id.scope(|| ItemBatch::read(&service, body, token))
+        };
         web::block(read).await.map_err(|_| Error::Unavailable)?
     }
 }

@@ -318,13 +318,15 @@ mod tests {
     fn calculations_of_dead_workers_are_deleted() {
         let fixture = TwoProjects::new();
         let conn = &mut *fixture.conn();
-        for lease in [0, 0, 15] {
-            queue::request_calculation(conn, fixture.cohorts[0]).unwrap();
-            let claimed = queue::claim(conn, None, TimeDelta::seconds(lease), 1).unwrap();
+        for cohort in fixture.cohorts {
+            queue::request_calculation(conn, cohort).unwrap();
+        }
+        for (project, lease) in fixture.projects.into_iter().zip([-7_200, 15]) {
+            let claimed = queue::claim(conn, project, TimeDelta::seconds(lease), 1).unwrap();
             assert_eq!(claimed.len(), 1);
         }
-        assert_eq!(fixture.calculations(0), 3);
+        assert_eq!([0, 1].map(|nth| fixture.calculations(nth)), [1, 1]);
         fixture.prune(HistoryLimits::default());
-        assert_eq!(fixture.calculations(0), 1);
+        assert_eq!([0, 1].map(|nth| fixture.calculations(nth)), [0, 1]);
     }
 }
