@@ -31,6 +31,7 @@ pub mod keys;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod pages;
 pub mod persons;
 mod pool;
 pub mod projects;

@@ -67,11 +67,11 @@ fn giving_a_claim_back_undoes_it() {
     request_calculation(conn, cohort.id()).unwrap();
     let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 0);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
     let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     // The second claim replaced the first one.
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 1);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 1);
     assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
     assert_eq!(
         publish(conn, &second, Utc::now(), evaluated(), |_| Ok(3)).unwrap(),
@@ -152,7 +152,8 @@ fn old_calculations_are_deleted_unless_they_failed() {
         }
     }
     history::prune(conn, cohort.id(), 2).unwrap();
-    let (rows, count) = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let page = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
     let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
     assert_eq!((failed, count), (vec![false, true, true], 3));
 }
