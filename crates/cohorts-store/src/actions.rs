@@ -147,9 +147,9 @@ pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<Row
             octet_length(actions::description.nullable()),
         ))
         .load(conn)?;
-    let sizes = rows.into_iter().map(|(id, steps, name, description)| {
-        RowSize::new(id, [steps, name, description])
-    });
+    let sizes = rows
+        .into_iter()
+        .map(|(id, steps, name, description)| RowSize::new(id, [steps, name, description]));
     Ok(sizes.collect())
 }
 

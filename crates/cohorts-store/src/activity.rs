@@ -112,7 +112,9 @@ pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<Row
             octet_length(activities::changes.cast::<Nullable<Text>>()),
         ))
         .load(conn)?;
-    let sizes = rows.into_iter().map(|(id, bytes)| RowSize::new(id, [bytes]));
+    let sizes = rows
+        .into_iter()
+        .map(|(id, bytes)| RowSize::new(id, [bytes]));
     Ok(sizes.collect())
 }
 

@@ -118,7 +118,9 @@ pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSi
             octet_length(uploads::problems.cast::<Text>().nullable()),
         ))
         .load(conn)?;
-    let sizes = rows.into_iter().map(|(id, bytes)| RowSize::new(id, [bytes]));
+    let sizes = rows
+        .into_iter()
+        .map(|(id, bytes)| RowSize::new(id, [bytes]));
     Ok(sizes.collect())
 }
 

@@ -9,12 +9,13 @@ use cohorts_api::MemoryBudget;
 use cohorts_store::{Conn, ProjectId};
 
 use super::Service;
+use super::responses::ResponseShares;
 use crate::blocking;
 use crate::error::Error;
 use crate::shares::{Owner, Permit, ShareLimits, Shares};
 
-/// How long a request waits for a permit.
-const WAIT: Duration = Duration::from_secs(30);
+/// How long a request waits for a permit, or for memory.
+pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 /// The permits of all kinds of work.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct WorkShares {
     pub previews: Shares,
     /// Files that are written for clients, at the speed of the client.
     pub exports: Shares,
+    /// Pages that are too large for one piece, at the speed of the client.
+    pub pages: Shares,
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
@@ -46,6 +49,7 @@ impl Default for WorkShares {
             requests: shares("requests", 12, 6, 256),
             previews: shares("previews", 4, 2, 64),
             exports: shares("exports", 8, 2, 8),
+            pages: shares("large pages", 16, 4, 16),
             uploads: shares("uploads", 8, 2, 8),
             decoding: shares("capture requests", 4, 3, 4_096),
         }
@@ -59,8 +63,8 @@ pub struct RequestMemory {
     pub bodies: MemoryBudget,
     /// Events between their arrival and their commit.
     pub events: MemoryBudget,
-    /// Responses until their client has read them.
-    pub responses: MemoryBudget,
+    /// Responses until their client has read them, with a share for each project.
+    pub responses: ResponseShares,
 }
 
 impl RequestMemory {
@@ -70,7 +74,7 @@ impl RequestMemory {
         Self {
             bodies: whole.part(bytes / 8 * 3),
             events: whole.part(bytes / 8 * 4),
-            responses: whole.part(bytes / 8 * 3),
+            responses: ResponseShares::new(whole.part(bytes / 8 * 3), bytes / 8 * 3),
         }
     }
 }
