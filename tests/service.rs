@@ -2,6 +2,7 @@
 
 mod health;
 mod overload;
+mod pages;
 mod proxy;
 mod rate_limit;
 mod statements;

@@ -8,3 +8,4 @@ mod harness;
 mod hostile;
 mod kills;
 mod operation;
+mod pages;
