@@ -56,8 +56,8 @@ pub trait Source: Interrupt {
     /// Returns the action `id`, or `None` if the project has no such action.
     fn action(&self, id: i64) -> Result<Option<Action>, Self::Error>;
 
-    /// Checks that the evaluation may keep blocks of several event names in memory, about `bytes`
-    /// bytes in total. The default has no limit.
+    /// Checks that the evaluation may keep about `bytes` bytes in memory: blocks of several event
+    /// names, rows of a query, or results of leaves and of other cohorts. The default has no limit.
     fn check_memory(&self, _bytes: usize) -> Result<(), Self::Error> {
         Ok(())
     }
