@@ -116,6 +116,26 @@ impl Criterion {
         }
     }
 
+    /// The names of properties and events that the criterion reads.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Criterion::Property { key, .. } => vec![key],
+            Criterion::Behavior { target, rule } => {
+                let second = match rule {
+                    Behavior::Sequence { second, .. } => Some(second),
+                    _ => None,
+                };
+                let targets = [target].into_iter().chain(second);
+                targets.flat_map(Target::names).collect()
+            }
+            Criterion::Rows(rows) => {
+                let tests = rows.condition.tests().into_iter();
+                tests.flat_map(RowTest::names).collect()
+            }
+            Criterion::DistinctId(_) | Criterion::CreatedAt(_) | Criterion::Cohort(_) => Vec::new(),
+        }
+    }
+
     /// A rank: a criterion of lower cost is evaluated first.
     pub(super) fn cost(&self) -> u8 {
         match self {
@@ -165,6 +185,26 @@ impl Criterion {
             _ => {}
         }
         true
+    }
+}
+
+impl Target {
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.filters.iter().map(|(key, _)| key.as_str()).collect();
+        if let EventSource::Event(event) = &self.source {
+            names.push(event);
+        }
+        names
+    }
+}
+
+impl RowTest {
+    fn names(&self) -> Vec<&str> {
+        match self {
+            RowTest::Named(names) => names.iter().map(String::as_str).collect(),
+            RowTest::Property(key, _) => vec![key],
+            RowTest::Name(_) | RowTest::Time(..) | RowTest::Person(_) => Vec::new(),
+        }
     }
 }
 
