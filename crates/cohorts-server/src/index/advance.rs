@@ -56,6 +56,7 @@ pub fn advance(
             index.range.clone(),
             persons,
             tombstones,
+            Arc::clone(&index.live),
         )
     }))
 }

@@ -73,9 +73,11 @@ pub fn events_between(
 impl ProjectIndex {
     /// The values of a person property.
     pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
-        let load = |_: Option<&_>| match self.stored_property(tx, key)? {
-            Some(block) => Ok(block),
-            None => self.property_from_rows(tx, key),
+        let load = |_: Option<&_>| {
+            let stored = self.stored_property(tx, key)?;
+            let block = stored.map_or_else(|| self.property_from_rows(tx, key), Ok);
+            tx.release_loading();
+            block
         };
         let how = Load {
             deadline: tx.limits.deadline,
@@ -103,7 +105,11 @@ impl ProjectIndex {
 
     /// The distinct ids of the persons.
     pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<PropertyBlock>> {
-        let load = |_: Option<&_>| self.distinct_ids_from_rows(tx);
+        let load = |_: Option<&_>| {
+            let ids = self.distinct_ids_from_rows(tx);
+            tx.release_loading();
+            ids
+        };
         let how = Load {
             deadline: tx.limits.deadline,
             suits: |_: &_| true,
@@ -119,12 +125,18 @@ impl ProjectIndex {
             deadline: tx.limits.deadline,
             suits: |_: &_| true,
             load: |_: Option<&_>| tx.with_conn(|conn| scan::event_names(conn, tx.shard_key())),
-            bytes: |names: &Vec<String>| names.iter().map(String::len).sum(),
+            bytes: |names: &Vec<String>| {
+                names
+                    .iter()
+                    .map(|name| name.len() + size_of::<String>())
+                    .sum()
+            },
         };
         self.event_names.get((), how)
     }
 
-    /// The segments of the days that a range of instants touches, with columns for at least these properties.
+    /// The segments of the days that a range of instants touches, with columns for at least these properties, which are
+    /// sorted.
     pub fn events(
         &self,
         tx: &ReadTx<'_>,
@@ -132,8 +144,29 @@ impl ProjectIndex {
         (from, to): (i64, i64),
         properties: &[String],
     ) -> IndexResult<Vec<Arc<EventBlock>>> {
-        let index = self.event_index(tx, name, day_of(from), properties)?;
+        let index = self.event_index_with(tx, name, day_of(from), properties)?;
         Ok(index.between(day_of(from), day_of(to)))
+    }
+
+    /// The events with all columns that are stored together. If these exceed the memory limit, or if the index has a part
+    /// of the persons only, they have the columns `properties`.
+    fn event_index_with(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        from_day: i64,
+        properties: &[String],
+    ) -> IndexResult<Arc<EventIndex>> {
+        if self.range.is_all() {
+            let columns = self.live.columns_for(name, properties);
+            match self.event_index(tx, name, from_day, &columns) {
+                Err(IndexError::OverBudget) if columns != properties => {
+                    self.live.set_too_large(name);
+                }
+                result => return result,
+            }
+        }
+        self.event_index(tx, name, from_day, properties)
     }
 
     /// As [`Self::events`] without properties. Whole days inside the range may have persons only.
@@ -164,7 +197,9 @@ impl ProjectIndex {
             deadline: tx.limits.deadline,
             suits: |index: &EventIndex| index.from_day <= from_day,
             load: |cached: Option<&EventIndex>| {
-                self.load_events(tx, name, cached, from_day, properties)
+                let events = self.load_events(tx, name, cached, from_day, properties);
+                tx.release_loading();
+                events
             },
             bytes: EventIndex::bytes,
         };
@@ -308,11 +343,18 @@ impl ProjectIndex {
         from_day: i64,
         columns: &[String],
     ) -> IndexResult<FromCheckpoint> {
-        let key = SegmentKey::new(name, columns).filter(|_| self.retention.days.is_none());
+        let stored = self.live.columns().columns_for(name, columns);
+        let key = SegmentKey::new(name, &stored).filter(|_| self.retention.days.is_none());
         let Some(key) = key else {
             return Ok(FromCheckpoint::Missing);
         };
+        let is_part = stored != columns;
         let in_range = |segment: EventBlock| {
+            let segment = if is_part {
+                segment.with_columns(columns)
+            } else {
+                segment
+            };
             if self.range.is_all() {
                 segment
             } else {
@@ -335,11 +377,13 @@ impl ProjectIndex {
             .into_iter()
             .map(|(day, segments)| (day, DayPartition::from(segments)));
         let mut index = EventIndex::new(from_day, days.collect(), manifest.through_seq);
-        *index.checkpoint.lock() = CheckpointState {
-            manifest: Some(manifest),
-            days: index.days.clone(),
-            ..CheckpointState::default()
-        };
+        if !is_part {
+            *index.checkpoint.lock() = CheckpointState {
+                manifest: Some(manifest),
+                days: index.days.clone(),
+                ..CheckpointState::default()
+            };
+        }
         index.resolve(&self.tombstones, &self.tombstones);
         let tail: Vec<&EventRow> = tail
             .iter()

@@ -18,6 +18,7 @@ use roaring::RoaringBitmap;
 use super::IndexResult;
 use super::cache::{Cache, Weight};
 use super::events::EventIndexes;
+use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
 /// If more rows than this changed, rebuilding is cheaper than catching up.
@@ -48,17 +49,26 @@ pub struct ProjectIndex {
     pub event_names: Cache<(), Vec<String>>,
     /// Properties with a checkpoint that was looked at, shared by an index and its successors.
     pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
+    /// The columns that live cohorts read, shared by all indexes of the project.
+    pub live: Arc<SharedLiveColumns>,
 }
 
 impl ProjectIndex {
     /// The index of what a transaction sees, with nothing loaded but the persons.
-    pub fn new(tx: &ReadTx<'_>, seq: i64, retention: RetentionState) -> IndexResult<Self> {
+    pub fn new(
+        tx: &ReadTx<'_>,
+        seq: i64,
+        retention: RetentionState,
+        live: &Arc<SharedLiveColumns>,
+    ) -> IndexResult<Self> {
+        tx.with_conn(|conn| live.refresh(conn, tx.project))?;
         Ok(Self::empty(
             seq,
             retention,
             PersonRange::all(),
             Arc::new(super::load::persons(tx, seq)?),
             Arc::new(super::load::tombstones_since(tx, -1)?),
+            Arc::clone(live),
         ))
     }
 
@@ -69,6 +79,7 @@ impl ProjectIndex {
         range: PersonRange,
         persons: Arc<RoaringBitmap>,
         tombstones: Arc<Tombstones>,
+        live: Arc<SharedLiveColumns>,
     ) -> Self {
         Self {
             seq,
@@ -82,6 +93,7 @@ impl ProjectIndex {
             distinct_ids: Cache::default(),
             event_names: Cache::default(),
             property_checkpoints: Arc::default(),
+            live,
         }
     }
 
@@ -100,6 +112,7 @@ impl ProjectIndex {
             range,
             Arc::new(persons & &*self.persons),
             Arc::clone(&self.tombstones),
+            Arc::clone(&self.live),
         )
     }
 
@@ -115,6 +128,13 @@ impl ProjectIndex {
         oldest.map_or(i64::MIN, |oldest| oldest.timestamp_micros())
     }
 
+    /// The memory of what every index of the project has: persons, tombstones and the names of live columns, in bytes.
+    pub fn base_bytes(&self) -> u64 {
+        let persons = self.persons.serialized_size();
+        (persons + self.tombstones.bytes() + self.live.columns().bytes()) as u64
+    }
+
+    /// The memory of each loaded block.
     pub fn weights(&self) -> Vec<Weight> {
         let mut weights = self.properties.weights();
         weights.extend(self.events.weights());

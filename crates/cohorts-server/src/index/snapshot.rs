@@ -57,7 +57,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         };
         let mut work = Some(work);
         loop {
-            let result = ReadTx::run(conn, project, unlimited, |tx| {
+            let result = ReadTx::run_with(conn, project, unlimited, &cache.memory, |tx| {
                 let Some(index) = cache.get(&tx)? else {
                     return Ok(None);
                 };
@@ -96,8 +96,11 @@ impl<'a, 'c> Snapshot<'a, 'c> {
 
     /// The members of a plan. If its blocks exceed the memory budget, it is evaluated in ranges of persons.
     pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> IndexResult<RoaringBitmap> {
-        match plan.evaluate_with(self, leaves) {
+        let result = plan.evaluate_with(self, leaves);
+        self.tx.release_memory();
+        match result {
             Err(IndexError::OverBudget) => {
+                leaves.clear();
                 let mut members = RoaringBitmap::new();
                 self.for_each_range(|range| {
                     members |= plan.evaluate(range)?;
@@ -111,7 +114,9 @@ impl<'a, 'c> Snapshot<'a, 'c> {
 
     /// The members of a plan, and the number of persons that meet each of its criteria.
     pub fn explain(&self, plan: &Plan) -> IndexResult<Explanation> {
-        match plan.explain(self) {
+        let result = plan.explain(self);
+        self.tx.release_memory();
+        match result {
             Err(IndexError::OverBudget) => {
                 let mut total = Explanation::default();
                 self.for_each_range(|range| {
@@ -142,7 +147,9 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             } else {
                 self.tx.limits
             };
-            match work(&self.with_index(index, limits)) {
+            let result = work(&self.with_index(index, limits));
+            self.tx.release_memory();
+            match result {
                 Err(IndexError::OverBudget) => ranges.extend(quarters(ordinals, &persons)),
                 result => result?,
             }
@@ -260,6 +267,6 @@ impl Source for Snapshot<'_, '_> {
     }
 
     fn check_memory(&self, bytes: usize) -> IndexResult<()> {
-        self.tx.check_memory(bytes)
+        self.tx.hold_memory(bytes)
     }
 }
