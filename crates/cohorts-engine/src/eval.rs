@@ -52,6 +52,7 @@ impl Plan {
         source: &S,
         cache: &LeafCache,
     ) -> Result<RoaringBitmap, S::Error> {
+        source.expect(self.planned_reads());
         let mut evaluation = Evaluation::new(self, source, cache, source.persons()?);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
@@ -63,6 +64,7 @@ impl Plan {
     /// Returns the error of `source` if data cannot be read, or if the evaluation is interrupted.
     pub fn explain<S: Source>(&self, source: &S) -> Result<Explanation, S::Error> {
         let cache = LeafCache::default();
+        source.expect(self.planned_reads());
         let mut evaluation = Evaluation::new(self, source, &cache, source.persons()?);
         let members = evaluation.tree(&self.root)?;
         let mut leaves = Vec::new();

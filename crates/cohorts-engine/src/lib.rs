@@ -125,5 +125,5 @@ pub use filter::Filter;
 pub use interrupt::Interrupt;
 pub use plan::{Dependencies, PlacedLeaf, Plan, plan, plan_query};
 pub use reads::Reads;
-pub use source::{Action, ActionProperty, ActionStep, EventQuery, Reference, Source};
+pub use source::{Action, ActionProperty, ActionStep, EventQuery, PlannedReads, Reference, Source};
 pub use window::Moment;

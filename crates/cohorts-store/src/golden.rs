@@ -106,6 +106,7 @@ fn families() -> Vec<Family> {
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
                 ("scan::PROPERTY", scan::PROPERTY),
+                ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
             ],
         )

@@ -20,6 +20,9 @@ pub const DAY_MICROS: i64 = 86_400_000_000;
 pub(crate) const PROPERTY: &str = "\
     select ordinal, (properties -> $2)::text as value from persons \
     where shard_key = $1 and ordinal between $3 and $4 and properties ? $2";
+pub(crate) const PROPERTIES: &str = "\
+    select ordinal, properties::text as value from persons \
+    where shard_key = $1 and ordinal between $2 and $3";
 /// Properties are JSON text, in the order of the keys. The ORDER BY keeps the index: a plan for any `seq` expects a third
 /// of all persons above it, and would scan the table.
 pub(crate) const CHANGED_PERSONS: &str = "\
@@ -261,6 +264,31 @@ pub fn property<E: From<StoreError>>(
     let rows = diesel::sql_query(PROPERTY)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<Text, _>(key)
+        .bind::<BigInt, _>(first)
+        .bind::<BigInt, _>(last)
+        .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)
+        .map_err(StoreError::from)?;
+    for row in rows {
+        let row = row.map_err(StoreError::from)?;
+        each(ordinal(row.ordinal)?, &row.value)?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with the ordinal and all properties, as the text of a JSON object, of each person of `range`.
+///
+/// # Errors
+///
+/// Returns the first error of `each`, and fails if the database fails.
+pub fn properties<E: From<StoreError>>(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    range: &PersonRange,
+    mut each: impl FnMut(u32, &str) -> Result<(), E>,
+) -> Result<(), E> {
+    let (first, last) = range.bounds();
+    let rows = diesel::sql_query(PROPERTIES)
+        .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(first)
         .bind::<BigInt, _>(last)
         .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)

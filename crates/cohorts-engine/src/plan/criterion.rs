@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::{Count, Tree};
 use crate::condition::Condition;
 use crate::predicate::{Comparison, Predicate};
+use crate::source::PlannedReads;
 use crate::window::Range;
 
 /// The positive meaning of one leaf.
@@ -174,6 +175,24 @@ impl Criterion {
         }
     }
 
+    pub(super) fn collect_reads(&self, reads: &mut PlannedReads) {
+        match self {
+            Criterion::Property { key, .. } => drop(reads.properties.insert(key.clone())),
+            Criterion::Behavior { target, rule } => {
+                let EventSource::Event(event) = &target.source else {
+                    return;
+                };
+                let keys = target.filters.iter().map(|(key, _)| key.clone());
+                let keys: BTreeSet<String> = keys.collect();
+                let from = rule.earliest();
+                let key = (event.clone(), Vec::from_iter(keys));
+                let earliest = reads.events.entry(key).or_insert(from);
+                *earliest = from.min(*earliest);
+            }
+            _ => {}
+        }
+    }
+
     /// Adds the instants that the criterion compares with. False if they are unknown.
     pub(super) fn collect_instants(&self, instants: &mut Vec<i64>) -> bool {
         for predicate in self.predicates() {
@@ -209,6 +228,19 @@ impl RowTest {
 }
 
 impl Behavior {
+    /// The earliest instant of the events that the rule reads.
+    fn earliest(&self) -> i64 {
+        let from = match self {
+            Behavior::Performed(range)
+            | Behavior::Counted(range, _)
+            | Behavior::Sequence { range, .. }
+            | Behavior::Stopped { outer: range, .. } => range.from,
+            Behavior::Regularly { starts, .. } => starts.last().copied(),
+            Behavior::FirstTime(_) | Behavior::Restarted { .. } => None,
+        };
+        from.unwrap_or(i64::MIN)
+    }
+
     fn collect_instants(&self, instants: &mut Vec<i64>) {
         let mut add = |range: &Range| instants.extend([range.from.unwrap_or(i64::MIN), range.to]);
         match self {

@@ -161,6 +161,14 @@ impl<K: CacheKey, V> Cache<K, V> {
         }
     }
 
+    /// Whether a value is cached.
+    pub fn contains(&self, key: &K) -> bool {
+        let entries = self.0.lock();
+        entries
+            .get(key)
+            .is_some_and(|entry| entry.value.lock().is_some())
+    }
+
     /// All cached values.
     pub fn all(&self) -> Vec<Cached<K, V>> {
         let entries = self.0.lock();

@@ -1,27 +1,35 @@
 //! Loads blocks of an index: from a checkpoint and the rows written after it, or from rows alone.
 
+mod persons;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cohorts_engine::{
-    EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock,
-};
+use cohorts_engine::{EventBlock, EventBlockBuilder};
 use cohorts_store::events;
 use cohorts_store::scan::{self, EventRow, EventScan, PersonRow};
 use cohorts_store::segments::SegmentKey;
 use cohorts_store::tombstones::{self, Tombstones};
 use roaring::RoaringBitmap;
 
-use super::advance::with_changed_persons;
 use super::cache::Load;
-use super::checkpoint::{self, StoredEvents, StoredProperty};
+use super::checkpoint::{self, StoredEvents};
 use super::events::{CheckpointState, DayPartition, EventIndex, day_of};
-use super::project::{MAX_CATCH_UP, ProjectIndex, PropertyCheckpoint};
+use super::project::{MAX_CATCH_UP, ProjectIndex};
 use super::read::ReadTx;
 use super::{IndexError, IndexResult};
 
 /// Rows between two checks of the memory limit.
 const CHECK_ROWS: usize = 1_024;
+
+/// The instants of events to read.
+#[derive(Clone, Copy)]
+pub struct EventSpan {
+    pub from: i64,
+    pub to: i64,
+    /// If the events are not loaded yet, they are loaded from this instant on, because others need them.
+    pub load_from: i64,
+}
 
 /// The ordinals of all persons, from their checkpoint if one was written at or before `seq`.
 pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
@@ -71,60 +79,17 @@ pub fn events_between(
 }
 
 impl ProjectIndex {
-    /// The values of a person property.
-    pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
-        let load = |_: Option<&_>| {
-            let stored = self.stored_property(tx, key)?;
-            let block = stored.map_or_else(|| self.property_from_rows(tx, key), Ok);
-            tx.release_loading();
-            block
-        };
-        let how = Load {
-            deadline: tx.limits.deadline,
-            suits: |_: &_| true,
-            load,
-            bytes: PropertyBlock::bytes,
-        };
-        self.properties.get(key.to_owned(), how)
-    }
-
-    /// The times of creation.
-    pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
-        let load = |_: Option<&_>| {
-            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
-            Ok(TimesBlock::new(rows))
-        };
-        let how = Load {
-            deadline: tx.limits.deadline,
-            suits: |_: &_| true,
-            load,
-            bytes: TimesBlock::bytes,
-        };
-        self.created_at.get((), how)
-    }
-
-    /// The distinct ids of the persons.
-    pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<PropertyBlock>> {
-        let load = |_: Option<&_>| {
-            let ids = self.distinct_ids_from_rows(tx);
-            tx.release_loading();
-            ids
-        };
-        let how = Load {
-            deadline: tx.limits.deadline,
-            suits: |_: &_| true,
-            load,
-            bytes: PropertyBlock::bytes,
-        };
-        self.distinct_ids.get((), how)
-    }
-
-    /// The names of all events.
+    /// The names of all events, sorted.
     pub fn event_names(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<Vec<String>>> {
         let how = Load {
             deadline: tx.limits.deadline,
             suits: |_: &_| true,
-            load: |_: Option<&_>| tx.with_conn(|conn| scan::event_names(conn, tx.shard_key())),
+            load: |_: Option<&_>| {
+                let mut names = tx.with_conn(|conn| scan::event_names(conn, tx.shard_key()))?;
+                // The database may have another order.
+                names.sort_unstable();
+                Ok(names)
+            },
             bytes: |names: &Vec<String>| {
                 names
                     .iter()
@@ -141,11 +106,11 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        (from, to): (i64, i64),
+        span: EventSpan,
         properties: &[String],
     ) -> IndexResult<Vec<Arc<EventBlock>>> {
-        let index = self.event_index_with(tx, name, day_of(from), properties)?;
-        Ok(index.between(day_of(from), day_of(to)))
+        let index = self.event_index_with(tx, name, span, properties)?;
+        Ok(index.between(day_of(span.from), day_of(span.to)))
     }
 
     /// The events with all columns that are stored together. If these exceed the memory limit, or if the index has a part
@@ -154,19 +119,19 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        from_day: i64,
+        span: EventSpan,
         properties: &[String],
     ) -> IndexResult<Arc<EventIndex>> {
         if self.range.is_all() {
             let columns = self.live.columns_for(name, properties);
-            match self.event_index(tx, name, from_day, &columns) {
+            match self.event_index(tx, name, span, &columns) {
                 Err(IndexError::OverBudget) if columns != properties => {
                     self.live.set_too_large(name);
                 }
                 result => return result,
             }
         }
-        self.event_index(tx, name, from_day, properties)
+        self.event_index(tx, name, span, properties)
     }
 
     /// As [`Self::events`] without properties. Whole days inside the range may have persons only.
@@ -174,10 +139,10 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        (from, to): (i64, i64),
+        span: EventSpan,
     ) -> IndexResult<Vec<Arc<EventBlock>>> {
-        let index = self.event_index(tx, name, day_of(from), &[])?;
-        let persons = index.persons_between(day_of(from), day_of(to));
+        let index = self.event_index(tx, name, span, &[])?;
+        let persons = index.persons_between(day_of(span.from), day_of(span.to));
         if persons.has_new_rollup {
             let key = (name.to_owned(), Vec::new());
             self.events.set_bytes(&key, index.bytes());
@@ -190,12 +155,13 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        from_day: i64,
+        span: EventSpan,
         properties: &[String],
     ) -> IndexResult<Arc<EventIndex>> {
+        let from_day = day_of(span.from.min(span.load_from));
         let how = Load {
             deadline: tx.limits.deadline,
-            suits: |index: &EventIndex| index.from_day <= from_day,
+            suits: |index: &EventIndex| index.from_day <= day_of(span.from),
             load: |cached: Option<&EventIndex>| {
                 let events = self.load_events(tx, name, cached, from_day, properties);
                 tx.release_loading();
@@ -270,68 +236,6 @@ impl ProjectIndex {
         Ok(builders
             .map(|(day, builder)| (day, builder.finish()))
             .collect())
-    }
-
-    fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<PropertyBlock> {
-        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
-        tx.with_conn(|conn| {
-            scan::property(conn, tx.shard_key(), key, &self.range, |person, value| {
-                builder.push_raw(person, value);
-                rows += 1;
-                if rows % CHECK_ROWS == 0 {
-                    tx.check_memory(builder.bytes())?;
-                }
-                Ok::<_, IndexError>(())
-            })
-        })?;
-        tx.check_memory(builder.bytes())?;
-        Ok(builder.finish())
-    }
-
-    fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<PropertyBlock> {
-        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
-        tx.with_conn(|conn| {
-            scan::distinct_ids(conn, tx.shard_key(), &self.range, |person, id| {
-                builder.push(person, &id.into());
-                rows += 1;
-                if rows % CHECK_ROWS == 0 {
-                    tx.check_memory(builder.bytes())?;
-                }
-                Ok::<_, IndexError>(())
-            })
-        })?;
-        tx.check_memory(builder.bytes())?;
-        Ok(builder.finish())
-    }
-
-    /// A property from its checkpoint and the persons written after it.
-    fn stored_property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Option<PropertyBlock>> {
-        // The rows of a range of persons are found by their ordinals.
-        if !self.range.is_all() {
-            return Ok(None);
-        }
-        let (through_seq, block) = match checkpoint::property(tx, key)? {
-            StoredProperty::Missing => return Ok(None),
-            StoredProperty::Damaged => {
-                let mut checkpoints = self.property_checkpoints.lock();
-                checkpoints.insert(key.to_owned(), PropertyCheckpoint::Damaged);
-                return Ok(None);
-            }
-            StoredProperty::Valid { through_seq, block } => (through_seq, block),
-        };
-        if through_seq > self.seq {
-            return Ok(None);
-        }
-        let Some(persons) = changed_persons(tx, through_seq, &[key.to_owned()])? else {
-            return Ok(None);
-        };
-        let changed: RoaringBitmap = persons.iter().map(|person| person.ordinal).collect();
-        let touched = changed | tombstones_since(tx, through_seq)?.retired;
-        Ok(Some(if touched.is_empty() {
-            block
-        } else {
-            with_changed_persons(&block, &touched, &persons, 0)
-        }))
     }
 
     /// The events of a name from their checkpoint and the events written after it. There are no checkpoints of events in a
