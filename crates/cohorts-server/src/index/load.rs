@@ -47,7 +47,7 @@ pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
     tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
 }
 
-/// The persons written after `seq`; `None` if there are too many to catch up.
+/// The persons written after `seq`; `None` if they are too many or too large to catch up.
 pub fn changed_persons(
     tx: &ReadTx<'_>,
     seq: i64,
@@ -56,7 +56,8 @@ pub fn changed_persons(
     tx.with_conn(|conn| scan::changed_persons(conn, tx.shard_key(), seq, keys, MAX_CATCH_UP))
 }
 
-/// The events of `names` written after `after`, up to `through`; `None` if there are too many events to catch up.
+/// The events of `names` written after `after`, up to `through`; `None` if the events are too many or too large to
+/// catch up.
 pub fn events_between(
     tx: &ReadTx<'_>,
     (after, through): (i64, i64),
@@ -66,16 +67,16 @@ pub fn events_between(
     if after == through {
         return Ok(Some(Vec::new()));
     }
-    let limit = MAX_CATCH_UP as i64;
+    let rows = MAX_CATCH_UP.rows as i64;
     let span = (after, through);
-    let count =
-        tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, limit + 1))?;
-    if count > limit {
+    let count = tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, rows + 1))?;
+    if count > rows {
         return Ok(None);
     }
-    let rows =
-        tx.with_conn(|conn| scan::events_between(conn, tx.shard_key(), span, names, properties))?;
-    Ok(Some(rows))
+    let shard_key = tx.shard_key();
+    tx.with_conn(|conn| {
+        scan::events_between(conn, shard_key, span, names, properties, MAX_CATCH_UP)
+    })
 }
 
 impl ProjectIndex {

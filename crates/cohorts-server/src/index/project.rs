@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use cohorts_engine::{PropertyBlock, TimesBlock};
 use cohorts_store::projects;
-use cohorts_store::scan::PersonRange;
+use cohorts_store::scan::{PersonRange, RowLimit};
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -21,8 +21,11 @@ use super::events::EventIndexes;
 use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
-/// If more rows than this changed, rebuilding is cheaper than catching up.
-pub const MAX_CATCH_UP: usize = 200_000;
+/// If more than this changed, rebuilding is cheaper than catching up.
+pub const MAX_CATCH_UP: RowLimit = RowLimit {
+    rows: 200_000,
+    bytes: 64 << 20,
+};
 
 /// The result of the last look at the checkpoint of a property.
 #[derive(Clone, Copy, Debug)]

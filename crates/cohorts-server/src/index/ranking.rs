@@ -16,6 +16,8 @@ use super::memory::MemoryUse;
 
 /// The memory of all rankings, in bytes: about thirteen million persons.
 const BUDGET: u64 = 256 << 20;
+/// The memory of a ranking besides its persons, in bytes, about.
+const ENTRY: usize = 200;
 /// Rankings in the cache, about.
 const RANKINGS: usize = 1_000;
 /// Ordinals that are mapped at once, which is faster than one by one.
@@ -131,7 +133,7 @@ struct RankingWeighter;
 impl Weighter<ShardKey, CachedRanking> for RankingWeighter {
     fn weight(&self, _: &ShardKey, cached: &CachedRanking) -> u64 {
         let keys = cached.ranking.keys.len() * size_of::<RankKey>();
-        (keys + cached.ranking.ranks.len() * size_of::<u32>()).max(1) as u64
+        (ENTRY + keys + cached.ranking.ranks.len() * size_of::<u32>()) as u64
     }
 }
 

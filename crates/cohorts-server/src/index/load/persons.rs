@@ -20,6 +20,9 @@ use super::{CHECK_ROWS, changed_persons, tombstones_since};
 /// If a plan reads at least this number of properties, one scan of all properties is cheaper than a scan for each.
 const MIN_TOGETHER: usize = 16;
 
+/// The memory of a time of creation while all are loaded: as a row, and in the block.
+const BYTES_PER_TIME: usize = 2 * size_of::<(u32, i64)>() + size_of::<(i64, i64)>();
+
 impl ProjectIndex {
     /// The values of a person property.
     pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
@@ -107,8 +110,10 @@ impl ProjectIndex {
     /// The times of creation.
     pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
         let load = |_: Option<&_>| {
-            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
-            Ok(TimesBlock::new(rows))
+            tx.check_memory(self.persons.len() as usize * BYTES_PER_TIME)?;
+            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range));
+            tx.release_loading();
+            Ok(TimesBlock::new(rows?))
         };
         let how = Load {
             deadline: tx.limits.deadline,

@@ -74,7 +74,7 @@ fn a_plan_with_many_properties_events_or_windows_reads_them_together() {
         .map(|nth| {
             let key = nth % 100;
             let more = format!(
-                r#", "properties": {{"$set": {{"p{key}": "v", "q\\u0022": [1, {{"a": 2}}]}}}}"#
+                r#", "properties": {{"$set": {{"p{key}": "v", "q\u0022": [1, {{"a": 2}}]}}}}"#
             );
             item("x", nth, &more)
         })
@@ -93,8 +93,7 @@ fn a_plan_with_many_properties_events_or_windows_reads_them_together() {
     let quoted: Vec<Value> = (0..20)
         .map(|nth| has_property(&format!("other{nth}")))
         .collect();
-    let list =
-        json!({"type": "person", "key": "q\"", "operator": "exact", "value": [[1, {"a": 2}]]});
+    let list = has_property("q\"");
     assert_eq!(statements(&fixture, &[quoted, vec![list]].concat()).0, 300);
 
     let did = |event: &str, days: usize| {
@@ -112,4 +111,35 @@ fn a_plan_with_many_properties_events_or_windows_reads_them_together() {
         count <= few + 5,
         "{count} statements, and {few} for one name"
     );
+}
+
+#[test]
+fn a_successor_keeps_the_last_used_blocks_only() {
+    let fixture = Fixture::with_events(100, 100);
+    let cache = IndexCache::default();
+    let properties: Vec<Value> = (0..1_000)
+        .map(|nth| has_property(&format!("p{nth}")))
+        .collect();
+    let filters = json!({"properties": {"type": "OR", "values": properties}});
+    let now = Moment::utc(1_770_000_000_000_000);
+    let plan = plan(&Filter::parse(&filters).unwrap(), &now).unwrap();
+    let limit = std::time::Duration::from_secs(60);
+    let evaluate = || {
+        let conn = &mut *fixture.conn();
+        Snapshot::read(conn, &cache, fixture.project, limit, |snapshot| {
+            snapshot.explain(&plan)
+        })
+        .map_err(|cause: IndexError| cause.to_string())
+        .unwrap()
+    };
+    let cached = || cache.all()[0].1.properties.all();
+    evaluate();
+    assert_eq!(cached().len(), 1_000);
+    fixture.commit(&[item("x", 1, "")]);
+    fixture.persons_of_x(&cache);
+    assert_eq!(cached().len(), 256);
+    // The plan reads its properties in this order.
+    assert!(cached().iter().any(|cached| cached.key == "p999"));
+    assert!(!cached().iter().any(|cached| cached.key == "p0"));
+    assert_eq!(evaluate().leaves.len(), 1_000);
 }
