@@ -119,6 +119,7 @@ fn families() -> Vec<Family> {
                 ("persons::SEARCH", persons::SEARCH),
                 ("persons::SIZES", persons::SIZES),
                 ("scan::PROPERTY", scan::PROPERTY),
+                ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
             ],
         )
