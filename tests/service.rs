@@ -4,6 +4,7 @@ mod bodies;
 mod browser_protection;
 mod health;
 mod overload;
+mod pages;
 mod proxy;
 mod rate_limit;
 mod statements;

@@ -14118,7 +14118,7 @@ impl Client {
     /// - `basic`: If true, omits `filters`, `query` and `groups` from each row.
     /// - `created_by_id`: ID of the user who created the cohort.
     /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
     /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
@@ -14204,7 +14204,7 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `limit`: Maximum number of changes on a page.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
     /// let response = client.cohorts_all_activity()
@@ -14314,7 +14314,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of changes on a page.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
     /// let response = client.cohorts_activity()
@@ -14412,7 +14412,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of rows on a page.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
     /// let response = client.cohorts_calculation_history()
@@ -14508,7 +14508,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of rows on a page.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
     /// let response = client.cohorts_uploads()
@@ -14551,7 +14551,7 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// ```text
     /// let response = client.actions_list()
@@ -14731,7 +14731,7 @@ impl Client {
     /// Sends a `GET` request to `/api/projects/`
     ///
     /// Arguments:
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// ```text
     /// let response = client.projects_list()
@@ -15058,7 +15058,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -15465,7 +15465,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of changes on a page.
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16062,7 +16062,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of changes on a page.
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16549,7 +16549,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page.
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16986,7 +16986,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page.
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -17212,7 +17212,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18170,7 +18170,7 @@ pub mod builder {
                 offset: Ok(None),
             }
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,

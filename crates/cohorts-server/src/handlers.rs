@@ -36,6 +36,7 @@ mod people_csv;
 mod persons;
 mod present;
 mod projects;
+mod responses;
 mod uploads;
 
 pub use admission::{RequestMemory, UploadDisk, WorkShares};
@@ -72,14 +73,14 @@ impl Service {
 /// Rows on a page if the request has no valid limit.
 const DEFAULT_LIMIT: i64 = 100;
 
+/// The most rows on a page of any list but persons. A higher limit counts as this one.
+const MAX_LIMIT: i64 = 1_000;
+
 /// Limit and offset of a list. Invalid numbers count as absent.
 fn limit_and_offset(limit: i64, offset: i64) -> (i64, i64) {
     let limit = if limit > 0 { limit } else { DEFAULT_LIMIT };
-    (limit, offset.max(0))
+    (limit.min(MAX_LIMIT), offset.max(0))
 }
-
-/// How long an export waits for its client to read.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Api for Service {
     type Caller = Caller;

@@ -5,9 +5,10 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use crate::keys::Teammate;
+use crate::pages::{PageIds, RowSize, octet_length};
 use crate::schema::{activities, teammates};
 use crate::{CohortId, Conn, JsonText, ProjectId, Result};
 
@@ -67,7 +68,7 @@ pub fn record(
     Ok(())
 }
 
-/// A page of the entries of a cohort, or of the whole project, newest first, and the number of all of them.
+/// The page of the entries of a cohort, or of the whole project, newest first.
 ///
 /// # Errors
 ///
@@ -78,10 +79,9 @@ pub fn page(
     cohort: Option<CohortId>,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<ActivityWithTeammate>, i64)> {
+) -> Result<PageIds> {
     let entries = || {
         let of_project = activities::table
-            .left_join(teammates::table)
             .filter(activities::project_id.eq(project.0))
             .into_boxed();
         match cohort {
@@ -89,13 +89,53 @@ pub fn page(
             None => of_project,
         }
     };
-    let rows = entries()
+    let ids = entries()
         .order(activities::id.desc())
         .limit(limit)
         .offset(offset)
-        .select((ActivityRow::as_select(), Option::<Teammate>::as_select()))
+        .select(activities::id)
         .load(conn)?;
-    Ok((rows, entries().count().get_result(conn)?))
+    let count = entries().count().get_result(conn)?;
+    Ok(PageIds { ids, count })
+}
+
+/// The sizes of the entries `ids` of the project.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
+    let rows: Vec<(i64, Option<i32>)> = activities::table
+        .filter(activities::project_id.eq(project.0))
+        .filter(activities::id.eq_any(ids))
+        .select((
+            activities::id,
+            octet_length(activities::changes.cast::<Nullable<Text>>()),
+        ))
+        .load(conn)?;
+    let sizes = rows
+        .into_iter()
+        .map(|(id, bytes)| RowSize::new(id, [bytes]));
+    Ok(sizes.collect())
+}
+
+/// The entries `ids` of the project, newest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ids(
+    conn: &mut Conn,
+    project: ProjectId,
+    ids: &[i64],
+) -> Result<Vec<ActivityWithTeammate>> {
+    Ok(activities::table
+        .left_join(teammates::table)
+        .filter(activities::project_id.eq(project.0))
+        .filter(activities::id.eq_any(ids))
+        .order(activities::id.desc())
+        .select((ActivityRow::as_select(), Option::<Teammate>::as_select()))
+        .load(conn)?)
 }
 
 /// Deletes the entries before `time` among the `limit` oldest ones, and returns their number.

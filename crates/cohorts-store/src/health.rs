@@ -205,7 +205,7 @@ mod tests {
         .unwrap();
         queue::request_calculation(conn, created.id()).unwrap();
         let lease = TimeDelta::seconds(15);
-        queue::claim(conn, None, lease, 1).unwrap().remove(0)
+        queue::claim(conn, project, lease, 1).unwrap().remove(0)
     }
 
     fn person(ordinal: i64) -> persons::Person {
@@ -241,7 +241,7 @@ mod tests {
         };
         queue::publish(conn, cohort, Utc::now(), evaluated, |conn| {
             let retired = tombstones::since(conn, shard_key, written_at)?.retired;
-            Ok(members.difference_len(&retired) as i64)
+            Ok(Some(members.difference_len(&retired) as i64))
         })
         .unwrap();
     }

@@ -4,8 +4,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Timestamptz};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 
+use crate::pages::{PageIds, RowSize, octet_length};
 use crate::schema::{calculations, cohorts};
 use crate::{CohortId, Conn, JsonText, Result};
 
@@ -29,25 +30,56 @@ pub struct Calculation {
     pub error_code: Option<String>,
 }
 
-/// A page of a cohort's calculations, newest first, and the number of all of them.
+/// The page of a cohort's calculations, newest first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn page(
-    conn: &mut Conn,
-    id: CohortId,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<Calculation>, i64)> {
-    let calculations = calculations::table.filter(calculations::cohort_id.eq(id.0));
-    let rows = calculations
+pub fn page(conn: &mut Conn, cohort: CohortId, limit: i64, offset: i64) -> Result<PageIds> {
+    let calculations = calculations::table.filter(calculations::cohort_id.eq(cohort.0));
+    let ids = calculations
         .order((calculations::started_at.desc(), calculations::id.desc()))
         .limit(limit)
         .offset(offset)
-        .select(Calculation::as_select())
+        .select(calculations::id)
         .load(conn)?;
-    Ok((rows, calculations.count().get_result(conn)?))
+    let count = calculations.count().get_result(conn)?;
+    Ok(PageIds { ids, count })
+}
+
+/// The sizes of the cohort's calculations `ids`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSize>> {
+    let rows: Vec<(i64, Option<i32>, Option<i32>)> = calculations::table
+        .filter(calculations::cohort_id.eq(cohort.0))
+        .filter(calculations::id.eq_any(ids))
+        .select((
+            calculations::id,
+            octet_length(calculations::filters.cast::<Nullable<Text>>()),
+            octet_length(calculations::error),
+        ))
+        .load(conn)?;
+    let sizes = rows
+        .into_iter()
+        .map(|(id, filters, error)| RowSize::new(id, [filters, error]));
+    Ok(sizes.collect())
+}
+
+/// The cohort's calculations `ids`, newest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ids(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<Calculation>> {
+    Ok(calculations::table
+        .filter(calculations::cohort_id.eq(cohort.0))
+        .filter(calculations::id.eq_any(ids))
+        .order((calculations::started_at.desc(), calculations::id.desc()))
+        .select(Calculation::as_select())
+        .load(conn)?)
 }
 
 /// The duration of the last successful calculation of a cohort.

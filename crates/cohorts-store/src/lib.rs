@@ -31,6 +31,7 @@ mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod pages;
 pub mod persons;
 mod pool;
 pub mod project_deletion;

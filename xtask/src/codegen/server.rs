@@ -354,12 +354,12 @@ fn variant(response: &Response, variants: &mut Vec<TokenStream>, arms: &mut Vec<
         };
         let name = format_ident!("Status{}{suffix}", response.status);
         match &content.schema {
-            Some(schema) => {
+            Some(schema) if !content.is_streamed => {
                 let schema = ident(schema);
                 variants.push(quote! { #docs #name(types::#schema) });
                 arms.push(quote! { Self::#name(body) => json_response(#status, &body) });
             }
-            None => {
+            _ => {
                 variants.push(quote! { #docs #name(HttpResponse) });
                 arms.push(quote! { Self::#name(response) => response });
             }

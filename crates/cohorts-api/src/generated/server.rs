@@ -899,7 +899,7 @@ impl CohortsListPath {
 /// The query parameters of `cohorts_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -957,13 +957,13 @@ impl CohortsListRequest {
 #[derive(Debug)]
 pub enum CohortsListResponse {
     /// A page of cohorts.
-    Status200(types::PaginatedCohortList),
+    Status200(HttpResponse),
 }
 
 impl CohortsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1099,7 +1099,7 @@ impl CohortsAllActivityPath {
 /// The query parameters of `cohorts_all_activity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsAllActivityQuery {
-    /// Maximum number of changes on a page.
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
@@ -1140,13 +1140,13 @@ impl CohortsAllActivityRequest {
 #[derive(Debug)]
 pub enum CohortsAllActivityResponse {
     /// A page of changes.
-    Status200(types::ActivityPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsAllActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1400,7 +1400,7 @@ impl CohortsActivityPath {
 /// The query parameters of `cohorts_activity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsActivityQuery {
-    /// Maximum number of changes on a page.
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
@@ -1441,7 +1441,7 @@ impl CohortsActivityRequest {
 #[derive(Debug)]
 pub enum CohortsActivityResponse {
     /// A page of changes.
-    Status200(types::ActivityPage),
+    Status200(HttpResponse),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
@@ -1449,7 +1449,7 @@ pub enum CohortsActivityResponse {
 impl CohortsActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status404 => empty_response(404),
         }
     }
@@ -1635,7 +1635,7 @@ impl CohortsCalculationHistoryPath {
 /// The query parameters of `cohorts_calculation_history`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsCalculationHistoryQuery {
-    /// Maximum number of rows on a page.
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
@@ -1676,13 +1676,13 @@ impl CohortsCalculationHistoryRequest {
 #[derive(Debug)]
 pub enum CohortsCalculationHistoryResponse {
     /// A page of calculations.
-    Status200(types::CalculationHistoryPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsCalculationHistoryResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1816,7 +1816,7 @@ impl CohortsPersonsRequest {
 #[derive(Debug)]
 pub enum CohortsPersonsResponse {
     /// A page of persons.
-    Status200(types::PersonPage),
+    Status200(HttpResponse),
     /// A page of persons.
     Status200Csv(HttpResponse),
     /// A page of persons.
@@ -1826,7 +1826,7 @@ pub enum CohortsPersonsResponse {
 impl CohortsPersonsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status200Csv(response) => response,
             Self::Status200Ndjson(response) => response,
         }
@@ -1854,7 +1854,7 @@ impl CohortsUploadsPath {
 /// The query parameters of `cohorts_uploads`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsUploadsQuery {
-    /// Maximum number of rows on a page.
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
@@ -1895,13 +1895,13 @@ impl CohortsUploadsRequest {
 #[derive(Debug)]
 pub enum CohortsUploadsResponse {
     /// A page of uploads.
-    Status200(types::UploadPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsUploadsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1978,7 +1978,7 @@ impl ActionsListPath {
 /// The query parameters of `actions_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -2019,13 +2019,13 @@ impl ActionsListRequest {
 #[derive(Debug)]
 pub enum ActionsListResponse {
     /// A page of actions.
-    Status200(types::PaginatedActionList),
+    Status200(HttpResponse),
 }
 
 impl ActionsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -2264,7 +2264,7 @@ impl PersonsListRequest {
 #[derive(Debug)]
 pub enum PersonsListResponse {
     /// A page of persons.
-    Status200(types::PersonPage),
+    Status200(HttpResponse),
     /// A page of persons.
     Status200Csv(HttpResponse),
     /// A page of persons.
@@ -2274,7 +2274,7 @@ pub enum PersonsListResponse {
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status200Csv(response) => response,
             Self::Status200Ndjson(response) => response,
         }
@@ -2453,7 +2453,7 @@ impl PersonsDestroyResponse {
 /// The query parameters of `projects_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,

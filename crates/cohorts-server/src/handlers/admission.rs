@@ -9,14 +9,15 @@ use cohorts_api::{BodyMemory, MemoryBudget};
 use cohorts_store::{Conn, ProjectId};
 
 use super::Service;
+use super::responses::ResponseShares;
 use crate::blocking;
 use crate::error::Error;
 use crate::shares::{Owner, Permit, ShareLimits, Shares};
 
 /// A body of at most this many bytes is decoded in a moment.
 const SMALL_BODY: usize = 64 << 10;
-/// How long a request waits for a permit.
-const WAIT: Duration = Duration::from_secs(30);
+/// How long a request waits for a permit, or for memory.
+pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 mod bodies;
 mod disk;
@@ -33,6 +34,8 @@ pub struct WorkShares {
     pub previews: Shares,
     /// Files that are written for clients, at the speed of the client.
     pub exports: Shares,
+    /// Pages that are too large for one piece, at the speed of the client.
+    pub pages: Shares,
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
@@ -56,6 +59,7 @@ impl Default for WorkShares {
             requests: shares("requests", 12, 6, 256),
             previews: shares("previews", 4, 2, 64),
             exports: shares("exports", 8, 2, 64),
+            pages: shares("large pages", 16, 4, 64),
             uploads: shares("uploads", 8, 2, 64),
             large_bodies: shares("capture requests", 3, 2, 4_096),
             small_bodies: shares("capture requests", 4, 4, 4_096),
@@ -86,8 +90,8 @@ pub struct RequestMemory {
     pub parsing: MemoryBudget,
     /// Events between their arrival and their commit.
     pub events: MemoryBudget,
-    /// Responses until their client has read them.
-    pub responses: MemoryBudget,
+    /// Responses until their client has read them, with a share for each project.
+    pub responses: ResponseShares,
 }
 
 impl RequestMemory {
@@ -101,7 +105,7 @@ impl RequestMemory {
             parsing: whole.part(bytes / 4),
             bodies,
             events: whole.part(bytes / 8 * 4),
-            responses: whole.part(bytes / 8 * 3),
+            responses: ResponseShares::new(whole.part(bytes / 8 * 3), bytes / 8 * 3),
         }
     }
 

@@ -228,7 +228,7 @@ mod tests {
             let conn = &mut *self.conn();
             activity::page(conn, self.projects[nth], None, 1, 0)
                 .unwrap()
-                .1
+                .count
         }
 
         /// Adds failed calculations of a cohort, one for each hour.
@@ -243,7 +243,7 @@ mod tests {
 
         fn calculations(&self, nth: usize) -> i64 {
             let conn = &mut *self.conn();
-            history::page(conn, self.cohorts[nth], 1, 0).unwrap().1
+            history::page(conn, self.cohorts[nth], 1, 0).unwrap().count
         }
 
         /// Runs a pruner over all cohorts and projects.

@@ -13,3 +13,4 @@ mod locks;
 mod logs;
 mod memory;
 mod operation;
+mod pages;

@@ -194,7 +194,7 @@ fn a_deleted_project_is_unreachable_and_no_writer_adds_rows() {
         key(conn, 2, &[project, other]),
         key(conn, 3, &[]),
     );
-    let claimed = queue::claim(conn, Some(project), chrono::TimeDelta::seconds(15), 1).unwrap();
+    let claimed = queue::claim(conn, project, chrono::TimeDelta::seconds(15), 1).unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(store.project_of_token("a").unwrap(), Some(project));
     begin(conn, project).unwrap();

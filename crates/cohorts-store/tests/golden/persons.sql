@@ -51,6 +51,11 @@ select ordinal, (properties -> $2)::text as value
 from persons
 where shard_key = $1 and ordinal between $3 and $4 and properties ? $2;
 
+-- scan::PROPERTIES
+select ordinal, properties::text as value
+from persons
+where shard_key = $1 and ordinal between $2 and $3;
+
 -- scan::CHANGED_PERSONS
 select ordinal, created_at, array(select (properties -> key)::text
     from unnest($3) with ordinality as keys(key, nth)

@@ -282,6 +282,16 @@ fn response_is_a_component_with_a_supported_media_type() {
 }
 
 #[test]
+fn only_a_success_of_json_is_streamed() {
+    let location = format!("{LIST}.responses.200.content.text/csv");
+    assert_finding(
+        "text/csv: { schema",
+        "text/csv: { x-streamed: true, schema",
+        &format!("{location}: `x-streamed` is for successes of JSON"),
+    );
+}
+
+#[test]
 fn response_that_may_be_empty_needs_content() {
     assert_finding(
         "'204': { description: Taken. }",

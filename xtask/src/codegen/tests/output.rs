@@ -67,6 +67,20 @@ fn response_has_a_variant_per_status_and_media_type() {
 }
 
 #[test]
+fn streamed_response_is_written_by_the_handler() {
+    let text = SAMPLE.replacen(
+        "application/json: { schema: { $ref: '#/components/schemas/ThingPage' } }",
+        "application/json: { x-streamed: true, schema: { $ref: '#/components/schemas/ThingPage' } }",
+        1,
+    );
+    let code = server::generate(&Contract::read(&text).unwrap()).unwrap();
+    assert_contains(
+        &code,
+        "pub enum ThingsListResponse { /// One page. Status200(HttpResponse),",
+    );
+}
+
+#[test]
 fn parameter_with_a_default_or_lenient_switch_is_not_optional() {
     for field in [
         "pub limit: i64",
