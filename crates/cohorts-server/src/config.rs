@@ -29,8 +29,8 @@ pub struct Config {
     pub origin: Origin,
     /// The rate limit of each key; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// The memory limit, in bytes, of received events that are not committed yet.
-    pub ingest_memory: usize,
+    /// The memory limit, in bytes, of all requests together: bodies, events until their commit, and responses.
+    pub request_memory: usize,
     /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,
     /// How long the members of a dynamic cohort count as current.
@@ -53,8 +53,8 @@ pub struct Tls {
 pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
 const SLOW: Duration = Duration::from_secs(1);
 
-/// About twenty of the largest bodies.
-const INGEST_MEMORY: usize = 128 << 20;
+/// Two batches of the largest size, unpacked, beside bodies and responses.
+const REQUEST_MEMORY: usize = 256 << 20;
 
 impl Config {
     /// A service with the default settings: it calculates, ends on signals, trusts no proxy, and has no rate limit.
@@ -66,7 +66,7 @@ impl Config {
             handle_signals: true,
             origin: Origin::Request,
             rate_limit: None,
-            ingest_memory: INGEST_MEMORY,
+            request_memory: REQUEST_MEMORY,
             index_memory: quarter_of_memory(),
             freshness: FRESHNESS,
             tls: None,
