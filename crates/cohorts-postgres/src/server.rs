@@ -1,6 +1,6 @@
 //! The server process. A thread starts it and waits for its end; a signal stops it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -62,7 +62,6 @@ impl ServerProcess {
         deadline: Instant,
     ) -> Result<Self, PostgresError> {
         loop {
-            rotate_log(home);
             let server = Self::spawn(home, &account, &binaries, durable)?;
             if server.became_ready(deadline) {
                 server.is_serving.store(true, Ordering::Release);
@@ -100,11 +99,7 @@ impl ServerProcess {
             path: home.log.clone(),
             cause,
         };
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&home.log)
-            .map_err(unusable)?;
+        let log = home.open_new_log()?;
         command
             .stdout(log.try_clone().map_err(unusable)?)
             .stderr(log);
@@ -142,9 +137,7 @@ impl ServerProcess {
 
     fn became_ready(&self, deadline: Instant) -> bool {
         while self.is_running() && Instant::now() < deadline {
-            if PidFile::read(&self.home.cluster)
-                .is_some_and(|file| file.is_ready && file.pid == self.pid)
-            {
+            if PidFile::read(&self.home).is_some_and(|file| file.is_ready && file.pid == self.pid) {
                 return true;
             }
             thread::sleep(PAUSE);
@@ -155,7 +148,7 @@ impl ServerProcess {
     pub(super) fn is_running(&self) -> bool {
         match &self.waiter {
             Some(waiter) => !waiter.is_finished(),
-            None => PidFile::read(&self.home.cluster)
+            None => PidFile::read(&self.home)
                 .is_some_and(|file| file.pid == self.pid && file.is_alive(&self.home.cluster)),
         }
     }
@@ -242,9 +235,4 @@ fn wait_for_end(mut child: Child, is_serving: &AtomicBool) {
         let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
         log::error!("the private Postgres ended unexpectedly ({status})");
     }
-}
-
-/// Renames the log of the last server, which may contain the reason for the restart. Older logs are deleted.
-fn rotate_log(home: &Home) {
-    let _ = fs::rename(&home.log, home.log.with_extension("log.old"));
 }

@@ -33,7 +33,7 @@ pub struct Caller {
 
 impl Caller {
     /// Fails if the key does not have the scope.
-    pub fn require(&self, scope: &str) -> Result<(), Error> {
+    fn require(&self, scope: &str) -> Result<(), Error> {
         if allows(&self.scopes, scope) {
             return Ok(());
         }
@@ -92,9 +92,8 @@ pub async fn authorize(
     store: &Store,
     request: &HttpRequest,
     operation: &'static Operation,
-    credentials: Option<Credentials>,
+    credentials: Credentials,
 ) -> Result<Caller, Error> {
-    let credentials = credentials.ok_or(Error::NotAuthenticated)?;
     let project = request.match_info().get("project_id").map(str::to_owned);
     let read = move |conn: &mut Conn| {
         let caller = authenticate(conn, &credentials, project.as_deref())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cohorts_store::Lane;
 
 use crate::calculation::{Calculator, Turns};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{HistoryLimits, Upkeep};
 
 /// The fewest and the most threads that calculate. With two, a long calculation does not stop all others.
 const MIN_WORKERS: usize = 2;
@@ -33,7 +33,10 @@ impl WorkerSignal {
 pub struct Workers(Vec<JoinHandle<()>>);
 
 impl Workers {
-    pub fn start(calculator: &Calculator) -> std::io::Result<(Self, WorkerSignal)> {
+    pub fn start(
+        calculator: &Calculator,
+        limits: HistoryLimits,
+    ) -> std::io::Result<(Self, WorkerSignal)> {
         let calculator = &Calculator {
             store: calculator.store.in_lane(Lane::Background),
             ..calculator.clone()
@@ -56,7 +59,7 @@ impl Workers {
                 Box::new(move |signals| calculate(&calculator, &turns, &signals)),
             )?;
         }
-        let mut upkeep = Upkeep::new(calculator);
+        let mut upkeep = Upkeep::new(calculator, limits);
         start(
             "upkeep",
             Box::new(move |signals| {

@@ -33,6 +33,7 @@ pub use turns::Turns;
 
 use crate::index::snapshot::Snapshot;
 use crate::index::{self, IndexedStore};
+use crate::logging;
 use crate::metrics::Metrics;
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
@@ -199,11 +200,11 @@ fn fail(
     started: Started,
     failure: &Failure,
 ) -> Result<(), StoreError> {
+    let detail = logging::detail(&failure.detail);
     log::warn!(
-        "calculation of cohort {} failed ({}): {}",
+        "calculation of cohort {} failed ({}): {detail}",
         cohort.id,
-        failure.code,
-        failure.detail
+        failure.code
     );
     let doublings = cohort.errors_calculating.clamp(0, MAX_ERRORS + 1);
     let pause = if failure.is_transient {
@@ -213,14 +214,7 @@ fn fail(
     };
     let due_at = Utc::now() + pause;
     let conn = &mut *store.connection()?;
-    queue::fail(
-        conn,
-        cohort,
-        started.time,
-        due_at,
-        failure.code,
-        &failure.detail,
-    )
+    queue::fail(conn, cohort, started.time, due_at, failure.code, &detail)
 }
 
 fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {

@@ -29,27 +29,32 @@ mod logging;
 mod metrics;
 mod origin;
 mod path_compat;
+mod peer;
 mod rate_limit;
 mod shares;
 mod upkeep;
 
-pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, ListedKey};
+pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGrant, ListedKey};
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
+#[cfg(fuzzing)]
+pub use handlers::fuzzing;
 pub use logging::log_to_stderr;
 pub use origin::Origin;
+pub use peer::PeerSource;
 pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
 use cohorts_postgres::Postgres;
 use cohorts_store::{Lane, ProjectId, Store};
-use handlers::{RequestMemory, Service, WorkShares};
+use handlers::{RequestMemory, Service, UploadDisk, WorkShares};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
-use rate_limit::RateLimiter;
+use rate_limit::{RateLimiter, WrongKeys};
+use upkeep::HistoryLimits;
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -127,13 +132,17 @@ impl Server {
             ..data.calculator(metrics.clone())
         };
         let (workers, signal) = if config.calculate {
-            let started = Workers::start(&calculator);
+            let limits = HistoryLimits {
+                activities: config.activity_retention.age(),
+                calculations: config.history_retention.age(),
+            };
+            let started = Workers::start(&calculator, limits);
             let (workers, signal) = started.context("the calculation threads cannot be started")?;
             (Some(workers), signal)
         } else {
             (None, WorkerSignal::default())
         };
-        let group_commit = GroupCommit::default();
+        let group_commit = GroupCommit::new(config.request_memory / 4);
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
         let service = Service {
@@ -142,9 +151,12 @@ impl Server {
             group_commit,
             memory: RequestMemory::new(config.request_memory),
             shares: WorkShares::default(),
+            upload_disk: UploadDisk::default(),
             metrics: metrics.clone(),
             origin: config.origin.clone(),
+            peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),
+            wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
             slow: config.slow,
         };
         let (handle, http) = http::start(service, listener, config)?;

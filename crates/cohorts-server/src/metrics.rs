@@ -21,6 +21,7 @@ pub struct Metrics {
     events: IntCounter,
     refused: IntCounterVec,
     denied: IntCounterVec,
+    dropped_properties: IntCounter,
     connections: IntGaugeVec,
     connections_in_use: IntGaugeVec,
     index_bytes: IntGauge,
@@ -78,6 +79,10 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
+            dropped_properties: IntCounter::new(
+                "cohorts_properties_dropped_total",
+                "Properties of items that were dropped because their names are too long.",
+            )?,
             connections: IntGaugeVec::new(
                 Opts::new(
                     "cohorts_database_connections",
@@ -113,13 +118,14 @@ impl Metrics {
                 &["code"],
             )?,
         };
-        let collectors: [Box<dyn Collector>; 13] = [
+        let collectors: [Box<dyn Collector>; 14] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
             Box::new(metrics.events.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.denied.clone()),
+            Box::new(metrics.dropped_properties.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_in_use.clone()),
             Box::new(metrics.index_bytes.clone()),
@@ -157,17 +163,19 @@ impl Metrics {
         self.errors.with_label_values(&[code]).inc();
     }
 
-    /// Counts a committed batch: the added events, and the denied merges and property changes.
-    pub fn committed(&self, added: usize, denied_merges: u64, denied_properties: u64) {
+    /// Counts a committed batch: the added events, and the denied changes with their reasons.
+    pub fn committed(&self, added: usize, denied: &[(&str, u64)]) {
         self.events.inc_by(added as u64);
-        for (reason, count) in [
-            ("merge_of_identified", denied_merges),
-            ("too_many_properties", denied_properties),
-        ] {
-            if count > 0 {
-                self.denied.with_label_values(&[reason]).inc_by(count);
+        for (reason, count) in denied {
+            if *count > 0 {
+                self.denied.with_label_values(&[reason]).inc_by(*count);
             }
         }
+    }
+
+    /// Counts properties with names that are too long.
+    pub fn dropped_properties(&self, count: usize) {
+        self.dropped_properties.inc_by(count as u64);
     }
 
     pub fn refused(&self, reason: &str) {

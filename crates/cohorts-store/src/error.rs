@@ -35,6 +35,9 @@ pub enum StoreError {
     /// Stored bytes cannot be decoded.
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
+    /// The project does not exist, or its deletion has begun.
+    #[error("the project does not exist")]
+    ProjectGone,
     /// A defect of this service or of the database's set-up. A repetition does not help.
     #[error("{0:#}")]
     Other(anyhow::Error),

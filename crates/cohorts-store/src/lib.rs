@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
@@ -30,9 +31,12 @@ mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod pages;
 pub mod persons;
 mod pool;
+pub mod project_deletion;
 pub mod projects;
+pub mod purge;
 pub mod queue;
 pub mod scan;
 mod schema;
@@ -57,6 +61,12 @@ pub type Conn = PgConnection;
 const INSERT_ROWS: usize = 1_000;
 /// Capture tokens in the cache, about.
 const TOKENS: usize = 10_000;
+/// How long a cached token is used without a look-up. Another process may delete its project meanwhile, which a writer
+/// notices before it writes.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
+
+/// The number of shard keys of a project. Only the first is used.
+const STRIPES: i64 = 65_536;
 
 /// The id of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,10 +82,17 @@ pub struct CohortId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardKey(pub i64);
 
+impl ShardKey {
+    /// The project of the shard key.
+    pub(crate) fn project(self) -> ProjectId {
+        ProjectId(self.0.div_euclid(STRIPES))
+    }
+}
+
 impl ProjectId {
     /// The shard key of the project. No other code computes one.
     pub fn shard_key(self) -> ShardKey {
-        ShardKey(self.0 * 65_536)
+        ShardKey(self.0 * STRIPES)
     }
 }
 
@@ -88,7 +105,7 @@ pub struct Store {
     lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
-    tokens: Arc<Cache<String, ProjectId>>,
+    tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
     /// Statements sent to the database by this process.
@@ -148,20 +165,25 @@ impl Store {
         self.lanes.connection(self.lane)
     }
 
-    /// The project of a capture token. A token never moves to another project, so the cache is never stale.
+    /// The project of a capture token. A token never moves to another project, but its project may have been deleted in
+    /// the last ten seconds: then [`events::begin_write`] fails with [`StoreError::ProjectGone`].
     ///
     /// # Errors
     ///
     /// Fails if the database fails.
     pub fn project_of_token(&self, token: &str) -> Result<Option<ProjectId>> {
-        if let Some(project) = self.tokens.get(token) {
+        if let Some((project, read_at)) = self.tokens.get(token)
+            && read_at.elapsed() < TOKEN_LIFETIME
+        {
             return Ok(Some(project));
         }
+        let read_at = Instant::now();
         let conn = &mut *self.lanes.connection(Lane::Authorization)?;
         let project = projects::find_by_token(conn, token)?;
         let id = project.map(|project| project.id());
-        if let Some(id) = id {
-            self.tokens.insert(token.to_owned(), id);
+        match id {
+            Some(id) => self.tokens.insert(token.to_owned(), (id, read_at)),
+            None => drop(self.tokens.remove(token)),
         }
         Ok(id)
     }

@@ -169,7 +169,8 @@ pub(crate) const INVALID_INDEXES: &str = "\
     select c.relname::text as name from pg_index i \
         join pg_class c on c.oid = i.indexrelid join pg_class t on t.oid = i.indrelid \
     where not i.indisvalid and c.relnamespace = 'public'::regnamespace \
-        and t.relname in ('persons', 'distinct_ids', 'events', 'tombstones', 'member_chunks', 'cohorts', 'calculations') \
+        and t.relname in ('persons', 'distinct_ids', 'events', 'tombstones', 'member_chunks', 'cohorts', \
+            'activities', 'calculations') \
         and not exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid)";
 
 #[derive(QueryableByName)]

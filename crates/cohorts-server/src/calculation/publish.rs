@@ -7,13 +7,11 @@
 use cohorts_engine::chunks;
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated};
-use cohorts_store::{Conn, Error, Store, events, history, members, tombstones, transaction};
+use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
 use super::claimed::Started;
 
-/// Successful calculations that the history of a cohort keeps.
-const HISTORY: i64 = 1_000;
 /// How often the chunks are written before chunks and version become one commit, which no change can precede.
 const SEPARATE_COMMITS: usize = 5;
 
@@ -35,7 +33,6 @@ pub fn publish(
     if let Some(count) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
         members::prune(conn, shard_key, cohort.id(), cohort.member_version)?;
-        history::prune(conn, cohort.id(), HISTORY)?;
         log::info!("cohort {}: {count} members", cohort.id);
     }
     Ok(())
@@ -143,7 +140,7 @@ mod tests {
     use cohorts_store::definition::Definition;
     use cohorts_store::members::StaticCohort;
     use cohorts_store::testing::TestDatabase;
-    use cohorts_store::{CohortId, ProjectId, cohorts, keys, persons, projects};
+    use cohorts_store::{CohortId, ProjectId, cohorts, history, keys, persons, projects};
 
     use super::*;
     use crate::index::IndexedStore;
@@ -263,9 +260,10 @@ mod tests {
         /// The number of history entries, all of them finished.
         fn finished_entries(&self) -> i64 {
             let conn = &mut *self.store.connection().unwrap();
-            let (entries, count) = history::page(conn, self.claimed.id(), 9, 0).unwrap();
+            let page = history::page(conn, self.claimed.id(), 9, 0).unwrap();
+            let entries = history::by_ids(conn, self.claimed.id(), &page.ids).unwrap();
             assert!(entries.iter().all(|entry| entry.finished_at.is_some()));
-            count
+            page.count
         }
     }
 

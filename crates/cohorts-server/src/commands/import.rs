@@ -76,6 +76,10 @@ impl Imported {
             let changes = counted(self.denied.properties, "property change");
             lines.push(format!("{changes} denied: too many properties"));
         }
+        if self.denied.distinct_ids > 0 {
+            let links = counted(self.denied.distinct_ids, "link");
+            lines.push(format!("{links} denied: too many distinct ids"));
+        }
         lines.join("\n")
     }
 }

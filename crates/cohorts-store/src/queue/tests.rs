@@ -82,7 +82,8 @@ fn a_lost_claim_leaves_no_unfinished_history() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
     let unfinished = |conn: &mut Conn| {
-        let (rows, _) = history::page(conn, cohort.id(), 9, 0).unwrap();
+        let page = history::page(conn, cohort.id(), 9, 0).unwrap();
+        let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
         rows.iter().filter(|row| row.finished_at.is_none()).count()
     };
     request_calculation(conn, cohort.id()).unwrap();
@@ -106,11 +107,11 @@ fn giving_a_claim_back_undoes_it() {
     request_calculation(conn, cohort.id()).unwrap();
     let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 0);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
     let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     // The second claim replaced the first one.
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 1);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 1);
     assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
     assert_eq!(
         publish(conn, &second, Utc::now(), evaluated(), |_| Ok(Some(3))).unwrap(),
@@ -178,7 +179,7 @@ fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
 }
 
 #[test]
-fn old_calculations_are_deleted_unless_they_failed() {
+fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
     for fails in [true, false, false, true, false] {
@@ -190,8 +191,36 @@ fn old_calculations_are_deleted_unless_they_failed() {
             publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(Some(0))).unwrap();
         }
     }
-    history::prune(conn, cohort.id(), 2).unwrap();
-    let (rows, count) = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let times = history::times(conn, 0, 2, 9).unwrap();
+    assert_eq!(times.len(), 1);
+    let (excess, newest) = (times[0].newest_excess.unwrap(), times[0].newest.unwrap());
+    assert!(times[0].oldest.unwrap() < excess && excess < newest);
+    let delete = |conn: &mut Conn, through, limit| {
+        history::delete_through(conn, cohort.id, through, newest, limit).unwrap()
+    };
+    assert_eq!((delete(conn, excess, 2), delete(conn, excess, 2)), (2, 1));
+    let page = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
     let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
-    assert_eq!((failed, count), (vec![false, true, true], 3));
+    assert_eq!((failed, page.count), (vec![false, true], 2));
+    // The newest one stays, whatever its age.
+    assert_eq!(delete(conn, Utc::now(), 9), 1);
+    assert_eq!(
+        history::times(conn, 0, 0, 9).unwrap()[0].newest,
+        Some(newest)
+    );
+}
+
+#[test]
+fn unfinished_calculations_without_a_worker_are_deleted() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    request_calculation(conn, cohort.id()).unwrap();
+    claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    let deleted = [-1, 1].map(|hours| {
+        let time = Utc::now() + TimeDelta::hours(hours);
+        history::delete_abandoned(conn, time, 9).unwrap()
+    });
+    assert_eq!(deleted, [0, 1]);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
 }
