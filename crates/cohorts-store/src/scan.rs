@@ -347,7 +347,7 @@ pub fn event_names(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> 
 
 /// The most rows, and the most bytes in them, that are read at once.
 #[derive(Clone, Copy, Debug)]
-pub struct RowLimit {
+pub struct ReadLimit {
     /// The number of rows.
     pub rows: usize,
     /// The memory of the values in the rows, in bytes, about.
@@ -370,7 +370,7 @@ pub fn changed_persons(
     shard_key: ShardKey,
     after: i64,
     keys: &[String],
-    limit: RowLimit,
+    limit: ReadLimit,
 ) -> Result<Option<Vec<PersonRow>>> {
     let rows = diesel::sql_query(CHANGED_PERSONS)
         .bind::<BigInt, _>(shard_key.0)
@@ -405,7 +405,7 @@ pub fn events_between(
     (after, through): (i64, i64),
     names: &[String],
     properties: &[String],
-    limit: RowLimit,
+    limit: ReadLimit,
 ) -> Result<Option<Vec<EventRow>>> {
     let rows = diesel::sql_query(EVENTS_BETWEEN)
         .bind::<BigInt, _>(shard_key.0)

@@ -47,13 +47,13 @@ struct Search<'a, S> {
     moment: &'a Moment,
     /// The cohorts from the first one to the current one.
     visits: Vec<Visit>,
-    /// The visited cohorts whose component is not complete, in the order of the visits.
+    /// The visited cohorts with an incomplete component, in the order of the visits.
     open: Vec<i64>,
     /// The positions of the open cohorts in the order of the visits.
     orders: HashMap<i64, usize>,
 }
 
-/// A cohort whose references are being followed.
+/// A cohort with references that are being followed.
 struct Visit {
     id: i64,
     references: std::vec::IntoIter<i64>,

@@ -158,7 +158,7 @@ pub struct SharedLiveColumns(Mutex<LiveState>);
 struct LiveState {
     columns: Arc<LiveColumns>,
     read_at: Option<Instant>,
-    /// The events whose stored columns together exceed the memory limit.
+    /// The events with stored columns that together exceed the memory limit.
     too_large: BTreeSet<String>,
 }
 

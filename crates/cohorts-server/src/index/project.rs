@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use cohorts_engine::{PropertyBlock, TimesBlock};
 use cohorts_store::projects;
-use cohorts_store::scan::{PersonRange, RowLimit};
+use cohorts_store::scan::{PersonRange, ReadLimit};
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -22,7 +22,7 @@ use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
 /// If more than this changed, rebuilding is cheaper than catching up.
-pub const MAX_CATCH_UP: RowLimit = RowLimit {
+pub const MAX_CATCH_UP: ReadLimit = ReadLimit {
     rows: 200_000,
     bytes: 64 << 20,
 };

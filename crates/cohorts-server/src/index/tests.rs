@@ -92,12 +92,12 @@ impl Fixture {
     /// The stored segments as `event [columns]`, and the person properties with a checkpoint, sorted.
     fn stored_columns(&self) -> (Vec<String>, Vec<String>) {
         #[derive(QueryableByName)]
-        struct NameRow {
+        struct StoredName {
             #[diesel(sql_type = diesel::sql_types::Text)]
             name: String,
         }
         let names = |statement: &str| -> Vec<String> {
-            let rows: Vec<NameRow> = diesel::sql_query(statement)
+            let rows: Vec<StoredName> = diesel::sql_query(statement)
                 .load(&mut *self.conn())
                 .unwrap();
             rows.into_iter().map(|row| row.name).collect()
