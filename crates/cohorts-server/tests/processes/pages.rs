@@ -38,7 +38,7 @@ fn service(at: &Location) -> Service {
     Service::start(at, &["--memory", &MEMORY.to_string()])
 }
 
-/// The response to a GET, of which only the headers are read.
+/// The response to a GET. Only its headers are read.
 fn get(service: &Service, access: &Access, path: &str) -> Response {
     let client = Client::builder()
         .timeout(Duration::from_secs(300))
@@ -110,7 +110,7 @@ fn pages_and_exports_of_large_persons_take_little_memory() {
 
 #[test]
 fn activity_with_large_changes_takes_little_memory() {
-    const CHANGES: usize = 60;
+    const CHANGES: usize = 30;
     let at = Location::Url(database());
     let access = at.project();
     let loading = service(&at);
@@ -152,7 +152,7 @@ struct Count {
 }
 
 #[test]
-fn export_whose_client_does_not_read_holds_nothing_in_the_database() {
+fn export_of_a_stalled_client_holds_nothing_in_the_database() {
     let url = database();
     let at = Location::Url(url.clone());
     let access = at.project();
