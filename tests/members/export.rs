@@ -150,7 +150,7 @@ fn stalled_export_readers_do_not_block_other_requests() {
     }
     let id = cohort_of_all(&project);
     let address = project.server.url().replace("http://", "");
-    let path = project.path(&format!("cohorts/{id}/persons.csv"));
+    let path = project.path(&format!("cohorts/{id}/persons.ndjson"));
     let slow: Vec<TcpStream> = (0..20)
         .map(|_| {
             let mut stream = TcpStream::connect(&address).expect("a connection");

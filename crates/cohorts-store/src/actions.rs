@@ -137,7 +137,8 @@ pub fn page(conn: &mut Conn, project: ProjectId, limit: i64, offset: i64) -> Res
 ///
 /// Fails if the database fails.
 pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
-    let rows: Vec<(i64, Option<i32>, Option<i32>, Option<i32>)> = actions::table
+    type Row = (i64, Option<i32>, Option<i32>, Option<i32>);
+    let rows: Vec<Row> = actions::table
         .filter(actions::project_id.eq(project.0))
         .filter(actions::id.eq_any(ids))
         .select((

@@ -357,7 +357,8 @@ pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<Row
         octet_length(cohorts::last_error),
     );
     type Bytes = Option<i32>;
-    let rows: Vec<(i64, (Bytes, Bytes, Bytes, Bytes, Bytes))> = cohorts::table
+    type Row = (i64, (Bytes, Bytes, Bytes, Bytes, Bytes));
+    let rows: Vec<Row> = cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(cohorts::id.eq_any(ids))
         .select((cohorts::id, columns))

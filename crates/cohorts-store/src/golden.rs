@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use crate::keys::AccessQuery;
 use crate::members::MembershipQuery;
-use crate::persons::{ByOrdinals, PersonRows, RowsWithin, ShownIds};
+use crate::persons::page::{self, RowsWithin};
+use crate::persons::{ByOrdinals, PersonRows, ShownIds};
 use crate::project_deletion as deletion;
 use crate::schema_rules::{BANNED, PERSON};
 use crate::{ProjectId, activity, events, health, history, members, migrate, persons, purge, scan};
@@ -117,7 +118,7 @@ fn families() -> Vec<Family> {
                 ("persons::COUNT_IDS", persons::COUNT_IDS),
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
-                ("persons::SIZES", persons::SIZES),
+                ("persons::page::SIZES", page::SIZES),
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
@@ -128,7 +129,7 @@ fn families() -> Vec<Family> {
             debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string(),
         )
         .with(
-            "persons::RowsWithin",
+            "persons::page::RowsWithin",
             debug_query::<Pg, _>(&RowsWithin::new(shard_key, &[], 0)).to_string(),
         )
         .with(

@@ -51,7 +51,7 @@ impl ActivityApi for Service {
 }
 
 impl Service {
-    /// A page of the entries whose ids `read` returns for a limit and an offset.
+    /// A page of entries. `read` returns their ids for a limit and an offset.
     async fn activity_page(
         &self,
         project: ProjectId,

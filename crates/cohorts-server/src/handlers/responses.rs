@@ -74,6 +74,8 @@ impl Service {
         if has_body {
             let task = write(client, first, pieces, permit);
             actix_web::rt::spawn(RequestId::current().accompany(task));
+        } else {
+            client.complete();
         }
         let body = stream::unfold(body, |mut body| async { Some((body.next().await?, body)) });
         Ok(match length {
@@ -87,8 +89,11 @@ impl Service {
 async fn write(client: Client, first: Piece, pieces: impl Pieces, permit: Option<Permit>) {
     let result = write_all(client, first, pieces).await;
     drop(permit);
-    if let Err(cause) = result {
-        log::warn!("a response was cut: {cause}");
+    // Slow clients and failures of the database are logged where they occur.
+    if let Err(cause) = result.as_ref()
+        && !cause.is_transient()
+    {
+        log::error!("a response was cut: {cause}");
     }
 }
 

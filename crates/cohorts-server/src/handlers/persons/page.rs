@@ -45,9 +45,10 @@ struct PagePieces {
 impl Pieces for PagePieces {
     async fn next(&mut self) -> Result<Piece, Error> {
         let start = Start {
-            head: match self.has_begun {
-                true => String::new(),
-                false => Frame::new(&page(None, None))?.head,
+            head: if self.has_begun {
+                String::new()
+            } else {
+                Frame::new(&page(None, None))?.head
             },
             has_persons: self.written > 0,
         };

@@ -148,7 +148,7 @@ impl Selection {
             .collect()
     }
 
-    /// Moves the position behind `taken` candidates, of which `found` are persons.
+    /// Moves the position behind `taken` candidates; `found` of them are persons.
     fn advance(&mut self, taken: usize, found: usize) {
         let position = &mut self.position;
         let survivors = taken.min(position.survivors.len());

@@ -96,7 +96,7 @@ struct ListState {
 }
 
 /// The result of reading a piece.
-enum Reading {
+enum ListReading {
     Text(Vec<u8>),
     /// The next row is larger than the memory that was reserved.
     TooLarge(usize),
@@ -130,8 +130,8 @@ where
         let frame = Frame::new(&frame(count))?;
         self.state.tail = frame.tail;
         let mut piece = match reading {
-            Reading::Text(text) => self.piece(text, memory),
-            Reading::TooLarge(bytes) => {
+            ListReading::Text(text) => self.piece(text, memory),
+            ListReading::TooLarge(bytes) => {
                 drop(memory);
                 self.read_more(bytes).await?
             }
@@ -159,8 +159,8 @@ impl<R: ListRows, S> ListPieces<R, S> {
             let (reading, state) = self.service.snapshot(self.project, read).await?;
             self.state = state;
             match reading {
-                Reading::Text(text) => return Ok(self.piece(text, memory)),
-                Reading::TooLarge(size) => bytes = size,
+                ListReading::Text(text) => return Ok(self.piece(text, memory)),
+                ListReading::TooLarge(size) => bytes = size,
             }
         }
     }
@@ -185,14 +185,14 @@ impl ListState {
         conn: &mut Conn,
         rows: &impl ListRows,
         bytes: usize,
-    ) -> Result<Reading, Error> {
+    ) -> Result<ListReading, Error> {
         let candidates = &self.ids[..self.next_rows.min(self.ids.len())];
         let sizes = rows.sizes(conn, candidates)?;
         let taken = fitting(candidates, &sizes, bytes);
         if taken == 0
             && let Some(size) = candidates.first().and_then(|id| size_of(&sizes, *id))
         {
-            return Ok(Reading::TooLarge(size));
+            return Ok(ListReading::TooLarge(size));
         }
         let mut text = Vec::new();
         for row in rows.rows(conn, &candidates[..taken])? {
@@ -203,7 +203,7 @@ impl ListState {
         }
         self.ids.drain(..taken);
         self.next_rows = (taken * 2).clamp(MIN_ROWS, super::super::MAX_LIMIT as usize);
-        Ok(Reading::Text(text))
+        Ok(ListReading::Text(text))
     }
 }
 
