@@ -14,7 +14,8 @@ fn key_counts_in_the_order_header_body_query() {
     let path = project.path("cohorts/");
     let post = |header: Option<&str>, body: &str, query: &str| {
         let path = format!("{path}?personal_api_key={query}");
-        let call = request(Method::POST, &path).json(&json!({"name": "A", "personal_api_key": body}));
+        let call =
+            request(Method::POST, &path).json(&json!({"name": "A", "personal_api_key": body}));
         let call = match header {
             Some(key) => call.bearer_auth(key),
             None => call,
@@ -40,11 +41,18 @@ fn large_body_needs_its_key_in_the_header_or_at_its_start() {
         let call = request(Method::POST, &path).header("content-type", "application/json");
         send(&Method::POST, call.body(body))
     };
-    let early = post(format!(r#"{{"personal_api_key": "{key}", "other": "{text}"}}"#));
+    let early = post(format!(
+        r#"{{"personal_api_key": "{key}", "other": "{text}"}}"#
+    ));
     assert_eq!(early.status, 201, "{}", early.text);
-    let late = post(format!(r#"{{"other": "{text}", "personal_api_key": "{key}"}}"#));
+    let late = post(format!(
+        r#"{{"other": "{text}", "personal_api_key": "{key}"}}"#
+    ));
     let detail = late.is_error(401, "not_authenticated", None).detail();
-    assert!(detail.starts_with("Authentication credentials were not provided."), "{detail}");
+    assert!(
+        detail.starts_with("Authentication credentials were not provided."),
+        "{detail}"
+    );
     assert!(detail.contains("send the key in the header"), "{detail}");
 }
 
@@ -69,13 +77,20 @@ fn multipart_key_is_accepted_before_the_file() {
 #[test]
 fn large_fields_are_read_as_small_ones() {
     let project = Project::new();
-    let ids: Vec<String> = (0..5_000).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+    let ids: Vec<String> = (0..5_000)
+        .map(|_| uuid::Uuid::new_v4().to_string())
+        .collect();
     let body = json!({"name": "A", "is_static": true, "_create_static_person_ids": ids});
     let cohort = project.post("cohorts/", body);
     assert_eq!(cohort.json()["count"], 0, "{}", cohort.text);
     let wrong = project.post("cohorts/", json!({"name": {"a": ids}}));
     assert_invalid(&wrong, Some("name"), "Not a valid string.");
-    let deep = format!(r#"{{"filters": {}{}, "x": "{}"}}"#, "[".repeat(200), "]".repeat(200), "a".repeat(100_000));
+    let deep = format!(
+        r#"{{"filters": {}{}, "x": "{}"}}"#,
+        "[".repeat(200),
+        "]".repeat(200),
+        "a".repeat(100_000)
+    );
     let call = request(Method::POST, &project.path("cohorts/"))
         .bearer_auth(&project.key)
         .header("content-type", "application/json");
@@ -90,7 +105,10 @@ fn body_with_very_many_values_is_refused() {
     let call = request(Method::POST, &project.path("cohorts/"))
         .bearer_auth(&project.key)
         .header("content-type", "application/json");
-    let refused = send(&Method::POST, call.body(format!(r#"{{"filters": [{lists}[0]]}}"#)));
+    let refused = send(
+        &Method::POST,
+        call.body(format!(r#"{{"filters": [{lists}[0]]}}"#)),
+    );
     let detail = refused.is_error(400, "too_complex", None).detail();
     assert!(detail.contains("too many values"), "{detail}");
 }

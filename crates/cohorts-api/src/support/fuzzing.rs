@@ -31,7 +31,9 @@ pub fn receive_multipart(
     if let Ok(value) = HeaderValue::from_str(&media_type) {
         headers.insert(CONTENT_TYPE, value);
     }
-    let chunks = chunks.into_iter().map(|chunk| Ok::<_, PayloadError>(Bytes::from(chunk)));
+    let chunks = chunks
+        .into_iter()
+        .map(|chunk| Ok::<_, PayloadError>(Bytes::from(chunk)));
     let stream = stream::iter(chunks);
     let limits = Limits {
         fields: 8 << 10,
@@ -49,11 +51,18 @@ pub fn receive_multipart(
     let fields = parts.pairs.into_iter();
     let files = parts.files.iter().map(|file| {
         let mut content = Vec::new();
-        let read = file.open().and_then(|mut file| file.read_to_end(&mut content));
-        read.map_or_else(|_| (file.name.clone(), Vec::new()), |_| (file.name.clone(), content))
+        let read = file
+            .open()
+            .and_then(|mut file| file.read_to_end(&mut content));
+        read.map_or_else(
+            |_| (file.name.clone(), Vec::new()),
+            |_| (file.name.clone(), content),
+        )
     });
     Ok((
-        fields.map(|(name, text)| (name, text.into_bytes())).collect(),
+        fields
+            .map(|(name, text)| (name, text.into_bytes()))
+            .collect(),
         files.collect(),
     ))
 }
