@@ -361,7 +361,7 @@ pub mod types {
     /// A page of changes.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityPage {
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -2636,7 +2636,7 @@ pub mod types {
     pub struct PaginatedActionList {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -2656,7 +2656,7 @@ pub mod types {
     pub struct PaginatedCohortList {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -2676,7 +2676,7 @@ pub mod types {
     pub struct PaginatedProjectList {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -3718,7 +3718,7 @@ pub mod types {
     /// A page of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
-        /// URL of the next page; null if there is none.
+        /// URL of the next page, without the key; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -4123,7 +4123,7 @@ pub mod types {
     pub struct UploadPage {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -5198,7 +5198,7 @@ pub mod types {
             }
         }
         impl ActivityPage {
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -10264,7 +10264,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -10369,7 +10369,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -10474,7 +10474,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -12279,7 +12279,7 @@ pub mod types {
             }
         }
         impl PersonPage {
-            /// Sets `next`. URL of the next page; null if there is none.
+            /// Sets `next`. URL of the next page, without the key; null if there is none.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -13100,7 +13100,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -14038,6 +14038,10 @@ pub mod types {
 /// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
 /// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
+/// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
+///
+/// **Pages.** `next` and `previous` are links to other pages with the parameters of the request.
+/// They never contain a key or a token. A client that sends its key in the query must add `personal_api_key` to the link again, or send the key in the header.
 ///
 /// **Paths.** The trailing slash is optional on every path; there is no redirect.
 /// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
@@ -14149,7 +14153,7 @@ impl Client {
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged.
+    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -14174,7 +14178,7 @@ impl Client {
     /// Extension of this service; not part of PostHog's API.
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
-    /// A `sample` above 0 also needs the scope `person:read`.
+    /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/preview/`
@@ -14452,7 +14456,8 @@ impl Client {
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// They are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
     ///
     /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
     /// Extension of this service; not part of PostHog's API.
@@ -14493,7 +14498,10 @@ impl Client {
     }
     /// List the uploads to a static cohort
     ///
-    /// Extension of this service; not part of PostHog's API. Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// An upload lists ids and e-mail addresses, so it also needs the scope `person:read`.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/uploads/`
     ///

@@ -16,8 +16,8 @@ use crate::index::IndexedStore;
 use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::peer::PeerSource;
-use crate::rate_limit::RateLimiter;
+use crate::peer::{PeerSource, peer};
+use crate::rate_limit::{RateLimiter, WrongKeys};
 use crate::shares::Owner;
 
 mod actions;
@@ -26,6 +26,9 @@ mod activity_log;
 mod admission;
 mod capture;
 mod cohorts;
+mod formula;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;
@@ -55,6 +58,7 @@ pub struct Service {
     pub peer_source: PeerSource,
     /// `None` if requests are not limited.
     pub rate_limiter: Option<RateLimiter>,
+    pub wrong_keys: WrongKeys,
     /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }
@@ -95,7 +99,10 @@ impl Api for Service {
         operation: &'static Operation,
         credentials: Option<Credentials>,
     ) -> Result<Caller, Error> {
-        let caller = auth::authorize(&self.store, request, operation, credentials).await?;
+        let credentials = credentials.ok_or(Error::NotAuthenticated)?;
+        let (address, key) = (peer(request, self.peer_source), credentials.key.clone());
+        let look_up = auth::authorize(&self.store, request, operation, credentials);
+        let caller = self.wrong_keys.check(address, &key, look_up).await?;
         if let Some(limiter) = &self.rate_limiter {
             limiter.admit(caller.key).await?;
         }

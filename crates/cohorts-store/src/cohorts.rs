@@ -109,6 +109,7 @@ pub fn create(
             cohorts::created_by.eq(creator.id),
             cohorts::created_at.eq(now),
             cohorts::is_calculating.eq(false),
+            cohorts::deleted_at.eq(definition.deleted.then(Utc::now)),
         ))
         .returning(Cohort::as_returning())
         .get_result(conn)?)
@@ -220,8 +221,6 @@ pub struct LockedCohort {
     pub is_static: bool,
     /// The attempt that wrote the members that readers use.
     pub member_version: i64,
-    /// Whether a requested calculation is not finished.
-    pub is_calculating: bool,
 }
 
 /// Locks the rows of all cohorts of a project, also of deleted ones, until the transaction ends.
@@ -232,6 +231,21 @@ pub struct LockedCohort {
 pub fn lock_all(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
+        .order(cohorts::id)
+        .select(LockedCohort::as_select())
+        .for_update()
+        .load(conn)?)
+}
+
+/// Locks the rows of the static cohorts of a project, also of deleted ones, until the transaction ends.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn lock_static(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
+    Ok(cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::is_static)
         .order(cohorts::id)
         .select(LockedCohort::as_select())
         .for_update()
@@ -391,7 +405,7 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
     Ok(live_dynamic(project).select(definition).load(conn)?)
 }
 
-/// The ids and definitions of the project's live dynamic cohorts with filters that may refer to other cohorts.
+/// The definitions of the project's dynamic cohorts, also of deleted ones, with filters that may refer to other cohorts.
 ///
 /// # Errors
 ///
@@ -399,10 +413,14 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
 pub fn referring_definitions(
     conn: &mut Conn,
     project: ProjectId,
-) -> Result<Vec<(i64, Definition)>> {
-    let definition = (cohorts::id, Definition::as_select());
-    let referring = live_dynamic(project).filter(may_refer_to_cohorts());
-    Ok(referring.select(definition).load(conn)?)
+) -> Result<HashMap<i64, Definition>> {
+    let rows: Vec<(i64, Definition)> = cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .filter(may_refer_to_cohorts())
+        .select((cohorts::id, Definition::as_select()))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
@@ -415,7 +433,7 @@ fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
 
 /// Whether the text of the filters contains `"cohort"`, as every reference to a cohort does.
 #[diesel::dsl::auto_type]
-fn may_refer_to_cohorts() -> _ {
+pub(crate) fn may_refer_to_cohorts() -> _ {
     let text: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
     text.like("%\"cohort\"%")
 }
@@ -426,9 +444,20 @@ fn may_refer_to_cohorts() -> _ {
 ///
 /// Fails if the database fails.
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> Result<()> {
-    diesel::update(cohorts::table.find(id.0))
-        .set(definition.row())
-        .execute(conn)?;
+    let row = cohorts::table.find(id.0);
+    // In SET, `deleted` is the value before the update.
+    let deleted_at = diesel::dsl::case_when(cohorts::deleted, cohorts::deleted_at);
+    if definition.deleted {
+        let deleted_at = cohorts::deleted_at.eq(deleted_at.otherwise(Some(Utc::now())));
+        diesel::update(row)
+            .set((definition.row(), deleted_at))
+            .execute(conn)?;
+    } else {
+        let deleted_at = cohorts::deleted_at.eq(None::<DateTime<Utc>>);
+        diesel::update(row)
+            .set((definition.row(), deleted_at))
+            .execute(conn)?;
+    }
     Ok(())
 }
 

@@ -28,7 +28,7 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "cohorts",
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "cohorts_all_activity",
@@ -119,14 +119,14 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "members",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "cohorts_upload",
         tag: "members",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "actions_list",
@@ -298,7 +298,7 @@ pub trait CohortsApi: Api {
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged.
+    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -317,7 +317,7 @@ pub trait CohortsApi: Api {
     /// Extension of this service; not part of PostHog's API.
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
-    /// A `sample` above 0 also needs the scope `person:read`.
+    /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
     ///
@@ -446,7 +446,8 @@ pub trait CohortsApi: Api {
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// They are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
     ///
     /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
     /// Extension of this service; not part of PostHog's API.
@@ -534,7 +535,9 @@ pub trait MembersApi: Api {
     >;
     /// List the uploads to a static cohort.
     ///
-    /// Extension of this service; not part of PostHog's API. Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// An upload lists ids and e-mail addresses, so it also needs the scope `person:read`.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/uploads/`
     ///
@@ -3521,7 +3524,7 @@ where
                         tag: "cohorts",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -3787,7 +3790,7 @@ where
                         tag: "members",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -3821,7 +3824,7 @@ where
                         tag: "members",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",

@@ -300,7 +300,7 @@ impl ::std::convert::TryFrom<::std::string::String> for ActivityEntryScope {
 pub struct ActivityPage {
     /// The rows of this page.
     pub results: ::std::vec::Vec<ActivityEntry>,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1203,7 +1203,7 @@ pub struct NoFlags {
 pub struct PaginatedActionList {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1218,7 +1218,7 @@ pub struct PaginatedActionList {
 pub struct PaginatedCohortList {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1233,7 +1233,7 @@ pub struct PaginatedCohortList {
 pub struct PaginatedProjectList {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1369,7 +1369,7 @@ pub struct PersonCohorts {
 pub struct PersonPage {
     /// The rows of this page.
     pub results: ::std::vec::Vec<Person>,
-    /// URL of the next page; null if there is none.
+    /// URL of the next page, without the key; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1579,7 +1579,7 @@ impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
 pub struct UploadPage {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.

@@ -13,6 +13,8 @@ use crate::blocking;
 use crate::error::Error;
 use crate::shares::{Owner, Permit, ShareLimits, Shares};
 
+/// A body of at most this many bytes is decoded in a moment.
+const SMALL_BODY: usize = 64 << 10;
 /// How long a request waits for a permit.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -34,7 +36,9 @@ pub struct WorkShares {
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
-    pub decoding: Shares,
+    large_bodies: Shares,
+    /// As `large_bodies`, for bodies that are decoded in a moment. Large ones of the same peer never delay them.
+    small_bodies: Shares,
 }
 
 impl Default for WorkShares {
@@ -51,9 +55,21 @@ impl Default for WorkShares {
         Self {
             requests: shares("requests", 12, 6, 256),
             previews: shares("previews", 4, 2, 64),
-            exports: shares("exports", 8, 2, 8),
-            uploads: shares("uploads", 8, 2, 8),
-            decoding: shares("capture requests", 4, 3, 4_096),
+            exports: shares("exports", 8, 2, 64),
+            uploads: shares("uploads", 8, 2, 64),
+            large_bodies: shares("capture requests", 3, 2, 4_096),
+            small_bodies: shares("capture requests", 4, 4, 4_096),
+        }
+    }
+}
+
+impl WorkShares {
+    /// The permits to decode a body of `bytes`.
+    pub fn decoding(&self, bytes: usize) -> &Shares {
+        if bytes <= SMALL_BODY {
+            &self.small_bodies
+        } else {
+            &self.large_bodies
         }
     }
 }

@@ -102,9 +102,6 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
-        if request.body.sample > 0 {
-            caller.require("person:read")?;
-        }
         let project = caller.project.id();
         let body = request.body;
         let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;

@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek};
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use uuid::Uuid;
 
+use super::formula;
 use crate::error::Error;
 use crate::ingest::LONGEST_NAME;
 
@@ -126,7 +127,7 @@ impl PersonsCsv {
 
     /// Converts the row that the reader has just returned.
     fn read(&self, row: &StringRecord) -> CsvRow {
-        let id = row.get(self.column).unwrap_or_default().trim();
+        let id = formula::unescape(row.get(self.column).unwrap_or_default().trim());
         let fault = self.kind.fault(id);
         let newlines = row.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
         // The reader returns a row that ends in CRLF before it has passed the LF.
@@ -331,6 +332,12 @@ mod tests {
         assert_eq!(ids("E-Mail\r\na@x.io\r\n").0, IdKind::Email);
         assert_eq!(ids("0\n\"a,1\"\n").1, ["0", "a,1"]);
         assert_eq!(ids("\u{feff}person_id\na\n").0, IdKind::Person);
+    }
+
+    #[test]
+    fn the_apostrophe_of_an_export_is_removed() {
+        let found = ids("distinct_id,name\n'=a,x\n''-b,x\n'c,x\n-5,x\n'\td,x\n").1;
+        assert_eq!(found, ["=a", "'-b", "'c", "-5", "\td"]);
     }
 
     #[test]

@@ -5,8 +5,11 @@
 
 mod bodies;
 mod broken;
+mod deletion;
 mod harness;
 mod hostile;
 mod kills;
+mod locks;
+mod logs;
 mod memory;
 mod operation;

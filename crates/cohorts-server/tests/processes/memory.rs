@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Access, Location, Service, event, high_water_mark, reset_high_water_mark, sent, until,
+    Access, Location, Service, count, event, high_water_mark, reset_high_water_mark, sent, until,
 };
 
 /// `COHORTS_MEMORY` of the services, in MiB.
@@ -116,4 +116,46 @@ fn small_bodies_that_unpack_to_large_trees_take_little_memory() {
             }
         });
     });
+}
+
+/// Sends an item with the text `properties`, until it is acknowledged.
+fn set_properties(url: &str, access: &Access, person: usize, properties: &str) {
+    let body = format!(
+        r#"{{"api_key":"{}","event":"x","distinct_id":"p{person}","properties":{{"$set":{properties}}}}}"#,
+        access.token
+    );
+    until("the person is written", || {
+        post(url, "identity", body.as_bytes()) == 200
+    });
+}
+
+#[test]
+fn small_batch_that_changes_many_large_persons_takes_little_memory() {
+    const PERSONS: usize = 60;
+    let attacked = Attacked::start();
+    let (url, access) = (attacked.service.url.as_str(), &attacked.access);
+    // A tree of values takes many times the memory of so short members.
+    let members: Vec<String> = (0..30_000).map(|nth| format!(r#""{nth}":1"#)).collect();
+    let large = format!("{{{}}}", members.join(","));
+    thread::scope(|scope| {
+        for first in 0..4 {
+            let large = &large;
+            scope.spawn(move || {
+                for person in (first..PERSONS).step_by(4) {
+                    set_properties(url, access, person, large);
+                }
+            });
+        }
+    });
+    reset_high_water_mark(attacked.service.pid());
+    attacked.withstands(|| {
+        let item = |person: usize| {
+            json!({"event": "paid", "distinct_id": format!("p{person}"), "properties": {"$set": {"b": 1}}})
+        };
+        let batch = json!((0..PERSONS).map(item).collect::<Vec<_>>());
+        until("the batch is acknowledged", || sent(url, access, &batch));
+    });
+    let changed = json!({"properties": {"type": "AND", "values": [
+        {"type": "person", "key": "b", "operator": "exact", "value": 1}]}});
+    assert_eq!(count(url, access, &changed), PERSONS as u64);
 }

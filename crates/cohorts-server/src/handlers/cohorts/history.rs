@@ -8,6 +8,7 @@ use cohorts_api::types::{
 use cohorts_store::history::Calculation;
 
 use crate::handlers::present::raw;
+use crate::logging;
 
 /// Uses that a response lists; the others are counted.
 const LISTED_USES: usize = 100;
@@ -35,7 +36,7 @@ fn item(row: Calculation) -> CalculationHistoryItem {
         queries: Vec::new(),
         is_completed: row.finished_at.is_some(),
         is_successful: row.finished_at.is_some() && row.error.is_none(),
-        error: row.error,
+        error: row.error.as_deref().map(logging::detail),
         error_code: row.error_code,
         duration_seconds: duration.map(|duration| duration.as_seconds_f64()),
         total_query_ms: None,

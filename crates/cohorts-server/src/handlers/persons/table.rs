@@ -1,10 +1,14 @@
 //! Persons as a CSV table: fields and nested properties are flattened into columns, as in PostHog's export.
+//!
+//! Texts that are formulas are escaped, unlike in PostHog's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use cohorts_api::types::Person;
 use serde_json::Value;
+
+use crate::handlers::formula;
 
 /// The columns of a table, sorted by name.
 #[derive(Default)]
@@ -53,9 +57,13 @@ pub fn cells(person: &Person) -> Result<Cells, TooWide> {
     cells.put("id".to_owned(), person.id.to_string())?;
     let seen = person.last_seen_at.as_ref().map(time).unwrap_or_default();
     cells.put("last_seen_at".to_owned(), seen)?;
-    cells.put("name".to_owned(), person.name.clone())?;
+    cells.put(
+        "name".to_owned(),
+        formula::escape(&person.name).into_owned(),
+    )?;
     for (index, id) in person.distinct_ids.iter().enumerate() {
-        cells.put(format!("distinct_ids.{index}"), id.clone())?;
+        let id = formula::escape(id).into_owned();
+        cells.put(format!("distinct_ids.{index}"), id)?;
     }
     let mut properties = person.properties.parse();
     if let Some(properties) = properties.as_object_mut()
@@ -98,7 +106,7 @@ impl FlatCells {
             Value::Bool(true) => "True".to_owned(),
             Value::Bool(false) => "False".to_owned(),
             Value::Number(number) => number.to_string(),
-            Value::String(text) => text.clone(),
+            Value::String(text) => formula::escape(text).into_owned(),
         };
         self.put(column, cell)
     }
@@ -184,6 +192,28 @@ mod tests {
         ];
         let expected = expected.map(|(column, cell)| (column.to_owned(), cell.to_owned()));
         assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn texts_that_are_formulas_are_escaped() {
+        let mut person = person(json!({
+            "email": "=a", "plan": "@a", "tags": ["'+a", -1, "-1"], "addr": {"=k": "=v"},
+        }));
+        person.name = "=a".to_owned();
+        person.distinct_ids[0] = "-a".to_owned();
+        let cells = cells(&person).unwrap();
+        for (column, expected) in [
+            ("name", "'=a"),
+            ("distinct_ids.0", "'-a"),
+            ("email", "'=a"),
+            ("properties.plan", "'@a"),
+            ("properties.tags.0", "''+a"),
+            ("properties.tags.1", "-1"),
+            ("properties.tags.2", "-1"),
+            ("properties.addr.=k", "'=v"),
+        ] {
+            assert_eq!(cells[column], expected, "{column}");
+        }
     }
 
     #[test]
