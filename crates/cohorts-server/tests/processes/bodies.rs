@@ -49,7 +49,7 @@ fn unfinished_bodies_do_not_stop_the_captures_of_others() {
     let attacked = Attacked::start();
     let url = attacked.service.url.as_str();
     let head = ["POST /batch/ HTTP/1.1".to_owned(), JSON.to_owned()];
-    // Together, they take a little less than 128 MiB.
+    // Together, they take almost all of the memory for requests.
     let bytes = vec![b' '; 2_680_000];
     attacked.withstands(|| {
         let send = |length: usize| {
@@ -58,13 +58,15 @@ fn unfinished_bodies_do_not_stop_the_captures_of_others() {
             stream
         };
         let large: Vec<TcpStream> = thread::scope(|scope| {
-            let sends: Vec<_> = (0..49).map(|_| scope.spawn(|| send(bytes.len()))).collect();
+            let sends: Vec<_> = (0..98).map(|_| scope.spawn(|| send(bytes.len()))).collect();
             sends.into_iter().map(|send| send.join().unwrap()).collect()
         });
         // Smaller ones take what the large ones have left.
         let lengths = [60_000, 4_000, 0].into_iter();
-        let small: Vec<TcpStream> = lengths.flat_map(|length| [length; 100]).map(send).collect();
+        let mut small: Vec<TcpStream> =
+            lengths.flat_map(|length| [length; 100]).map(send).collect();
         for nth in 0..20 {
+            small.extend([60_000; 10].map(send));
             let large = json!({"text": "x".repeat(40_000)});
             let mut event = event("small", 1_000 + nth);
             event["properties"]["$set"] = large;
