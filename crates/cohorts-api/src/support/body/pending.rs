@@ -40,12 +40,15 @@ pub(crate) async fn authorize<A: Api>(
     let memory = api.admit(request, operation, None).await?;
     let mut body = PendingBody::new(request, payload, memory);
     let limit = Limits::from_request(request).without_key;
-    let received = body.incoming.receive(limit).await;
+    let received = body.incoming.receive(limit.saturating_add(1)).await;
     received.map_err(|why| api.reject(why))?;
-    let caller = match (body.key(request).await, by_query) {
+    let is_searched = body.incoming.is_complete && body.incoming.bytes.len() <= limit;
+    let start = &body.incoming.bytes[..body.incoming.bytes.len().min(limit)];
+    let key = in_body(request, body.media, start, is_searched).await;
+    let caller = match (key, by_query) {
         (Some(key), _) => api.authorize(request, operation, Some(key)).await?,
         (None, Some(caller)) => caller?,
-        (None, None) if !body.incoming.is_complete => {
+        (None, None) if !is_searched => {
             return Err(api.reject(Rejection::NoKey { searched: limit }));
         }
         (None, None) => api.authorize(request, operation, None).await?,
@@ -73,14 +76,6 @@ impl PendingBody {
             content_type,
             media,
         }
-    }
-
-    /// The key in the received part.
-    async fn key(&self, request: &HttpRequest) -> Option<Credentials> {
-        let Incoming {
-            bytes, is_complete, ..
-        } = &self.incoming;
-        in_body(request, self.media, bytes, *is_complete).await
     }
 
     /// Receives a body with fields and without files. A multipart body is not received.
