@@ -15,7 +15,7 @@ use crate::index::IndexError;
 use crate::ingest::CommitError;
 use crate::shares::{Owner, ShareFull};
 
-/// After how many seconds a caller tries again whose share of some work is used up.
+/// After how many seconds a caller with a full share tries again.
 const BUSY_SECONDS: u64 = 5;
 
 /// Why a request failed.
