@@ -760,7 +760,7 @@ pub trait CaptureApi: Api {
     /// An event with `$process_person_profile: false` neither creates nor changes a person.
     /// `$groupidentify` is stored as an event.
     ///
-    /// **Limits.** An item has at most 1 MiB, its JSON at most 128 levels, and the properties of a person at most 1 MiB.
+    /// **Limits.** An item has at most 1 MiB, its JSON at most 128 levels, and the properties of a person at most 512 KiB. Properties with names of more than 1,000 bytes are dropped. A person has at most 50,000 distinct IDs.
     /// If the service is overloaded, it returns 503 with `Retry-After` and stores nothing.
     ///
     /// `POST /batch/`

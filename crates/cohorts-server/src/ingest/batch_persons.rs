@@ -12,8 +12,8 @@ use super::item::Item;
 use super::person_state::{PersonChange, PersonState};
 use cohorts_store::persons::{MAX_IDS, Owner, Person};
 
-/// A merge moves the distinct ids of the survivor instead if it has so many fewer than the merged person. A survivor
-/// with a few more ids to move keeps its ordinal, which the members of cohorts are written with.
+/// If the merged person has more than this many distinct ids above those of the survivor, the ids of the survivor move
+/// instead. Otherwise the survivor keeps its ordinal, which the members of cohorts contain.
 const FEW_IDS: u64 = 64;
 
 /// Changes that the items of a batch request and that were not made.
@@ -63,7 +63,7 @@ pub struct BatchPersons {
     redirects: HashMap<i64, i64>,
     /// The number of distinct ids of each ordinal that the batch may give more ids.
     id_counts: HashMap<i64, u64>,
-    /// Survivors of merges whose rows are written under the ordinal of a merged person, with that ordinal.
+    /// For each survivor that is written under the ordinal of a merged person: that ordinal.
     moved: HashMap<i64, i64>,
     denied: Denied,
 }

@@ -139,9 +139,9 @@ impl<'de> Deserialize<'de> for Scalar {
 
 /// The strings of a list, or the names of an object's members.
 #[derive(Debug, Default, PartialEq)]
-pub struct Names(pub Vec<String>);
+pub struct NameList(pub Vec<String>);
 
-impl FromAny for Names {
+impl FromAny for NameList {
     fn from_scalar(_: Scalar) -> Self {
         Self::default()
     }
@@ -165,7 +165,7 @@ impl FromAny for Names {
     }
 }
 
-impl<'de> Deserialize<'de> for Names {
+impl<'de> Deserialize<'de> for NameList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         AnyVisitor::read(deserializer)
     }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(scalar("1.50").into_text().as_deref(), Some("1.5"));
         let large = u64::MAX.to_string();
         assert_eq!(scalar(&large).into_text(), Some(large));
-        let names = |text: &str| serde_json::from_str::<Names>(text).unwrap().0;
+        let names = |text: &str| serde_json::from_str::<NameList>(text).unwrap().0;
         assert_eq!(names(r#"["a",1,["b"],"c"]"#), ["a", "c"]);
         assert_eq!(names(r#"{"a":1,"b":[2]}"#), ["a", "b"]);
         assert_eq!(names("7"), [""; 0]);

@@ -251,7 +251,7 @@ impl Turn {
         all.take(self.items)
     }
 
-    /// Answers the requests whose items are committed, and returns the others.
+    /// Answers the requests that are committed completely, and returns the others.
     fn finish(self, committed: usize) -> Vec<PendingRequest> {
         let limit = (committed < self.items).then(|| next_limit(self.items, committed));
         let (mut rest, mut left) = (Vec::new(), committed);

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use super::arrival::{Arrival, instant};
-use super::fields::{EventOptions, Names, ObjectField, Scalar};
+use super::fields::{EventOptions, NameList, ObjectField, Scalar};
 use super::json::{PersonProperties, Properties, TEXT_TOO_LONG, replace_lone_surrogates};
 use super::person_members::{Members, is_same_value, members_memory, object_text};
 use cohorts_store::JsonText;
@@ -91,7 +91,7 @@ pub struct Item {
     pub properties: JsonText,
     pub(super) set: Members,
     pub(super) set_once: Members,
-    /// Names of the person properties to remove.
+    /// NameList of the person properties to remove.
     pub(super) unset: Vec<String>,
     /// The event creates no person and changes none.
     pub(super) is_personless: bool,
@@ -116,7 +116,7 @@ struct RawItem {
     #[serde(rename = "$set_once")]
     set_once: ObjectField<PersonProperties>,
     #[serde(rename = "$unset")]
-    unset: Names,
+    unset: NameList,
     options: EventOptions,
     /// The properties of the person, in lines of an event export.
     person_properties: ObjectField<PersonProperties>,

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::fields::{FromMap, Names, ObjectField, Scalar};
+use super::fields::{FromMap, NameList, ObjectField, Scalar};
 use super::person_members::Members;
 
 /// The longest name of a property, in bytes. Members with longer names are dropped.
@@ -63,7 +63,7 @@ pub struct Properties {
 pub struct Interpreted {
     pub set: ObjectField<PersonProperties>,
     pub set_once: ObjectField<PersonProperties>,
-    pub unset: Names,
+    pub unset: NameList,
     pub anon_distinct_id: Scalar,
     pub alias: Scalar,
     pub distinct_id: Scalar,

@@ -39,7 +39,7 @@ impl From<Failed> for Error {
     }
 }
 
-/// The memory that the persons of a commit may take. Items whose persons do not fit are committed later.
+/// The memory that the persons of a commit may take. Items with persons beyond it are committed later.
 const PERSON_BYTES: usize = 16 << 20;
 /// Persons that are read at first. Their sizes decide how many are read next.
 const FIRST_PERSONS: usize = 2;
@@ -111,7 +111,7 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Commits the first items whose persons fit into [`PERSON_BYTES`], at least one item.
+    /// Commits the first items, as far as their persons fit into [`PERSON_BYTES`], and at least one item.
     pub fn commit(&mut self, attempt: Attempt) -> Result<CommittedPart, Failed> {
         let (store, shard_key) = (self.store, self.shard_key);
         let conn = &mut *store.connection()?;
@@ -199,7 +199,7 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// Loads the persons that the items may change, in the order of the items, until they take [`PERSON_BYTES`]. Returns
-    /// the number of items whose persons are loaded: at least one, whatever the size of its persons.
+    /// the number of items with loaded persons: at least one, however large its persons are.
     fn load_persons(
         &self,
         conn: &mut Conn,
