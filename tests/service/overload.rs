@@ -9,7 +9,7 @@ use crate::harness::{any_of, key, person, request_to, send, start};
 #[test]
 fn captures_over_the_memory_limit_are_rejected_and_succeed_on_retry() {
     let server = start(|config| {
-        config.ingest_memory = 1 << 20;
+        config.request_memory = 1 << 20;
     });
     let project = server
         .data()

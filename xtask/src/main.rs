@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod codegen;
+mod contention;
 mod service;
 mod soak;
 
@@ -32,6 +33,8 @@ enum Task {
     Bench(bench::Bench),
     /// Run the service under load, kill it repeatedly, and check that no data is lost
     Soak(soak::Soak),
+    /// Measure the requests of one project while another project puts load on the service
+    Contention(contention::Contention),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Codegen { check } => codegen::run(root, check),
         Task::Bench(bench) => bench.run(root),
         Task::Soak(soak) => soak.run(root),
+        Task::Contention(contention) => contention.run(root),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

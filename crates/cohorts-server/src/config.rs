@@ -34,8 +34,8 @@ pub struct Config {
     pub rate_limit: Option<RateLimit>,
     /// The most wrong keys of one client per minute.
     pub wrong_keys_per_minute: u32,
-    /// The memory limit, in bytes, of received events that are not committed yet.
-    pub ingest_memory: usize,
+    /// The memory limit, in bytes, of all requests together: bodies, events until their commit, and responses.
+    pub request_memory: usize,
     /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,
     /// How long the members of a dynamic cohort count as current.
@@ -60,8 +60,8 @@ pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
 const WRONG_KEYS_PER_MINUTE: u32 = 60;
 const SLOW: Duration = Duration::from_secs(1);
 
-/// About twenty of the largest bodies.
-const INGEST_MEMORY: usize = 128 << 20;
+/// Two batches of the largest size, unpacked, beside bodies and responses.
+const REQUEST_MEMORY: usize = 256 << 20;
 
 impl Config {
     /// A service with the default settings: it calculates, ends on signals, trusts no proxy, and has no rate limit.
@@ -75,7 +75,7 @@ impl Config {
             peer_source: PeerSource::Connection,
             rate_limit: None,
             wrong_keys_per_minute: WRONG_KEYS_PER_MINUTE,
-            ingest_memory: INGEST_MEMORY,
+            request_memory: REQUEST_MEMORY,
             index_memory: quarter_of_memory(),
             freshness: FRESHNESS,
             tls: None,

@@ -12,6 +12,10 @@ use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
+use crate::shares::{Owner, ShareFull};
+
+/// After how many seconds a caller tries again whose share of some work is used up.
+const BUSY_SECONDS: u64 = 5;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -69,7 +73,9 @@ pub enum Error {
     OverBudget,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
-    /// The events in memory have used up their budget.
+    /// The share of a caller, or of all callers, in one kind of work is used up.
+    ShareFull(ShareFull),
+    /// The memory of requests is used up.
     Overloaded,
     /// The database is not reachable or is busy. A retry may succeed.
     Unavailable,
@@ -145,7 +151,8 @@ impl Error {
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
             Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
             Self::OverBudget => class(503, ServerError, "capacity"),
-            Self::Overloaded => class(503, ServerError, "overloaded"),
+            Self::ShareFull(full) if full.owner.is_some() => class(429, ThrottledError, "busy"),
+            Self::Overloaded | Self::ShareFull(_) => class(503, ServerError, "overloaded"),
             Self::Unavailable => class(503, ServerError, "unavailable"),
             Self::Internal(_) => class(500, ServerError, "error"),
         }
@@ -167,6 +174,15 @@ impl Error {
             Self::Throttled { seconds } => {
                 let unit = if *seconds == 1 { "second" } else { "seconds" };
                 format!("Request was throttled. Expected available in {seconds} {unit}.")
+            }
+            Self::ShareFull(full) => {
+                let owner = match full.owner {
+                    Some(Owner::Project(_)) => " of this project",
+                    Some(Owner::Peer(_)) => " from this address",
+                    None => "",
+                };
+                let work = full.work;
+                format!("Too many {work}{owner} at once; try again in {BUSY_SECONDS} seconds.")
             }
             Self::TimedOut => IndexError::TimedOut.to_string(),
             Self::OverBudget => IndexError::OverBudget.to_string(),
@@ -195,6 +211,7 @@ impl Error {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
+            Self::ShareFull(_) => Some((header::RETRY_AFTER, BUSY_SECONDS.into())),
             _ if self.class().status == 503 => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -290,6 +307,12 @@ impl From<cohorts_store::Error> for Error {
     }
 }
 
+impl From<ShareFull> for Error {
+    fn from(full: ShareFull) -> Self {
+        Self::ShareFull(full)
+    }
+}
+
 impl From<IndexError> for Error {
     fn from(cause: IndexError) -> Self {
         match cause {
@@ -320,6 +343,28 @@ mod tests {
             text,
             r#"{"type":"validation_error","code":"invalid_input","detail":"Not a valid string.","attr":"name"}"#
         );
+    }
+
+    #[test]
+    fn a_full_share_names_the_work_and_the_owner() {
+        let full = |owner| {
+            Error::ShareFull(ShareFull {
+                work: "exports",
+                owner,
+            })
+        };
+        let project = Owner::Project(cohorts_store::ProjectId(1));
+        let (status, text) = body(&full(Some(project)));
+        assert_eq!(status, 429);
+        assert!(
+            text.contains("Too many exports of this project at once"),
+            "{text}"
+        );
+        let (status, text) = body(&full(None));
+        assert_eq!(status, 503);
+        assert!(text.contains("Too many exports at once"), "{text}");
+        let retry_after = full(None).error_response();
+        assert_eq!(retry_after.headers().get(header::RETRY_AFTER).unwrap(), "5");
     }
 
     #[test]

@@ -4,13 +4,10 @@
 //! What several resources need is in [`present`] (rows to responses), [`lookup`] (ids to
 //! persons) and [`activity_log`].
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, MemoryBudget, Operation, Rejection, RequestHead};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
 
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
@@ -25,6 +22,7 @@ use crate::rate_limit::{RateLimiter, WrongKeys};
 mod actions;
 mod activity;
 mod activity_log;
+mod admission;
 mod capture;
 mod cohorts;
 mod formula;
@@ -37,6 +35,7 @@ mod present;
 mod projects;
 mod uploads;
 
+pub use admission::{RequestMemory, WorkShares};
 pub use capture::config_script;
 use links::Links;
 
@@ -47,16 +46,8 @@ pub struct Service {
     pub signal: WorkerSignal,
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
-    /// The memory for events between their arrival and their commit.
-    pub budget: MemoryBudget,
-    /// Limits the bodies of events that are decoded at the same time, because decoding uses a processor.
-    pub decoding: Arc<Semaphore>,
-    /// Limits the exports at the same time, because each holds a connection until its client has read everything.
-    pub exports: Arc<Semaphore>,
-    /// Limits the CSV files that are read at the same time, because each holds a connection.
-    pub uploads: Arc<Semaphore>,
-    /// Limits the previews at the same time, because each holds a connection.
-    pub previews: Arc<Semaphore>,
+    pub memory: RequestMemory,
+    pub shares: WorkShares,
     /// The beginning of links in responses.
     pub origin: Origin,
     /// Where the address of a client is found.
@@ -83,18 +74,8 @@ fn limit_and_offset(limit: i64, offset: i64) -> (i64, i64) {
     (limit, offset.max(0))
 }
 
-/// Permits of [`Service::decoding`].
-pub const MAX_DECODING: usize = 4;
-/// Permits each of exports, uploads and previews: far fewer than there are connections.
-pub const MAX_LONG_REQUESTS: usize = 4;
-/// How long a request waits for a permit, and an export for its client to read.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Waits for a permit, which is returned when it is dropped.
-async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
-    let permit = timeout(WAIT_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await;
-    permit.ok().and_then(Result::ok).ok_or(Error::Unavailable)
-}
+/// How long an export waits for its client to read.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Api for Service {
     type Caller = Caller;

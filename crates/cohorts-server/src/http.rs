@@ -47,7 +47,7 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
         config
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
-            .app_data(web::Data::new(service.budget.clone()))
+            .app_data(web::Data::new(service.memory.bodies.clone()))
             .service(web::resource("/_livez").get(endpoints::livez))
             .service(web::resource("/_readyz").get(endpoints::readyz))
             .service(web::resource("/metrics").get(endpoints::metrics))

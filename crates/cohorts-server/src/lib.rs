@@ -7,7 +7,6 @@
 //! `upkeep`, `calculation`, `ingest`, `index`, then the crates `cohorts-store` and `cohorts-engine`.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use actix_web::dev::ServerHandle;
@@ -32,6 +31,7 @@ mod origin;
 mod path_compat;
 mod peer;
 mod rate_limit;
+mod shares;
 mod upkeep;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, ListedKey};
@@ -45,15 +45,13 @@ pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
-use cohorts_api::MemoryBudget;
 use cohorts_postgres::Postgres;
 use cohorts_store::{ProjectId, Store};
-use handlers::Service;
+use handlers::{RequestMemory, Service, WorkShares};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
 use rate_limit::{RateLimiter, WrongKeys};
-use tokio::sync::Semaphore;
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -144,12 +142,9 @@ impl Server {
             store: data.store.clone(),
             signal,
             group_commit,
-            budget: MemoryBudget::new(config.ingest_memory),
-            decoding: Arc::new(Semaphore::new(handlers::MAX_DECODING)),
+            memory: RequestMemory::new(config.request_memory),
+            shares: WorkShares::default(),
             metrics: metrics.clone(),
-            exports: Arc::new(Semaphore::new(handlers::MAX_LONG_REQUESTS)),
-            uploads: Arc::new(Semaphore::new(handlers::MAX_LONG_REQUESTS)),
-            previews: Arc::new(Semaphore::new(handlers::MAX_LONG_REQUESTS)),
             origin: config.origin.clone(),
             peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),

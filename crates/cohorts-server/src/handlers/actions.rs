@@ -13,7 +13,6 @@ use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
 
 impl ActionsApi for Service {
@@ -25,7 +24,7 @@ impl ActionsApi for Service {
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::page(conn, project, limit, offset)?);
-        let (rows, count) = blocking::snapshot(&self.store, read).await?;
+        let (rows, count) = self.snapshot(project, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         Ok(ActionsListResponse::Status200(PaginatedActionList {
             count,
@@ -44,14 +43,14 @@ impl ActionsApi for Service {
         request: ActionsCreateRequest,
     ) -> Result<ActionsCreateResponse, Error> {
         let fields = new_fields(request.body)?;
+        let project = caller.project.id();
         let create = move |conn: &mut Conn| {
-            let project = caller.project.id();
             projects::lock(conn, project)?;
             check_name(conn, project, &fields, None)?;
             let row = actions::create(conn, project, &caller.teammate, &fields)?;
             Ok(present::action(project, (row, Some(caller.teammate))))
         };
-        let action = blocking::transaction(&self.store, create).await?;
+        let action = self.transaction(project, create).await?;
         Ok(ActionsCreateResponse::Status201(action))
     }
 
@@ -62,7 +61,7 @@ impl ActionsApi for Service {
     ) -> Result<ActionsRetrieveResponse, Error> {
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::find(conn, project, request.path.id)?);
-        let row = blocking::read(&self.store, read).await?;
+        let row = self.read(project, read).await?;
         let row = row.filter(|(action, _)| !action.fields.deleted);
         let action = present::action(project, row.ok_or(Error::NotFound)?);
         Ok(ActionsRetrieveResponse::Status200(action))
@@ -76,7 +75,7 @@ impl ActionsApi for Service {
         let (project, id) = (caller.project.id(), request.path.id);
         let body = request.body;
         let change = move |conn: &mut Conn| change(conn, project, id, body);
-        let change = blocking::transaction(&self.store, change).await?;
+        let change = self.transaction(project, change).await?;
         if change.affects_cohorts {
             self.signal.notify();
         }

@@ -9,7 +9,6 @@ use cohorts_store::{CohortId, Conn, activity, cohorts};
 
 use super::{Service, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
 
 impl ActivityApi for Service {
@@ -59,7 +58,7 @@ impl Service {
             }
             Ok(Some(activity::page(conn, project, cohort, limit, offset)?))
         };
-        let Some((rows, total_count)) = blocking::snapshot(&self.store, read).await? else {
+        let Some((rows, total_count)) = self.snapshot(project, read).await? else {
             return Ok(None);
         };
         let links = self.links(head);

@@ -1,5 +1,6 @@
 //! Event capture: decodes the body, parses each item, and commits the valid ones before the response.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header;
@@ -18,9 +19,11 @@ use cohorts_api::{
 use futures::future::try_join_all;
 use uuid::Uuid;
 
-use super::{Service, acquire};
+use super::Service;
 use crate::error::Error;
 use crate::logging::RequestId;
+use crate::peer::{network, peer};
+use crate::shares::Owner;
 
 mod batch;
 mod body;
@@ -32,7 +35,9 @@ impl CaptureApi for Service {
         &self,
         request: CaptureBatchRequest,
     ) -> Result<CaptureBatchResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureBatchResponse::Status200(response))
     }
 
@@ -40,17 +45,23 @@ impl CaptureApi for Service {
         &self,
         request: CaptureEventRequest,
     ) -> Result<CaptureEventResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureEventResponse::Status200(response))
     }
 
     async fn capture_e(&self, request: CaptureERequest) -> Result<CaptureEResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureEResponse::Status200(response))
     }
 
     async fn capture_i(&self, request: CaptureIRequest) -> Result<CaptureIResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureIResponse::Status200(response))
     }
 
@@ -58,7 +69,9 @@ impl CaptureApi for Service {
         &self,
         request: CaptureTrackRequest,
     ) -> Result<CaptureTrackResponse, Error> {
-        let response = self.capture(request.raw, request.query.token).await?;
+        let response = self
+            .capture(&request.http, request.raw, request.query.token)
+            .await?;
         Ok(CaptureTrackResponse::Status200(response))
     }
 
@@ -67,7 +80,7 @@ impl CaptureApi for Service {
         request: CaptureAnalyticsRequest,
     ) -> Result<CaptureAnalyticsResponse, Error> {
         let token = bearer(&request.http);
-        let outcomes = self.commit(request.raw, token).await?;
+        let outcomes = self.commit(&request.http, request.raw, token).await?;
         let results = outcomes.into_iter().filter_map(analytics_result);
         Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
             results: results.collect(),
@@ -158,8 +171,13 @@ fn bearer(head: &RequestHead) -> Option<String> {
 }
 
 impl Service {
-    async fn capture(&self, body: RawBody, token: Option<String>) -> Result<CaptureAnswer, Error> {
-        self.commit(body, token).await?;
+    async fn capture(
+        &self,
+        head: &RequestHead,
+        body: RawBody,
+        token: Option<String>,
+    ) -> Result<CaptureAnswer, Error> {
+        self.commit(head, body, token).await?;
         Ok(CaptureAnswer {
             status: CaptureAnswerStatus::Ok,
         })
@@ -168,10 +186,12 @@ impl Service {
     /// Commits the valid items of a body. `token` is that of the header or the query.
     async fn commit(
         &self,
+        head: &RequestHead,
         body: RawBody,
         token: Option<String>,
     ) -> Result<Vec<ItemOutcome>, Error> {
-        let batch = self.read_batch(body, token).await?;
+        let peer = network(peer(head.request(), self.peer_source));
+        let batch = self.read_batch(body, token, peer).await?;
         let reservation = Arc::new(batch.reservation);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
@@ -181,12 +201,19 @@ impl Service {
         Ok(batch.outcomes)
     }
 
-    async fn read_batch(&self, body: RawBody, token: Option<String>) -> Result<ItemBatch, Error> {
-        let permit = acquire(&self.decoding).await;
-        let _permit = permit.map_err(|_| Error::Overloaded)?;
+    async fn read_batch(
+        &self,
+        body: RawBody,
+        token: Option<String>,
+        peer: IpAddr,
+    ) -> Result<ItemBatch, Error> {
+        let permit = self.shares.decoding.acquire(Owner::Peer(peer)).await?;
         let service = self.clone();
         let id = RequestId::current();
-        let read = move || id.scope(|| ItemBatch::read(&service, body, token));
+        let read = move || {
+            let _permit = permit;
+            id.scope(|| ItemBatch::read(&service, body, token))
+        };
         web::block(read).await.map_err(|_| Error::Unavailable)?
     }
 }

@@ -15,11 +15,12 @@ use cohorts_api::{
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
+use super::admission::holding;
 use super::uploads::UploadOptions;
-use super::{Service, acquire, limit_and_offset, present};
+use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
+use crate::shares::Owner;
 
 mod change;
 mod create;
@@ -55,7 +56,7 @@ impl CohortsApi for Service {
             Ok(rows)
         };
         // The statements may see different data: the hidden cohorts, then the rows, then their count.
-        let (rows, count) = blocking::read(&self.store, read).await?;
+        let (rows, count) = self.read(project, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         let item = |row| list::item(present::cohort(row), query.basic, search.as_deref());
         Ok(CohortsListResponse::Status200(PaginatedCohortList {
@@ -71,6 +72,7 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsCreateRequest,
     ) -> Result<CohortsCreateResponse, Error> {
+        let project = caller.project.id();
         let mut body = request.body;
         let person_ids = std::mem::take(&mut body.create_static_person_ids);
         let options = UploadOptions {
@@ -81,15 +83,15 @@ impl CohortsApi for Service {
         if !request.uploads.is_empty() {
             let (caller, definition) = (caller.clone(), definition.clone());
             let check = move |conn: &mut Conn| create::check(conn, &caller, &definition);
-            blocking::read(&self.store, check).await?;
+            self.read(project, check).await?;
         }
-        let upload = self.read_upload(caller.project.id(), request.uploads, options);
+        let upload = self.read_upload(project, request.uploads, options);
         let listed = ListedPersons {
             person_ids,
             upload: upload.await?,
         };
         let create = move |conn: &mut Conn| create::create(conn, &caller, definition, listed);
-        let cohort = blocking::transaction(&self.store, create).await?;
+        let cohort = self.transaction(project, create).await?;
         self.signal.notify();
         Ok(CohortsCreateResponse::Status201(cohort))
     }
@@ -99,11 +101,16 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
+        let project = caller.project.id();
         let preview = Preview::new(&caller, &request.body)?;
         let caches = Arc::clone(&self.store.caches);
-        let _permit = acquire(&self.previews).await?;
-        let read = move |conn: &mut Conn| preview.read(conn, &caches);
-        let response = blocking::read(&self.store, read).await?;
+        let permit = self
+            .shares
+            .previews
+            .acquire(Owner::Project(project))
+            .await?;
+        let read = holding(permit, move |conn| preview.read(conn, &caches));
+        let response = self.read(project, read).await?;
         Ok(CohortsPreviewResponse::Status200(response))
     }
 
@@ -114,7 +121,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsRetrieveResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let read = move |conn: &mut Conn| find(conn, project, id);
-        let cohort = blocking::read(&self.store, read).await?;
+        let cohort = self.read(project, read).await?;
         Ok(CohortsRetrieveResponse::Status200(cohort))
     }
 
@@ -151,9 +158,9 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsDuplicateAsStaticCohortRequest,
     ) -> Result<CohortsDuplicateAsStaticCohortResponse, Error> {
-        let id = CohortId(request.path.id);
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let copy = move |conn: &mut Conn| create::copy(conn, &caller, id);
-        let cohort = blocking::transaction(&self.store, copy).await?;
+        let cohort = self.transaction(project, copy).await?;
         Ok(CohortsDuplicateAsStaticCohortResponse::Status200(cohort))
     }
 
@@ -162,13 +169,14 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsCalculationHistoryRequest,
     ) -> Result<CohortsCalculationHistoryResponse, Error> {
-        let (id, query) = (CohortId(request.path.id), request.query);
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
+        let query = request.query;
         let read = move |conn: &mut Conn| {
-            cohorts::find(conn, caller.project.id(), id)?.ok_or(Error::NotFound)?;
+            cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             let rows = cohorts_store::history::page(conn, id, query.limit, query.offset)?;
             Ok(rows)
         };
-        let (rows, count) = blocking::snapshot(&self.store, read).await?;
+        let (rows, count) = self.snapshot(project, read).await?;
         let page = history::page(rows, count, query.limit, query.offset);
         Ok(CohortsCalculationHistoryResponse::Status200(page))
     }
@@ -183,7 +191,7 @@ impl CohortsApi for Service {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             references::referring_cohorts(conn, project, id)
         };
-        let cohorts = blocking::snapshot(&self.store, read).await?;
+        let cohorts = self.snapshot(project, read).await?;
         Ok(CohortsUsedInResponse::Status200(history::usage(cohorts)))
     }
 
@@ -214,16 +222,16 @@ impl Service {
             create_persons: matches!(body.create_people, Patch::Value(true)),
             replace_members: matches!(body.replace_members, Patch::Value(true)),
         };
+        let project = caller.project.id();
         let mut upload = None;
         if !files.is_empty() {
             let (caller, body) = (caller.clone(), body.clone());
-            let project = caller.project.id();
             let check = move |conn: &mut Conn| change::check(conn, &caller, id, body);
-            blocking::read(&self.store, check).await?;
+            self.read(project, check).await?;
             upload = self.read_upload(project, files, options).await?;
         }
         let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, upload);
-        let cohort = blocking::transaction(&self.store, change).await?;
+        let cohort = self.transaction(project, change).await?;
         self.signal.notify();
         Ok(cohort)
     }

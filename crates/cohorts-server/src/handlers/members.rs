@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::{Service, activity_log, lookup, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
 
 /// The most persons that one request may add.
@@ -26,9 +25,9 @@ impl MembersApi for Service {
         caller: Caller,
         request: CohortsAddPersonsToStaticCohortRequest,
     ) -> Result<CohortsAddPersonsToStaticCohortResponse, Error> {
-        let id = CohortId(request.path.id);
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let add = move |conn: &mut Conn| add(conn, &caller, id, &request.body);
-        blocking::transaction(&self.store, add).await?;
+        self.transaction(project, add).await?;
         Ok(CohortsAddPersonsToStaticCohortResponse::Status200(Done {
             success: true,
         }))
@@ -39,9 +38,9 @@ impl MembersApi for Service {
         caller: Caller,
         request: CohortsRemovePersonFromStaticCohortRequest,
     ) -> Result<CohortsRemovePersonFromStaticCohortResponse, Error> {
-        let id = CohortId(request.path.id);
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let remove = move |conn: &mut Conn| remove(conn, &caller, id, &request.body);
-        blocking::transaction(&self.store, remove).await?;
+        self.transaction(project, remove).await?;
         Ok(CohortsRemovePersonFromStaticCohortResponse::Status200(
             Done { success: true },
         ))
@@ -59,7 +58,7 @@ impl MembersApi for Service {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             Ok(cohorts_store::uploads::page(conn, id, limit, offset)?)
         };
-        let (rows, count) = blocking::snapshot(&self.store, read).await?;
+        let (rows, count) = self.snapshot(project, read).await?;
         let (next, previous) = links.around(limit, offset, count);
         Ok(CohortsUploadsResponse::Status200(UploadPage {
             count,
@@ -80,7 +79,7 @@ impl MembersApi for Service {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             cohorts_store::uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
         };
-        let row = blocking::snapshot(&self.store, read).await?;
+        let row = self.snapshot(project, read).await?;
         Ok(CohortsUploadResponse::Status200(present::upload(row)))
     }
 }

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use super::{Service, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
 
@@ -87,13 +86,13 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsRetrieveRequest,
     ) -> Result<PersonsRetrieveResponse, Error> {
-        let uuid = path_uuid(&request.path.uuid)?;
+        let (project, uuid) = (caller.project.id(), path_uuid(&request.path.uuid)?);
         let read = move |conn: &mut Conn| {
-            let shard_key = caller.project.id().shard_key();
+            let shard_key = project.shard_key();
             let row = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
             Ok(present::persons(conn, shard_key, vec![row])?.pop())
         };
-        let person = blocking::snapshot(&self.store, read).await?;
+        let person = self.snapshot(project, read).await?;
         let person = person.ok_or(Error::NotFound)?;
         Ok(PersonsRetrieveResponse::Status200(person))
     }
@@ -103,11 +102,11 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsDestroyRequest,
     ) -> Result<PersonsDestroyResponse, Error> {
-        let uuid = path_uuid(&request.path.uuid)?;
+        let (project, uuid) = (caller.project.id(), path_uuid(&request.path.uuid)?);
         let delete = move |conn: &mut Conn| {
             ingest::retried(Error::is_transient, || delete::delete(conn, &caller, uuid))
         };
-        blocking::read(&self.store, delete).await?;
+        self.read(project, delete).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
 
@@ -120,7 +119,7 @@ impl PersonsApi for Service {
             .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(members::memberships(conn, project, uuid)?);
-        let cohorts = blocking::read(&self.store, read).await?;
+        let cohorts = self.read(project, read).await?;
         let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {
             id: cohort.id,

@@ -9,7 +9,6 @@ use cohorts_store::{Conn, projects};
 
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
 
 impl ProjectsApi for Service {
@@ -19,11 +18,12 @@ impl ProjectsApi for Service {
         request: ProjectsListRequest,
     ) -> Result<ProjectsListResponse, Error> {
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
+        let project = caller.project.id();
         let read = move |conn: &mut Conn| {
             let rows = projects::page(conn, caller.projects.as_deref(), limit, offset)?;
             Ok(rows)
         };
-        let (rows, count) = blocking::snapshot(&self.store, read).await?;
+        let (rows, count) = self.snapshot(project, read).await?;
         let (next, previous) = self.links(&request.http).around(limit, offset, count);
         Ok(ProjectsListResponse::Status200(PaginatedProjectList {
             count,

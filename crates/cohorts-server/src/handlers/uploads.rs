@@ -12,13 +12,14 @@ use cohorts_store::{
 };
 use roaring::RoaringBitmap;
 
+use super::admission::holding;
 use super::people_csv::{self, CsvRow, IdKind, PersonsCsv};
 use super::present::RowProblem;
-use super::{Service, acquire, lookup, present};
+use super::{Service, lookup, present};
 use crate::auth::Caller;
-use crate::blocking;
 use crate::error::Error;
 use crate::ingest;
+use crate::shares::Owner;
 
 /// Rows that one statement looks up.
 const ROWS: usize = 10_000;
@@ -66,7 +67,7 @@ impl Service {
         let Some(file) = files.into_iter().next_back() else {
             return Ok(None);
         };
-        let _permit = acquire(&self.uploads).await?;
+        let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
             let open = || PersonsCsv::open(file.open().map_err(anyhow::Error::from)?);
@@ -76,7 +77,7 @@ impl Service {
             }
             UploadedPersons::read(conn, &store, project, open()?, options)
         };
-        blocking::read(&self.store, read).await.map(Some)
+        self.read(project, holding(permit, read)).await.map(Some)
     }
 }
 

@@ -124,7 +124,11 @@ impl ItemBatch {
 }
 
 fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
-    service.budget.reserve(bytes).ok_or(Error::Overloaded)
+    service
+        .memory
+        .events
+        .reserve(bytes)
+        .ok_or(Error::Overloaded)
 }
 
 /// The most different tokens in one request.

@@ -17,8 +17,9 @@ use super::query::{PersonQuery, SelectedPersons};
 use super::{PersonList, table};
 use crate::blocking;
 use crate::error::Error;
-use crate::handlers::{Service, WAIT_TIMEOUT, acquire, present};
+use crate::handlers::{CLIENT_TIMEOUT, Service, present};
 use crate::logging::RequestId;
+use crate::shares::Owner;
 
 /// Persons that one statement reads.
 const PERSONS: usize = 250;
@@ -84,7 +85,11 @@ impl Service {
         query: PersonQuery,
         write: WriteFile,
     ) -> Result<Receiver<Result<Bytes, Error>>, Error> {
-        let permit = acquire(&self.exports).await?;
+        let permit = self
+            .shares
+            .exports
+            .acquire(Owner::Project(query.project))
+            .await?;
         let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
         let store = self.store.clone();
         let task = async move {
@@ -101,7 +106,7 @@ impl Service {
             drop(permit);
             if let Err(cause) = result {
                 // The send fails if the client has disconnected.
-                let _ = timeout(WAIT_TIMEOUT, failures.send(Err(cause))).await;
+                let _ = timeout(CLIENT_TIMEOUT, failures.send(Err(cause))).await;
             }
         };
         actix_web::rt::spawn(RequestId::current().accompany(task));
@@ -166,7 +171,7 @@ impl PieceWriter {
             return Err(stopped("the client is too slow"));
         }
         let piece = Ok(Bytes::from(std::mem::take(&mut self.unsent)));
-        let sent = timeout(WAIT_TIMEOUT, self.sender.send(piece));
+        let sent = timeout(CLIENT_TIMEOUT, self.sender.send(piece));
         match self.runtime.block_on(sent) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(stopped("the client has disconnected")),

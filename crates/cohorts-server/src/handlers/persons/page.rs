@@ -6,7 +6,6 @@ use cohorts_store::Conn;
 
 use super::cursor::Cursor;
 use super::query::{PersonQuery, SelectedPersons};
-use crate::blocking;
 use crate::error::Error;
 use crate::handlers::links::Links;
 use crate::handlers::{Service, present};
@@ -22,13 +21,13 @@ impl Service {
     ) -> Result<PersonPage, Error> {
         let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
         let (offset, has_cursor) = (query.offset, query.cursor.is_some());
-        let store = self.store.clone();
+        let (store, project) = (self.store.clone(), query.project);
         let read = move |conn: &mut Conn| {
             query.run(conn, &store, |conn, selected| {
                 Page::read(conn, &query, &selected, limit)
             })
         };
-        let page = blocking::read(&self.store, read).await?;
+        let page = self.read(project, read).await?;
         let links = self.links(head);
         let (next, previous) = if has_cursor {
             let last = page.keys.last().filter(|_| page.has_more);
