@@ -14035,6 +14035,7 @@ pub mod types {
 /// **Keys and tokens.** All operations except capture need a personal API key (`phx_…`), called *key* below.
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
+/// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
 /// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
 /// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
@@ -14117,7 +14118,7 @@ impl Client {
     /// - `basic`: If true, omits `filters`, `query` and `groups` from each row.
     /// - `created_by_id`: ID of the user who created the cohort.
     /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
     /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
@@ -14148,7 +14149,7 @@ impl Client {
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
-    /// The key of such a request must be in the header or in the query.
+    /// The key of such a request must be in the header, in the query, or in a part before the file.
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
@@ -14203,7 +14204,7 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `limit`: Maximum number of changes on a page.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
     /// let response = client.cohorts_all_activity()
@@ -14313,7 +14314,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of changes on a page.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
     /// let response = client.cohorts_activity()
@@ -14331,6 +14332,7 @@ impl Client {
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
     /// The copy gets the members of the last calculation and a name derived from the original. No other field is copied.
+    /// HEAD is not available, because it must not change anything.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`
@@ -14410,7 +14412,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of rows on a page.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
     /// let response = client.cohorts_calculation_history()
@@ -14506,7 +14508,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of rows on a page.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
     /// let response = client.cohorts_uploads()
@@ -14549,7 +14551,7 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// ```text
     /// let response = client.actions_list()
@@ -14729,7 +14731,7 @@ impl Client {
     /// Sends a `GET` request to `/api/projects/`
     ///
     /// Arguments:
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// ```text
     /// let response = client.projects_list()
@@ -15056,7 +15058,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -15463,7 +15465,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of changes on a page.
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16060,7 +16062,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of changes on a page.
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16547,7 +16549,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page.
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16984,7 +16986,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page.
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -17210,7 +17212,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18168,7 +18170,7 @@ pub mod builder {
                 offset: Ok(None),
             }
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,

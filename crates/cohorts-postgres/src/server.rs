@@ -20,10 +20,13 @@ use super::pid_file::PidFile;
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Settings of every server.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 12] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
-    "max_connections=100",
+    // Each of the processes that share the server opens up to 40.
+    "max_connections=200",
+    // Clients classify errors by their messages. The environment may request another language.
+    "lc_messages=C",
     "shared_buffers=128MB",
     "jit=off",
     "timezone=UTC",

@@ -13,7 +13,7 @@ use crate::blocking;
 use crate::error::Error;
 use cohorts_store::keys::{self, KeyAccess, Teammate};
 use cohorts_store::projects::Project;
-use cohorts_store::{Conn, ProjectId, Store};
+use cohorts_store::{Conn, Lane, ProjectId, Store};
 
 /// The scope that includes all others.
 pub const EVERY_SCOPE: &str = "*";
@@ -103,7 +103,7 @@ pub async fn authorize(
             .try_for_each(|scope| caller.require(scope))?;
         Ok(caller)
     };
-    blocking::read(store, read).await
+    blocking::read(&store.in_lane(Lane::Authorization), read).await
 }
 
 /// Scopes are checked later, so an unknown project is a 404 for every valid key.

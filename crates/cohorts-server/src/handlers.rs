@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHead, UploadPermit};
 
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::{PeerSource, peer};
 use crate::rate_limit::{RateLimiter, WrongKeys};
+use crate::shares::Owner;
 
 mod actions;
 mod activity;
@@ -26,6 +27,8 @@ mod admission;
 mod capture;
 mod cohorts;
 mod formula;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;
@@ -33,9 +36,10 @@ mod people_csv;
 mod persons;
 mod present;
 mod projects;
+mod responses;
 mod uploads;
 
-pub use admission::{RequestMemory, WorkShares};
+pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
 use links::Links;
 
@@ -48,6 +52,7 @@ pub struct Service {
     pub group_commit: GroupCommit,
     pub memory: RequestMemory,
     pub shares: WorkShares,
+    pub upload_disk: UploadDisk,
     /// The beginning of links in responses.
     pub origin: Origin,
     /// Where the address of a client is found.
@@ -68,14 +73,14 @@ impl Service {
 /// Rows on a page if the request has no valid limit.
 const DEFAULT_LIMIT: i64 = 100;
 
+/// The most rows on a page of any list but persons. A higher limit counts as this one.
+const MAX_LIMIT: i64 = 1_000;
+
 /// Limit and offset of a list. Invalid numbers count as absent.
 fn limit_and_offset(limit: i64, offset: i64) -> (i64, i64) {
     let limit = if limit > 0 { limit } else { DEFAULT_LIMIT };
-    (limit, offset.max(0))
+    (limit.min(MAX_LIMIT), offset.max(0))
 }
-
-/// How long an export waits for its client to read.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Api for Service {
     type Caller = Caller;
@@ -103,5 +108,30 @@ impl Api for Service {
             limiter.admit(caller.key).await?;
         }
         Ok(caller)
+    }
+
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        caller: Option<&Caller>,
+    ) -> Result<BodyMemory, Error> {
+        let owner = match caller {
+            Some(caller) => Owner::Project(caller.project.id()),
+            None => self.sender(request, operation).await?,
+        };
+        Ok(self.memory.of_body(owner))
+    }
+
+    async fn admit_upload(
+        &self,
+        request: &HttpRequest,
+        _operation: &'static Operation,
+        caller: &Caller,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, Error> {
+        let cohort = request.match_info().get("id");
+        self.permit_upload(caller, cohort, fields, length).await
     }
 }

@@ -23,10 +23,12 @@ use crate::error::ErrorCode;
 use crate::handlers::Service;
 use crate::logging::{self, RequestId};
 use crate::path_compat;
+use readiness::Readiness;
 
 mod body_wait;
 mod endpoints;
 mod protection;
+mod readiness;
 mod swagger;
 mod tls;
 
@@ -43,11 +45,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes of the service.
 pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
+    let readiness = web::Data::new(Readiness::new(&service.store));
     move |config| {
         config
+            .app_data(readiness.clone())
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
-            .app_data(web::Data::new(service.memory.bodies.clone()))
             .service(web::resource("/_livez").get(endpoints::livez))
             .service(web::resource("/_readyz").get(endpoints::readyz))
             .service(web::resource("/metrics").get(endpoints::metrics))

@@ -9,7 +9,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use cohorts_store::Store;
+use cohorts_store::{Lane, Store};
 
 mod advance;
 mod cache;
@@ -81,6 +81,14 @@ impl IndexedStore {
         Self {
             store,
             caches: Arc::default(),
+        }
+    }
+
+    /// The same store and caches with the connections of another lane.
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self {
+            store: self.store.in_lane(lane),
+            caches: Arc::clone(&self.caches),
         }
     }
 }

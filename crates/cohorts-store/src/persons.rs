@@ -14,12 +14,17 @@ use diesel::sql_types::{self, Array, BigInt, Bool, Jsonb, Text, Timestamptz};
 use diesel::upsert::excluded;
 use uuid::Uuid;
 
+use crate::pages::RowSize;
 use crate::schema::{distinct_ids, persons};
 use crate::tombstones::{self, NewTombstone};
 use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
 
 /// Distinct ids of a person that responses show.
 pub const SHOWN_IDS: usize = 10;
+/// The most distinct ids of a person. Writers deny merges and new ids beyond it.
+pub const MAX_IDS: u64 = 50_000;
+/// The bytes of properties that one statement writes, about.
+const UPDATE_BYTES: usize = 1 << 20;
 
 /// Rows of persons by their ordinals. Each page of persons runs this, so it is a prepared statement.
 ///
@@ -89,6 +94,66 @@ impl<S: RowsOfPerson> QueryFragment<Pg> for ByOrdinals<'_, S> {
         out.push_sql(S::END);
         Ok(())
     }
+}
+
+/// The first persons of a list whose rows fit into a number of bytes, in the order of the list. Each page of persons runs
+/// this, so it is a prepared statement.
+pub(crate) struct RowsWithin<'a> {
+    shard_key: ShardKey,
+    ordinals: &'a [i64],
+    bytes: i64,
+}
+
+impl<'a> RowsWithin<'a> {
+    pub(crate) fn new(shard_key: ShardKey, ordinals: &'a [i64], bytes: i64) -> Self {
+        Self {
+            shard_key,
+            ordinals,
+            bytes,
+        }
+    }
+}
+
+impl QueryId for RowsWithin<'_> {
+    type QueryId = RowsWithin<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for RowsWithin<'_> {
+    type SqlType = <PersonRows as RowsOfPerson>::Row;
+}
+
+impl RunQueryDsl<Conn> for RowsWithin<'_> {}
+
+impl QueryFragment<Pg> for RowsWithin<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "select r.ordinal, r.uuid, r.properties, r.is_identified, r.created_at from ( \
+                select p.*, keys.nth, sum(octet_length(p.properties::text)) over (order by keys.nth) as bytes from unnest(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.ordinals)?;
+        out.push_sql(") with ordinality as keys(ordinal, nth) cross join lateral (");
+        out.push_sql(PersonRows::SELECT);
+        out.push_sql(" where shard_key = ");
+        out.push_bind_param::<BigInt, _>(&self.shard_key.0)?;
+        out.push_sql(" and ordinal = keys.ordinal offset 0) p) r where r.bytes <= ");
+        out.push_bind_param::<BigInt, _>(&self.bytes)?;
+        out.push_sql(" order by r.nth");
+        Ok(())
+    }
+}
+
+pub(crate) const SIZES: &str = "\
+    select r.* from unnest($2) as keys(ordinal) cross join lateral ( \
+        select ordinal as id, octet_length(properties::text) as bytes \
+        from persons where shard_key = $1 and ordinal = keys.ordinal offset 0) r";
+
+#[derive(QueryableByName)]
+struct SizeRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = sql_types::Integer)]
+    bytes: i32,
 }
 
 #[derive(QueryableByName)]
@@ -266,11 +331,48 @@ pub fn add_ids(conn: &mut Conn, shard_key: ShardKey, seq: i64, ids: &[(&str, i64
     Ok(())
 }
 
+pub(crate) const COUNT_IDS: &str = "\
+    select keys.ordinal, d.count from unnest($2) as keys(ordinal) cross join lateral ( \
+        select count(*) as count from ( \
+            select from distinct_ids where shard_key = $1 and ordinal = keys.ordinal limit $3) i) d";
+
+#[derive(QueryableByName)]
+struct IdCountRow {
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// The number of distinct ids of each ordinal. The count stops above [`MAX_IDS`].
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn count_ids(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, u64>> {
+    let rows: Vec<IdCountRow> = diesel::sql_query(COUNT_IDS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(ordinals)
+        .bind::<BigInt, _>(MAX_IDS as i64 + 1)
+        .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.ordinal, row.count as u64))
+        .collect())
+}
+
 pub(crate) const MOVE_IDS: &str = "\
     update distinct_ids d set ordinal = m.survivor, seq = $4 from unnest($2, $3) as m(ordinal, survivor) \
     where d.shard_key = $1 and d.ordinal = m.ordinal";
 
 /// Merges persons: the distinct ids of the first of each pair go to the second, and the first is retired.
+///
+/// The time depends on the ids of the first, so that should be the one with fewer ids. Which of both uuids remains is the
+/// caller's decision: [`update`] writes it afterwards.
 ///
 /// # Errors
 ///
@@ -330,12 +432,16 @@ pub fn add(conn: &mut Conn, shard_key: ShardKey, seq: i64, persons: &[Person]) -
 ///
 /// Fails if the database fails.
 pub fn update(conn: &mut Conn, shard_key: ShardKey, seq: i64, changed: &[Person]) -> Result<()> {
-    for chunk in changed.chunks(INSERT_ROWS) {
+    let mut rest = changed;
+    while !rest.is_empty() {
+        let (chunk, later) = rest.split_at(statement_length(rest));
+        rest = later;
         diesel::insert_into(persons::table)
             .values(rows(shard_key, seq, chunk))
             .on_conflict((persons::shard_key, persons::ordinal))
             .do_update()
             .set((
+                persons::uuid.eq(excluded(persons::uuid)),
                 persons::properties.eq(excluded(persons::properties)),
                 persons::is_identified.eq(excluded(persons::is_identified)),
                 persons::created_at.eq(excluded(persons::created_at)),
@@ -344,6 +450,16 @@ pub fn update(conn: &mut Conn, shard_key: ShardKey, seq: i64, changed: &[Person]
             .execute(conn)?;
     }
     Ok(())
+}
+
+/// How many of these persons one statement writes: at least one.
+fn statement_length(persons: &[Person]) -> usize {
+    let mut bytes = 0;
+    let fitting = persons.iter().take(INSERT_ROWS).take_while(|person| {
+        bytes += person.properties.0.len();
+        bytes <= UPDATE_BYTES
+    });
+    fitting.count().max(1)
 }
 
 /// A row of `persons` with all its columns.
@@ -384,6 +500,36 @@ fn rows(shard_key: ShardKey, seq: i64, persons: &[Person]) -> Vec<NewRow<'_>> {
 /// Fails if the database fails.
 pub fn by_ordinals(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<Person>> {
     Ok(ByOrdinals::<PersonRows>::new(shard_key, ordinals).load(conn)?)
+}
+
+/// The first of the persons with these ordinals whose properties have at most `bytes` bytes together, in the order of
+/// `ordinals`. Ordinals without a person are skipped.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn first_within(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+    bytes: usize,
+) -> Result<Vec<Person>> {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    Ok(RowsWithin::new(shard_key, ordinals, bytes).load(conn)?)
+}
+
+/// The sizes of the properties of the persons with these ordinals. Ordinals without a person are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<RowSize>> {
+    let rows: Vec<SizeRow> = diesel::sql_query(SIZES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(ordinals)
+        .load(conn)?;
+    let size = |row: SizeRow| RowSize::new(row.id, [Some(row.bytes)]);
+    Ok(rows.into_iter().map(size).collect())
 }
 
 /// The person with this uuid.

@@ -294,7 +294,7 @@ pub trait CohortsApi: Api {
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
-    /// The key of such a request must be in the header or in the query.
+    /// The key of such a request must be in the header, in the query, or in a part before the file.
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
@@ -393,6 +393,7 @@ pub trait CohortsApi: Api {
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
     /// The copy gets the members of the last calculation and a name derived from the original. No other field is copied.
+    /// HEAD is not available, because it must not change anything.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`
     ///
@@ -898,7 +899,7 @@ impl CohortsListPath {
 /// The query parameters of `cohorts_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -956,13 +957,13 @@ impl CohortsListRequest {
 #[derive(Debug)]
 pub enum CohortsListResponse {
     /// A page of cohorts.
-    Status200(types::PaginatedCohortList),
+    Status200(HttpResponse),
 }
 
 impl CohortsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -996,14 +997,16 @@ pub struct CohortsCreateRequest {
 }
 
 impl CohortsCreateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsCreatePath::read(&request)?,
             body: body
                 .fields(
+                    &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     COHORT_CREATE_FIELDS,
-                )?,
+                )
+                .await?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1052,10 +1055,12 @@ pub struct CohortsPreviewRequest {
 }
 
 impl CohortsPreviewRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPreviewPath::read(&request)?,
-            body: body.fields(&[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)?,
+            body: body
+                .fields(&request, &[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1094,7 +1099,7 @@ impl CohortsAllActivityPath {
 /// The query parameters of `cohorts_all_activity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsAllActivityQuery {
-    /// Maximum number of changes on a page.
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
@@ -1135,13 +1140,13 @@ impl CohortsAllActivityRequest {
 #[derive(Debug)]
 pub enum CohortsAllActivityResponse {
     /// A page of changes.
-    Status200(types::ActivityPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsAllActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1229,14 +1234,16 @@ pub struct CohortsUpdateRequest {
 }
 
 impl CohortsUpdateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsUpdatePath::read(&request)?,
             body: body
                 .fields(
+                    &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
-                )?,
+                )
+                .await?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1290,14 +1297,16 @@ pub struct CohortsPartialUpdateRequest {
 }
 
 impl CohortsPartialUpdateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
+                    &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
-                )?,
+                )
+                .await?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1391,7 +1400,7 @@ impl CohortsActivityPath {
 /// The query parameters of `cohorts_activity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsActivityQuery {
-    /// Maximum number of changes on a page.
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
@@ -1432,7 +1441,7 @@ impl CohortsActivityRequest {
 #[derive(Debug)]
 pub enum CohortsActivityResponse {
     /// A page of changes.
-    Status200(types::ActivityPage),
+    Status200(HttpResponse),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
@@ -1440,7 +1449,7 @@ pub enum CohortsActivityResponse {
 impl CohortsActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status404 => empty_response(404),
         }
     }
@@ -1527,10 +1536,10 @@ pub struct CohortsAddPersonsToStaticCohortRequest {
 }
 
 impl CohortsAddPersonsToStaticCohortRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
-            body: body.fields(&[Media::Json], PERSONS_TO_ADD_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], PERSONS_TO_ADD_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -1581,10 +1590,10 @@ pub struct CohortsRemovePersonFromStaticCohortRequest {
 }
 
 impl CohortsRemovePersonFromStaticCohortRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
-            body: body.fields(&[Media::Json], PERSON_TO_REMOVE_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], PERSON_TO_REMOVE_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -1626,7 +1635,7 @@ impl CohortsCalculationHistoryPath {
 /// The query parameters of `cohorts_calculation_history`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsCalculationHistoryQuery {
-    /// Maximum number of rows on a page.
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
@@ -1667,13 +1676,13 @@ impl CohortsCalculationHistoryRequest {
 #[derive(Debug)]
 pub enum CohortsCalculationHistoryResponse {
     /// A page of calculations.
-    Status200(types::CalculationHistoryPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsCalculationHistoryResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1807,7 +1816,7 @@ impl CohortsPersonsRequest {
 #[derive(Debug)]
 pub enum CohortsPersonsResponse {
     /// A page of persons.
-    Status200(types::PersonPage),
+    Status200(HttpResponse),
     /// A page of persons.
     Status200Csv(HttpResponse),
     /// A page of persons.
@@ -1817,7 +1826,7 @@ pub enum CohortsPersonsResponse {
 impl CohortsPersonsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status200Csv(response) => response,
             Self::Status200Ndjson(response) => response,
         }
@@ -1845,7 +1854,7 @@ impl CohortsUploadsPath {
 /// The query parameters of `cohorts_uploads`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsUploadsQuery {
-    /// Maximum number of rows on a page.
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
@@ -1886,13 +1895,13 @@ impl CohortsUploadsRequest {
 #[derive(Debug)]
 pub enum CohortsUploadsResponse {
     /// A page of uploads.
-    Status200(types::UploadPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsUploadsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1969,7 +1978,7 @@ impl ActionsListPath {
 /// The query parameters of `actions_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -2010,13 +2019,13 @@ impl ActionsListRequest {
 #[derive(Debug)]
 pub enum ActionsListResponse {
     /// A page of actions.
-    Status200(types::PaginatedActionList),
+    Status200(HttpResponse),
 }
 
 impl ActionsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -2048,10 +2057,10 @@ pub struct ActionsCreateRequest {
 }
 
 impl ActionsCreateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsCreatePath::read(&request)?,
-            body: body.fields(&[Media::Json], ACTION_CREATE_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], ACTION_CREATE_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -2153,10 +2162,10 @@ pub struct ActionsPartialUpdateRequest {
 }
 
 impl ActionsPartialUpdateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsPartialUpdatePath::read(&request)?,
-            body: body.fields(&[Media::Json], PATCHED_ACTION_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], PATCHED_ACTION_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -2255,7 +2264,7 @@ impl PersonsListRequest {
 #[derive(Debug)]
 pub enum PersonsListResponse {
     /// A page of persons.
-    Status200(types::PersonPage),
+    Status200(HttpResponse),
     /// A page of persons.
     Status200Csv(HttpResponse),
     /// A page of persons.
@@ -2265,7 +2274,7 @@ pub enum PersonsListResponse {
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status200Csv(response) => response,
             Self::Status200Ndjson(response) => response,
         }
@@ -2444,7 +2453,7 @@ impl PersonsDestroyResponse {
 /// The query parameters of `projects_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -3668,17 +3677,14 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [
-        web::get().to(cohorts_duplicate_as_static_cohort::<A>),
-        web::head().to(cohorts_duplicate_as_static_cohort::<A>),
-    ];
+    let routes = [web::get().to(cohorts_duplicate_as_static_cohort::<A>)];
     config
         .service(
             resource::<
                 A,
             >(
                 paths,
-                "GET, HEAD, OPTIONS",
+                "GET, OPTIONS",
                 Some([
                     &Operation {
                         id: "",
@@ -4036,8 +4042,7 @@ async fn cohorts_list<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[0], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[0]).await?;
     let request = CohortsListRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_list(caller, request).await?.into_http())
 }
@@ -4050,10 +4055,12 @@ async fn cohorts_create<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[1], &body).await?;
-    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
-    let request = CohortsCreateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[1]).await?;
+    let files = &["csv"];
+    let body = body
+        .receive_with_files(api, &request, &OPERATIONS[1], &caller, files)
+        .await?;
+    let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
     Ok(api.cohorts_create(caller, request).await?.into_http())
 }
 
@@ -4065,9 +4072,9 @@ async fn cohorts_preview<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[2], &body).await?;
-    let request = CohortsPreviewRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[2]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
     Ok(api.cohorts_preview(caller, request).await?.into_http())
 }
 
@@ -4079,8 +4086,7 @@ async fn cohorts_all_activity<A: ActivityApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[3], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[3]).await?;
     let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_all_activity(caller, request).await?.into_http())
 }
@@ -4093,8 +4099,7 @@ async fn cohorts_retrieve<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[4], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[4]).await?;
     let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_retrieve(caller, request).await?.into_http())
 }
@@ -4107,10 +4112,12 @@ async fn cohorts_update<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[5], &body).await?;
-    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
-    let request = CohortsUpdateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[5]).await?;
+    let files = &["csv"];
+    let body = body
+        .receive_with_files(api, &request, &OPERATIONS[5], &caller, files)
+        .await?;
+    let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
     Ok(api.cohorts_update(caller, request).await?.into_http())
 }
 
@@ -4122,10 +4129,14 @@ async fn cohorts_partial_update<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[6], &body).await?;
-    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
-    let request = CohortsPartialUpdateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[6]).await?;
+    let files = &["csv"];
+    let body = body
+        .receive_with_files(api, &request, &OPERATIONS[6], &caller, files)
+        .await?;
+    let request = CohortsPartialUpdateRequest::read(request, body)
+        .await
+        .map_err(reject)?;
     Ok(api.cohorts_partial_update(caller, request).await?.into_http())
 }
 
@@ -4136,8 +4147,7 @@ async fn cohorts_destroy<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[7], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[7]).await?;
     let request = CohortsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_destroy(caller, request).await?.into_http())
 }
@@ -4150,8 +4160,7 @@ async fn cohorts_activity<A: ActivityApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[8], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[8]).await?;
     let request = CohortsActivityRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_activity(caller, request).await?.into_http())
 }
@@ -4164,8 +4173,7 @@ async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[9], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[9]).await?;
     let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_duplicate_as_static_cohort(caller, request).await?.into_http())
 }
@@ -4178,9 +4186,10 @@ async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[10], &body).await?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[10]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
     let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
+        .await
         .map_err(reject)?;
     Ok(api.cohorts_add_persons_to_static_cohort(caller, request).await?.into_http())
 }
@@ -4193,9 +4202,10 @@ async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[11], &body).await?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[11]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
     let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
+        .await
         .map_err(reject)?;
     Ok(api.cohorts_remove_person_from_static_cohort(caller, request).await?.into_http())
 }
@@ -4208,8 +4218,7 @@ async fn cohorts_calculation_history<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[12], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[12]).await?;
     let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_calculation_history(caller, request).await?.into_http())
 }
@@ -4222,8 +4231,7 @@ async fn cohorts_used_in<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[13], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[13]).await?;
     let request = CohortsUsedInRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_used_in(caller, request).await?.into_http())
 }
@@ -4237,8 +4245,7 @@ async fn cohorts_persons<A: CohortsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
         .map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[14], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[14]).await?;
     let request = CohortsPersonsRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_persons(caller, request).await?.into_http())
 }
@@ -4251,8 +4258,7 @@ async fn cohorts_uploads<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[15], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[15]).await?;
     let request = CohortsUploadsRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_uploads(caller, request).await?.into_http())
 }
@@ -4265,8 +4271,7 @@ async fn cohorts_upload<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[16], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[16]).await?;
     let request = CohortsUploadRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_upload(caller, request).await?.into_http())
 }
@@ -4279,8 +4284,7 @@ async fn actions_list<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[17], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[17]).await?;
     let request = ActionsListRequest::read(request).map_err(reject)?;
     Ok(api.actions_list(caller, request).await?.into_http())
 }
@@ -4293,9 +4297,9 @@ async fn actions_create<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[18], &body).await?;
-    let request = ActionsCreateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[18]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
     Ok(api.actions_create(caller, request).await?.into_http())
 }
 
@@ -4307,8 +4311,7 @@ async fn actions_retrieve<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[19], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[19]).await?;
     let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.actions_retrieve(caller, request).await?.into_http())
 }
@@ -4321,9 +4324,11 @@ async fn actions_partial_update<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[20], &body).await?;
-    let request = ActionsPartialUpdateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[20]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = ActionsPartialUpdateRequest::read(request, body)
+        .await
+        .map_err(reject)?;
     Ok(api.actions_partial_update(caller, request).await?.into_http())
 }
 
@@ -4336,8 +4341,7 @@ async fn persons_list<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
         .map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[21], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[21]).await?;
     let request = PersonsListRequest::read(request).map_err(reject)?;
     Ok(api.persons_list(caller, request).await?.into_http())
 }
@@ -4350,8 +4354,7 @@ async fn persons_cohorts<A: PersonsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[22], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
     let request = PersonsCohortsRequest::read(request).map_err(reject)?;
     Ok(api.persons_cohorts(caller, request).await?.into_http())
 }
@@ -4364,8 +4367,7 @@ async fn persons_retrieve<A: PersonsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[23], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
     let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.persons_retrieve(caller, request).await?.into_http())
 }
@@ -4377,8 +4379,7 @@ async fn persons_destroy<A: PersonsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[24], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
     let request = PersonsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.persons_destroy(caller, request).await?.into_http())
 }
@@ -4391,8 +4392,7 @@ async fn projects_list<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[25], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
     let request = ProjectsListRequest::read(request).map_err(reject)?;
     Ok(api.projects_list(caller, request).await?.into_http())
 }
@@ -4405,8 +4405,7 @@ async fn projects_retrieve<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[26], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
     let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.projects_retrieve(caller, request).await?.into_http())
 }
@@ -4419,8 +4418,7 @@ async fn users_retrieve<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[27], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
     let request = UsersRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.users_retrieve(caller, request).await?.into_http())
 }
@@ -4432,7 +4430,8 @@ async fn capture_batch<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[28]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_batch(request).await?.into_http())
 }
@@ -4444,7 +4443,8 @@ async fn capture_event<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[29]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_event(request).await?.into_http())
 }
@@ -4456,7 +4456,8 @@ async fn capture_e<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[30]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureERequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_e(request).await?.into_http())
 }
@@ -4468,7 +4469,8 @@ async fn capture_i<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[31]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureIRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_i(request).await?.into_http())
 }
@@ -4480,7 +4482,8 @@ async fn capture_track<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_track(request).await?.into_http())
 }
@@ -4492,7 +4495,8 @@ async fn capture_analytics<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_analytics(request).await?.into_http())
 }
@@ -4504,7 +4508,8 @@ async fn flags<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = FlagsRequest::read(request, raw).map_err(reject)?;
     Ok(api.flags(request).await?.into_http())
 }
@@ -4516,7 +4521,8 @@ async fn decide<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = DecideRequest::read(request, raw).map_err(reject)?;
     Ok(api.decide(request).await?.into_http())
 }

@@ -16,11 +16,13 @@ use cohorts_api::{
     CaptureTrackRequest, CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest,
     FlagsResponse, RawBody, RawJson, RequestHead,
 };
+use cohorts_store::Error as StoreError;
 use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::Service;
 use crate::error::Error;
+use crate::ingest::CommitError;
 use crate::logging::RequestId;
 use crate::peer::{network, peer};
 use crate::shares::Owner;
@@ -28,7 +30,12 @@ use crate::shares::Owner;
 mod batch;
 mod body;
 
+pub(super) use batch::invalid_token;
+#[cfg(fuzzing)]
+pub use batch::token_of;
 use batch::{ItemBatch, ItemOutcome};
+#[cfg(fuzzing)]
+pub use body::{Payload, decode};
 
 impl CaptureApi for Service {
     async fn capture_batch(
@@ -197,7 +204,12 @@ impl Service {
             let reservation = Arc::clone(&reservation);
             self.group_commit.commit(project, items, reservation)
         });
-        try_join_all(commits).await?;
+        // The project may have been deleted after its token was read.
+        let committed = try_join_all(commits).await;
+        committed.map_err(|cause| match cause {
+            CommitError::Store(StoreError::ProjectGone) => batch::invalid_token(),
+            cause => cause.into(),
+        })?;
         Ok(batch.outcomes)
     }
 
@@ -207,7 +219,11 @@ impl Service {
         token: Option<String>,
         peer: IpAddr,
     ) -> Result<ItemBatch, Error> {
-        let permit = self.shares.decoding.acquire(Owner::Peer(peer)).await?;
+        let permit = self
+            .shares
+            .decoding(body.bytes.len())
+            .acquire(Owner::Peer(peer))
+            .await?;
         let service = self.clone();
         let id = RequestId::current();
         let read = move || {

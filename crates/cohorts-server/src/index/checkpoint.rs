@@ -180,22 +180,19 @@ fn decode_days(
 
 /// The names of events with damaged segments, or with segments that contain another number of events than the rows.
 pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, StoreError> {
-    cohorts_store::snapshot(conn, |conn| {
-        let mut mismatched = Vec::new();
-        for (key, stored) in segments::manifests(conn, shard_key)? {
-            let in_segments = count_events(conn, shard_key, &key, stored.days)?;
-            let SegmentManifest {
-                through_seq,
-                from_day,
-            } = stored.manifest;
-            let in_rows =
-                events::count_of_name(conn, shard_key, &key.event, through_seq, from_day)?;
-            if in_segments != Some(in_rows) {
-                mismatched.push(key.event);
-            }
+    let mut mismatched = Vec::new();
+    for (key, stored) in segments::manifests(conn, shard_key)? {
+        let in_segments = count_events(conn, shard_key, &key, stored.days)?;
+        let SegmentManifest {
+            through_seq,
+            from_day,
+        } = stored.manifest;
+        let in_rows = events::count_of_name(conn, shard_key, &key.event, through_seq, from_day)?;
+        if in_segments != Some(in_rows) {
+            mismatched.push(key.event);
         }
-        Ok(mismatched)
-    })
+    }
+    Ok(mismatched)
 }
 
 /// The number of events in the segments; `None` if a segment is damaged or missing.

@@ -49,7 +49,8 @@ impl Ranking {
         Self { keys, ranks }
     }
 
-    fn rank(&self, ordinal: u32) -> Option<u32> {
+    /// The rank of a person; `None` if the project has no such person.
+    pub fn rank(&self, ordinal: u32) -> Option<u32> {
         let rank = *self.ranks.get(ordinal as usize)?;
         (rank != UNRANKED).then_some(rank)
     }

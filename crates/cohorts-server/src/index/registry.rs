@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cohorts_store::{Conn, ProjectId};
+use cohorts_store::{Conn, Error as StoreError, ProjectId};
 use parking_lot::Mutex;
 
 use super::IndexResult;
@@ -98,10 +98,13 @@ impl IndexCache {
         indexes.iter().for_each(|index| index.evict_before(tick));
     }
 
-    /// Writes the checkpoints that are due.
+    /// Writes the checkpoints that are due, and drops the indexes of deleted projects.
     pub fn write_checkpoints(&self, conn: &mut Conn) {
         for (project, index) in self.all() {
-            if let Err(cause) = index.write_checkpoints(conn, project) {
+            let written = index.write_checkpoints(conn, project);
+            if matches!(written, Err(StoreError::ProjectGone)) {
+                self.projects.lock().remove(&project);
+            } else if let Err(cause) = written {
                 log::warn!(
                     "project {}: checkpoint failed, will retry: {cause}",
                     project.0

@@ -24,6 +24,15 @@ cross join lateral (select distinct_id, ordinal, exists (select
     where shard_key = $1 and distinct_id = keys.id
     offset 0) d;
 
+-- persons::COUNT_IDS
+select keys.ordinal, d.count
+from unnest($2) as keys(ordinal)
+cross join lateral (select count(*) as count
+    from (select
+        from distinct_ids
+        where shard_key = $1 and ordinal = keys.ordinal
+        limit $3) i) d;
+
 -- persons::MOVE_IDS
 update distinct_ids d set ordinal = m.survivor, seq = $4
 from unnest($2, $3) as m(ordinal, survivor)
