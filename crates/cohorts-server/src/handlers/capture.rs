@@ -24,7 +24,7 @@ use super::Service;
 use crate::error::Error;
 use crate::ingest::CommitError;
 use crate::logging::RequestId;
-use crate::peer::peer;
+use crate::peer::{network, peer};
 use crate::shares::Owner;
 
 mod batch;
@@ -197,7 +197,7 @@ impl Service {
         body: RawBody,
         token: Option<String>,
     ) -> Result<Vec<ItemOutcome>, Error> {
-        let peer = peer(head.request(), self.peer_source);
+        let peer = network(peer(head.request(), self.peer_source));
         let batch = self.read_batch(body, token, peer).await?;
         let reservation = Arc::new(batch.reservation);
         let commits = batch.items.into_iter().map(|(project, items)| {

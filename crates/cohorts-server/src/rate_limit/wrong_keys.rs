@@ -11,22 +11,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use crate::auth;
 use crate::error::Error;
 use crate::peer;
+use crate::shares::{Owner, ShareLimits, Shares};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// The clients that are counted at the same time. Others take the place of those that sent wrong keys least recently.
 const CLIENTS: usize = 16_384;
 /// The valid keys that are remembered.
 const VALID_KEYS: usize = 4_096;
-/// Keys of suspicious clients that are looked up at the same time.
-const LOOK_UPS: usize = 1;
-/// How long a key of a suspicious client waits for its look-up.
-const LOOK_UP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 2_000 });
+/// Look-ups of keys for clients that have sent too many wrong ones.
+const LOOK_UPS: ShareLimits = ShareLimits {
+    work: "look-ups of keys",
+    total: 2,
+    per_owner: 1,
+    waiting: 1_000,
+    wait: Duration::from_millis(if cfg!(test) { 1 } else { 2_000 }),
+};
 
 /// The wrong keys of clients. Clones share it.
 #[derive(Clone)]
@@ -38,7 +41,7 @@ struct WrongKeyCounts {
     clients: Cache<IpAddr, Arc<WrongKeyCount>>,
     /// The hashes of keys that were valid. Each is still looked up, because it may have been revoked.
     valid: Cache<Vec<u8>, ()>,
-    look_ups: Semaphore,
+    look_ups: Shares,
 }
 
 /// The wrong keys of one client since `start`.
@@ -54,7 +57,7 @@ impl WrongKeys {
             limit,
             clients: Cache::new(CLIENTS),
             valid: Cache::new(VALID_KEYS),
-            look_ups: Semaphore::new(LOOK_UPS),
+            look_ups: Shares::new(LOOK_UPS),
         }))
     }
 
@@ -74,8 +77,8 @@ impl WrongKeys {
         if let Some(throttled) = self.throttled(client)
             && self.0.valid.get(&hash).is_none()
         {
-            let permit = timeout(LOOK_UP_WAIT, self.0.look_ups.acquire()).await;
-            _permit = Some(permit.ok().and_then(Result::ok).ok_or(throttled)?);
+            let permit = self.0.look_ups.acquire(Owner::Peer(client)).await;
+            _permit = Some(permit.map_err(|_| throttled)?);
         }
         let result = look_up.await;
         match &result {
@@ -169,7 +172,8 @@ mod tests {
         let keys = WrongKeys::new(1);
         send(&keys, "1.2.3.4", KEY).await;
         send(&keys, "1.2.3.4", "phx_a").await;
-        let _busy = keys.0.look_ups.try_acquire().unwrap();
+        let client = Owner::Peer("1.2.3.4".parse().unwrap());
+        let _busy = keys.0.look_ups.acquire(client).await.unwrap();
         assert_eq!(send(&keys, "1.2.3.4", "phx_a").await, ("throttled", false));
         assert_eq!(send(&keys, "1.2.3.4", KEY).await, ("valid", true));
         assert_eq!(send(&keys, "1.2.3.5", "phx_a").await, ("wrong", true));
