@@ -13,7 +13,7 @@ use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
 use crate::ingest::CommitError;
-use crate::shares::{Owner, ShareFull};
+use crate::shares::{ShareFull, ShareOwner};
 
 /// After how many seconds a caller tries again if its share of some work is used up.
 const BUSY_SECONDS: u64 = 5;
@@ -186,8 +186,8 @@ impl Error {
             }
             Self::ShareFull(full) => {
                 let owner = match full.owner {
-                    Some(Owner::Project(_)) => " of this project",
-                    Some(Owner::Peer(_)) => " from this address",
+                    Some(ShareOwner::Project(_)) => " of this project",
+                    Some(ShareOwner::Peer(_)) => " from this address",
                     None => "",
                 };
                 let work = full.work;
@@ -406,7 +406,7 @@ mod tests {
                 owner,
             })
         };
-        let project = Owner::Project(cohorts_store::ProjectId(1));
+        let project = ShareOwner::Project(cohorts_store::ProjectId(1));
         let (status, text) = body(&full(Some(project)));
         assert_eq!(status, 429);
         assert!(

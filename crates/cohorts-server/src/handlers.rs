@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::{PeerSource, peer};
 use crate::rate_limit::{RateLimiter, WrongKeys};
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 mod actions;
 mod activity;
@@ -117,7 +117,7 @@ impl Api for Service {
         caller: Option<&Caller>,
     ) -> Result<BodyMemory, Error> {
         let owner = match caller {
-            Some(caller) => Owner::Project(caller.project.id()),
+            Some(caller) => ShareOwner::Project(caller.project.id()),
             None => self.sender(request, operation).await?,
         };
         Ok(self.memory.of_body(owner))

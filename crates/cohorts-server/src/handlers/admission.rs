@@ -12,7 +12,7 @@ use super::Service;
 use super::responses::ResponseShares;
 use crate::blocking;
 use crate::error::Error;
-use crate::shares::{Owner, Permit, ShareLimits, Shares};
+use crate::shares::{Permit, ShareLimits, ShareOwner, Shares};
 
 /// A body of at most this many bytes is decoded in a moment.
 const SMALL_BODY: usize = 64 << 10;
@@ -110,7 +110,7 @@ impl RequestMemory {
     }
 
     /// The memory for a body of the owner.
-    pub fn of_body(&self, owner: Owner) -> BodyMemory {
+    pub fn of_body(&self, owner: ShareOwner) -> BodyMemory {
         BodyMemory {
             small: Some(self.bodies.clone()),
             large: Some(self.large_bodies.of(owner)),
@@ -155,7 +155,7 @@ impl Service {
         Ok(self
             .shares
             .requests
-            .acquire(Owner::Project(project))
+            .acquire(ShareOwner::Project(project))
             .await?)
     }
 }

@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::ingest::CommitError;
 use crate::logging::RequestId;
 use crate::peer::{network, peer};
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 mod batch;
 mod body;
@@ -222,7 +222,7 @@ impl Service {
         let permit = self
             .shares
             .decoding(body.bytes.len())
-            .acquire(Owner::Peer(peer))
+            .acquire(ShareOwner::Peer(peer))
             .await?;
         let service = self.clone();
         let id = RequestId::current();

@@ -21,7 +21,7 @@ use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
 use crate::blocking;
 use crate::error::Error;
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 mod change;
 mod create;
@@ -114,7 +114,7 @@ impl CohortsApi for Service {
         let permit = self
             .shares
             .previews
-            .acquire(Owner::Project(project))
+            .acquire(ShareOwner::Project(project))
             .await?;
         let read = holding(permit, move |conn| preview.read(conn, &caches));
         let response = self.read(project, read).await?;

@@ -13,7 +13,7 @@ use futures::stream;
 use super::Service;
 use crate::error::Error;
 use crate::logging::RequestId;
-use crate::shares::{Owner, Permit};
+use crate::shares::{Permit, ShareOwner};
 
 mod client;
 mod lists;
@@ -68,7 +68,7 @@ impl Service {
         let has_body = *head.method() != Method::HEAD;
         if length.is_none() && permit.is_none() && has_body {
             let pages = &self.shares.pages;
-            permit = Some(pages.acquire(Owner::Project(project)).await?);
+            permit = Some(pages.acquire(ShareOwner::Project(project)).await?);
         }
         let (client, body) = client::connect();
         if has_body {

@@ -18,7 +18,7 @@ use super::{Service, lookup, present};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 /// The largest file that is received for a dynamic cohort, before the fields after it are known.
 const SMALL_FILE: u64 = 16 << 20;
@@ -78,7 +78,11 @@ impl Service {
                 expected = Some(length_before_kind(length)?);
             }
         }
-        let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
+        let permit = self
+            .shares
+            .uploads
+            .acquire(ShareOwner::Project(project))
+            .await?;
         let space = self.upload_disk.take(expected)?;
         let max_bytes = usize::try_from(space.bytes).unwrap_or(usize::MAX);
         Ok(UploadPermit::new(max_bytes, (space, permit)))

@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 use crate::auth;
 use crate::error::Error;
 use crate::peer;
-use crate::shares::{Owner, ShareLimits, Shares};
+use crate::shares::{ShareLimits, ShareOwner, Shares};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// The clients that are counted at the same time. Others take the place of those that sent wrong keys least recently.
@@ -77,7 +77,7 @@ impl WrongKeys {
         if let Some(throttled) = self.throttled(client)
             && self.0.valid.get(&hash).is_none()
         {
-            let permit = self.0.look_ups.acquire(Owner::Peer(client)).await;
+            let permit = self.0.look_ups.acquire(ShareOwner::Peer(client)).await;
             _permit = Some(permit.map_err(|_| throttled)?);
         }
         let result = look_up.await;
@@ -172,7 +172,7 @@ mod tests {
         let keys = WrongKeys::new(1);
         send(&keys, "1.2.3.4", KEY).await;
         send(&keys, "1.2.3.4", "phx_a").await;
-        let client = Owner::Peer("1.2.3.4".parse().unwrap());
+        let client = ShareOwner::Peer("1.2.3.4".parse().unwrap());
         let _busy = keys.0.look_ups.acquire(client).await.unwrap();
         assert_eq!(send(&keys, "1.2.3.4", "phx_a").await, ("throttled", false));
         assert_eq!(send(&keys, "1.2.3.4", KEY).await, ("valid", true));

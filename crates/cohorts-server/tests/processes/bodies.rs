@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Access, PATIENCE, ask, event, sent, until, well};
-use crate::memory::Attacked;
+use crate::memory::{Attacked, MARGIN};
 
 /// A connection with the beginning of a request.
 fn begin(url: &str, head: &[String], length: usize) -> TcpStream {
@@ -51,7 +51,7 @@ fn unfinished_bodies_do_not_stop_the_captures_of_others() {
     let head = ["POST /batch/ HTTP/1.1".to_owned(), JSON.to_owned()];
     // Together, they take almost all of the memory for requests.
     let bytes = vec![b' '; 2_680_000];
-    attacked.withstands(|| {
+    attacked.withstands(MARGIN, || {
         let send = |length: usize| {
             let mut stream = begin(url, &head, 20 << 20);
             let _ = stream.write_all(&bytes[..length]);
@@ -97,7 +97,7 @@ fn bodies_without_an_accepted_key_are_not_received() {
     let post = [format!("POST {path} HTTP/1.1"), JSON.to_owned()];
     let wrong = [post.to_vec(), vec![bearer("phx_wrong")]].concat();
     let (without, late) = (many_values(None), many_values(Some(&access.key)));
-    attacked.withstands(|| {
+    attacked.withstands(MARGIN, || {
         thread::scope(|scope| {
             for nth in 0..200 {
                 let (head, body) = match nth % 3 {
@@ -139,7 +139,7 @@ fn bodies_with_very_many_values_take_little_memory() {
     let many = many_values(None);
     let numbers = format!(r#"{{"filters": [{}0]}}"#, "0,".repeat(1 << 20)).into_bytes();
     let names = format!(r#"{{{}"name": 1}}"#, r#""":0,"#.repeat(700_000)).into_bytes();
-    attacked.withstands(|| {
+    attacked.withstands(MARGIN, || {
         thread::scope(|scope| {
             for body in [&many, &numbers, &names] {
                 for _ in 0..4 {
@@ -168,7 +168,7 @@ fn parts_without_content_are_refused_before_they_take_memory() {
     ];
     let part =
         |name: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n\r\n");
-    attacked.withstands(|| {
+    attacked.withstands(MARGIN, || {
         for name in ["n".repeat(60_000), "n".repeat(999), "n".to_owned()] {
             let part = part(&name);
             let body = [

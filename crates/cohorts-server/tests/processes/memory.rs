@@ -17,7 +17,7 @@ use crate::harness::{
 /// `COHORTS_MEMORY` of the services, in MiB.
 const MEMORY: u64 = 64;
 /// What the service may take in addition, in MiB.
-const MARGIN: u64 = 512;
+pub const MARGIN: u64 = 512;
 
 /// A service with little memory, and an access to one of its projects.
 pub struct Attacked {

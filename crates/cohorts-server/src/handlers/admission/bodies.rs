@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::handlers::{Service, capture};
 use crate::peer;
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 /// A budget, and a part of it for each owner with a body in progress. One owner takes at most half.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct OwnerBudgets {
 
 #[derive(Default)]
 struct OwnerParts {
-    by_owner: HashMap<Owner, MemoryBudget>,
+    by_owner: HashMap<ShareOwner, MemoryBudget>,
     /// The number of parts at which the unused ones are removed.
     cleanup_at: usize,
 }
@@ -37,7 +37,7 @@ impl OwnerBudgets {
     }
 
     /// The part of the owner.
-    pub fn of(&self, owner: Owner) -> MemoryBudget {
+    pub fn of(&self, owner: ShareOwner) -> MemoryBudget {
         let mut parts = self.parts.lock();
         if parts.by_owner.len() >= parts.cleanup_at.max(MIN_CLEANUP) {
             parts.by_owner.retain(|_, part| !part.is_unused());
@@ -55,10 +55,10 @@ impl Service {
         &self,
         request: &HttpRequest,
         operation: &Operation,
-    ) -> Result<Owner, Error> {
+    ) -> Result<ShareOwner, Error> {
         let Some(token) = sent_token(request, operation) else {
             let address = peer::peer(request, self.peer_source);
-            return Ok(Owner::Peer(peer::network(address)));
+            return Ok(ShareOwner::Peer(peer::network(address)));
         };
         let store = self.store.clone();
         let find = move || match token.contains('\0') {
@@ -67,7 +67,7 @@ impl Service {
         };
         let project = web::block(find).await.map_err(|_| Error::Unavailable)??;
         project
-            .map(Owner::Project)
+            .map(ShareOwner::Project)
             .ok_or_else(capture::invalid_token)
     }
 }
@@ -96,8 +96,8 @@ mod tests {
 
     use super::*;
 
-    fn peer(number: u32) -> Owner {
-        Owner::Peer(Ipv4Addr::from(number).into())
+    fn peer(number: u32) -> ShareOwner {
+        ShareOwner::Peer(Ipv4Addr::from(number).into())
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{PersonList, table};
 use crate::error::Error;
 use crate::handlers::Service;
 use crate::handlers::responses::{PIECE_BYTES, Piece, Pieces};
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
@@ -67,7 +67,11 @@ impl Service {
         head: &RequestHead,
         pieces: impl Pieces,
     ) -> Result<HttpResponse, Error> {
-        let permit = self.shares.exports.acquire(Owner::Project(project)).await?;
+        let permit = self
+            .shares
+            .exports
+            .acquire(ShareOwner::Project(project))
+            .await?;
         let media_type = format!("{media_type}; charset=utf-8");
         self.respond(project, &media_type, head, pieces, Some(permit))
             .await

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::handlers::Service;
 use crate::handlers::admission::WAIT;
-use crate::shares::{Owner, ShareFull};
+use crate::shares::{ShareFull, ShareOwner};
 
 /// Of the memory of responses, one project may take one part in this number.
 const SHARES: usize = 3;
@@ -66,7 +66,7 @@ impl Service {
             let is_own = share.used() + bytes > shares.share;
             Error::from(ShareFull {
                 work: "large responses",
-                owner: is_own.then_some(Owner::Project(project)),
+                owner: is_own.then_some(ShareOwner::Project(project)),
             })
         })
     }
