@@ -133,7 +133,8 @@ impl PersonsCsv {
         // The reader returns a row that ends in CRLF before it has passed the LF.
         let passed = newlines + u64::from(self.line_end == b"\n");
         CsvRow {
-            line: self.reader.position().line().saturating_sub(passed),
+            // A carriage return alone ends a row, and is no line for the reader.
+            line: self.reader.position().line().saturating_sub(passed).max(1),
             id: match fault {
                 Some(_) => id.chars().take(SHOWN_CHARS).collect(),
                 None => id.to_owned(),
@@ -390,6 +391,8 @@ mod tests {
             ];
             assert_eq!(faults, expected, "{text:?}");
         }
+        let (_, first) = rows(b"d1\r\r\r").unwrap();
+        assert_eq!(first[0].line, 1);
         let (_, rows) = rows(b"\n\nd1\nd2").unwrap();
         let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
         assert_eq!(lines, [3, 4]);

@@ -287,11 +287,11 @@ impl Item {
 
     /// Whether the item changes a person with these properties.
     pub(super) fn changes(&self, properties: &Members) -> bool {
-        let sets = |(name, value): (&Box<str>, &Box<str>)| {
+        let sets = |name: &str, value: &str| {
             let current = properties.get(name);
             current.is_none_or(|current| !is_same_value(current, value))
         };
-        self.set.iter().any(sets)
+        self.set.iter().any(|(name, value)| sets(name, value))
             || self
                 .unset
                 .iter()

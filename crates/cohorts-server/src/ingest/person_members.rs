@@ -21,8 +21,11 @@ pub type Members = BTreeMap<Box<str>, Box<str>>;
 
 /// The approximate memory of members.
 pub fn members_memory(members: &Members) -> usize {
-    let member = |(name, value): (&Box<str>, &Box<str>)| MEMBER_OVERHEAD + name.len() + value.len();
-    members.iter().map(member).sum()
+    let texts: usize = members
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    members.len() * MEMBER_OVERHEAD + texts
 }
 
 /// The text of the object with these members.

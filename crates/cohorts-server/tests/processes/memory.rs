@@ -57,7 +57,7 @@ impl Attacked {
             }
         });
         let peak = high_water_mark(self.service.pid()) >> 20;
-        println!("the high-water mark is {peak} MiB");
+        eprintln!("the high-water mark is {peak} MiB");
         assert!(peak < MEMORY + margin, "{peak} MiB");
     }
 }

@@ -166,7 +166,7 @@ pub fn decode(budget: &MemoryBudget, body: RawBody) -> Result<BodyBytes, Error> 
     let body = if body.is_json() || body.bytes.starts_with(GZIP) {
         body
     } else {
-        decoder.from_base64(body)?
+        decoder.base64(body)?
     };
     decoder.decompress(body, None)
 }
@@ -181,7 +181,7 @@ impl BodyDecoder<'_> {
     }
 
     /// Returns bytes that are not base64 unchanged, so that the error is about their JSON.
-    fn from_base64(&self, body: BodyBytes) -> Result<BodyBytes, Error> {
+    fn base64(&self, body: BodyBytes) -> Result<BodyBytes, Error> {
         let memory = self.reserve(body.bytes.len())?;
         let decoded = BASE64.decode(body.bytes.trim_ascii());
         Ok(decoded.map_or(body, |bytes| BodyBytes::new(bytes, memory)))
