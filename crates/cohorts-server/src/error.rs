@@ -158,7 +158,11 @@ impl Error {
                 class(503, ServerError, "timeout")
             }
             Self::OverBudget => class(503, ServerError, "capacity"),
-            Self::ShareFull(full) if full.owner.is_some() => class(429, ThrottledError, "busy"),
+            // SDKs send captures again after 503, and not all of them after 429.
+            Self::ShareFull(ShareFull {
+                owner: Some(ShareOwner::Project(_)),
+                ..
+            }) => class(429, ThrottledError, "busy"),
             Self::Overloaded | Self::ProjectOverloaded | Self::ShareFull(_) => {
                 class(503, ServerError, "overloaded")
             }

@@ -57,7 +57,6 @@ impl Attacked {
             }
         });
         let peak = high_water_mark(self.service.pid()) >> 20;
-        eprintln!("the high-water mark is {peak} MiB");
         assert!(peak < MEMORY + margin, "{peak} MiB");
     }
 }
