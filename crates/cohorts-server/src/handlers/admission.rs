@@ -56,7 +56,7 @@ impl Default for WorkShares {
             })
         };
         Self {
-            requests: shares("requests", 12, 6, 256),
+            requests: shares("requests", 12, 4, 256),
             previews: shares("previews", 4, 2, 64),
             exports: shares("exports", 8, 2, 64),
             pages: shares("large pages", 16, 4, 64),

@@ -24,9 +24,9 @@ use crate::metrics::Metrics;
 /// Concurrent commits, each of another project. There are more connections than that.
 const WRITERS: usize = 4;
 /// The most items of a commit.
-const MAX_ITEMS: usize = 10_000;
+const MAX_ITEMS: usize = 4_000;
 /// The most bytes of the items of a commit, unless the first item is larger.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// The reserved memory of a request, whatever its type. Dropping it releases the reservation.
 pub type HeldMemory = Arc<dyn Any + Send + Sync>;
