@@ -46,6 +46,14 @@ union select ordinal
 from distinct_ids
 where shard_key = $1 and distinct_id ilike $2;
 
+-- persons::page::SIZES
+select r.*
+from unnest($2) as keys(ordinal)
+cross join lateral (select ordinal as id, octet_length(properties::text) as bytes
+    from persons
+    where shard_key = $1 and ordinal = keys.ordinal
+    offset 0) r;
+
 -- scan::PROPERTY
 select ordinal, (properties -> $2)::text as value
 from persons
@@ -73,6 +81,17 @@ cross join lateral (select ordinal, uuid, properties, is_identified, created_at
     where shard_key = $2 and ordinal = keys.ordinal
     offset 0) r
 order by r.created_at desc, r.ordinal desc;
+
+-- persons::page::RowsWithin
+select r.ordinal, r.uuid, r.properties, r.is_identified, r.created_at
+from (select p.*, keys.nth, sum(octet_length(p.properties::text)) over (order by keys.nth) as bytes
+    from unnest($1) with ordinality as keys(ordinal, nth)
+    cross join lateral (select ordinal, uuid, properties, is_identified, created_at
+        from persons
+        where shard_key = $2 and ordinal = keys.ordinal
+        offset 0) p) r
+where r.bytes <= $3
+order by r.nth;
 
 -- persons::ByOrdinals<ShownIds>
 select r.*
