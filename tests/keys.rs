@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Project, cohort_names, key, request, send};
+use crate::harness::{Answer, Project, cohort_names, id_of, key, request, send, upload};
 
 /// The same project through a key with only these scopes.
 fn scoped(project: &Project, scopes: &[&str]) -> Project {
@@ -82,6 +82,53 @@ fn key_is_accepted_in_body_and_query() {
     let listed = send(&Method::GET, request(Method::GET, &path));
     assert_eq!(listed.status, 200, "{}", listed.text);
     assert_eq!(cohort_names(&project, ""), ["by query", "by body"]);
+}
+
+/// All lists, with two rows each.
+const LISTS: [&str; 9] = [
+    "cohorts/?",
+    "cohorts/{cohort}/persons/?",
+    "cohorts/{cohort}/calculation_history/?",
+    "cohorts/{cohort}/uploads/?",
+    "cohorts/{cohort}/activity/?",
+    "cohorts/activity/?",
+    "persons/?",
+    "persons/?search=d&",
+    "actions/?",
+];
+
+#[test]
+fn links_to_pages_never_repeat_the_key() {
+    let project = Project::new();
+    project.persons([("d1", json!({})), ("d2", json!({}))]);
+    project.cohort(json!({}));
+    let cohort = id_of(&upload(&project, None, "d1\nd2\n"));
+    assert_eq!(upload(&project, Some(cohort), "d1\n").status, 200);
+    for name in ["one", "other"] {
+        project.post("actions/", json!({"name": name, "steps": [{"event": "x"}]}));
+    }
+    let get = |address: &str| send(&Method::GET, request(Method::GET, address));
+    let mut linked = 0;
+    for list in LISTS {
+        let path = project.path(&list.replace("{cohort}", &cohort.to_string()));
+        let secrets = format!("personal_api_key={}&token={}", project.key, project.token);
+        let mut page = get(&format!("{path}{secrets}&limit=1")).json();
+        for direction in ["next", "previous"] {
+            let Some(link) = page[direction].as_str() else {
+                continue;
+            };
+            linked += 1;
+            assert!(
+                !link.contains("phx_") && !link.contains("phc_"),
+                "{list}: {link}"
+            );
+            let query = link.split_once('?').expect("a query").1;
+            let answer = get(&format!("{path}{query}&personal_api_key={}", project.key));
+            assert_eq!(answer.status, 200, "{list}: {}", answer.text);
+            page = answer.json();
+        }
+    }
+    assert!(linked >= LISTS.len(), "only {linked} links");
 }
 
 #[test]

@@ -2,4 +2,5 @@
 
 mod delete;
 mod merge;
+mod pages;
 mod read;

@@ -1,7 +1,11 @@
 //! The service as a process: health, metrics, limits, proxies.
 
+mod bodies;
+mod browser_protection;
 mod health;
 mod overload;
+mod pages;
 mod proxy;
 mod rate_limit;
 mod statements;
+mod wrong_keys;

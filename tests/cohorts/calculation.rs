@@ -247,6 +247,35 @@ fn failed_calculation_keeps_the_members_and_reports_the_error() {
 }
 
 #[test]
+fn error_of_a_cohort_is_one_short_line() {
+    let project = Project::new();
+    let operator = format!(
+        "a\r\n2026-01-01 ERROR forged\u{1b}[2J{}",
+        "b".repeat(10_000)
+    );
+    let id = project.cohort(json!({"filters": any_of(json!([person("plan", &operator, "pro")]))}));
+    let failed = project.settle(id);
+    let listed = project.get("cohorts/").json();
+    let history = project
+        .get(&format!("cohorts/{id}/calculation_history"))
+        .json();
+    for message in [
+        &failed["last_error_message"],
+        &listed["results"][0]["last_error_message"],
+        &history["results"][0]["error"],
+    ] {
+        let message = message.as_str().expect("a message");
+        assert!(
+            message.contains(r"a\r\n2026-01-01 ERROR forged\u{1b}[2Jbbb"),
+            "{message}"
+        );
+        assert!(!message.contains(char::is_control), "{message}");
+        assert!(message.chars().count() < 600, "{message}");
+        assert!(message.ends_with('…'), "{message}");
+    }
+}
+
+#[test]
 fn failing_cohort_does_not_block_others() {
     let project = Project::new();
     project.persons([("ann", json!({"plan": "pro"}))]);

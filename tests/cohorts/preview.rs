@@ -26,26 +26,26 @@ fn preview_is_evaluated_at_as_of_and_stores_nothing() {
 }
 
 #[test]
-fn preview_sample_requires_person_read() {
+fn preview_requires_person_read() {
     let project = Project::new();
     let reader = project.key_with(&["cohort:read"]);
-    let ask = |sample: i64| {
+    let both = project.key_with(&["cohort:read", "person:read"]);
+    let ask = |key: &str, sample: i64| {
         let body = json!({"filters": any_of(json!([did("x", 1)])), "sample": sample});
         let call =
             crate::harness::request(reqwest::Method::POST, &project.path("cohorts/preview/"));
-        crate::harness::send(
-            &reqwest::Method::POST,
-            call.bearer_auth(&reader).json(&body),
-        )
+        crate::harness::send(&reqwest::Method::POST, call.bearer_auth(key).json(&body))
     };
-    assert_eq!(ask(0).status, 200);
-    let refused = ask(1);
-    refused.is_error(403, "permission_denied", None);
-    assert_eq!(
-        refused.detail(),
-        "API key missing required scope 'person:read'"
-    );
-    ask(101).is_error(400, "max_value", Some("sample"));
+    for sample in [0, 1] {
+        let refused = ask(&reader, sample);
+        refused.is_error(403, "permission_denied", None);
+        assert_eq!(
+            refused.detail(),
+            "API key missing required scope 'person:read'"
+        );
+    }
+    assert_eq!(ask(&both, 1).status, 200);
+    ask(&both, 101).is_error(400, "max_value", Some("sample"));
 }
 
 #[test]

@@ -241,3 +241,26 @@ fn used_in_names_dependents_without_a_name() {
         (Some(100), &json!(101), &json!(true))
     );
 }
+
+#[test]
+fn deeply_nested_cohorts_have_the_members_of_the_innermost_in_any_order() {
+    let project = Project::new();
+    project.capture(json!([{"event": "open", "distinct_id": "ann"}]));
+    let mut ids = vec![project.cohort(json!({"filters": only(did("open", 1))}))];
+    for depth in 1..=25 {
+        let id = create_dependent(&project, ids[depth - 1], &format!("depth {depth}"));
+        ids.push(id);
+    }
+    for order in [[5, 20], [20, 5], [25, 0], [0, 25]] {
+        let body = json!({"filters": references_to(&order.map(|depth| ids[depth]))});
+        let preview = project.post("cohorts/preview/", body).json();
+        let counts: Vec<&Value> = [0, 1]
+            .map(|nth| &preview["criteria"][nth]["count"])
+            .to_vec();
+        assert_eq!(
+            (&preview["count"], counts),
+            (&json!(1), vec![&json!(1); 2]),
+            "{order:?}"
+        );
+    }
+}

@@ -1,10 +1,121 @@
-//! Each operation of the contract with no key, a wrong key, a key that lacks a scope, and a key of another project.
+//! Each operation of the contract with no key, a wrong key, a key that lacks a scope, and a key of another project. And the
+//! data that each operation discloses, by which its scopes are chosen.
+
+use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, request, send};
+
+/// The most sensitive data in the responses of an operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Discloses {
+    None,
+    /// Names, criteria and counts of stored cohorts, and actions.
+    Definitions,
+    /// Persons and their properties, or counts by which properties can be guessed.
+    Persons,
+    /// Distinct ids, e-mail addresses and ids of persons.
+    IdsAndAddresses,
+    Activity,
+    Project,
+    User,
+}
+
+use Discloses::{Activity, Definitions, IdsAndAddresses, Persons};
+
+impl Discloses {
+    /// The operation must require at least one of these scopes.
+    fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Definitions => &["cohort:read", "cohort:write", "action:read", "action:write"],
+            Self::Persons | Self::IdsAndAddresses => &["person:read"],
+            Self::Activity => &["activity_log:read"],
+            Self::Project => &["project:read"],
+            Self::User => &["user:read"],
+        }
+    }
+}
+
+/// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
+/// has sent, so it discloses none.
+const DISCLOSURES: [(&str, Discloses); 37] = [
+    ("cohorts_list", Definitions),
+    ("cohorts_create", Definitions),
+    ("cohorts_preview", Persons),
+    ("cohorts_all_activity", Activity),
+    ("cohorts_retrieve", Definitions),
+    ("cohorts_update", Definitions),
+    ("cohorts_partial_update", Definitions),
+    ("cohorts_destroy", Discloses::None),
+    ("cohorts_activity", Activity),
+    ("cohorts_duplicate_as_static_cohort", Definitions),
+    ("cohorts_add_persons_to_static_cohort", Discloses::None),
+    ("cohorts_remove_person_from_static_cohort", Discloses::None),
+    ("cohorts_calculation_history", Definitions),
+    ("cohorts_used_in", Definitions),
+    ("cohorts_persons", Persons),
+    ("cohorts_uploads", IdsAndAddresses),
+    ("cohorts_upload", IdsAndAddresses),
+    ("actions_list", Definitions),
+    ("actions_create", Definitions),
+    ("actions_retrieve", Definitions),
+    ("actions_partial_update", Definitions),
+    ("persons_list", Persons),
+    ("persons_cohorts", Persons),
+    ("persons_retrieve", Persons),
+    ("persons_destroy", Discloses::None),
+    ("projects_list", Discloses::Project),
+    ("projects_retrieve", Discloses::Project),
+    ("users_retrieve", Discloses::User),
+    ("capture_batch", Discloses::None),
+    ("capture_event", Discloses::None),
+    ("capture_e", Discloses::None),
+    ("capture_i", Discloses::None),
+    ("capture_track", Discloses::None),
+    ("capture_analytics", Discloses::None),
+    ("flags", Discloses::None),
+    ("decide", Discloses::None),
+    ("capture_config", Discloses::None),
+];
+
+#[test]
+fn the_access_matrix_has_every_operation() {
+    let listed: BTreeSet<&str> = DISCLOSURES.iter().map(|(id, _)| *id).collect();
+    let operations = spec::operations();
+    let operations: BTreeSet<&str> = operations.iter().map(|operation| operation.id).collect();
+    assert_eq!(listed, operations);
+}
+
+#[test]
+fn every_operation_requires_the_scope_of_the_data_that_it_discloses() {
+    for (id, discloses) in DISCLOSURES {
+        let (required, scopes) = (spec::operation(id).scopes(), discloses.scopes());
+        let required = required.unwrap_or_default();
+        let has_scope = scopes.iter().any(|scope| required.contains(scope));
+        assert!(
+            discloses == Discloses::None || has_scope,
+            "{id} discloses {discloses:?} and requires {required:?} instead of one of {scopes:?}"
+        );
+    }
+}
+
+/// The count of a preview alone discloses properties, and an upload lists ids.
+#[test]
+fn a_key_without_person_read_learns_nothing_of_persons() {
+    let project = Project::new();
+    let cohort = project.cohort(json!({}));
+    let key = project.key_with(&["cohort:write", "action:write", "activity_log:read"]);
+    for (id, discloses) in DISCLOSURES {
+        if matches!(discloses, Persons | IdsAndAddresses) {
+            let answer = ask(&spec::operation(id), project.id, cohort, Some(&key));
+            answer.is_error(403, "permission_denied", None);
+        }
+    }
+}
 
 /// All scopes that the operations require.
 fn all_scopes() -> Vec<&'static str> {

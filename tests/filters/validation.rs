@@ -222,3 +222,54 @@ fn criteria_with_nul_characters_are_rejected() {
         }
     }
 }
+
+#[test]
+fn names_have_at_most_1000_bytes() {
+    let project = Project::new();
+    let name = |bytes: usize| "n".repeat(bytes);
+    let sentence = "has 1001 bytes; the name of a property or an event may have 1000 at most";
+    let ask = |leaf: Value| project.post("cohorts/preview/", json!({"filters": only(leaf)}));
+    for leaf in [person(&name(1_000), "exact", 1), did(&name(1_000), 1)] {
+        assert_eq!(ask(leaf).status, 200);
+    }
+    for leaf in [person(&name(1_001), "exact", 1), did(&name(1_001), 1)] {
+        let detail = format!("properties.values[0]: 'key' {sentence}");
+        assert_detail(&ask(leaf.clone()), FILTERS, &detail);
+        let created = project.post("cohorts/", json!({"filters": only(leaf)}));
+        assert_detail(&created, FILTERS, &detail);
+    }
+    let groups = json!([{"properties": {name(1_001): 1}}]);
+    let refused = project.post("cohorts/", json!({"groups": groups}));
+    assert_detail(
+        &refused,
+        Some("groups"),
+        &format!("groups[0]: a key {sentence}"),
+    );
+    let steps = json!([{"event": name(1_001)}]);
+    let refused = project.post("actions/", json!({"name": "long", "steps": steps}));
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    let query = format!(
+        "select distinct person_id from events where event = '{}'",
+        name(1_001)
+    );
+    let query = json!({"kind": "HogQLQuery", "query": query});
+    let refused = project.post("cohorts/", json!({"is_static": true, "query": query}));
+    assert_detail(
+        &refused,
+        Some("query"),
+        &format!("query: a name {sentence}"),
+    );
+}
+
+#[test]
+fn filters_of_very_many_objects_are_refused() {
+    let project = Project::new();
+    let groups = vec![json!({"event_id": "x"}); 100_000];
+    let refused = project.post("cohorts/", json!({"groups": groups}));
+    let detail = "groups: a filter may hold 50000 JSON objects at most";
+    assert_detail(&refused, Some("groups"), detail);
+    let leaf = person("plan", "exact", json!([vec![json!({}); 60_000]]));
+    let refused = project.post("cohorts/preview/", json!({"filters": only(leaf)}));
+    let detail = "properties: a filter may hold 50000 JSON objects at most";
+    assert_detail(&refused, FILTERS, detail);
+}

@@ -25,6 +25,11 @@ pub fn send(method: &Method, request: RequestBuilder) -> Answer {
         text: response.text().expect("a text"),
     };
     spec::check(method, &path, &answer);
+    assert_eq!(
+        answer.header("x-content-type-options"),
+        Some("nosniff"),
+        "{path}"
+    );
     answer
 }
 

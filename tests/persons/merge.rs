@@ -1,5 +1,6 @@
 //! Identity: merging persons, and events of distinct ids without a person.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Project, any_of, count, did, find_person, metric, person, person_count};
@@ -291,4 +292,56 @@ fn static_copy_has_the_survivors_of_merged_members() {
         assert_eq!(project.members(list), ["a", "c"], "{copied}");
         assert_eq!(project.get(&format!("cohorts/{list}/")).json()["count"], 2);
     }
+}
+
+#[test]
+fn merge_of_a_person_with_many_ids_into_one_with_few_keeps_the_survivor() {
+    let project = Project::new();
+    let ids = (0..150).map(|nth| alias("big", &format!("big{nth}")));
+    project.capture(ids.collect());
+    project.capture(json!([
+        plain("only big", "big7"),
+        set("big", json!({"plan": "free", "source": "letter"})),
+        set("ann", json!({"plan": "pro"})),
+        plain("only ann", "ann"),
+    ]));
+    let person = |id: &str| find_person(&project, id).expect("a person");
+    let (survivor, merged) = (person("ann"), person("big"));
+    let list =
+        |id: &Value| project.cohort(json!({"is_static": true, "_create_static_person_ids": [id]}));
+    let lists = [list(&survivor["id"]), list(&merged["id"])];
+    let both = |event: &str| json!([did(event, 1)]);
+    // The index is in memory before the merge.
+    assert_eq!(count(&project, both("only big")), 1);
+
+    project.capture(json!([force("ann", "big"), plain("late", "big3")]));
+
+    assert_eq!(person_count(&project), 1);
+    for id in ["ann", "big", "big149"] {
+        assert_eq!(person(id)["id"], survivor["id"], "{id}");
+    }
+    let properties = json!({"plan": "pro", "source": "letter"});
+    assert_eq!(person("ann")["properties"], properties);
+    let gone = merged["id"].as_str().expect("an id");
+    assert_eq!(project.get(&format!("persons/{gone}/")).status, 404);
+    for list in lists {
+        assert_eq!(project.get(&format!("cohorts/{list}/")).json()["count"], 1);
+        let shown = project.get(&format!("cohorts/{list}/persons/")).json();
+        assert_eq!(shown["results"][0]["id"], survivor["id"]);
+    }
+    project.capture(json!([plain("later", "ann"), alias("ann", "new")]));
+    for event in ["only big", "only ann", "late", "later"] {
+        assert_eq!(count(&project, both(event)), 1, "{event}");
+    }
+    assert_eq!(person("new")["id"], survivor["id"]);
+    // A merge of the merged person again, in the other direction, and a deletion find everything.
+    project.capture(json!([force("last", "big2"), plain("x", "new")]));
+    assert_eq!(person_count(&project), 1);
+    let last = person("ann")["id"].as_str().expect("an id").to_owned();
+    let deletion = project.ask(Method::DELETE, &format!("persons/{last}/"), None);
+    assert_eq!(deletion.status, 204, "{}", deletion.text);
+    for event in ["only big", "only ann", "late", "later", "x"] {
+        assert_eq!(count(&project, both(event)), 0, "{event}");
+    }
+    assert_eq!(person_count(&project), 0);
 }

@@ -38,7 +38,8 @@ fn captures_over_the_memory_limit_are_rejected_and_succeed_on_retry() {
                             break;
                         }
                         answer.is_error(503, "overloaded", None);
-                        assert_eq!(answer.header("retry-after"), Some("1"));
+                        // The memory of all requests, or the share of the project, is used up.
+                        assert!(matches!(answer.header("retry-after"), Some("1" | "5")));
                         refused += 1;
                     }
                 }

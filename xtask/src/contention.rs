@@ -168,12 +168,11 @@ impl Caller {
     fn load(&self, number: usize, ends: &AtomicBool, counts: &Counts) {
         let kinds = [Kind::Capture, Kind::Preview, Kind::Export, Kind::List];
         let kind = kinds[number % kinds.len()];
+        let first = number * BATCH_EVENTS;
+        let body = batch(&self.access, first..first + BATCH_EVENTS).to_string();
         while !ends.load(Ordering::Relaxed) {
             let request = match kind {
-                Kind::Capture => {
-                    let first = number * BATCH_EVENTS;
-                    self.capture(&batch(&self.access, first..first + BATCH_EVENTS))
-                }
+                Kind::Capture => self.capture(body.clone()),
                 Kind::List => self.get("persons/?limit=1000"),
                 kind => self.request(kind),
             };
@@ -188,7 +187,7 @@ impl Caller {
 
     fn request(&self, kind: Kind) -> RequestBuilder {
         match kind {
-            Kind::Capture => self.capture(&batch(&self.access, 0..1)),
+            Kind::Capture => self.capture(batch(&self.access, 0..1).to_string()),
             Kind::List => self.get("persons/?limit=100"),
             Kind::Export => self.get("persons/?format=ndjson"),
             Kind::Preview => self.preview(),
@@ -196,8 +195,11 @@ impl Caller {
         }
     }
 
-    fn capture(&self, batch: &Value) -> RequestBuilder {
-        self.client.post(format!("{}/batch/", self.url)).json(batch)
+    fn capture(&self, batch: String) -> RequestBuilder {
+        let request = self.client.post(format!("{}/batch/", self.url));
+        request
+            .header("Content-Type", "application/json")
+            .body(batch)
     }
 
     fn get(&self, path: &str) -> RequestBuilder {

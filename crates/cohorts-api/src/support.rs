@@ -10,6 +10,9 @@ use actix_web::{HttpRequest, web};
 mod body;
 mod credentials;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod json;
 mod memory;
 mod multipart;
 mod patch;
@@ -18,18 +21,19 @@ mod raw_json;
 mod request;
 mod response;
 
-pub(crate) use body::{Body, Media};
+pub(crate) use body::{Body, Media, admit, authorize};
+pub use body::{BodyMemory, BodyReservation};
 pub use credentials::{CredentialSource, Credentials};
 pub(crate) use fields::{Field, Kind};
 pub use memory::{MemoryBudget, Reservation};
-pub use multipart::UploadedFile;
+pub use multipart::{UploadPermit, UploadedFile};
 pub use patch::Patch;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use query::{Query, required};
 pub use raw_json::RawJson;
 pub use request::{RawBody, RequestHead};
 #[allow(unused_imports, reason = "which are used depends on the contract")]
-pub(crate) use request::{accepts, authorize, path_integer, path_text};
+pub(crate) use request::{accepts, path_integer, path_text};
 pub(crate) use response::{empty_response, json_response, resource};
 
 /// An operation of the contract.
@@ -92,9 +96,23 @@ pub enum Rejection {
         /// Maximum size in bytes.
         limit: usize,
     },
+    /// The values of the body would take too much memory.
+    TooComplex {
+        /// The bytes that they would take.
+        bytes: usize,
+        /// Maximum in bytes.
+        limit: usize,
+    },
+    /// The body is large, neither the header nor the query has a key, and the beginning of the body has none.
+    NoKey {
+        /// The bytes that were searched.
+        searched: usize,
+    },
     /// The [`MemoryBudget`] has no room for the body.
     Overloaded,
-    /// The body did not arrive within the time limit.
+    /// The memory for large bodies, or the caller's share of it, is used up.
+    LargeBodies,
+    /// The body did not arrive within the time limit, or at less than the minimum rate.
     Timeout,
     /// The operation does not accept the content type.
     MediaType {
@@ -124,7 +142,8 @@ pub trait Api: Sized + 'static {
 
     /// Identifies the caller and checks that the key has access to `operation`.
     ///
-    /// A route calls this once per request if the operation needs a key, before it checks path, query and body.
+    /// A route calls this if the operation needs a key, before it receives the body and checks path, query and body.
+    /// It calls it twice if the query and the body have a key: for that of the query before it reads the body.
     /// The project is `request.match_info().get("project_id")`.
     ///
     /// # Errors
@@ -136,7 +155,48 @@ pub trait Api: Sized + 'static {
         operation: &'static Operation,
         credentials: Option<Credentials>,
     ) -> impl Future<Output = Result<Self::Caller, Self::Error>>;
+
+    /// Returns the memory that the body of a request may take. A route calls this before it reads any of the body.
+    ///
+    /// `caller` is `None` if the operation needs no key, or if the key is searched in the body.
+    /// Without this method, the memory has no bound.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body of this request must not be received.
+    fn admit(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        caller: Option<&Self::Caller>,
+    ) -> impl Future<Output = Result<BodyMemory, Self::Error>> {
+        let _ = (request, operation, caller);
+        async { Ok(BodyMemory::default()) }
+    }
+
+    /// Admits a file of a multipart body. A route calls this before it receives any of the file.
+    ///
+    /// `fields` are the fields before the file, and `length` is the length of the whole body, if it is known.
+    /// Without this method, every file is admitted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file of this request must not be received.
+    fn admit_upload(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        caller: &Self::Caller,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> impl Future<Output = Result<UploadPermit, Self::Error>> {
+        let _ = (request, operation, caller, fields, length);
+        async { Ok(UploadPermit::new(usize::MAX, ())) }
+    }
 }
+
+/// Bytes of a body that is never refused because of its caller's share.
+pub const SMALL_BODY: usize = 64 << 10;
 
 /// Maximum sizes of bodies in bytes. Set it with `app_data(web::Data::new(Limits { .. }))`.
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +207,8 @@ pub struct Limits {
     pub raw: usize,
     /// Size of each [`UploadedFile`]. The default is 4 GiB.
     pub upload: usize,
+    /// Bytes of a body that are read to find a key in it. The default is 64 KiB.
+    pub without_key: usize,
 }
 
 impl Default for Limits {
@@ -155,6 +217,7 @@ impl Default for Limits {
             fields: 4 << 20,
             raw: 20 << 20,
             upload: 4 << 30,
+            without_key: SMALL_BODY,
         }
     }
 }

@@ -361,7 +361,7 @@ pub mod types {
     /// A page of changes.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityPage {
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -2645,7 +2645,7 @@ pub mod types {
     pub struct PaginatedActionList {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -2665,7 +2665,7 @@ pub mod types {
     pub struct PaginatedCohortList {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -2685,7 +2685,7 @@ pub mod types {
     pub struct PaginatedProjectList {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -3733,7 +3733,7 @@ pub mod types {
     /// A page of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
-        /// URL of the next page; null if there is none.
+        /// URL of the next page, without the key; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -4221,7 +4221,7 @@ pub mod types {
     pub struct UploadPage {
         /// Total number of rows on all pages.
         pub count: i64,
-        /// URL of the next page; null on the last page.
+        /// URL of the next page, without the key; null on the last page.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
         /// URL of the previous page; null on the first page.
@@ -5296,7 +5296,7 @@ pub mod types {
             }
         }
         impl ActivityPage {
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -10405,7 +10405,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -10510,7 +10510,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -10615,7 +10615,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -12443,7 +12443,7 @@ pub mod types {
             }
         }
         impl PersonPage {
-            /// Sets `next`. URL of the next page; null if there is none.
+            /// Sets `next`. URL of the next page, without the key; null if there is none.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -13372,7 +13372,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `next`. URL of the next page; null on the last page.
+            /// Sets `next`. URL of the next page, without the key; null on the last page.
             pub fn next<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -14307,8 +14307,13 @@ pub mod types {
 /// **Keys and tokens.** All operations except capture need a personal API key (`phx_…`), called *key* below.
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
+/// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
 /// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
+/// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
+///
+/// **Pages.** `next` and `previous` are links to other pages with the parameters of the request.
+/// They never contain a key or a token. A client that sends its key in the query must add `personal_api_key` to the link again, or send the key in the header.
 ///
 /// **Paths.** The trailing slash is optional on every path; there is no redirect.
 /// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
@@ -14385,7 +14390,7 @@ impl Client {
     /// - `basic`: If true, omits `filters`, `query` and `groups` from each row.
     /// - `created_by_id`: ID of the user who created the cohort.
     /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
     /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
@@ -14416,11 +14421,11 @@ impl Client {
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
-    /// The key of such a request must be in the header or in the query.
+    /// The key of such a request must be in the header, in the query, or in a part before the file.
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged.
+    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -14445,7 +14450,7 @@ impl Client {
     /// Extension of this service; not part of PostHog's API.
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
-    /// A `sample` above 0 also needs the scope `person:read`.
+    /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/preview/`
@@ -14471,7 +14476,7 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `limit`: Maximum number of changes on a page.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
     /// let response = client.cohorts_all_activity()
@@ -14581,7 +14586,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of changes on a page.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
     /// let response = client.cohorts_activity()
@@ -14599,6 +14604,7 @@ impl Client {
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
     /// The copy gets the members of the last calculation and a name derived from the original. No other field is copied.
+    /// HEAD is not available, because it must not change anything.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`
@@ -14678,7 +14684,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of rows on a page.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
     /// let response = client.cohorts_calculation_history()
@@ -14722,7 +14728,8 @@ impl Client {
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// They are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
     ///
     /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
     /// Extension of this service; not part of PostHog's API.
@@ -14763,14 +14770,17 @@ impl Client {
     }
     /// List the uploads to a static cohort
     ///
-    /// Extension of this service; not part of PostHog's API. Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// An upload lists ids and e-mail addresses, so it also needs the scope `person:read`.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/uploads/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `limit`: Maximum number of rows on a page.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
     /// let response = client.cohorts_uploads()
@@ -14813,7 +14823,7 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// ```text
     /// let response = client.actions_list()
@@ -14993,7 +15003,7 @@ impl Client {
     /// Sends a `GET` request to `/api/projects/`
     ///
     /// Arguments:
-    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// ```text
     /// let response = client.projects_list()
@@ -15059,7 +15069,7 @@ impl Client {
     /// An event with `$process_person_profile: false` neither creates nor changes a person.
     /// `$groupidentify` is stored as an event.
     ///
-    /// **Limits.** An item has at most 1 MiB, its JSON at most 128 levels, and the properties of a person at most 1 MiB.
+    /// **Limits.** An item has at most 1 MiB, its JSON at most 128 levels, and the properties of a person at most 512 KiB. Properties with names of more than 1,000 bytes are dropped. A person has at most 50,000 distinct IDs.
     /// If the service is overloaded, it returns 503 with `Retry-After` and stores nothing.
     ///
     ///
@@ -15320,7 +15330,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -15727,7 +15737,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of changes on a page.
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16324,7 +16334,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of changes on a page.
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -16811,7 +16821,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page.
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -17248,7 +17258,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page.
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -17474,7 +17484,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18432,7 +18442,7 @@ pub mod builder {
                 offset: Ok(None),
             }
         }
-        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,

@@ -1,33 +1,33 @@
 //! From a plan and a source to the bitmap of its members.
 //!
-//! Each leaf is evaluated once. AND narrows and stops when no person is left, OR is one union of
-//! all operands, and only leaves are complemented, against all persons of the project. Plans of
-//! one moment may share leaves. The evaluation reads no data except through the [`Source`].
+//! Each leaf is evaluated once. AND narrows and stops when no person is left, OR is a union of its
+//! operands, and only leaves are complemented, against all persons of the project. Plans of one
+//! moment may share leaves. The evaluation reads no data except through the [`Source`], and keeps
+//! the result of a leaf only until its last use.
 
 mod behavior;
 mod cache;
 mod events;
+mod references;
 mod rows;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::condition::Condition;
 use crate::interrupt::Meter;
-use crate::plan::{Criterion, Plan, RowTest, Tree, plan};
-use crate::source::{Reference, Source};
+use crate::plan::{Criterion, Plan, RowTest, Tree};
+use crate::source::Source;
 use crate::window::Range;
 
 pub use cache::LeafCache;
 
-/// The longest chain of cohorts that refer to the next one by its filter.
-const MAX_REFERENCES: usize = 16;
+/// Operands of OR with results in memory at the same time.
+const UNION_OPERANDS: usize = 32;
 
-/// The persons of a leaf. `None` means that the leaf refers to a cohort that does not exist: it
-/// matches no person, even if it is negated.
+/// The persons of a leaf. `None` means that the leaf refers to a cohort that does not exist, or
+/// that is part of a loop: it matches no person, even if it is negated.
 type LeafResult = Option<Arc<RoaringBitmap>>;
 
 impl Plan {
@@ -52,8 +52,8 @@ impl Plan {
         source: &S,
         cache: &LeafCache,
     ) -> Result<RoaringBitmap, S::Error> {
-        let context = Context::new(source, cache);
-        let mut evaluation = Evaluation::new(self, &context, source.persons()?, None);
+        source.expect(self.planned_reads());
+        let mut evaluation = Evaluation::new(self, source, cache, source.persons()?);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
@@ -64,15 +64,14 @@ impl Plan {
     /// Returns the error of `source` if data cannot be read, or if the evaluation is interrupted.
     pub fn explain<S: Source>(&self, source: &S) -> Result<Explanation, S::Error> {
         let cache = LeafCache::default();
-        let context = Context::new(source, &cache);
-        let mut evaluation = Evaluation::new(self, &context, source.persons()?, None);
+        source.expect(self.planned_reads());
+        let mut evaluation = Evaluation::new(self, source, &cache, source.persons()?);
         let members = evaluation.tree(&self.root)?;
         let mut leaves = Vec::new();
         for placed in self.criteria() {
-            let persons = evaluation.signed(placed.leaf, placed.negated)?;
             leaves.push(LeafCount {
                 path: placed.path.clone(),
-                persons: persons.len(),
+                persons: evaluation.count(placed.leaf, placed.negated)?,
             });
         }
         Ok(Explanation {
@@ -114,65 +113,51 @@ impl Explanation {
     }
 }
 
-/// The cohorts that are being evaluated, innermost first.
-#[derive(Clone, Copy)]
-struct CohortStack<'a> {
-    id: i64,
-    above: Option<&'a CohortStack<'a>>,
-}
-
-impl CohortStack<'_> {
-    fn contains(stack: Option<&CohortStack>, id: i64) -> bool {
-        stack.is_some_and(|stack| stack.id == id || CohortStack::contains(stack.above, id))
-    }
-
-    fn depth(stack: Option<&CohortStack>) -> usize {
-        stack.map_or(0, |stack| 1 + CohortStack::depth(stack.above))
-    }
-}
-
-/// The state that an evaluation shares with those of the cohorts that it refers to.
-struct Context<'a, S> {
-    source: &'a S,
-    cache: &'a LeafCache,
-    cohorts: RefCell<HashMap<i64, LeafResult>>,
-}
-
-impl<'a, S> Context<'a, S> {
-    fn new(source: &'a S, cache: &'a LeafCache) -> Context<'a, S> {
-        Context {
-            source,
-            cache,
-            cohorts: RefCell::default(),
-        }
-    }
-}
-
 struct Evaluation<'a, S: Source> {
     plan: &'a Plan,
-    context: &'a Context<'a, S>,
     source: &'a S,
+    cache: &'a LeafCache,
     /// All persons of the project.
     universe: Arc<RoaringBitmap>,
-    /// The results of the leaves, as far as they are evaluated.
-    leaves: Vec<Option<LeafResult>>,
-    stack: Option<&'a CohortStack<'a>>,
+    leaves: Vec<LeafState>,
+    /// The memory of the results in `leaves`, in bytes.
+    bytes: usize,
+}
+
+/// What an evaluation knows about a leaf.
+#[derive(Clone, Default)]
+struct LeafState {
+    /// Where the tree has the leaf, not counting the places that are evaluated.
+    uses: usize,
+    /// The result, while there are uses.
+    result: Option<LeafResult>,
+    /// The number of persons; `None` if the leaf is not evaluated yet.
+    count: Option<LeafSize>,
+}
+
+/// The number of persons of a leaf, and of its complement.
+#[derive(Clone, Copy)]
+struct LeafSize {
+    matching: u64,
+    others: u64,
 }
 
 impl<'a, S: Source> Evaluation<'a, S> {
     fn new(
         plan: &'a Plan,
-        context: &'a Context<'a, S>,
+        source: &'a S,
+        cache: &'a LeafCache,
         universe: Arc<RoaringBitmap>,
-        stack: Option<&'a CohortStack<'a>>,
     ) -> Evaluation<'a, S> {
+        let mut leaves = vec![LeafState::default(); plan.leaves.len()];
+        count_uses(&plan.root, &mut leaves);
         Evaluation {
             plan,
-            context,
-            source: context.source,
+            source,
+            cache,
             universe,
-            leaves: vec![None; plan.leaves.len()],
-            stack,
+            leaves,
+            bytes: 0,
         }
     }
 
@@ -180,12 +165,20 @@ impl<'a, S: Source> Evaluation<'a, S> {
         match tree {
             Tree::Leaf { leaf, negated } => self.signed(*leaf, *negated),
             Tree::And(trees) => self.intersection(trees),
-            Tree::Or(trees) => {
-                let operands = trees.iter().map(|tree| self.tree(tree));
-                let operands = operands.collect::<Result<Vec<_>, _>>()?;
-                Ok(Arc::new(operands.iter().map(Arc::as_ref).union()))
-            }
+            Tree::Or(trees) => self.union(trees),
         }
+    }
+
+    fn union(&mut self, trees: &[Tree]) -> Result<Arc<RoaringBitmap>, S::Error> {
+        let mut union = RoaringBitmap::new();
+        for trees in trees.chunks(UNION_OPERANDS) {
+            let operands = trees.iter().map(|tree| self.tree(tree));
+            let operands = operands.collect::<Result<Vec<_>, _>>()?;
+            let mut bitmaps: Vec<&RoaringBitmap> = operands.iter().map(Arc::as_ref).collect();
+            bitmaps.push(&union);
+            union = bitmaps.union();
+        }
+        Ok(Arc::new(union))
     }
 
     fn intersection(&mut self, trees: &[Tree]) -> Result<Arc<RoaringBitmap>, S::Error> {
@@ -219,18 +212,51 @@ impl<'a, S: Source> Evaluation<'a, S> {
         })
     }
 
+    /// The result of one use of a leaf.
     fn leaf(&mut self, leaf: usize) -> Result<LeafResult, S::Error> {
-        if let Some(result) = &self.leaves[leaf] {
+        let state = &mut self.leaves[leaf];
+        state.uses = state.uses.saturating_sub(1);
+        if state.uses == 0
+            && let Some(result) = state.result.take()
+        {
+            self.bytes -= bytes_of(&result);
+            return Ok(result);
+        }
+        if let Some(result) = &state.result {
             return Ok(result.clone());
         }
+        self.evaluated(leaf)
+    }
+
+    /// Evaluates a leaf, and keeps the result if the tree has it again.
+    fn evaluated(&mut self, leaf: usize) -> Result<LeafResult, S::Error> {
         let identity = self.plan.identities[leaf].as_ref();
-        let result = match self.context.cache.get(identity) {
+        let result = match self.cache.get(identity) {
             Some(result) => result,
-            None => self.criterion(&self.plan.leaves[leaf])?,
+            None => {
+                let result = self.criterion(&self.plan.leaves[leaf])?;
+                self.cache.put(identity, &result);
+                result
+            }
         };
-        self.context.cache.put(identity, &result);
-        self.leaves[leaf] = Some(result.clone());
+        let state = &mut self.leaves[leaf];
+        state.count = Some(LeafSize::new(&result, self.universe.len()));
+        if state.uses > 0 {
+            state.result = Some(result.clone());
+            self.bytes += bytes_of(&result);
+        }
+        self.source.check_memory(self.bytes + self.cache.bytes())?;
         Ok(result)
+    }
+
+    /// The number of persons of a leaf, which is evaluated if the tree did not need it.
+    fn count(&mut self, leaf: usize, negated: bool) -> Result<u64, S::Error> {
+        if self.leaves[leaf].count.is_none() {
+            self.leaves[leaf].uses = 0;
+            self.evaluated(leaf)?;
+        }
+        let size = self.leaves[leaf].count;
+        Ok(size.map_or(0, |size| if negated { size.others } else { size.matching }))
     }
 
     fn criterion(&mut self, criterion: &Criterion) -> Result<LeafResult, S::Error> {
@@ -250,7 +276,15 @@ impl<'a, S: Source> Evaluation<'a, S> {
                 let times = self.source.created_at()?;
                 times.matching(predicate, universe, &meter)?
             }
-            Criterion::Cohort(id) => return self.cohort(*id),
+            Criterion::Cohort(id) => {
+                return references::members(
+                    self.source,
+                    self.cache,
+                    universe,
+                    *id,
+                    &self.plan.moment,
+                );
+            }
             Criterion::Rows(rows) => {
                 let condition = rows.condition.try_map(&mut |test| self.resolved(test))?;
                 rows::persons(self.source, &condition, &rows.having)? & &*self.universe
@@ -272,39 +306,32 @@ impl<'a, S: Source> Evaluation<'a, S> {
             RowTest::Time(comparison, instant) => RowTest::Time(*comparison, *instant),
         }))
     }
+}
 
-    fn cohort(&self, id: i64) -> Result<LeafResult, S::Error> {
-        if let Some(result) = self.context.cohorts.borrow().get(&id) {
-            return Ok(result.clone());
+/// Counts where a tree has each leaf. Persons of row tests are trees of their own.
+fn count_uses(tree: &Tree, leaves: &mut [LeafState]) {
+    match tree {
+        Tree::Leaf { leaf, .. } => leaves[*leaf].uses += 1,
+        Tree::And(trees) | Tree::Or(trees) => {
+            trees.iter().for_each(|tree| count_uses(tree, leaves));
         }
-        let result = match self.source.cohort(id)? {
-            None => None,
-            Some(Reference::Members(members)) => Some(Arc::new(&*members & &*self.universe)),
-            Some(Reference::Filter(filter)) => {
-                // A cycle, and a filter that cannot be planned, count as a missing cohort.
-                let is_cycle = CohortStack::contains(self.stack, id);
-                if is_cycle || CohortStack::depth(self.stack) >= MAX_REFERENCES {
-                    return Ok(None);
-                }
-                match plan(&filter, &self.plan.moment) {
-                    Err(_) => None,
-                    Ok(plan) => Some(self.nested(id, &plan)?),
-                }
-            }
-        };
-        self.context.cohorts.borrow_mut().insert(id, result.clone());
-        Ok(result)
     }
+}
 
-    fn nested(&self, id: i64, plan: &Plan) -> Result<Arc<RoaringBitmap>, S::Error> {
-        let stack = CohortStack {
-            id,
-            above: self.stack,
-        };
-        let universe = self.universe.clone();
-        let mut evaluation = Evaluation::new(plan, self.context, universe, Some(&stack));
-        evaluation.tree(&plan.root)
+impl LeafSize {
+    fn new(result: &LeafResult, universe: u64) -> LeafSize {
+        let matching = result.as_ref().map(|persons| persons.len());
+        LeafSize {
+            matching: matching.unwrap_or(0),
+            others: matching.map_or(0, |matching| universe - matching),
+        }
     }
+}
+
+/// The memory of a result, in bytes, approximately.
+fn bytes_of(result: &LeafResult) -> usize {
+    let persons = result.as_ref();
+    persons.map_or(0, |persons| persons.serialized_size())
 }
 
 /// Whether no instant is in the range.

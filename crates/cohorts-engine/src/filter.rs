@@ -17,6 +17,8 @@ use serde_json::Value;
 use crate::FilterError;
 use crate::parse::{self, Mode};
 
+pub use crate::parse::read_json;
+
 /// The definition of a dynamic cohort.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -248,7 +250,9 @@ pub enum EventFilterKind {
 impl Filter {
     /// Parses `{"properties": {…}}` by the rules for requests: unknown keys are refused.
     ///
-    /// At most 64 levels of groups, 10,000 groups and leaves, and 10,000 items in one list.
+    /// At most 64 levels of groups, 10,000 groups and leaves, 10,000 items in one list, 50,000 JSON
+    /// objects, 500,000 JSON values, and 1,000 bytes in the name of a property or an event.
+    /// [`read_json`] checks the numbers of objects and values before it builds a tree.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! The kind of a cohort (`cohort_type` on the wire), derived from its definition.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::filter::{Filter, Leaf};
 
@@ -38,58 +38,77 @@ pub enum ReferencedCohort {
     Filter(Filter),
 }
 
-/// Longer chains of references are treated as loops, which bounds the recursion.
-const MAX_REFERENCES: usize = 64;
-
 /// The kind of a definition: the highest kind among its leaves and the cohorts it refers to.
 ///
 /// `resolve` returns the cohort of an id, or `None` if the project has none; it is called at most
-/// once for each id. Returns `None` if the filter has no criteria, refers to an unknown cohort,
-/// or refers to itself.
+/// once for each id. Returns `None` if a filter has no criteria, refers to an unknown cohort, or is
+/// part of a loop of references.
 pub fn required_kind(
     filter: &Filter,
-    resolve: impl FnMut(i64) -> Option<ReferencedCohort>,
+    mut resolve: impl FnMut(i64) -> Option<ReferencedCohort>,
 ) -> Option<Kind> {
-    let mut search = KindSearch {
-        resolve,
-        known: HashMap::new(),
-    };
-    search.filter(filter, 0)
-}
-
-struct KindSearch<F> {
-    resolve: F,
-    /// `None` for a cohort in progress, so that a second visit is recognised as a loop.
-    known: HashMap<i64, Option<Kind>>,
-}
-
-impl<F: FnMut(i64) -> Option<ReferencedCohort>> KindSearch<F> {
-    fn filter(&mut self, filter: &Filter, depth: usize) -> Option<Kind> {
-        let mut highest = None;
-        for leaf in filter.leaves() {
-            let kind = match leaf {
-                Leaf::Person(_) | Leaf::PersonMetadata(_) => Kind::PersonProperty,
-                Leaf::Behavioral(leaf) => behavioral_kind(&leaf.value),
-                Leaf::Cohort(leaf) => self.cohort(leaf.value, depth)?,
-            };
-            highest = highest.max(Some(kind));
-        }
-        highest
+    let mut highest = own_kind(filter);
+    let mut references = HashMap::new();
+    let mut pending = filter.cohort_references();
+    if highest.is_none() && pending.is_empty() {
+        return None;
     }
-
-    fn cohort(&mut self, id: i64, depth: usize) -> Option<Kind> {
-        if let Some(known) = self.known.get(&id) {
-            return *known;
+    while let Some(id) = pending.pop() {
+        if references.contains_key(&id) {
+            continue;
         }
-        self.known.insert(id, None);
-        let kind = match (self.resolve)(id)? {
-            ReferencedCohort::Kind(kind) => kind,
-            ReferencedCohort::Filter(_) if depth >= MAX_REFERENCES => return None,
-            ReferencedCohort::Filter(filter) => self.filter(&filter, depth + 1)?,
+        let (kind, next) = match resolve(id)? {
+            ReferencedCohort::Kind(kind) => (Some(kind), Vec::new()),
+            ReferencedCohort::Filter(filter) => (own_kind(&filter), filter.cohort_references()),
         };
-        self.known.insert(id, Some(kind));
-        Some(kind)
+        if kind.is_none() && next.is_empty() {
+            return None;
+        }
+        highest = highest.max(kind);
+        pending.extend(&next);
+        references.insert(id, next);
     }
+    if has_loop(&references) { None } else { highest }
+}
+
+/// The highest kind among the leaves of a filter that refer to no cohort.
+fn own_kind(filter: &Filter) -> Option<Kind> {
+    let kind = |leaf: &Leaf| match leaf {
+        Leaf::Person(_) | Leaf::PersonMetadata(_) => Some(Kind::PersonProperty),
+        Leaf::Behavioral(leaf) => Some(behavioral_kind(&leaf.value)),
+        Leaf::Cohort(_) => None,
+    };
+    filter.leaves().into_iter().filter_map(kind).max()
+}
+
+/// Whether the references between cohorts form a loop. All cohorts are keys of `references`.
+fn has_loop(references: &HashMap<i64, Vec<i64>>) -> bool {
+    let mut finished = HashSet::new();
+    let mut current = HashSet::new();
+    for first in references.keys() {
+        let mut visits = vec![(*first, 0)];
+        while let Some((id, next)) = visits.last_mut() {
+            if *next == 0 && (finished.contains(id) || !current.insert(*id)) {
+                if !finished.contains(id) {
+                    return true;
+                }
+                visits.pop();
+                continue;
+            }
+            match references.get(id).and_then(|list| list.get(*next)) {
+                Some(reference) => {
+                    *next += 1;
+                    visits.push((*reference, 0));
+                }
+                None => {
+                    current.remove(id);
+                    finished.insert(*id);
+                    visits.pop();
+                }
+            }
+        }
+    }
+    false
 }
 
 fn behavioral_kind(value: &str) -> Kind {
@@ -211,8 +230,30 @@ mod tests {
     }
 
     #[test]
-    fn endless_chains_of_references_have_no_kind() {
-        let resolve = |id| Some(ReferencedCohort::Filter(filter(json!([cohort(id + 1)]))));
+    fn a_chain_of_references_has_a_kind_whatever_its_length() {
+        let resolve = |id| {
+            let leaf = if id < 20_000 {
+                cohort(id + 1)
+            } else {
+                event("performed_event")
+            };
+            Some(ReferencedCohort::Filter(filter(json!([leaf]))))
+        };
+        let kind = required_kind(&filter(json!([cohort(1)])), resolve);
+        assert_eq!(kind, Some(Kind::Behavioral));
+    }
+
+    #[test]
+    fn a_loop_behind_other_cohorts_has_no_kind() {
+        let resolve = |id| {
+            let leaves = match id {
+                1 => json!([cohort(2), cohort(3)]),
+                2 => json!([cohort(3)]),
+                3 => json!([cohort(4)]),
+                _ => json!([person(), cohort(2)]),
+            };
+            Some(ReferencedCohort::Filter(filter(leaves)))
+        };
         assert_eq!(required_kind(&filter(json!([cohort(1)])), resolve), None);
     }
 

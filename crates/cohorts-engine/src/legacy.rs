@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::FilterError;
-use crate::parse::kind_of;
+use crate::parse::{MAX_NODES, kind_of, long_name};
 
 const KEYS: [&str; 9] = [
     "properties",
@@ -26,17 +26,26 @@ const DEFAULT_DAYS: i64 = 365;
 ///
 /// # Errors
 ///
-/// Fails with code `invalid_input` if `groups` is not a list of objects, or if a group has an
-/// unknown key or no criterion. The path is `groups` or `groups[n]`.
+/// Fails with code `invalid_input` if `groups` is not a list of at most 10,000 objects, or if a
+/// group has an unknown key, no criterion, or a name that is too long. The path is `groups` or
+/// `groups[n]`.
 pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
     let mut complete = Vec::new();
-    for (index, group) in list(groups)?.iter().enumerate() {
+    let groups = list(groups)?;
+    if groups.len() > MAX_NODES {
+        let sentence = format!("a cohort may have {MAX_NODES} groups at most");
+        return Err(FilterError::input("groups", sentence));
+    }
+    for (index, group) in groups.iter().enumerate() {
         let path = format!("groups[{index}]");
         let object = entry(&path, group)?;
         if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(FilterError::input(&path, format!("unknown key '{key}'")));
         }
         criterion(&path, object)?;
+        if let Some(sentence) = long_name_in(object) {
+            return Err(FilterError::input(&path, sentence));
+        }
         let member = |key: &str| {
             let value = object.get(key).cloned().unwrap_or(Value::Null);
             (key.to_owned(), value)
@@ -44,6 +53,22 @@ pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
         complete.push(Value::Object(KEYS.into_iter().map(member).collect()));
     }
     Ok(Value::Array(complete))
+}
+
+/// A sentence about a name in a group that is too long.
+fn long_name_in(group: &Map<String, Value>) -> Option<String> {
+    let keys: Vec<&str> = match group.get("properties") {
+        Some(Value::Object(map)) if !is_group(map) => map.keys().map(String::as_str).collect(),
+        Some(Value::Array(items)) => {
+            let keys = items.iter().filter_map(|item| item.get("key")?.as_str());
+            keys.collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut keys = keys.into_iter();
+    let event = group.get("event_id").and_then(Value::as_str);
+    keys.find_map(|key| long_name("a key", key))
+        .or_else(|| long_name("'event_id'", event?))
 }
 
 /// The form in which groups are returned: `properties` is a list of person criteria, also if it
@@ -264,5 +289,18 @@ mod tests {
             "groups[0]: unknown key 'event'"
         );
         assert!(filters_from_groups(&json!([{"days": 3}])).is_err());
+        assert_eq!(
+            refused(json!(vec![json!({"event_id": "x"}); 10_001])),
+            "groups: a cohort may have 10000 groups at most"
+        );
+        let long = "x".repeat(1_001);
+        for (group, field) in [
+            (json!({"event_id": long}), "'event_id'"),
+            (json!({"properties": {long.clone(): 1}}), "a key"),
+            (json!({"properties": [{"key": long, "value": 1}]}), "a key"),
+        ] {
+            let start = format!("groups[0]: {field} has 1001 bytes;");
+            assert!(refused(json!([group])).starts_with(&start), "{group}");
+        }
     }
 }

@@ -1,13 +1,18 @@
 //! Parses JSON into the filter tree, and into the normalised JSON to store.
 //!
-//! Depth, number of nodes and length of lists are bounded, so no input can exhaust the stack.
+//! Depth, number of nodes, length of lists and of names are bounded, so no input can exhaust the
+//! stack or the memory.
 //! Operators and windows are not checked here; the planner does that.
 
 mod action;
 mod fields;
 mod leaf;
+mod limits;
 
 pub(crate) use fields::MACHINE_FIELDS;
+use limits::Size;
+pub(crate) use limits::long_name;
+pub use limits::read_json;
 use serde_json::{Map, Value};
 
 use crate::FilterError;
@@ -42,9 +47,7 @@ pub(crate) fn filter(filters: &Value, mode: Mode) -> Result<(Filter, Value), Fil
     if tree.is_null() {
         return Err(missing());
     }
-    if exceeds_depth(filters, MAX_LEVELS) {
-        return Err(too_deep());
-    }
+    check_size(filters, mode)?;
     if contains_nul(filters) {
         let sentence = "texts must not hold the character NUL, which no stored text has";
         return Err(FilterError::input("properties", sentence));
@@ -62,20 +65,29 @@ fn too_deep() -> FilterError {
     FilterError::input("properties", sentence)
 }
 
-/// Whether `value` has more than `levels` levels. Does not recurse, so that later steps may.
-fn exceeds_depth(value: &Value, levels: usize) -> bool {
+/// Refuses values with too many levels, and in requests too many values. Does not recurse, so that
+/// later steps may.
+fn check_size(value: &Value, mode: Mode) -> Result<(), FilterError> {
+    let mut size = Size::default();
     let mut pending = vec![(value, 0)];
     while let Some((value, level)) = pending.pop() {
-        if level > levels {
-            return true;
+        if level > MAX_LEVELS {
+            return Err(too_deep());
         }
+        size.values += 1;
         match value {
             Value::Array(list) => pending.extend(list.iter().map(|inner| (inner, level + 1))),
-            Value::Object(map) => pending.extend(map.values().map(|inner| (inner, level + 1))),
+            Value::Object(map) => {
+                size.objects += 1;
+                pending.extend(map.values().map(|inner| (inner, level + 1)));
+            }
             _ => {}
         }
     }
-    false
+    if mode == Mode::Write && size.is_exceeded() {
+        return Err(size.error("properties"));
+    }
+    Ok(())
 }
 
 /// Whether any text or key contains NUL. Recurses: the caller has checked the depth.

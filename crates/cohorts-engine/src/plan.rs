@@ -17,6 +17,7 @@ pub use planner::plan;
 use planner::{Planner, check_moment};
 pub use query::{QUERY_KINDS, plan_query};
 
+use crate::source::PlannedReads;
 use crate::window::Moment;
 
 /// A filter or query, ready for evaluation as of one moment.
@@ -89,6 +90,15 @@ impl Plan {
         let mut leaves = self.leaves.iter();
         let complete = leaves.all(|leaf| leaf.collect_instants(&mut instants));
         complete.then_some(instants)
+    }
+
+    /// What the evaluation may read.
+    pub(crate) fn planned_reads(&self) -> PlannedReads {
+        let mut reads = PlannedReads::default();
+        for leaf in &self.leaves {
+            leaf.collect_reads(&mut reads);
+        }
+        reads
     }
 
     /// The moment for which the plan was made.

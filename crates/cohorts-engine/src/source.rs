@@ -4,6 +4,7 @@
 //! stored segments or memory. A source may return more events than a query names, because the
 //! evaluation checks times and properties again. It must never return fewer.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -56,11 +57,25 @@ pub trait Source: Interrupt {
     /// Returns the action `id`, or `None` if the project has no such action.
     fn action(&self, id: i64) -> Result<Option<Action>, Self::Error>;
 
-    /// Checks that the evaluation may keep blocks of several event names in memory, about `bytes`
-    /// bytes in total. The default has no limit.
+    /// Announces what the evaluation of a plan may read, so that the source can read it together.
+    /// The default does nothing.
+    fn expect(&self, _reads: PlannedReads) {}
+
+    /// Checks that the evaluation may keep about `bytes` bytes in memory: blocks of several event
+    /// names, rows of a query, or results of leaves and of other cohorts. The default has no limit.
     fn check_memory(&self, _bytes: usize) -> Result<(), Self::Error> {
         Ok(())
     }
+}
+
+/// What a plan may read of properties and events, except by its actions, queries and other cohorts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedReads {
+    /// The properties of persons.
+    pub properties: BTreeSet<String>,
+    /// The earliest instant of events in microseconds, by name and properties of the events. The
+    /// properties are sorted.
+    pub events: HashMap<(String, Vec<String>), i64>,
 }
 
 /// A query for the events of one name.

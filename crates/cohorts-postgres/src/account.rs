@@ -2,13 +2,12 @@
 //! to run as root.
 
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::dir::{Dir, FileOwner};
 use super::error::PostgresError;
 
 /// The accounts that root uses for the server, in order of preference.
@@ -37,18 +36,15 @@ impl Account {
             return Ok(Self { switched: None });
         }
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let owner = fs::metadata(data_dir.join("postgres/data"))
-            .ok()
-            .filter(|owner| owner.uid() != 0);
-        let account = match owner {
+        let account = match owner_of_cluster(data_dir)?.filter(|owner| owner.uid != 0) {
             Some(owner) => passwd
                 .lines()
                 .filter_map(UnixAccount::parse)
-                .find(|account| account.uid == owner.uid())
+                .find(|account| account.uid == owner.uid)
                 .or(Some(UnixAccount {
-                    name: owner.uid().to_string(),
-                    uid: owner.uid(),
-                    gid: owner.gid(),
+                    name: owner.uid.to_string(),
+                    uid: owner.uid,
+                    gid: owner.gid,
                 })),
             None => SERVER_ACCOUNTS.iter().find_map(|name| {
                 passwd
@@ -80,15 +76,26 @@ impl Account {
         command
     }
 
-    /// Creates the directory if it is missing, and makes it private to the account.
-    pub(super) fn create_private_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o700))?;
-        match &self.switched {
-            Some(account) => chown(path, Some(account.uid), Some(account.gid)),
-            None => Ok(()),
-        }
+    /// The owner that files get from root; `None` if this process is not root.
+    pub(super) fn owner(&self) -> Option<FileOwner> {
+        self.switched.as_ref().map(|account| FileOwner {
+            uid: account.uid,
+            gid: account.gid,
+        })
     }
+}
+
+/// The owner of an existing cluster; `None` if there is no cluster.
+fn owner_of_cluster(data_dir: &Path) -> Result<Option<FileOwner>, PostgresError> {
+    let Ok(data_dir) = fs::canonicalize(data_dir) else {
+        return Ok(None);
+    };
+    let Some(directory) = Dir::open(&data_dir)?.subdirectory("postgres")? else {
+        return Ok(None);
+    };
+    let cluster = directory.subdirectory("data")?;
+    let owner = cluster.map(|cluster| cluster.owner_and_mode());
+    Ok(owner.transpose()?.map(|(owner, _)| owner))
 }
 
 impl UnixAccount {
@@ -104,10 +111,5 @@ impl UnixAccount {
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
-    // Safe Rust has no call for the effective user. It owns `/proc/self` on systems that have `/proc`.
-    if let Ok(metadata) = fs::metadata("/proc/self") {
-        return metadata.uid() == 0;
-    }
-    let output = Command::new("id").arg("-u").output();
-    output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+    rustix::process::geteuid().is_root()
 }

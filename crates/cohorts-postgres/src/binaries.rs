@@ -53,6 +53,9 @@ const VERSIONED: [VersionedPath; 5] = [
 ];
 const UNVERSIONED: &str = "/usr/local/pgsql/bin";
 
+/// The name of a cluster that is not complete yet.
+const UNFINISHED: &str = "data.new";
+
 /// The programs of one installed version.
 #[derive(Clone)]
 pub(super) struct Binaries {
@@ -137,16 +140,19 @@ impl Binaries {
             path: home.cluster.clone(),
             cause,
         };
-        let unfinished = home.directory.join("data.new");
         let mut failure = String::new();
         // Some systems do not have C.UTF-8. Without a locale, only ASCII letters are letters.
         for locale in ["--locale=C.UTF-8", "--no-locale"] {
-            remove_directory(&unfinished).map_err(unusable)?;
-            account.create_private_dir(&unfinished).map_err(unusable)?;
+            // The account removes and creates the directory, because it could replace it by a link.
+            let mut remove = account.command("rm");
+            remove
+                .args(["-rf", UNFINISHED])
+                .current_dir(&home.directory);
+            remove.status().map_err(unusable)?;
             let mut command = account.command(self.program("initdb"));
             command
                 .arg("-D")
-                .arg(&unfinished)
+                .arg(home.directory.join(UNFINISHED))
                 .arg(format!("--username={NAME}"));
             command.args(["--auth=trust", "--encoding=UTF8", locale]);
             if !durable {
@@ -157,7 +163,7 @@ impl Binaries {
                 .output()
                 .map_err(unusable)?;
             if output.status.success() {
-                return fs::rename(&unfinished, &home.cluster).map_err(unusable);
+                return home.publish_cluster(UNFINISHED);
             }
             failure = last_line(&output);
         }
@@ -222,13 +228,6 @@ fn not_entered(cause: io::Error, home: &Home, account: &Account) -> PostgresErro
     PostgresError::DirectoryNotEntered {
         path: closed.to_owned(),
         account: name.to_owned(),
-    }
-}
-
-fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }
 

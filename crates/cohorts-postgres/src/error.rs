@@ -55,6 +55,16 @@ pub enum PostgresError {
         /// The error of the system.
         cause: io::Error,
     },
+    /// A link is in the place of a file or directory. Root would change its target.
+    #[error(
+        "{} is a symbolic link, and the service follows none in its data directory: replace it by the file or directory \
+         itself, or choose another directory with --data-dir",
+        path.display()
+    )]
+    Link {
+        /// The path of the link.
+        path: PathBuf,
+    },
     /// Root runs the server under another account, which cannot enter the data directory.
     #[error(
         "PostgreSQL refuses to run as root, so it runs under the account `{account}`, which cannot enter {}: choose \

@@ -1,16 +1,19 @@
 //! The files of a private Postgres: the directories of the cluster and the socket, the lock and the log.
 
 use std::fmt::Write;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::Mode;
 use sha2::{Digest, Sha256};
 
 use super::NAME;
 use super::account::Account;
+use super::dir::{Dir, FileAccess, FileOwner};
 use super::error::PostgresError;
 use super::pid_file;
 
@@ -19,7 +22,13 @@ pub(super) const PORT: u16 = 5432;
 /// The longest directory of a socket in bytes: the path limit of the strictest system without the name of the socket.
 const SOCKET_DIR_LIMIT: usize = 103 - "/.s.PGSQL.5432".len();
 
-/// The absolute paths of the files.
+const CLUSTER: &str = "data";
+const SOCKET_DIR: &str = "run";
+const LOCK: &str = "lock";
+const LOG: &str = "postgres.log";
+const OLD_LOG: &str = "postgres.log.old";
+
+/// The files: absolute paths for other programs, and the open directory for this process.
 #[derive(Clone)]
 pub(super) struct Home {
     /// The data directory of the service.
@@ -32,6 +41,10 @@ pub(super) struct Home {
     pub(super) socket_dir: PathBuf,
     /// The log file of the server.
     pub(super) log: PathBuf,
+    /// `directory`, through which this process changes files.
+    dir: Arc<Dir>,
+    /// The owner of all files; `None` if it is this process.
+    owner: Option<FileOwner>,
 }
 
 impl Home {
@@ -43,31 +56,74 @@ impl Home {
         };
         fs::create_dir_all(data_dir).map_err(|cause| unusable(data_dir, cause))?;
         let data_dir = fs::canonicalize(data_dir).map_err(|cause| unusable(data_dir, cause))?;
-        if account.switched_name().is_some() {
-            allow_traversal(&data_dir).map_err(|cause| unusable(&data_dir, cause))?;
+        let owner = account.owner();
+        let parent = Dir::open(&data_dir)?;
+        if owner.is_some() {
+            allow_traversal(&parent)?;
         }
-        let directory = data_dir.join("postgres");
-        account
-            .create_private_dir(&directory)
-            .map_err(|cause| unusable(&directory, cause))?;
+        let dir = parent.private_subdirectory("postgres", owner)?;
+        let directory = dir.path().to_owned();
         let socket_dir = socket_dir(&directory);
         if socket_dir.starts_with(&directory) {
-            account.create_private_dir(&socket_dir)
+            dir.private_subdirectory(SOCKET_DIR, owner)?;
         } else {
-            create_in_shared_dir(&socket_dir, &directory)
+            create_in_shared_dir(&socket_dir, &dir)?;
         }
-        .map_err(|cause| unusable(&socket_dir, cause))?;
-        Ok(Self {
-            cluster: directory.join("data"),
-            log: directory.join("postgres.log"),
+        let home = Self {
+            cluster: directory.join(CLUSTER),
+            log: directory.join(LOG),
             data_dir,
             directory,
             socket_dir,
+            dir: Arc::new(dir),
+            owner,
+        };
+        home.check_files()?;
+        Ok(home)
+    }
+
+    /// Fails if a link is in the place of a file. Gives files that an earlier version created as root to the account.
+    fn check_files(&self) -> Result<(), PostgresError> {
+        self.dir.subdirectory(CLUSTER)?;
+        for name in [LOCK, LOG, OLD_LOG] {
+            self.dir.file(name, FileAccess::Read, self.owner)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the cluster exists.
+    pub(super) fn has_cluster(&self) -> Result<bool, PostgresError> {
+        Ok(self.dir.subdirectory(CLUSTER)?.is_some())
+    }
+
+    /// Renames a new cluster to its final name.
+    pub(super) fn publish_cluster(&self, unfinished: &str) -> Result<(), PostgresError> {
+        self.dir.rename(unfinished, CLUSTER)
+    }
+
+    /// Opens the file of the lock, and creates it if it is missing.
+    pub(super) fn open_lock(&self) -> Result<File, PostgresError> {
+        self.create_file(LOCK)
+    }
+
+    /// Opens an empty log. The log of the last server, which may contain the reason for the restart, is renamed.
+    pub(super) fn open_new_log(&self) -> Result<File, PostgresError> {
+        // There is no log before the first start.
+        let _ = self.dir.rename(LOG, OLD_LOG);
+        self.create_file(LOG)
+    }
+
+    fn create_file(&self, name: &str) -> Result<File, PostgresError> {
+        let file = self.dir.file(name, FileAccess::Append, self.owner)?;
+        file.ok_or_else(|| PostgresError::DirectoryNotUsable {
+            path: self.directory.join(name),
+            cause: io::ErrorKind::NotFound.into(),
         })
     }
 
-    pub(super) fn lock_file(&self) -> PathBuf {
-        self.directory.join("lock")
+    /// The text of a file of the cluster; `None` if it cannot be read.
+    pub(super) fn cluster_file(&self, name: &str) -> Option<String> {
+        self.dir.subdirectory(CLUSTER).ok()??.text(name)
     }
 
     /// Removes the lock files of a dead server.
@@ -76,23 +132,23 @@ impl Home {
     /// processes of the dead server live, their shared memory keeps a second server from starting.
     pub(super) fn remove_stale_locks(&self) {
         let socket = format!(".s.PGSQL.{PORT}.lock");
-        for path in [
-            self.socket_dir.join(socket),
-            self.cluster.join(pid_file::NAME),
-        ] {
-            if let Err(cause) = fs::remove_file(&path) {
-                log::debug!("cannot remove {}: {cause}", path.display());
+        let socket_dir = if self.socket_dir.starts_with(&self.directory) {
+            self.dir.subdirectory(SOCKET_DIR)
+        } else {
+            Dir::open(&self.socket_dir).map(Some)
+        };
+        let cluster = self.dir.subdirectory(CLUSTER);
+        for (dir, name) in [(socket_dir, socket.as_str()), (cluster, pid_file::NAME)] {
+            let removed = dir.and_then(|dir| dir.map_or(Ok(()), |dir| dir.remove(name)));
+            if let Err(cause) = removed {
+                log::debug!("a stale lock file is not removed: {cause}");
             }
         }
     }
 
     /// The major version that created the cluster; `None` if there is no cluster.
     pub(super) fn cluster_version(&self) -> Option<u32> {
-        fs::read_to_string(self.cluster.join("PG_VERSION"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        self.cluster_file("PG_VERSION")?.trim().parse().ok()
     }
 
     /// The libpq URL of a database.
@@ -111,8 +167,7 @@ impl Home {
 
     /// The last fatal error in the log of the server, or else its last line.
     pub(super) fn last_log_error(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.dir.text(LOG).unwrap_or_default();
         let fatal = |line: &str| {
             let (_, message) = line
                 .split_once("FATAL:")
@@ -127,10 +182,11 @@ impl Home {
 }
 
 /// Lets every account pass through an empty directory of root, so that the server's account can enter a subdirectory.
-fn allow_traversal(data_dir: &Path) -> io::Result<()> {
-    let mode = fs::metadata(data_dir)?.permissions().mode();
-    if mode & 0o011 != 0o011 && fs::read_dir(data_dir)?.next().is_none() {
-        fs::set_permissions(data_dir, Permissions::from_mode(mode | 0o011))?;
+fn allow_traversal(data_dir: &Dir) -> Result<(), PostgresError> {
+    let (_, mode) = data_dir.owner_and_mode()?;
+    let is_empty = || fs::read_dir(data_dir.path()).is_ok_and(|mut files| files.next().is_none());
+    if mode & 0o011 != 0o011 && is_empty() {
+        data_dir.allow(Mode::XGRP | Mode::XOTH)?;
     }
     Ok(())
 }
@@ -148,18 +204,23 @@ fn socket_dir(directory: &Path) -> PathBuf {
 
 /// Creates a private directory in a directory that every account can write. If it exists, it must be a directory that
 /// belongs to the owner of `directory` and is closed to others.
-fn create_in_shared_dir(path: &Path, directory: &Path) -> io::Result<()> {
-    let owner = fs::metadata(directory)?;
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => chown(path, Some(owner.uid()), Some(owner.gid())),
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-            let existing = fs::symlink_metadata(path)?;
-            let is_private =
-                existing.is_dir() && existing.uid() == owner.uid() && existing.mode() & 0o077 == 0;
-            if is_private { Ok(()) } else { Err(cause) }
-        }
-        Err(cause) => Err(cause),
+fn create_in_shared_dir(path: &Path, directory: &Dir) -> Result<(), PostgresError> {
+    let (owner, _) = directory.owner_and_mode()?;
+    let is_new = DirBuilder::new().mode(0o700).create(path).is_ok();
+    let dir = Dir::open(path)?;
+    if is_new {
+        return dir.give(owner);
     }
+    let (existing, mode) = dir.owner_and_mode()?;
+    if existing.uid == owner.uid && mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(PostgresError::DirectoryNotUsable {
+        path: path.to_owned(),
+        cause: io::Error::other(
+            "it is not a private directory of the account that runs the server",
+        ),
+    })
 }
 
 fn percent_encoded(bytes: &[u8]) -> String {

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 
 mod account;
 mod binaries;
+mod dir;
 mod ephemeral;
 mod error;
 mod home;
@@ -250,21 +251,14 @@ pub fn default_data_dir(
 
 /// Takes the lock of the server's owner; `None` if another process holds it.
 fn take_lock(home: &Home) -> Result<Option<File>, PostgresError> {
-    let path = home.lock_file();
-    let unusable = |cause| PostgresError::DirectoryNotUsable {
-        path: path.clone(),
-        cause,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(unusable)?;
+    let file = home.open_lock()?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+        Err(TryLockError::Error(cause)) => Err(PostgresError::DirectoryNotUsable {
+            path: home.directory.clone(),
+            cause,
+        }),
     }
 }
 
@@ -276,7 +270,7 @@ fn adopt_or_launch(
     deadline: Instant,
 ) -> Result<ServerProcess, PostgresError> {
     let binaries = Binaries::find(options.pg_bin.as_deref(), home, &account)?;
-    while let Some(pid_file) = PidFile::read(&home.cluster) {
+    while let Some(pid_file) = PidFile::read(home) {
         if !pid_file.is_alive(&home.cluster) {
             home.remove_stale_locks();
         } else if pid_file.is_ready && ensure_database(home).is_ok() {
@@ -290,7 +284,7 @@ fn adopt_or_launch(
         }
         thread::sleep(PAUSE);
     }
-    if !home.cluster.exists() {
+    if !home.has_cluster()? {
         binaries.create_cluster(home, &account, options.durable)?;
     }
     let server = ServerProcess::launch(home, account, binaries, options.durable, deadline)?;

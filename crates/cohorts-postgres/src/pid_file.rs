@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::home::Home;
+
 pub(super) const NAME: &str = "postmaster.pid";
 
 /// The contents of the file.
@@ -16,8 +18,8 @@ pub(super) struct PidFile {
 
 impl PidFile {
     /// Reads the file of a cluster; `None` if no server has run or the last one stopped cleanly.
-    pub(super) fn read(cluster: &Path) -> Option<Self> {
-        let text = fs::read_to_string(cluster.join(NAME)).ok()?;
+    pub(super) fn read(home: &Home) -> Option<Self> {
+        let text = home.cluster_file(NAME)?;
         let mut lines = text.lines();
         // A single-user process writes its id as a negative number.
         let pid: i64 = lines

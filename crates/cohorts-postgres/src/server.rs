@@ -1,6 +1,6 @@
 //! The server process. A thread starts it and waits for its end; a signal stops it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -20,10 +20,13 @@ use super::pid_file::PidFile;
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Settings of every server.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 12] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
-    "max_connections=100",
+    // Each of the processes that share the server opens up to 40.
+    "max_connections=200",
+    // Clients classify errors by their messages. The environment may request another language.
+    "lc_messages=C",
     "shared_buffers=128MB",
     "jit=off",
     "timezone=UTC",
@@ -59,7 +62,6 @@ impl ServerProcess {
         deadline: Instant,
     ) -> Result<Self, PostgresError> {
         loop {
-            rotate_log(home);
             let server = Self::spawn(home, &account, &binaries, durable)?;
             if server.became_ready(deadline) {
                 server.is_serving.store(true, Ordering::Release);
@@ -97,11 +99,7 @@ impl ServerProcess {
             path: home.log.clone(),
             cause,
         };
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&home.log)
-            .map_err(unusable)?;
+        let log = home.open_new_log()?;
         command
             .stdout(log.try_clone().map_err(unusable)?)
             .stderr(log);
@@ -139,9 +137,7 @@ impl ServerProcess {
 
     fn became_ready(&self, deadline: Instant) -> bool {
         while self.is_running() && Instant::now() < deadline {
-            if PidFile::read(&self.home.cluster)
-                .is_some_and(|file| file.is_ready && file.pid == self.pid)
-            {
+            if PidFile::read(&self.home).is_some_and(|file| file.is_ready && file.pid == self.pid) {
                 return true;
             }
             thread::sleep(PAUSE);
@@ -152,7 +148,7 @@ impl ServerProcess {
     pub(super) fn is_running(&self) -> bool {
         match &self.waiter {
             Some(waiter) => !waiter.is_finished(),
-            None => PidFile::read(&self.home.cluster)
+            None => PidFile::read(&self.home)
                 .is_some_and(|file| file.pid == self.pid && file.is_alive(&self.home.cluster)),
         }
     }
@@ -239,9 +235,4 @@ fn wait_for_end(mut child: Child, is_serving: &AtomicBool) {
         let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
         log::error!("the private Postgres ended unexpectedly ({status})");
     }
-}
-
-/// Renames the log of the last server, which may contain the reason for the restart. Older logs are deleted.
-fn rotate_log(home: &Home) {
-    let _ = fs::rename(&home.log, home.log.with_extension("log.old"));
 }

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod links;
+
 #[derive(QueryableByName)]
 struct NumberRow {
     #[diesel(sql_type = Integer)]
@@ -91,7 +93,7 @@ fn a_start_recovers_after_the_server_was_killed() {
 
 /// Kills the server with SIGKILL.
 fn kill(postgres: &Postgres) {
-    let server = PidFile::read(&postgres.home.cluster).unwrap().pid;
+    let server = PidFile::read(&postgres.home).unwrap().pid;
     let kill = format!("kill -9 {server}");
     let killed = Command::new("sh").args(["-c", &kill]).status();
     assert!(killed.unwrap().success());

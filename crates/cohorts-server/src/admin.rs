@@ -30,6 +30,22 @@ pub struct CreatedProject {
     pub event_retention: Option<i32>,
 }
 
+/// An age in days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(pub u32);
+
+impl FromStr for Days {
+    type Err = anyhow::Error;
+
+    /// Parses `30` or `30d`.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
+        let days = days.filter(|days| *days <= MAX_RETENTION_DAYS.unsigned_abs());
+        let message = || format!("expected 0 to {MAX_RETENTION_DAYS} days, such as 30d");
+        Ok(Self(days.with_context(message)?))
+    }
+}
+
 /// How long a project keeps events, in days; `None` for all events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventRetention(pub Option<i32>);

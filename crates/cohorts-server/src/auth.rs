@@ -13,7 +13,7 @@ use crate::blocking;
 use crate::error::Error;
 use cohorts_store::keys::{self, KeyAccess, Teammate};
 use cohorts_store::projects::Project;
-use cohorts_store::{Conn, ProjectId, Store};
+use cohorts_store::{Conn, Lane, ProjectId, Store};
 
 /// The scope that includes all others.
 pub const EVERY_SCOPE: &str = "*";
@@ -33,7 +33,7 @@ pub struct Caller {
 
 impl Caller {
     /// Fails if the key does not have the scope.
-    pub fn require(&self, scope: &str) -> Result<(), Error> {
+    fn require(&self, scope: &str) -> Result<(), Error> {
         if allows(&self.scopes, scope) {
             return Ok(());
         }
@@ -92,9 +92,8 @@ pub async fn authorize(
     store: &Store,
     request: &HttpRequest,
     operation: &'static Operation,
-    credentials: Option<Credentials>,
+    credentials: Credentials,
 ) -> Result<Caller, Error> {
-    let credentials = credentials.ok_or(Error::NotAuthenticated)?;
     let project = request.match_info().get("project_id").map(str::to_owned);
     let read = move |conn: &mut Conn| {
         let caller = authenticate(conn, &credentials, project.as_deref())?;
@@ -104,7 +103,7 @@ pub async fn authorize(
             .try_for_each(|scope| caller.require(scope))?;
         Ok(caller)
     };
-    blocking::read(store, read).await
+    blocking::read(&store.in_lane(Lane::Authorization), read).await
 }
 
 /// Scopes are checked later, so an unknown project is a 404 for every valid key.

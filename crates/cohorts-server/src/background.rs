@@ -4,10 +4,13 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::calculation::Calculator;
-use crate::upkeep::Upkeep;
+use cohorts_store::Lane;
 
-/// The most threads that calculate.
+use crate::calculation::{Calculator, Turns};
+use crate::upkeep::{HistoryLimits, Upkeep};
+
+/// The fewest and the most threads that calculate. With two, a long calculation does not stop all others.
+const MIN_WORKERS: usize = 2;
 const MAX_WORKERS: usize = 4;
 /// How often a thread looks for work without a signal.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,7 +33,14 @@ impl WorkerSignal {
 pub struct Workers(Vec<JoinHandle<()>>);
 
 impl Workers {
-    pub fn start(calculator: &Calculator) -> std::io::Result<(Self, WorkerSignal)> {
+    pub fn start(
+        calculator: &Calculator,
+        limits: HistoryLimits,
+    ) -> std::io::Result<(Self, WorkerSignal)> {
+        let calculator = &Calculator {
+            store: calculator.store.in_lane(Lane::Background),
+            ..calculator.clone()
+        };
         let (mut threads, mut senders) = (Vec::new(), Vec::new());
         let mut start = |name: &str, work: Box<dyn FnOnce(Receiver<()>) + Send>| {
             let (sender, signals) = mpsc::sync_channel(1);
@@ -40,14 +50,16 @@ impl Workers {
             std::io::Result::Ok(())
         };
         let count = thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..count.min(MAX_WORKERS) {
-            let calculator = calculator.clone();
+        let count = count.clamp(MIN_WORKERS, MAX_WORKERS);
+        let turns = Turns::new(count);
+        for _ in 0..count {
+            let (calculator, turns) = (calculator.clone(), turns.clone());
             start(
                 "calculation",
-                Box::new(move |signals| calculate(&calculator, &signals)),
+                Box::new(move |signals| calculate(&calculator, &turns, &signals)),
             )?;
         }
-        let mut upkeep = Upkeep::new(calculator);
+        let mut upkeep = Upkeep::new(calculator, limits);
         start(
             "upkeep",
             Box::new(move |signals| {
@@ -70,11 +82,11 @@ impl Workers {
 }
 
 /// Calculates waiting cohorts after each signal, and at each tick.
-fn calculate(calculator: &Calculator, signals: &Receiver<()>) {
+fn calculate(calculator: &Calculator, turns: &Turns, signals: &Receiver<()>) {
     while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
         // The service stops between two calculations, not after all of them.
         while signals.try_recv() != Err(TryRecvError::Disconnected) {
-            match calculator.run_once(None) {
+            match calculator.run_next(turns) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(cause) => {

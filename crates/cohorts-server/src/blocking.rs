@@ -17,6 +17,15 @@ pub async fn read<T: Send + 'static>(
     web::block(work).await.map_err(|_| Error::Unavailable)?
 }
 
+/// Runs `work` that needs no connection and may take long, such as parsing a large value.
+pub async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let request = RequestId::current();
+    let work = move || request.scope(work);
+    web::block(work).await.map_err(|_| Error::Unavailable)?
+}
+
 /// Runs `work` in one transaction; an error rolls everything back.
 pub async fn transaction<T: Send + 'static>(
     store: &Store,

@@ -5,10 +5,12 @@
 //! and nothing here runs inside a request.
 //!
 //! Cohorts of one project that wait together are claimed together and calculated for the same moment over one snapshot,
-//! so leaves that they share are evaluated once. If one takes long, the others are given back for other workers.
+//! so leaves that they share are evaluated once. If that takes long, the others are given back, and the worker serves the
+//! next project.
 
 mod claimed;
 mod publish;
+mod turns;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,9 +29,11 @@ use roaring::RoaringBitmap;
 
 use claimed::{ClaimedJobs, Plans, Started};
 use publish::publish;
+pub use turns::Turns;
 
 use crate::index::snapshot::Snapshot;
 use crate::index::{self, IndexedStore};
+use crate::logging;
 use crate::metrics::Metrics;
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
@@ -38,6 +42,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const MAX_CLAIM: usize = 32;
 /// A cohort that takes longer no longer keeps the others of its claim waiting.
 const SLICE: Duration = Duration::from_secs(1);
+/// A claim that takes longer is cut short, so that other projects have their turn.
+const CLAIM_LIMIT: Duration = Duration::from_secs(3);
 /// How long one calculation may read.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// The pause after a failure; it doubles with each failure in a row.
@@ -82,7 +88,7 @@ impl From<index::IndexError> for Failure {
                 ("timeout", false)
             }
             index::IndexError::OverBudget => ("capacity", false),
-            index::IndexError::Store(StoreError::Unavailable(_)) => ("capacity", true),
+            index::IndexError::Store(cause) if cause.is_transient() => ("capacity", true),
             _ => ("unknown", false),
         };
         Self {
@@ -111,14 +117,27 @@ pub struct Calculator {
 }
 
 impl Calculator {
-    /// Calculates waiting cohorts of one project. Returns `false` if none waits. `only` restricts the search to a project.
-    pub fn run_once(&self, only: Option<ProjectId>) -> Result<bool, StoreError> {
-        let store = &self.store;
-        let claimed = queue::claim(&mut *store.connection()?, only, LEASE, MAX_CLAIM)?;
-        let Some(first) = claimed.first() else {
+    /// Calculates waiting cohorts of the next project. Returns `false` if none waits.
+    pub fn run_next(&self, turns: &Turns) -> Result<bool, StoreError> {
+        let Some(mut turn) = turns.next(&mut *self.store.connection()?, LEASE)? else {
             return Ok(false);
         };
-        let project = first.project();
+        self.run(turn.project, std::mem::take(&mut turn.claimed))?;
+        Ok(true)
+    }
+
+    /// Calculates waiting cohorts of a project. Returns `false` if none waits.
+    pub fn run_project(&self, project: ProjectId) -> Result<bool, StoreError> {
+        let claimed = queue::claim(&mut *self.store.connection()?, project, LEASE, MAX_CLAIM)?;
+        if claimed.is_empty() {
+            return Ok(false);
+        }
+        self.run(project, claimed)?;
+        Ok(true)
+    }
+
+    fn run(&self, project: ProjectId, claimed: Vec<Cohort>) -> Result<(), StoreError> {
+        let store = &self.store;
         let jobs = ClaimedJobs::new(claimed);
         with_heartbeat(store, &jobs, || {
             let calculate = || self.calculate(project, &jobs);
@@ -138,8 +157,7 @@ impl Calculator {
             }
             Ok(())
         })?;
-        give_back(store, &jobs.take_rest())?;
-        Ok(true)
+        give_back(store, &jobs.take_rest())
     }
 
     /// Calculates the jobs in order until none is left, or until one fails, which may have ended the snapshot.
@@ -182,11 +200,11 @@ fn fail(
     started: Started,
     failure: &Failure,
 ) -> Result<(), StoreError> {
+    let detail = logging::detail(&failure.detail);
     log::warn!(
-        "calculation of cohort {} failed ({}): {}",
+        "calculation of cohort {} failed ({}): {detail}",
         cohort.id,
-        failure.code,
-        failure.detail
+        failure.code
     );
     let doublings = cohort.errors_calculating.clamp(0, MAX_ERRORS + 1);
     let pause = if failure.is_transient {
@@ -196,14 +214,7 @@ fn fail(
     };
     let due_at = Utc::now() + pause;
     let conn = &mut *store.connection()?;
-    queue::fail(
-        conn,
-        cohort,
-        started.time,
-        due_at,
-        failure.code,
-        &failure.detail,
-    )
+    queue::fail(conn, cohort, started.time, due_at, failure.code, &detail)
 }
 
 fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
@@ -217,14 +228,14 @@ fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Renews the leases of the jobs while `work` runs, and gives back the waiting jobs once one takes long.
+/// Renews the leases of the jobs while `work` runs, and gives back the waiting jobs once it takes long.
 fn with_heartbeat<T>(store: &Store, jobs: &ClaimedJobs, work: impl FnOnce() -> T) -> T {
     let (done, running) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut renewed = Instant::now();
             while running.recv_timeout(SLICE / 2) == Err(RecvTimeoutError::Timeout) {
-                if jobs.time_on_current() >= SLICE
+                if jobs.is_long(CLAIM_LIMIT, SLICE)
                     && let Err(cause) = give_back(store, &jobs.take_rest())
                 {
                     log::warn!("waiting cohorts stay claimed until their leases end: {cause}");

@@ -7,4 +7,5 @@ pub mod keys;
 mod output;
 mod progress;
 pub mod projects;
+pub mod purge;
 pub mod serve;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -10,8 +11,10 @@ use clap::builder::BoolishValueParser;
 
 use cohorts_postgres::Options;
 
+use crate::admin::EventRetention;
 use crate::logging::LogFormat;
 use crate::origin::Origin;
+use crate::peer::PeerSource;
 use crate::rate_limit::RateLimit;
 
 /// The settings of a service.
@@ -27,14 +30,22 @@ pub struct Config {
     pub handle_signals: bool,
     /// The origin of links in responses.
     pub origin: Origin,
+    /// Where the address of a client is found.
+    pub peer_source: PeerSource,
     /// The rate limit of each key; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
     /// The memory limit, in bytes, of all requests together: bodies, events until their commit, and responses.
     pub request_memory: usize,
+    /// The most wrong keys of one client per minute.
+    pub wrong_keys_per_minute: u32,
     /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,
     /// How long the members of a dynamic cohort count as current.
     pub freshness: TimeDelta,
+    /// How long entries of the activity log are kept.
+    pub activity_retention: HistoryRetention,
+    /// How long calculations are kept in the histories of cohorts.
+    pub history_retention: HistoryRetention,
     /// Certificate and key for TLS; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// Slower requests are logged as warnings.
@@ -49,8 +60,35 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// How long rows about the past are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryRetention(Option<TimeDelta>);
+
+impl HistoryRetention {
+    fn of_days(days: i64) -> Self {
+        Self(Some(TimeDelta::days(days)))
+    }
+
+    /// The greatest age of a row; `None` for any age.
+    pub fn age(self) -> Option<TimeDelta> {
+        self.0
+    }
+}
+
+impl FromStr for HistoryRetention {
+    type Err = anyhow::Error;
+
+    /// Parses `90`, `90d` or `all`.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let EventRetention(days) = text.parse()?;
+        Ok(Self(days.map(|days| TimeDelta::days(days.into()))))
+    }
+}
+
 /// The default of [`Config::freshness`].
 pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
+/// The default of [`Config::wrong_keys_per_minute`].
+const WRONG_KEYS_PER_MINUTE: u32 = 60;
 const SLOW: Duration = Duration::from_secs(1);
 
 /// Two batches of the largest size, unpacked, beside bodies and responses.
@@ -65,10 +103,14 @@ impl Config {
             calculate: true,
             handle_signals: true,
             origin: Origin::Request,
+            peer_source: PeerSource::Connection,
             rate_limit: None,
             request_memory: REQUEST_MEMORY,
+            wrong_keys_per_minute: WRONG_KEYS_PER_MINUTE,
             index_memory: quarter_of_memory(),
             freshness: FRESHNESS,
+            activity_retention: HistoryRetention::of_days(730),
+            history_retention: HistoryRetention::of_days(90),
             tls: None,
             slow: SLOW,
         }
@@ -218,6 +260,22 @@ pub struct WorkArgs {
     #[arg(long, value_name = "SECONDS", env = "COHORTS_FRESHNESS", default_value_t = 60,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     freshness: u32,
+    /// How many days entries of the activity log are kept, such as `730d`, or `all`
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "COHORTS_ACTIVITY_RETENTION",
+        default_value = "730d"
+    )]
+    activity_retention: HistoryRetention,
+    /// How many days calculations are kept in the history of a cohort, such as `90d`, or `all`
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "COHORTS_HISTORY_RETENTION",
+        default_value = "90d"
+    )]
+    history_retention: HistoryRetention,
     /// Log requests slower than this many milliseconds as warnings
     #[arg(
         long,
@@ -250,6 +308,8 @@ impl WorkArgs {
             config.index_memory = u64::from(memory) << 20;
         }
         config.freshness = TimeDelta::seconds(i64::from(self.freshness));
+        config.activity_retention = self.activity_retention;
+        config.history_retention = self.history_retention;
         config.slow = Duration::from_millis(self.slow_ms);
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(cert, key)| Tls { cert, key });
@@ -271,6 +331,11 @@ impl CallersArgs {
             Some(origin) => origin,
             None if self.trust_proxy => Origin::Proxy,
             None => Origin::Request,
+        };
+        config.peer_source = if self.trust_proxy {
+            PeerSource::Proxy
+        } else {
+            PeerSource::Connection
         };
         config.rate_limit = self.rate_limit.then(RateLimit::default);
     }

@@ -12,9 +12,10 @@ use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
-use crate::shares::{Owner, ShareFull};
+use crate::ingest::CommitError;
+use crate::shares::{ShareFull, ShareOwner};
 
-/// After how many seconds a caller tries again whose share of some work is used up.
+/// After how many seconds a caller tries again if its share of some work is used up.
 const BUSY_SECONDS: u64 = 5;
 
 /// Why a request failed.
@@ -71,12 +72,16 @@ pub enum Error {
     TimedOut,
     /// A calculation exceeds its memory limit.
     OverBudget,
+    /// Another change of the same data did not end in time.
+    Locked,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
     /// The share of a caller, or of all callers, in one kind of work is used up.
     ShareFull(ShareFull),
     /// The memory of requests is used up.
     Overloaded,
+    /// The events of one project in memory have used up its share.
+    ProjectOverloaded,
     /// The database is not reachable or is busy. A retry may succeed.
     Unavailable,
     Internal(anyhow::Error),
@@ -122,7 +127,7 @@ impl Error {
 
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::Unavailable | Self::Locked)
     }
 
     fn class(&self) -> ErrorClass {
@@ -149,10 +154,18 @@ impl Error {
             }
             Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
-            Self::TimedOut | Self::BodyTimedOut => class(503, ServerError, "timeout"),
+            Self::TimedOut | Self::Locked | Self::BodyTimedOut => {
+                class(503, ServerError, "timeout")
+            }
             Self::OverBudget => class(503, ServerError, "capacity"),
-            Self::ShareFull(full) if full.owner.is_some() => class(429, ThrottledError, "busy"),
-            Self::Overloaded | Self::ShareFull(_) => class(503, ServerError, "overloaded"),
+            // SDKs send captures again after 503, and not all of them after 429.
+            Self::ShareFull(ShareFull {
+                owner: Some(ShareOwner::Project(_)),
+                ..
+            }) => class(429, ThrottledError, "busy"),
+            Self::Overloaded | Self::ProjectOverloaded | Self::ShareFull(_) => {
+                class(503, ServerError, "overloaded")
+            }
             Self::Unavailable => class(503, ServerError, "unavailable"),
             Self::Internal(_) => class(500, ServerError, "error"),
         }
@@ -177,8 +190,8 @@ impl Error {
             }
             Self::ShareFull(full) => {
                 let owner = match full.owner {
-                    Some(Owner::Project(_)) => " of this project",
-                    Some(Owner::Peer(_)) => " from this address",
+                    Some(ShareOwner::Project(_)) => " of this project",
+                    Some(ShareOwner::Peer(_)) => " from this address",
                     None => "",
                 };
                 let work = full.work;
@@ -197,8 +210,14 @@ impl Error {
             Self::ProjectNotFound => "Project not found.",
             Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
+            Self::Locked => {
+                "Another change of the same data did not end in time; try again in a moment."
+            }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::ProjectOverloaded => {
+                "Too many events of this project wait to be stored; try again in 5 seconds."
+            }
             Self::Unavailable => "The database is not available; try again in a moment.",
             _ => "A server error occurred.",
         }
@@ -211,7 +230,9 @@ impl Error {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
-            Self::ShareFull(_) => Some((header::RETRY_AFTER, BUSY_SECONDS.into())),
+            Self::ShareFull(_) | Self::ProjectOverloaded => {
+                Some((header::RETRY_AFTER, BUSY_SECONDS.into()))
+            }
             _ if self.class().status == 503 => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -270,6 +291,27 @@ impl From<Rejection> for Error {
             } => Self::Validation { attr, code, detail },
             Rejection::NotStored { detail } => Self::NotStored { detail },
             Rejection::Overloaded => Self::Overloaded,
+            Rejection::LargeBodies => Self::ShareFull(ShareFull {
+                work: "large request bodies",
+                owner: None,
+            }),
+            Rejection::NoKey { searched } => Self::AuthenticationFailed {
+                code: "not_authenticated",
+                detail: format!(
+                    "Authentication credentials were not provided. The first {searched} bytes of the body have no \
+                     `personal_api_key`; send the key in the header `Authorization: Bearer <key>`."
+                ),
+            },
+            Rejection::TooComplex { bytes, limit } => Self::Validation {
+                attr: None,
+                code: "too_complex",
+                detail: format!(
+                    "The body has too many values: they would take {} MiB of memory, and {} MiB are allowed. \
+                     Send fewer values.",
+                    bytes.div_ceil(1 << 20),
+                    limit >> 20
+                ),
+            },
             Rejection::Timeout => Self::BodyTimedOut,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
@@ -295,7 +337,13 @@ impl From<cohorts_store::Error> for Error {
                 log::warn!("{cause}");
                 Self::Unavailable
             }
+            StoreError::Busy(_) => {
+                log::warn!("{cause}");
+                Self::Overloaded
+            }
+            StoreError::Locked => Self::Locked,
             StoreError::TimedOut => Self::TimedOut,
+            StoreError::ProjectGone => Self::ProjectNotFound,
             StoreError::DiskFull(_) => {
                 log::error!("{cause}");
                 let detail = "The disk of the database is full.".to_owned();
@@ -303,6 +351,15 @@ impl From<cohorts_store::Error> for Error {
             }
             StoreError::Corrupt(_) => Self::Internal(cause.into()),
             StoreError::Other(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(cause: CommitError) -> Self {
+        match cause {
+            CommitError::Store(cause) => cause.into(),
+            CommitError::TooManyWaiting => Self::ProjectOverloaded,
         }
     }
 }
@@ -353,7 +410,7 @@ mod tests {
                 owner,
             })
         };
-        let project = Owner::Project(cohorts_store::ProjectId(1));
+        let project = ShareOwner::Project(cohorts_store::ProjectId(1));
         let (status, text) = body(&full(Some(project)));
         assert_eq!(status, 429);
         assert!(
@@ -365,6 +422,45 @@ mod tests {
         assert!(text.contains("Too many exports at once"), "{text}");
         let retry_after = full(None).error_response();
         assert_eq!(retry_after.headers().get(header::RETRY_AFTER).unwrap(), "5");
+    }
+
+    #[test]
+    fn each_temporary_failure_of_the_store_has_its_own_error() {
+        use cohorts_store::{Error as StoreError, Lane};
+        let cases = [
+            (
+                StoreError::Busy(Lane::Requests),
+                "overloaded",
+                "The service is overloaded",
+            ),
+            (
+                StoreError::Locked,
+                "timeout",
+                "Another change of the same data",
+            ),
+            (
+                StoreError::TimedOut,
+                "timeout",
+                "The calculation is taking too long",
+            ),
+            (
+                StoreError::Unavailable("gone".to_owned()),
+                "unavailable",
+                "The database is not",
+            ),
+        ];
+        for (cause, code, detail) in cases {
+            let error = Error::from(cause);
+            assert!(
+                error
+                    .error_response()
+                    .headers()
+                    .contains_key(header::RETRY_AFTER)
+            );
+            let (status, text) = body(&error);
+            assert_eq!(status, 503);
+            assert!(text.contains(code) && text.contains(detail), "{text}");
+        }
     }
 
     #[test]

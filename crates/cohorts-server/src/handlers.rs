@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use cohorts_api::{Api, Credentials, Operation, Rejection, RequestHead};
+use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHead, UploadPermit};
 
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
@@ -16,7 +16,9 @@ use crate::index::IndexedStore;
 use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::rate_limit::RateLimiter;
+use crate::peer::{PeerSource, peer};
+use crate::rate_limit::{RateLimiter, WrongKeys};
+use crate::shares::ShareOwner;
 
 mod actions;
 mod activity;
@@ -24,6 +26,9 @@ mod activity_log;
 mod admission;
 mod capture;
 mod cohorts;
+mod formula;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;
@@ -31,9 +36,10 @@ mod person_file;
 mod persons;
 mod present;
 mod projects;
+mod responses;
 mod uploads;
 
-pub use admission::{RequestMemory, WorkShares};
+pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
 use links::Links;
 
@@ -46,10 +52,14 @@ pub struct Service {
     pub group_commit: GroupCommit,
     pub memory: RequestMemory,
     pub shares: WorkShares,
+    pub upload_disk: UploadDisk,
     /// The beginning of links in responses.
     pub origin: Origin,
+    /// Where the address of a client is found.
+    pub peer_source: PeerSource,
     /// `None` if requests are not limited.
     pub rate_limiter: Option<RateLimiter>,
+    pub wrong_keys: WrongKeys,
     /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }
@@ -63,14 +73,14 @@ impl Service {
 /// Rows on a page if the request has no valid limit.
 const DEFAULT_LIMIT: i64 = 100;
 
+/// The most rows on a page of any list but persons. A higher limit counts as this one.
+const MAX_LIMIT: i64 = 1_000;
+
 /// Limit and offset of a list. Invalid numbers count as absent.
 fn limit_and_offset(limit: i64, offset: i64) -> (i64, i64) {
     let limit = if limit > 0 { limit } else { DEFAULT_LIMIT };
-    (limit, offset.max(0))
+    (limit.min(MAX_LIMIT), offset.max(0))
 }
-
-/// How long an export waits for its client to read.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Api for Service {
     type Caller = Caller;
@@ -90,10 +100,38 @@ impl Api for Service {
         operation: &'static Operation,
         credentials: Option<Credentials>,
     ) -> Result<Caller, Error> {
-        let caller = auth::authorize(&self.store, request, operation, credentials).await?;
+        let credentials = credentials.ok_or(Error::NotAuthenticated)?;
+        let (address, key) = (peer(request, self.peer_source), credentials.key.clone());
+        let look_up = auth::authorize(&self.store, request, operation, credentials);
+        let caller = self.wrong_keys.check(address, &key, look_up).await?;
         if let Some(limiter) = &self.rate_limiter {
             limiter.admit(caller.key).await?;
         }
         Ok(caller)
+    }
+
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        caller: Option<&Caller>,
+    ) -> Result<BodyMemory, Error> {
+        let owner = match caller {
+            Some(caller) => ShareOwner::Project(caller.project.id()),
+            None => self.sender(request, operation).await?,
+        };
+        Ok(self.memory.of_body(owner))
+    }
+
+    async fn admit_upload(
+        &self,
+        request: &HttpRequest,
+        _operation: &'static Operation,
+        caller: &Caller,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, Error> {
+        let cohort = request.match_info().get("id");
+        self.permit_upload(caller, cohort, fields, length).await
     }
 }

@@ -21,12 +21,18 @@ use rustls::ServerConfig;
 use crate::config::Config;
 use crate::error::ErrorCode;
 use crate::handlers::Service;
-use crate::logging::RequestId;
+use crate::logging::{self, RequestId};
 use crate::path_compat;
+use readiness::Readiness;
 
+mod body_wait;
 mod endpoints;
+mod protection;
+mod readiness;
 mod swagger;
 mod tls;
+
+use body_wait::BodyWait;
 
 /// How long running requests may take to finish at shutdown, in seconds.
 const SHUTDOWN_SECONDS: u64 = 20;
@@ -39,11 +45,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes of the service.
 pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
+    let readiness = web::Data::new(Readiness::new(&service.store));
     move |config| {
         config
+            .app_data(readiness.clone())
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
-            .app_data(web::Data::new(service.memory.bodies.clone()))
             .service(web::resource("/_livez").get(endpoints::livez))
             .service(web::resource("/_readyz").get(endpoints::readyz))
             .service(web::resource("/metrics").get(endpoints::metrics))
@@ -76,7 +83,7 @@ fn is_capture(path: &str) -> bool {
         || capture.any(|operation| operation.path.strip_suffix('/') == Some(bare))
 }
 
-/// Assigns an id to the request, counts it, and logs it.
+/// Assigns an id to the request, counts it, logs it, and protects its response.
 pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -87,12 +94,14 @@ pub async fn observe(
 
 async fn respond(
     id: RequestId,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
     let start = Instant::now();
     let service = request.app_data::<web::Data<Service>>().cloned();
+    let wait = BodyWait::measure(&mut request);
     let mut response = next.call(request).await?;
+    protection::protect(response.headers_mut());
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -100,7 +109,9 @@ async fn respond(
     if let Some(service) = &service {
         count(service, &response, duration);
     }
-    log(&response, duration, service.map(|service| service.slow));
+    let is_slow =
+        service.is_some_and(|service| duration.saturating_sub(wait.total()) >= service.slow);
+    log(&response, duration, is_slow);
     Ok(response)
 }
 
@@ -124,10 +135,11 @@ fn known_method(method: &str) -> &str {
 }
 
 /// Logs the request without its query, which may contain a key.
-fn log<B>(response: &ServiceResponse<B>, duration: Duration, slow: Option<Duration>) {
+fn log<B>(response: &ServiceResponse<B>, duration: Duration, is_slow: bool) {
     let (method, path) = (response.request().method(), response.request().path());
+    let path = logging::detail(path);
     let (status, millis) = (response.status().as_u16(), duration.as_secs_f64() * 1e3);
-    if slow.is_some_and(|slow| duration >= slow) {
+    if is_slow {
         log::warn!("slow: {method} {path} {status} {millis:.1} ms");
     } else {
         log::info!("{method} {path} {status} {millis:.1} ms");

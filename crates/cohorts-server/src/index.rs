@@ -9,14 +9,16 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use cohorts_store::Store;
+use cohorts_store::{Lane, Store};
 
 mod advance;
 mod cache;
 pub mod checkpoint;
 pub mod distinct_ids;
 mod events;
+mod live;
 mod load;
+mod memory;
 mod project;
 pub mod ranking;
 pub mod read;
@@ -61,12 +63,22 @@ impl IndexError {
 
 pub type IndexResult<T> = std::result::Result<T, IndexError>;
 
-/// The caches that follow the log. Their contents may be dropped at any time.
-#[derive(Default)]
+/// The caches that follow the log, under one memory budget. Their contents may be dropped at any time.
 pub struct Caches {
     pub index: IndexCache,
     pub rankings: RankingCache,
     pub distinct_ids: DistinctIdCache,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        let index = IndexCache::default();
+        Self {
+            rankings: RankingCache::new(&index.memory),
+            distinct_ids: DistinctIdCache::new(&index.memory),
+            index,
+        }
+    }
 }
 
 /// The store, together with the caches that follow its log. Clones share everything.
@@ -81,6 +93,14 @@ impl IndexedStore {
         Self {
             store,
             caches: Arc::default(),
+        }
+    }
+
+    /// The same store and caches with the connections of another lane.
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self {
+            store: self.store.in_lane(lane),
+            caches: Arc::clone(&self.caches),
         }
     }
 }

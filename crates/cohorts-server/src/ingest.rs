@@ -16,17 +16,22 @@ use crate::index::IndexedStore;
 
 mod arrival;
 mod batch_persons;
+mod fields;
 mod group_commit;
 mod item;
 mod json;
+mod person_members;
+mod person_state;
 mod write;
 
 pub use arrival::{Arrival, instant};
 pub use batch_persons::Denied;
-use batch_persons::new_person;
-pub use group_commit::{GroupCommit, Writers};
-pub use item::{Item, LONGEST_NAME, Refusal, sent_uuid};
-use write::{Attempt, Failed, WriteBatch};
+pub use fields::Scalar;
+pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
+pub use item::{Item, LONGEST_NAME, MAX_ITEM_BYTES, Refusal, sent_uuid};
+pub use json::LONGEST_PROPERTY_NAME;
+use person_state::new_person;
+use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.
 const TRIES: u32 = 3;
@@ -41,8 +46,8 @@ pub struct Committed {
     pub denied: Denied,
 }
 
-/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch may be
-/// committed again, which adds nothing.
+/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch whose
+/// persons are large takes several transactions. A batch may be committed again, which adds nothing.
 pub fn commit(
     store: &IndexedStore,
     project: ProjectId,
@@ -67,11 +72,39 @@ fn commit_with(
     items: &[Item],
     in_halves: bool,
 ) -> Result<Committed, Error> {
-    if items.is_empty() {
-        return Ok(Committed::default());
+    let mut total = Committed::default();
+    let (mut rest, mut limit) = (items, items.len());
+    while !rest.is_empty() {
+        let offered = limit.min(rest.len());
+        let part = commit_part(store, project, &mut || rest[..offered].iter(), in_halves)?;
+        total.added += part.committed.added;
+        total.denied.add(part.committed.denied);
+        rest = &rest[part.items..];
+        limit = next_limit(offered, part.items);
     }
+    Ok(total)
+}
+
+/// How many items to offer after `committed` of `offered` items fitted into a commit. Each offered item costs time,
+/// whether or not it fits.
+fn next_limit(offered: usize, committed: usize) -> usize {
+    if committed < offered {
+        committed * 2
+    } else {
+        offered.saturating_mul(2)
+    }
+}
+
+/// Commits the first items whose persons fit into the memory of a commit, at least one. `items` returns the same items
+/// each time.
+fn commit_part<'a, I: Iterator<Item = &'a Item>>(
+    store: &'a IndexedStore,
+    project: ProjectId,
+    items: &mut dyn FnMut() -> I,
+    in_halves: bool,
+) -> Result<CommittedPart, Error> {
     retried(Error::is_transient, || {
-        let mut batch = WriteBatch::new(store, project, items);
+        let mut batch = WriteBatch::new(store, project, items());
         let attempt = Attempt {
             in_halves,
             locks_project: false,
@@ -165,4 +198,51 @@ pub fn create_persons(
     })?;
     store.ordinals.give_back(shard_key, free);
     Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use cohorts_store::projects;
+    use cohorts_store::testing::TestDatabase;
+
+    use super::*;
+
+    fn set(person: usize, name: &str, text: &str) -> Item {
+        let text = format!(
+            r#"{{"event": "x", "distinct_id": "p{person}", "properties": {{"$set": {{"{name}": "{text}"}}}}}}"#
+        );
+        Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
+    }
+
+    #[test]
+    fn a_batch_with_large_persons_takes_several_commits() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let (long, count) = ("a".repeat(500_000), 40);
+        let large: Vec<Item> = (0..count)
+            .map(|person| set(person, "long", &long))
+            .collect();
+        commit(&store, project, &large).unwrap();
+        let before = events::log_head(conn, project.shard_key()).unwrap();
+        let small: Vec<Item> = (0..count).map(|person| set(person, "b", "c")).collect();
+        assert_eq!(commit(&store, project, &small).unwrap().added, count);
+        let commits = events::log_head(conn, project.shard_key()).unwrap() - before;
+        assert!(
+            (2..count as i64 / 2).contains(&commits),
+            "{commits} commits"
+        );
+        let ids: Vec<String> = (0..count).map(|person| format!("p{person}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let ordinals = persons::ordinals_by_id(conn, project.shard_key(), &ids).unwrap();
+        let ordinals: Vec<i64> = ordinals.into_values().collect();
+        let persons = persons::by_ordinals(conn, project.shard_key(), &ordinals).unwrap();
+        assert_eq!(persons.len(), count);
+        assert!(
+            persons
+                .iter()
+                .all(|person| person.properties.0.contains(r#""b": "c""#))
+        );
+    }
 }

@@ -29,27 +29,32 @@ mod logging;
 mod metrics;
 mod origin;
 mod path_compat;
+mod peer;
 mod rate_limit;
 mod shares;
 mod upkeep;
 
-pub use admin::{Admin, CreatedKey, CreatedProject, EventRetention, KeyGrant, ListedKey};
+pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGrant, ListedKey};
 pub use cohorts_postgres as postgres;
 pub use config::{Config, Database};
 pub use error::Error;
+#[cfg(fuzzing)]
+pub use handlers::fuzzing;
 pub use logging::log_to_stderr;
 pub use origin::Origin;
+pub use peer::PeerSource;
 pub use rate_limit::RateLimit;
 
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
 use cohorts_postgres::Postgres;
-use cohorts_store::{ProjectId, Store};
-use handlers::{RequestMemory, Service, WorkShares};
+use cohorts_store::{Lane, ProjectId, Store};
+use handlers::{RequestMemory, Service, UploadDisk, WorkShares};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
-use rate_limit::RateLimiter;
+use rate_limit::{RateLimiter, WrongKeys};
+use upkeep::HistoryLimits;
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -127,24 +132,31 @@ impl Server {
             ..data.calculator(metrics.clone())
         };
         let (workers, signal) = if config.calculate {
-            let started = Workers::start(&calculator);
+            let limits = HistoryLimits {
+                activities: config.activity_retention.age(),
+                calculations: config.history_retention.age(),
+            };
+            let started = Workers::start(&calculator, limits);
             let (workers, signal) = started.context("the calculation threads cannot be started")?;
             (Some(workers), signal)
         } else {
             (None, WorkerSignal::default())
         };
-        let group_commit = GroupCommit::default();
+        let group_commit = GroupCommit::new(config.request_memory / 4);
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
         let service = Service {
-            store: data.store.clone(),
+            store: data.store.in_lane(Lane::Requests),
             signal,
             group_commit,
             memory: RequestMemory::new(config.request_memory),
             shares: WorkShares::default(),
+            upload_disk: UploadDisk::default(),
             metrics: metrics.clone(),
             origin: config.origin.clone(),
+            peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),
+            wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
             slow: config.slow,
         };
         let (handle, http) = http::start(service, listener, config)?;
@@ -172,8 +184,7 @@ impl Server {
 
     /// Calculates, on this thread, every cohort of the project that waits for it.
     pub fn calculate_now(&self, project: i64) -> Result<(), Error> {
-        let only = Some(ProjectId(project));
-        while self.calculator.run_once(only)? {}
+        while self.calculator.run_project(ProjectId(project))? {}
         Ok(())
     }
 

@@ -1,4 +1,6 @@
 //! The log: its formats, and the id of the current request, which each line carries.
+//!
+//! No text of a client can begin a line or change a terminal ([`text`]), or fill the log with errors ([`sink`]).
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,6 +11,12 @@ use clap::ValueEnum;
 use env_logger::fmt::Formatter;
 use log::Record;
 use uuid::Uuid;
+
+mod sink;
+mod text;
+
+use sink::Sink;
+pub use text::detail;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,8 +79,12 @@ pub fn log_to_stderr(level: &str, format: LogFormat) {
         LogFormat::Text => as_text,
         LogFormat::Json => as_json,
     });
+    let logger = builder.build();
+    let level = logger.filter();
     // A second call, as in a test, keeps the first logger.
-    let _ = builder.try_init();
+    if log::set_boxed_logger(Box::new(Sink::new(logger))).is_ok() {
+        log::set_max_level(level);
+    }
 }
 
 fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
@@ -83,7 +95,7 @@ fn as_text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         record.level(),
         RequestId::current().as_str(),
         record.target(),
-        record.args()
+        text::line(&record.args().to_string())
     )
 }
 
@@ -93,9 +105,9 @@ fn as_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         "level": record.level().as_str(),
         "request_id": RequestId::current().0,
         "target": record.target(),
-        "message": record.args().to_string(),
+        "message": text::line(&record.args().to_string()),
     });
-    writeln!(out, "{line}")
+    writeln!(out, "{}", text::json_line(&line))
 }
 
 /// The time in UTC with milliseconds: `2026-01-31T12:00:00.000Z`.

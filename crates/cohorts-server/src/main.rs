@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::commands::{demo, doctor, import, keys, projects, serve};
+use cohorts_server::commands::{demo, doctor, import, keys, projects, purge, serve};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
-use cohorts_server::{Config, Data, EventRetention, KeyGrant, log_to_stderr};
+use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
 /// Segments are large and short-lived, so the allocator must return memory to the system; see `DECISIONS.md`.
 #[global_allocator]
@@ -54,6 +54,8 @@ enum Command {
         database: DatabaseArgs,
     },
     /// Check the database and stored data
+    ///
+    /// The service may run meanwhile.
     Doctor {
         /// Fix member counts and rebuild damaged segments
         #[arg(long)]
@@ -61,12 +63,29 @@ enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// Create and update projects
+    /// Create, update and delete projects
     #[command(subcommand)]
     Project(ProjectCommand),
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Delete cohorts for good that were deleted some time ago
+    ///
+    /// A deleted cohort can be restored until it is purged. With it go its members, calculations, uploads and entries of
+    /// the activity log. Cohorts that remaining cohorts refer to are kept and named. The service may run meanwhile.
+    Purge {
+        /// How many days ago a cohort was deleted at least, such as `30d`
+        #[arg(long, value_name = "DAYS", default_value = "30d")]
+        older_than: Days,
+        /// Id of the project [default: every project]
+        #[arg(long, value_name = "ID")]
+        project: Option<i64>,
+        /// Only show what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
     /// Import events and persons from NDJSON files
     ///
     /// Files may be compressed with gzip or zstd. A repeated import adds nothing.
@@ -109,6 +128,19 @@ enum ProjectCommand {
         /// How many days events are kept, such as `90d`, or `all`; older events are ignored and deleted
         #[arg(long)]
         event_retention: EventRetention,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Delete a project with all its persons, events and cohorts
+    ///
+    /// The project becomes unreachable at once: its token and its keys are refused. Then its data is deleted in steps,
+    /// while the service may run. If the command is interrupted, run it again to continue.
+    Delete {
+        /// Id of the project
+        id: i64,
+        /// Delete without asking for the name of the project
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -230,6 +262,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor { repair, database } => doctor::run(&open(&database)?, repair),
         Command::Project(command) => run_project(command),
         Command::Key(command) => run_key(command),
+        Command::Purge {
+            older_than,
+            project,
+            dry_run,
+            database,
+        } => purge::run(&open(&database)?, project, older_than, dry_run),
         Command::Import {
             project,
             files,
@@ -252,6 +290,9 @@ fn run_project(command: ProjectCommand) -> anyhow::Result<()> {
             event_retention,
             database,
         } => projects::update(&open(&database)?, id, event_retention),
+        ProjectCommand::Delete { id, yes, database } => {
+            projects::delete(&open(&database)?, id, yes)
+        }
     }
 }
 

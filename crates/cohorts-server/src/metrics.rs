@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use cohorts_store::ConnectionCounts;
+use cohorts_store::{ConnectionCounts, Lane};
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// The metrics of one service. Clones share them.
@@ -21,8 +21,9 @@ pub struct Metrics {
     events: IntCounter,
     refused: IntCounterVec,
     denied: IntCounterVec,
-    connections: IntGauge,
-    connections_in_use: IntGauge,
+    dropped_properties: IntCounter,
+    connections: IntGaugeVec,
+    connections_in_use: IntGaugeVec,
     index_bytes: IntGauge,
     segment_bytes_read: IntGauge,
     waiting: IntGauge,
@@ -78,13 +79,23 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
-            connections: IntGauge::new(
-                "cohorts_database_connections",
-                "Open database connections.",
+            dropped_properties: IntCounter::new(
+                "cohorts_properties_dropped_total",
+                "Properties of items that were dropped because their names are too long.",
             )?,
-            connections_in_use: IntGauge::new(
-                "cohorts_database_connections_in_use",
-                "Database connections in use.",
+            connections: IntGaugeVec::new(
+                Opts::new(
+                    "cohorts_database_connections",
+                    "Open database connections, by kind of work.",
+                ),
+                &["lane"],
+            )?,
+            connections_in_use: IntGaugeVec::new(
+                Opts::new(
+                    "cohorts_database_connections_in_use",
+                    "Database connections in use, by kind of work.",
+                ),
+                &["lane"],
             )?,
             index_bytes: IntGauge::new(
                 "cohorts_index_bytes",
@@ -107,13 +118,14 @@ impl Metrics {
                 &["code"],
             )?,
         };
-        let collectors: [Box<dyn Collector>; 13] = [
+        let collectors: [Box<dyn Collector>; 14] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
             Box::new(metrics.events.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.denied.clone()),
+            Box::new(metrics.dropped_properties.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_in_use.clone()),
             Box::new(metrics.index_bytes.clone()),
@@ -151,17 +163,19 @@ impl Metrics {
         self.errors.with_label_values(&[code]).inc();
     }
 
-    /// Counts a committed batch: the added events, and the denied merges and property changes.
-    pub fn committed(&self, added: usize, denied_merges: u64, denied_properties: u64) {
+    /// Counts a committed batch: the added events, and the denied changes with their reasons.
+    pub fn committed(&self, added: usize, denied: &[(&str, u64)]) {
         self.events.inc_by(added as u64);
-        for (reason, count) in [
-            ("merge_of_identified", denied_merges),
-            ("too_many_properties", denied_properties),
-        ] {
-            if count > 0 {
-                self.denied.with_label_values(&[reason]).inc_by(count);
+        for (reason, count) in denied {
+            if *count > 0 {
+                self.denied.with_label_values(&[reason]).inc_by(*count);
             }
         }
+    }
+
+    /// Counts properties with names that are too long.
+    pub fn dropped_properties(&self, count: usize) {
+        self.dropped_properties.inc_by(count as u64);
     }
 
     pub fn refused(&self, reason: &str) {
@@ -171,15 +185,22 @@ impl Metrics {
     /// All metrics in Prometheus' text format. The arguments are the gauges that other modules own.
     pub fn text(
         &self,
-        connections: ConnectionCounts,
+        connections: impl Fn(Lane) -> ConnectionCounts,
         index_bytes: u64,
         segment_bytes_read: u64,
     ) -> anyhow::Result<String> {
         let clamped = |bytes: u64| bytes.try_into().unwrap_or(i64::MAX);
         self.index_bytes.set(clamped(index_bytes));
         self.segment_bytes_read.set(clamped(segment_bytes_read));
-        self.connections_in_use.set(i64::from(connections.in_use));
-        self.connections.set(i64::from(connections.open));
+        for lane in Lane::ALL {
+            let counts = connections(lane);
+            for (gauge, count) in [
+                (&self.connections_in_use, counts.in_use),
+                (&self.connections, counts.open),
+            ] {
+                gauge.with_label_values(&[lane.name()]).set(count.into());
+            }
+        }
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }

@@ -1,6 +1,7 @@
-//! Rate limits for each key: requests per minute and per hour, in windows that begin with the first request.
+//! Rate limits for each key: requests per minute and per hour, in windows that begin with the first request. And for each
+//! client that sends wrong keys ([`wrong_keys`]).
 //!
-//! The limits are those of PostHog's API. Each process has its own counts, so several replicas together allow more.
+//! The limits of a key are those of PostHog's API. Each process has its own counts, so several replicas together allow more.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,6 +11,10 @@ use actix_extensible_rate_limit::backend::memory::InMemoryBackend;
 use actix_extensible_rate_limit::backend::{Backend, SimpleInput};
 
 use crate::error::Error;
+
+mod wrong_keys;
+
+pub use wrong_keys::WrongKeys;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 /// The caller to which work is attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub enum ShareOwner {
     /// A project.
     Project(ProjectId),
     /// The address of a client without a known project.
@@ -42,7 +42,7 @@ pub struct ShareFull {
     /// The kind of work in the plural.
     pub work: &'static str,
     /// The owner whose share is used up; `None` if the permits of all owners are.
-    pub owner: Option<Owner>,
+    pub owner: Option<ShareOwner>,
 }
 
 /// The permits of one kind of work. Clones share them.
@@ -57,13 +57,13 @@ struct Pool {
 #[derive(Default)]
 struct PoolState {
     used: usize,
-    owners: HashMap<Owner, OwnerState>,
+    owners: HashMap<ShareOwner, OwnerShare>,
     /// Owners with waiting requests, in the order of their turns.
-    turns: VecDeque<Owner>,
+    turns: VecDeque<ShareOwner>,
 }
 
 #[derive(Default)]
-struct OwnerState {
+struct OwnerShare {
     used: usize,
     waiting: VecDeque<oneshot::Sender<Permit>>,
 }
@@ -71,7 +71,7 @@ struct OwnerState {
 /// The right to do one piece of work. Dropping it passes the right on.
 pub struct Permit {
     pool: Option<Arc<Pool>>,
-    owner: Owner,
+    owner: ShareOwner,
 }
 
 impl Shares {
@@ -85,7 +85,7 @@ impl Shares {
     /// # Errors
     ///
     /// Fails if too many requests of `owner` wait already, or no permit becomes free in time.
-    pub async fn acquire(&self, owner: Owner) -> Result<Permit, ShareFull> {
+    pub async fn acquire(&self, owner: ShareOwner) -> Result<Permit, ShareFull> {
         let receiver = {
             let mut state = self.0.state.lock();
             if state.is_free(owner, &self.0.limits) {
@@ -110,7 +110,7 @@ impl Shares {
         }
     }
 
-    fn full(&self, state: &PoolState, owner: Owner) -> ShareFull {
+    fn full(&self, state: &PoolState, owner: ShareOwner) -> ShareFull {
         let own = state.owners.get(&owner).map_or(0, |entry| entry.used);
         let is_own = own >= self.0.limits.per_owner;
         ShareFull {
@@ -121,19 +121,19 @@ impl Shares {
 }
 
 impl PoolState {
-    fn is_free(&self, owner: Owner, limits: &ShareLimits) -> bool {
+    fn is_free(&self, owner: ShareOwner, limits: &ShareLimits) -> bool {
         let own = self.owners.get(&owner).map_or(0, |entry| entry.used);
         self.used < limits.total && own < limits.per_owner
     }
 
-    fn grant(&mut self, pool: &Arc<Pool>, owner: Owner) -> Permit {
+    fn grant(&mut self, pool: &Arc<Pool>, owner: ShareOwner) -> Permit {
         self.used += 1;
         self.owners.entry(owner).or_default().used += 1;
         let pool = Some(Arc::clone(pool));
         Permit { pool, owner }
     }
 
-    fn take_back(&mut self, owner: Owner) {
+    fn take_back(&mut self, owner: ShareOwner) {
         self.used -= 1;
         if let Some(entry) = self.owners.get_mut(&owner) {
             entry.used -= 1;
@@ -176,7 +176,7 @@ impl PoolState {
     }
 
     /// The longest waiting request of an owner.
-    fn next_of(&mut self, owner: Owner) -> Option<oneshot::Sender<Permit>> {
+    fn next_of(&mut self, owner: ShareOwner) -> Option<oneshot::Sender<Permit>> {
         let entry = self.owners.get_mut(&owner)?;
         let next = entry.waiting.pop_front();
         if entry.used == 0 && entry.waiting.is_empty() {
@@ -212,8 +212,8 @@ mod tests {
         })
     }
 
-    fn project(id: i64) -> Owner {
-        Owner::Project(ProjectId(id))
+    fn project(id: i64) -> ShareOwner {
+        ShareOwner::Project(ProjectId(id))
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
-//! Regular work besides calculation: due cohorts, retention, checkpoints.
+//! Regular work besides calculation: due cohorts, retention, limits of histories, expired keys, checkpoints.
 
 mod due;
+mod pruning;
 mod retention;
 
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_store::{Error, Store, queue};
+use cohorts_store::{Error, Store, keys, queue};
 
 use crate::calculation::Calculator;
+pub use pruning::HistoryLimits;
+use pruning::Pruner;
 use retention::Sweeper;
 
 /// The longest pause between two runs.
@@ -18,17 +21,20 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub struct Upkeep {
     calculator: Calculator,
     sweeper: Sweeper,
+    pruner: Pruner,
     due_checked: Instant,
-    tidied: Instant,
+    /// `None` before the first time.
+    tidied: Option<Instant>,
 }
 
 impl Upkeep {
-    pub fn new(calculator: &Calculator) -> Self {
+    pub fn new(calculator: &Calculator, limits: HistoryLimits) -> Self {
         Self {
             calculator: calculator.clone(),
             sweeper: Sweeper::default(),
+            pruner: Pruner::new(limits),
             due_checked: Instant::now(),
-            tidied: Instant::now(),
+            tidied: None,
         }
     }
 
@@ -44,10 +50,13 @@ impl Upkeep {
             report("due cohorts were not checked, will retry", checked);
             report("waiting cohorts were not counted", self.count_waiting());
         }
-        if self.tidied.elapsed() >= INTERVAL {
-            self.tidied = Instant::now();
+        if self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL) {
+            self.tidied = Some(Instant::now());
+            report("expired keys were not voided, will retry", void_keys(store));
             let swept = self.sweeper.sweep(store);
             report("old events were not deleted, will retry", swept);
+            let pruned = self.pruner.prune(store);
+            report("histories were not shortened, will retry", pruned);
             let conn = store.connection();
             let written = conn.map(|mut conn| store.caches.index.write_checkpoints(&mut conn));
             report("checkpoint failed, will retry", written);
@@ -62,6 +71,14 @@ impl Upkeep {
         self.calculator.metrics.waiting(backlog.count, longest);
         Ok(())
     }
+}
+
+/// Removes the hashes of expired keys, so that they stay invalid whatever program or clock is used later.
+fn void_keys(store: &Store) -> Result<(), Error> {
+    for id in keys::void_expired(&mut *store.connection()?)? {
+        log::info!("key {id} has expired, and its hash is deleted");
+    }
+    Ok(())
 }
 
 fn report(failure: &str, result: Result<(), Error>) {

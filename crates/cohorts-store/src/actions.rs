@@ -6,8 +6,10 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
 use crate::keys::Teammate;
+use crate::pages::{PageIds, RowSize, octet_length};
 use crate::schema::{actions, teammates};
 use crate::{Conn, JsonText, ProjectId, Result};
 
@@ -108,30 +110,63 @@ pub fn update(conn: &mut Conn, id: i64, fields: &ActionFields) -> Result<()> {
     Ok(())
 }
 
-/// A page of the project's live actions, newest first, and the number of all of them.
+/// The page of the project's live actions, newest first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn page(
-    conn: &mut Conn,
-    project: ProjectId,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<ActionWithCreator>, i64)> {
+pub fn page(conn: &mut Conn, project: ProjectId, limit: i64, offset: i64) -> Result<PageIds> {
     let live = || {
         actions::table
             .filter(actions::project_id.eq(project.0))
             .filter(diesel::dsl::not(actions::deleted))
     };
-    let rows = live()
-        .left_join(teammates::table)
+    let ids = live()
         .order(actions::id.desc())
         .limit(limit)
         .offset(offset)
-        .select((Action::as_select(), Option::<Teammate>::as_select()))
+        .select(actions::id)
         .load(conn)?;
-    Ok((rows, live().count().get_result(conn)?))
+    let count = live().count().get_result(conn)?;
+    Ok(PageIds { ids, count })
+}
+
+/// The sizes of the project's actions `ids`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
+    type Row = (i64, Option<i32>, Option<i32>, Option<i32>);
+    let rows: Vec<Row> = actions::table
+        .filter(actions::project_id.eq(project.0))
+        .filter(actions::id.eq_any(ids))
+        .select((
+            actions::id,
+            octet_length(actions::steps.cast::<Text>().nullable()),
+            octet_length(actions::name),
+            octet_length(actions::description.nullable()),
+        ))
+        .load(conn)?;
+    let sizes = rows
+        .into_iter()
+        .map(|(id, steps, name, description)| RowSize::new(id, [steps, name, description]));
+    Ok(sizes.collect())
+}
+
+/// The project's actions `ids`, newest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ids(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<ActionWithCreator>> {
+    Ok(actions::table
+        .left_join(teammates::table)
+        .filter(actions::project_id.eq(project.0))
+        .filter(actions::id.eq_any(ids))
+        .order(actions::id.desc())
+        .select((Action::as_select(), Option::<Teammate>::as_select()))
+        .load(conn)?)
 }
 
 /// The ids among `ids` that are live actions of the project.

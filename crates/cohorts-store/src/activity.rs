@@ -1,11 +1,14 @@
 //! The activity log: which teammate changed which cohort, and how.
 //!
-//! An entry is written in the transaction of the change that it describes, so neither exists without the other.
+//! An entry is written in the transaction of the change that it describes, so there is no change without an entry. The
+//! upkeep deletes entries that are too old or too many.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use crate::keys::Teammate;
+use crate::pages::{PageIds, RowSize, octet_length};
 use crate::schema::{activities, teammates};
 use crate::{CohortId, Conn, JsonText, ProjectId, Result};
 
@@ -65,7 +68,7 @@ pub fn record(
     Ok(())
 }
 
-/// A page of the entries of a cohort, or of the whole project, newest first, and the number of all of them.
+/// The page of the entries of a cohort, or of the whole project, newest first.
 ///
 /// # Errors
 ///
@@ -76,10 +79,9 @@ pub fn page(
     cohort: Option<CohortId>,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<ActivityWithTeammate>, i64)> {
+) -> Result<PageIds> {
     let entries = || {
         let of_project = activities::table
-            .left_join(teammates::table)
             .filter(activities::project_id.eq(project.0))
             .into_boxed();
         match cohort {
@@ -87,11 +89,162 @@ pub fn page(
             None => of_project,
         }
     };
-    let rows = entries()
+    let ids = entries()
         .order(activities::id.desc())
         .limit(limit)
         .offset(offset)
-        .select((ActivityRow::as_select(), Option::<Teammate>::as_select()))
+        .select(activities::id)
         .load(conn)?;
-    Ok((rows, entries().count().get_result(conn)?))
+    let count = entries().count().get_result(conn)?;
+    Ok(PageIds { ids, count })
+}
+
+/// The sizes of the entries `ids` of the project.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
+    let rows: Vec<(i64, Option<i32>)> = activities::table
+        .filter(activities::project_id.eq(project.0))
+        .filter(activities::id.eq_any(ids))
+        .select((
+            activities::id,
+            octet_length(activities::changes.cast::<Nullable<Text>>()),
+        ))
+        .load(conn)?;
+    let sizes = rows
+        .into_iter()
+        .map(|(id, bytes)| RowSize::new(id, [bytes]));
+    Ok(sizes.collect())
+}
+
+/// The entries `ids` of the project, newest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ids(
+    conn: &mut Conn,
+    project: ProjectId,
+    ids: &[i64],
+) -> Result<Vec<ActivityWithTeammate>> {
+    Ok(activities::table
+        .left_join(teammates::table)
+        .filter(activities::project_id.eq(project.0))
+        .filter(activities::id.eq_any(ids))
+        .order(activities::id.desc())
+        .select((ActivityRow::as_select(), Option::<Teammate>::as_select()))
+        .load(conn)?)
+}
+
+/// Deletes the entries before `time` among the `limit` oldest ones, and returns their number.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn delete_before(conn: &mut Conn, time: DateTime<Utc>, limit: i64) -> Result<usize> {
+    // Ids rise with time.
+    let oldest: Vec<(i64, DateTime<Utc>)> = activities::table
+        .order(activities::id)
+        .limit(limit)
+        .select((activities::id, activities::created_at))
+        .load(conn)?;
+    let old = oldest
+        .into_iter()
+        .filter(|(_, created_at)| *created_at < time);
+    let ids: Vec<i64> = old.map(|(id, _)| id).collect();
+    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
+}
+
+/// The entries of a cohort or a project that exceed a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
+pub struct ExcessActivities {
+    /// The id of the cohort or the project.
+    #[diesel(sql_type = BigInt)]
+    pub owner: i64,
+    /// The newest entry that exceeds the number; `None` if none does.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub newest: Option<i64>,
+}
+
+pub(crate) const EXCESS_OF_COHORTS: &str = "\
+    select c.id as owner, (select a.id from activities a where a.cohort_id = c.id order by a.id desc offset $2 limit 1) \
+        as newest from (select id from cohorts where id > $1 order by id limit $3) c order by c.id";
+pub(crate) const EXCESS_OF_PROJECTS: &str = "\
+    select p.id as owner, (select a.id from activities a where a.project_id = p.id order by a.id desc offset $2 limit 1) \
+        as newest from (select id from projects where id > $1 order by id limit $3) p order by p.id";
+
+/// The `limit` cohorts with the next ids above `after`, each with its newest entry that has at least `number` newer ones.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn excess_of_cohorts(
+    conn: &mut Conn,
+    after: i64,
+    number: i64,
+    limit: i64,
+) -> Result<Vec<ExcessActivities>> {
+    excess(conn, EXCESS_OF_COHORTS, after, number, limit)
+}
+
+/// As [`excess_of_cohorts`], for projects.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn excess_of_projects(
+    conn: &mut Conn,
+    after: i64,
+    number: i64,
+    limit: i64,
+) -> Result<Vec<ExcessActivities>> {
+    excess(conn, EXCESS_OF_PROJECTS, after, number, limit)
+}
+
+fn excess(
+    conn: &mut Conn,
+    statement: &str,
+    after: i64,
+    number: i64,
+    limit: i64,
+) -> Result<Vec<ExcessActivities>> {
+    Ok(diesel::sql_query(statement)
+        .bind::<BigInt, _>(after)
+        .bind::<BigInt, _>(number)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+}
+
+/// Deletes entries of a cohort up to the entry `newest`, at most `limit` of them, and returns their number.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn delete_of_cohort(conn: &mut Conn, cohort: i64, newest: i64, limit: i64) -> Result<usize> {
+    let ids: Vec<i64> = activities::table
+        .filter(activities::cohort_id.eq(cohort))
+        .filter(activities::id.le(newest))
+        .order(activities::id)
+        .limit(limit)
+        .select(activities::id)
+        .load(conn)?;
+    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
+}
+
+/// Deletes entries of a project up to the entry `newest`, at most `limit` of them, and returns their number.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn delete_of_project(conn: &mut Conn, project: i64, newest: i64, limit: i64) -> Result<usize> {
+    let ids: Vec<i64> = activities::table
+        .filter(activities::project_id.eq(project))
+        .filter(activities::id.le(newest))
+        .order(activities::id)
+        .limit(limit)
+        .select(activities::id)
+        .load(conn)?;
+    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
 }

@@ -14,6 +14,7 @@ use diesel::sql_types::{Nullable, Text};
 
 use crate::definition::Definition;
 use crate::keys::Teammate;
+use crate::pages::{PageIds, RowSize, in_order, octet_length};
 use crate::schema::{cohorts, teammates};
 use crate::{CohortId, Conn, JsonText, ProjectId, Result, like_pattern};
 
@@ -109,6 +110,7 @@ pub fn create(
             cohorts::created_by.eq(creator.id),
             cohorts::created_at.eq(now),
             cohorts::is_calculating.eq(false),
+            cohorts::deleted_at.eq(definition.deleted.then(Utc::now)),
         ))
         .returning(Cohort::as_returning())
         .get_result(conn)?)
@@ -220,8 +222,6 @@ pub struct LockedCohort {
     pub is_static: bool,
     /// The attempt that wrote the members that readers use.
     pub member_version: i64,
-    /// Whether a requested calculation is not finished.
-    pub is_calculating: bool,
 }
 
 /// Locks the rows of all cohorts of a project, also of deleted ones, until the transaction ends.
@@ -232,6 +232,21 @@ pub struct LockedCohort {
 pub fn lock_all(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
+        .order(cohorts::id)
+        .select(LockedCohort::as_select())
+        .for_update()
+        .load(conn)?)
+}
+
+/// Locks the rows of the static cohorts of a project, also of deleted ones, until the transaction ends.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn lock_static(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCohort>> {
+    Ok(cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::is_static)
         .order(cohorts::id)
         .select(LockedCohort::as_select())
         .for_update()
@@ -285,7 +300,7 @@ diesel::define_sql_function! {
 
 type BoxedCohorts<'a> = IntoBoxed<'a, LeftJoin<cohorts::table, teammates::table>, Pg>;
 
-/// A page of the cohorts that pass `filter`, and the number of all of them.
+/// The page of the cohorts that pass `filter`.
 ///
 /// The best match comes first, then the newest cohort. `similar` also finds similar words, and requires pg_trgm.
 ///
@@ -299,7 +314,7 @@ pub fn list(
     similar: bool,
     limit: i64,
     offset: i64,
-) -> Result<(Vec<CohortWithCreator>, i64)> {
+) -> Result<PageIds> {
     // One more row shows whether this page is the last one. If it is, the page gives the count without a query.
     let mut page = filtered(project, filter, similar)
         .limit(limit.saturating_add(1))
@@ -311,11 +326,11 @@ pub fn list(
             page = page.then_order_by(rank.desc());
         }
     }
-    let mut rows: Vec<CohortWithCreator> = page
+    let mut ids: Vec<i64> = page
         .then_order_by((cohorts::created_at.desc(), cohorts::id.desc()))
-        .select((Cohort::as_select(), Option::<Teammate>::as_select()))
+        .select(cohorts::id)
         .load(conn)?;
-    let row_count = rows.len() as i64;
+    let row_count = ids.len() as i64;
     let is_last = row_count <= limit && (row_count > 0 || offset == 0);
     let count = if is_last {
         offset + row_count
@@ -324,8 +339,49 @@ pub fn list(
             .count()
             .get_result(conn)?
     };
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok((rows, count))
+    ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(PageIds { ids, count })
+}
+
+/// The sizes of the project's cohorts `ids`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
+    let columns = (
+        octet_length(cohorts::filters.cast::<Nullable<Text>>()),
+        octet_length(cohorts::groups.cast::<Text>().nullable()),
+        octet_length(cohorts::query.cast::<Nullable<Text>>()),
+        octet_length(cohorts::description.nullable()),
+        octet_length(cohorts::last_error),
+    );
+    type Bytes = Option<i32>;
+    type Row = (i64, (Bytes, Bytes, Bytes, Bytes, Bytes));
+    let rows: Vec<Row> = cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::id.eq_any(ids))
+        .select((cohorts::id, columns))
+        .load(conn)?;
+    let sizes = rows
+        .into_iter()
+        .map(|(id, columns)| RowSize::new(id, columns.into()));
+    Ok(sizes.collect())
+}
+
+/// The project's cohorts `ids`, in the order of `ids`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ids(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<CohortWithCreator>> {
+    let rows: Vec<CohortWithCreator> = cohorts::table
+        .left_join(teammates::table)
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::id.eq_any(ids))
+        .select((Cohort::as_select(), Option::<Teammate>::as_select()))
+        .load(conn)?;
+    Ok(in_order(ids, rows, |(cohort, _)| cohort.id))
 }
 
 fn filtered<'a>(project: ProjectId, filter: &'a CohortFilter, similar: bool) -> BoxedCohorts<'a> {
@@ -391,7 +447,7 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
     Ok(live_dynamic(project).select(definition).load(conn)?)
 }
 
-/// The ids and definitions of the project's live dynamic cohorts with filters that may refer to other cohorts.
+/// The definitions of the project's dynamic cohorts, also of deleted ones, with filters that may refer to other cohorts.
 ///
 /// # Errors
 ///
@@ -399,10 +455,14 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
 pub fn referring_definitions(
     conn: &mut Conn,
     project: ProjectId,
-) -> Result<Vec<(i64, Definition)>> {
-    let definition = (cohorts::id, Definition::as_select());
-    let referring = live_dynamic(project).filter(may_refer_to_cohorts());
-    Ok(referring.select(definition).load(conn)?)
+) -> Result<HashMap<i64, Definition>> {
+    let rows: Vec<(i64, Definition)> = cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohorts::is_static))
+        .filter(may_refer_to_cohorts())
+        .select((cohorts::id, Definition::as_select()))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
@@ -415,7 +475,7 @@ fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
 
 /// Whether the text of the filters contains `"cohort"`, as every reference to a cohort does.
 #[diesel::dsl::auto_type]
-fn may_refer_to_cohorts() -> _ {
+pub(crate) fn may_refer_to_cohorts() -> _ {
     let text: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
     text.like("%\"cohort\"%")
 }
@@ -426,9 +486,20 @@ fn may_refer_to_cohorts() -> _ {
 ///
 /// Fails if the database fails.
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> Result<()> {
-    diesel::update(cohorts::table.find(id.0))
-        .set(definition.row())
-        .execute(conn)?;
+    let row = cohorts::table.find(id.0);
+    // In SET, `deleted` is the value before the update.
+    let deleted_at = diesel::dsl::case_when(cohorts::deleted, cohorts::deleted_at);
+    if definition.deleted {
+        let deleted_at = cohorts::deleted_at.eq(deleted_at.otherwise(Some(Utc::now())));
+        diesel::update(row)
+            .set((definition.row(), deleted_at))
+            .execute(conn)?;
+    } else {
+        let deleted_at = cohorts::deleted_at.eq(None::<DateTime<Utc>>);
+        diesel::update(row)
+            .set((definition.row(), deleted_at))
+            .execute(conn)?;
+    }
     Ok(())
 }
 

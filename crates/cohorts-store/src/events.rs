@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::scan::start_of_day;
 use crate::schema::{events, log_heads};
-use crate::{Conn, JsonText, Result, ShardKey};
+use crate::{Conn, JsonText, Result, ShardKey, StoreError, projects};
 
 /// A new row of `events`.
 #[derive(Clone, Debug, Insertable)]
@@ -202,13 +202,24 @@ struct KnownRow {
 /// Takes the next sequence number of the log, and locks the log head until the transaction ends.
 ///
 /// All writers of events and persons of a shard key take this lock first, so there is one of them at a time, and
-/// sequence numbers rise in commit order.
+/// sequence numbers rise in commit order. The deletion of a project begins under this lock too, so a project that exists
+/// now exists until the transaction ends.
 ///
 /// # Errors
 ///
-/// Fails if the database fails.
+/// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails.
 pub fn begin_write(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
     diesel::sql_query(FORCE_GENERIC_PLAN).execute(conn)?;
+    let seq = raise_log_head(conn, shard_key)?;
+    if projects::is_live(conn, shard_key.project())? {
+        Ok(seq)
+    } else {
+        Err(StoreError::ProjectGone)
+    }
+}
+
+/// Increments the log head, which stays locked until the transaction ends, and returns it.
+fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
     Ok(diesel::insert_into(log_heads::table)
         .values((log_heads::shard_key.eq(shard_key.0), log_heads::seq.eq(1)))
         .on_conflict(log_heads::shard_key)

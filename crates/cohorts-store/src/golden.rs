@@ -9,9 +9,11 @@ use uuid::Uuid;
 
 use crate::keys::AccessQuery;
 use crate::members::MembershipQuery;
+use crate::persons::page::{self, RowsWithin};
 use crate::persons::{ByOrdinals, PersonRows, ShownIds};
+use crate::project_deletion as deletion;
 use crate::schema_rules::{BANNED, PERSON};
-use crate::{ProjectId, events, health, members, migrate, persons, scan};
+use crate::{ProjectId, activity, events, health, history, members, migrate, persons, purge, scan};
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 /// Whether the test writes the golden files. Cargo compiles the test again when the variable changes.
@@ -78,6 +80,16 @@ fn families() -> Vec<Family> {
                 ("scan::NEXT_NAME", scan::NEXT_NAME),
             ],
         ),
+        Family::new(
+            "cohorts",
+            &[
+                ("activity::EXCESS_OF_COHORTS", activity::EXCESS_OF_COHORTS),
+                ("activity::EXCESS_OF_PROJECTS", activity::EXCESS_OF_PROJECTS),
+                ("history::TIMES", history::TIMES),
+                ("purge::DELETED_BEFORE", purge::DELETED_BEFORE),
+                ("purge::DELETE_CHUNKS", purge::DELETE_CHUNKS),
+            ],
+        ),
         Family::new("keys", &[]).with(
             "keys::AccessQuery",
             debug_query::<Pg, _>(&AccessQuery {
@@ -103,9 +115,12 @@ fn families() -> Vec<Family> {
                 ("persons::BY_UUID", persons::BY_UUID),
                 ("persons::BY_EMAIL", persons::BY_EMAIL),
                 ("persons::OWNERS", persons::OWNERS),
+                ("persons::COUNT_IDS", persons::COUNT_IDS),
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
+                ("persons::page::SIZES", page::SIZES),
                 ("scan::PROPERTY", scan::PROPERTY),
+                ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
             ],
         )
@@ -114,8 +129,49 @@ fn families() -> Vec<Family> {
             debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string(),
         )
         .with(
+            "persons::page::RowsWithin",
+            debug_query::<Pg, _>(&RowsWithin::new(shard_key, &[], 0)).to_string(),
+        )
+        .with(
             "persons::ByOrdinals<ShownIds>",
             debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string(),
+        ),
+        Family::new(
+            "projects",
+            &[
+                ("project_deletion::EVENTS.bound", deletion::EVENTS.bound),
+                ("project_deletion::EVENTS.delete", deletion::EVENTS.delete),
+                ("project_deletion::PERSONS.bound", deletion::PERSONS.bound),
+                ("project_deletion::PERSONS.delete", deletion::PERSONS.delete),
+                (
+                    "project_deletion::DISTINCT_IDS.bound",
+                    deletion::DISTINCT_IDS.bound,
+                ),
+                (
+                    "project_deletion::DISTINCT_IDS.delete",
+                    deletion::DISTINCT_IDS.delete,
+                ),
+                (
+                    "project_deletion::TOMBSTONES.bound",
+                    deletion::TOMBSTONES.bound,
+                ),
+                (
+                    "project_deletion::TOMBSTONES.delete",
+                    deletion::TOMBSTONES.delete,
+                ),
+                (
+                    "project_deletion::MEMBER_CHUNKS.bound",
+                    deletion::MEMBER_CHUNKS.bound,
+                ),
+                (
+                    "project_deletion::MEMBER_CHUNKS.delete",
+                    deletion::MEMBER_CHUNKS.delete,
+                ),
+                (
+                    "project_deletion::DELETE_SEGMENTS",
+                    deletion::DELETE_SEGMENTS,
+                ),
+            ],
         ),
         Family::new(
             "server",

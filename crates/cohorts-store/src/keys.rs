@@ -1,6 +1,7 @@
 //! API keys and teammates. A key acts for a teammate.
 //!
-//! Only hashes of keys are stored. A key has scopes, and reaches every project or a list of projects.
+//! Only hashes of keys are stored, and only while the key is accepted. A key has scopes, and reaches every project or a
+//! list of projects.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
@@ -183,11 +184,11 @@ impl QueryFragment<Pg> for AccessQuery<'_> {
              from keys k join teammates t on t.id = k.teammate_id \
              cross join lateral (select case when k.every_project then null else \
                 array(select kp.project_id from key_projects kp where kp.key_id = k.id order by 1) end as ids) r \
-             left join projects p on p.id = coalesce(",
+             left join projects p on p.deletion_started_at is null and p.id = coalesce(",
         );
         out.push_bind_param::<Nullable<BigInt>, _>(&self.project)?;
         out.push_sql(
-            ", case when k.every_project then (select min(id) from projects) else r.ids[1] end) \
+            ", case when k.every_project then (select min(id) from projects where deletion_started_at is null) else r.ids[1] end) \
              where k.revoked_at is null and (k.expires_at is null or k.expires_at > now()) and k.hash = ",
         );
         out.push_bind_param::<Bytea, _>(&self.hash)
@@ -246,7 +247,22 @@ pub fn list(conn: &mut Conn) -> Result<Vec<(ApiKey, Teammate)>> {
         .load(conn)?)
 }
 
-/// Revokes a key with immediate effect. Returns false if there is no such key, or it is revoked already.
+diesel::define_sql_function! {
+    /// The number of bytes.
+    fn octet_length(bytes: Bytea) -> Integer;
+}
+
+/// The length of a SHA-256 hash in bytes.
+const HASH_LENGTH: i32 = 32;
+
+/// The text in place of the hash of a key that is not accepted any more. It has another length than a hash, so no key
+/// has it. A program that ignores `expires_at` or `revoked_at`, or a clock that is set back, cannot make the key valid.
+fn void_hash(id: i64) -> Vec<u8> {
+    format!("void {id}").into_bytes()
+}
+
+/// Revokes a key with immediate effect, and removes its hash. Returns false if there is no such key, or it is revoked
+/// already.
 ///
 /// # Errors
 ///
@@ -254,7 +270,93 @@ pub fn list(conn: &mut Conn) -> Result<Vec<(ApiKey, Teammate)>> {
 pub fn revoke(conn: &mut Conn, id: i64) -> Result<bool> {
     let changed = diesel::update(keys::table)
         .filter(keys::id.eq(id).and(keys::revoked_at.is_null()))
-        .set(keys::revoked_at.eq(Utc::now()))
+        .set((
+            keys::revoked_at.eq(Utc::now()),
+            keys::hash.eq(void_hash(id)),
+        ))
         .execute(conn)?;
     Ok(changed == 1)
+}
+
+/// Removes the hashes of keys that have expired by the clock of the database, or that an older program has revoked.
+/// Returns the ids of these keys.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn void_expired(conn: &mut Conn) -> Result<Vec<i64>> {
+    let ids: Vec<i64> = keys::table
+        .filter(octet_length(keys::hash).eq(HASH_LENGTH))
+        .filter(
+            keys::revoked_at
+                .is_not_null()
+                .or(keys::expires_at.le(diesel::dsl::now)),
+        )
+        .order(keys::id)
+        .select(keys::id)
+        .load(conn)?;
+    for id in &ids {
+        diesel::update(keys::table.find(id))
+            .set(keys::hash.eq(void_hash(*id)))
+            .execute(conn)?;
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::testing::TestDatabase;
+
+    /// Creates a key, and returns its id.
+    fn add(conn: &mut Conn, hash: [u8; 32], expires_at: Option<DateTime<Utc>>) -> i64 {
+        let owner = teammate(conn, "a@x.io", "").unwrap();
+        let new = NewKey {
+            hash: &hash,
+            label: "",
+            scopes: &["*".to_owned()],
+            projects: None,
+            expires_at,
+        };
+        create(conn, &owner, &new).unwrap().id
+    }
+
+    #[test]
+    fn expired_and_revoked_keys_stay_invalid_without_expiry_and_revocation() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let (past, future) = (
+            Utc::now() - TimeDelta::seconds(1),
+            Utc::now() + TimeDelta::days(1),
+        );
+        let hashes = [[1; 32], [2; 32], [3; 32], [4; 32], [5; 32]];
+        let [expired, revoked, revoked_before, _, _] = [
+            (hashes[0], Some(past)),
+            (hashes[1], None),
+            (hashes[2], Some(future)),
+            (hashes[3], Some(future)),
+            (hashes[4], None),
+        ]
+        .map(|(hash, expires_at)| add(conn, hash, expires_at));
+        assert!(revoke(conn, revoked).unwrap() && !revoke(conn, revoked).unwrap());
+        // A program without this function revoked the key.
+        diesel::update(keys::table.find(revoked_before))
+            .set(keys::revoked_at.eq(past))
+            .execute(conn)
+            .unwrap();
+        assert_eq!(void_expired(conn).unwrap(), [expired, revoked_before]);
+        assert!(void_expired(conn).unwrap().is_empty());
+        diesel::update(keys::table)
+            .set((
+                keys::expires_at.eq(None::<DateTime<Utc>>),
+                keys::revoked_at.eq(None::<DateTime<Utc>>),
+            ))
+            .execute(conn)
+            .unwrap();
+        let is_valid = hashes.map(|hash| access(conn, &hash, None).unwrap().is_some());
+        assert_eq!(is_valid, [false, false, false, true, true]);
+    }
 }

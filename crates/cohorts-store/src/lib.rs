@@ -1,4 +1,4 @@
-//! All SQL of Cohorts: the pool of connections, transactions, migrations, and one module per table family.
+//! All SQL of Cohorts: the pools of connections, transactions, migrations, and one module per table family.
 //!
 //! A function takes a connection as its first argument and returns plain rows. Absence is [`Option`], never an error.
 //! Nothing here depends on the types of the API, on HTTP, or on the time of a request. Filters never become SQL text.
@@ -7,11 +7,10 @@
 #![warn(missing_docs)]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
-use diesel::r2d2::Pool;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 
@@ -28,12 +27,16 @@ pub mod health;
 pub mod history;
 mod json;
 pub mod keys;
+mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod pages;
 pub mod persons;
 mod pool;
+pub mod project_deletion;
 pub mod projects;
+pub mod purge;
 pub mod queue;
 pub mod scan;
 mod schema;
@@ -47,7 +50,8 @@ pub mod uploads;
 
 pub use error::{Result, StoreError, StoreError as Error};
 pub use json::JsonText;
-use pool::Manager;
+use lanes::Lanes;
+pub use lanes::{Lane, MAX_CONNECTIONS};
 pub use pool::PooledConn;
 
 /// The connection that every function of the store works on.
@@ -57,10 +61,12 @@ pub type Conn = PgConnection;
 const INSERT_ROWS: usize = 1_000;
 /// Capture tokens in the cache, about.
 const TOKENS: usize = 10_000;
-/// The most connections that one process opens.
-pub const POOL_SIZE: u32 = 16;
-/// How long a caller waits for a free connection.
-const POOL_WAIT: Duration = Duration::from_secs(5);
+/// How long a cached token is used without a look-up. Another process may delete its project meanwhile, which a writer
+/// notices before it writes.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
+
+/// The number of shard keys of a project. Only the first is used.
+const STRIPES: i64 = 65_536;
 
 /// The id of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,29 +82,37 @@ pub struct CohortId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardKey(pub i64);
 
-impl ProjectId {
-    /// The shard key of the project. No other code computes one.
-    pub fn shard_key(self) -> ShardKey {
-        ShardKey(self.0 * 65_536)
+impl ShardKey {
+    /// The project of the shard key.
+    pub(crate) fn project(self) -> ProjectId {
+        ProjectId(self.0.div_euclid(STRIPES))
     }
 }
 
-/// The open database: the pool of connections, ordinals reserved ahead, and the cache of capture tokens.
+impl ProjectId {
+    /// The shard key of the project. No other code computes one.
+    pub fn shard_key(self) -> ShardKey {
+        ShardKey(self.0 * STRIPES)
+    }
+}
+
+/// The open database: the pools of connections, ordinals reserved ahead, and the cache of capture tokens.
 ///
-/// Clones share everything.
+/// Clones share everything. Each clone takes its connections from one lane.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool<Manager>,
+    lanes: Lanes,
+    lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
-    tokens: Arc<Cache<String, ProjectId>>,
+    tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
     /// Statements sent to the database by this process.
     pub statements: IntCounter,
 }
 
-/// How many connections the pool has.
+/// How many connections a lane has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// Connections that code works on now.
@@ -110,26 +124,22 @@ pub struct ConnectionCounts {
 impl Store {
     /// Connects to the database of a libpq URL, checks the server's version and runs the pending migrations.
     ///
+    /// The store takes its connections from [`Lane::Background`].
+    ///
     /// # Errors
     ///
     /// Fails if the database cannot be reached, is older than PostgreSQL 14, or was created by a development build
-    /// before version 0.1.0.
+    /// before version 0.1.0; or if other sessions lock a table that a migration changes, for several minutes.
     pub fn open(url: &str) -> anyhow::Result<Self> {
         let has_trigrams = migrate::migrate(url)?;
         let statements = IntCounter::new(
             "cohorts_database_statements_total",
             "Statements sent to the database.",
         )?;
-        let pool = Pool::builder()
-            .max_size(POOL_SIZE)
-            .min_idle(Some(1))
-            .connection_timeout(POOL_WAIT)
-            .build(Manager {
-                url: url.to_owned(),
-                statements: statements.clone(),
-            })?;
+        let lane = Lane::Background;
         Ok(Self {
-            pool,
+            lanes: Lanes::open(url, &statements, lane)?,
+            lane,
             ordinals: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
@@ -137,41 +147,50 @@ impl Store {
         })
     }
 
-    /// Takes a connection out of the pool; waits up to five seconds for a free one.
+    /// The same store with the connections of another lane.
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self {
+            lane,
+            ..self.clone()
+        }
+    }
+
+    /// Takes a connection of the lane; waits some seconds for a free one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if no connection becomes free in that time, or the database cannot be reached.
+    /// [`StoreError::Busy`] if no connection becomes free in that time; [`StoreError::Unavailable`] if the database
+    /// cannot be reached.
     pub fn connection(&self) -> Result<PooledConn> {
-        let conn = self.pool.get();
-        conn.map(PooledConn)
-            .map_err(|cause| StoreError::Unavailable(format!("no free connection: {cause}")))
+        self.lanes.connection(self.lane)
     }
 
-    /// The project of a capture token. A token never moves to another project, so the cache is never stale.
+    /// The project of a capture token. A token never moves to another project, but its project may have been deleted in
+    /// the last ten seconds: then [`events::begin_write`] fails with [`StoreError::ProjectGone`].
     ///
     /// # Errors
     ///
     /// Fails if the database fails.
     pub fn project_of_token(&self, token: &str) -> Result<Option<ProjectId>> {
-        if let Some(project) = self.tokens.get(token) {
+        if let Some((project, read_at)) = self.tokens.get(token)
+            && read_at.elapsed() < TOKEN_LIFETIME
+        {
             return Ok(Some(project));
         }
-        let project = projects::find_by_token(&mut *self.connection()?, token)?;
+        let read_at = Instant::now();
+        let conn = &mut *self.lanes.connection(Lane::Authorization)?;
+        let project = projects::find_by_token(conn, token)?;
         let id = project.map(|project| project.id());
-        if let Some(id) = id {
-            self.tokens.insert(token.to_owned(), id);
+        match id {
+            Some(id) => self.tokens.insert(token.to_owned(), (id, read_at)),
+            None => drop(self.tokens.remove(token)),
         }
         Ok(id)
     }
 
-    /// How many connections are open and in use.
-    pub fn connections(&self) -> ConnectionCounts {
-        let state = self.pool.state();
-        ConnectionCounts {
-            in_use: state.connections - state.idle_connections,
-            open: state.connections,
-        }
+    /// How many connections of a lane are open and in use.
+    pub fn connections(&self, lane: Lane) -> ConnectionCounts {
+        self.lanes.counts(lane)
     }
 }
 

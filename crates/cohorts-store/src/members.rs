@@ -1,8 +1,9 @@
 //! Members of cohorts, as bitmaps of 65,536 ordinals each (chunks).
 //!
 //! Each row has a version: the attempt that wrote it. A reader takes the newest row of each chunk that is not above the
-//! cohort's `member_version`. A write only adds rows above that version, so readers never see half of it. A deleted
-//! person is the exception: it is removed from all rows in place.
+//! cohort's `member_version`. A calculation only adds rows above that version, so readers never see half of it.
+//! An edit changes the rows that readers see, in the transaction of the caller, so a calculation in progress keeps its
+//! claim and adds its members to the edited ones. A deleted person is removed from all rows.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{self, Array, BigInt, Bytea, Nullable, Text};
+use diesel::upsert::excluded;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
@@ -270,7 +272,7 @@ pub(crate) const NEWEST_CHUNKS: &str = "\
         where shard_key = $1 and cohort_id = keys.cohort_id and chunk = any($4) and version <= keys.version \
         order by chunk, version desc) m";
 
-/// Locks all cohorts of a project, and returns the static ones that have any of `persons` as a member.
+/// Locks the static cohorts of a project, and returns those that have any of `persons` as a member.
 ///
 /// # Errors
 ///
@@ -281,12 +283,8 @@ pub fn static_cohorts_with(
     persons: &RoaringBitmap,
 ) -> Result<Vec<StaticCohort>> {
     let shard_key = project.shard_key();
-    let mut cohorts = cohorts::lock_all(conn, project)?;
-    cohorts.retain(|cohort| cohort.is_static);
-    for cohort in cohorts.iter().filter(|cohort| cohort.is_calculating) {
-        // Unpublished members may contain any of the persons. A new attempt discards them.
-        queue::next_attempt(conn, CohortId(cohort.id))?;
-    }
+    // A calculation that publishes later resolves the persons itself.
+    let mut cohorts = cohorts::lock_static(conn, project)?;
     let (ids, versions): (Vec<i64>, Vec<i64>) = cohorts
         .iter()
         .map(|cohort| (cohort.id, cohort.member_version))
@@ -340,17 +338,61 @@ pub fn edit(
     let StaticCohort {
         id,
         shard_key,
-        version: base,
+        version,
     } = *cohort;
-    let before = read(conn, shard_key, id, base)?;
+    let before = read(conn, shard_key, id, version)?;
     let after = change(before.clone())?;
-    // A calculation in progress loses its claim, and is repeated on the edited members.
-    let version = queue::next_attempt(conn, id)?;
     let changed = chunks::changed(&before, &after);
-    write(conn, shard_key, id, base, version, &changed)?;
-    prune(conn, shard_key, id, base)?;
-    queue::publish_edit(conn, id, version, after.len() as i64)?;
+    replace(conn, shard_key, id, version, &changed)?;
+    queue::publish_edit(conn, id, after.len() as i64)?;
     Ok(MemberEdit { before, after })
+}
+
+/// Replaces chunks of `version`, which readers use.
+fn replace(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: CohortId,
+    version: i64,
+    changed: &[Chunk],
+) -> Result<()> {
+    let key = (
+        member_chunks::shard_key,
+        member_chunks::cohort_id,
+        member_chunks::chunk,
+        member_chunks::version,
+    );
+    diesel::insert_into(member_chunks::table)
+        .values(rows(shard_key, cohort, version, changed))
+        .on_conflict(key)
+        .do_update()
+        .set(member_chunks::members.eq(excluded(member_chunks::members)))
+        .execute(conn)?;
+    Ok(())
+}
+
+type ChunkValues = (
+    diesel::dsl::Eq<member_chunks::shard_key, i64>,
+    diesel::dsl::Eq<member_chunks::cohort_id, i64>,
+    diesel::dsl::Eq<member_chunks::chunk, i64>,
+    diesel::dsl::Eq<member_chunks::version, i64>,
+    diesel::dsl::Eq<member_chunks::attempt, i64>,
+    diesel::dsl::Eq<member_chunks::members, Vec<u8>>,
+);
+
+/// The rows of chunks.
+fn rows(shard_key: ShardKey, cohort: CohortId, version: i64, chunks: &[Chunk]) -> Vec<ChunkValues> {
+    let row = |chunk: &Chunk| {
+        (
+            member_chunks::shard_key.eq(shard_key.0),
+            member_chunks::cohort_id.eq(cohort.0),
+            member_chunks::chunk.eq(i64::from(chunk.number)),
+            member_chunks::version.eq(version),
+            member_chunks::attempt.eq(version),
+            member_chunks::members.eq(chunks::encode(&chunk.persons)),
+        )
+    };
+    chunks.iter().map(row).collect()
 }
 
 /// Writes the chunks of `version` that differ from those of `base`, the version that readers use.
@@ -373,21 +415,8 @@ pub fn write(
         .filter(member_chunks::cohort_id.eq(cohort.0))
         .filter(member_chunks::version.gt(base));
     diesel::delete(unpublished).execute(conn)?;
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|chunk| {
-            (
-                member_chunks::shard_key.eq(shard_key.0),
-                member_chunks::cohort_id.eq(cohort.0),
-                member_chunks::chunk.eq(i64::from(chunk.number)),
-                member_chunks::version.eq(version),
-                member_chunks::attempt.eq(version),
-                member_chunks::members.eq(chunks::encode(&chunk.persons)),
-            )
-        })
-        .collect();
     diesel::insert_into(member_chunks::table)
-        .values(rows)
+        .values(rows(shard_key, cohort, version, changed))
         .execute(conn)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::schema::ordinal_counters;
-use crate::{Conn, Result, ShardKey, StoreError};
+use crate::{Conn, Result, ShardKey, StoreError, projects, transaction};
 
 /// The smallest range that is reserved at a time.
 const RANGE: i64 = 64;
@@ -27,7 +27,8 @@ impl Ordinals {
     ///
     /// # Errors
     ///
-    /// Fails if the database fails, or if the project has used all ordinals that fit into 32 bits.
+    /// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails, or if the project has used all
+    /// ordinals that fit into 32 bits.
     pub fn take(
         &self,
         conn: &mut Conn,
@@ -57,7 +58,15 @@ impl Ordinals {
     }
 }
 
+/// Increments the counter of a project that exists, in one transaction.
 fn reserve(conn: &mut Conn, shard_key: ShardKey, length: i64) -> Result<Range<i64>> {
+    transaction(conn, |conn| {
+        projects::hold(conn, shard_key.project())?;
+        increment(conn, shard_key, length)
+    })
+}
+
+fn increment(conn: &mut Conn, shard_key: ShardKey, length: i64) -> Result<Range<i64>> {
     let next: i64 = diesel::insert_into(ordinal_counters::table)
         .values((
             ordinal_counters::shard_key.eq(shard_key.0),

@@ -18,8 +18,16 @@ use crate::schema::{distinct_ids, persons};
 use crate::tombstones::{self, NewTombstone};
 use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
 
+pub(crate) mod page;
+
+pub use page::{first_within, sizes};
+
 /// Distinct ids of a person that responses show.
 pub const SHOWN_IDS: usize = 10;
+/// The most distinct ids of a person. Writers deny merges and new ids beyond it.
+pub const MAX_IDS: u64 = 50_000;
+/// The bytes of properties that one statement writes, about.
+const UPDATE_BYTES: usize = 1 << 20;
 
 /// Rows of persons by their ordinals. Each page of persons runs this, so it is a prepared statement.
 ///
@@ -269,11 +277,48 @@ pub fn add_ids(conn: &mut Conn, shard_key: ShardKey, seq: i64, ids: &[(&str, i64
     Ok(())
 }
 
+pub(crate) const COUNT_IDS: &str = "\
+    select keys.ordinal, d.count from unnest($2) as keys(ordinal) cross join lateral ( \
+        select count(*) as count from ( \
+            select from distinct_ids where shard_key = $1 and ordinal = keys.ordinal limit $3) i) d";
+
+#[derive(QueryableByName)]
+struct IdCountRow {
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// The number of distinct ids of each ordinal. The count stops above [`MAX_IDS`].
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn count_ids(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, u64>> {
+    let rows: Vec<IdCountRow> = diesel::sql_query(COUNT_IDS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(ordinals)
+        .bind::<BigInt, _>(MAX_IDS as i64 + 1)
+        .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.ordinal, row.count as u64))
+        .collect())
+}
+
 pub(crate) const MOVE_IDS: &str = "\
     update distinct_ids d set ordinal = m.survivor, seq = $4 from unnest($2, $3) as m(ordinal, survivor) \
     where d.shard_key = $1 and d.ordinal = m.ordinal";
 
 /// Merges persons: the distinct ids of the first of each pair go to the second, and the first is retired.
+///
+/// The time depends on the ids of the first, so that should be the one with fewer ids. Which of both uuids remains is the
+/// caller's decision: [`update`] writes it afterwards.
 ///
 /// # Errors
 ///
@@ -333,12 +378,16 @@ pub fn add(conn: &mut Conn, shard_key: ShardKey, seq: i64, persons: &[Person]) -
 ///
 /// Fails if the database fails.
 pub fn update(conn: &mut Conn, shard_key: ShardKey, seq: i64, changed: &[Person]) -> Result<()> {
-    for chunk in changed.chunks(INSERT_ROWS) {
+    let mut rest = changed;
+    while !rest.is_empty() {
+        let (chunk, later) = rest.split_at(statement_length(rest));
+        rest = later;
         diesel::insert_into(persons::table)
             .values(rows(shard_key, seq, chunk))
             .on_conflict((persons::shard_key, persons::ordinal))
             .do_update()
             .set((
+                persons::uuid.eq(excluded(persons::uuid)),
                 persons::properties.eq(excluded(persons::properties)),
                 persons::is_identified.eq(excluded(persons::is_identified)),
                 persons::created_at.eq(excluded(persons::created_at)),
@@ -347,6 +396,16 @@ pub fn update(conn: &mut Conn, shard_key: ShardKey, seq: i64, changed: &[Person]
             .execute(conn)?;
     }
     Ok(())
+}
+
+/// How many of these persons one statement writes: at least one.
+fn statement_length(persons: &[Person]) -> usize {
+    let mut bytes = 0;
+    let fitting = persons.iter().take(INSERT_ROWS).take_while(|person| {
+        bytes += person.properties.0.len();
+        bytes <= UPDATE_BYTES
+    });
+    fitting.count().max(1)
 }
 
 /// A row of `persons` with all its columns.

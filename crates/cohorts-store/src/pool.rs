@@ -1,4 +1,4 @@
-//! The pool of connections: it counts their statements, and never reuses a lost one.
+//! Opens the connections of a pool with their time limits, counts their statements, and never reuses a lost one.
 //!
 //! The pool tests a connection only if it was idle, because a test costs a round trip.
 
@@ -45,11 +45,45 @@ fn with_keepalives(url: &str) -> String {
     all
 }
 
-/// Opens and tests the connections of the pool.
+/// Time limits that the database enforces on each connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeLimits {
+    /// The longest time of one statement.
+    pub statement: Duration,
+    /// The longest wait for one lock.
+    pub lock: Duration,
+    /// How long a transaction may be open without a statement; then the database ends the connection.
+    pub idle_transaction: Duration,
+}
+
+impl TimeLimits {
+    /// Sets the limits for the rest of the session. A zero is no limit.
+    pub(crate) fn set(self, conn: &mut PgConnection) -> QueryResult<()> {
+        conn.batch_execute(&format!(
+            "set statement_timeout = {}; set lock_timeout = {}; set idle_in_transaction_session_timeout = {}",
+            self.statement.as_millis(),
+            self.lock.as_millis(),
+            self.idle_transaction.as_millis()
+        ))
+    }
+}
+
+/// Requests errors in English, because errors without a kind are classified by their message.
+///
+/// A role without the right to do so keeps the language of the server, which `cohorts doctor` reports.
+pub(crate) fn request_english(conn: &mut PgConnection) {
+    if let Err(cause) = conn.batch_execute("set lc_messages = 'C'") {
+        log::debug!("the database reports errors in its own language: {cause}");
+    }
+}
+
+/// Opens and tests the connections of a pool.
 #[derive(Debug)]
 pub struct Manager {
     /// The libpq URL of the database.
     pub url: String,
+    /// The time limits of each connection.
+    pub(crate) limits: TimeLimits,
     /// Counts the statements of all connections.
     pub statements: IntCounter,
 }
@@ -68,10 +102,9 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Managed, Self::Error> {
         let conn = PgConnection::establish(&with_keepalives(&self.url));
         let mut conn = conn.map_err(diesel::r2d2::Error::ConnectionError)?;
-        // Errors without a kind are classified by their message. A role without the right keeps the server's language.
-        if let Err(cause) = conn.batch_execute("set lc_messages = 'C'") {
-            log::debug!("the database reports errors in its own language: {cause}");
-        }
+        request_english(&mut conn);
+        let limited = self.limits.set(&mut conn);
+        limited.map_err(diesel::r2d2::Error::QueryError)?;
         let is_lost = Arc::new(AtomicBool::new(false));
         let (statements, flag) = (self.statements.clone(), Arc::clone(&is_lost));
         conn.set_instrumentation(move |event: InstrumentationEvent<'_>| match event {

@@ -1,10 +1,12 @@
 //! Projects: a name, a time zone, a capture token, and how long events are kept.
+//!
+//! A project with a beginning of its deletion is no project any longer: only [`crate::project_deletion`] finds it.
 
 use chrono::{DateTime, Days, Utc};
 use diesel::prelude::*;
 
 use crate::schema::projects;
-use crate::{Conn, ProjectId, Result, segments, transaction};
+use crate::{Conn, ProjectId, Result, StoreError, segments, transaction};
 
 /// A row of `projects`.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -42,6 +44,12 @@ pub fn oldest_event(days: Option<i32>, now: DateTime<Utc>) -> Option<DateTime<Ut
     now.checked_sub_days(Days::new(days?.try_into().ok()?))
 }
 
+/// The projects that exist.
+#[diesel::dsl::auto_type]
+fn live() -> _ {
+    projects::table.filter(projects::deletion_started_at.is_null())
+}
+
 /// Creates a project. The caller has checked that `time_zone` is an IANA name.
 ///
 /// # Errors
@@ -65,7 +73,10 @@ pub fn create(conn: &mut Conn, name: &str, time_zone: &str, token: &str) -> Resu
 /// Fails if the database fails, or if `days` is not above 0.
 pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> Result<bool> {
     transaction(conn, |conn| {
-        let changed = diesel::update(projects::table.find(id.0))
+        let row = projects::table
+            .find(id.0)
+            .filter(projects::deletion_started_at.is_null());
+        let changed = diesel::update(row)
             .set((
                 projects::event_retention_days.eq(days),
                 projects::retention_changes.eq(projects::retention_changes + 1),
@@ -83,7 +94,7 @@ pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> Resul
 ///
 /// Fails if the database fails.
 pub fn all(conn: &mut Conn) -> Result<Vec<ProjectId>> {
-    let ids = projects::table.order(projects::id).select(projects::id);
+    let ids = live().order(projects::id).select(projects::id);
     Ok(ids.load(conn)?.into_iter().map(ProjectId).collect())
 }
 
@@ -93,7 +104,7 @@ pub fn all(conn: &mut Conn) -> Result<Vec<ProjectId>> {
 ///
 /// Fails if the database fails.
 pub fn with_retention(conn: &mut Conn) -> Result<Vec<Project>> {
-    Ok(projects::table
+    Ok(live()
         .filter(projects::event_retention_days.is_not_null())
         .order(projects::id)
         .select(Project::as_select())
@@ -106,8 +117,8 @@ pub fn with_retention(conn: &mut Conn) -> Result<Vec<Project>> {
 ///
 /// Fails if the database fails.
 pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Option<Project>> {
-    Ok(projects::table
-        .find(id.0)
+    Ok(live()
+        .filter(projects::id.eq(id.0))
         .select(Project::as_select())
         .first(conn)
         .optional()?)
@@ -119,7 +130,7 @@ pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Option<Project>> {
 ///
 /// Fails if the database fails.
 pub fn find_by_token(conn: &mut Conn, token: &str) -> Result<Option<Project>> {
-    Ok(projects::table
+    Ok(live()
         .filter(projects::token.eq(token))
         .select(Project::as_select())
         .first(conn)
@@ -132,7 +143,7 @@ pub fn find_by_token(conn: &mut Conn, token: &str) -> Result<Option<Project>> {
 ///
 /// Fails if the database fails.
 pub fn find_by_name(conn: &mut Conn, name: &str) -> Result<Option<Project>> {
-    Ok(projects::table
+    Ok(live()
         .filter(projects::name.eq(name))
         .order(projects::id)
         .select(Project::as_select())
@@ -152,7 +163,7 @@ pub fn page(
     offset: i64,
 ) -> Result<(Vec<Project>, i64)> {
     let projects = || {
-        let all = projects::table.into_boxed();
+        let all = live().into_boxed();
         match ids {
             None => all,
             Some(ids) => all.filter(projects::id.eq_any(ids.iter().map(|id| id.0))),
@@ -167,17 +178,42 @@ pub fn page(
     Ok((rows, projects().count().get_result(conn)?))
 }
 
+/// Whether the project exists.
+pub(crate) fn is_live(conn: &mut Conn, id: ProjectId) -> Result<bool> {
+    let row = live().filter(projects::id.eq(id.0));
+    let id: Option<i64> = row.select(projects::id).first(conn).optional()?;
+    Ok(id.is_some())
+}
+
 /// Locks a project until the transaction ends. A change that spans cohorts or persons of a project takes this lock
 /// before any other lock, so that two such changes run in order.
 ///
 /// # Errors
 ///
-/// Fails if the database fails, or if there is no such project.
+/// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails.
 pub fn lock(conn: &mut Conn, id: ProjectId) -> Result<()> {
-    projects::table
-        .find(id.0)
+    live()
+        .filter(projects::id.eq(id.0))
         .select(projects::id)
         .for_no_key_update()
-        .first::<i64>(conn)?;
+        .first::<i64>(conn)
+        .optional()?
+        .ok_or(StoreError::ProjectGone)?;
+    Ok(())
+}
+
+/// Keeps the row of a project until the transaction ends. Changes of the row may continue.
+///
+/// # Errors
+///
+/// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails.
+pub(crate) fn hold(conn: &mut Conn, id: ProjectId) -> Result<()> {
+    live()
+        .filter(projects::id.eq(id.0))
+        .select(projects::id)
+        .for_key_share()
+        .first::<i64>(conn)
+        .optional()?
+        .ok_or(StoreError::ProjectGone)?;
     Ok(())
 }

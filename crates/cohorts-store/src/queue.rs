@@ -93,7 +93,7 @@ pub struct Backlog {
 ///
 /// Fails if the database fails.
 pub fn backlog(conn: &mut Conn, now: DateTime<Utc>) -> Result<Backlog> {
-    Ok(waiting(0, i64::MAX, now)
+    Ok(waiting(now)
         .select((count_star(), min(cohorts::waiting_since)))
         .first(conn)?)
 }
@@ -134,60 +134,68 @@ macro_rules! claimed_row {
     };
 }
 
-/// Claims at most `limit` waiting cohorts of one project for the length of a lease, in the order of their last
+/// Locks the ids of a project's waiting cohorts that no other worker is claiming, in the order in which they are claimed.
+macro_rules! waiting_of {
+    ($project:expr, $now:expr) => {
+        waiting($now)
+            .filter(cohorts::project_id.eq($project.0))
+            .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
+            .select(cohorts::id)
+            .for_update()
+            .skip_locked()
+    };
+}
+
+/// The first project after `after`, in the order of ids, with a cohort that waits at `now`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn next_project(
+    conn: &mut Conn,
+    after: ProjectId,
+    now: DateTime<Utc>,
+) -> Result<Option<ProjectId>> {
+    let project: Option<i64> = waiting(now)
+        .filter(cohorts::project_id.gt(after.0))
+        .order(cohorts::project_id)
+        .select(cohorts::project_id)
+        .first(conn)
+        .optional()?;
+    Ok(project.map(ProjectId))
+}
+
+/// Claims at most `limit` waiting cohorts of a project for the length of a lease, in the order of their last
 /// calculations. Cohorts that were never calculated come first.
 ///
-/// A cohort with a failed last calculation is claimed alone. `project` restricts the search to one project.
+/// A cohort with a failed last calculation comes after all others, and is claimed alone.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
 pub fn claim(
     conn: &mut Conn,
-    project: Option<ProjectId>,
+    project: ProjectId,
     lease: TimeDelta,
     limit: usize,
 ) -> Result<Vec<Cohort>> {
     transaction(conn, |conn| {
-        let (min_project, max_project) =
-            project.map_or((0, i64::MAX), |project| (project.0, project.0));
         let now = Utc::now();
-        let first: Option<(i64, i64, i64)> = waiting(min_project, max_project, now)
-            .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
-            .select((
-                cohorts::id,
-                cohorts::project_id,
-                cohorts::errors_calculating,
-            ))
-            .limit(1)
-            .for_update()
-            .skip_locked()
-            .first(conn)
-            .optional()?;
-        let Some((id, project, errors)) = first else {
-            return Ok(Vec::new());
-        };
-        let mut ids = vec![id];
-        if errors == 0 && limit > 1 {
-            let others: Vec<i64> = waiting(project, project, now)
-                .filter(cohorts::errors_calculating.eq(0).and(cohorts::id.ne(id)))
-                .order((cohorts::last_calculation.asc().nulls_first(), cohorts::id))
-                .select(cohorts::id)
-                .limit(limit as i64 - 1)
-                .for_update()
-                .skip_locked()
-                .load(conn)?;
-            ids.extend(others);
+        let mut ids: Vec<i64> = waiting_of!(project, now)
+            .filter(cohorts::errors_calculating.eq(0))
+            .limit(limit as i64)
+            .load(conn)?;
+        if ids.is_empty() {
+            ids = waiting_of!(project, now).limit(1).load(conn)?;
         }
         start_attempts(conn, &ids, lease)
     })
 }
 
-/// The waiting cohorts without a valid lease, of the projects with ids from `min_project` to `max_project`.
+/// The waiting cohorts without a valid lease.
 #[diesel::dsl::auto_type]
-fn waiting(min_project: i64, max_project: i64, now: DateTime<Utc>) -> _ {
+fn waiting(now: DateTime<Utc>) -> _ {
     cohorts::table
-        .filter(cohorts::project_id.between(min_project, max_project))
         .filter(cohorts::is_calculating)
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(
@@ -199,6 +207,10 @@ fn waiting(min_project: i64, max_project: i64, now: DateTime<Utc>) -> _ {
 
 /// Starts an attempt and a history entry for each cohort, and returns the cohorts in the order of `ids`.
 fn start_attempts(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<Cohort>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    delete_unfinished_entries(conn, ids)?;
     let mut claimed: Vec<Cohort> = diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
             cohorts::attempt.eq(cohorts::attempt + 1),
@@ -220,6 +232,15 @@ fn start_attempts(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<
         .values(claimed.iter().map(entry).collect::<Vec<_>>())
         .execute(conn)?;
     Ok(claimed)
+}
+
+/// Deletes the history entries of lost claims.
+fn delete_unfinished_entries(conn: &mut Conn, ids: &[i64]) -> Result<()> {
+    let entries = calculations::table
+        .filter(calculations::cohort_id.eq_any(ids))
+        .filter(calculations::finished_at.is_null());
+    diesel::delete(entries).execute(conn)?;
+    Ok(())
 }
 
 /// Returns a claimed cohort to the queue and deletes its history entry. Does nothing if the claim is lost.
@@ -269,30 +290,30 @@ pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Starts a new attempt at the members of a cohort and returns it. A worker that has claimed the cohort loses its claim.
-///
-/// # Errors
-///
-/// Fails if the database fails, or if there is no such cohort.
-pub fn next_attempt(conn: &mut Conn, id: CohortId) -> Result<i64> {
-    Ok(diesel::update(cohorts::table.find(id.0))
-        .set((
-            cohorts::attempt.eq(cohorts::attempt + 1),
-            cohorts::lease_until.eq(None::<DateTime<Utc>>),
-        ))
-        .returning(cohorts::attempt)
-        .get_result(conn)?)
-}
-
-/// Publishes the members of a static cohort that an edit wrote as `version`.
+/// Ends the claim on a cohort: a worker that has claimed it publishes nothing.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> Result<()> {
+pub fn revoke_claim(conn: &mut Conn, id: CohortId) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
-            cohorts::member_version.eq(version),
+            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::lease_until.eq(None::<DateTime<Utc>>),
+        ))
+        .execute(conn)?;
+    delete_unfinished_entries(conn, &[id.0])
+}
+
+/// Sets the count of a static cohort after an edit of its members. A claim stays valid, because a calculation adds its
+/// members to the edited ones.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn publish_edit(conn: &mut Conn, id: CohortId, count: i64) -> Result<()> {
+    diesel::update(cohorts::table.find(id.0))
+        .set((
             cohorts::count.eq(count),
             cohorts::last_calculation.eq(Utc::now()),
         ))
@@ -313,8 +334,8 @@ pub struct Evaluated {
 
 /// Ends a calculation with success: its attempt becomes the version that readers use.
 ///
-/// `count` returns the number of members while the cohort is locked. Returns that number, or `None` if the claim is
-/// lost; then nothing changes.
+/// `count` returns the number of members while the cohort is locked, or `None` to publish nothing. Returns that number;
+/// or `None` if nothing was published, also because the claim is lost.
 ///
 /// # Errors
 ///
@@ -324,13 +345,15 @@ pub fn publish(
     claimed: &Cohort,
     started_at: DateTime<Utc>,
     evaluated: Evaluated,
-    count: impl FnOnce(&mut Conn) -> Result<i64>,
+    count: impl FnOnce(&mut Conn) -> Result<Option<i64>>,
 ) -> Result<Option<i64>> {
     transaction(conn, |conn| {
         if !lock_claimed(conn, claimed)? {
             return Ok(None);
         }
-        let count = count(conn)?;
+        let Some(count) = count(conn)? else {
+            return Ok(None);
+        };
         diesel::update(claimed_row!(claimed))
             .set(
                 (

@@ -20,6 +20,9 @@ pub const DAY_MICROS: i64 = 86_400_000_000;
 pub(crate) const PROPERTY: &str = "\
     select ordinal, (properties -> $2)::text as value from persons \
     where shard_key = $1 and ordinal between $3 and $4 and properties ? $2";
+pub(crate) const PROPERTIES: &str = "\
+    select ordinal, properties::text as value from persons \
+    where shard_key = $1 and ordinal between $2 and $3";
 /// Properties are JSON text, in the order of the keys. The ORDER BY keeps the index: a plan for any `seq` expects a third
 /// of all persons above it, and would scan the table.
 pub(crate) const CHANGED_PERSONS: &str = "\
@@ -272,6 +275,31 @@ pub fn property<E: From<StoreError>>(
     Ok(())
 }
 
+/// Calls `each` with the ordinal and all properties, as the text of a JSON object, of each person of `range`.
+///
+/// # Errors
+///
+/// Returns the first error of `each`, and fails if the database fails.
+pub fn properties<E: From<StoreError>>(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    range: &PersonRange,
+    mut each: impl FnMut(u32, &str) -> Result<(), E>,
+) -> Result<(), E> {
+    let (first, last) = range.bounds();
+    let rows = diesel::sql_query(PROPERTIES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<BigInt, _>(first)
+        .bind::<BigInt, _>(last)
+        .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)
+        .map_err(StoreError::from)?;
+    for row in rows {
+        let row = row.map_err(StoreError::from)?;
+        each(ordinal(row.ordinal)?, &row.value)?;
+    }
+    Ok(())
+}
+
 /// Calls `each` with the ordinal and the text of each distinct id of the persons of `range`.
 ///
 /// # Errors
@@ -317,7 +345,22 @@ pub fn event_names(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> 
     Ok(names)
 }
 
-/// The persons written after sequence number `after`, with the properties `keys`; `None` if there are more than `limit`.
+/// The most rows, and the most bytes in them, that are read at once.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// The number of rows.
+    pub rows: usize,
+    /// The memory of the values in the rows, in bytes, about.
+    pub bytes: usize,
+}
+
+/// The memory of values, in bytes, about.
+fn bytes_of(values: &[Option<String>]) -> usize {
+    let texts = values.iter().flatten().map(String::len);
+    size_of_val(values) + texts.sum::<usize>()
+}
+
+/// The persons written after sequence number `after`, with the properties `keys`; `None` if they exceed `limit`.
 ///
 /// # Errors
 ///
@@ -327,27 +370,31 @@ pub fn changed_persons(
     shard_key: ShardKey,
     after: i64,
     keys: &[String],
-    limit: usize,
+    limit: ReadLimit,
 ) -> Result<Option<Vec<PersonRow>>> {
     let rows = diesel::sql_query(CHANGED_PERSONS)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(after)
         .bind::<Array<Text>, _>(keys)
-        .bind::<BigInt, _>(limit as i64 + 1)
+        .bind::<BigInt, _>(limit.rows as i64 + 1)
         .load_iter::<RawPerson, PgRowByRowLoadingMode>(conn)?;
-    let mut changed = Vec::new();
+    let (mut changed, mut bytes) = (Vec::new(), 0);
     for row in rows {
         let row = row?;
+        bytes += bytes_of(&row.properties);
+        if bytes > limit.bytes {
+            return Ok(None);
+        }
         changed.push(PersonRow {
             ordinal: ordinal(row.ordinal)?,
             created_at: row.created_at.timestamp_micros(),
             properties: row.properties,
         });
     }
-    Ok((changed.len() <= limit).then_some(changed))
+    Ok((changed.len() <= limit.rows).then_some(changed))
 }
 
-/// The events of `names` with sequence numbers above `after`, up to `through`.
+/// The events of `names` with sequence numbers above `after`, up to `through`; `None` if they exceed `limit`.
 ///
 /// # Errors
 ///
@@ -358,7 +405,8 @@ pub fn events_between(
     (after, through): (i64, i64),
     names: &[String],
     properties: &[String],
-) -> Result<Vec<EventRow>> {
+    limit: ReadLimit,
+) -> Result<Option<Vec<EventRow>>> {
     let rows = diesel::sql_query(EVENTS_BETWEEN)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(after)
@@ -366,7 +414,16 @@ pub fn events_between(
         .bind::<Array<Text>, _>(names)
         .bind::<Array<Text>, _>(properties)
         .load_iter::<RawEvent, PgRowByRowLoadingMode>(conn)?;
-    rows.map(|row| row?.try_into()).collect()
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        let event: EventRow = row?.try_into()?;
+        bytes += bytes_of(&event.properties);
+        if bytes > limit.bytes || events.len() == limit.rows {
+            return Ok(None);
+        }
+        events.push(event);
+    }
+    Ok(Some(events))
 }
 
 /// Calls `each` with each event of a scan.

@@ -71,6 +71,7 @@ diesel::table! {
         fill_pending_query -> Bool,
         due_at -> Nullable<Timestamptz>,
         waiting_since -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -216,6 +217,7 @@ diesel::table! {
         created_at -> Timestamptz,
         event_retention_days -> Nullable<Int4>,
         retention_changes -> Int8,
+        deletion_started_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -42,17 +42,45 @@ pub struct SegmentKey {
 }
 
 impl SegmentKey {
-    /// The key of the events of a name; `None` if the list of columns is too long for a key.
+    /// The key of the events of a name; `None` if the name or the list of columns is too long for a key.
     pub fn new(event: &str, columns: &[String]) -> Option<Self> {
         let columns = match columns {
             [] => String::new(),
             columns => serde_json::json!(columns).to_string(),
         };
-        (columns.len() <= MAX_KEY_BYTES).then(|| Self {
+        (columns.len() <= MAX_KEY_BYTES && event.len() <= MAX_KEY_BYTES).then(|| Self {
             event: event.to_owned(),
             columns,
         })
     }
+}
+
+/// The keys of all stored segments of a shard key.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn keys(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<SegmentKey>> {
+    let rows: Vec<(String, String)> = segment_manifests::table
+        .filter(segment_manifests::shard_key.eq(shard_key.0))
+        .select((segment_manifests::event, segment_manifests::properties))
+        .load(conn)?;
+    let keys = rows.into_iter();
+    Ok(keys
+        .map(|(event, columns)| SegmentKey { event, columns })
+        .collect())
+}
+
+/// Drops the segments of an event with these columns, in the transaction of the caller.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn drop_segments(conn: &mut Conn, shard_key: ShardKey, key: &SegmentKey) -> Result<()> {
+    diesel::delete(segment_manifests::table.find((shard_key.0, &key.event, &key.columns)))
+        .execute(conn)?;
+    diesel::delete(of_key(shard_key.0, &key.event, &key.columns)).execute(conn)?;
+    Ok(())
 }
 
 /// The manifest of an event's segments.
@@ -432,6 +460,28 @@ pub fn write_property(
             property_checkpoints::data.eq(data),
         ))
         .execute(conn)?;
+    Ok(())
+}
+
+/// The names of the person properties with a checkpoint.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn properties(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> {
+    Ok(property_checkpoints::table
+        .filter(property_checkpoints::shard_key.eq(shard_key.0))
+        .select(property_checkpoints::key)
+        .load(conn)?)
+}
+
+/// Drops the checkpoint of a person property.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn drop_property(conn: &mut Conn, shard_key: ShardKey, key: &str) -> Result<()> {
+    diesel::delete(property_checkpoints::table.find((shard_key.0, key))).execute(conn)?;
     Ok(())
 }
 

@@ -57,49 +57,94 @@ pub fn record(
 }
 
 /// Retired ordinals, and the survivors of those that were merged.
+///
+/// Chains of merges are followed once, when the tombstones are read. Each look-up is then one step, whatever the number
+/// of merges.
 #[derive(Clone, Debug, Default)]
 pub struct Tombstones {
     /// All retired ordinals, of deleted and of merged persons.
     pub retired: RoaringBitmap,
+    /// The persons that merged ordinals have now: not retired, as far as these tombstones know.
     redirects: HashMap<u32, u32>,
+    has_deletions: bool,
 }
 
 impl Tombstones {
     fn new(rows: Vec<(i64, Option<i64>)>) -> Self {
         let mut tombstones = Self::default();
+        let mut survivors = HashMap::new();
         for (ordinal, survivor) in rows {
             let Ok(ordinal) = u32::try_from(ordinal) else {
                 continue;
             };
             tombstones.retired.insert(ordinal);
-            if let Some(Ok(survivor)) = survivor.map(u32::try_from) {
-                tombstones.redirects.insert(ordinal, survivor);
+            match survivor.map(u32::try_from) {
+                Some(Ok(survivor)) => drop(survivors.insert(ordinal, survivor)),
+                _ => tombstones.has_deletions = true,
             }
+        }
+        let mut deleted = RoaringBitmap::new();
+        for ordinal in survivors.keys() {
+            tombstones.follow(*ordinal, &survivors, &mut deleted);
         }
         tombstones
     }
 
+    /// Follows the chain that begins at a merged ordinal, as far as its end is not known, and records the end for each
+    /// ordinal of the chain. Without an end, the ordinals are `deleted`.
+    fn follow(&mut self, first: u32, survivors: &HashMap<u32, u32>, deleted: &mut RoaringBitmap) {
+        let mut chain = Vec::new();
+        let mut ordinal = first;
+        let end = loop {
+            if let Some(end) = self.redirects.get(&ordinal) {
+                break Some(*end);
+            }
+            if !self.retired.contains(ordinal) {
+                break Some(ordinal);
+            }
+            // A damaged chain may be a loop.
+            let is_known = deleted.contains(ordinal) || chain.len() >= survivors.len();
+            let Some(survivor) = survivors.get(&ordinal).filter(|_| !is_known) else {
+                break None;
+            };
+            chain.push(ordinal);
+            ordinal = *survivor;
+        };
+        match end {
+            Some(end) => (self.redirects).extend(chain.into_iter().map(|ordinal| (ordinal, end))),
+            None => deleted.extend(chain),
+        }
+    }
+
     /// Returns these tombstones together with later ones.
     pub fn with(&self, later: &Self) -> Self {
-        let mut redirects = self.redirects.clone();
+        let moved = |(ordinal, person): (&u32, &u32)| Some((*ordinal, later.resolve(*person)?));
+        let mut redirects: HashMap<u32, u32> = self.redirects.iter().filter_map(moved).collect();
         redirects.extend(&later.redirects);
         Self {
             retired: &self.retired | &later.retired,
             redirects,
+            has_deletions: self.has_deletions || later.has_deletions,
         }
     }
 
     /// Whether a person was deleted, and not only merged.
     pub fn has_deletions(&self) -> bool {
-        self.retired.len() > self.redirects.len() as u64
+        self.has_deletions
     }
 
     /// The ordinal that the person of `ordinal` has now; `None` if the person was deleted, also after merges.
-    pub fn resolve(&self, mut ordinal: u32) -> Option<u32> {
-        while self.retired.contains(ordinal) {
-            ordinal = *self.redirects.get(&ordinal)?;
+    pub fn resolve(&self, ordinal: u32) -> Option<u32> {
+        if self.retired.contains(ordinal) {
+            self.redirects.get(&ordinal).copied()
+        } else {
+            Some(ordinal)
         }
-        Some(ordinal)
+    }
+
+    /// The memory of the tombstones, in bytes, approximately.
+    pub fn bytes(&self) -> usize {
+        self.retired.serialized_size() + self.redirects.capacity() * 2 * size_of::<(u32, u32)>()
     }
 
     /// The ordinals that were merged into persons of the range.
@@ -168,6 +213,8 @@ pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinal: i64) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -181,8 +228,37 @@ mod tests {
         );
         let merged = Tombstones::new(vec![(1, Some(2))]);
         assert!(tombstones.has_deletions() && !merged.has_deletions());
+        let later = Tombstones::new(vec![(3, Some(7)), (8, Some(7))]);
+        let together = tombstones.with(&later);
+        let resolved = [1, 2, 3, 5, 8].map(|ordinal| together.resolve(ordinal));
+        assert_eq!(resolved, [Some(7), Some(7), Some(7), None, Some(7)]);
         let persons = RoaringBitmap::from_iter([1, 4, 5, 6]);
         let resolved: Vec<u32> = tombstones.resolved(&persons).iter().collect();
         assert_eq!(resolved, [3, 4]);
+    }
+    #[test]
+    fn chains_are_followed_when_they_are_read() {
+        const LENGTH: u32 = 200_000;
+        let rows = (0..LENGTH).map(|ordinal| (i64::from(ordinal), Some(i64::from(ordinal) + 1)));
+        let tombstones = Tombstones::new(rows.collect());
+        let ends: HashSet<u32> = tombstones.redirects.values().copied().collect();
+        assert_eq!(ends, HashSet::from([LENGTH]));
+        assert_eq!(tombstones.redirects.len(), LENGTH as usize);
+        assert!(!tombstones.has_deletions() && tombstones.bytes() >= 8 * LENGTH as usize);
+        // A chain that ends with a deletion has no survivor, and neither has a loop.
+        let rows = (0..LENGTH).map(|ordinal| (i64::from(ordinal), Some(i64::from(ordinal) + 1)));
+        let ended = Tombstones::new(rows.chain([(i64::from(LENGTH), None)]).collect());
+        assert!(ended.redirects.is_empty() && ended.has_deletions());
+        assert_eq!(
+            Tombstones::new(vec![(1, Some(2)), (2, Some(1))]).resolve(1),
+            None
+        );
+        let deleted = Tombstones::new(vec![(i64::from(LENGTH), None)]);
+        let together = tombstones.with(&deleted);
+        assert!(together.redirects.is_empty() && together.has_deletions());
+        assert_eq!(
+            (together.resolve(0), together.resolve(LENGTH + 1)),
+            (None, Some(LENGTH + 1))
+        );
     }
 }

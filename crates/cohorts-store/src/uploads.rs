@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
 use crate::keys::Teammate;
+use crate::pages::{PageIds, RowSize, octet_length};
 use crate::schema::{teammates, uploads};
 use crate::{CohortId, Conn, JsonText, Result};
 
@@ -89,26 +91,56 @@ pub fn find(conn: &mut Conn, cohort: CohortId, id: i64) -> Result<Option<UploadW
         .optional()?)
 }
 
-/// A page of a cohort's uploads, newest first, and the number of all of them.
+/// The page of a cohort's uploads, newest first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn page(
-    conn: &mut Conn,
-    cohort: CohortId,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<UploadWithTeammate>, i64)> {
+pub fn page(conn: &mut Conn, cohort: CohortId, limit: i64, offset: i64) -> Result<PageIds> {
     let uploads = uploads::table.filter(uploads::cohort_id.eq(cohort.0));
-    let rows = uploads
-        .left_join(teammates::table)
+    let ids = uploads
         .order(uploads::id.desc())
         .limit(limit)
         .offset(offset)
-        .select((Upload::as_select(), Option::<Teammate>::as_select()))
+        .select(uploads::id)
         .load(conn)?;
-    Ok((rows, uploads.count().get_result(conn)?))
+    let count = uploads.count().get_result(conn)?;
+    Ok(PageIds { ids, count })
+}
+
+/// The sizes of the cohort's uploads `ids`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSize>> {
+    let rows: Vec<(i64, Option<i32>)> = uploads::table
+        .filter(uploads::cohort_id.eq(cohort.0))
+        .filter(uploads::id.eq_any(ids))
+        .select((
+            uploads::id,
+            octet_length(uploads::problems.cast::<Text>().nullable()),
+        ))
+        .load(conn)?;
+    let sizes = rows
+        .into_iter()
+        .map(|(id, bytes)| RowSize::new(id, [bytes]));
+    Ok(sizes.collect())
+}
+
+/// The cohort's uploads `ids`, newest first.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ids(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<UploadWithTeammate>> {
+    Ok(uploads::table
+        .left_join(teammates::table)
+        .filter(uploads::cohort_id.eq(cohort.0))
+        .filter(uploads::id.eq_any(ids))
+        .order(uploads::id.desc())
+        .select((Upload::as_select(), Option::<Teammate>::as_select()))
+        .load(conn)?)
 }
 
 /// Deletes all uploads of a cohort except the newest `limit`.

@@ -9,7 +9,7 @@ use super::responses::{self, JSON, Response};
 pub const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 const PATH_KEYS: [&str; 6] = ["parameters", "get", "post", "put", "patch", "delete"];
-const OPERATION_KEYS: [&str; 12] = [
+const OPERATION_KEYS: [&str; 13] = [
     "operationId",
     "tags",
     "summary",
@@ -22,6 +22,7 @@ const OPERATION_KEYS: [&str; 12] = [
     "externalDocs",
     "x-required-scopes",
     "x-raw-body",
+    "x-writes",
 ];
 
 /// The only supported security scheme.
@@ -37,6 +38,8 @@ pub struct Operation {
     pub description: String,
     /// The scopes that the caller's key needs; `None` if the operation needs no key.
     pub scopes: Option<Vec<String>>,
+    /// Whether a GET changes data, so that it has no HEAD.
+    pub writes: bool,
     pub parameters: Vec<Parameter>,
     pub body: Option<Body>,
     pub responses: Vec<Response>,
@@ -128,6 +131,7 @@ fn read_one(linter: Linter, path: &str, method: &str, item: &Value, value: &Valu
         summary: text("summary"),
         description: text("description"),
         scopes: scopes(linter, value, &location),
+        writes: linter.flag(value, "x-writes", &location),
         parameters: parameters::read(linter, path, item, value, &location),
         body: body(linter, value, &location),
         responses: responses::read(linter, value, &location),
@@ -138,7 +142,25 @@ fn read_one(linter: Linter, path: &str, method: &str, item: &Value, value: &Valu
             "`x-raw-body` is only supported for an operation without `security`",
         );
     }
+    let has_files = |body: &Body| !body.uploads.is_empty();
+    if operation.scopes.is_none() && operation.body.as_ref().is_some_and(has_files) {
+        linter.report(&location, "a file is only supported with `security`");
+    }
+    lint_writes(linter, &operation, value, &location);
     operation
+}
+
+/// Requires a statement of each GET with a scope to write, because clients expect that GET and HEAD change nothing.
+fn lint_writes(linter: Linter, operation: &Operation, value: &Value, location: &str) {
+    let is_stated = value.get("x-writes").is_some();
+    let mut scopes = operation.scopes.iter().flatten();
+    let may_write = scopes.any(|scope| scope.ends_with(":write"));
+    if operation.method != "get" && is_stated {
+        linter.report(location, "`x-writes` is only supported for GET");
+    } else if operation.method == "get" && may_write && !is_stated {
+        let message = "`x-writes` is missing: state whether this GET changes data";
+        linter.report(location, message);
+    }
 }
 
 fn id(linter: Linter, operation: &Value, location: &str) -> String {

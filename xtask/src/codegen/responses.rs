@@ -26,6 +26,8 @@ pub struct ResponseContent {
     pub media_type: String,
     /// The name of the component schema; `None` for other media types than JSON.
     pub schema: Option<String>,
+    /// Whether the handler writes the body itself, in pieces (`x-streamed`). Bodies of other media types than JSON always are.
+    pub is_streamed: bool,
 }
 
 impl Response {
@@ -132,7 +134,15 @@ fn read_content(
     is_error: bool,
     location: &str,
 ) -> Option<ResponseContent> {
-    linter.allow_keys(content, &["schema", "example", "examples"], location);
+    linter.allow_keys(
+        content,
+        &["schema", "example", "examples", "x-streamed"],
+        location,
+    );
+    let is_streamed = linter.flag(content, "x-streamed", location);
+    if is_streamed && (is_error || media_type != JSON) {
+        linter.report(location, "`x-streamed` is for successes of JSON");
+    }
     let schema = &content["schema"];
     let name = reference(schema).map(str::to_owned);
     linter.resolve(schema, "schemas", location);
@@ -156,5 +166,6 @@ fn read_content(
     Some(ResponseContent {
         media_type: media_type.to_owned(),
         schema: name.filter(|_| media_type == JSON),
+        is_streamed: is_streamed || media_type != JSON,
     })
 }

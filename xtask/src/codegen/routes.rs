@@ -1,7 +1,7 @@
 //! Generates the actix routes: one handler per operation and one resource per path.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{format_ident, quote};
+use quote::quote;
 
 use super::contract::Contract;
 use super::operations::Operation;
@@ -52,15 +52,18 @@ fn resource(path: &str, operations: &[&Operation]) -> TokenStream {
     let bare = path.trim_end_matches('/');
     let mut methods = Vec::new();
     let mut routes = Vec::new();
+    let mut allows_head = false;
     for operation in operations {
         let (method, handler) = (ident(&operation.method), ident(&operation.id));
         methods.push(operation.method.to_uppercase());
         routes.push(quote! { web::#method().to(#handler::<A>) });
-        if operation.method == "get" {
+        // HEAD changes nothing, so a GET that writes has none.
+        if operation.method == "get" && !operation.writes {
             routes.push(quote! { web::head().to(#handler::<A>) });
+            allows_head = true;
         }
     }
-    if methods.iter().any(|method| method == "GET") {
+    if allows_head {
         methods.push("HEAD".to_owned());
     }
     methods.push("OPTIONS".to_owned());
@@ -105,25 +108,17 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
     let request_type = type_name(operation, "Request");
     let raw = operation.body.as_ref().is_some_and(|body| body.raw);
     let accepts = accepts(operation);
-    let body = body(operation, raw);
-    let receive = receive(operation);
-    let authorize = operation.scopes.is_some().then(|| {
-        let index = Literal::usize_unsuffixed(index);
-        quote! {
-            let caller = authorize(api, &request, &OPERATIONS[#index], &body).await?;
-        }
-    });
+    let admission = admission(index, operation);
+    let receive = receive(index, operation);
     let caller = operation.scopes.is_some().then(|| quote! { caller, });
-    let argument = match (raw, reads_body(operation)) {
-        (true, _) => Some(format_ident!("raw")),
-        (false, true) => Some(format_ident!("body")),
-        (false, false) => None,
+    let read = match (raw, reads_body(operation)) {
+        (true, _) => quote! { #request_type::read(request, raw) },
+        (false, true) => quote! { #request_type::read(request, body).await },
+        (false, false) => quote! { #request_type::read(request) },
     };
-    let payload = if raw || reads_body(operation) || operation.scopes.is_some() {
-        quote! { payload: web::Payload, }
-    } else {
-        quote! {}
-    };
+    let payload = admission
+        .is_some()
+        .then(|| quote! { payload: web::Payload, });
     quote! {
         async fn #name<A: #api>(
             api: web::Data<A>,
@@ -133,10 +128,9 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
             let api = api.get_ref();
             let reject = |why| api.reject(why);
             #accepts
-            #body
-            #authorize
+            #admission
             #receive
-            let request = #request_type::read(request, #argument).map_err(reject)?;
+            let request = #read.map_err(reject)?;
             Ok(api.#name(#caller request).await?.into_http())
         }
     }
@@ -156,29 +150,39 @@ fn accepts(operation: &Operation) -> Option<TokenStream> {
     })
 }
 
-/// Generates the call that receives a multipart body.
+/// Generates the check of the key, or of the token. Its result is the only access to the body.
 ///
-/// The body may be large, so the service receives it only after the caller is authorized.
-fn receive(operation: &Operation) -> Option<TokenStream> {
-    let uploads = &operation.body.as_ref()?.uploads;
-    (!uploads.is_empty()).then(|| {
-        quote! { let body = body.receive(&request, &[#(#uploads),*]).await.map_err(reject)?; }
-    })
+/// `None` for an operation with neither key nor body.
+fn admission(index: usize, operation: &Operation) -> Option<TokenStream> {
+    let index = Literal::usize_unsuffixed(index);
+    let body = match &operation.body {
+        Some(_) => quote! { body },
+        None => quote! { _ },
+    };
+    match (&operation.scopes, &operation.body) {
+        (Some(_), _) => Some(quote! {
+            let (caller, #body) = authorize(api, &request, payload, &OPERATIONS[#index]).await?;
+        }),
+        (None, Some(_)) => Some(quote! {
+            let body = admit(api, &request, payload, &OPERATIONS[#index]).await?;
+        }),
+        (None, None) => None,
+    }
 }
 
-fn body(operation: &Operation, raw: bool) -> TokenStream {
-    if raw {
-        return quote! {
-            let raw = RawBody::read(&request, payload).await.map_err(reject)?;
-        };
-    }
-    match (reads_body(operation), operation.scopes.is_some()) {
-        (true, _) => quote! {
-            let body = Body::read(&request, payload).await.map_err(reject)?;
-        },
-        (false, true) => quote! {
-            let body = Body::read_for_key(&request, payload).await;
-        },
-        (false, false) => quote! {},
-    }
+/// Generates the call that receives the body.
+fn receive(index: usize, operation: &Operation) -> Option<TokenStream> {
+    let body = operation.body.as_ref()?;
+    let uploads = &body.uploads;
+    Some(if body.raw {
+        quote! { let raw = body.raw(&request).await.map_err(reject)?; }
+    } else if uploads.is_empty() {
+        quote! { let body = body.receive(&request).await.map_err(reject)?; }
+    } else {
+        let index = Literal::usize_unsuffixed(index);
+        quote! {
+            let files = &[#(#uploads),*];
+            let body = body.receive_with_files(api, &request, &OPERATIONS[#index], &caller, files).await?;
+        }
+    })
 }

@@ -273,7 +273,7 @@ fn request(operation: &Operation) -> TokenStream {
             Media::Multipart => quote! { Media::Multipart },
         });
         fields.push(quote! { #[doc = " The fields of the body."] pub body: types::#r#type });
-        reads.push(quote! { body: body.fields(&[#(#media),*], #table)? });
+        reads.push(quote! { body: body.fields(&request, &[#(#media),*], #table).await? });
         if !body.uploads.is_empty() {
             let text = docs("The files of a multipart body.");
             fields.push(quote! { #text pub uploads: Vec<UploadedFile> });
@@ -290,6 +290,8 @@ fn request(operation: &Operation) -> TokenStream {
         (false, true) => quote! { body: Body },
         (false, false) => quote! {},
     };
+    // A large body is parsed on another thread.
+    let wait = routes::reads_body(operation).then(|| quote! { async });
     quote! {
         #text
         #[derive(Debug, Clone)]
@@ -300,7 +302,7 @@ fn request(operation: &Operation) -> TokenStream {
         }
 
         impl #name {
-            fn read(request: HttpRequest, #body) -> Result<Self, Rejection> {
+            #wait fn read(request: HttpRequest, #body) -> Result<Self, Rejection> {
                 Ok(Self { #(#reads,)* http: RequestHead::new(request) })
             }
         }
@@ -352,12 +354,12 @@ fn variant(response: &Response, variants: &mut Vec<TokenStream>, arms: &mut Vec<
         };
         let name = format_ident!("Status{}{suffix}", response.status);
         match &content.schema {
-            Some(schema) => {
+            Some(schema) if !content.is_streamed => {
                 let schema = ident(schema);
                 variants.push(quote! { #docs #name(types::#schema) });
                 arms.push(quote! { Self::#name(body) => json_response(#status, &body) });
             }
-            None => {
+            _ => {
                 variants.push(quote! { #docs #name(HttpResponse) });
                 arms.push(quote! { Self::#name(response) => response });
             }

@@ -28,7 +28,7 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "cohorts",
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "cohorts_all_activity",
@@ -119,14 +119,14 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "members",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "cohorts_upload",
         tag: "members",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
-        scopes: &["cohort:read"],
+        scopes: &["cohort:read", "person:read"],
     },
     Operation {
         id: "actions_list",
@@ -294,11 +294,11 @@ pub trait CohortsApi: Api {
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
-    /// The key of such a request must be in the header or in the query.
+    /// The key of such a request must be in the header, in the query, or in a part before the file.
     /// If the file has one column, each row contains a distinct ID.
     /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
     /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged.
+    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -317,7 +317,7 @@ pub trait CohortsApi: Api {
     /// Extension of this service; not part of PostHog's API.
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
-    /// A `sample` above 0 also needs the scope `person:read`.
+    /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
     ///
@@ -393,6 +393,7 @@ pub trait CohortsApi: Api {
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
     /// The copy gets the members of the last calculation and a name derived from the original. No other field is copied.
+    /// HEAD is not available, because it must not change anything.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/`
     ///
@@ -445,7 +446,8 @@ pub trait CohortsApi: Api {
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// They are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
     ///
     /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
     /// Extension of this service; not part of PostHog's API.
@@ -533,7 +535,9 @@ pub trait MembersApi: Api {
     >;
     /// List the uploads to a static cohort.
     ///
-    /// Extension of this service; not part of PostHog's API. Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest upload first. The last 100 uploads of a cohort are stored.
+    /// An upload lists ids and e-mail addresses, so it also needs the scope `person:read`.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/uploads/`
     ///
@@ -756,7 +760,7 @@ pub trait CaptureApi: Api {
     /// An event with `$process_person_profile: false` neither creates nor changes a person.
     /// `$groupidentify` is stored as an event.
     ///
-    /// **Limits.** An item has at most 1 MiB, its JSON at most 128 levels, and the properties of a person at most 1 MiB.
+    /// **Limits.** An item has at most 1 MiB, its JSON at most 128 levels, and the properties of a person at most 512 KiB. Properties with names of more than 1,000 bytes are dropped. A person has at most 50,000 distinct IDs.
     /// If the service is overloaded, it returns 503 with `Retry-After` and stores nothing.
     ///
     /// `POST /batch/`
@@ -895,7 +899,7 @@ impl CohortsListPath {
 /// The query parameters of `cohorts_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -953,13 +957,13 @@ impl CohortsListRequest {
 #[derive(Debug)]
 pub enum CohortsListResponse {
     /// A page of cohorts.
-    Status200(types::PaginatedCohortList),
+    Status200(HttpResponse),
 }
 
 impl CohortsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -993,14 +997,16 @@ pub struct CohortsCreateRequest {
 }
 
 impl CohortsCreateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsCreatePath::read(&request)?,
             body: body
                 .fields(
+                    &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     COHORT_CREATE_FIELDS,
-                )?,
+                )
+                .await?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1049,10 +1055,12 @@ pub struct CohortsPreviewRequest {
 }
 
 impl CohortsPreviewRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPreviewPath::read(&request)?,
-            body: body.fields(&[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)?,
+            body: body
+                .fields(&request, &[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1091,7 +1099,7 @@ impl CohortsAllActivityPath {
 /// The query parameters of `cohorts_all_activity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsAllActivityQuery {
-    /// Maximum number of changes on a page.
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
@@ -1132,13 +1140,13 @@ impl CohortsAllActivityRequest {
 #[derive(Debug)]
 pub enum CohortsAllActivityResponse {
     /// A page of changes.
-    Status200(types::ActivityPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsAllActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1226,14 +1234,16 @@ pub struct CohortsUpdateRequest {
 }
 
 impl CohortsUpdateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsUpdatePath::read(&request)?,
             body: body
                 .fields(
+                    &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
-                )?,
+                )
+                .await?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1287,14 +1297,16 @@ pub struct CohortsPartialUpdateRequest {
 }
 
 impl CohortsPartialUpdateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
+                    &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
-                )?,
+                )
+                .await?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1388,7 +1400,7 @@ impl CohortsActivityPath {
 /// The query parameters of `cohorts_activity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsActivityQuery {
-    /// Maximum number of changes on a page.
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
@@ -1429,7 +1441,7 @@ impl CohortsActivityRequest {
 #[derive(Debug)]
 pub enum CohortsActivityResponse {
     /// A page of changes.
-    Status200(types::ActivityPage),
+    Status200(HttpResponse),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
@@ -1437,7 +1449,7 @@ pub enum CohortsActivityResponse {
 impl CohortsActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status404 => empty_response(404),
         }
     }
@@ -1524,10 +1536,10 @@ pub struct CohortsAddPersonsToStaticCohortRequest {
 }
 
 impl CohortsAddPersonsToStaticCohortRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
-            body: body.fields(&[Media::Json], PERSONS_TO_ADD_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], PERSONS_TO_ADD_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -1578,10 +1590,10 @@ pub struct CohortsRemovePersonFromStaticCohortRequest {
 }
 
 impl CohortsRemovePersonFromStaticCohortRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
-            body: body.fields(&[Media::Json], PERSON_TO_REMOVE_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], PERSON_TO_REMOVE_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -1623,7 +1635,7 @@ impl CohortsCalculationHistoryPath {
 /// The query parameters of `cohorts_calculation_history`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsCalculationHistoryQuery {
-    /// Maximum number of rows on a page.
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
@@ -1664,13 +1676,13 @@ impl CohortsCalculationHistoryRequest {
 #[derive(Debug)]
 pub enum CohortsCalculationHistoryResponse {
     /// A page of calculations.
-    Status200(types::CalculationHistoryPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsCalculationHistoryResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1804,7 +1816,7 @@ impl CohortsPersonsRequest {
 #[derive(Debug)]
 pub enum CohortsPersonsResponse {
     /// A page of persons.
-    Status200(types::PersonPage),
+    Status200(HttpResponse),
     /// A page of persons.
     Status200Csv(HttpResponse),
     /// A page of persons.
@@ -1814,7 +1826,7 @@ pub enum CohortsPersonsResponse {
 impl CohortsPersonsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status200Csv(response) => response,
             Self::Status200Ndjson(response) => response,
         }
@@ -1842,7 +1854,7 @@ impl CohortsUploadsPath {
 /// The query parameters of `cohorts_uploads`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsUploadsQuery {
-    /// Maximum number of rows on a page.
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
@@ -1883,13 +1895,13 @@ impl CohortsUploadsRequest {
 #[derive(Debug)]
 pub enum CohortsUploadsResponse {
     /// A page of uploads.
-    Status200(types::UploadPage),
+    Status200(HttpResponse),
 }
 
 impl CohortsUploadsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -1966,7 +1978,7 @@ impl ActionsListPath {
 /// The query parameters of `actions_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -2007,13 +2019,13 @@ impl ActionsListRequest {
 #[derive(Debug)]
 pub enum ActionsListResponse {
     /// A page of actions.
-    Status200(types::PaginatedActionList),
+    Status200(HttpResponse),
 }
 
 impl ActionsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
         }
     }
 }
@@ -2045,10 +2057,10 @@ pub struct ActionsCreateRequest {
 }
 
 impl ActionsCreateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsCreatePath::read(&request)?,
-            body: body.fields(&[Media::Json], ACTION_CREATE_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], ACTION_CREATE_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -2150,10 +2162,10 @@ pub struct ActionsPartialUpdateRequest {
 }
 
 impl ActionsPartialUpdateRequest {
-    fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsPartialUpdatePath::read(&request)?,
-            body: body.fields(&[Media::Json], PATCHED_ACTION_FIELDS)?,
+            body: body.fields(&request, &[Media::Json], PATCHED_ACTION_FIELDS).await?,
             http: RequestHead::new(request),
         })
     }
@@ -2252,7 +2264,7 @@ impl PersonsListRequest {
 #[derive(Debug)]
 pub enum PersonsListResponse {
     /// A page of persons.
-    Status200(types::PersonPage),
+    Status200(HttpResponse),
     /// A page of persons.
     Status200Csv(HttpResponse),
     /// A page of persons.
@@ -2262,7 +2274,7 @@ pub enum PersonsListResponse {
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(response) => response,
             Self::Status200Csv(response) => response,
             Self::Status200Ndjson(response) => response,
         }
@@ -2441,7 +2453,7 @@ impl PersonsDestroyResponse {
 /// The query parameters of `projects_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectsListQuery {
-    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100.
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     pub offset: i64,
@@ -3524,7 +3536,7 @@ where
                         tag: "cohorts",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -3677,17 +3689,14 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [
-        web::get().to(cohorts_duplicate_as_static_cohort::<A>),
-        web::head().to(cohorts_duplicate_as_static_cohort::<A>),
-    ];
+    let routes = [web::get().to(cohorts_duplicate_as_static_cohort::<A>)];
     config
         .service(
             resource::<
                 A,
             >(
                 paths,
-                "GET, HEAD, OPTIONS",
+                "GET, OPTIONS",
                 Some([
                     &Operation {
                         id: "",
@@ -3793,7 +3802,7 @@ where
                         tag: "members",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -3827,7 +3836,7 @@ where
                         tag: "members",
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
-                        scopes: &["cohort:read"],
+                        scopes: &["cohort:read", "person:read"],
                     },
                     &Operation {
                         id: "",
@@ -4045,8 +4054,7 @@ async fn cohorts_list<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[0], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[0]).await?;
     let request = CohortsListRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_list(caller, request).await?.into_http())
 }
@@ -4059,10 +4067,12 @@ async fn cohorts_create<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[1], &body).await?;
-    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
-    let request = CohortsCreateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[1]).await?;
+    let files = &["csv"];
+    let body = body
+        .receive_with_files(api, &request, &OPERATIONS[1], &caller, files)
+        .await?;
+    let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
     Ok(api.cohorts_create(caller, request).await?.into_http())
 }
 
@@ -4074,9 +4084,9 @@ async fn cohorts_preview<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[2], &body).await?;
-    let request = CohortsPreviewRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[2]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
     Ok(api.cohorts_preview(caller, request).await?.into_http())
 }
 
@@ -4088,8 +4098,7 @@ async fn cohorts_all_activity<A: ActivityApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[3], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[3]).await?;
     let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_all_activity(caller, request).await?.into_http())
 }
@@ -4102,8 +4111,7 @@ async fn cohorts_retrieve<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[4], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[4]).await?;
     let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_retrieve(caller, request).await?.into_http())
 }
@@ -4116,10 +4124,12 @@ async fn cohorts_update<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[5], &body).await?;
-    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
-    let request = CohortsUpdateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[5]).await?;
+    let files = &["csv"];
+    let body = body
+        .receive_with_files(api, &request, &OPERATIONS[5], &caller, files)
+        .await?;
+    let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
     Ok(api.cohorts_update(caller, request).await?.into_http())
 }
 
@@ -4131,10 +4141,14 @@ async fn cohorts_partial_update<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[6], &body).await?;
-    let body = body.receive(&request, &["csv"]).await.map_err(reject)?;
-    let request = CohortsPartialUpdateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[6]).await?;
+    let files = &["csv"];
+    let body = body
+        .receive_with_files(api, &request, &OPERATIONS[6], &caller, files)
+        .await?;
+    let request = CohortsPartialUpdateRequest::read(request, body)
+        .await
+        .map_err(reject)?;
     Ok(api.cohorts_partial_update(caller, request).await?.into_http())
 }
 
@@ -4145,8 +4159,7 @@ async fn cohorts_destroy<A: CohortsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[7], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[7]).await?;
     let request = CohortsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_destroy(caller, request).await?.into_http())
 }
@@ -4159,8 +4172,7 @@ async fn cohorts_activity<A: ActivityApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[8], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[8]).await?;
     let request = CohortsActivityRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_activity(caller, request).await?.into_http())
 }
@@ -4173,8 +4185,7 @@ async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[9], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[9]).await?;
     let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_duplicate_as_static_cohort(caller, request).await?.into_http())
 }
@@ -4187,9 +4198,10 @@ async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[10], &body).await?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[10]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
     let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
+        .await
         .map_err(reject)?;
     Ok(api.cohorts_add_persons_to_static_cohort(caller, request).await?.into_http())
 }
@@ -4202,9 +4214,10 @@ async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[11], &body).await?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[11]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
     let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
+        .await
         .map_err(reject)?;
     Ok(api.cohorts_remove_person_from_static_cohort(caller, request).await?.into_http())
 }
@@ -4217,8 +4230,7 @@ async fn cohorts_calculation_history<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[12], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[12]).await?;
     let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_calculation_history(caller, request).await?.into_http())
 }
@@ -4231,8 +4243,7 @@ async fn cohorts_used_in<A: CohortsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[13], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[13]).await?;
     let request = CohortsUsedInRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_used_in(caller, request).await?.into_http())
 }
@@ -4246,8 +4257,7 @@ async fn cohorts_persons<A: CohortsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
         .map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[14], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[14]).await?;
     let request = CohortsPersonsRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_persons(caller, request).await?.into_http())
 }
@@ -4260,8 +4270,7 @@ async fn cohorts_uploads<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[15], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[15]).await?;
     let request = CohortsUploadsRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_uploads(caller, request).await?.into_http())
 }
@@ -4274,8 +4283,7 @@ async fn cohorts_upload<A: MembersApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[16], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[16]).await?;
     let request = CohortsUploadRequest::read(request).map_err(reject)?;
     Ok(api.cohorts_upload(caller, request).await?.into_http())
 }
@@ -4288,8 +4296,7 @@ async fn actions_list<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[17], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[17]).await?;
     let request = ActionsListRequest::read(request).map_err(reject)?;
     Ok(api.actions_list(caller, request).await?.into_http())
 }
@@ -4302,9 +4309,9 @@ async fn actions_create<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[18], &body).await?;
-    let request = ActionsCreateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[18]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
     Ok(api.actions_create(caller, request).await?.into_http())
 }
 
@@ -4316,8 +4323,7 @@ async fn actions_retrieve<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[19], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[19]).await?;
     let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.actions_retrieve(caller, request).await?.into_http())
 }
@@ -4330,9 +4336,11 @@ async fn actions_partial_update<A: ActionsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read(&request, payload).await.map_err(reject)?;
-    let caller = authorize(api, &request, &OPERATIONS[20], &body).await?;
-    let request = ActionsPartialUpdateRequest::read(request, body).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[20]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = ActionsPartialUpdateRequest::read(request, body)
+        .await
+        .map_err(reject)?;
     Ok(api.actions_partial_update(caller, request).await?.into_http())
 }
 
@@ -4345,8 +4353,7 @@ async fn persons_list<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
         .map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[21], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[21]).await?;
     let request = PersonsListRequest::read(request).map_err(reject)?;
     Ok(api.persons_list(caller, request).await?.into_http())
 }
@@ -4359,8 +4366,7 @@ async fn persons_cohorts<A: PersonsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[22], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
     let request = PersonsCohortsRequest::read(request).map_err(reject)?;
     Ok(api.persons_cohorts(caller, request).await?.into_http())
 }
@@ -4373,8 +4379,7 @@ async fn persons_retrieve<A: PersonsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[23], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
     let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.persons_retrieve(caller, request).await?.into_http())
 }
@@ -4386,8 +4391,7 @@ async fn persons_destroy<A: PersonsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[24], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
     let request = PersonsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.persons_destroy(caller, request).await?.into_http())
 }
@@ -4400,8 +4404,7 @@ async fn projects_list<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[25], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
     let request = ProjectsListRequest::read(request).map_err(reject)?;
     Ok(api.projects_list(caller, request).await?.into_http())
 }
@@ -4414,8 +4417,7 @@ async fn projects_retrieve<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[26], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
     let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.projects_retrieve(caller, request).await?.into_http())
 }
@@ -4428,8 +4430,7 @@ async fn users_retrieve<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let body = Body::read_for_key(&request, payload).await;
-    let caller = authorize(api, &request, &OPERATIONS[27], &body).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
     let request = UsersRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.users_retrieve(caller, request).await?.into_http())
 }
@@ -4441,7 +4442,8 @@ async fn capture_batch<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[28]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_batch(request).await?.into_http())
 }
@@ -4453,7 +4455,8 @@ async fn capture_event<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[29]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_event(request).await?.into_http())
 }
@@ -4465,7 +4468,8 @@ async fn capture_e<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[30]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureERequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_e(request).await?.into_http())
 }
@@ -4477,7 +4481,8 @@ async fn capture_i<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[31]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureIRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_i(request).await?.into_http())
 }
@@ -4489,7 +4494,8 @@ async fn capture_track<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_track(request).await?.into_http())
 }
@@ -4501,7 +4507,8 @@ async fn capture_analytics<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_analytics(request).await?.into_http())
 }
@@ -4513,7 +4520,8 @@ async fn flags<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = FlagsRequest::read(request, raw).map_err(reject)?;
     Ok(api.flags(request).await?.into_http())
 }
@@ -4525,7 +4533,8 @@ async fn decide<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let raw = RawBody::read(&request, payload).await.map_err(reject)?;
+    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
+    let raw = body.raw(&request).await.map_err(reject)?;
     let request = DecideRequest::read(request, raw).map_err(reject)?;
     Ok(api.decide(request).await?.into_http())
 }

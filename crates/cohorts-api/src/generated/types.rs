@@ -60,152 +60,12 @@ pub struct ActionCreate {
     pub steps: ::std::option::Option<crate::RawJson>,
 }
 
-/// A field before and after a change.
-#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-pub struct ActivityChange {
-    /// The kind of object that changed; always `Cohort`.
-    #[serde(rename = "type")]
-    pub type_: ActivityChangeType,
-    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
-    pub action: ActivityChangeAction,
-    /// Name of the field; null for a change to the list of members.
-    #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub field: ::std::option::Option<::std::string::String>,
-    /// The previous value, of any type; null if there was none.
-    pub before: ::serde_json::Value,
-    /// The new value, of any type; null if there is none.
-    pub after: ::serde_json::Value,
-}
-
-/// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum ActivityChangeAction {
-    /// The value `created`.
-    #[serde(rename = "created")]
-    Created,
-    /// The value `changed`.
-    #[serde(rename = "changed")]
-    Changed,
-    /// The value `deleted`.
-    #[serde(rename = "deleted")]
-    Deleted,
-}
-
-impl ::std::fmt::Display for ActivityChangeAction {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Created => f.write_str("created"),
-            Self::Changed => f.write_str("changed"),
-            Self::Deleted => f.write_str("deleted"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for ActivityChangeAction {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "created" => Ok(Self::Created),
-            "changed" => Ok(Self::Changed),
-            "deleted" => Ok(Self::Deleted),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for ActivityChangeAction {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for ActivityChangeAction {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-/// The kind of object that changed; always `Cohort`.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum ActivityChangeType {
-    /// The value `Cohort`.
-    Cohort,
-}
-
-impl ::std::fmt::Display for ActivityChangeType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Cohort => f.write_str("Cohort"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for ActivityChangeType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "Cohort" => Ok(Self::Cohort),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for ActivityChangeType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for ActivityChangeType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
 /// The details of a change.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct ActivityDetail {
     /// The fields that changed; null if there are none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub changes: ::std::option::Option<::std::vec::Vec<ActivityChange>>,
+    pub changes: ::std::option::Option<crate::RawJson>,
     /// Always null. Present only for PostHog's clients.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub trigger: ::std::option::Option<
@@ -300,7 +160,7 @@ impl ::std::convert::TryFrom<::std::string::String> for ActivityEntryScope {
 pub struct ActivityPage {
     /// The rows of this page.
     pub results: ::std::vec::Vec<ActivityEntry>,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1209,7 +1069,7 @@ pub struct NoFlags {
 pub struct PaginatedActionList {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1224,7 +1084,7 @@ pub struct PaginatedActionList {
 pub struct PaginatedCohortList {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1239,7 +1099,7 @@ pub struct PaginatedCohortList {
 pub struct PaginatedProjectList {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1381,7 +1241,7 @@ pub struct PersonCohorts {
 pub struct PersonPage {
     /// The rows of this page.
     pub results: ::std::vec::Vec<Person>,
-    /// URL of the next page; null if there is none.
+    /// URL of the next page, without the key; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.
@@ -1674,7 +1534,7 @@ impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
 pub struct UploadPage {
     /// Total number of rows on all pages.
     pub count: i64,
-    /// URL of the next page; null on the last page.
+    /// URL of the next page, without the key; null on the last page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next: ::std::option::Option<::std::string::String>,
     /// URL of the previous page; null on the first page.

@@ -1,18 +1,28 @@
-//! A body with fields, as JSON or as a form.
+//! Bodies: how they are received, and the fields of a JSON body or a form.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header;
-use actix_web::rt::time::timeout;
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::fields::{Field, Violation, read_form, read_object};
-use super::multipart::{Parts, UploadedFile};
-use super::request::read_bytes;
-use super::{Credentials, Limits, Rejection};
+use super::json;
+use super::multipart::UploadedFile;
+use super::{MemoryBudget, Rejection, Reservation, SMALL_BODY};
+
+mod charge;
+mod incoming;
+mod pace;
+mod pending;
+
+pub(super) use charge::BodyCharge;
+pub use charge::{BodyMemory, BodyReservation};
+pub(super) use pace::Pace;
+pub(crate) use pending::{admit, authorize};
 
 /// The content types of a body with fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,127 +47,104 @@ impl Media {
             None
         }
     }
+
+    /// The content type of a request with its parameters, and which of the known types it is.
+    fn of_request(request: &HttpRequest) -> (String, Option<Self>) {
+        let value = request.headers().get(header::CONTENT_TYPE);
+        let text = value.and_then(|value| value.to_str().ok()).unwrap_or("");
+        let media_type = text.split(';').next().unwrap_or_default().trim();
+        (text.to_owned(), Self::parse(media_type))
+    }
 }
 
-/// Time limit for receiving a body with files.
-#[allow(dead_code, reason = "used where the contract takes files")]
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(900);
+/// How long a large body waits for the memory in which it is parsed.
+const PARSING_WAIT: Duration = Duration::from_secs(30);
+/// The most that the values of a body may take, as a multiple of the largest body.
+const MAX_GROWTH: usize = 64;
 
-/// A body and its content type.
+/// A received body with fields.
 pub(crate) struct Body {
-    bytes: Bytes,
+    content: Arc<Content>,
     /// The header `Content-Type`, with its parameters.
     content_type: String,
-    /// A multipart body before [`receive`](Self::receive).
-    payload: Option<web::Payload>,
-    /// A multipart body after [`receive`](Self::receive).
-    parts: Parts,
+    media: Option<Media>,
+    files: Vec<UploadedFile>,
+    parsing: Option<MemoryBudget>,
+    limit: usize,
+}
+
+enum Content {
+    Bytes(Bytes),
+    /// Names and values of the fields of a multipart body.
+    Pairs(Vec<(String, String)>),
+}
+
+/// The memory of a body, which a request holds until it has been answered.
+struct HeldMemory(#[allow(dead_code, reason = "held until it is dropped")] Vec<Held>);
+
+enum Held {
+    Body(#[allow(dead_code, reason = "held until it is dropped")] BodyReservation),
+    Parsing(#[allow(dead_code, reason = "held until it is dropped")] Reservation),
+}
+
+fn hold(request: &HttpRequest, memory: Held) {
+    let mut extensions = request.extensions_mut();
+    match extensions.get_mut::<HeldMemory>() {
+        Some(held) => held.0.push(memory),
+        None => drop(extensions.insert(HeldMemory(vec![memory]))),
+    }
 }
 
 impl Body {
-    /// Reads the body, unless it is multipart: that waits for [`receive`](Self::receive).
-    pub(crate) async fn read(
-        request: &HttpRequest,
-        payload: web::Payload,
-    ) -> Result<Self, Rejection> {
-        let content_type = request.headers().get(header::CONTENT_TYPE);
-        let mut body = Self::empty();
-        if let Some(value) = content_type.and_then(|value| value.to_str().ok()) {
-            value.clone_into(&mut body.content_type);
-        }
-        match Media::parse(body.media_type()) {
-            Some(Media::Multipart) => body.payload = Some(payload),
-            _ => body.bytes = read_bytes(payload, Limits::from_request(request).fields).await?,
-        }
-        Ok(body)
-    }
-
-    fn empty() -> Self {
-        Self {
-            bytes: Bytes::new(),
-            content_type: String::new(),
-            payload: None,
-            parts: Parts::default(),
-        }
-    }
-
-    /// Receives a multipart body: the parts named in `files` onto disk, the other parts as fields.
-    /// Other bodies are returned unchanged.
-    #[allow(dead_code, reason = "called where the contract takes files")]
-    pub(crate) async fn receive(
-        mut self,
-        request: &HttpRequest,
-        files: &[&str],
-    ) -> Result<Self, Rejection> {
-        if let Some(payload) = self.payload.take() {
-            let parts = timeout(UPLOAD_TIMEOUT, Parts::receive(request, payload, files)).await;
-            self.parts = parts.map_err(|_| Rejection::Timeout)??;
-        }
-        Ok(self)
-    }
-
     /// The files of a multipart body.
     #[allow(dead_code, reason = "called where the contract takes files")]
     pub(crate) fn uploads(&self) -> Vec<UploadedFile> {
-        self.parts.files.clone()
-    }
-
-    /// Reads the body of an operation without one, because it can contain the key.
-    pub(crate) async fn read_for_key(request: &HttpRequest, payload: web::Payload) -> Self {
-        if Credentials::in_header(request) {
-            return Self::empty();
-        }
-        let body = Self::read(request, payload).await;
-        body.unwrap_or_else(|_| Self::empty())
-    }
-
-    /// A text field at the top level. `None` if it is missing or empty, or if the body is invalid.
-    pub(super) fn text_field(&self, name: &str) -> Option<String> {
-        let text = match Media::parse(self.media_type())? {
-            Media::Json => serde_json::from_slice::<Value>(&self.bytes)
-                .ok()?
-                .get(name)?
-                .as_str()?
-                .to_owned(),
-            Media::Form => self.pairs().into_iter().rfind(|(key, _)| key == name)?.1,
-            // The parts are received only after authorization.
-            Media::Multipart => return None,
-        };
-        (!text.is_empty()).then_some(text)
+        self.files.clone()
     }
 
     /// Checks the fields by `rules` and deserializes them. A missing body is equivalent to an empty object.
-    pub(crate) fn fields<T: DeserializeOwned>(
+    ///
+    /// A large body is parsed on a thread that may block, after the memory of its values is reserved.
+    pub(crate) async fn fields<T: DeserializeOwned + Send + 'static>(
         &self,
-        accepted: &[Media],
-        rules: &[Field],
+        request: &HttpRequest,
+        accepted: &'static [Media],
+        rules: &'static [Field],
     ) -> Result<T, Rejection> {
-        let media = Media::parse(self.media_type());
-        let text = if self.bytes.is_empty() && media != Some(Media::Multipart) {
-            read_form(&[], rules)
+        let is_multipart = self.media == Some(Media::Multipart);
+        let media = if self.content.is_empty() && !is_multipart {
+            Some(Media::Form)
         } else {
-            match media.filter(|media| accepted.contains(media)) {
-                Some(Media::Json) => read_object(json_text(&self.bytes)?, rules),
-                Some(Media::Form) => read_form(&self.pairs(), rules),
-                Some(Media::Multipart) => read_form(&self.parts.pairs, rules),
-                None => return Err(self.media_type_rejection()),
-            }
+            let media = self.media.filter(|media| accepted.contains(media));
+            Some(media.ok_or_else(|| self.media_type_rejection())?)
         };
-        let text = text.map_err(Violation::into_rejection)?;
-        serde_json::from_str(&text).map_err(|error| Rejection::Field {
-            attr: None,
-            code: "invalid_input",
-            detail: format!("Invalid data: {error}"),
-            preceding: "{}".to_owned(),
-        })
+        if self.content.len() <= SMALL_BODY {
+            self.content.check(media)?;
+            return self.content.read(media, rules);
+        }
+        let content = Arc::clone(&self.content);
+        let bytes = blocking(move || content.check(media)).await?;
+        self.reserve_values(request, bytes).await?;
+        let content = Arc::clone(&self.content);
+        blocking(move || content.read(media, rules)).await
     }
 
-    fn media_type(&self) -> &str {
-        self.content_type
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
+    /// Reserves memory for the values of a large body. One body takes at most three quarters of the budget.
+    async fn reserve_values(&self, request: &HttpRequest, bytes: usize) -> Result<(), Rejection> {
+        let limit = self.limit.saturating_mul(MAX_GROWTH);
+        if bytes > limit {
+            return Err(Rejection::TooComplex { bytes, limit });
+        }
+        let Some(budget) = &self.parsing else {
+            return Ok(());
+        };
+        let bytes = bytes.min(budget.capacity() / 4 * 3);
+        let reservation = budget.reserve_within(bytes, PARSING_WAIT).await;
+        hold(
+            request,
+            Held::Parsing(reservation.ok_or(Rejection::LargeBodies)?),
+        );
+        Ok(())
     }
 
     fn media_type_rejection(&self) -> Rejection {
@@ -165,18 +152,82 @@ impl Body {
             media_type: self.content_type.clone(),
         }
     }
+}
 
-    fn pairs(&self) -> Vec<(String, String)> {
-        serde_urlencoded::from_bytes(&self.bytes).unwrap_or_default()
+/// Runs `work` on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Rejection> + Send + 'static,
+) -> Result<T, Rejection> {
+    web::block(work).await.map_err(|_| Rejection::Overloaded)?
+}
+
+impl Content {
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of all fields.
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Pairs(pairs) => pairs
+                .iter()
+                .map(|(name, text)| name.len() + text.len())
+                .sum(),
+        }
+    }
+
+    /// Checks the syntax of JSON, so that no part can fail to parse later. Returns the bytes that its values would take.
+    fn check(&self, media: Option<Media>) -> Result<usize, Rejection> {
+        match self {
+            Self::Bytes(bytes) if media == Some(Media::Json) => {
+                json::tree_bytes(text(bytes)?).map_err(malformed)
+            }
+            Self::Bytes(bytes) => Ok(bytes.len()),
+            Self::Pairs(pairs) => {
+                let values = pairs.iter().filter(|(_, text)| json::is_container(text));
+                Ok(values
+                    .filter_map(|(_, text)| json::tree_bytes(text).ok())
+                    .sum())
+            }
+        }
+    }
+
+    /// Reads the fields of checked content.
+    fn read<T: DeserializeOwned>(
+        &self,
+        media: Option<Media>,
+        rules: &[Field],
+    ) -> Result<T, Rejection> {
+        let fields = match self {
+            Self::Bytes(bytes) if media == Some(Media::Json) => read_object(text(bytes)?, rules),
+            Self::Bytes(bytes) => read_form(&form_pairs(bytes, rules), rules),
+            Self::Pairs(pairs) => read_form(pairs, rules),
+        };
+        let fields = fields.map_err(Violation::into_rejection)?;
+        serde_json::from_str(&fields).map_err(|error| Rejection::Field {
+            attr: None,
+            code: "invalid_input",
+            detail: format!("Invalid data: {error}"),
+            preceding: "{}".to_owned(),
+        })
     }
 }
 
-/// The text of a JSON body. Parses all of it, so that no part can fail to parse later.
-fn json_text(bytes: &Bytes) -> Result<&str, Rejection> {
-    let malformed = |cause: String| Rejection::Malformed {
+/// The fields of a form that have rules.
+fn form_pairs<'a>(bytes: &'a [u8], rules: &[Field]) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let pairs = form_urlencoded::parse(bytes);
+    pairs
+        .filter(|(name, _)| rules.iter().any(|rule| rule.name == name))
+        .collect()
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Rejection> {
+    std::str::from_utf8(bytes).map_err(malformed)
+}
+
+fn malformed(cause: impl std::fmt::Display) -> Rejection {
+    Rejection::Malformed {
         detail: format!("JSON parse error - {cause}"),
-    };
-    let text = std::str::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
-    serde_json::from_str::<Value>(text).map_err(|error| malformed(error.to_string()))?;
-    Ok(text)
+    }
 }

@@ -3,7 +3,11 @@
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
-use super::{Body, Query};
+use super::Query;
+
+mod in_body;
+
+pub(super) use in_body::in_body;
 
 /// Name of the body field and of the query parameter.
 const FIELD: &str = "personal_api_key";
@@ -22,7 +26,7 @@ pub struct Credentials {
 pub enum CredentialSource {
     /// The header `Authorization: Bearer <key>`.
     Header,
-    /// The field `personal_api_key` of a JSON or form body.
+    /// The field `personal_api_key` in the first 64 KiB of a JSON or form body.
     Body,
     /// The query parameter `personal_api_key`.
     Query,
@@ -36,39 +40,32 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Searches the header, then the body, then the query.
-    pub(crate) fn find(request: &HttpRequest, body: &Body) -> Option<Self> {
-        let credentials = |source| move |key| Self { key, source };
-        header_key(request)
-            .map(credentials(CredentialSource::Header))
-            .or_else(|| {
-                body.text_field(FIELD)
-                    .map(credentials(CredentialSource::Body))
-            })
-            .or_else(|| query_key(request).map(credentials(CredentialSource::Query)))
+    fn new(source: CredentialSource) -> impl FnOnce(String) -> Self {
+        move |key| Self { key, source }
     }
 
-    /// Whether the header contains a key. The body need not be read then.
-    pub(crate) fn in_header(request: &HttpRequest) -> bool {
-        header_key(request).is_some()
+    /// The key of the header: `Bearer` (case-sensitive), white space, and the key.
+    pub(super) fn in_header(request: &HttpRequest) -> Option<Self> {
+        let value = request
+            .headers()
+            .get(header::AUTHORIZATION)?
+            .to_str()
+            .ok()?;
+        let rest = value.strip_prefix("Bearer")?;
+        let key = rest.trim();
+        let is_key = rest.starts_with(char::is_whitespace) && !key.is_empty();
+        is_key
+            .then(|| key.to_owned())
+            .map(Self::new(CredentialSource::Header))
     }
-}
 
-/// Parses `Bearer` (case-sensitive), white space, and the key.
-fn header_key(request: &HttpRequest) -> Option<String> {
-    let value = request
-        .headers()
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?;
-    let rest = value.strip_prefix("Bearer")?;
-    let key = rest.trim();
-    (rest.starts_with(char::is_whitespace) && !key.is_empty()).then(|| key.to_owned())
-}
-
-fn query_key(request: &HttpRequest) -> Option<String> {
-    let key = Query::from_request(request).last(FIELD)?.to_owned();
-    (!key.is_empty()).then_some(key)
+    /// The key of the query.
+    pub(super) fn in_query(request: &HttpRequest) -> Option<Self> {
+        let key = Query::from_request(request).last(FIELD)?.to_owned();
+        Some(key)
+            .filter(|key| !key.is_empty())
+            .map(Self::new(CredentialSource::Query))
+    }
 }
 
 #[cfg(test)]

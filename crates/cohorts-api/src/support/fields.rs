@@ -4,16 +4,16 @@
 //! The rules, their conversions and their messages are those of PostHog's API.
 //! The first field that violates a rule is reported.
 //! The result is the text of a JSON object, from which the request type is deserialized.
-//! Free-form JSON is copied to it unchanged.
-
-use std::collections::HashMap;
+//! Free-form JSON is copied to it unchanged. Lists and objects are read member by member, so that a body takes only a
+//! small multiple of its text.
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 
+mod read;
 mod scalar;
 
-use super::Rejection;
+use super::{Rejection, json};
+use read::{list, members};
 pub(super) use scalar::{read_boolean, read_instant, read_integer};
 
 /// The rule of a field.
@@ -107,55 +107,68 @@ impl Violation {
 
 /// Reads a JSON object, the body or a field. `text` must be valid JSON.
 pub(super) fn read_object(text: &str, rules: &[Field]) -> Result<String, Violation> {
-    let values: HashMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| {
-        let name = type_name(&parse(text));
+    let values = members(text, rules).ok_or_else(|| {
+        let name = type_name(text);
         Violation::invalid(format!(
             "Invalid data. Expected a dictionary, but got {name}."
         ))
     })?;
-    let read = |rule: &Field| {
-        let value = values.get(rule.name).map(|raw| raw.get());
-        value.map_or(Ok(None), |text| field_value(rule, text).map(Some))
-    };
-    write_object(rules, read)
+    write_object(rules, |index, rule| {
+        let value = values[index].map(|raw| field_value(rule, raw.get()));
+        value.transpose()
+    })
 }
 
 /// Reads a form. JSON fields are text. An empty text means null or absent.
-pub(super) fn read_form(pairs: &[(String, String)], rules: &[Field]) -> Result<String, Violation> {
-    write_object(rules, |rule| form_value(pairs, rule))
+pub(super) fn read_form<T: AsRef<str>>(
+    pairs: &[(T, T)],
+    rules: &[Field],
+) -> Result<String, Violation> {
+    write_object(rules, |_, rule| form_value(pairs, rule))
 }
+
+/// The most bytes of the valid fields that are reported with a violation.
+const MAX_PRECEDING: usize = 64 << 10;
 
 /// Writes an object with the result of `read` for each rule. `None` means that the field is absent.
 fn write_object(
     rules: &[Field],
-    read: impl Fn(&Field) -> Result<Option<String>, Violation>,
+    read: impl Fn(usize, &Field) -> Result<Option<String>, Violation>,
 ) -> Result<String, Violation> {
-    let mut members = Vec::new();
-    let object = |members: &[String]| format!("{{{}}}", members.join(","));
-    for rule in rules {
-        let value = match read(rule) {
+    let mut members = String::from("{");
+    for (index, rule) in rules.iter().enumerate() {
+        let value = match read(index, rule) {
             Ok(None) if rule.required => Err(Violation::new("required", "This field is required.")),
             value => value,
         };
         match value {
-            Ok(Some(text)) => members.push(format!("{}:{text}", quote(rule.name))),
+            Ok(Some(text)) => {
+                let comma = if members.len() > 1 { "," } else { "" };
+                members.extend([comma, &quote(rule.name), ":", &text]);
+            }
             Ok(None) => (),
             Err(violation) => {
                 let mut violation = violation.within(rule.name);
-                violation.preceding = object(&members);
+                members.push('}');
+                if members.len() <= MAX_PRECEDING {
+                    violation.preceding = members;
+                }
                 return Err(violation);
             }
         }
     }
-    Ok(object(&members))
+    members.push('}');
+    Ok(members)
 }
 
 /// The converted value of a field, as JSON.
 fn field_value(rule: &Field, text: &str) -> Result<String, Violation> {
-    let is_null = match parse_if_scalar(text) {
-        Some(Value::Null) => true,
-        Some(Value::String(word)) if matches!(rule.kind, Kind::Boolean) && rule.nullable => {
-            matches!(word.to_ascii_lowercase().as_str(), "null" | "")
+    let is_null = match text.as_bytes().first() {
+        Some(b'n') => true,
+        Some(b'"') if matches!(rule.kind, Kind::Boolean) && rule.nullable => {
+            let word = json::parse(text);
+            let word = word.as_str().unwrap_or_default().to_ascii_lowercase();
+            matches!(word.as_str(), "null" | "")
         }
         _ => false,
     };
@@ -175,46 +188,26 @@ fn value(kind: &Kind, text: &str) -> Result<String, Violation> {
             nullable,
             max_items,
         } => list(text, item, *nullable, *max_items),
-        scalar => scalar::read(scalar, &parse(text)).map(|value| value.to_string()),
+        scalar => scalar::read(scalar, &scalar_value(text)).map(|value| value.to_string()),
     }
 }
 
-fn list(
-    text: &str,
-    item_kind: &Kind,
-    nullable: bool,
-    max_items: Option<usize>,
-) -> Result<String, Violation> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| {
-        let name = type_name(&parse(text));
-        Violation::new(
-            "not_a_list",
-            format!("Expected a list of items but got type \"{name}\"."),
-        )
-    })?;
-    let mut texts = Vec::with_capacity(items.len());
-    for (index, raw) in items.iter().enumerate() {
-        let item = match raw.get() {
-            "null" if nullable => Ok("null".to_owned()),
-            "null" => Err(Violation::null()),
-            text => value(item_kind, text),
-        };
-        texts.push(item.map_err(|violation| violation.within(index.to_string()))?);
+/// The most bytes of a list or an object that is parsed in the place of a scalar, for the text of an error.
+const MAX_SHOWN: usize = 1_000;
+
+/// The value of a scalar. A large list or object, which is an error in its place, is shown as an empty one.
+fn scalar_value(text: &str) -> Value {
+    if json::is_container(text) && text.len() > MAX_SHOWN {
+        return Value::Array(Vec::new());
     }
-    match max_items {
-        Some(max) if items.len() > max => Err(Violation::new(
-            "max_length",
-            format!("Ensure this field has no more than {max} elements."),
-        )),
-        _ => Ok(format!("[{}]", texts.join(","))),
-    }
+    json::parse(text)
 }
 
-fn form_value(pairs: &[(String, String)], rule: &Field) -> Result<Option<String>, Violation> {
+fn form_value<T: AsRef<str>>(pairs: &[(T, T)], rule: &Field) -> Result<Option<String>, Violation> {
     let mut texts = pairs
         .iter()
-        .filter(|(name, _)| name == rule.name)
-        .map(|(_, text)| text.as_str());
+        .filter(|(name, _)| name.as_ref() == rule.name)
+        .map(|(_, text)| text.as_ref());
     if let Kind::List { .. } = rule.kind {
         let items: Vec<_> = texts.map(quote).collect();
         let is_absent = items.is_empty();
@@ -225,8 +218,8 @@ fn form_value(pairs: &[(String, String)], rule: &Field) -> Result<Option<String>
         return Ok(None);
     };
     match &rule.kind {
-        Kind::Json | Kind::Object(_) => match serde_json::from_str::<Value>(text) {
-            Ok(_) => field_value(rule, text).map(Some),
+        Kind::Json | Kind::Object(_) => match json::check(text) {
+            Ok(()) => field_value(rule, text.trim()).map(Some),
             Err(_) => Err(Violation::invalid("Value must be valid JSON.")),
         },
         kind if text.is_empty() && !kind.allows_blank() => match (rule.nullable, rule.required) {
@@ -248,30 +241,20 @@ impl Kind {
     }
 }
 
-/// Parses `text`, which must be valid JSON.
-fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
-}
-
-/// Parses `text` unless it is an object or a list, which can be large.
-fn parse_if_scalar(text: &str) -> Option<Value> {
-    (!text.starts_with(['{', '['])).then(|| parse(text))
-}
-
 fn quote(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The name of a JSON type in messages, which are Python's as in PostHog's API.
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "NoneType",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float",
-        Value::Number(_) => "int",
-        Value::String(_) => "str",
-        Value::Array(_) => "list",
-        Value::Object(_) => "dict",
+/// The name of a JSON type in messages, which are Python's as in PostHog's API. `text` must be valid JSON.
+fn type_name(text: &str) -> &'static str {
+    match text.trim_start().as_bytes().first() {
+        Some(b'n') => "NoneType",
+        Some(b't' | b'f') => "bool",
+        Some(b'"') => "str",
+        Some(b'[') => "list",
+        Some(b'{') => "dict",
+        _ if json::parse(text).is_f64() => "float",
+        _ => "int",
     }
 }
 

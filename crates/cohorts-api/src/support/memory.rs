@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes per permit of the semaphore.
 const UNIT: usize = 1 << 10;
 
-/// Memory that requests share. Set it with `app_data(web::Data::new(MemoryBudget::new(..)))`; without it there is no bound.
+/// Memory that requests share.
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ struct Node {
 
 /// A part of a [`MemoryBudget`]. Dropping it returns the memory.
 ///
-/// It contains one permit of the budget and one of each budget of which that is a part.
+/// It contains one permit of the budget and one of each budget that contains it.
 pub struct Reservation(Vec<OwnedSemaphorePermit>);
 
 impl fmt::Debug for Reservation {
@@ -86,12 +86,27 @@ impl MemoryBudget {
         timeout(wait, reserve).await.ok().flatten()
     }
 
+    /// The size in bytes.
+    pub fn capacity(&self) -> usize {
+        self.0.units * UNIT
+    }
+
+    /// Whether more than half of the memory is reserved.
+    pub fn is_scarce(&self) -> bool {
+        self.used() > self.capacity() / 2
+    }
+
+    /// Whether this is the only clone and nothing is reserved, so that dropping it loses no count.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.used() == 0
+    }
+
     /// The reserved bytes, with those of all parts.
     pub fn used(&self) -> usize {
         (self.0.units - self.0.free.available_permits()) * UNIT
     }
 
-    /// This budget, the budget of which it is a part, and so on.
+    /// This budget, the budget that contains it, and so on.
     fn chain(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(Some(&*self.0), |node| Some(&*node.whole.as_ref()?.0))
     }

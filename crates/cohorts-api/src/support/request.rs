@@ -2,16 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::http::{Method, header};
-use actix_web::rt::time::timeout;
-use actix_web::{HttpRequest, web};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use bytes::Bytes;
 
-use super::memory::{MemoryBudget, Reservation};
-use super::{Api, Body, Credentials, Limits, Operation, Query, Rejection};
+use super::{BodyReservation, Query, Rejection};
 
 /// The head of a request, from which a handler builds links and chooses a format.
 #[derive(Debug, Clone)]
@@ -73,95 +69,12 @@ impl RequestHead {
 pub struct RawBody {
     /// The bytes as received, possibly compressed.
     pub bytes: Bytes,
-    /// The memory that the body takes. `None` without a [`MemoryBudget`].
-    pub reservation: Option<Arc<Reservation>>,
+    /// The memory that the body takes.
+    pub reservation: Option<Arc<BodyReservation>>,
     /// The header `Content-Type`.
     pub content_type: Option<String>,
     /// The header `Content-Encoding`.
     pub content_encoding: Option<String>,
-}
-
-impl RawBody {
-    pub(crate) async fn read(
-        request: &HttpRequest,
-        payload: web::Payload,
-    ) -> Result<Self, Rejection> {
-        let text = |name: header::HeaderName| {
-            let value = request.headers().get(name)?.to_str().ok()?;
-            Some(value.to_owned())
-        };
-        let budget = request.app_data::<web::Data<MemoryBudget>>();
-        let limit = Limits::from_request(request).raw;
-        let body = timeout(BODY_TIMEOUT, read_limited(budget, payload, limit)).await;
-        let (bytes, reservation) = body.map_err(|_| Rejection::Timeout)??;
-        Ok(Self {
-            bytes,
-            reservation: reservation.map(Arc::new),
-            content_type: text(header::CONTENT_TYPE),
-            content_encoding: text(header::CONTENT_ENCODING),
-        })
-    }
-}
-
-/// Time limit for receiving a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes that a request takes in addition to its body.
-const OVERHEAD: usize = 4 << 10;
-/// Bytes of the first reservation for a body. Each further one doubles the body's size, up to [`MAX_STEP`].
-const MIN_STEP: usize = 1 << 10;
-/// Maximum bytes of one reservation, unless a chunk is larger.
-const MAX_STEP: usize = 64 << 10;
-
-/// Reads a body of at most `limit` bytes, and reserves its memory in `budget`.
-async fn read_limited(
-    budget: Option<&web::Data<MemoryBudget>>,
-    mut payload: web::Payload,
-    limit: usize,
-) -> Result<(Bytes, Option<Reservation>), Rejection> {
-    let reserve = |bytes| match budget {
-        None => Ok(None),
-        Some(budget) => budget.reserve(bytes).ok_or(Rejection::Overloaded).map(Some),
-    };
-    let mut reservation = reserve(OVERHEAD)?;
-    // A body can arrive in many small chunks, so memory is reserved ahead.
-    let mut reserved = 0;
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|cause| Rejection::Malformed {
-            detail: format!("The body could not be read: {cause}"),
-        })?;
-        let length = body.len() + chunk.len();
-        if length > limit {
-            return Err(Rejection::TooLarge { limit });
-        }
-        if length > reserved {
-            let step = (length - reserved).max(reserved.clamp(MIN_STEP, MAX_STEP));
-            if let (Some(reservation), Some(more)) = (&mut reservation, reserve(step)?) {
-                reservation.merge(more);
-            }
-            reserved += step;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((body.freeze(), reservation))
-}
-
-/// Reads a body of at most `limit` bytes within the time limit.
-pub(super) async fn read_bytes(payload: web::Payload, limit: usize) -> Result<Bytes, Rejection> {
-    let body = timeout(BODY_TIMEOUT, read_limited(None, payload, limit)).await;
-    let (bytes, _) = body.map_err(|_| Rejection::Timeout)??;
-    Ok(bytes)
-}
-
-/// Finds the key and authorizes the caller.
-pub(crate) async fn authorize<A: Api>(
-    api: &A,
-    request: &HttpRequest,
-    operation: &'static Operation,
-    body: &Body,
-) -> Result<A::Caller, A::Error> {
-    let credentials = Credentials::find(request, body);
-    api.authorize(request, operation, credentials).await
 }
 
 /// A path parameter as text. The route's pattern guarantees that it is present.

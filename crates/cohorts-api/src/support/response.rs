@@ -6,7 +6,7 @@ use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 use serde::Serialize;
 
-use super::{Api, Body, Operation, Rejection, authorize};
+use super::{Api, Operation, Rejection, authorize};
 
 pub(crate) fn json_response(status: u16, body: &impl Serialize) -> HttpResponse {
     HttpResponse::build(status_code(status)).json(body)
@@ -32,15 +32,13 @@ pub(crate) fn resource<A: Api>(
 ) -> impl HttpServiceFactory {
     let options = move |api: web::Data<A>, request: HttpRequest, payload: web::Payload| async move {
         if let Some([guard, _]) = guards {
-            let body = Body::read_for_key(&request, payload).await;
-            authorize(api.get_ref(), &request, guard, &body).await?;
+            authorize(api.get_ref(), &request, payload, guard).await?;
         }
         Ok::<_, A::Error>(HttpResponse::Ok().finish())
     };
     let not_allowed = move |api: web::Data<A>, request: HttpRequest, payload: web::Payload| async move {
         if let Some([_, guard]) = guards {
-            let body = Body::read_for_key(&request, payload).await;
-            authorize(api.get_ref(), &request, guard, &body).await?;
+            authorize(api.get_ref(), &request, payload, guard).await?;
         }
         Err::<HttpResponse, _>(api.reject(Rejection::MethodNotAllowed {
             method: request.method().to_string(),

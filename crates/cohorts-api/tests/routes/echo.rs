@@ -1,13 +1,31 @@
 //! A service that returns the request in its responses.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, ResponseError};
 use cohorts_api::*;
 
 /// Responds with the operation and its request, as debug text. It accepts a single key.
-pub struct Echo;
+#[derive(Default)]
+pub struct Echo {
+    pub memory: BodyMemory,
+    /// The limit of fields, if it is more than 200 bytes.
+    pub fields: usize,
+    /// The permits of files that exist.
+    pub files: Arc<AtomicUsize>,
+}
+
+/// The permit of a file.
+struct FilePermit(Arc<AtomicUsize>);
+
+impl Drop for FilePermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A rejection, an invalid key, or the text of a call.
 #[derive(Debug)]
@@ -35,9 +53,12 @@ impl ResponseError for EchoError {
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Request(rejection) => match rejection {
                 UnknownPath | Path => StatusCode::NOT_FOUND,
-                Query { .. } | Malformed { .. } | Field { .. } => StatusCode::BAD_REQUEST,
+                Query { .. } | Malformed { .. } | Field { .. } | TooComplex { .. } => {
+                    StatusCode::BAD_REQUEST
+                }
+                NoKey { .. } => StatusCode::UNAUTHORIZED,
                 NotStored { .. } => StatusCode::INSUFFICIENT_STORAGE,
-                Overloaded | Timeout => StatusCode::SERVICE_UNAVAILABLE,
+                Overloaded | LargeBodies | Timeout => StatusCode::SERVICE_UNAVAILABLE,
                 TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -71,6 +92,34 @@ impl Api for Echo {
         (credentials.key == "phx_good")
             .then_some(credentials.source)
             .ok_or(EchoError::Key)
+    }
+
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        _operation: &'static Operation,
+        _caller: Option<&CredentialSource>,
+    ) -> Result<BodyMemory, EchoError> {
+        match request.query_string().contains("token=bad") {
+            true => Err(EchoError::Key),
+            false => Ok(self.memory.clone()),
+        }
+    }
+
+    async fn admit_upload(
+        &self,
+        request: &HttpRequest,
+        operation: &'static Operation,
+        _caller: &CredentialSource,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, EchoError> {
+        if request.match_info().get("id") == Some("404") {
+            let call = format!("no {} {fields:?} {length:?}", operation.id);
+            return Err(EchoError::Called(call));
+        }
+        self.files.fetch_add(1, Ordering::Relaxed);
+        Ok(UploadPermit::new(100, FilePermit(Arc::clone(&self.files))))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Tests of the generated routes, with a service that stores nothing.
 
 use actix_web::body::MessageBody;
+use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, HttpResponse, web};
 use cohorts_api::{Limits, configure, unknown_path};
 
+mod bodies;
 mod echo;
 
 use echo::Echo;
@@ -19,20 +21,29 @@ struct Reply {
 }
 
 async fn send(request: TestRequest) -> Reply {
+    send_to(Echo::default(), request, None).await
+}
+
+async fn send_to(echo: Echo, request: TestRequest, payload: Option<Payload>) -> Reply {
+    let mut request = request.to_request();
+    if let Some(payload) = payload {
+        *request.payload() = payload;
+    }
     let limits = Limits {
-        fields: 200,
+        fields: echo.fields.max(200),
         raw: 200,
         upload: 200,
+        without_key: 100,
     };
     let app = init_service(
         App::new()
-            .app_data(web::Data::new(Echo))
+            .app_data(web::Data::new(echo))
             .app_data(web::Data::new(limits))
             .configure(configure::<Echo>)
             .configure(unknown_path::<Echo>),
     )
     .await;
-    let response: HttpResponse<_> = call_service(&app, request.to_request()).await.into();
+    let response: HttpResponse<_> = call_service(&app, request).await.into();
     let allow = response.headers().get(header::ALLOW);
     let allow = allow.map(|value| value.to_str().expect("text").to_owned());
     let status = response.status().as_u16();
@@ -82,6 +93,21 @@ async fn fixed_path_segment_precedes_a_parameter() {
 #[actix_web::test]
 async fn head_is_routed_like_get() {
     assert_eq!(send(with_key(Method::HEAD, COHORTS)).await.status, 200);
+}
+
+#[actix_web::test]
+async fn get_that_writes_has_no_head() {
+    let path = "/api/projects/1/cohorts/7/duplicate_as_static_cohort/";
+    assert_eq!(send(with_key(Method::GET, path)).await.status, 200);
+    let reply = send(with_key(Method::HEAD, path)).await;
+    assert_eq!(reply.status, 405);
+    assert_eq!(reply.allow.as_deref(), Some("GET, OPTIONS"));
+    assert_eq!(
+        send(TestRequest::with_uri(path).method(Method::HEAD))
+            .await
+            .status,
+        401
+    );
 }
 
 #[actix_web::test]

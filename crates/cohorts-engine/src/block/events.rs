@@ -98,6 +98,12 @@ impl EventBlock {
         }
     }
 
+    /// Returns the block without the columns of properties other than `properties`.
+    pub fn with_columns(mut self, properties: &[String]) -> EventBlock {
+        self.columns.retain(|key, _| properties.contains(key));
+        self
+    }
+
     /// Combines the persons and the time span of `blocks`, without the events.
     pub fn persons_of(blocks: &[Arc<EventBlock>]) -> EventBlock {
         let spans = blocks.iter().map(|block| block.span);

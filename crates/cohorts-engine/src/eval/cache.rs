@@ -1,15 +1,16 @@
-//! Results of leaves that several plans share.
+//! Results of leaves and of referenced cohorts that several plans share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
-use super::LeafResult;
+use super::{LeafResult, bytes_of};
 use crate::plan::{Criterion, Plan};
 
-/// The results of the leaves that occur in several plans of one moment.
+/// The results of the leaves that occur in several plans of one moment, and of the cohorts that
+/// the plans refer to.
 ///
 /// The plans must be evaluated over the same source, with [`Plan::evaluate_with`]. Each shared leaf
-/// is then evaluated once. An empty cache shares nothing.
+/// and each cohort is then evaluated once. An empty cache shares only cohorts.
 ///
 /// # Examples
 ///
@@ -27,7 +28,14 @@ use crate::plan::{Criterion, Plan};
 /// # Ok::<(), cohorts_engine::FilterError>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct LeafCache(RefCell<HashMap<String, Option<LeafResult>>>);
+pub struct LeafCache {
+    /// The leaves of several plans, by identity; `None` until a leaf is evaluated.
+    leaves: RefCell<HashMap<String, Option<LeafResult>>>,
+    /// The cohorts that were referred to, by id.
+    cohorts: RefCell<HashMap<i64, LeafResult>>,
+    /// The memory of keys and results, in bytes.
+    bytes: Cell<usize>,
+}
 
 impl LeafCache {
     /// Creates a cache for plans of one moment, before any of them is evaluated.
@@ -36,7 +44,7 @@ impl LeafCache {
         let mut shared = HashMap::new();
         for plan in plans {
             for (leaf, identity) in plan.leaves.iter().zip(&plan.identities) {
-                // The result of a cohort leaf depends on the cohorts that refer to it.
+                // Cohorts are shared by their ids.
                 if let (false, Some(identity)) = (matches!(leaf, Criterion::Cohort(_)), identity)
                     && !identities.insert(identity)
                 {
@@ -44,18 +52,46 @@ impl LeafCache {
                 }
             }
         }
-        LeafCache(RefCell::new(shared))
+        LeafCache {
+            bytes: Cell::new(shared.keys().map(String::len).sum()),
+            leaves: RefCell::new(shared),
+            cohorts: RefCell::default(),
+        }
+    }
+
+    /// Drops all results. Later evaluations calculate them again.
+    pub fn clear(&self) {
+        let mut leaves = self.leaves.borrow_mut();
+        leaves.values_mut().for_each(|result| *result = None);
+        self.cohorts.borrow_mut().clear();
+        self.bytes.set(leaves.keys().map(String::len).sum());
+    }
+
+    /// The memory of the cache, in bytes, approximately.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
     }
 
     pub(super) fn get(&self, identity: Option<&String>) -> Option<LeafResult> {
-        self.0.borrow().get(identity?)?.clone()
+        self.leaves.borrow().get(identity?)?.clone()
     }
 
     /// Stores a result if the leaf is shared.
     pub(super) fn put(&self, identity: Option<&String>, result: &LeafResult) {
-        let mut shared = self.0.borrow_mut();
+        let mut shared = self.leaves.borrow_mut();
         if let Some(entry) = identity.and_then(|identity| shared.get_mut(identity)) {
             *entry = Some(result.clone());
+            self.bytes.update(|bytes| bytes + bytes_of(result));
         }
+    }
+
+    pub(super) fn cohort(&self, id: i64) -> Option<LeafResult> {
+        self.cohorts.borrow().get(&id).cloned()
+    }
+
+    pub(super) fn put_cohort(&self, id: i64, result: LeafResult) {
+        self.bytes
+            .update(|bytes| bytes + bytes_of(&result) + size_of::<(i64, LeafResult)>());
+        self.cohorts.borrow_mut().insert(id, result);
     }
 }

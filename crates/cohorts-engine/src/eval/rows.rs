@@ -52,6 +52,7 @@ pub(super) fn persons<S: Source>(
                     rows.push((person, time));
                 }
             }
+            source.check_memory(rows.len() * size_of::<(u32, i64)>())?;
         }
     }
     rows.sort_unstable();

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::long_name;
 use crate::error::FilterError;
 use crate::predicate::Predicate;
 use crate::source::{Action, ActionProperty, ActionStep};
@@ -70,7 +71,7 @@ fn parse_step(
         predicate.charge_patterns(pattern_cost, path)?;
     }
     Ok(ActionStep {
-        event: text(path, step, "event")?,
+        event: name(path, step, "event")?,
         url,
         url_matching,
         properties,
@@ -83,7 +84,7 @@ fn parse_property(
     pattern_cost: &mut u32,
 ) -> Result<ActionProperty, FilterError> {
     let property = object(path, value)?;
-    let key = text(path, property, "key")?;
+    let key = name(path, property, "key")?;
     let key = key.ok_or_else(|| FilterError::input(path, "'key' is missing"))?;
     if let Some(kind) = text(path, property, "type")?
         && kind != "event"
@@ -120,6 +121,22 @@ fn text(
             let place = format!("{path}.{name}");
             Err(FilterError::input(&place, "expected text"))
         }
+    }
+}
+
+/// The name of an event or a property.
+fn name(
+    path: &str,
+    object: &Map<String, Value>,
+    field: &str,
+) -> Result<Option<String>, FilterError> {
+    let name = text(path, object, field)?;
+    let sentence = name
+        .as_deref()
+        .and_then(|name| long_name(&format!("'{field}'"), name));
+    match sentence {
+        Some(sentence) => Err(FilterError::input(path, sentence)),
+        None => Ok(name),
     }
 }
 
@@ -178,6 +195,14 @@ mod tests {
             (
                 json!([{"properties": [{"key": "a", "type": "person", "value": 1}]}]),
                 "steps[0].properties[0]: properties of type 'person' are not supported; only 'event' is",
+            ),
+            (
+                json!([{"event": "e".repeat(1_001)}]),
+                "steps[0]: 'event' has 1001 bytes; the name of a property or an event may have 1000 at most",
+            ),
+            (
+                json!([{"properties": [{"key": "k".repeat(1_001), "value": 1}]}]),
+                "steps[0].properties[0]: 'key' has 1001 bytes; the name of a property or an event may have 1000 at most",
             ),
             (
                 json!(vec![json!({}); 101]),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_ITEMS, Mode, kind_of, refuse_unknown};
+use super::{MAX_ITEMS, Mode, kind_of, long_name, refuse_unknown};
 use crate::FilterError;
 use crate::filter::Name;
 
@@ -68,6 +68,20 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The name of a property. In a request, it must not be too long.
+    pub fn property(&self, key: &str, mode: Mode) -> Result<String, FilterError> {
+        let name = self.text(key)?.unwrap_or_default();
+        self.check_name(key, &name, mode)?;
+        Ok(name)
+    }
+
+    fn check_name(&self, key: &str, name: &str, mode: Mode) -> Result<(), FilterError> {
+        match long_name(&format!("'{key}'"), name) {
+            Some(sentence) if mode == Mode::Write => Err(self.fail(sentence)),
+            _ => Ok(()),
+        }
+    }
+
     pub fn integer(&mut self, key: &str) -> Result<Option<i64>, FilterError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -98,10 +112,14 @@ impl<'a> Fields<'a> {
         Ok(flag)
     }
 
-    pub fn name(&self, key: &str) -> Result<Option<Name>, FilterError> {
+    /// The name of an event, or the id of an action.
+    pub fn name(&self, key: &str, mode: Mode) -> Result<Option<Name>, FilterError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(Name::Text(text.clone()))),
+            Some(Value::String(text)) => {
+                self.check_name(key, text, mode)?;
+                Ok(Some(Name::Text(text.clone())))
+            }
             Some(value) => match whole_number(value) {
                 Some(number) => Ok(Some(Name::Number(number))),
                 None => Err(self.fail(format!("'{key}' must be text or a whole number"))),

@@ -62,7 +62,7 @@ fn person(mut fields: Fields, mode: Mode) -> Result<(PersonLeaf, Value), FilterE
     }
     fields.refuse_unknown(mode, &["type", "key", "value", "operator", "negation"])?;
     let leaf = PersonLeaf {
-        key: fields.text("key")?.unwrap_or_default(),
+        key: fields.property("key", mode)?,
         operator: fields.text("operator")?,
         value: fields.value("value")?,
         negation: fields.boolean("negation")?,
@@ -133,7 +133,7 @@ fn behavioral(mut fields: Fields, mode: Mode) -> Result<(Leaf, Value), FilterErr
     }
     fields.refuse_unknown(mode, &BEHAVIORAL_KEYS)?;
     let leaf = BehavioralLeaf {
-        key: fields.name("key")?.unwrap_or_default(),
+        key: fields.name("key", mode)?.unwrap_or_default(),
         value: fields.text("value")?.unwrap_or_default(),
         event_type: fields.text("event_type")?.unwrap_or_default(),
         operator: fields.text("operator")?,
@@ -142,7 +142,7 @@ fn behavioral(mut fields: Fields, mode: Mode) -> Result<(Leaf, Value), FilterErr
         time_interval: fields.text("time_interval")?,
         explicit_datetime: fields.text("explicit_datetime")?,
         explicit_datetime_to: fields.text("explicit_datetime_to")?,
-        seq_event: fields.name("seq_event")?,
+        seq_event: fields.name("seq_event", mode)?,
         seq_event_type: fields.text("seq_event_type")?,
         seq_time_value: fields.integer("seq_time_value")?,
         seq_time_interval: fields.text("seq_time_interval")?,
@@ -198,7 +198,7 @@ fn event_filter(path: &str, mode: Mode, item: &Value) -> Result<(EventFilter, Va
     fields.refuse_unknown(mode, &["type", "key", "value", "operator"])?;
     let filter = EventFilter {
         kind: EventFilterKind::Event,
-        key: fields.text("key")?.unwrap_or_default(),
+        key: fields.property("key", mode)?,
         operator,
         value: fields.value("value")?,
     };

@@ -385,3 +385,86 @@ fn filters_with_too_many_nodes_or_items_are_refused() {
         format!("properties.values[0]: 'event_filters' {too_long}")
     );
 }
+
+#[test]
+fn names_beyond_the_limit_are_refused_with_their_place() {
+    let (long, longest) = ("é".repeat(501), "é".repeat(500));
+    let sentence = "has 1002 bytes; the name of a property or an event may have 1000 at most";
+    let event_filters = |key: &str| json!([{"type": "event", "key": key, "value": 1}]);
+    type Leaf<'a> = (&'a dyn Fn(&str) -> Value, &'a str);
+    let leaves: [Leaf; 4] = [
+        (
+            &|name| person(json!({"key": name})),
+            "properties.values[0]: 'key'",
+        ),
+        (
+            &|name| behavioral(json!({"key": name})),
+            "properties.values[0]: 'key'",
+        ),
+        (
+            &|name| behavioral(json!({"seq_event": name, "seq_event_type": "events"})),
+            "properties.values[0]: 'seq_event'",
+        ),
+        (
+            &|name| behavioral(json!({"event_filters": event_filters(name)})),
+            "properties.values[0].event_filters[0]: 'key'",
+        ),
+    ];
+    for (leaf, place) in leaves {
+        assert_eq!(refused_leaf(leaf(&long)), format!("{place} {sentence}"));
+        assert!(Filter::parse(&tree(json!([leaf(&longest)]))).is_ok());
+    }
+}
+
+#[test]
+fn stored_names_beyond_the_limit_are_parsed_and_not_planned() {
+    let long = "k".repeat(1_001);
+    let now = crate::Moment::utc(0);
+    for leaf in [
+        person(json!({"key": long})),
+        behavioral(json!({"key": long, "time_value": 1, "time_interval": "day"})),
+    ] {
+        let filter = Filter::parse_stored(&tree(json!([leaf]))).unwrap();
+        let error = crate::plan(&filter, &now).unwrap_err();
+        assert_eq!(
+            error.detail,
+            "properties.values[0]: a name has 1001 bytes; the name of a property or an event may have 1000 at most"
+        );
+    }
+    for column in ["event", "properties.x"] {
+        let query = format!("select distinct person_id from events where {column} = '{long}'");
+        let query = query.replace("properties.x", &format!("properties.`{long}`"));
+        let query = json!({"kind": "HogQLQuery", "query": query});
+        let error = crate::plan_query(&query, &now).unwrap_err();
+        assert!(error.detail.contains("has 1001 bytes"), "{}", error.detail);
+    }
+}
+
+#[test]
+fn the_numbers_of_objects_and_values_are_limited() {
+    let value =
+        |item: Value, count: usize| tree(json!([person(json!({"value": [[vec![item; count]]]}))]));
+    for (filters, sentence) in [
+        (
+            value(json!({}), 50_001),
+            "a filter may hold 50000 JSON objects at most",
+        ),
+        (
+            value(json!(0), 500_001),
+            "a filter may hold 500000 JSON values at most",
+        ),
+    ] {
+        assert_eq!(
+            refused(filters.clone()).detail,
+            format!("properties: {sentence}")
+        );
+        let text = filters.to_string();
+        let error = read_json(&text, "filters").unwrap_err();
+        assert_eq!(error.detail, format!("filters: {sentence}"));
+    }
+    let filters = value(json!({}), 40_000);
+    assert_eq!(read_json(&filters.to_string(), "filters").unwrap(), filters);
+    assert!(Filter::parse(&filters).is_ok());
+    assert_eq!(read_json("1e999", "filters").unwrap(), Value::Null);
+    assert_eq!(read_json("{", "filters").unwrap(), Value::Null);
+}

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::{Count, Tree};
 use crate::condition::Condition;
 use crate::predicate::{Comparison, Predicate};
+use crate::source::PlannedReads;
 use crate::window::Range;
 
 /// The positive meaning of one leaf.
@@ -116,6 +117,26 @@ impl Criterion {
         }
     }
 
+    /// The names of properties and events that the criterion reads.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Criterion::Property { key, .. } => vec![key],
+            Criterion::Behavior { target, rule } => {
+                let second = match rule {
+                    Behavior::Sequence { second, .. } => Some(second),
+                    _ => None,
+                };
+                let targets = [target].into_iter().chain(second);
+                targets.flat_map(Target::names).collect()
+            }
+            Criterion::Rows(rows) => {
+                let tests = rows.condition.tests().into_iter();
+                tests.flat_map(RowTest::names).collect()
+            }
+            Criterion::DistinctId(_) | Criterion::CreatedAt(_) | Criterion::Cohort(_) => Vec::new(),
+        }
+    }
+
     /// A rank: a criterion of lower cost is evaluated first.
     pub(super) fn cost(&self) -> u8 {
         match self {
@@ -154,6 +175,24 @@ impl Criterion {
         }
     }
 
+    pub(super) fn collect_reads(&self, reads: &mut PlannedReads) {
+        match self {
+            Criterion::Property { key, .. } => drop(reads.properties.insert(key.clone())),
+            Criterion::Behavior { target, rule } => {
+                let EventSource::Event(event) = &target.source else {
+                    return;
+                };
+                let keys = target.filters.iter().map(|(key, _)| key.clone());
+                let keys: BTreeSet<String> = keys.collect();
+                let from = rule.earliest();
+                let key = (event.clone(), Vec::from_iter(keys));
+                let earliest = reads.events.entry(key).or_insert(from);
+                *earliest = from.min(*earliest);
+            }
+            _ => {}
+        }
+    }
+
     /// Adds the instants that the criterion compares with. False if they are unknown.
     pub(super) fn collect_instants(&self, instants: &mut Vec<i64>) -> bool {
         for predicate in self.predicates() {
@@ -168,7 +207,40 @@ impl Criterion {
     }
 }
 
+impl Target {
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.filters.iter().map(|(key, _)| key.as_str()).collect();
+        if let EventSource::Event(event) = &self.source {
+            names.push(event);
+        }
+        names
+    }
+}
+
+impl RowTest {
+    fn names(&self) -> Vec<&str> {
+        match self {
+            RowTest::Named(names) => names.iter().map(String::as_str).collect(),
+            RowTest::Property(key, _) => vec![key],
+            RowTest::Name(_) | RowTest::Time(..) | RowTest::Person(_) => Vec::new(),
+        }
+    }
+}
+
 impl Behavior {
+    /// The earliest instant of the events that the rule reads.
+    fn earliest(&self) -> i64 {
+        let from = match self {
+            Behavior::Performed(range)
+            | Behavior::Counted(range, _)
+            | Behavior::Sequence { range, .. }
+            | Behavior::Stopped { outer: range, .. } => range.from,
+            Behavior::Regularly { starts, .. } => starts.last().copied(),
+            Behavior::FirstTime(_) | Behavior::Restarted { .. } => None,
+        };
+        from.unwrap_or(i64::MIN)
+    }
+
     fn collect_instants(&self, instants: &mut Vec<i64>) {
         let mut add = |range: &Range| instants.extend([range.from.unwrap_or(i64::MIN), range.to]);
         match self {

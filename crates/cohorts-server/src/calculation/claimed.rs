@@ -36,7 +36,10 @@ impl Started {
 pub type Plans = Arc<[Plan]>;
 
 /// The jobs of a claim. All are planned first, then calculated in order.
-pub struct ClaimedJobs(Mutex<JobQueues>);
+pub struct ClaimedJobs {
+    queues: Mutex<JobQueues>,
+    claimed: Instant,
+}
 
 #[derive(Default)]
 struct JobQueues {
@@ -49,15 +52,18 @@ impl ClaimedJobs {
     /// Small cohorts are calculated first.
     pub fn new(mut claimed: Vec<Cohort>) -> ClaimedJobs {
         claimed.sort_by_key(|cohort| cohort.count);
-        ClaimedJobs(Mutex::new(JobQueues {
-            unplanned: claimed.into(),
-            ..JobQueues::default()
-        }))
+        ClaimedJobs {
+            queues: Mutex::new(JobQueues {
+                unplanned: claimed.into(),
+                ..JobQueues::default()
+            }),
+            claimed: Instant::now(),
+        }
     }
 
     /// Starts the next job without plans.
     pub fn next_to_plan(&self) -> Option<Cohort> {
-        let mut state = self.0.lock();
+        let mut state = self.queues.lock();
         let next = state.unplanned.pop_front();
         state.current = next.map(|cohort| (cohort, Started::now()));
         state.current.as_ref().map(|(cohort, _)| cohort.clone())
@@ -65,7 +71,7 @@ impl ClaimedJobs {
 
     /// Sets the plans of the current job.
     pub fn planned(&self, plans: Plans) {
-        let mut state = self.0.lock();
+        let mut state = self.queues.lock();
         if let Some((cohort, _)) = state.current.take() {
             state.planned.push_back((cohort, plans));
         }
@@ -73,7 +79,7 @@ impl ClaimedJobs {
 
     /// Starts the next job with plans.
     pub fn next(&self) -> Option<(Cohort, Started, Plans)> {
-        let mut state = self.0.lock();
+        let mut state = self.queues.lock();
         state.current = None;
         let (cohort, plans) = state.planned.pop_front()?;
         let started = Started::now();
@@ -83,7 +89,7 @@ impl ClaimedJobs {
 
     /// Removes the current job, or the next one if none is in work.
     pub fn take_current(&self) -> Option<(Cohort, Started)> {
-        let mut state = self.0.lock();
+        let mut state = self.queues.lock();
         let state = &mut *state;
         state.current.take().or_else(|| {
             let planned = state.planned.pop_front().map(|(cohort, _)| cohort);
@@ -93,15 +99,20 @@ impl ClaimedJobs {
     }
 
     /// How long the current job has been in work.
-    pub fn time_on_current(&self) -> Duration {
-        let state = self.0.lock();
+    fn time_on_current(&self) -> Duration {
+        let state = self.queues.lock();
         let current = state.current.as_ref();
         current.map_or(Duration::ZERO, |(_, started)| started.elapsed())
     }
 
+    /// Whether the claim, or its current job, has taken so long that the other jobs should be given back.
+    pub fn is_long(&self, claim_limit: Duration, job_limit: Duration) -> bool {
+        self.claimed.elapsed() >= claim_limit || self.time_on_current() >= job_limit
+    }
+
     /// Removes the jobs that are not in work, to give them back.
     pub fn take_rest(&self) -> Vec<Cohort> {
-        let mut state = self.0.lock();
+        let mut state = self.queues.lock();
         let mut rest: Vec<Cohort> = state.unplanned.drain(..).collect();
         rest.extend(state.planned.drain(..).map(|(cohort, _)| cohort));
         rest
@@ -109,7 +120,7 @@ impl ClaimedJobs {
 
     /// All jobs with a lease to renew.
     pub fn claimed(&self) -> Vec<Cohort> {
-        let state = self.0.lock();
+        let state = self.queues.lock();
         let current = state.current.iter().map(|(cohort, _)| cohort);
         let planned = state.planned.iter().map(|(cohort, _)| cohort);
         current
@@ -179,5 +190,17 @@ mod tests {
         assert_eq!(ids(&jobs.claimed()), [2]);
         assert!(jobs.next().is_none());
         assert!(jobs.take_current().is_none());
+    }
+
+    #[test]
+    fn a_claim_is_long_by_the_time_of_all_its_jobs_or_of_one() {
+        let jobs = ClaimedJobs::new(vec![cohort(1, None)]);
+        let never = Duration::MAX;
+        assert!(!jobs.is_long(never, never));
+        assert!(jobs.is_long(Duration::ZERO, never));
+        // No job is in work.
+        assert!(!jobs.is_long(never, Duration::from_nanos(1)));
+        jobs.next_to_plan();
+        assert!(jobs.is_long(never, Duration::ZERO));
     }
 }

@@ -1,16 +1,19 @@
 //! Writes the members of a calculated cohort in two commits: first the changed chunks, then the version by which readers
 //! see them.
+//!
+//! Persons may be merged or deleted, and a static cohort may be edited, at any moment of this. The claim stays valid: the
+//! chunks are written again with the new state.
 
 use cohorts_engine::chunks;
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated};
-use cohorts_store::{Conn, Error, Store, events, history, members, tombstones, transaction};
+use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
 use super::claimed::Started;
 
-/// Successful calculations that the history of a cohort keeps.
-const HISTORY: i64 = 1_000;
+/// How often the chunks are written before chunks and version become one commit, which no change can precede.
+const SEPARATE_COMMITS: usize = 5;
 
 /// Publishes the members of a claimed cohort. Does nothing if the claim is lost.
 pub fn publish(
@@ -21,75 +24,123 @@ pub fn publish(
     evaluated: Evaluated,
 ) -> Result<(), Error> {
     let conn = &mut *store.connection()?;
-    let Some(written) = write_chunks(conn, cohort, members, evaluated.seen_seq)? else {
-        return Ok(());
+    let publication = Publication {
+        cohort,
+        started,
+        members,
+        evaluated,
     };
-    if let Some(count) = publish_version(conn, cohort, started, written, evaluated)? {
+    if let Some(count) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
         members::prune(conn, shard_key, cohort.id(), cohort.member_version)?;
-        history::prune(conn, cohort.id(), HISTORY)?;
         log::info!("cohort {}: {count} members", cohort.id);
     }
     Ok(())
 }
 
+/// A claimed cohort with its evaluated members.
+struct Publication<'a> {
+    cohort: &'a Cohort,
+    started: Started,
+    members: RoaringBitmap,
+    evaluated: Evaluated,
+}
+
 /// Members with written chunks.
 struct WrittenMembers {
     members: RoaringBitmap,
+    /// The published members on which the chunks are based.
+    published: RoaringBitmap,
     /// The log head when the chunks were written.
     log_head: i64,
 }
 
-/// Writes the chunks that differ from the published ones; returns `None` if the claim is lost. A static
-/// cohort keeps its published members.
-fn write_chunks(
-    conn: &mut Conn,
-    cohort: &Cohort,
-    evaluated: RoaringBitmap,
-    seen_seq: i64,
-) -> Result<Option<WrittenMembers>, Error> {
-    let (shard_key, base) = (cohort.project().shard_key(), cohort.member_version);
-    transaction(conn, |conn| {
-        if !queue::lock_claimed(conn, cohort)? {
-            return Ok(None);
+impl Publication<'_> {
+    /// Returns the number of members, or `None` if the claim is lost. Calls `between` between the two commits.
+    fn publish(&self, conn: &mut Conn, between: impl Fn()) -> Result<Option<i64>, Error> {
+        for _ in 0..SEPARATE_COMMITS {
+            let Some(written) = self.write_chunks(conn)? else {
+                return Ok(None);
+            };
+            between();
+            let is_current = |conn: &mut Conn| self.is_current(conn, &written);
+            if let Some(count) = self.publish_version(conn, &written, is_current)? {
+                return Ok(Some(count));
+            }
         }
-        let log_head = events::log_head(conn, shard_key)?;
-        let published = members::read(conn, shard_key, cohort.id(), base)?;
-        let members = if cohort.definition.is_static {
-            evaluated | &published
-        } else {
-            evaluated
-        };
-        // Persons that were deleted or merged since the snapshot must not come back.
-        let members = tombstones::since(conn, shard_key, seen_seq)?.resolved(&members);
-        let changed = chunks::changed(&published, &members);
-        members::write(conn, shard_key, cohort.id(), base, cohort.attempt, &changed)?;
-        Ok(Some(WrittenMembers { members, log_head }))
-    })
-}
+        transaction(conn, |conn| {
+            let Some(written) = self.write_chunks(conn)? else {
+                return Ok(None);
+            };
+            self.publish_version(conn, &written, |_| Ok(true))
+        })
+    }
 
-/// Publishes the written chunks, and returns the number of members.
-fn publish_version(
-    conn: &mut Conn,
-    cohort: &Cohort,
-    started: Started,
-    written: WrittenMembers,
-    evaluated: Evaluated,
-) -> Result<Option<i64>, Error> {
-    let shard_key = cohort.project().shard_key();
-    queue::publish(conn, cohort, started.time, evaluated, |conn| {
-        // A deletion after the write has removed its person from the chunks.
+    /// Writes the chunks that differ from the published ones; returns `None` if the claim is lost. A static cohort keeps
+    /// its published members.
+    fn write_chunks(&self, conn: &mut Conn) -> Result<Option<WrittenMembers>, Error> {
+        let cohort = self.cohort;
+        let shard_key = cohort.project().shard_key();
+        transaction(conn, |conn| {
+            if !queue::lock_claimed(conn, cohort)? {
+                return Ok(None);
+            }
+            let log_head = events::log_head(conn, shard_key)?;
+            let published = self.published(conn)?;
+            let mut members = self.members.clone();
+            if cohort.definition.is_static {
+                members |= &published;
+            }
+            // Persons that were deleted or merged since the snapshot must not come back.
+            let tombstones = tombstones::since(conn, shard_key, self.evaluated.seen_seq)?;
+            let members = tombstones.resolved(&members);
+            let (base, changed) = (cohort.member_version, chunks::changed(&published, &members));
+            members::write(conn, shard_key, cohort.id(), base, cohort.attempt, &changed)?;
+            Ok(Some(WrittenMembers {
+                members,
+                published,
+                log_head,
+            }))
+        })
+    }
+
+    fn published(&self, conn: &mut Conn) -> Result<RoaringBitmap, Error> {
+        let cohort = self.cohort;
+        let shard_key = cohort.project().shard_key();
+        members::read(conn, shard_key, cohort.id(), cohort.member_version)
+    }
+
+    /// Whether no edit, merge or deletion has changed the members since their chunks were written.
+    fn is_current(&self, conn: &mut Conn, written: &WrittenMembers) -> Result<bool, Error> {
+        let shard_key = self.cohort.project().shard_key();
         let retired = tombstones::since(conn, shard_key, written.log_head)?.retired;
-        Ok(written.members.difference_len(&retired) as i64)
-    })
+        Ok(retired.is_disjoint(&written.members) && self.published(conn)? == written.published)
+    }
+
+    /// Publishes the written chunks if `is_current` returns true while the cohort is locked. Returns the number of members.
+    fn publish_version(
+        &self,
+        conn: &mut Conn,
+        written: &WrittenMembers,
+        is_current: impl FnOnce(&mut Conn) -> Result<bool, Error>,
+    ) -> Result<Option<i64>, Error> {
+        let count = |conn: &mut Conn| {
+            let count = written.members.len() as i64;
+            Ok(is_current(conn)?.then_some(count))
+        };
+        queue::publish(conn, self.cohort, self.started.time, self.evaluated, count)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use chrono::{TimeDelta, Utc};
     use cohorts_store::definition::Definition;
+    use cohorts_store::members::StaticCohort;
     use cohorts_store::testing::TestDatabase;
-    use cohorts_store::{ProjectId, cohorts, keys, persons, projects};
+    use cohorts_store::{CohortId, ProjectId, cohorts, history, keys, persons, projects};
 
     use super::*;
     use crate::index::IndexedStore;
@@ -109,59 +160,188 @@ mod tests {
         .unwrap();
     }
 
-    /// Members and count of a cohort after a person was deleted at a moment of its calculation.
-    fn after_deletion(moment: &str) -> (Vec<u32>, Option<i64>) {
-        let database = TestDatabase::create();
-        let store = IndexedStore::new(database.open());
-        let conn = &mut *store.connection().unwrap();
-        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
-        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
-        let item = |id: &str| {
-            let text = format!(r#"{{"event": "x", "distinct_id": "{id}"}}"#);
-            Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
-        };
-        commit(&store, project, &["a", "b", "c"].map(item)).unwrap();
-        let definition = Definition::default();
-        let created = cohorts::create(conn, project, &owner, &definition).unwrap();
-        queue::request_calculation(conn, created.id()).unwrap();
-        let claimed = queue::claim(conn, None, TimeDelta::seconds(15), 1)
-            .unwrap()
-            .remove(0);
+    /// A claimed cohort of a project with the persons `a` to `d`; the first three were evaluated as members.
+    struct ClaimedCohort {
+        store: IndexedStore,
+        project: ProjectId,
+        claimed: Cohort,
+        seen_seq: i64,
+        _database: TestDatabase,
+    }
 
-        let seen_seq = events::log_head(conn, project.shard_key()).unwrap();
-        let members = RoaringBitmap::from_iter(0..3_u32);
-        if moment == "before the chunks are written" {
-            delete(&store, project, 1);
+    impl ClaimedCohort {
+        fn start(is_static: bool) -> Self {
+            let database = TestDatabase::create();
+            let store = IndexedStore::new(database.open());
+            let conn = &mut *store.connection().unwrap();
+            let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+            let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+            let item = |id: &str| {
+                let text = format!(r#"{{"event": "x", "distinct_id": "{id}"}}"#);
+                Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
+            };
+            commit(&store, project, &["a", "b", "c", "d"].map(item)).unwrap();
+            let mut definition = Definition::default();
+            definition.is_static = is_static;
+            let created = cohorts::create(conn, project, &owner, &definition).unwrap();
+            if is_static {
+                queue::set_fill_pending_criteria(conn, created.id(), false).unwrap();
+            } else {
+                queue::request_calculation(conn, created.id()).unwrap();
+            }
+            let lease = TimeDelta::seconds(15);
+            let claimed = queue::claim(conn, project, lease, 1).unwrap().remove(0);
+            let seen_seq = events::log_head(conn, project.shard_key()).unwrap();
+            Self {
+                store: store.clone(),
+                project,
+                claimed,
+                seen_seq,
+                _database: database,
+            }
         }
-        let written = write_chunks(conn, &claimed, members, seen_seq)
-            .unwrap()
+
+        /// Publishes the members 0 to 2, with `between` between the two commits.
+        fn publish(&self, between: impl Fn()) -> Option<i64> {
+            let publication = Publication {
+                cohort: &self.claimed,
+                started: Started::now(),
+                members: RoaringBitmap::from_iter(0..3_u32),
+                evaluated: Evaluated {
+                    at: Utc::now(),
+                    due_at: None,
+                    seen_seq: self.seen_seq,
+                },
+            };
+            let conn = &mut *self.store.connection().unwrap();
+            publication.publish(conn, between).unwrap()
+        }
+
+        fn delete(&self, ordinal: i64) {
+            delete(&self.store, self.project, ordinal);
+        }
+
+        /// Merges the person of a distinct id into that of another.
+        fn merge(&self, from: &str, into: &str) {
+            let text = format!(
+                r#"{{"event": "$merge_dangerously", "distinct_id": "{into}", "properties": {{"alias": "{from}"}}}}"#
+            );
+            let item = Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap();
+            commit(&self.store, self.project, &[item]).unwrap();
+        }
+
+        /// Changes the members of the static cohort as an upload does.
+        fn edit(&self, change: impl FnOnce(RoaringBitmap) -> RoaringBitmap) {
+            let conn = &mut *self.store.connection().unwrap();
+            transaction(conn, |conn| {
+                let row = cohorts::lock(conn, self.project, self.claimed.id())?.unwrap();
+                members::edit(conn, &StaticCohort::from(&row), |members| {
+                    Ok(change(members))
+                })
+            })
             .unwrap();
-        if moment == "before the version is published" {
-            delete(&store, project, 1);
         }
-        let evaluated = Evaluated {
-            at: Utc::now(),
-            due_at: None,
-            seen_seq,
-        };
-        publish_version(conn, &claimed, Started::now(), written, evaluated).unwrap();
-        if moment == "after the version is published" {
-            delete(&store, project, 1);
+
+        fn row(&self) -> Cohort {
+            let conn = &mut *self.store.connection().unwrap();
+            let id = CohortId(self.claimed.id);
+            cohorts::find(conn, self.project, id).unwrap().unwrap().0
         }
-        let (row, _) = cohorts::find(conn, project, created.id()).unwrap().unwrap();
-        let version = row.member_version;
-        let members = members::read(conn, project.shard_key(), created.id(), version).unwrap();
-        (members.iter().collect(), row.count)
+
+        /// The members that readers see, and the count.
+        fn members(&self) -> (Vec<u32>, Option<i64>) {
+            let row = self.row();
+            let conn = &mut *self.store.connection().unwrap();
+            let shard_key = self.project.shard_key();
+            let members = members::read(conn, shard_key, row.id(), row.member_version).unwrap();
+            (members.iter().collect(), row.count)
+        }
+
+        /// The number of history entries, all of them finished.
+        fn finished_entries(&self) -> i64 {
+            let conn = &mut *self.store.connection().unwrap();
+            let page = history::page(conn, self.claimed.id(), 9, 0).unwrap();
+            let entries = history::by_ids(conn, self.claimed.id(), &page.ids).unwrap();
+            assert!(entries.iter().all(|entry| entry.finished_at.is_some()));
+            page.count
+        }
+    }
+
+    const BEFORE: &str = "before the chunks are written";
+    const BETWEEN: &str = "before the version is published";
+    const AFTER: &str = "after the version is published";
+
+    /// Publishes, and runs `change` once at a moment.
+    fn publish_with(calculation: &ClaimedCohort, moment: &str, change: impl Fn()) {
+        if moment == BEFORE {
+            change();
+        }
+        let is_changed = Cell::new(false);
+        let published = calculation.publish(|| {
+            if moment == BETWEEN && !is_changed.replace(true) {
+                change();
+            }
+        });
+        assert!(published.is_some(), "{moment}");
+        if moment == AFTER {
+            change();
+        }
     }
 
     #[test]
     fn a_person_deleted_at_any_moment_of_a_calculation_is_no_member_and_not_counted() {
-        for moment in [
-            "before the chunks are written",
-            "before the version is published",
-            "after the version is published",
-        ] {
-            assert_eq!(after_deletion(moment), (vec![0, 2], Some(2)), "{moment}");
+        for moment in [BEFORE, BETWEEN, AFTER] {
+            let calculation = ClaimedCohort::start(false);
+            publish_with(&calculation, moment, || calculation.delete(1));
+            assert_eq!(calculation.members(), (vec![0, 2], Some(2)), "{moment}");
         }
+    }
+
+    #[test]
+    fn a_merge_at_any_moment_of_a_calculation_leaves_one_attempt_with_the_survivors() {
+        for (is_static, moments) in [
+            (false, &[BEFORE, BETWEEN][..]),
+            (true, &[BEFORE, BETWEEN, AFTER]),
+        ] {
+            for moment in moments {
+                let calculation = ClaimedCohort::start(is_static);
+                // One merged member has a survivor among the members, and one has not.
+                publish_with(&calculation, moment, || {
+                    calculation.merge("b", "a");
+                    calculation.merge("c", "d");
+                });
+                let case = format!("static: {is_static}, {moment}");
+                assert_eq!(calculation.members(), (vec![0, 3], Some(2)), "{case}");
+                let row = calculation.row();
+                assert_eq!((row.attempt, row.is_calculating), (1, false), "{case}");
+                assert_eq!(calculation.finished_entries(), 1, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn edits_during_the_calculation_of_a_static_cohort_are_kept() {
+        for moment in [BEFORE, BETWEEN, AFTER] {
+            let calculation = ClaimedCohort::start(true);
+            publish_with(&calculation, moment, || {
+                calculation.edit(|members| members | RoaringBitmap::from_iter([3_u32, 70_000]));
+                calculation.edit(|members| members - RoaringBitmap::from_iter([70_000_u32]));
+            });
+            let all = (vec![0, 1, 2, 3], Some(4));
+            assert_eq!(calculation.members(), all, "{moment}");
+            assert_eq!(calculation.row().attempt, 1, "{moment}");
+        }
+    }
+
+    #[test]
+    fn steady_changes_between_the_commits_do_not_keep_a_calculation_from_its_end() {
+        let calculation = ClaimedCohort::start(true);
+        let next = Cell::new(100_u32);
+        let published = calculation.publish(|| {
+            let person = next.replace(next.get() + 1);
+            calculation.edit(|members| members | RoaringBitmap::from_iter([person]));
+        });
+        assert_eq!(published, Some(3 + i64::from(next.get() - 100)));
+        assert_eq!(calculation.row().attempt, 1);
     }
 }

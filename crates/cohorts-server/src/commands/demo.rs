@@ -187,7 +187,7 @@ fn calculate(
     samples: Vec<(CohortId, SampleCohort)>,
 ) -> anyhow::Result<Vec<CohortResult>> {
     let calculator = data.calculator(Metrics::new(&data.store.statements)?);
-    while calculator.run_once(Some(project.id()))? {}
+    while calculator.run_project(project.id())? {}
     let results = samples
         .into_iter()
         .map(|(id, sample)| wait_for_result(data, &calculator, project, id, sample));
@@ -221,7 +221,7 @@ fn wait_for_result(
         }
         thread::sleep(PAUSE);
         // The worker that claimed the cohort may have died.
-        calculator.run_once(Some(project.id()))?;
+        calculator.run_project(project.id())?;
     }
 }
 

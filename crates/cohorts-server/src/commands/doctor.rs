@@ -1,11 +1,16 @@
 //! `cohorts doctor`: checks the database, its settings, and the consistency of stored data.
+//!
+//! The service may run meanwhile. A check counts as a reader does, in one snapshot, and a repair checks again under the
+//! locks of the writers.
 
 use std::fmt;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
 
-use cohorts_store::{Conn, Error, health, projects, queue, segments};
+use cohorts_store::{Conn, Error, ProjectId, health, project_deletion, projects, queue, segments};
 
 use super::output::{counted, print};
 use crate::Data;
@@ -15,6 +20,10 @@ use crate::index::checkpoint::mismatched_events;
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
 /// A cohort that has waited longer for its calculation is stuck.
 const MAX_WAIT: TimeDelta = TimeDelta::minutes(5);
+/// How often segments are compared with their rows until a difference counts. While a person is deleted, the segments
+/// contain the person's events for a moment.
+const LOOKS: usize = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +107,8 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.push(check_clock(conn)?);
     findings.push(check_queue(conn)?);
     findings.extend(check_counts(conn, repair)?);
-    findings.extend(check_segments(conn, repair)?);
+    findings.extend(check_segments(conn, repair, || thread::sleep(PAUSE))?);
+    findings.extend(check_deletions(conn)?);
     Ok(findings)
 }
 
@@ -138,13 +148,28 @@ fn check_settings(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
     let value = health::setting(conn, "max_connections")?;
     let is_ok = value
         .parse::<u32>()
-        .is_ok_and(|connections| connections > cohorts_store::POOL_SIZE);
+        .is_ok_and(|connections| connections > cohorts_store::MAX_CONNECTIONS);
     let text = format!(
         "max_connections is {value}; each replica uses up to {}",
-        cohorts_store::POOL_SIZE
+        cohorts_store::MAX_CONNECTIONS
     );
     findings.push(Finding::new(is_ok, "settings", text));
+    findings.push(check_language(conn)?);
     Ok(findings)
+}
+
+/// Checks the language of errors, which each connection has requested to be English.
+fn check_language(conn: &mut Conn) -> Result<Finding, Error> {
+    let value = health::setting(conn, "lc_messages")?;
+    let is_ok = matches!(value.as_str(), "C" | "POSIX");
+    let remedy = if is_ok {
+        ""
+    } else {
+        ", and the role cannot change it, so time limits are reported as internal errors: let a superuser run \
+         `alter role … set lc_messages = 'C'`"
+    };
+    let text = format!("lc_messages is {value}{remedy}");
+    Ok(Finding::new(is_ok, "settings", text))
 }
 
 fn check_clock(conn: &mut Conn) -> Result<Finding, Error> {
@@ -200,15 +225,12 @@ fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-fn check_segments(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+fn check_segments(conn: &mut Conn, repair: bool, pause: impl Fn()) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for project in projects::all(conn)? {
-        let events = mismatched_events(conn, project.shard_key())?;
+        let mut events = lasting_mismatches(conn, project, &pause)?;
         if repair && !events.is_empty() {
-            cohorts_store::transaction(conn, |conn| {
-                projects::lock(conn, project)?;
-                segments::drop_all(conn, project.shard_key())
-            })?;
+            events = drop_mismatched(conn, project)?;
         }
         findings.extend(events.into_iter().map(|event| {
             let text = format!(
@@ -225,14 +247,83 @@ fn check_segments(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> 
     Ok(findings)
 }
 
+/// The events with segments that differ from their rows at each of several looks.
+fn lasting_mismatches(
+    conn: &mut Conn,
+    project: ProjectId,
+    pause: impl Fn(),
+) -> Result<Vec<String>, Error> {
+    let shard_key = project.shard_key();
+    let look = |conn: &mut Conn| mismatched_events(conn, shard_key);
+    let mut events = cohorts_store::snapshot(conn, look)?;
+    for _ in 1..LOOKS {
+        if events.is_empty() {
+            break;
+        }
+        pause();
+        let now = cohorts_store::snapshot(conn, look)?;
+        events.retain(|event| now.contains(event));
+    }
+    Ok(events)
+}
+
+/// Drops the segments of a project if some differ from their rows under the lock of the writers; returns their events.
+fn drop_mismatched(conn: &mut Conn, project: ProjectId) -> Result<Vec<String>, Error> {
+    let shard_key = project.shard_key();
+    cohorts_store::transaction(conn, |conn| {
+        projects::lock(conn, project)?;
+        let events = mismatched_events(conn, shard_key)?;
+        if !events.is_empty() {
+            segments::drop_all(conn, shard_key)?;
+        }
+        Ok(events)
+    })
+}
+
+/// The projects with an unfinished deletion. A command may be deleting them now, so this is no problem.
+fn check_deletions(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
+    let unfinished = project_deletion::unfinished(conn)?.into_iter();
+    let finding = |project: project_deletion::DeletableProject| {
+        let id = project.id;
+        let text =
+            format!("project {id} is partly deleted; `cohorts project delete {id}` continues");
+        Finding::new(true, "deletion", text)
+    };
+    Ok(unfinished.map(finding).collect())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use cohorts_store::definition::Definition;
     use cohorts_store::testing::TestDatabase;
+    use cohorts_store::{JsonText, cohorts, keys};
     use diesel::prelude::*;
 
     use super::*;
     use crate::commands::demo::{Size, load_and_calculate};
     use crate::config::Database;
+    use crate::ingest::{Arrival, Item, commit};
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn errors_in_another_language_are_a_finding_with_a_remedy() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        assert_eq!(check_language(conn).unwrap().status, FindingStatus::Ok);
+        diesel::sql_query("set lc_messages = 'C.UTF-8'")
+            .execute(conn)
+            .unwrap();
+        let finding = check_language(conn).unwrap();
+        assert_eq!(finding.status, FindingStatus::Wrong);
+        assert!(
+            finding.text.contains("let a superuser run"),
+            "{}",
+            finding.text
+        );
+    }
 
     #[test]
     fn wrong_counts_and_damaged_segments_are_found_and_repaired() {
@@ -275,5 +366,91 @@ mod tests {
                 .all(|line| line.starts_with("repaired"))
         );
         assert_eq!(damages(false), Vec::<String>::new());
+    }
+
+    #[test]
+    fn segments_of_a_person_that_is_being_deleted_are_not_wrong() {
+        let database = TestDatabase::create();
+        let data = Data::open(&Database::Url(database.url())).unwrap();
+        let size = Size {
+            persons: 2_000,
+            events: 60_000,
+        };
+        load_and_calculate(&data, size).unwrap();
+        let conn = &mut *data.store.connection().unwrap();
+        data.store.caches.index.write_checkpoints(conn);
+        let project = projects::all(conn).unwrap()[0];
+        // The first commit of a deletion.
+        let statement = "delete from events where event = (select event from segments limit 1) and ordinal in ( \
+            select ordinal from events where event = (select event from segments limit 1) limit 1)";
+        assert!(diesel::sql_query(statement).execute(conn).unwrap() > 0);
+        let statuses = |findings: Vec<Finding>| -> Vec<FindingStatus> {
+            findings.into_iter().map(|finding| finding.status).collect()
+        };
+        let lasting = check_segments(conn, false, || ()).unwrap();
+        assert_eq!(statuses(lasting), [FindingStatus::Wrong]);
+        // The last commit follows while the doctor waits.
+        let finish = || {
+            let conn = &mut *data.store.connection().unwrap();
+            segments::drop_all(conn, project.shard_key()).unwrap();
+        };
+        for repair in [false, true] {
+            let passing = check_segments(conn, repair, finish).unwrap();
+            assert_eq!(statuses(passing), [FindingStatus::Ok]);
+        }
+    }
+
+    /// Merges and calculations run while the counts are checked and repaired.
+    #[test]
+    fn counts_of_a_busy_service_are_never_wrong() {
+        const PERSONS: usize = 120;
+        let database = TestDatabase::create();
+        let data = Data::open(&Database::Url(database.url())).unwrap();
+        let conn = &mut *data.store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let item =
+            |text: String| Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap();
+        let event = |nth| item(format!(r#"{{"event": "x", "distinct_id": "p{nth}"}}"#));
+        let events: Vec<Item> = (0..PERSONS).map(event).collect();
+        commit(&data.store, project, &events).unwrap();
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let mut definition = Definition::default();
+        let leaf = r#"{"type": "person", "key": "none", "operator": "is_not_set"}"#;
+        let filters = format!(r#"{{"properties": {{"type": "OR", "values": [{leaf}]}}}}"#);
+        definition.set_filters(Some(JsonText(filters)));
+        let cohort = cohorts::create(conn, project, &owner, &definition).unwrap();
+        let calculator = data.calculator(Metrics::new(&data.store.statements).unwrap());
+        let is_merging = AtomicBool::new(true);
+        let checks = thread::scope(|scope| {
+            scope.spawn(|| {
+                for nth in 1..PERSONS {
+                    let merge = item(format!(
+                        r#"{{"event": "$merge_dangerously", "distinct_id": "p0", "properties": {{"alias": "p{nth}"}}}}"#
+                    ));
+                    commit(&data.store, project, &[merge]).unwrap();
+                }
+                is_merging.store(false, Ordering::Relaxed);
+            });
+            scope.spawn(|| {
+                let conn = &mut *data.store.connection().unwrap();
+                while is_merging.load(Ordering::Relaxed) {
+                    queue::request_calculation(conn, cohort.id()).unwrap();
+                    calculator.run_project(project).unwrap();
+                }
+            });
+            let mut checks = 0;
+            while is_merging.load(Ordering::Relaxed) {
+                let findings = check_counts(conn, checks % 2 == 1).unwrap();
+                let is_ok = |finding: &Finding| finding.status == FindingStatus::Ok;
+                assert!(findings.iter().all(is_ok), "{findings:?}");
+                checks += 1;
+            }
+            checks
+        });
+        assert!(checks > 1);
+        queue::request_calculation(conn, cohort.id()).unwrap();
+        calculator.run_project(project).unwrap();
+        let (row, _) = cohorts::find(conn, project, cohort.id()).unwrap().unwrap();
+        assert_eq!(row.count, Some(1));
     }
 }

@@ -14,7 +14,7 @@ use super::output::{counted, print};
 use super::progress::Progress;
 use crate::Data;
 use crate::ingest::{self, Arrival, Committed, Denied, Item};
-use cohorts_store::{ProjectId, projects};
+use cohorts_store::{Lane, ProjectId, projects};
 
 mod reader;
 
@@ -76,6 +76,10 @@ impl Imported {
             let changes = counted(self.denied.properties, "property change");
             lines.push(format!("{changes} denied: too many properties"));
         }
+        if self.denied.distinct_ids > 0 {
+            let links = counted(self.denied.distinct_ids, "link");
+            lines.push(format!("{links} denied: too many distinct ids"));
+        }
         lines.join("\n")
     }
 }
@@ -131,8 +135,9 @@ fn import_lines(
             };
             read_lines(project, lines, &send, refuse)
         });
+        let store = data.store.in_lane(Lane::Writers);
         for batch in batches {
-            let committed = ingest::commit_in_halves(&data.store, project, &batch)?;
+            let committed = ingest::commit_in_halves(&store, project, &batch)?;
             imported.add(&batch, &committed);
             let message = imported.progress_message();
             progress.lock().set(read.read(), message);

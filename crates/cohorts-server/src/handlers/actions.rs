@@ -9,8 +9,10 @@ use cohorts_api::{
 use cohorts_engine::Action as ParsedAction;
 use cohorts_store::actions::{self, ActionFields};
 use cohorts_store::definition::Definition;
+use cohorts_store::pages::RowSize;
 use cohorts_store::{Conn, JsonText, ProjectId, cohorts, projects, queue};
 
+use super::responses::ListRows;
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
 use crate::error::Error;
@@ -24,17 +26,18 @@ impl ActionsApi for Service {
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let project = caller.project.id();
         let read = move |conn: &mut Conn| Ok(actions::page(conn, project, limit, offset)?);
-        let (rows, count) = self.snapshot(project, read).await?;
-        let (next, previous) = self.links(&request.http).around(limit, offset, count);
-        Ok(ActionsListResponse::Status200(PaginatedActionList {
-            count,
-            next,
-            previous,
-            results: rows
-                .into_iter()
-                .map(|row| present::action(project, row))
-                .collect(),
-        }))
+        let links = self.links(&request.http);
+        let frame = move |count| {
+            let (next, previous) = links.around(limit, offset, count);
+            PaginatedActionList {
+                count,
+                next,
+                previous,
+                results: Vec::new(),
+            }
+        };
+        let list = self.list(project, &request.http, ActionRows(project), read, frame);
+        Ok(ActionsListResponse::Status200(list.await?))
     }
 
     async fn actions_create(
@@ -80,6 +83,22 @@ impl ActionsApi for Service {
             self.signal.notify();
         }
         Ok(ActionsPartialUpdateResponse::Status200(change.action))
+    }
+}
+
+/// The actions of a project.
+struct ActionRows(ProjectId);
+
+impl ListRows for ActionRows {
+    type Row = types::Action;
+
+    fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
+        Ok(actions::sizes(conn, self.0, ids)?)
+    }
+
+    fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<types::Action>, Error> {
+        let rows = actions::by_ids(conn, self.0, ids)?.into_iter();
+        Ok(rows.map(|row| present::action(self.0, row)).collect())
     }
 }
 

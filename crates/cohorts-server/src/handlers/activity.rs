@@ -1,13 +1,16 @@
 //! The activity resource: pages of the activity log.
 
-use cohorts_api::types::ActivityPage;
+use actix_web::HttpResponse;
+use cohorts_api::types::{ActivityEntry, ActivityPage};
 use cohorts_api::{
     ActivityApi, CohortsActivityRequest, CohortsActivityResponse, CohortsAllActivityRequest,
     CohortsAllActivityResponse, RequestHead,
 };
-use cohorts_store::{CohortId, Conn, activity, cohorts};
+use cohorts_store::pages::{PageIds, RowSize};
+use cohorts_store::{CohortId, Conn, ProjectId, activity, cohorts};
 
-use super::{Service, present};
+use super::responses::ListRows;
+use super::{MAX_LIMIT, Service, present};
 use crate::auth::Caller;
 use crate::error::Error;
 
@@ -18,9 +21,12 @@ impl ActivityApi for Service {
         request: CohortsAllActivityRequest,
     ) -> Result<CohortsAllActivityResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
-        let response = self.activity_page(caller, None, limit, page, &request.http);
-        let response = response.await?.ok_or(Error::NotFound)?;
-        Ok(CohortsAllActivityResponse::Status200(response))
+        let project = caller.project.id();
+        let read = move |conn: &mut Conn, limit, offset| {
+            Ok(activity::page(conn, project, None, limit, offset)?)
+        };
+        let response = self.activity_page(project, read, limit, page, &request.http);
+        Ok(CohortsAllActivityResponse::Status200(response.await?))
     }
 
     async fn cohorts_activity(
@@ -29,46 +35,62 @@ impl ActivityApi for Service {
         request: CohortsActivityRequest,
     ) -> Result<CohortsActivityResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
-        let cohort = Some(CohortId(request.path.id));
-        let response = self.activity_page(caller, cohort, limit, page, &request.http);
-        Ok(match response.await? {
-            Some(response) => CohortsActivityResponse::Status200(response),
-            None => CohortsActivityResponse::Status404,
+        let (project, cohort) = (caller.project.id(), CohortId(request.path.id));
+        let read = move |conn: &mut Conn, limit, offset| {
+            cohorts::find(conn, project, cohort)?.ok_or(Error::NotFound)?;
+            Ok(activity::page(conn, project, Some(cohort), limit, offset)?)
+        };
+        let response = self.activity_page(project, read, limit, page, &request.http);
+        Ok(match response.await {
+            Ok(response) => CohortsActivityResponse::Status200(response),
+            // This operation has a 404 without a body.
+            Err(Error::NotFound) => CohortsActivityResponse::Status404,
+            Err(cause) => return Err(cause),
         })
     }
 }
 
 impl Service {
-    /// A page of the entries of one cohort, or of all cohorts; `None` if the cohort does not exist.
+    /// A page of entries. `read` returns their ids for a limit and an offset.
     async fn activity_page(
         &self,
-        caller: Caller,
-        cohort: Option<CohortId>,
+        project: ProjectId,
+        read: impl FnOnce(&mut Conn, i64, i64) -> Result<PageIds, Error> + Send + 'static,
         limit: i64,
         page: i64,
         head: &RequestHead,
-    ) -> Result<Option<ActivityPage>, Error> {
-        let project = caller.project.id();
+    ) -> Result<HttpResponse, Error> {
+        let limit = limit.min(MAX_LIMIT);
         let offset = limit.saturating_mul(page - 1);
-        let read = move |conn: &mut Conn| {
-            if let Some(cohort) = cohort
-                && cohorts::find(conn, project, cohort)?.is_none()
-            {
-                return Ok(None);
-            }
-            Ok(Some(activity::page(conn, project, cohort, limit, offset)?))
-        };
-        let Some((rows, total_count)) = self.snapshot(project, read).await? else {
-            return Ok(None);
-        };
         let links = self.links(head);
-        let link =
-            |page: i64| links.with(&[("page", page.to_string()), ("limit", limit.to_string())]);
-        Ok(Some(ActivityPage {
-            next: (offset.saturating_add(limit) < total_count).then(|| link(page + 1)),
-            previous: (page > 1).then(|| link(page - 1)),
-            total_count,
-            results: rows.into_iter().map(present::activity_entry).collect(),
-        }))
+        let frame = move |total_count| {
+            let link =
+                |page: i64| links.with(&[("page", page.to_string()), ("limit", limit.to_string())]);
+            ActivityPage {
+                next: (offset.saturating_add(limit) < total_count).then(|| link(page + 1)),
+                previous: (page > 1).then(|| link(page - 1)),
+                total_count,
+                results: Vec::new(),
+            }
+        };
+        let ids = move |conn: &mut Conn| read(conn, limit, offset);
+        let rows = ActivityRows(project);
+        self.list(project, head, rows, ids, frame).await
+    }
+}
+
+/// The entries of a project.
+struct ActivityRows(ProjectId);
+
+impl ListRows for ActivityRows {
+    type Row = ActivityEntry;
+
+    fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
+        Ok(activity::sizes(conn, self.0, ids)?)
+    }
+
+    fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<ActivityEntry>, Error> {
+        let rows = activity::by_ids(conn, self.0, ids)?;
+        Ok(rows.into_iter().map(present::activity_entry).collect())
     }
 }

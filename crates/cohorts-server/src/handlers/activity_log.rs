@@ -1,13 +1,25 @@
 //! Records changes of cohorts in the activity log, in the transaction of the change.
 
-use cohorts_api::types::{ActivityChange, ActivityChangeAction, ActivityChangeType};
 use cohorts_store::activity::{self, NewActivity};
 use cohorts_store::definition::Definition;
 use cohorts_store::{CohortId, Conn, JsonText};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::auth::Caller;
 use crate::error::Error;
+
+/// A changed field, in the form of the contract's `ActivityChange`. Responses contain the stored text as it is.
+#[derive(Serialize)]
+struct FieldChange {
+    #[serde(rename = "type")]
+    scope: &'static str,
+    action: &'static str,
+    /// `None` for a change to the list of members.
+    field: Option<&'static str>,
+    before: Value,
+    after: Value,
+}
 
 fn record(conn: &mut Conn, caller: &Caller, entry: &NewActivity<'_>) -> Result<(), Error> {
     let project = caller.project.id();
@@ -71,7 +83,7 @@ pub fn persons_edited(
     record(conn, caller, &entry)
 }
 
-fn differences(before: &Definition, after: &Definition) -> Vec<ActivityChange> {
+fn differences(before: &Definition, after: &Definition) -> Vec<FieldChange> {
     let (before, after) = (fields(before), fields(after));
     let pairs = before.into_iter().zip(after);
     pairs
@@ -94,26 +106,26 @@ fn fields(definition: &Definition) -> [(&'static str, Value); 8] {
     ]
 }
 
-fn change(field: Option<&str>, before: Value, after: Value) -> ActivityChange {
+fn change(field: Option<&'static str>, before: Value, after: Value) -> FieldChange {
     let action = if field.is_none() {
-        ActivityChangeAction::Changed
+        "changed"
     } else if before.is_null() {
-        ActivityChangeAction::Created
+        "created"
     } else if after.is_null() {
-        ActivityChangeAction::Deleted
+        "deleted"
     } else {
-        ActivityChangeAction::Changed
+        "changed"
     };
-    ActivityChange {
-        type_: ActivityChangeType::Cohort,
+    FieldChange {
+        scope: "Cohort",
         action,
-        field: field.map(str::to_owned),
+        field,
         before,
         after,
     }
 }
 
-fn json_of(changes: &[ActivityChange]) -> Result<JsonText, Error> {
+fn json_of(changes: &[FieldChange]) -> Result<JsonText, Error> {
     let text = serde_json::to_string(changes).map_err(anyhow::Error::from)?;
     Ok(JsonText(text))
 }

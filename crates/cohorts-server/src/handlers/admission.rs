@@ -5,16 +5,25 @@
 
 use std::time::Duration;
 
-use cohorts_api::MemoryBudget;
+use cohorts_api::{BodyMemory, MemoryBudget};
 use cohorts_store::{Conn, ProjectId};
 
 use super::Service;
+use super::responses::ResponseShares;
 use crate::blocking;
 use crate::error::Error;
-use crate::shares::{Owner, Permit, ShareLimits, Shares};
+use crate::shares::{Permit, ShareLimits, ShareOwner, Shares};
 
-/// How long a request waits for a permit.
-const WAIT: Duration = Duration::from_secs(30);
+/// A body of at most this many bytes is decoded in a moment.
+const SMALL_BODY: usize = 64 << 10;
+/// How long a request waits for a permit, or for memory.
+pub(super) const WAIT: Duration = Duration::from_secs(30);
+
+mod bodies;
+mod disk;
+
+pub use bodies::OwnerBudgets;
+pub use disk::UploadDisk;
 
 /// The permits of all kinds of work.
 #[derive(Clone)]
@@ -25,10 +34,14 @@ pub struct WorkShares {
     pub previews: Shares,
     /// Files that are written for clients, at the speed of the client.
     pub exports: Shares,
+    /// Pages that are too large for one piece, at the speed of the client.
+    pub pages: Shares,
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
-    pub decoding: Shares,
+    large_bodies: Shares,
+    /// As `large_bodies`, for bodies that are decoded in a moment. Large ones of the same peer never delay them.
+    small_bodies: Shares,
 }
 
 impl Default for WorkShares {
@@ -43,11 +56,24 @@ impl Default for WorkShares {
             })
         };
         Self {
-            requests: shares("requests", 12, 6, 256),
+            requests: shares("requests", 12, 4, 256),
             previews: shares("previews", 4, 2, 64),
             exports: shares("exports", 8, 2, 64),
+            pages: shares("large pages", 16, 4, 64),
             uploads: shares("uploads", 8, 2, 64),
-            decoding: shares("capture requests", 4, 3, 4_096),
+            large_bodies: shares("capture requests", 3, 2, 4_096),
+            small_bodies: shares("capture requests", 4, 4, 4_096),
+        }
+    }
+}
+
+impl WorkShares {
+    /// The permits to decode a body of `bytes`.
+    pub fn decoding(&self, bytes: usize) -> &Shares {
+        if bytes <= SMALL_BODY {
+            &self.small_bodies
+        } else {
+            &self.large_bodies
         }
     }
 }
@@ -57,20 +83,38 @@ impl Default for WorkShares {
 pub struct RequestMemory {
     /// Bodies until they are parsed.
     pub bodies: MemoryBudget,
+    /// Bodies beyond their first 64 KiB, by the project or the peer that sends them. The rest of `bodies` is a reserve for
+    /// small bodies.
+    pub large_bodies: OwnerBudgets,
+    /// The values of large bodies with fields, until the request is answered.
+    pub parsing: MemoryBudget,
     /// Events between their arrival and their commit.
     pub events: MemoryBudget,
-    /// Responses until their client has read them.
-    pub responses: MemoryBudget,
+    /// Responses until their client has read them, with a share for each project.
+    pub responses: ResponseShares,
 }
 
 impl RequestMemory {
-    /// Divides `bytes`: at most 3/8 are for bodies, 4/8 for events and 3/8 for responses.
+    /// Divides `bytes`: at most 3/8 are for bodies, 2/8 for their values, 4/8 for events and 3/8 for responses.
     pub fn new(bytes: usize) -> Self {
         let whole = MemoryBudget::new(bytes);
+        let bodies = whole.part(bytes / 8 * 3);
+        let large = bodies.part(bodies.capacity() / 4 * 3);
         Self {
-            bodies: whole.part(bytes / 8 * 3),
+            large_bodies: OwnerBudgets::new(large),
+            parsing: whole.part(bytes / 4),
+            bodies,
             events: whole.part(bytes / 8 * 4),
-            responses: whole.part(bytes / 8 * 3),
+            responses: ResponseShares::new(whole.part(bytes / 8 * 3), bytes / 8 * 3),
+        }
+    }
+
+    /// The memory for a body of the owner.
+    pub fn of_body(&self, owner: ShareOwner) -> BodyMemory {
+        BodyMemory {
+            small: Some(self.bodies.clone()),
+            large: Some(self.large_bodies.of(owner)),
+            parsing: Some(self.parsing.clone()),
         }
     }
 }
@@ -111,7 +155,7 @@ impl Service {
         Ok(self
             .shares
             .requests
-            .acquire(Owner::Project(project))
+            .acquire(ShareOwner::Project(project))
             .await?)
     }
 }

@@ -1,6 +1,6 @@
 //! Event capture: decodes the body, parses each item, and commits the valid ones before the response.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header;
@@ -16,18 +16,26 @@ use cohorts_api::{
     CaptureTrackRequest, CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest,
     FlagsResponse, RawBody, RawJson, RequestHead,
 };
+use cohorts_store::Error as StoreError;
 use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::Service;
 use crate::error::Error;
+use crate::ingest::CommitError;
 use crate::logging::RequestId;
-use crate::shares::Owner;
+use crate::peer::{network, peer};
+use crate::shares::ShareOwner;
 
 mod batch;
 mod body;
 
+pub(super) use batch::invalid_token;
+#[cfg(fuzzing)]
+pub use batch::token_of;
 use batch::{ItemBatch, ItemOutcome};
+#[cfg(fuzzing)]
+pub use body::{Payload, decode};
 
 impl CaptureApi for Service {
     async fn capture_batch(
@@ -189,14 +197,19 @@ impl Service {
         body: RawBody,
         token: Option<String>,
     ) -> Result<Vec<ItemOutcome>, Error> {
-        let peer = head.peer().unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let peer = network(peer(head.request(), self.peer_source));
         let batch = self.read_batch(body, token, peer).await?;
         let reservation = Arc::new(batch.reservation);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
             self.group_commit.commit(project, items, reservation)
         });
-        try_join_all(commits).await?;
+        // The project may have been deleted after its token was read.
+        let committed = try_join_all(commits).await;
+        committed.map_err(|cause| match cause {
+            CommitError::Store(StoreError::ProjectGone) => batch::invalid_token(),
+            cause => cause.into(),
+        })?;
         Ok(batch.outcomes)
     }
 
@@ -206,7 +219,11 @@ impl Service {
         token: Option<String>,
         peer: IpAddr,
     ) -> Result<ItemBatch, Error> {
-        let permit = self.shares.decoding.acquire(Owner::Peer(peer)).await?;
+        let permit = self
+            .shares
+            .decoding(body.bytes.len())
+            .acquire(ShareOwner::Peer(peer))
+            .await?;
         let service = self.clone();
         let id = RequestId::current();
         let read = move || {

@@ -19,8 +19,9 @@ use super::admission::holding;
 use super::uploads::UploadOptions;
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
+use crate::blocking;
 use crate::error::Error;
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
 mod change;
 mod create;
@@ -44,27 +45,32 @@ impl CohortsApi for Service {
         let query = request.query;
         let (limit, offset) = limit_and_offset(query.limit, query.offset);
         let mut conditions = list::conditions(&query)?;
-        let search = conditions.search.clone();
         let project = caller.project.id();
+        let rows = list::CohortRows {
+            project,
+            is_basic: query.basic,
+            search: conditions.search.clone(),
+        };
         let similar = self.store.has_trigrams;
         let read = move |conn: &mut Conn| {
             if query.hide_behavioral_cohorts {
-                let definitions = cohorts::dynamic_definitions(conn, project)?;
-                conditions.hidden = list::behavioral(definitions);
+                conditions.hidden = list::behavioral(conn, project)?;
             }
-            let rows = cohorts::list(conn, project, &conditions, similar, limit, offset)?;
-            Ok(rows)
+            let page = cohorts::list(conn, project, &conditions, similar, limit, offset)?;
+            Ok(page)
         };
-        // The statements may see different data: the hidden cohorts, then the rows, then their count.
-        let (rows, count) = self.read(project, read).await?;
-        let (next, previous) = self.links(&request.http).around(limit, offset, count);
-        let item = |row| list::item(present::cohort(row), query.basic, search.as_deref());
-        Ok(CohortsListResponse::Status200(PaginatedCohortList {
-            count,
-            next,
-            previous,
-            results: rows.into_iter().map(item).collect(),
-        }))
+        let links = self.links(&request.http);
+        let frame = move |count| {
+            let (next, previous) = links.around(limit, offset, count);
+            PaginatedCohortList {
+                count,
+                next,
+                previous,
+                results: Vec::new(),
+            }
+        };
+        let list = self.list(project, &request.http, rows, read, frame);
+        Ok(CohortsListResponse::Status200(list.await?))
     }
 
     async fn cohorts_create(
@@ -80,7 +86,7 @@ impl CohortsApi for Service {
             replace_members: body.replace_members == Some(true),
             allow_empty: body.allow_empty == Some(true),
         };
-        let definition = definition::new(body)?;
+        let definition = blocking::compute(move || definition::new(body)).await?;
         if !request.uploads.is_empty() {
             let (caller, definition) = (caller.clone(), definition.clone());
             let check = move |conn: &mut Conn| create::check(conn, &caller, &definition);
@@ -102,16 +108,14 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
-        if request.body.sample > 0 {
-            caller.require("person:read")?;
-        }
         let project = caller.project.id();
-        let preview = Preview::new(&caller, &request.body)?;
+        let body = request.body;
+        let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
         let caches = Arc::clone(&self.store.caches);
         let permit = self
             .shares
             .previews
-            .acquire(Owner::Project(project))
+            .acquire(ShareOwner::Project(project))
             .await?;
         let read = holding(permit, move |conn| preview.read(conn, &caches));
         let response = self.read(project, read).await?;
@@ -174,15 +178,20 @@ impl CohortsApi for Service {
         request: CohortsCalculationHistoryRequest,
     ) -> Result<CohortsCalculationHistoryResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
-        let query = request.query;
+        let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            let rows = cohorts_store::history::page(conn, id, query.limit, query.offset)?;
-            Ok(rows)
+            Ok(cohorts_store::history::page(conn, id, limit, offset)?)
         };
-        let (rows, count) = self.snapshot(project, read).await?;
-        let page = history::page(rows, count, query.limit, query.offset);
-        Ok(CohortsCalculationHistoryResponse::Status200(page))
+        let frame = move |count| history::page(count, limit, offset);
+        let list = self.list(
+            project,
+            &request.http,
+            history::HistoryRows(id),
+            read,
+            frame,
+        );
+        Ok(CohortsCalculationHistoryResponse::Status200(list.await?))
     }
 
     async fn cohorts_used_in(

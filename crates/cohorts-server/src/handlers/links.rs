@@ -1,4 +1,6 @@
 //! Links to the next and the previous page, with the origin and the path of the request.
+//!
+//! They never repeat a key or a token from its query, because links are logged, stored and passed on.
 
 use actix_web::HttpMessage;
 use cohorts_api::RequestHead;
@@ -6,6 +8,9 @@ use form_urlencoded::{Serializer, parse};
 
 use crate::origin::Origin;
 use crate::path_compat::OriginalUri;
+
+/// Query parameters that contain keys or tokens.
+const SECRETS: [&str; 4] = ["personal_api_key", "api_key", "secret_api_key", "token"];
 
 /// The links in the response to one request.
 pub struct Links {
@@ -24,7 +29,7 @@ impl Links {
         let uri = original.unwrap_or_else(|| request.uri().clone());
         Self {
             base: format!("{}{}", origin.of(head), uri.path()),
-            query: uri.query().unwrap_or_default().to_owned(),
+            query: without_secrets(uri.query().unwrap_or_default()),
         }
     }
 
@@ -72,9 +77,32 @@ impl Links {
     }
 }
 
+/// A query without the parameters in [`SECRETS`]; the others are unchanged.
+fn without_secrets(query: &str) -> String {
+    // A name can be encoded.
+    let is_secret = |part: &str| {
+        parse(part.as_bytes()).any(|(name, _)| SECRETS.contains(&name.to_lowercase().as_str()))
+    };
+    let parts = query.split('&').filter(|part| !is_secret(part));
+    parts.collect::<Vec<_>>().join("&")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_contain_no_secrets() {
+        for (query, expected) in [
+            ("a=1&personal_api_key=phx_a&b=%20c", "a=1&b=%20c"),
+            ("personal%5Fapi_key=phx_a", ""),
+            ("PERSONAL_API_KEY=phx_a&token=phc_a&api_key=phc_b", ""),
+            ("personal_api_key&limit=2", "limit=2"),
+            ("tokens=3&&", "tokens=3&&"),
+        ] {
+            assert_eq!(without_secrets(query), expected, "{query}");
+        }
+    }
 
     #[test]
     fn links_keep_the_other_parameters() {

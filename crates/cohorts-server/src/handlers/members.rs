@@ -1,6 +1,6 @@
 //! The members of static cohorts: persons are added or removed in one transaction with the count; uploads are listed.
 
-use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd, UploadPage};
+use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd, Upload, UploadPage};
 use cohorts_api::{
     CohortsAddPersonsToStaticCohortRequest, CohortsAddPersonsToStaticCohortResponse,
     CohortsRemovePersonFromStaticCohortRequest, CohortsRemovePersonFromStaticCohortResponse,
@@ -8,11 +8,13 @@ use cohorts_api::{
     MembersApi, RawJson,
 };
 use cohorts_store::members::StaticCohort;
-use cohorts_store::{CohortId, Conn, cohorts, members};
+use cohorts_store::pages::RowSize;
+use cohorts_store::{CohortId, Conn, cohorts, members, uploads};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Service, activity_log, lookup, present};
+use super::responses::ListRows;
+use super::{Service, activity_log, limit_and_offset, lookup, present};
 use crate::auth::Caller;
 use crate::error::Error;
 
@@ -52,20 +54,23 @@ impl MembersApi for Service {
         request: CohortsUploadsRequest,
     ) -> Result<CohortsUploadsResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
-        let (limit, offset) = (request.query.limit, request.query.offset);
-        let links = self.links(&request.http);
+        let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            Ok(cohorts_store::uploads::page(conn, id, limit, offset)?)
+            Ok(uploads::page(conn, id, limit, offset)?)
         };
-        let (rows, count) = self.snapshot(project, read).await?;
-        let (next, previous) = links.around(limit, offset, count);
-        Ok(CohortsUploadsResponse::Status200(UploadPage {
-            count,
-            next,
-            previous,
-            results: rows.into_iter().map(present::upload).collect(),
-        }))
+        let links = self.links(&request.http);
+        let frame = move |count| {
+            let (next, previous) = links.around(limit, offset, count);
+            UploadPage {
+                count,
+                next,
+                previous,
+                results: Vec::new(),
+            }
+        };
+        let list = self.list(project, &request.http, UploadRows(id), read, frame);
+        Ok(CohortsUploadsResponse::Status200(list.await?))
     }
 
     async fn cohorts_upload(
@@ -77,10 +82,26 @@ impl MembersApi for Service {
         let read = move |conn: &mut Conn| {
             let id = CohortId(path.id);
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            cohorts_store::uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
+            uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
         };
         let row = self.snapshot(project, read).await?;
         Ok(CohortsUploadResponse::Status200(present::upload(row)))
+    }
+}
+
+/// The uploads of a cohort.
+struct UploadRows(CohortId);
+
+impl ListRows for UploadRows {
+    type Row = Upload;
+
+    fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
+        Ok(uploads::sizes(conn, self.0, ids)?)
+    }
+
+    fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<Upload>, Error> {
+        let rows = uploads::by_ids(conn, self.0, ids)?;
+        Ok(rows.into_iter().map(present::upload).collect())
     }
 }
 

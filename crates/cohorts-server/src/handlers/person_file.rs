@@ -9,6 +9,7 @@ use std::io::{self, Seek};
 use csv::{ErrorKind, Reader, StringRecord};
 use uuid::Uuid;
 
+use super::formula;
 use crate::error::Error;
 use crate::ingest::LONGEST_NAME;
 
@@ -112,12 +113,14 @@ impl PersonFile {
     fn read(&self, row: &StringRecord) -> PersonRow {
         let kind = self.layout.kind;
         let id = row.get(self.layout.id_column).unwrap_or_default().trim();
+        let id = formula::unescape(id);
         let fault = kind.fault(id);
         let newlines = row.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
         // The reader returns a row that ends in CRLF before it has passed the LF.
         let passed = newlines + u64::from(self.line_end == b"\n");
         PersonRow {
-            line: self.reader.position().line().saturating_sub(passed),
+            // A carriage return alone ends a row, and is no line for the reader.
+            line: self.reader.position().line().saturating_sub(passed).max(1),
             id: match (fault, kind) {
                 (Some(_), _) => id.chars().take(SHOWN_CHARS).collect(),
                 (None, IdKind::Email) => id.to_lowercase(),
@@ -261,6 +264,12 @@ mod tests {
             &["auth0|1", "a;b"],
         );
         check("0\n\"a,1\"\n", DistinctId, &["0", "a,1"]);
+    }
+
+    #[test]
+    fn the_apostrophe_of_an_export_is_removed() {
+        let ids = ids("distinct_id,name\n'=a,x\n''-b,x\n'c,x\n-5,x\n'\td,x\n").1;
+        assert_eq!(ids, ["=a", "'-b", "'c", "-5", "\td"]);
     }
 
     #[test]
@@ -429,6 +438,8 @@ mod tests {
             ];
             assert_eq!(faults, expected, "{text:?}");
         }
+        let (_, first) = rows(b"d1\r\r\r").unwrap();
+        assert_eq!(first[0].line, 1);
         let (_, rows) = rows(b"\n\nd1\nd2").unwrap();
         let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
         assert_eq!(lines, [3, 4]);

@@ -1,7 +1,7 @@
 //! The persons resource, and the members of a cohort: one person, a page, or a file with all of them.
 
 use actix_web::HttpResponse;
-use cohorts_api::types::{PersonCohort, PersonCohorts, PersonPage};
+use cohorts_api::types::{PersonCohort, PersonCohorts};
 use cohorts_api::{
     CohortsPersonsRequest, CohortsPersonsResponse, PersonsApi, PersonsCohortsRequest,
     PersonsCohortsResponse, PersonsDestroyRequest, PersonsDestroyResponse, PersonsListRequest,
@@ -20,13 +20,15 @@ mod delete;
 mod export;
 mod page;
 mod query;
+mod reader;
+mod selection;
 mod table;
 
 use query::{PersonQuery, PersonSource};
 
 /// Persons in the format that the caller accepts.
 enum PersonList {
-    Page(PersonPage),
+    Page(HttpResponse),
     Csv(HttpResponse),
     Ndjson(HttpResponse),
 }

@@ -16,7 +16,7 @@ mod uploads;
 pub use actions::action;
 pub use activity::activity_entry;
 pub use cohorts::cohort;
-pub use persons::{first_persons, persons, persons_by_ordinals};
+pub use persons::{first_persons, persons};
 pub use uploads::{RowProblem, UploadedColumn, upload};
 
 pub fn user(teammate: Teammate) -> UserBasic {

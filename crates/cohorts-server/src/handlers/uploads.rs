@@ -5,22 +5,23 @@
 
 use std::collections::HashMap;
 
-use cohorts_api::types;
+use cohorts_api::{UploadPermit, types};
 use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
-    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, events, members, tombstones,
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, tombstones,
 };
 use roaring::RoaringBitmap;
 
-use super::admission::holding;
 use super::person_file::{self, Column, IdKind, Layout, PersonFile, PersonRow};
 use super::present::{RowProblem, UploadedColumn};
 use super::{Service, lookup, present};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
-use crate::shares::Owner;
+use crate::shares::ShareOwner;
 
+/// The largest file that is received for a dynamic cohort, before the fields after it are known.
+const SMALL_FILE: u64 = 16 << 20;
 /// Rows that one statement looks up.
 const ROWS: usize = 10_000;
 /// Rows without a person that a report lists; the others are counted.
@@ -59,6 +60,36 @@ pub struct UploadedPersons {
 }
 
 impl Service {
+    /// Admits a file: the cohort in the path takes one, the project has a share of the uploads left, and the disk has room.
+    ///
+    /// `fields` are those before the file. They can make the cohort static.
+    pub(super) async fn permit_upload(
+        &self,
+        caller: &Caller,
+        cohort: Option<&str>,
+        fields: &[(String, String)],
+        length: Option<u64>,
+    ) -> Result<UploadPermit, Error> {
+        let project = caller.project.id();
+        let mut expected = length;
+        if let Some(id) = cohort {
+            let id = CohortId(id.parse().map_err(|_| Error::NotFound)?);
+            let find = move |conn: &mut Conn| Ok(cohorts::find(conn, project, id)?);
+            let (row, _) = self.read(project, find).await?.ok_or(Error::NotFound)?;
+            if !row.definition.is_static && !fields.iter().any(|(name, _)| name == "is_static") {
+                expected = Some(length_before_kind(length)?);
+            }
+        }
+        let permit = self
+            .shares
+            .uploads
+            .acquire(ShareOwner::Project(project))
+            .await?;
+        let space = self.upload_disk.take(expected)?;
+        let max_bytes = usize::try_from(space.bytes).unwrap_or(usize::MAX);
+        Ok(UploadPermit::new(max_bytes, (space, permit)))
+    }
+
     /// Reads the last of the uploaded files; returns `None` without a file.
     pub(super) async fn read_upload(
         &self,
@@ -69,7 +100,6 @@ impl Service {
         let Some(file) = files.into_iter().next_back() else {
             return Ok(None);
         };
-        let permit = self.shares.uploads.acquire(Owner::Project(project)).await?;
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
             let open = || PersonFile::open(file.open().map_err(anyhow::Error::from)?);
@@ -79,8 +109,17 @@ impl Service {
             }
             UploadedPersons::read(conn, &store, project, open()?, options)
         };
-        self.read(project, holding(permit, read)).await.map(Some)
+        self.read(project, read).await.map(Some)
     }
+}
+
+/// The length of a file for a dynamic cohort. A field after a small file may make the cohort static.
+fn length_before_kind(length: Option<u64>) -> Result<u64, Error> {
+    if length.is_some_and(|length| length > SMALL_FILE) {
+        let detail = "A CSV file can only be uploaded to a static cohort. Send the field `is_static` before a large file.";
+        return Err(Error::field("csv", detail));
+    }
+    Ok(SMALL_FILE)
 }
 
 impl UploadedPersons {

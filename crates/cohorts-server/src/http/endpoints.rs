@@ -1,11 +1,9 @@
 //! The endpoints outside of the API contract: probes, metrics, and the script of browser SDKs.
 
 use actix_web::{HttpResponse, web};
-use chrono::Utc;
-use cohorts_store::{Conn, queue};
 use utoipa::OpenApi;
 
-use crate::blocking;
+use super::readiness::Readiness;
 use crate::error::Error;
 use crate::handlers::{Service, config_script};
 use crate::index::checkpoint::segment_bytes_read;
@@ -28,7 +26,7 @@ pub async fn livez() -> HttpResponse {
 }
 
 /// Reports whether the database is available. The second line contains the number of cohorts that wait for their
-/// calculation, and how long the first of them has waited, in seconds.
+/// calculation, and how long the first of them has waited, in seconds; or that a lock delays this count.
 #[utoipa::path(
     get, path = "/_readyz", tag = "operation",
     responses(
@@ -36,18 +34,14 @@ pub async fn livez() -> HttpResponse {
         (status = 503, description = "The service is not ready. The body contains the reason.", body = String),
     )
 )]
-pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
-    let backlog = |conn: &mut Conn| Ok(queue::backlog(conn, Utc::now())?);
-    match blocking::read(&service.store, backlog).await {
-        Ok(backlog) => {
-            let (count, since) = (backlog.count, backlog.waiting_since);
-            let seconds = since.map_or(0, |since| (Utc::now() - since).num_seconds().max(0));
-            let body = format!("ok\n{count} cohorts wait, the first for {seconds} s\n");
-            HttpResponse::Ok().content_type("text/plain").body(body)
-        }
-        Err(cause) => HttpResponse::ServiceUnavailable()
+pub async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+    match readiness.check().await {
+        Ok(line) => HttpResponse::Ok()
             .content_type("text/plain")
-            .body(format!("{cause}\n")),
+            .body(format!("ok\n{line}\n")),
+        Err(reason) => HttpResponse::ServiceUnavailable()
+            .content_type("text/plain")
+            .body(format!("{reason}\n")),
     }
 }
 
@@ -55,7 +49,7 @@ pub async fn readyz(service: web::Data<Service>) -> HttpResponse {
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The metrics.", body = String)))]
 pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, Error> {
     let text = service.metrics.text(
-        service.store.connections(),
+        |lane| service.store.connections(lane),
         service.store.caches.index.bytes(),
         segment_bytes_read(),
     )?;

@@ -1,6 +1,7 @@
 //! From an index to its successor: the writes of the log after the index are applied to its blocks.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
@@ -10,13 +11,19 @@ use roaring::RoaringBitmap;
 
 use super::IndexResult;
 use super::cache::{Cache, Cached};
-use super::events::EventIndexes;
+use super::events::{EventIndex, EventIndexes};
 use super::load::{changed_persons, events_between, tombstones_since};
 use super::project::ProjectIndex;
 use super::read::ReadTx;
 
 /// Changes of a property that are kept as layers over its block.
 const MAX_LAYERS: usize = 16;
+
+/// Properties of persons, and properties of events, that a successor keeps: the last used ones. Each is read from every
+/// changed row.
+const MAX_PROPERTIES: usize = 256;
+/// Event indexes that a successor keeps: the last used ones.
+const MAX_EVENT_INDEXES: usize = 1_024;
 
 /// The index as of the later sequence number `seq`; `None` if a new index is as cheap.
 pub fn advance(
@@ -25,7 +32,8 @@ pub fn advance(
     seq: i64,
 ) -> IndexResult<Option<ProjectIndex>> {
     let later = tombstones_since(tx, index.seq)?;
-    let properties = index.properties.all();
+    let mut properties = last_used(index.properties.all());
+    properties.truncate(MAX_PROPERTIES);
     let keys: Vec<String> = properties.iter().map(|block| block.key.clone()).collect();
     let Some(rows) = changed_persons(tx, index.seq, &keys)? else {
         return Ok(None);
@@ -56,6 +64,7 @@ pub fn advance(
             index.range.clone(),
             persons,
             tombstones,
+            Arc::clone(&index.live),
         )
     }))
 }
@@ -134,7 +143,7 @@ fn advance_events(
     later: &Tombstones,
     tombstones: &Tombstones,
 ) -> IndexResult<Option<EventIndexes>> {
-    let cached = index.events.all();
+    let cached = advanced_events(index.events.all());
     let events = Cache::default();
     if cached.is_empty() {
         return Ok(Some(events));
@@ -163,6 +172,30 @@ fn advance_events(
         events.put(cached, bytes);
     }
     Ok(Some(events))
+}
+
+/// The last used event indexes, as far as their columns are not too many.
+fn advanced_events(
+    cached: Vec<Cached<(String, Vec<String>), EventIndex>>,
+) -> Vec<Cached<(String, Vec<String>), EventIndex>> {
+    let mut cached = last_used(cached);
+    cached.truncate(MAX_EVENT_INDEXES);
+    let mut columns = HashSet::new();
+    cached.retain(|cached| {
+        let added = cached.key.1.iter().filter(|key| !columns.contains(*key));
+        let fits = columns.len() + added.count() <= MAX_PROPERTIES;
+        if fits {
+            columns.extend(cached.key.1.iter().cloned());
+        }
+        fits
+    });
+    cached
+}
+
+/// Sorts cached values by their last use, the latest first.
+fn last_used<K, V>(mut cached: Vec<Cached<K, V>>) -> Vec<Cached<K, V>> {
+    cached.sort_by_key(|cached| Reverse(cached.last_use));
+    cached
 }
 
 fn sorted_unique(mut texts: Vec<String>) -> Vec<String> {

@@ -15,6 +15,42 @@ use super::{IndexError, IndexResult};
 /// Ticks with each use of an entry of any cache.
 static CLOCK: AtomicU64 = AtomicU64::new(0);
 
+/// The memory of an entry besides its key and its value, in bytes, about.
+const ENTRY: usize = 200;
+
+/// The key of a cached value.
+pub trait CacheKey: Eq + Hash + Clone {
+    /// The memory of the key's texts, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+impl CacheKey for () {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl CacheKey for String {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+impl CacheKey for (String, Vec<String>) {
+    fn bytes(&self) -> usize {
+        let columns = self
+            .1
+            .iter()
+            .map(|column| column.len() + size_of::<String>());
+        self.0.len() + columns.sum::<usize>()
+    }
+}
+
+/// The memory of an entry with its key, in bytes.
+fn weight<K: CacheKey>(key: &K, bytes: usize) -> u64 {
+    (ENTRY + key.bytes() + bytes) as u64
+}
+
 /// Values by key, loaded on first use.
 pub struct Cache<K, V>(Mutex<HashMap<K, Arc<Entry<V>>>>);
 
@@ -71,12 +107,17 @@ impl<V> Entry<V> {
     }
 }
 
+/// The tick of a use that happens now.
+pub fn next_tick() -> u64 {
+    CLOCK.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Waits for a lock until `deadline`.
 pub fn lock_until<T>(mutex: &Mutex<T>, deadline: Instant) -> IndexResult<MutexGuard<'_, T>> {
     mutex.try_lock_until(deadline).ok_or(IndexError::TimedOut)
 }
 
-impl<K: Eq + Hash + Clone, V> Cache<K, V> {
+impl<K: CacheKey, V> Cache<K, V> {
     /// Returns the cached value if it suits, and loads it otherwise.
     pub fn get(
         &self,
@@ -87,11 +128,15 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
             impl Fn(&V) -> usize,
         >,
     ) -> IndexResult<Arc<V>> {
+        let empty = weight(&key, 0);
         let entry = {
             let mut entries = self.0.lock();
-            Arc::clone(entries.entry(key).or_insert_with(|| Entry::new(None, 0, 0)))
+            let entry = entries
+                .entry(key)
+                .or_insert_with(|| Entry::new(None, empty, 0));
+            Arc::clone(entry)
         };
-        let tick = CLOCK.fetch_add(1, Ordering::Relaxed);
+        let tick = next_tick();
         entry.last_use.store(tick, Ordering::Relaxed);
         let cached = || entry.value.lock().clone();
         let suitable = || cached().filter(|value| (how.suits)(value));
@@ -103,7 +148,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
             return Ok(value);
         }
         let value = Arc::new((how.load)(cached().as_deref())?);
-        let bytes = (how.bytes)(&value) as u64;
+        let bytes = empty + (how.bytes)(&value) as u64;
         entry.bytes.store(bytes, Ordering::Relaxed);
         *entry.value.lock() = Some(Arc::clone(&value));
         Ok(value)
@@ -112,8 +157,16 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     /// Changes the recorded memory of a value that has grown.
     pub fn set_bytes(&self, key: &K, bytes: usize) {
         if let Some(entry) = self.0.lock().get(key) {
-            entry.bytes.store(bytes as u64, Ordering::Relaxed);
+            entry.bytes.store(weight(key, bytes), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a value is cached.
+    pub fn contains(&self, key: &K) -> bool {
+        let entries = self.0.lock();
+        entries
+            .get(key)
+            .is_some_and(|entry| entry.value.lock().is_some())
     }
 
     /// All cached values.
@@ -133,7 +186,8 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     }
 
     pub fn put(&self, cached: Cached<K, V>, bytes: usize) {
-        let entry = Entry::new(Some(cached.value), bytes as u64, cached.last_use);
+        let bytes = weight(&cached.key, bytes);
+        let entry = Entry::new(Some(cached.value), bytes, cached.last_use);
         self.0.lock().insert(cached.key, entry);
     }
 
@@ -146,6 +200,11 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
                 bytes: entry.bytes.load(Ordering::Relaxed),
             })
             .collect()
+    }
+
+    /// Evicts the entries with keys that are not wanted.
+    pub fn retain(&self, is_wanted: impl Fn(&K) -> bool) {
+        self.0.lock().retain(|key, _| is_wanted(key));
     }
 
     /// Evicts the entries that were last used before `tick`.

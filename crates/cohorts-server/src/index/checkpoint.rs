@@ -180,22 +180,19 @@ fn decode_days(
 
 /// The names of events with damaged segments, or with segments that contain another number of events than the rows.
 pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, StoreError> {
-    cohorts_store::snapshot(conn, |conn| {
-        let mut mismatched = Vec::new();
-        for (key, stored) in segments::manifests(conn, shard_key)? {
-            let in_segments = count_events(conn, shard_key, &key, stored.days)?;
-            let SegmentManifest {
-                through_seq,
-                from_day,
-            } = stored.manifest;
-            let in_rows =
-                events::count_of_name(conn, shard_key, &key.event, through_seq, from_day)?;
-            if in_segments != Some(in_rows) {
-                mismatched.push(key.event);
-            }
+    let mut mismatched = Vec::new();
+    for (key, stored) in segments::manifests(conn, shard_key)? {
+        let in_segments = count_events(conn, shard_key, &key, stored.days)?;
+        let SegmentManifest {
+            through_seq,
+            from_day,
+        } = stored.manifest;
+        let in_rows = events::count_of_name(conn, shard_key, &key.event, through_seq, from_day)?;
+        if in_segments != Some(in_rows) {
+            mismatched.push(key.event);
         }
-        Ok(mismatched)
-    })
+    }
+    Ok(mismatched)
 }
 
 /// The number of events in the segments; `None` if a segment is damaged or missing.
@@ -220,13 +217,17 @@ fn count_events(
 }
 
 impl ProjectIndex {
-    /// Writes the blocks of larger projects that are not written yet.
+    /// Writes the blocks of larger projects that live cohorts read and that are not written yet.
     pub fn write_checkpoints(&self, conn: &mut Conn, project: ProjectId) -> Result<(), StoreError> {
+        let live = self.live.refresh(conn, project)?;
+        // Other columns of these events were loaded before the live columns changed, and are not read again.
+        self.events
+            .retain(|(name, columns)| self.live.columns_for(name, columns) == *columns);
         if self.persons.len() >= MIN_ROWS {
             self.write_persons(conn, project)?;
         }
         for Cached { key, value, .. } in self.properties.all() {
-            if value.person_count() as u64 >= MIN_ROWS {
+            if value.person_count() as u64 >= MIN_ROWS && live.has_property(&key) {
                 self.write_property(conn, project, &key, &value)?;
             }
         }
@@ -236,8 +237,9 @@ impl ProjectIndex {
         for Cached { key, value, .. } in self.events.all() {
             let (name, columns) = key;
             let rows: usize = value.segments().map(|segment| segment.rows()).sum();
-            if let Some(key) = SegmentKey::new(&name, &columns)
-                && rows as u64 >= MIN_ROWS
+            if rows as u64 >= MIN_ROWS
+                && live.has_segments(&name, &columns)
+                && let Some(key) = SegmentKey::new(&name, &columns)
             {
                 self.write_events(conn, project, &key, &value)?;
             }

@@ -5,12 +5,16 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cohorts_store::{Conn, Error, ShardKey, tombstones};
 use parking_lot::{Mutex, MutexGuard};
 use quick_cache::unsync::Cache;
 use quick_cache::{Equivalent, Weighter};
 use roaring::RoaringBitmap;
+
+use super::memory::MemoryUse;
 
 /// The memory of all cached ids, in bytes: about six hundred thousand ids.
 const BUDGET: u64 = 64 << 20;
@@ -70,24 +74,32 @@ struct Retired {
 struct OwnerState {
     owners: Cache<OwnerKey, u32, OwnerWeighter>,
     retired: HashMap<ShardKey, Retired>,
+    /// The memory of `retired`, in bytes, about.
+    retired_bytes: u64,
 }
 
 /// Distinct ids with the ordinals of their persons. An ordinal without a person is never cached, because it may get one
 /// at any time.
 #[derive(Debug)]
-pub struct DistinctIdCache(Mutex<OwnerState>);
-
-impl Default for DistinctIdCache {
-    fn default() -> Self {
-        let capacity = BUDGET / (2 * ENTRY);
-        Self(Mutex::new(OwnerState {
-            owners: Cache::with_weighter(capacity as usize, BUDGET, OwnerWeighter),
-            retired: HashMap::new(),
-        }))
-    }
+pub struct DistinctIdCache {
+    state: Mutex<OwnerState>,
+    memory: Arc<MemoryUse>,
 }
 
 impl DistinctIdCache {
+    /// A cache that reports its memory to `memory`.
+    pub fn new(memory: &Arc<MemoryUse>) -> Self {
+        let capacity = BUDGET / (2 * ENTRY);
+        Self {
+            state: Mutex::new(OwnerState {
+                owners: Cache::with_weighter(capacity as usize, BUDGET, OwnerWeighter),
+                retired: HashMap::new(),
+                retired_bytes: 0,
+            }),
+            memory: Arc::clone(memory),
+        }
+    }
+
     /// Learns the ordinals that were retired up to sequence number `seq`. The caller holds the lock on the log head, so
     /// none is retired meanwhile.
     pub fn refresh(&self, conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<(), Error> {
@@ -97,13 +109,19 @@ impl DistinctIdCache {
             // Everything that is cached from now on is newer.
             None => RoaringBitmap::new(),
         };
-        let mut inner = self.inner();
-        let retired = inner.retired.entry(shard_key).or_insert(Retired {
-            seq,
-            ordinals: RoaringBitmap::new(),
+        let inner = &mut *self.inner();
+        let retired = inner.retired.entry(shard_key).or_insert_with(|| {
+            inner.retired_bytes += ENTRY;
+            Retired {
+                seq,
+                ordinals: RoaringBitmap::new(),
+            }
         });
         retired.seq = seq.max(retired.seq);
+        let before = retired.ordinals.serialized_size();
         retired.ordinals |= later;
+        inner.retired_bytes += (retired.ordinals.serialized_size().saturating_sub(before)) as u64;
+        self.report(inner);
         Ok(())
     }
 
@@ -140,9 +158,15 @@ impl DistinctIdCache {
                 inner.owners.insert(OwnerKey { shard_key, id }, ordinal);
             }
         }
+        self.report(inner);
+    }
+
+    fn report(&self, inner: &OwnerState) {
+        let bytes = inner.owners.weight() + inner.retired_bytes;
+        self.memory.distinct_ids.store(bytes, Ordering::Relaxed);
     }
 
     fn inner(&self) -> MutexGuard<'_, OwnerState> {
-        self.0.lock()
+        self.state.lock()
     }
 }

@@ -1,27 +1,35 @@
 //! Loads blocks of an index: from a checkpoint and the rows written after it, or from rows alone.
 
+mod persons;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cohorts_engine::{
-    EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimesBlock,
-};
+use cohorts_engine::{EventBlock, EventBlockBuilder};
 use cohorts_store::events;
 use cohorts_store::scan::{self, EventRow, EventScan, PersonRow};
 use cohorts_store::segments::SegmentKey;
 use cohorts_store::tombstones::{self, Tombstones};
 use roaring::RoaringBitmap;
 
-use super::advance::with_changed_persons;
 use super::cache::Load;
-use super::checkpoint::{self, StoredEvents, StoredProperty};
+use super::checkpoint::{self, StoredEvents};
 use super::events::{CheckpointState, DayPartition, EventIndex, day_of};
-use super::project::{MAX_CATCH_UP, ProjectIndex, PropertyCheckpoint};
+use super::project::{MAX_CATCH_UP, ProjectIndex};
 use super::read::ReadTx;
 use super::{IndexError, IndexResult};
 
 /// Rows between two checks of the memory limit.
 const CHECK_ROWS: usize = 1_024;
+
+/// The instants of events to read.
+#[derive(Clone, Copy)]
+pub struct EventSpan {
+    pub from: i64,
+    pub to: i64,
+    /// If the events are not loaded yet, they are loaded from this instant on, because others need them.
+    pub load_from: i64,
+}
 
 /// The ordinals of all persons, from their checkpoint if one was written at or before `seq`.
 pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
@@ -39,7 +47,7 @@ pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
     tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
 }
 
-/// The persons written after `seq`; `None` if there are too many to catch up.
+/// The persons written after `seq`; `None` if they are too many or too large to catch up.
 pub fn changed_persons(
     tx: &ReadTx<'_>,
     seq: i64,
@@ -48,7 +56,8 @@ pub fn changed_persons(
     tx.with_conn(|conn| scan::changed_persons(conn, tx.shard_key(), seq, keys, MAX_CATCH_UP))
 }
 
-/// The events of `names` written after `after`, up to `through`; `None` if there are too many events to catch up.
+/// The events of `names` written after `after`, up to `through`; `None` if the events are too many or too large to
+/// catch up.
 pub fn events_between(
     tx: &ReadTx<'_>,
     (after, through): (i64, i64),
@@ -58,82 +67,72 @@ pub fn events_between(
     if after == through {
         return Ok(Some(Vec::new()));
     }
-    let limit = MAX_CATCH_UP as i64;
+    let rows = MAX_CATCH_UP.rows as i64;
     let span = (after, through);
-    let count =
-        tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, limit + 1))?;
-    if count > limit {
+    let count = tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, rows + 1))?;
+    if count > rows {
         return Ok(None);
     }
-    let rows =
-        tx.with_conn(|conn| scan::events_between(conn, tx.shard_key(), span, names, properties))?;
-    Ok(Some(rows))
+    let shard_key = tx.shard_key();
+    tx.with_conn(|conn| {
+        scan::events_between(conn, shard_key, span, names, properties, MAX_CATCH_UP)
+    })
 }
 
 impl ProjectIndex {
-    /// The values of a person property.
-    pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
-        let load = |_: Option<&_>| match self.stored_property(tx, key)? {
-            Some(block) => Ok(block),
-            None => self.property_from_rows(tx, key),
-        };
-        let how = Load {
-            deadline: tx.limits.deadline,
-            suits: |_: &_| true,
-            load,
-            bytes: PropertyBlock::bytes,
-        };
-        self.properties.get(key.to_owned(), how)
-    }
-
-    /// The times of creation.
-    pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
-        let load = |_: Option<&_>| {
-            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
-            Ok(TimesBlock::new(rows))
-        };
-        let how = Load {
-            deadline: tx.limits.deadline,
-            suits: |_: &_| true,
-            load,
-            bytes: TimesBlock::bytes,
-        };
-        self.created_at.get((), how)
-    }
-
-    /// The distinct ids of the persons.
-    pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<PropertyBlock>> {
-        let load = |_: Option<&_>| self.distinct_ids_from_rows(tx);
-        let how = Load {
-            deadline: tx.limits.deadline,
-            suits: |_: &_| true,
-            load,
-            bytes: PropertyBlock::bytes,
-        };
-        self.distinct_ids.get((), how)
-    }
-
-    /// The names of all events.
+    /// The names of all events, sorted.
     pub fn event_names(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<Vec<String>>> {
         let how = Load {
             deadline: tx.limits.deadline,
             suits: |_: &_| true,
-            load: |_: Option<&_>| tx.with_conn(|conn| scan::event_names(conn, tx.shard_key())),
-            bytes: |names: &Vec<String>| names.iter().map(String::len).sum(),
+            load: |_: Option<&_>| {
+                let mut names = tx.with_conn(|conn| scan::event_names(conn, tx.shard_key()))?;
+                // The database may have another order.
+                names.sort_unstable();
+                Ok(names)
+            },
+            bytes: |names: &Vec<String>| {
+                names
+                    .iter()
+                    .map(|name| name.len() + size_of::<String>())
+                    .sum()
+            },
         };
         self.event_names.get((), how)
     }
 
-    /// The segments of the days that a range of instants touches, with columns for at least these properties.
+    /// The segments of the days that a range of instants touches, with columns for at least these properties, which are
+    /// sorted.
     pub fn events(
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        (from, to): (i64, i64),
+        span: EventSpan,
         properties: &[String],
     ) -> IndexResult<Vec<Arc<EventBlock>>> {
-        let index = self.event_index(tx, name, day_of(from), properties)?;
-        Ok(index.between(day_of(from), day_of(to)))
+        let index = self.event_index_with(tx, name, span, properties)?;
+        Ok(index.between(day_of(span.from), day_of(span.to)))
+    }
+
+    /// The events with all columns that are stored together. If these exceed the memory limit, or if the index has a part
+    /// of the persons only, they have the columns `properties`.
+    fn event_index_with(
+        &self,
+        tx: &ReadTx<'_>,
+        name: &str,
+        span: EventSpan,
+        properties: &[String],
+    ) -> IndexResult<Arc<EventIndex>> {
+        if self.range.is_all() {
+            let columns = self.live.columns_for(name, properties);
+            match self.event_index(tx, name, span, &columns) {
+                Err(IndexError::OverBudget) if columns != properties => {
+                    self.live.set_too_large(name);
+                }
+                result => return result,
+            }
+        }
+        self.event_index(tx, name, span, properties)
     }
 
     /// As [`Self::events`] without properties. Whole days inside the range may have persons only.
@@ -141,10 +140,10 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        (from, to): (i64, i64),
+        span: EventSpan,
     ) -> IndexResult<Vec<Arc<EventBlock>>> {
-        let index = self.event_index(tx, name, day_of(from), &[])?;
-        let persons = index.persons_between(day_of(from), day_of(to));
+        let index = self.event_index(tx, name, span, &[])?;
+        let persons = index.persons_between(day_of(span.from), day_of(span.to));
         if persons.has_new_rollup {
             let key = (name.to_owned(), Vec::new());
             self.events.set_bytes(&key, index.bytes());
@@ -157,14 +156,17 @@ impl ProjectIndex {
         &self,
         tx: &ReadTx<'_>,
         name: &str,
-        from_day: i64,
+        span: EventSpan,
         properties: &[String],
     ) -> IndexResult<Arc<EventIndex>> {
+        let from_day = day_of(span.from.min(span.load_from));
         let how = Load {
             deadline: tx.limits.deadline,
-            suits: |index: &EventIndex| index.from_day <= from_day,
+            suits: |index: &EventIndex| index.from_day <= day_of(span.from),
             load: |cached: Option<&EventIndex>| {
-                self.load_events(tx, name, cached, from_day, properties)
+                let events = self.load_events(tx, name, cached, from_day, properties);
+                tx.release_loading();
+                events
             },
             bytes: EventIndex::bytes,
         };
@@ -237,68 +239,6 @@ impl ProjectIndex {
             .collect())
     }
 
-    fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<PropertyBlock> {
-        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
-        tx.with_conn(|conn| {
-            scan::property(conn, tx.shard_key(), key, &self.range, |person, value| {
-                builder.push_raw(person, value);
-                rows += 1;
-                if rows % CHECK_ROWS == 0 {
-                    tx.check_memory(builder.bytes())?;
-                }
-                Ok::<_, IndexError>(())
-            })
-        })?;
-        tx.check_memory(builder.bytes())?;
-        Ok(builder.finish())
-    }
-
-    fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<PropertyBlock> {
-        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
-        tx.with_conn(|conn| {
-            scan::distinct_ids(conn, tx.shard_key(), &self.range, |person, id| {
-                builder.push(person, &id.into());
-                rows += 1;
-                if rows % CHECK_ROWS == 0 {
-                    tx.check_memory(builder.bytes())?;
-                }
-                Ok::<_, IndexError>(())
-            })
-        })?;
-        tx.check_memory(builder.bytes())?;
-        Ok(builder.finish())
-    }
-
-    /// A property from its checkpoint and the persons written after it.
-    fn stored_property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Option<PropertyBlock>> {
-        // The rows of a range of persons are found by their ordinals.
-        if !self.range.is_all() {
-            return Ok(None);
-        }
-        let (through_seq, block) = match checkpoint::property(tx, key)? {
-            StoredProperty::Missing => return Ok(None),
-            StoredProperty::Damaged => {
-                let mut checkpoints = self.property_checkpoints.lock();
-                checkpoints.insert(key.to_owned(), PropertyCheckpoint::Damaged);
-                return Ok(None);
-            }
-            StoredProperty::Valid { through_seq, block } => (through_seq, block),
-        };
-        if through_seq > self.seq {
-            return Ok(None);
-        }
-        let Some(persons) = changed_persons(tx, through_seq, &[key.to_owned()])? else {
-            return Ok(None);
-        };
-        let changed: RoaringBitmap = persons.iter().map(|person| person.ordinal).collect();
-        let touched = changed | tombstones_since(tx, through_seq)?.retired;
-        Ok(Some(if touched.is_empty() {
-            block
-        } else {
-            with_changed_persons(&block, &touched, &persons, 0)
-        }))
-    }
-
     /// The events of a name from their checkpoint and the events written after it. There are no checkpoints of events in a
     /// project that deletes old events, because deleted events would have to be removed from the segments.
     fn stored_events(
@@ -308,11 +248,18 @@ impl ProjectIndex {
         from_day: i64,
         columns: &[String],
     ) -> IndexResult<FromCheckpoint> {
-        let key = SegmentKey::new(name, columns).filter(|_| self.retention.days.is_none());
+        let stored = self.live.columns().columns_for(name, columns);
+        let key = SegmentKey::new(name, &stored).filter(|_| self.retention.days.is_none());
         let Some(key) = key else {
             return Ok(FromCheckpoint::Missing);
         };
+        let is_part = stored != columns;
         let in_range = |segment: EventBlock| {
+            let segment = if is_part {
+                segment.with_columns(columns)
+            } else {
+                segment
+            };
             if self.range.is_all() {
                 segment
             } else {
@@ -335,11 +282,13 @@ impl ProjectIndex {
             .into_iter()
             .map(|(day, segments)| (day, DayPartition::from(segments)));
         let mut index = EventIndex::new(from_day, days.collect(), manifest.through_seq);
-        *index.checkpoint.lock() = CheckpointState {
-            manifest: Some(manifest),
-            days: index.days.clone(),
-            ..CheckpointState::default()
-        };
+        if !is_part {
+            *index.checkpoint.lock() = CheckpointState {
+                manifest: Some(manifest),
+                days: index.days.clone(),
+                ..CheckpointState::default()
+            };
+        }
         index.resolve(&self.tombstones, &self.tombstones);
         let tail: Vec<&EventRow> = tail
             .iter()

@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use cohorts_engine::{PropertyBlock, TimesBlock};
 use cohorts_store::projects;
-use cohorts_store::scan::PersonRange;
+use cohorts_store::scan::{PersonRange, ReadLimit};
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -18,10 +18,14 @@ use roaring::RoaringBitmap;
 use super::IndexResult;
 use super::cache::{Cache, Weight};
 use super::events::EventIndexes;
+use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
-/// If more rows than this changed, rebuilding is cheaper than catching up.
-pub const MAX_CATCH_UP: usize = 200_000;
+/// If more than this changed, rebuilding is cheaper than catching up.
+pub const MAX_CATCH_UP: ReadLimit = ReadLimit {
+    rows: 200_000,
+    bytes: 64 << 20,
+};
 
 /// The result of the last look at the checkpoint of a property.
 #[derive(Clone, Copy, Debug)]
@@ -48,17 +52,26 @@ pub struct ProjectIndex {
     pub event_names: Cache<(), Vec<String>>,
     /// Properties with a checkpoint that was looked at, shared by an index and its successors.
     pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
+    /// The columns that live cohorts read, shared by all indexes of the project.
+    pub live: Arc<SharedLiveColumns>,
 }
 
 impl ProjectIndex {
     /// The index of what a transaction sees, with nothing loaded but the persons.
-    pub fn new(tx: &ReadTx<'_>, seq: i64, retention: RetentionState) -> IndexResult<Self> {
+    pub fn new(
+        tx: &ReadTx<'_>,
+        seq: i64,
+        retention: RetentionState,
+        live: &Arc<SharedLiveColumns>,
+    ) -> IndexResult<Self> {
+        tx.with_conn(|conn| live.refresh(conn, tx.project))?;
         Ok(Self::empty(
             seq,
             retention,
             PersonRange::all(),
             Arc::new(super::load::persons(tx, seq)?),
             Arc::new(super::load::tombstones_since(tx, -1)?),
+            Arc::clone(live),
         ))
     }
 
@@ -69,6 +82,7 @@ impl ProjectIndex {
         range: PersonRange,
         persons: Arc<RoaringBitmap>,
         tombstones: Arc<Tombstones>,
+        live: Arc<SharedLiveColumns>,
     ) -> Self {
         Self {
             seq,
@@ -82,6 +96,7 @@ impl ProjectIndex {
             distinct_ids: Cache::default(),
             event_names: Cache::default(),
             property_checkpoints: Arc::default(),
+            live,
         }
     }
 
@@ -100,6 +115,7 @@ impl ProjectIndex {
             range,
             Arc::new(persons & &*self.persons),
             Arc::clone(&self.tombstones),
+            Arc::clone(&self.live),
         )
     }
 
@@ -115,6 +131,13 @@ impl ProjectIndex {
         oldest.map_or(i64::MIN, |oldest| oldest.timestamp_micros())
     }
 
+    /// The memory of what every index of the project has: persons, tombstones and the names of live columns, in bytes.
+    pub fn base_bytes(&self) -> u64 {
+        let persons = self.persons.serialized_size();
+        (persons + self.tombstones.bytes() + self.live.columns().bytes()) as u64
+    }
+
+    /// The memory of each loaded block.
     pub fn weights(&self) -> Vec<Weight> {
         let mut weights = self.properties.weights();
         weights.extend(self.events.weights());

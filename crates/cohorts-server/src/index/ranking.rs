@@ -2,7 +2,9 @@
 //!
 //! A bitmap knows nothing of this order. A ranking maps ordinals to ranks, so a page costs the same at any offset.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cohorts_store::{Conn, ShardKey, events, scan, tombstones};
 use parking_lot::{Mutex, MutexGuard};
@@ -10,8 +12,12 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use roaring::RoaringBitmap;
 
+use super::memory::MemoryUse;
+
 /// The memory of all rankings, in bytes: about thirteen million persons.
 const BUDGET: u64 = 256 << 20;
+/// The memory of a ranking besides its persons, in bytes, about.
+const ENTRY: usize = 200;
 /// Rankings in the cache, about.
 const RANKINGS: usize = 1_000;
 /// Ordinals that are mapped at once, which is faster than one by one.
@@ -49,7 +55,8 @@ impl Ranking {
         Self { keys, ranks }
     }
 
-    fn rank(&self, ordinal: u32) -> Option<u32> {
+    /// The rank of a person; `None` if the project has no such person.
+    pub fn rank(&self, ordinal: u32) -> Option<u32> {
         let rank = *self.ranks.get(ordinal as usize)?;
         (rank != UNRANKED).then_some(rank)
     }
@@ -114,7 +121,12 @@ struct CachedRanking {
 
 /// The rankings of all projects.
 #[derive(Debug)]
-pub struct RankingCache(Mutex<Cache<ShardKey, CachedRanking, RankingWeighter>>);
+pub struct RankingCache {
+    rankings: Mutex<Cache<ShardKey, CachedRanking, RankingWeighter>>,
+    /// The locks of callers that make the ranking of a project, so that one of them does.
+    making: Mutex<HashMap<ShardKey, Arc<Mutex<()>>>>,
+    memory: Arc<MemoryUse>,
+}
 
 #[derive(Clone, Debug)]
 struct RankingWeighter;
@@ -122,21 +134,20 @@ struct RankingWeighter;
 impl Weighter<ShardKey, CachedRanking> for RankingWeighter {
     fn weight(&self, _: &ShardKey, cached: &CachedRanking) -> u64 {
         let keys = cached.ranking.keys.len() * size_of::<RankKey>();
-        (keys + cached.ranking.ranks.len() * size_of::<u32>()).max(1) as u64
-    }
-}
-
-impl Default for RankingCache {
-    fn default() -> Self {
-        Self(Mutex::new(Cache::with_weighter(
-            RANKINGS,
-            BUDGET,
-            RankingWeighter,
-        )))
+        (ENTRY + keys + cached.ranking.ranks.len() * size_of::<u32>()) as u64
     }
 }
 
 impl RankingCache {
+    /// A cache that reports its memory to `memory`.
+    pub fn new(memory: &Arc<MemoryUse>) -> Self {
+        Self {
+            rankings: Mutex::new(Cache::with_weighter(RANKINGS, BUDGET, RankingWeighter)),
+            making: Mutex::default(),
+            memory: Arc::clone(memory),
+        }
+    }
+
     /// The ranking of at least the persons that the connection sees; it may contain later ones.
     pub fn get(
         &self,
@@ -144,9 +155,16 @@ impl RankingCache {
         shard_key: ShardKey,
     ) -> Result<Arc<Ranking>, cohorts_store::Error> {
         let seq = events::log_head(conn, shard_key)?;
-        let cached = self.lock().get(&shard_key).cloned();
-        let ranking = match cached {
-            Some(cached) if cached.seq >= seq => return Ok(cached.ranking),
+        let current = || self.cached(shard_key).filter(|cached| cached.seq >= seq);
+        if let Some(cached) = current() {
+            return Ok(cached.ranking);
+        }
+        let lock = Arc::clone(self.making.lock().entry(shard_key).or_default());
+        let _making = lock.lock();
+        if let Some(cached) = current() {
+            return Ok(cached.ranking);
+        }
+        let ranking = match self.cached(shard_key) {
             Some(CachedRanking { seq, ranking }) => {
                 let written = rank_keys(conn, shard_key, seq)?;
                 let retired = tombstones::since(conn, shard_key, seq)?.retired;
@@ -158,12 +176,20 @@ impl RankingCache {
             seq,
             ranking: Arc::clone(&ranking),
         };
-        self.lock().insert(shard_key, cached);
+        let mut rankings = self.lock();
+        rankings.insert(shard_key, cached);
+        self.memory
+            .rankings
+            .store(rankings.weight(), Ordering::Relaxed);
         Ok(ranking)
     }
 
+    fn cached(&self, shard_key: ShardKey) -> Option<CachedRanking> {
+        self.lock().get(&shard_key).cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, RankingWeighter>> {
-        self.0.lock()
+        self.rankings.lock()
     }
 }
 
@@ -209,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_ranking_of_eight_million_persons_fits_into_the_cache() {
-        let cache = RankingCache::default();
+        let cache = RankingCache::new(&Arc::default());
         let keys = (0..8_000_000).map(|ordinal| key((0, ordinal))).collect();
         let cached = CachedRanking {
             seq: 1,

@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cohorts_store::{Conn, ProjectId, ShardKey, events, projects, scan};
 
+use super::memory::{MemoryUse, Reservation};
 use super::{IndexError, IndexResult};
 
 /// The time and the memory that a reader may take.
@@ -13,7 +15,7 @@ use super::{IndexError, IndexResult};
 pub struct Limits {
     /// The latest instant at which everything must be read.
     pub deadline: Instant,
-    /// The most bytes of one block that is loaded.
+    /// The most bytes that all reads together may reserve.
     pub memory: u64,
 }
 
@@ -38,16 +40,28 @@ struct TxConn<'a> {
     conn: RefCell<&'a mut Conn>,
     /// The time limit of statements that the database knows.
     statement_limit: Cell<Duration>,
+    reservation: Reservation,
     /// Whether memory may have grown since the last [`ReadTx::take_has_grown`].
     has_grown: Cell<bool>,
 }
 
 impl<'a> ReadTx<'a> {
-    /// Runs `work` in a read transaction.
+    /// Runs `work`, which loads no blocks, in a read transaction.
     pub fn run<T, E: From<cohorts_store::Error>>(
         conn: &mut Conn,
         project: ProjectId,
         limits: Limits,
+        work: impl FnOnce(ReadTx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        Self::run_with(conn, project, limits, &Arc::default(), work)
+    }
+
+    /// Runs `work` in a read transaction, which reserves its memory from `memory`.
+    pub fn run_with<T, E: From<cohorts_store::Error>>(
+        conn: &mut Conn,
+        project: ProjectId,
+        limits: Limits,
+        memory: &Arc<MemoryUse>,
         work: impl FnOnce(ReadTx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         cohorts_store::snapshot(conn, |conn| {
@@ -55,6 +69,7 @@ impl<'a> ReadTx<'a> {
                 shared: Rc::new(TxConn {
                     conn: RefCell::new(conn),
                     statement_limit: Cell::new(Duration::ZERO),
+                    reservation: Reservation::new(memory),
                     has_grown: Cell::new(false),
                 }),
                 project,
@@ -81,13 +96,36 @@ impl<'a> ReadTx<'a> {
         self.shared.has_grown.take()
     }
 
-    /// Fails if a block of `bytes` is larger than the memory limit.
+    /// Reserves memory for a block that is being loaded. Fails if all reads together exceed the memory limit.
     pub fn check_memory(&self, bytes: usize) -> IndexResult<()> {
-        if bytes as u64 <= self.limits.memory {
+        let reservation = &self.shared.reservation;
+        self.check_limit(|limit| reservation.set_loading(bytes as u64, limit))
+    }
+
+    /// Reserves memory for what an evaluation keeps. Fails if all reads together exceed the memory limit.
+    pub fn hold_memory(&self, bytes: usize) -> IndexResult<()> {
+        let reservation = &self.shared.reservation;
+        self.check_limit(|limit| reservation.hold(bytes as u64, limit))
+    }
+
+    /// Work without a limit is small, and reserves no memory.
+    fn check_limit(&self, reserve: impl FnOnce(u64) -> bool) -> IndexResult<()> {
+        let limit = self.limits.memory;
+        if limit == u64::MAX || reserve(limit) {
             Ok(())
         } else {
             Err(IndexError::OverBudget)
         }
+    }
+
+    /// Releases the memory of a block that has been loaded.
+    pub fn release_loading(&self) {
+        self.shared.reservation.release_loading();
+    }
+
+    /// Releases all reserved memory.
+    pub fn release_memory(&self) {
+        self.shared.reservation.release();
     }
 
     /// Fails if the deadline has passed.

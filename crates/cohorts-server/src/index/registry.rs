@@ -1,5 +1,8 @@
 //! The newest index of each project, under one memory budget.
 //!
+//! The budget includes the keys of blocks, the persons and tombstones of each index, the other caches, and blocks that
+//! are being loaded. Blocks are evicted first, then whole indexes.
+//!
 //! A transaction that sees the same sequence number as the newest index uses it. One that sees a later number advances
 //! it, and one that sees an earlier number must begin again. So no lock is held while a plan is evaluated, and a result
 //! is exact whatever is written meanwhile.
@@ -7,26 +10,42 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use cohorts_store::{Conn, ProjectId};
+use cohorts_store::{Conn, Error as StoreError, ProjectId};
 use parking_lot::Mutex;
 
 use super::IndexResult;
 use super::advance::advance;
-use super::cache::{Weight, lock_until};
+use super::cache::{Weight, lock_until, next_tick};
+use super::live::{SharedLiveColumns, drop_unread_columns};
+use super::memory::MemoryUse;
 use super::project::ProjectIndex;
 use super::read::ReadTx;
 
 /// The memory budget if none is set, in bytes.
 pub const DEFAULT_BUDGET: u64 = 1 << 30;
 
-/// The newest index of a project. The caller that advances it holds the lock.
-type Newest = Arc<Mutex<Option<Arc<ProjectIndex>>>>;
+/// The pause between two searches for stored columns that no live cohort reads.
+const DROP_EVERY: Duration = Duration::from_secs(600);
+
+/// What the cache knows of a project.
+#[derive(Default)]
+struct CachedProject {
+    /// The newest index. The caller that advances it holds the lock.
+    newest: Mutex<Option<Arc<ProjectIndex>>>,
+    live: Arc<SharedLiveColumns>,
+    /// The tick of the last use.
+    last_use: AtomicU64,
+}
 
 /// The indexes of all projects.
 pub struct IndexCache {
-    projects: Mutex<HashMap<ProjectId, Newest>>,
+    projects: Mutex<HashMap<ProjectId, Arc<CachedProject>>>,
     budget: AtomicU64,
+    /// The other memory under the budget.
+    pub memory: Arc<MemoryUse>,
+    columns_dropped: Mutex<Instant>,
 }
 
 impl Default for IndexCache {
@@ -34,6 +53,8 @@ impl Default for IndexCache {
         Self {
             projects: Mutex::default(),
             budget: AtomicU64::new(DEFAULT_BUDGET),
+            memory: Arc::default(),
+            columns_dropped: Mutex::new(Instant::now()),
         }
     }
 }
@@ -50,11 +71,12 @@ impl IndexCache {
 
     /// The index of what a transaction sees; `None` if the cached index is newer, so the caller must begin again.
     pub fn get(&self, tx: &ReadTx<'_>) -> IndexResult<Option<Arc<ProjectIndex>>> {
-        let newest = {
+        let project = {
             let mut projects = self.projects.lock();
             Arc::clone(projects.entry(tx.project).or_default())
         };
-        let mut cached = lock_until(&newest, tx.limits.deadline)?;
+        project.last_use.store(next_tick(), Ordering::Relaxed);
+        let mut cached = lock_until(&project.newest, tx.limits.deadline)?;
         let (seq, retention) = (tx.log_head()?, tx.retention()?);
         let usable = cached.as_ref().filter(|index| index.retention == retention);
         let advanced = match usable {
@@ -65,24 +87,25 @@ impl IndexCache {
         };
         let index = match advanced {
             Some(index) => Arc::new(index),
-            None => Arc::new(ProjectIndex::new(tx, seq, retention)?),
+            None => Arc::new(ProjectIndex::new(tx, seq, retention, &project.live)?),
         };
         *cached = Some(Arc::clone(&index));
         Ok(Some(index))
     }
 
-    /// Evicts the least recently used blocks until the rest fits into the budget. `separate` is an index outside the cache
-    /// that counts too.
+    /// Evicts the least recently used blocks until the rest fits into the budget, and whole indexes if that is not enough.
+    /// `separate` is an index that counts too, also if it is outside the cache.
     pub fn evict(&self, separate: Option<&ProjectIndex>) {
         let cached = self.all();
-        let indexes: Vec<&ProjectIndex> = cached
-            .iter()
-            .map(|(_, index)| &**index)
-            .chain(separate)
-            .collect();
+        let mut indexes: Vec<&ProjectIndex> = cached.iter().map(|(_, index)| &**index).collect();
+        indexes.extend(separate.filter(|separate| {
+            let is_cached = |index: &&ProjectIndex| std::ptr::eq(*index, *separate);
+            !indexes.iter().any(is_cached)
+        }));
         let mut weights: Vec<Weight> = indexes.iter().flat_map(|index| index.weights()).collect();
-        let mut total: u64 = weights.iter().map(|weight| weight.bytes).sum();
-        let budget = self.budget();
+        let base: u64 = indexes.iter().map(|index| index.base_bytes()).sum();
+        let mut total = base + weights.iter().map(|weight| weight.bytes).sum::<u64>();
+        let budget = self.budget().saturating_sub(self.memory.besides_index());
         if total <= budget {
             return;
         }
@@ -96,40 +119,78 @@ impl IndexCache {
             tick = weight.last_use + 1;
         }
         indexes.iter().for_each(|index| index.evict_before(tick));
+        if total > budget {
+            self.evict_projects(total - budget);
+        }
     }
 
-    /// Writes the checkpoints that are due.
+    /// Evicts the least recently used indexes, which have no blocks, until `bytes` are free.
+    fn evict_projects(&self, mut bytes: u64) {
+        let mut projects: Vec<_> = self.projects.lock().values().cloned().collect();
+        projects.sort_by_key(|project| project.last_use.load(Ordering::Relaxed));
+        for project in projects {
+            if bytes == 0 {
+                break;
+            }
+            if let Some(index) = project
+                .newest
+                .try_lock()
+                .and_then(|mut newest| newest.take())
+            {
+                bytes = bytes.saturating_sub(index.base_bytes());
+            }
+        }
+    }
+
+    /// Writes the checkpoints that are due, and drops the indexes of deleted projects and the stored columns that no live
+    /// cohort reads.
     pub fn write_checkpoints(&self, conn: &mut Conn) {
         for (project, index) in self.all() {
-            if let Err(cause) = index.write_checkpoints(conn, project) {
+            let written = index.write_checkpoints(conn, project);
+            if matches!(written, Err(StoreError::ProjectGone)) {
+                self.projects.lock().remove(&project);
+            } else if let Err(cause) = written {
                 log::warn!(
                     "project {}: checkpoint failed, will retry: {cause}",
                     project.0
                 );
             }
         }
+        let mut dropped = self.columns_dropped.lock();
+        if dropped.elapsed() >= DROP_EVERY {
+            *dropped = Instant::now();
+            if let Err(cause) = drop_unread_columns(conn) {
+                log::warn!("unread columns were not dropped, will retry: {cause}");
+            }
+        }
     }
 
     /// The memory of all indexes, in bytes.
     pub fn bytes(&self) -> u64 {
-        let indexes = self.all();
-        let weights = indexes.iter().flat_map(|(_, index)| index.weights());
-        weights.map(|weight| weight.bytes).sum()
+        let bytes_of = |(_, index): &(ProjectId, Arc<ProjectIndex>)| {
+            let blocks = index
+                .weights()
+                .iter()
+                .map(|weight| weight.bytes)
+                .sum::<u64>();
+            index.base_bytes() + blocks
+        };
+        self.all().iter().map(bytes_of).sum()
     }
 
     /// The newest indexes, without those that are being advanced.
     pub(super) fn all(&self) -> Vec<(ProjectId, Arc<ProjectIndex>)> {
-        let projects: Vec<(ProjectId, Newest)> = {
+        let projects: Vec<(ProjectId, Arc<CachedProject>)> = {
             let projects = self.projects.lock();
             projects
                 .iter()
-                .map(|(project, newest)| (*project, Arc::clone(newest)))
+                .map(|(project, cached)| (*project, Arc::clone(cached)))
                 .collect()
         };
         projects
             .iter()
-            .filter_map(|(project, newest)| {
-                let index = newest.try_lock()?.clone()?;
+            .filter_map(|(project, cached)| {
+                let index = cached.newest.try_lock()?.clone()?;
                 Some((*project, index))
             })
             .collect()

@@ -2,18 +2,20 @@
 //!
 //! An evaluation sees everything that was committed before it began and nothing later.
 
+use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use cohorts_engine::{
-    Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PropertyBlock,
-    Reference, Source, TimesBlock,
+    Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PlannedReads,
+    PropertyBlock, Reference, Source, TimesBlock,
 };
 use cohorts_store::{CohortId, Conn, ProjectId, actions, cohorts, members};
 use roaring::RoaringBitmap;
 
+use super::load::EventSpan;
 use super::project::ProjectIndex;
 use super::read::{Limits, ReadTx};
 use super::registry::IndexCache;
@@ -29,8 +31,12 @@ pub struct Snapshot<'a, 'c> {
     index: Arc<ProjectIndex>,
     /// Earlier events are invisible, deleted or not yet, in microseconds since 1970.
     oldest_event: i64,
+    /// What the current plan may read. The properties are taken when the first one is read.
+    expected: RefCell<PlannedReads>,
 }
 
+/// If a plan reads events of more names, the names that no event has are found first.
+const MANY_NAMES: usize = 64;
 /// A range with fewer persons is not divided further, whatever memory it takes.
 const MIN_RANGE_PERSONS: u64 = 256;
 
@@ -57,7 +63,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         };
         let mut work = Some(work);
         loop {
-            let result = ReadTx::run(conn, project, unlimited, |tx| {
+            let result = ReadTx::run_with(conn, project, unlimited, &cache.memory, |tx| {
                 let Some(index) = cache.get(&tx)? else {
                     return Ok(None);
                 };
@@ -66,6 +72,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
                     tx: tx.with_limits(limits),
                     cache,
                     index,
+                    expected: RefCell::default(),
                 };
                 work.take().map(|work| work(&snapshot)).transpose()
             });
@@ -91,13 +98,17 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             cache: self.cache,
             index,
             oldest_event: self.oldest_event,
+            expected: RefCell::default(),
         }
     }
 
     /// The members of a plan. If its blocks exceed the memory budget, it is evaluated in ranges of persons.
     pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> IndexResult<RoaringBitmap> {
-        match plan.evaluate_with(self, leaves) {
+        let result = plan.evaluate_with(self, leaves);
+        self.tx.release_memory();
+        match result {
             Err(IndexError::OverBudget) => {
+                leaves.clear();
                 let mut members = RoaringBitmap::new();
                 self.for_each_range(|range| {
                     members |= plan.evaluate(range)?;
@@ -111,7 +122,9 @@ impl<'a, 'c> Snapshot<'a, 'c> {
 
     /// The members of a plan, and the number of persons that meet each of its criteria.
     pub fn explain(&self, plan: &Plan) -> IndexResult<Explanation> {
-        match plan.explain(self) {
+        let result = plan.explain(self);
+        self.tx.release_memory();
+        match result {
             Err(IndexError::OverBudget) => {
                 let mut total = Explanation::default();
                 self.for_each_range(|range| {
@@ -142,12 +155,25 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             } else {
                 self.tx.limits
             };
-            match work(&self.with_index(index, limits)) {
+            let result = work(&self.with_index(index, limits));
+            self.tx.release_memory();
+            match result {
                 Err(IndexError::OverBudget) => ranges.extend(quarters(ordinals, &persons)),
                 result => result?,
             }
         }
         Ok(())
+    }
+
+    fn span(&self, query: &EventQuery) -> EventSpan {
+        let key = (query.event.clone(), query.properties.clone());
+        let from = query.from.unwrap_or(i64::MIN);
+        let expected = self.expected.borrow().events.get(&key).copied();
+        EventSpan {
+            from: from.max(self.oldest_event),
+            to: query.to,
+            load_from: expected.unwrap_or(from).max(self.oldest_event),
+        }
     }
 
     /// Evicts blocks if memory has grown since the last call.
@@ -196,8 +222,14 @@ impl Source for Snapshot<'_, '_> {
         Ok(Arc::clone(&self.index.persons))
     }
 
+    fn expect(&self, reads: PlannedReads) {
+        self.expected.replace(reads);
+    }
+
     fn person_property(&self, key: &str) -> IndexResult<Arc<PropertyBlock>> {
         self.evict();
+        let together = std::mem::take(&mut self.expected.borrow_mut().properties);
+        self.index.load_together(&self.tx, together)?;
         self.index.property(&self.tx, key)
     }
 
@@ -214,12 +246,17 @@ impl Source for Snapshot<'_, '_> {
     fn events(&self, query: &EventQuery) -> IndexResult<Vec<Arc<EventBlock>>> {
         self.evict();
         let oldest = self.oldest_event;
-        let range = (query.from.unwrap_or(i64::MIN).max(oldest), query.to);
         let (index, tx) = (&self.index, &self.tx);
+        if self.expected.borrow().events.len() > MANY_NAMES
+            && index.event_names(tx)?.binary_search(&query.event).is_err()
+        {
+            return Ok(Vec::new());
+        }
+        let span = self.span(query);
         let mut blocks = if query.persons_only {
-            index.events_of_persons(tx, &query.event, range)?
+            index.events_of_persons(tx, &query.event, span)?
         } else {
-            index.events(tx, &query.event, range, &query.properties)?
+            index.events(tx, &query.event, span, &query.properties)?
         };
         for block in &mut blocks {
             if block.span().first < oldest {
@@ -260,6 +297,6 @@ impl Source for Snapshot<'_, '_> {
     }
 
     fn check_memory(&self, bytes: usize) -> IndexResult<()> {
-        self.tx.check_memory(bytes)
+        self.tx.hold_memory(bytes)
     }
 }

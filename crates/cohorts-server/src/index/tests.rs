@@ -1,5 +1,8 @@
 //! The index over a real database: checkpoints, catching up, eviction and ranges of persons give the results of the rows.
 
+mod columns;
+mod memory;
+
 use std::time::Duration;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
@@ -64,9 +67,55 @@ impl Fixture {
         }
     }
 
+    /// A project with a live cohort for each criterion of [`criteria`], and one that reads the property `plan`. So all
+    /// that they read is stored.
+    fn with_cohorts() -> Self {
+        let fixture = Self::new();
+        let plan =
+            json!({"type": "person", "key": "plan", "operator": "exact", "value": ["v7", "v8"]});
+        for leaf in criteria().into_iter().chain([plan]) {
+            fixture.add_cohort(&leaf);
+        }
+        fixture
+    }
+
+    /// Creates a live cohort with one criterion.
+    fn add_cohort(&self, leaf: &Value) {
+        let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
+        self.change(&format!(
+            "insert into cohorts (project_id, description, groups, filters, deleted, is_static, created_at, is_calculating) \
+             values ({}, '', '[]', '{filters}', false, false, now(), false)",
+            self.project.0
+        ));
+    }
+
+    /// The stored segments as `event [columns]`, and the person properties with a checkpoint, sorted.
+    fn stored_columns(&self) -> (Vec<String>, Vec<String>) {
+        #[derive(QueryableByName)]
+        struct StoredName {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            name: String,
+        }
+        let names = |statement: &str| -> Vec<String> {
+            let rows: Vec<StoredName> = diesel::sql_query(statement)
+                .load(&mut *self.conn())
+                .unwrap();
+            rows.into_iter().map(|row| row.name).collect()
+        };
+        let events =
+            names("select distinct event || ' ' || properties as name from segments order by name");
+        let manifests =
+            names("select event || ' ' || properties as name from segment_manifests order by name");
+        assert_eq!(events, manifests);
+        (
+            events,
+            names("select key as name from property_checkpoints order by key"),
+        )
+    }
+
     /// A project with `events` events `x` of `persons` persons.
     fn with_events(events: usize, persons: usize) -> Self {
-        let fixture = Self::new();
+        let fixture = Self::with_cohorts();
         let items = (0..events).map(|nth| item("x", nth % persons, ""));
         fixture.commit(&items.collect::<Vec<_>>());
         fixture
@@ -193,7 +242,7 @@ fn with_plan_and_with_event(
 
 #[test]
 fn a_start_finds_properties_in_checkpoints_and_in_rows_written_after_them() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with_cohorts();
     let items: Vec<Item> = (0..12_000).map(|nth| set_plan(nth, nth % 300)).collect();
     fixture.commit(&items);
     let cache = IndexCache::default();
@@ -366,7 +415,7 @@ fn criteria() -> Vec<Value> {
 
 #[test]
 fn plan_over_budget_is_evaluated_in_person_ranges() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with_cohorts();
     let events: Vec<Item> = (0..18_000_usize)
         .map(|nth| {
             let (id, at) = (nth * 7 % 3_000, nth % 50);
@@ -419,4 +468,8 @@ fn an_index_without_a_budget_gives_the_same_results_and_stays_empty() {
         assert_eq!(fixture.persons_of_x(&cache).len(), 50);
         assert_eq!(cache.bytes(), 0);
     }
+}
+
+fn has_property(key: &str) -> Value {
+    json!({"type": "person", "key": key, "operator": "is_set"})
 }

@@ -1,7 +1,6 @@
 //! The times of items: parsing of instants, and correction of the sender's clock by PostHog's rules.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
-use serde_json::Value;
 
 /// An event further in the future gets the current time.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(23);
@@ -56,8 +55,8 @@ impl Arrival {
 }
 
 /// Parses an instant in ISO 8601, with a space or a `T` between date and time. Without an offset it is in UTC.
-pub fn instant(value: &Value) -> Option<DateTime<Utc>> {
-    let text = value.as_str()?.trim();
+pub fn instant(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
     let zoned = DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
         .map(|time| time.to_utc());

@@ -7,119 +7,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::item::Item;
-use cohorts_store::JsonText;
-use cohorts_store::persons::{Owner, Person};
+use super::person_state::{PersonChange, PersonState};
+use cohorts_store::persons::{MAX_IDS, Owner, Person};
 
-/// The most bytes of a person's properties, as JSON text.
-const MAX_PROPERTIES_BYTES: usize = 1 << 20;
-
-/// A person that the batch changes.
-struct PersonState {
-    person: Person,
-    /// The row in the database; `None` if the person is new.
-    stored: Option<Person>,
-    properties: Map<String, Value>,
-    /// The approximate length of `properties` as text.
-    length: usize,
-}
-
-impl PersonState {
-    fn new(person: Person, stored: Option<Person>) -> Self {
-        let properties = match person.properties.parse() {
-            Value::Object(properties) => properties,
-            _ => Map::new(),
-        };
-        Self {
-            length: person.properties.0.len(),
-            person,
-            stored,
-            properties,
-        }
-    }
-
-    /// Applies the property changes of an item in PostHog's order: `$set_once` for missing properties, then `$set`, then
-    /// `$unset`. Returns `false` and changes nothing if the properties would become too long.
-    fn apply(&mut self, item: &Item) -> bool {
-        let mut undo = Vec::new();
-        let mut length = self.length;
-        let set_once = item.set_once.iter();
-        let set_once = set_once.filter(|(name, _)| !self.properties.contains_key(*name));
-        let set_once: Vec<_> = set_once.collect();
-        for (name, value) in set_once.into_iter().chain(&item.set) {
-            let previous = self.properties.insert(name.clone(), value.clone());
-            let removed = previous
-                .as_ref()
-                .map_or(0, |previous| member_length(name, previous));
-            length = (length + member_length(name, value)).saturating_sub(removed);
-            undo.push((name, previous));
-        }
-        for name in &item.unset {
-            if let Some(previous) = self.properties.swap_remove(name) {
-                length = length.saturating_sub(member_length(name, &previous));
-                undo.push((name, Some(previous)));
-            }
-        }
-        let fits = length <= MAX_PROPERTIES_BYTES.max(self.length);
-        if fits {
-            self.length = length;
-            return true;
-        }
-        for (name, previous) in undo.into_iter().rev() {
-            match previous {
-                Some(previous) => drop(self.properties.insert(name.clone(), previous)),
-                None => drop(self.properties.swap_remove(name)),
-            }
-        }
-        false
-    }
-
-    /// The row to write.
-    fn into_person(mut self) -> Person {
-        let properties = Value::Object(self.properties);
-        if self.person.properties.parse() != properties {
-            self.person.properties = JsonText::of(&properties);
-        }
-        self.person
-    }
-}
-
-/// The approximate length of a property as the database writes it, with all digits of numbers.
-fn member_length(name: &str, value: &Value) -> usize {
-    name.len() + 4 + value_length(value)
-}
-
-fn value_length(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len() + 2,
-        Value::Array(list) => list.iter().map(|element| value_length(element) + 2).sum(),
-        Value::Object(map) => {
-            let members = map.iter();
-            members
-                .map(|(name, value)| member_length(name, value))
-                .sum()
-        }
-        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
-            Some(number) => number.to_string().len(),
-            None => 20,
-        },
-        Value::Null | Value::Bool(_) => 5,
-    }
-}
-
-/// A person without properties.
-pub fn new_person(ordinal: i64, created_at: DateTime<Utc>) -> Person {
-    Person {
-        ordinal,
-        uuid: Uuid::now_v7(),
-        properties: JsonText("{}".to_owned()),
-        is_identified: false,
-        created_at,
-    }
-}
+/// If the merged person has more than this many distinct ids above those of the survivor, the ids of the survivor move
+/// instead. Otherwise the survivor keeps its ordinal, which the members of cohorts contain.
+const FEW_IDS: u64 = 64;
 
 /// Changes that the items of a batch request and that were not made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,12 +23,15 @@ pub struct Denied {
     pub merges: u64,
     /// Property changes that would exceed the limit of a person.
     pub properties: u64,
+    /// Merges and new distinct ids that would exceed [`MAX_IDS`] of a person.
+    pub distinct_ids: u64,
 }
 
 impl Denied {
     pub fn add(&mut self, other: Self) {
         self.merges += other.merges;
         self.properties += other.properties;
+        self.distinct_ids += other.distinct_ids;
     }
 }
 
@@ -144,6 +42,8 @@ pub struct OutOfOrdinals;
 /// An item, with its distinct ids as positions in the list of the batch's ids.
 #[derive(Clone, Copy)]
 pub struct BatchItem<'a> {
+    /// The position of the item in the batch.
+    pub position: usize,
     pub item: &'a Item,
     pub id: usize,
     pub other_id: Option<usize>,
@@ -161,6 +61,10 @@ pub struct BatchPersons {
     new_ids: BTreeMap<usize, i64>,
     /// Ordinals that this batch merged into others.
     redirects: HashMap<i64, i64>,
+    /// The number of distinct ids of each ordinal that the batch may give more ids.
+    id_counts: HashMap<i64, u64>,
+    /// For each survivor that is written under the ordinal of a merged person: that ordinal.
+    moved: HashMap<i64, i64>,
     denied: Denied,
 }
 
@@ -189,50 +93,72 @@ impl BatchPersons {
             states: HashMap::new(),
             new_ids: BTreeMap::new(),
             redirects: HashMap::new(),
+            id_counts: HashMap::new(),
+            moved: HashMap::new(),
             denied: Denied::default(),
         }
     }
 
-    /// The ordinals of stored persons that the items may change. They must be loaded before the items are applied.
-    pub fn ordinals_to_load(&self, items: &[BatchItem<'_>]) -> Vec<i64> {
-        let changing = items.iter().filter(|entry| entry.item.describes_person());
-        let ids = changing.flat_map(|entry| [Some(entry.id), entry.other_id]);
+    /// The stored persons that an item may change. They must be loaded before the item is applied.
+    pub fn to_load(&self, entry: &BatchItem<'_>) -> impl Iterator<Item = i64> {
+        let is_changing = entry.item.describes_person();
+        let ids = [Some(entry.id), entry.other_id].into_iter().flatten();
+        let owners = ids.filter_map(|id| self.owners[id]);
+        owners
+            .filter(move |owner| is_changing && owner.is_person)
+            .map(|owner| owner.ordinal)
+    }
+
+    /// The ordinals that the items may give more distinct ids. Their ids must be counted before the items are applied.
+    pub fn to_count(&self, items: &[BatchItem<'_>]) -> Vec<i64> {
+        let linking = items.iter().filter(|entry| entry.other_id.is_some());
+        let ids = linking.flat_map(|entry| [Some(entry.id), entry.other_id]);
         let owners = ids.flatten().filter_map(|id| self.owners[id]);
-        let persons = owners.filter(|owner| owner.is_person);
-        let ordinals: HashSet<i64> = persons.map(|owner| owner.ordinal).collect();
+        let ordinals: HashSet<i64> = owners.map(|owner| owner.ordinal).collect();
         ordinals.into_iter().collect()
     }
 
-    pub fn load(&mut self, persons: Vec<Person>) {
-        for person in persons {
-            let stored = Some(person.clone());
-            self.states
-                .insert(person.ordinal, PersonState::new(person, stored));
-        }
+    /// Takes a stored person, and returns the memory that it needs.
+    pub fn load(&mut self, person: Person) -> usize {
+        let state = PersonState::stored(person);
+        let memory = state.memory();
+        self.states.insert(state.ordinal(), state);
+        memory
+    }
+
+    /// Takes the numbers of distinct ids that ordinals have in the database.
+    pub fn set_id_counts(&mut self, counts: HashMap<i64, u64>) {
+        self.id_counts = counts;
+    }
+
+    fn id_count(&self, ordinal: i64) -> u64 {
+        self.id_counts.get(&ordinal).copied().unwrap_or(0)
+    }
+
+    /// Whether the person may get `added` more distinct ids. If not, the change is counted as denied.
+    fn has_room(&mut self, ordinal: i64, added: u64) -> bool {
+        let has_room = self.id_count(ordinal) + added <= MAX_IDS;
+        self.denied.distinct_ids += u64::from(!has_room);
+        has_room
     }
 
     /// Applies an item, and returns the ordinal of its person.
     pub fn apply(&mut self, entry: &BatchItem<'_>) -> Result<i64, OutOfOrdinals> {
-        let BatchItem { item, id, other_id } = *entry;
+        let BatchItem {
+            item, id, other_id, ..
+        } = *entry;
         if item.is_personless {
             return match self.owner(id) {
                 Some(owner) => Ok(owner.ordinal),
                 None => self.assign_new_ordinal(id, false),
             };
         }
-        let other = other_id.and_then(|other| self.owner(other));
-        // An id without a person is assigned to the person of the other id.
-        let ordinal = match (self.owner(id), other) {
-            (None, Some(other)) if other.is_person => {
-                self.assign(id, other.ordinal);
-                other.ordinal
-            }
-            (Some(owner), Some(other)) if !owner.is_person && other.is_person => {
-                self.merge(owner.ordinal, other.ordinal);
-                other.ordinal
-            }
-            (Some(owner), _) => owner.ordinal,
-            (None, _) => self.assign_new_ordinal(id, true)?,
+        let ordinal = match self.person_of_other_id(id, other_id) {
+            Some(ordinal) => ordinal,
+            None => match self.owner(id) {
+                Some(owner) => owner.ordinal,
+                None => self.assign_new_ordinal(id, true)?,
+            },
         };
         self.ensure_person(id, ordinal, item.timestamp);
         if let Some(other) = other_id {
@@ -242,6 +168,26 @@ impl BatchPersons {
             self.update_person(ordinal, item);
         }
         Ok(ordinal)
+    }
+
+    /// Assigns an id without a person to the person of the other id, and returns the person; `None` if the id has a
+    /// person or the other has none.
+    fn person_of_other_id(&mut self, id: usize, other_id: Option<usize>) -> Option<i64> {
+        let other = self.owner(other_id?).filter(|other| other.is_person)?;
+        match self.owner(id) {
+            None => self.has_room(other.ordinal, 1).then(|| {
+                self.assign(id, other.ordinal);
+                other.ordinal
+            }),
+            Some(owner) if !owner.is_person => {
+                let added = self.id_count(owner.ordinal);
+                self.has_room(other.ordinal, added).then(|| {
+                    self.merge(owner.ordinal, other.ordinal);
+                    other.ordinal
+                })
+            }
+            Some(_) => None,
+        }
     }
 
     fn owner(&self, id: usize) -> Option<Owner> {
@@ -257,6 +203,7 @@ impl BatchPersons {
         self.assigned.insert(ordinal);
         self.owners[id] = Some(Owner { ordinal, is_person });
         self.new_ids.insert(id, ordinal);
+        self.id_counts.insert(ordinal, 1);
         Ok(ordinal)
     }
 
@@ -265,6 +212,7 @@ impl BatchPersons {
         let is_person = true;
         self.owners[id] = Some(Owner { ordinal, is_person });
         self.new_ids.insert(id, ordinal);
+        *self.id_counts.entry(ordinal).or_default() += 1;
     }
 
     /// Creates the person of `id` if only its ordinal exists. A new person is created at its first event.
@@ -276,51 +224,45 @@ impl BatchPersons {
             is_person: true,
         });
         if let Some(state) = self.states.get_mut(&ordinal) {
-            if state.stored.is_none() {
-                state.person.created_at = state.person.created_at.min(timestamp);
-            }
+            state.saw_event(timestamp);
         } else if !is_stored {
-            let person = new_person(ordinal, timestamp);
-            self.states.insert(ordinal, PersonState::new(person, None));
+            let state = PersonState::new(ordinal, timestamp);
+            self.states.insert(ordinal, state);
         }
     }
 
     /// Makes `id` another distinct id of the person: assigns it, or merges its owner.
     fn link_other_id(&mut self, ordinal: i64, id: usize, item: &Item) {
         match self.owner(id) {
-            None => self.assign(id, ordinal),
+            None => {
+                if self.has_room(ordinal, 1) {
+                    self.assign(id, ordinal);
+                }
+            }
             Some(other) if other.ordinal == ordinal => {}
             Some(other) => {
                 let state = self.states.get(&other.ordinal);
-                let is_identified = state.is_some_and(|state| state.person.is_identified);
+                let is_identified = state.is_some_and(PersonState::is_identified);
                 if is_identified && !item.forces_merge() {
                     self.denied.merges += 1;
-                } else {
+                } else if self.has_room(ordinal, self.id_count(other.ordinal)) {
                     self.merge(other.ordinal, ordinal);
                 }
             }
         }
     }
 
-    /// Merges person `from` into person `into`. Where both have a property, the value of `into` remains.
+    /// Merges person `from` into person `into`.
     fn merge(&mut self, from: i64, into: i64) {
         self.redirects.insert(from, into);
+        *self.id_counts.entry(into).or_default() += self.id_count(from);
         let Some(merged) = self.states.remove(&from) else {
             return;
         };
         let Some(survivor) = self.states.get_mut(&into) else {
             return;
         };
-        let created_at = &mut survivor.person.created_at;
-        *created_at = merged.person.created_at.min(*created_at);
-        survivor.person.is_identified |= merged.person.is_identified;
-        let mut properties = merged.properties;
-        properties.extend(survivor.properties.clone());
-        let length = properties.iter();
-        let length: usize = length.map(|(name, value)| member_length(name, value)).sum();
-        if length <= MAX_PROPERTIES_BYTES {
-            (survivor.properties, survivor.length) = (properties, length);
-        } else {
+        if !survivor.absorb(merged) {
             self.denied.properties += 1;
         }
     }
@@ -329,18 +271,26 @@ impl BatchPersons {
         let Some(state) = self.states.get_mut(&ordinal) else {
             return;
         };
-        state.person.is_identified |= item.identifies();
-        if item.changes(&state.properties) && !state.apply(item) {
+        if item.identifies() {
+            state.identify();
+        }
+        if !state.apply(item) {
             self.denied.properties += 1;
         }
     }
 
     /// The ordinal of the person that `ordinal` was merged into, or `ordinal` itself.
-    pub fn resolve(&self, mut ordinal: i64) -> i64 {
+    fn resolve(&self, mut ordinal: i64) -> i64 {
         while let Some(into) = self.redirects.get(&ordinal) {
             ordinal = *into;
         }
         ordinal
+    }
+
+    /// The ordinal under which the rows of the person of `ordinal` are written, after [`Self::choose_ordinals`].
+    pub fn written_ordinal(&self, ordinal: i64) -> i64 {
+        let survivor = self.resolve(ordinal);
+        *self.moved.get(&survivor).unwrap_or(&survivor)
     }
 
     /// Whether the batch merges a person that existed before it.
@@ -350,17 +300,51 @@ impl BatchPersons {
             .any(|ordinal| !self.assigned.contains(ordinal))
     }
 
+    /// The ordinals of persons that existed before the batch and were merged.
+    fn merged_existing(&self) -> impl Iterator<Item = i64> {
+        let merged = self.redirects.keys().copied();
+        merged.filter(|ordinal| !self.assigned.contains(ordinal))
+    }
+
+    /// Decides the ordinal of each survivor, so that few distinct ids move. The survivor keeps its uuid, but its row gets
+    /// the ordinal of the merged person with the most ids if that has many more. `stored` has the numbers of ids before
+    /// the batch.
+    pub fn choose_ordinals(&mut self, stored: &HashMap<i64, u64>) {
+        let count = |ordinal| stored.get(&ordinal).copied().unwrap_or(0);
+        let mut largest: BTreeMap<i64, i64> = BTreeMap::new();
+        for ordinal in self.merged_existing() {
+            let current = largest.entry(self.resolve(ordinal)).or_insert(ordinal);
+            if (count(ordinal), *current) > (count(*current), ordinal) {
+                *current = ordinal;
+            }
+        }
+        for (survivor, largest) in largest {
+            let is_worthwhile = count(largest) > count(survivor) + FEW_IDS;
+            if is_worthwhile && let Some(state) = self.states.get_mut(&survivor) {
+                state.move_to(largest);
+                self.moved.insert(survivor, largest);
+            }
+        }
+    }
+
+    /// The rows to write, after [`Self::choose_ordinals`].
     pub fn into_changes(self) -> PersonChanges {
         let owner = |id| self.owner(id).filter(|owner| owner.is_person);
-        let owners = (0..self.owners.len()).map(|id| Some(owner(id)?.ordinal));
-        let owners = owners.collect();
+        let owners = (0..self.owners.len())
+            .map(|id| Some(self.written_ordinal(owner(id)?.ordinal)))
+            .collect();
         let new_ids = self.new_ids.iter();
-        let new_ids = new_ids.map(|(id, ordinal)| (*id, self.resolve(*ordinal)));
-        let new_ids = new_ids.collect();
-        let redirected = self.redirects.keys();
-        let existing = redirected.filter(|from| !self.assigned.contains(from));
-        let merged = existing.map(|from| (*from, self.resolve(*from)));
-        let mut merged: Vec<(i64, i64)> = merged.collect();
+        let new_ids = new_ids
+            .map(|(id, ordinal)| (*id, self.written_ordinal(*ordinal)))
+            .collect();
+        let moved = self.moved.keys().copied();
+        let retired = self
+            .merged_existing()
+            .chain(moved.filter(|ordinal| !self.assigned.contains(ordinal)));
+        let mut merged: Vec<(i64, i64)> = retired
+            .map(|ordinal| (ordinal, self.written_ordinal(ordinal)))
+            .filter(|(from, into)| from != into)
+            .collect();
         merged.sort_unstable();
         let mut changes = PersonChanges {
             new: Vec::new(),
@@ -372,16 +356,160 @@ impl BatchPersons {
             denied: self.denied,
         };
         let mut states: Vec<PersonState> = self.states.into_values().collect();
-        states.sort_unstable_by_key(|state| state.person.ordinal);
-        for mut state in states {
-            let stored = state.stored.take();
-            let person = state.into_person();
-            match stored {
-                None => changes.new.push(person),
-                Some(stored) if stored != person => changes.changed.push(person),
-                Some(_) => {}
+        states.sort_unstable_by_key(PersonState::ordinal);
+        for change in states.into_iter().filter_map(PersonState::into_change) {
+            match change {
+                PersonChange::Create(person) => changes.new.push(person),
+                PersonChange::Update(person) => changes.changed.push(person),
             }
         }
         changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cohorts_store::JsonText;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ingest::Arrival;
+    use crate::ingest::person_state::new_person;
+
+    const IDS: [&str; 3] = ["one", "two", "three"];
+
+    fn item(event: &str, id: usize, other: usize) -> Item {
+        let text = format!(
+            r#"{{"event": "{event}", "distinct_id": "{}", "properties": {{"alias": "{}"}}}}"#,
+            IDS[id], IDS[other]
+        );
+        Item::read(&text, &Arrival::of_file(), Uuid::now_v7).unwrap()
+    }
+
+    /// Persons 1 and 2 own the first two ids. They have these numbers of ids, and their ordinal as a property.
+    struct Batch {
+        persons: BatchPersons,
+        counts: HashMap<i64, u64>,
+        uuids: Vec<Uuid>,
+    }
+
+    impl Batch {
+        fn new(counts: [u64; 2]) -> Self {
+            let owner = |ordinal| {
+                let is_person = true;
+                Some(Owner { ordinal, is_person })
+            };
+            let mut persons = BatchPersons::new(vec![owner(1), owner(2), None], [7, 8].into());
+            let stored = [1, 2].map(|ordinal| Person {
+                properties: JsonText(format!(r#"{{"of": {ordinal}, "p{ordinal}": 0}}"#)),
+                ..new_person(ordinal, Utc::now())
+            });
+            let uuids = stored.iter().map(|person| person.uuid).collect();
+            for person in stored {
+                persons.load(person);
+            }
+            let counts: HashMap<i64, u64> = [1, 2].into_iter().zip(counts).collect();
+            persons.set_id_counts(counts.clone());
+            Self {
+                persons,
+                counts,
+                uuids,
+            }
+        }
+
+        fn apply(&mut self, event: &str, id: usize, other: usize) -> i64 {
+            let item = item(event, id, other);
+            let entry = BatchItem {
+                position: 0,
+                item: &item,
+                id,
+                other_id: Some(other),
+            };
+            self.persons.apply(&entry).unwrap()
+        }
+
+        fn changes(mut self) -> PersonChanges {
+            self.persons.choose_ordinals(&self.counts);
+            self.persons.into_changes()
+        }
+    }
+
+    #[test]
+    fn survivor_with_few_ids_gets_the_ordinal_of_a_person_with_many() {
+        let mut batch = Batch::new([3, 20_000]);
+        let ordinal = batch.apply("$merge_dangerously", 0, 1);
+        batch.apply("$create_alias", 0, 2);
+        let uuid = batch.uuids[0];
+        batch.persons.choose_ordinals(&batch.counts);
+        assert_eq!(batch.persons.written_ordinal(ordinal), 2);
+        let changes = batch.persons.into_changes();
+        // The ids of the survivor move. Its uuid and its values remain.
+        assert_eq!(changes.merged, [(1, 2)]);
+        assert_eq!(changes.owners, [Some(2); 3]);
+        assert_eq!(changes.new_ids, BTreeMap::from([(2, 2)]));
+        let [person] = &changes.changed[..] else {
+            panic!("{:?}", changes.changed);
+        };
+        assert_eq!((person.ordinal, person.uuid), (2, uuid));
+        assert_eq!(person.properties.0, r#"{"of":1,"p1":0,"p2":0}"#);
+        assert!(changes.new.is_empty());
+    }
+
+    #[test]
+    fn survivor_keeps_its_ordinal_if_about_as_many_ids_move() {
+        for counts in [[1, 1], [1, 60], [20_000, 3]] {
+            let mut batch = Batch::new(counts);
+            let uuid = batch.uuids[0];
+            batch.apply("$create_alias", 0, 1);
+            let changes = batch.changes();
+            assert_eq!(changes.merged, [(2, 1)], "{counts:?}");
+            assert_eq!(changes.owners, [Some(1), Some(1), None]);
+            let changed: Vec<_> = changes.changed.iter().collect();
+            assert_eq!(changed.len(), 1);
+            assert_eq!((changed[0].ordinal, changed[0].uuid), (1, uuid));
+        }
+    }
+
+    #[test]
+    fn new_survivor_is_written_under_the_ordinal_of_a_person_with_many_ids() {
+        let mut batch = Batch::new([1, 20_000]);
+        // The id gets a person of its own first, because the item has no second id.
+        let own = item("x", 2, 2);
+        let entry = BatchItem {
+            position: 0,
+            item: &own,
+            id: 2,
+            other_id: None,
+        };
+        assert_eq!(batch.persons.apply(&entry).unwrap(), 7);
+        batch.apply("$merge_dangerously", 2, 1);
+        let changes = batch.changes();
+        assert_eq!((changes.merged.len(), changes.new.len()), (0, 0));
+        assert_eq!(changes.owners, [Some(1), Some(2), Some(2)]);
+        let changed: Vec<i64> = changes
+            .changed
+            .iter()
+            .map(|person| person.ordinal)
+            .collect();
+        assert_eq!(changed, [2]);
+    }
+
+    #[test]
+    fn person_at_the_limit_gets_no_more_distinct_ids() {
+        let mut batch = Batch::new([MAX_IDS, 1]);
+        // A new id gets a person of its own, and both persons remain.
+        assert_eq!(batch.apply("$identify", 2, 0), 7);
+        assert_eq!(batch.apply("$merge_dangerously", 0, 1), 1);
+        assert_eq!(batch.apply("$merge_dangerously", 1, 0), 2);
+        let changes = batch.changes();
+        assert!(changes.denied.distinct_ids >= 2);
+        assert_eq!(changes.owners, [Some(1), Some(2), Some(7)]);
+        assert!(changes.merged.is_empty());
+
+        let mut batch = Batch::new([MAX_IDS - 1, 1]);
+        batch.apply("$merge_dangerously", 0, 1);
+        let changes = batch.changes();
+        assert_eq!(changes.merged, [(2, 1)]);
+        assert_eq!(changes.denied, Denied::default());
     }
 }

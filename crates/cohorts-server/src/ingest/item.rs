@@ -8,15 +8,16 @@ use std::mem::take;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::arrival::{Arrival, instant};
-use super::json::{ObjectField, Properties, replace_lone_surrogates};
+use super::fields::{EventOptions, NameList, ObjectField, Scalar};
+use super::json::{PersonProperties, Properties, TEXT_TOO_LONG, replace_lone_surrogates};
+use super::person_members::{Members, is_same_value, members_memory, object_text};
 use cohorts_store::JsonText;
 
 /// The most bytes of an item, as JSON text.
-const MAX_ITEM_BYTES: usize = 1 << 20;
+pub const MAX_ITEM_BYTES: usize = 1 << 20;
 /// Longer event names and distinct ids are cut, as PostHog does.
 pub const LONGEST_NAME: usize = 200;
 
@@ -33,7 +34,14 @@ pub enum Refusal {
     UnknownToken,
 }
 
+/// The most characters of the error of a JSON library.
+const SHOWN_CHARS: usize = 200;
+
 impl Refusal {
+    fn not_json(error: &serde_json::Error) -> Self {
+        Self::NotJson(error.to_string().chars().take(SHOWN_CHARS).collect())
+    }
+
     /// The value of the `reason` label of the metric.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -81,50 +89,55 @@ pub struct Item {
     pub uuid: Uuid,
     /// A JSON object.
     pub properties: JsonText,
-    pub(super) set: Map<String, Value>,
-    pub(super) set_once: Map<String, Value>,
-    /// Names of the person properties to remove.
+    pub(super) set: Members,
+    pub(super) set_once: Members,
+    /// NameList of the person properties to remove.
     pub(super) unset: Vec<String>,
     /// The event creates no person and changes none.
     pub(super) is_personless: bool,
     /// The person of a line of a person export. Such an item is not an event.
     pub exported_person: Option<Uuid>,
+    /// Properties that were dropped because their names are too long.
+    pub dropped: usize,
 }
 
 /// The fields of an item that the service reads.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RawItem {
-    event: Option<Value>,
-    distinct_id: Option<Value>,
-    timestamp: Option<Value>,
-    offset: Option<Value>,
-    uuid: Option<Value>,
-    #[serde(default)]
-    properties: ObjectField,
-    #[serde(default, rename = "$set")]
-    set: ObjectField,
-    #[serde(default, rename = "$set_once")]
-    set_once: ObjectField,
+    event: Scalar,
+    distinct_id: Scalar,
+    timestamp: Scalar,
+    offset: Scalar,
+    uuid: Scalar,
+    properties: ObjectField<Properties>,
+    #[serde(rename = "$set")]
+    set: ObjectField<PersonProperties>,
+    #[serde(rename = "$set_once")]
+    set_once: ObjectField<PersonProperties>,
     #[serde(rename = "$unset")]
-    unset: Option<Value>,
-    options: Option<Value>,
+    unset: NameList,
+    options: EventOptions,
     /// The properties of the person, in lines of an event export.
-    #[serde(default)]
-    person_properties: ObjectField,
+    person_properties: ObjectField<PersonProperties>,
     /// The uuid of the person, in lines of an export.
-    person_id: Option<Value>,
+    person_id: Scalar,
     /// When the person was created, in lines of a person export.
-    created_at: Option<Value>,
+    created_at: Scalar,
 }
 
-/// The `uuid` field of an item that may be refused for other reasons.
+/// The `uuid` field of an item that may be refused for other reasons; `None` if it is longer than [`LONGEST_NAME`].
 pub fn sent_uuid(text: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct UuidField {
-        uuid: String,
+        uuid: Scalar,
     }
-    let field: UuidField = serde_json::from_str(text).ok()?;
-    Some(field.uuid)
+    match serde_json::from_str(text).ok()? {
+        UuidField {
+            uuid: Scalar::Text(uuid),
+        } if uuid.len() <= LONGEST_NAME => Some(uuid),
+        _ => None,
+    }
 }
 
 /// Whether PostHog ignores the id in `$identify` and aliases. SDKs send such ids when a program has none. Ids of the
@@ -167,55 +180,55 @@ impl Item {
         }
         let mut raw = RawItem::read(text)?;
         let mut properties = object(take(&mut raw.properties))?;
-        let event = match name(raw.event.take()) {
+        let event = match name(take(&mut raw.event)) {
             Some(event) => event,
-            None if arrival.is_export && raw.person_id.is_some() => {
+            None if arrival.is_export && !raw.person_id.is_absent() => {
                 return Self::of_person_export(raw, properties, arrival, uuid());
             }
             None => return Err(Refusal::NoEvent),
         };
-        let id = raw.distinct_id.take();
-        let id = id.or_else(|| properties.interpreted.remove("distinct_id"));
-        let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
-        let set = person_properties(&mut properties, "$set", take(&mut raw.set))?;
-        let set_once = person_properties(&mut properties, "$set_once", take(&mut raw.set_once))?;
-        let set = if arrival.is_export {
-            let mut exported = members_of(&object(take(&mut raw.person_properties))?)?;
-            exported.extend(set);
-            exported
-        } else {
-            set
+        let id = match take(&mut raw.distinct_id) {
+            Scalar::Absent => take(&mut properties.interpreted.distinct_id),
+            id => id,
         };
+        let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
+        let mut set = set_of(&mut properties, SetField::Set, take(&mut raw.set))?;
+        let set_once = set_of(&mut properties, SetField::SetOnce, take(&mut raw.set_once))?;
+        if arrival.is_export {
+            let mut exported = object(take(&mut raw.person_properties))?;
+            exported.members.extend(set.members);
+            exported.dropped += set.dropped;
+            set = exported;
+        }
         if properties.text.len() > MAX_ITEM_BYTES {
             return Err(Refusal::TooLarge);
         }
         let interpreted = properties.interpreted;
-        let is_personless = is_false(interpreted.get("$process_person_profile"))
-            || is_false(options(&raw).and_then(|all| all.get("process_person_profile")));
+        let is_personless = interpreted.process_person_profile == Scalar::Bool(false)
+            || raw.options.process_person_profile == Scalar::Bool(false);
         if is_personless && PERSON_EVENTS.contains(&event.as_str()) {
             return Err(Refusal::NeedsPerson);
         }
-        let unset = [interpreted.get("$unset"), raw.unset.as_ref()];
-        let unset = unset.into_iter().flatten().flat_map(names).collect();
-        let ignores_sent_at = interpreted.get("$ignore_sent_at") == Some(&Value::Bool(true));
-        let uuid_sent = raw.uuid.as_ref().and_then(Value::as_str);
+        let mut unset = interpreted.unset.0;
+        unset.append(&mut raw.unset.0);
+        let ignores_sent_at = interpreted.ignore_sent_at == Scalar::Bool(true);
         let other_id = match event.as_str() {
-            "$identify" => interpreted.get("$anon_distinct_id"),
-            "$create_alias" | "$merge_dangerously" => interpreted.get("alias"),
-            _ => None,
+            "$identify" => interpreted.anon_distinct_id,
+            "$create_alias" | "$merge_dangerously" => interpreted.alias,
+            _ => Scalar::Absent,
         };
-        let other_id = name(other_id.cloned()).filter(|id| *id != distinct_id);
+        let other_id = name(other_id).filter(|id| *id != distinct_id);
+        let uuid_sent = raw.uuid.text().and_then(|text| text.parse().ok());
         let mut item = Self {
             other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
             timestamp: raw.time(arrival, ignores_sent_at),
-            uuid: uuid_sent
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_else(uuid),
+            uuid: uuid_sent.unwrap_or_else(uuid),
             distinct_id,
             properties: JsonText(properties.text),
-            set,
-            set_once,
+            dropped: properties.dropped + set.dropped + set_once.dropped,
+            set: set.members,
+            set_once: set_once.members,
             unset,
             is_personless,
             exported_person: None,
@@ -233,19 +246,20 @@ impl Item {
         arrival: &Arrival,
         uuid: Uuid,
     ) -> Result<Self, Refusal> {
-        let person = raw.person_id.as_ref().and_then(Value::as_str);
-        let person = person.and_then(|text| text.parse().ok());
-        let set = members_of(&properties)?;
-        raw.timestamp = raw.created_at.take();
+        let person = raw.person_id.text().and_then(|text| text.parse().ok());
+        let set = serde_json::from_str(&properties.text);
+        let set: PersonProperties = object(set.map_err(|error| Refusal::not_json(&error))?)?;
+        raw.timestamp = take(&mut raw.created_at);
         Ok(Self {
             event: String::new(),
-            distinct_id: name(raw.distinct_id.take()).ok_or(Refusal::NoDistinctId)?,
+            distinct_id: name(take(&mut raw.distinct_id)).ok_or(Refusal::NoDistinctId)?,
             other_id: None,
             timestamp: raw.time(arrival, true),
             uuid,
             properties: JsonText(properties.text),
-            set,
-            set_once: Map::new(),
+            dropped: properties.dropped,
+            set: set.members,
+            set_once: Members::new(),
             unset: Vec::new(),
             is_personless: false,
             exported_person: Some(person.ok_or(Refusal::NoEvent)?),
@@ -272,10 +286,16 @@ impl Item {
     }
 
     /// Whether the item changes a person with these properties.
-    pub(super) fn changes(&self, properties: &Map<String, Value>) -> bool {
-        let sets = |(name, value): (&String, &Value)| properties.get(name) != Some(value);
-        self.set.iter().any(sets)
-            || self.unset.iter().any(|name| properties.contains_key(name))
+    pub(super) fn changes(&self, properties: &Members) -> bool {
+        let sets = |name: &str, value: &str| {
+            let current = properties.get(name);
+            current.is_none_or(|current| !is_same_value(current, value))
+        };
+        self.set.iter().any(|(name, value)| sets(name, value))
+            || self
+                .unset
+                .iter()
+                .any(|name| properties.contains_key(name.as_str()))
             || self
                 .set_once
                 .keys()
@@ -307,21 +327,6 @@ const PERSON_UNCHANGED_EVENTS: [&str; 2] = ["$exception", "$$heatmap"];
 /// The approximate bytes of each value and each allocation, besides its text.
 const OVERHEAD: usize = 80;
 
-fn members_memory(map: &Map<String, Value>) -> usize {
-    let member = |(name, value): (&String, &Value)| OVERHEAD + name.len() + memory(value);
-    map.iter().map(member).sum()
-}
-
-fn memory(value: &Value) -> usize {
-    OVERHEAD
-        + match value {
-            Value::String(text) => text.len(),
-            Value::Array(list) => list.iter().map(memory).sum(),
-            Value::Object(map) => members_memory(map),
-            _ => 0,
-        }
-}
-
 /// Events that need a person, as in PostHog.
 const PERSON_EVENTS: [&str; 4] = [
     "$identify",
@@ -333,12 +338,17 @@ const PERSON_EVENTS: [&str; 4] = [
 impl RawItem {
     /// The corrected time of the event.
     fn time(&self, arrival: &Arrival, ignores_sent_at: bool) -> DateTime<Utc> {
-        let timestamp = self.timestamp.as_ref().and_then(instant);
-        let offset_ms = self.offset.as_ref().and_then(Value::as_i64);
-        arrival.time(timestamp, offset_ms, ignores_sent_at)
+        let timestamp = self.timestamp.text().and_then(instant);
+        arrival.time(timestamp, self.offset.integer(), ignores_sent_at)
     }
 
     fn read(text: &str) -> Result<Self, Refusal> {
+        if !text.trim_start().starts_with('{') {
+            return Err(match serde_json::from_str::<IgnoredAny>(text) {
+                Ok(_) => Refusal::NotAnObject,
+                Err(error) => Refusal::not_json(&error),
+            });
+        }
         let parsed = serde_json::from_str(text);
         let parsed = if parsed.is_err() && text.contains("\\u") {
             serde_json::from_str(&replace_lone_surrogates(text))
@@ -346,63 +356,47 @@ impl RawItem {
             parsed
         };
         parsed.map_err(|error| {
-            let is_object = text.trim_start().starts_with('{');
-            match serde_json::from_str::<IgnoredAny>(text) {
-                Ok(_) if !is_object => Refusal::NotAnObject,
-                _ => Refusal::NotJson(error.to_string()),
+            if error.to_string().starts_with(TEXT_TOO_LONG) {
+                Refusal::TooLarge
+            } else {
+                Refusal::not_json(&error)
             }
         })
     }
 }
 
-/// The object in which newer SDKs send options of an event.
-fn options(raw: &RawItem) -> Option<&Map<String, Value>> {
-    raw.options.as_ref()?.as_object()
+/// The two members of event properties that set properties of the person.
+#[derive(Clone, Copy)]
+enum SetField {
+    Set,
+    SetOnce,
 }
 
-fn is_false(value: Option<&Value>) -> bool {
-    value == Some(&Value::Bool(false))
-}
-
-/// The person properties of member `name` of the event properties, and of the field `name` beside them. Members of the
-/// field are added to the event properties.
-fn person_properties(
+/// The person properties of a member of the event properties, and of the field of the same name beside them. Members of
+/// the field are added to the event properties.
+fn set_of(
     properties: &mut Properties,
-    name: &str,
-    field: ObjectField,
-) -> Result<Map<String, Value>, Refusal> {
-    let mut set = match properties.interpreted.remove(name) {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(map)) => map,
-        Some(_) => return Err(Refusal::PropertiesNotAnObject),
+    name: SetField,
+    field: ObjectField<PersonProperties>,
+) -> Result<PersonProperties, Refusal> {
+    let interpreted = &mut properties.interpreted;
+    let (name, member) = match name {
+        SetField::Set => ("$set", &mut interpreted.set),
+        SetField::SetOnce => ("$set_once", &mut interpreted.set_once),
     };
-    let field = members_of(&object(field)?)?;
-    if !field.is_empty() {
-        set.extend(field);
-        properties.insert(name, &Value::Object(set.clone()));
+    let mut set = object(take(member))?;
+    let field = object(field)?;
+    set.dropped += field.dropped;
+    if !field.members.is_empty() {
+        set.members.extend(field.members);
+        properties.insert(name, &object_text(&set.members));
     }
     Ok(set)
 }
 
-/// The strings of a list, or the names of an object's members.
-fn names(value: &Value) -> Vec<String> {
-    match value {
-        Value::Array(list) => {
-            let names = list.iter().filter_map(Value::as_str);
-            names.map(str::to_owned).collect()
-        }
-        Value::Object(map) => map.keys().cloned().collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// The trimmed name, cut to [`LONGEST_NAME`] characters; `None` if it is blank. Numbers become text.
-fn name(value: Option<Value>) -> Option<String> {
-    let text = match value? {
-        Value::String(text) => text,
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
+fn name(value: Scalar) -> Option<String> {
+    let text = value.into_text()?;
     let text = match text.trim().char_indices().nth(LONGEST_NAME) {
         Some((end, _)) => text.trim()[..end].to_owned(),
         None if text.trim().len() == text.len() => text,
@@ -416,15 +410,10 @@ fn name(value: Option<Value>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn object(field: ObjectField) -> Result<Properties, Refusal> {
+fn object<T: Default>(field: ObjectField<T>) -> Result<T, Refusal> {
     match field {
-        ObjectField::Absent => Ok(Properties::default()),
-        ObjectField::Object(properties) => Ok(properties),
+        ObjectField::Absent => Ok(T::default()),
+        ObjectField::Object(object) => Ok(object),
         ObjectField::NotAnObject => Err(Refusal::PropertiesNotAnObject),
     }
-}
-
-fn members_of(properties: &Properties) -> Result<Map<String, Value>, Refusal> {
-    let members = serde_json::from_str(&properties.text);
-    members.map_err(|error| Refusal::NotJson(error.to_string()))
 }

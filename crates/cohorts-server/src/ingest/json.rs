@@ -5,135 +5,150 @@
 
 use std::fmt::{self, Write};
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// Properties that the service interprets.
-const INTERPRETED: [&str; 8] = [
-    "$set",
-    "$set_once",
-    "$unset",
-    "$anon_distinct_id",
-    "alias",
-    "distinct_id",
-    "$ignore_sent_at",
-    "$process_person_profile",
-];
+use super::fields::{FromMap, NameList, ObjectField, Scalar};
+use super::person_members::Members;
+
+/// The longest name of a property, in bytes. Members with longer names are dropped.
+pub const LONGEST_PROPERTY_NAME: usize = 1_000;
+/// The most bytes of rewritten text. Numbers are written with all digits, so it may be longer than the sender's.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+/// The beginning of the error for text that would be longer.
+pub const TEXT_TOO_LONG: &str = "the rewritten text is too long";
+/// Properties of a person that an item sets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PersonProperties {
+    pub members: Members,
+    /// Members that were dropped because their names are too long.
+    pub dropped: usize,
+}
+
+impl FromMap for PersonProperties {
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut properties = Self::default();
+        let mut text = String::new();
+        let mut bytes = 0;
+        while let Some(MemberName(name)) = map.next_key()? {
+            if name.len() > LONGEST_PROPERTY_NAME {
+                map.next_value::<IgnoredAny>()?;
+                properties.dropped += 1;
+                continue;
+            }
+            text.clear();
+            map.next_value_seed(CopyTo(&mut text))?;
+            bytes += name.len() + text.len();
+            check_length(bytes)?;
+            let name = name.replace('\0', "\u{fffd}");
+            properties.members.insert(name.into(), text.as_str().into());
+        }
+        Ok(properties)
+    }
+}
 
 /// The properties of an event.
 #[derive(Debug, PartialEq)]
 pub struct Properties {
     /// The text of the object.
     pub text: String,
-    /// The members that the service interprets.
-    pub interpreted: Map<String, Value>,
+    pub interpreted: Interpreted,
+    /// Members that were dropped because their names are too long.
+    pub dropped: usize,
 }
 
-/// The value of a field that should be an object.
+/// The properties that the service interprets. They are also in the text.
 #[derive(Debug, Default, PartialEq)]
-pub enum ObjectField {
-    /// The field is missing or null.
-    #[default]
-    Absent,
-    Object(Properties),
-    NotAnObject,
+pub struct Interpreted {
+    pub set: ObjectField<PersonProperties>,
+    pub set_once: ObjectField<PersonProperties>,
+    pub unset: NameList,
+    pub anon_distinct_id: Scalar,
+    pub alias: Scalar,
+    pub distinct_id: Scalar,
+    pub ignore_sent_at: Scalar,
+    pub process_person_profile: Scalar,
+}
+
+impl Interpreted {
+    /// Reads the member `name`, if the service interprets it, from its rewritten text.
+    fn read(&mut self, name: &str, text: &str) -> serde_json::Result<()> {
+        match name {
+            "$set" => self.set = serde_json::from_str(text)?,
+            "$set_once" => self.set_once = serde_json::from_str(text)?,
+            "$unset" => self.unset = serde_json::from_str(text)?,
+            "$anon_distinct_id" => self.anon_distinct_id = serde_json::from_str(text)?,
+            "alias" => self.alias = serde_json::from_str(text)?,
+            "distinct_id" => self.distinct_id = serde_json::from_str(text)?,
+            "$ignore_sent_at" => self.ignore_sent_at = serde_json::from_str(text)?,
+            "$process_person_profile" => self.process_person_profile = serde_json::from_str(text)?,
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 impl Default for Properties {
     fn default() -> Self {
         Self {
             text: String::from("{}"),
-            interpreted: Map::new(),
+            interpreted: Interpreted::default(),
+            dropped: 0,
         }
     }
 }
 
 impl Properties {
     /// Adds or replaces a member. Of two members with one name, `jsonb` stores the last.
-    pub fn insert(&mut self, name: &str, value: &Value) {
+    pub fn insert(&mut self, name: &str, value: &str) {
         self.text.pop();
         if self.text.len() > 1 {
             self.text.push(',');
         }
         write_string(&mut self.text, name);
         self.text.push(':');
-        self.text.push_str(&value.to_string());
+        self.text.push_str(value);
         self.text.push('}');
     }
 }
 
-impl<'de> Deserialize<'de> for ObjectField {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ObjectFieldVisitor)
-    }
-}
-
-struct ObjectFieldVisitor;
-
-impl<'de> Visitor<'de> for ObjectFieldVisitor {
-    type Value = ObjectField;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_unit<E>(self) -> Result<ObjectField, E> {
-        Ok(ObjectField::Absent)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<ObjectField, E> {
-        Ok(ObjectField::NotAnObject)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<ObjectField, E> {
-        Ok(ObjectField::NotAnObject)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<ObjectField, E> {
-        Ok(ObjectField::NotAnObject)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<ObjectField, E> {
-        Ok(ObjectField::NotAnObject)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<ObjectField, E> {
-        Ok(ObjectField::NotAnObject)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ObjectField, A::Error> {
-        while list
-            .next_element_seed(CopyTo(&mut String::new()))?
-            .is_some()
-        {}
-        Ok(ObjectField::NotAnObject)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectField, A::Error> {
+impl FromMap for Properties {
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut properties = Properties {
             text: String::from("{"),
-            interpreted: Map::new(),
+            ..Self::default()
         };
         while let Some(name) = map.next_key::<MemberName>()? {
+            if name.0.len() > LONGEST_PROPERTY_NAME {
+                map.next_value::<IgnoredAny>()?;
+                properties.dropped += 1;
+                continue;
+            }
             push_comma(&mut properties.text, '{');
             write_string(&mut properties.text, &name.0);
             properties.text.push(':');
             let from = properties.text.len();
             map.next_value_seed(CopyTo(&mut properties.text))?;
-            if INTERPRETED.contains(&name.0.as_str()) {
-                let value =
-                    serde_json::from_str(&properties.text[from..]).map_err(A::Error::custom)?;
-                properties.interpreted.insert(name.0, value);
-            }
+            let value = &properties.text[from..];
+            let interpreted = properties.interpreted.read(&name.0, value);
+            interpreted.map_err(A::Error::custom)?;
         }
         properties.text.push('}');
-        Ok(ObjectField::Object(properties))
+        Ok(properties)
+    }
+}
+
+fn check_length<E: serde::de::Error>(length: usize) -> Result<(), E> {
+    if length > MAX_TEXT_BYTES {
+        Err(E::custom(TEXT_TOO_LONG))
+    } else {
+        Ok(())
     }
 }
 
 /// The name of a member.
-struct MemberName(String);
+pub struct MemberName(pub String);
 
 impl<'de> Deserialize<'de> for MemberName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -154,6 +169,7 @@ impl<'de> DeserializeSeed<'de> for CopyTo<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        check_length(self.0.len())?;
         deserializer.deserialize_any(self)
     }
 }
@@ -231,14 +247,14 @@ impl<'de> Visitor<'de> for CopyTo<'_> {
 }
 
 /// Adds a comma, unless the text ends with `begin`.
-fn push_comma(text: &mut String, begin: char) {
+pub fn push_comma(text: &mut String, begin: char) {
     if !text.ends_with(begin) {
         text.push(',');
     }
 }
 
 /// Writes `text` as a JSON string. NUL, which Postgres cannot store, is replaced by U+FFFD.
-fn write_string(out: &mut String, text: &str) {
+pub fn write_string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
     while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
@@ -292,6 +308,7 @@ pub fn replace_lone_surrogates(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::person_members::object_text;
 
     fn properties(text: &str) -> Properties {
         match serde_json::from_str(text) {
@@ -320,13 +337,16 @@ mod tests {
     #[test]
     fn interpreted_properties_are_parsed() {
         let mut sent = properties(r#"{"alias":"b","$set":{"a":"\u0000"},"x":1}"#);
-        assert_eq!(sent.interpreted.len(), 2);
-        assert_eq!(sent.interpreted["$set"]["a"], "\u{fffd}");
-        sent.insert("$set_once", &serde_json::json!({"c": 2}));
+        assert_eq!(sent.interpreted.alias, Scalar::Text("b".to_owned()));
+        let ObjectField::Object(set) = &sent.interpreted.set else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(object_text(&set.members), "{\"a\":\"\u{fffd}\"}");
+        sent.insert("$set_once", r#"{"c":2}"#);
         let end = r#","x":1,"$set_once":{"c":2}}"#;
         assert!(sent.text.ends_with(end), "{}", sent.text);
         let mut empty = Properties::default();
-        empty.insert("a", &Value::Null);
+        empty.insert("a", "null");
         assert_eq!(empty.text, r#"{"a":null}"#);
     }
 
@@ -334,11 +354,34 @@ mod tests {
     fn json_that_postgres_refuses_is_refused_or_replaced() {
         let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
         for text in [&deep, r#"{"a":1e400}"#, r#"{"a":"\ud800"}"#, r#"{"a":01}"#] {
-            assert!(serde_json::from_str::<ObjectField>(text).is_err(), "{text}");
+            let parsed = serde_json::from_str::<ObjectField<Properties>>(text);
+            assert!(parsed.is_err(), "{text}");
         }
         assert_eq!(
             replace_lone_surrogates(r#"\ud800 \ud83d\ude00 \\ud800"#),
             r#"\ufffd \ud83d\ude00 \\ud800"#
         );
+    }
+
+    #[test]
+    fn text_that_grows_beyond_the_limit_is_an_error() {
+        let numbers = "1e300,".repeat(MAX_TEXT_BYTES / 300);
+        let text = format!(r#"{{"a":[{numbers}0]}}"#);
+        let error = serde_json::from_str::<ObjectField<Properties>>(&text).unwrap_err();
+        assert!(error.to_string().starts_with(TEXT_TOO_LONG), "{error}");
+    }
+
+    #[test]
+    fn members_with_long_names_are_dropped_and_counted() {
+        let (longest, long) = ("a".repeat(1_000), "a".repeat(1_001));
+        let text =
+            format!(r#"{{"{long}":1,"{longest}":2,"$set":{{"{long}":[3],"b":4}},"{long}":5}}"#);
+        let properties = properties(&text);
+        assert_eq!(properties.dropped, 2);
+        assert!(properties.text.starts_with(&format!("{{\"{longest}\":2,")));
+        let ObjectField::Object(set) = properties.interpreted.set else {
+            panic!("no properties are set");
+        };
+        assert_eq!((set.members.len(), set.dropped), (1, 1));
     }
 }

@@ -1,6 +1,6 @@
 //! One attempt to commit a batch. All of it happens under the lock on the log head.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc;
 use std::thread;
 
@@ -39,6 +39,15 @@ impl From<Failed> for Error {
     }
 }
 
+/// The memory that the persons of a commit may take. Items with persons beyond it are committed later.
+const PERSON_BYTES: usize = 16 << 20;
+/// Persons that are read at first. Their sizes decide how many are read next.
+const FIRST_PERSONS: usize = 2;
+/// The bytes of persons that are read at once, about.
+const READ_BYTES: usize = 1 << 20;
+/// The most persons that are read at once.
+const READ_PERSONS: usize = 1_000;
+
 /// How a batch is committed.
 #[derive(Clone, Copy)]
 pub struct Attempt {
@@ -58,14 +67,27 @@ pub struct WriteBatch<'a> {
     ids: Vec<&'a str>,
 }
 
+/// The part of a batch that was committed.
+pub struct CommittedPart {
+    /// The number of items, from the first on.
+    pub items: usize,
+    pub committed: Committed,
+}
+
 /// The rows of a committed transaction.
 struct BatchResult {
+    /// The number of items that were written or known, from the first on.
+    items: usize,
     added: usize,
     changes: PersonChanges,
 }
 
 impl<'a> WriteBatch<'a> {
-    pub fn new(store: &'a IndexedStore, project: ProjectId, items: &'a [Item]) -> Self {
+    pub fn new(
+        store: &'a IndexedStore,
+        project: ProjectId,
+        items: impl Iterator<Item = &'a Item>,
+    ) -> Self {
         let mut ids = Vec::new();
         let mut positions: HashMap<&str, usize> = HashMap::new();
         let mut position_of = |id: &'a str| {
@@ -74,7 +96,8 @@ impl<'a> WriteBatch<'a> {
                 ids.len() - 1
             })
         };
-        let items = items.iter().map(|item| BatchItem {
+        let items = items.enumerate().map(|(position, item)| BatchItem {
+            position,
             item,
             id: position_of(&item.distinct_id),
             other_id: item.other_id.as_deref().map(&mut position_of),
@@ -88,7 +111,8 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    pub fn commit(&mut self, attempt: Attempt) -> Result<Committed, Failed> {
+    /// Commits the first items, as far as their persons fit into [`PERSON_BYTES`], and at least one item.
+    pub fn commit(&mut self, attempt: Attempt) -> Result<CommittedPart, Failed> {
         let (store, shard_key) = (self.store, self.shard_key);
         let conn = &mut *store.connection()?;
         let cached = store.caches.distinct_ids.owners(shard_key, &self.ids);
@@ -100,7 +124,11 @@ impl<'a> WriteBatch<'a> {
             // Nothing was written, so the ordinals are still free.
             store.ordinals.give_back(shard_key, unused);
         }
-        let BatchResult { added, changes } = result?;
+        let BatchResult {
+            items,
+            added,
+            changes,
+        } = result?;
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
@@ -109,7 +137,8 @@ impl<'a> WriteBatch<'a> {
         store.caches.distinct_ids.insert(shard_key, changed);
         store.ordinals.give_back(shard_key, changes.free);
         let denied = changes.denied;
-        Ok(Committed { added, denied })
+        let committed = Committed { added, denied };
+        Ok(CommittedPart { items, committed })
     }
 
     fn write(
@@ -129,10 +158,13 @@ impl<'a> WriteBatch<'a> {
         cache.refresh(conn, shard_key, seq - 1)?;
         cache.remove_retired(shard_key, &mut cached);
         let owners = self.owners(conn, &cached)?;
-        let items = self.new_items(conn)?;
+        let mut items = self.new_items(conn)?;
         let mut batch_persons = BatchPersons::new(owners, free);
-        let ordinals = batch_persons.ordinals_to_load(&items);
-        batch_persons.load(persons::by_ordinals(conn, shard_key, &ordinals)?);
+        let fitting = self.load_persons(conn, &mut batch_persons, &items)?;
+        let next = items.get(fitting).map(|entry| entry.position);
+        items.truncate(fitting);
+        let id_counts = self.id_counts(conn, &batch_persons, &items)?;
+        batch_persons.set_id_counts(id_counts.clone());
         let ordinals: Result<Vec<i64>, _> = items
             .iter()
             .map(|entry| batch_persons.apply(entry))
@@ -141,14 +173,15 @@ impl<'a> WriteBatch<'a> {
         if batch_persons.merges_existing() && !attempt.locks_project {
             return Err(Failed::MustLockProject);
         }
-        let survivors = ordinals
+        batch_persons.choose_ordinals(&id_counts);
+        let written = ordinals
             .iter()
-            .map(|ordinal| batch_persons.resolve(*ordinal));
-        let survivors: Vec<i64> = survivors.collect();
+            .map(|ordinal| batch_persons.written_ordinal(*ordinal));
+        let written: Vec<i64> = written.collect();
         let changes = batch_persons.into_changes();
         let rows: Vec<NewEvent<'_>> = items
             .into_iter()
-            .zip(survivors)
+            .zip(written)
             .filter(|(entry, _)| entry.item.exported_person.is_none())
             .map(|(entry, ordinal)| row(shard_key, seq, entry.item, ordinal))
             .collect();
@@ -158,8 +191,57 @@ impl<'a> WriteBatch<'a> {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
         }
-        let added = rows.len();
-        Ok(BatchResult { added, changes })
+        Ok(BatchResult {
+            items: next.unwrap_or(self.items.len()),
+            added: rows.len(),
+            changes,
+        })
+    }
+
+    /// Loads the persons that the items may change, in the order of the items, until they take [`PERSON_BYTES`]. Returns
+    /// the number of items with loaded persons: at least one, however large its persons are.
+    fn load_persons(
+        &self,
+        conn: &mut Conn,
+        batch_persons: &mut BatchPersons,
+        items: &[BatchItem<'_>],
+    ) -> Result<usize, Error> {
+        let mut seen = HashSet::new();
+        let to_load = items.iter().flat_map(|entry| batch_persons.to_load(entry));
+        let ordinals: Vec<i64> = to_load.filter(|ordinal| seen.insert(*ordinal)).collect();
+        let (mut rest, mut length, mut memory) = (&ordinals[..], FIRST_PERSONS, 0);
+        while !rest.is_empty() && memory < PERSON_BYTES {
+            let (next, later) = rest.split_at(length.min(rest.len()));
+            rest = later;
+            let persons = persons::by_ordinals(conn, self.shard_key, next)?;
+            let bytes = persons.iter().map(|person| person.properties.0.len());
+            let average = bytes.sum::<usize>() / next.len() + 1;
+            length = (READ_BYTES / average).clamp(1, READ_PERSONS);
+            memory += persons
+                .into_iter()
+                .map(|person| batch_persons.load(person))
+                .sum::<usize>();
+        }
+        let unread: HashSet<i64> = rest.iter().copied().collect();
+        let is_loaded = |entry: &&BatchItem<'_>| {
+            let mut ordinals = batch_persons.to_load(entry);
+            ordinals.all(|ordinal| !unread.contains(&ordinal))
+        };
+        Ok(items.iter().take_while(is_loaded).count())
+    }
+
+    /// The numbers of distinct ids of the ordinals that the items may give more ids.
+    fn id_counts(
+        &self,
+        conn: &mut Conn,
+        batch_persons: &BatchPersons,
+        items: &[BatchItem<'_>],
+    ) -> Result<HashMap<i64, u64>, Error> {
+        let ordinals = batch_persons.to_count(items);
+        if ordinals.is_empty() {
+            return Ok(HashMap::new());
+        }
+        persons::count_ids(conn, self.shard_key, &ordinals)
     }
 
     /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt

@@ -36,7 +36,7 @@ pub fn fetched() -> Option<std::path::PathBuf> {
     options.pg_bin
 }
 
-fn options(data_dir: &Path) -> Options {
+pub fn options(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
         durable: true,
@@ -116,12 +116,20 @@ pub struct Service {
 
 impl Service {
     pub fn start(at: &Location, flags: &[&str]) -> Service {
+        Self::start_with(at, flags, &[])
+    }
+
+    /// Starts the service with environment variables.
+    pub fn start_with(at: &Location, flags: &[&str], variables: &[(&str, &str)]) -> Service {
         let arguments = [&["serve", "--listen", "127.0.0.1:0"], flags].concat();
-        let mut child = at
-            .command(&arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = at.command(&arguments);
+        command.envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts the service by a command, and waits until it listens.
+    pub fn spawn(mut command: Command) -> Service {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -162,6 +170,19 @@ pub fn signal(name: &str, pid: u32) {
         .args([&format!("-{name}"), &pid.to_string()])
         .status();
     assert!(sent.unwrap().success());
+}
+
+/// The most memory that a process has used since its start or the last [`reset_high_water_mark`], in bytes.
+pub fn high_water_mark(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kib.parse::<u64>().unwrap() << 10
+}
+
+/// Sets the high-water mark of a process to the memory that it uses now.
+pub fn reset_high_water_mark(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
 }
 
 /// Status and JSON of a response, or the text if it is not JSON; `None` without a response.

@@ -3,8 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
+mod bodies;
 mod broken;
+mod deletion;
 mod harness;
 mod hostile;
 mod kills;
+mod locks;
+mod logs;
+mod memory;
 mod operation;
+mod pages;

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Location, Service, ask, printed, well};
+use crate::harness::{Location, Service, ask, printed, until, well};
 
 #[test]
 fn idle_service_takes_less_than_50_mib() {
@@ -203,9 +203,42 @@ fn expired_key_is_rejected() {
             .0,
         401
     );
+    // Its hash is deleted, so a program or a clock that ignores the expiry does not accept the key either.
+    until("the hash is deleted", || {
+        let voided = "select from keys where expires_at is not null and octet_length(hash) <> 32";
+        sql_rows(directory.path(), voided) == 1
+    });
+    run_sql(directory.path(), "update keys set expires_at = null");
+    let status = || {
+        ask(&service.url, &access, Method::GET, path, None)
+            .unwrap()
+            .0
+    };
+    assert_eq!(status(), 401);
 }
 
-fn run_sql(directory: &std::path::Path, statement: &str) {
+#[test]
+fn revoked_key_stays_invalid_without_its_revocation() {
+    let directory = TempDir::new().unwrap();
+    let at = Location::Directory(directory.path().to_owned());
+    let service = Service::start(&at, &[]);
+    let access = at.project();
+    let status = || {
+        let path = "/api/users/@me/";
+        ask(&service.url, &access, Method::GET, path, None)
+            .unwrap()
+            .0
+    };
+    assert_eq!(status(), 200);
+    let mut revoke = at.command(&["key", "revoke", "1"]);
+    assert!(revoke.stdout(Stdio::null()).status().unwrap().success());
+    assert_eq!(status(), 401);
+    run_sql(directory.path(), "update keys set revoked_at = null");
+    assert_eq!(status(), 401);
+}
+
+/// The number of rows that a statement returns or changes.
+fn sql_rows(directory: &std::path::Path, statement: &str) -> usize {
     use diesel::prelude::*;
     let options = cohorts_server::postgres::Options {
         data_dir: directory.to_owned(),
@@ -214,7 +247,11 @@ fn run_sql(directory: &std::path::Path, statement: &str) {
     };
     let joined = cohorts_server::postgres::Postgres::start(&options).unwrap();
     let mut conn = PgConnection::establish(&joined.url()).unwrap();
-    assert!(diesel::sql_query(statement).execute(&mut conn).unwrap() > 0);
+    diesel::sql_query(statement).execute(&mut conn).unwrap()
+}
+
+fn run_sql(directory: &std::path::Path, statement: &str) {
+    assert!(sql_rows(directory, statement) > 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::cohorts::{create, find};
 use crate::definition::Definition;
 use crate::testing::TestDatabase;
-use crate::{Store, history, keys, projects};
+use crate::{ProjectId, Store, history, keys, projects};
 
 /// A new cohort in a new database.
 fn new_cohort() -> (TestDatabase, Store, Cohort) {
@@ -27,37 +27,77 @@ fn evaluated() -> Evaluated {
 }
 
 fn claim_one(conn: &mut Conn, lease: TimeDelta) -> Option<Cohort> {
-    claim(conn, None, lease, 1).unwrap().pop()
+    let project = next_project(conn, ProjectId(0), Utc::now()).unwrap()?;
+    claim(conn, project, lease, 1).unwrap().pop()
 }
 
 #[test]
-fn waiting_cohorts_of_a_project_are_claimed_together_and_failed_ones_alone() {
+fn waiting_cohorts_of_a_project_are_claimed_together_and_failed_ones_alone_at_the_end() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
-    let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap();
     let owner = keys::teammate(conn, "a@x.io", "").unwrap();
-    let create_waiting = |conn: &mut Conn, project| {
+    let project = cohort.project();
+    let create_waiting = |conn: &mut Conn| {
         let created = create(conn, project, &owner, &cohort.definition).unwrap();
         request_calculation(conn, created.id()).unwrap();
         created.id
     };
     let claim = |conn: &mut Conn, limit| {
-        let claimed = claim(conn, None, TimeDelta::seconds(9), limit).unwrap();
+        let claimed = claim(conn, project, TimeDelta::seconds(9), limit).unwrap();
         claimed.iter().map(|cohort| cohort.id).collect::<Vec<_>>()
     };
-    let failed = create_waiting(conn, cohort.project());
-    let failing = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-    fail(conn, &failing, Utc::now(), Utc::now(), "unknown", "why").unwrap();
-    request_calculation(conn, failing.id()).unwrap();
-    let ids: Vec<i64> = (0..4)
-        .map(|_| create_waiting(conn, cohort.project()))
-        .collect();
-    let in_other_project = create_waiting(conn, other.id());
-    assert_eq!(claim(conn, 9), [failed]);
+    let failed = [create_waiting(conn), create_waiting(conn)];
+    for _ in failed {
+        let failing = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        fail(conn, &failing, Utc::now(), Utc::now(), "unknown", "why").unwrap();
+    }
+    request_calculations(conn, &failed).unwrap();
+    let ids: Vec<i64> = (0..4).map(|_| create_waiting(conn)).collect();
     assert_eq!(claim(conn, 2), [ids[0], ids[1]]);
     assert_eq!(claim(conn, 9), [ids[2], ids[3]]);
-    assert_eq!(claim(conn, 9), [in_other_project]);
+    assert_eq!(claim(conn, 9), [failed[0]]);
+    assert_eq!(claim(conn, 9), [failed[1]]);
     assert!(claim(conn, 9).is_empty());
+}
+
+#[test]
+fn projects_with_waiting_cohorts_are_found_in_the_order_of_their_ids() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+    let other = projects::create(conn, "Q", "UTC", "phc_y").unwrap().id();
+    let created = create(conn, other, &owner, &cohort.definition).unwrap();
+    let next = |conn: &mut Conn, after| next_project(conn, after, Utc::now()).unwrap();
+    assert_eq!(next(conn, ProjectId(0)), None);
+    request_calculations(conn, &[cohort.id, created.id]).unwrap();
+    assert_eq!(next(conn, ProjectId(0)), Some(cohort.project()));
+    assert_eq!(next(conn, cohort.project()), Some(other));
+    assert_eq!(next(conn, other), None);
+    claim(conn, cohort.project(), TimeDelta::seconds(9), 9).unwrap();
+    assert_eq!(next(conn, ProjectId(0)), Some(other));
+}
+
+#[test]
+fn a_lost_claim_leaves_no_unfinished_history() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    let unfinished = |conn: &mut Conn| {
+        let page = history::page(conn, cohort.id(), 9, 0).unwrap();
+        let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
+        rows.iter().filter(|row| row.finished_at.is_none()).count()
+    };
+    request_calculation(conn, cohort.id()).unwrap();
+    // The worker died, and its lease ended.
+    claim_one(conn, TimeDelta::seconds(-1)).unwrap();
+    let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    assert_eq!(unfinished(conn), 1);
+    publish(conn, &next, Utc::now(), evaluated(), |_| Ok(Some(3))).unwrap();
+    assert_eq!(unfinished(conn), 0);
+    // A change of the cohort ends the claim.
+    request_calculation(conn, cohort.id()).unwrap();
+    claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    revoke_claim(conn, cohort.id()).unwrap();
+    assert_eq!(unfinished(conn), 0);
 }
 
 #[test]
@@ -67,14 +107,14 @@ fn giving_a_claim_back_undoes_it() {
     request_calculation(conn, cohort.id()).unwrap();
     let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 0);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
     let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     // The second claim replaced the first one.
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().1, 1);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 1);
     assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
     assert_eq!(
-        publish(conn, &second, Utc::now(), evaluated(), |_| Ok(3)).unwrap(),
+        publish(conn, &second, Utc::now(), evaluated(), |_| Ok(Some(3))).unwrap(),
         Some(3)
     );
 }
@@ -93,7 +133,7 @@ fn an_expired_claim_is_taken_over_and_writes_nothing() {
     assert!(!renew_lease(conn, &expired, TimeDelta::seconds(9)).unwrap());
     assert!(!lock_claimed(conn, &expired).unwrap());
     assert_eq!(
-        publish(conn, &expired, Utc::now(), evaluated(), |_| Ok(7)).unwrap(),
+        publish(conn, &expired, Utc::now(), evaluated(), |_| Ok(Some(7))).unwrap(),
         None
     );
     let (row, _) = find(conn, cohort.project(), cohort.id()).unwrap().unwrap();
@@ -101,7 +141,7 @@ fn an_expired_claim_is_taken_over_and_writes_nothing() {
 
     // A request during a calculation is answered by another calculation.
     request_calculation(conn, cohort.id()).unwrap();
-    publish(conn, &next, Utc::now(), evaluated(), |_| Ok(5)).unwrap();
+    publish(conn, &next, Utc::now(), evaluated(), |_| Ok(Some(5))).unwrap();
     let (row, _) = find(conn, cohort.project(), cohort.id()).unwrap().unwrap();
     assert_eq!(
         (row.count, row.version, row.is_calculating),
@@ -127,19 +167,19 @@ fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
     let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     // A second query is set during the calculation of the first one, and fails.
     set_fill_pending_query(conn, cohort.id(), false).unwrap();
-    publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(1)).unwrap();
+    publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(Some(1))).unwrap();
     let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     assert!(next.fill_pending_query);
     fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
     assert_eq!(due_count(conn), 1);
     request_if_idle(conn, &[cohort.id]).unwrap();
     let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-    publish(conn, &last, Utc::now(), evaluated(), |_| Ok(2)).unwrap();
+    publish(conn, &last, Utc::now(), evaluated(), |_| Ok(Some(2))).unwrap();
     assert_eq!(due_count(conn), 0);
 }
 
 #[test]
-fn old_calculations_are_deleted_unless_they_failed() {
+fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
     for fails in [true, false, false, true, false] {
@@ -148,11 +188,39 @@ fn old_calculations_are_deleted_unless_they_failed() {
         if fails {
             fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
         } else {
-            publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(0)).unwrap();
+            publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(Some(0))).unwrap();
         }
     }
-    history::prune(conn, cohort.id(), 2).unwrap();
-    let (rows, count) = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let times = history::times(conn, 0, 2, 9).unwrap();
+    assert_eq!(times.len(), 1);
+    let (excess, newest) = (times[0].newest_excess.unwrap(), times[0].newest.unwrap());
+    assert!(times[0].oldest.unwrap() < excess && excess < newest);
+    let delete = |conn: &mut Conn, through, limit| {
+        history::delete_through(conn, cohort.id, through, newest, limit).unwrap()
+    };
+    assert_eq!((delete(conn, excess, 2), delete(conn, excess, 2)), (2, 1));
+    let page = history::page(conn, cohort.id(), 9, 0).unwrap();
+    let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
     let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
-    assert_eq!((failed, count), (vec![false, true, true], 3));
+    assert_eq!((failed, page.count), (vec![false, true], 2));
+    // The newest one stays, whatever its age.
+    assert_eq!(delete(conn, Utc::now(), 9), 1);
+    assert_eq!(
+        history::times(conn, 0, 0, 9).unwrap()[0].newest,
+        Some(newest)
+    );
+}
+
+#[test]
+fn unfinished_calculations_without_a_worker_are_deleted() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    request_calculation(conn, cohort.id()).unwrap();
+    claim_one(conn, TimeDelta::seconds(9)).unwrap();
+    let deleted = [-1, 1].map(|hours| {
+        let time = Utc::now() + TimeDelta::hours(hours);
+        history::delete_abandoned(conn, time, 9).unwrap()
+    });
+    assert_eq!(deleted, [0, 1]);
+    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
 }

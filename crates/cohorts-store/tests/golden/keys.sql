@@ -6,6 +6,7 @@ cross join lateral (select case when k.every_project then null else array(select
         from key_projects kp
         where kp.key_id = k.id
         order by 1) end as ids) r
-left join projects p on p.id = coalesce($1, case when k.every_project then (select min(id)
-        from projects) else r.ids[1] end)
+left join projects p on p.deletion_started_at is null and p.id = coalesce($1, case when k.every_project then (select min(id)
+        from projects
+        where deletion_started_at is null) else r.ids[1] end)
 where k.revoked_at is null and (k.expires_at is null or k.expires_at > now()) and k.hash = $2;

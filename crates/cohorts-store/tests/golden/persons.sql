@@ -24,6 +24,15 @@ cross join lateral (select distinct_id, ordinal, exists (select
     where shard_key = $1 and distinct_id = keys.id
     offset 0) d;
 
+-- persons::COUNT_IDS
+select keys.ordinal, d.count
+from unnest($2) as keys(ordinal)
+cross join lateral (select count(*) as count
+    from (select
+        from distinct_ids
+        where shard_key = $1 and ordinal = keys.ordinal
+        limit $3) i) d;
+
 -- persons::MOVE_IDS
 update distinct_ids d set ordinal = m.survivor, seq = $4
 from unnest($2, $3) as m(ordinal, survivor)
@@ -37,10 +46,23 @@ union select ordinal
 from distinct_ids
 where shard_key = $1 and distinct_id ilike $2;
 
+-- persons::page::SIZES
+select r.*
+from unnest($2) as keys(ordinal)
+cross join lateral (select ordinal as id, octet_length(properties::text) as bytes
+    from persons
+    where shard_key = $1 and ordinal = keys.ordinal
+    offset 0) r;
+
 -- scan::PROPERTY
 select ordinal, (properties -> $2)::text as value
 from persons
 where shard_key = $1 and ordinal between $3 and $4 and properties ? $2;
+
+-- scan::PROPERTIES
+select ordinal, properties::text as value
+from persons
+where shard_key = $1 and ordinal between $2 and $3;
 
 -- scan::CHANGED_PERSONS
 select ordinal, created_at, array(select (properties -> key)::text
@@ -59,6 +81,17 @@ cross join lateral (select ordinal, uuid, properties, is_identified, created_at
     where shard_key = $2 and ordinal = keys.ordinal
     offset 0) r
 order by r.created_at desc, r.ordinal desc;
+
+-- persons::page::RowsWithin
+select r.ordinal, r.uuid, r.properties, r.is_identified, r.created_at
+from (select p.*, keys.nth, sum(octet_length(p.properties::text)) over (order by keys.nth) as bytes
+    from unnest($1) with ordinality as keys(ordinal, nth)
+    cross join lateral (select ordinal, uuid, properties, is_identified, created_at
+        from persons
+        where shard_key = $2 and ordinal = keys.ordinal
+        offset 0) p) r
+where r.bytes <= $3
+order by r.nth;
 
 -- persons::ByOrdinals<ShownIds>
 select r.*

@@ -23,6 +23,6 @@ select c.relname::text as name
 from pg_index i
 join pg_class c on c.oid = i.indexrelid
 join pg_class t on t.oid = i.indrelid
-where not i.indisvalid and c.relnamespace = 'public'::regnamespace and t.relname in ('persons', 'distinct_ids', 'events', 'tombstones', 'member_chunks', 'cohorts') and not exists (select
+where not i.indisvalid and c.relnamespace = 'public'::regnamespace and t.relname in ('persons', 'distinct_ids', 'events', 'tombstones', 'member_chunks', 'cohorts', 'activities', 'calculations') and not exists (select
     from pg_stat_progress_create_index p
     where p.index_relid = i.indexrelid);

@@ -144,6 +144,28 @@ fn raw_body_requires_a_body_and_no_key() {
 }
 
 #[test]
+fn get_with_a_write_scope_states_whether_it_writes() {
+    let scopes = "x-required-scopes: ['thing:read', 'person:read']";
+    let write = "x-required-scopes: ['thing:write']";
+    let finding = format!("{LIST}: `x-writes` is missing: state whether this GET changes data");
+    assert_finding(scopes, write, &finding);
+    let stated = edited_sample(scopes, &format!("{write}\n      x-writes: false"));
+    assert_eq!(findings(&stated), Vec::<String>::new());
+    let finding = format!("{CREATE}: `x-writes` is only supported for GET");
+    assert_finding("summary: Create a thing", "x-writes: true", &finding);
+}
+
+#[test]
+fn file_requires_a_key() {
+    let keyless = edited_sample(
+        "security: [{ personalApiKey: [] }]\n      x-required-scopes: ['thing:write']\n      requestBody",
+        "security: []\n      requestBody",
+    );
+    let finding = format!("openapi.yaml: {CREATE}: a file is only supported with `security`");
+    assert!(findings(&keyless).contains(&finding));
+}
+
+#[test]
 fn body_is_a_component_with_a_supported_media_type() {
     let location = format!("{CREATE}.requestBody");
     let json = "application/json: { schema: { $ref: '#/components/schemas/ThingCreate' } }";
@@ -257,6 +279,16 @@ fn response_is_a_component_with_a_supported_media_type() {
          application/json, text/csv or application/x-ndjson"
     );
     assert_finding("text/csv", "text/html", &finding);
+}
+
+#[test]
+fn only_a_success_of_json_is_streamed() {
+    let location = format!("{LIST}.responses.200.content.text/csv");
+    assert_finding(
+        "text/csv: { schema",
+        "text/csv: { x-streamed: true, schema",
+        &format!("{location}: `x-streamed` is for successes of JSON"),
+    );
 }
 
 #[test]

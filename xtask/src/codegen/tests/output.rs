@@ -67,6 +67,20 @@ fn response_has_a_variant_per_status_and_media_type() {
 }
 
 #[test]
+fn streamed_response_is_written_by_the_handler() {
+    let text = SAMPLE.replacen(
+        "application/json: { schema: { $ref: '#/components/schemas/ThingPage' } }",
+        "application/json: { x-streamed: true, schema: { $ref: '#/components/schemas/ThingPage' } }",
+        1,
+    );
+    let code = server::generate(&Contract::read(&text).unwrap()).unwrap();
+    assert_contains(
+        &code,
+        "pub enum ThingsListResponse { /// One page. Status200(HttpResponse),",
+    );
+}
+
+#[test]
 fn parameter_with_a_default_or_lenient_switch_is_not_optional() {
     for field in [
         "pub limit: i64",
@@ -190,9 +204,70 @@ fn client_choice_has_a_variant_for_unknown_objects() {
 fn multipart_files_are_received_after_authorization() {
     assert_contains(
         &server(),
-        "let caller = authorize(api, &request, &OPERATIONS[1], &body).await?; \
-         let body = body.receive(&request, &[\"sheet\"]).await.map_err(reject)?;",
+        "let (caller, body) = authorize(api, &request, payload, &OPERATIONS[1]).await?; \
+         let files = &[\"sheet\"]; \
+         let body = body.receive_with_files(api, &request, &OPERATIONS[1], &caller, files).await?;",
     );
     assert_contains(&server(), "pub uploads: Vec<UploadedFile>,");
     assert_contains(&client(), "pub async fn things_create_multipart(");
+}
+
+/// The code of each route, by the name of its operation.
+fn handlers(code: &str, contract: &Contract) -> Vec<(String, String)> {
+    let handler = |id: &str| {
+        let start = code.find(&format!("async fn {id}<A:")).unwrap();
+        let end = start + code[start..].find("\n}").unwrap();
+        (id.to_owned(), code[start..end].to_owned())
+    };
+    let operations = contract.operations.iter();
+    operations.map(|operation| handler(&operation.id)).collect()
+}
+
+#[test]
+fn every_operation_checks_key_or_token_before_its_body() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
+    let document = std::fs::read_to_string(document).unwrap();
+    for text in [SAMPLE, &document] {
+        let contract = Contract::read(text).unwrap();
+        let code = server::generate(&contract).unwrap();
+        let handlers = handlers(&code, &contract);
+        for (operation, (id, handler)) in contract.operations.iter().zip(&handlers) {
+            let check = if operation.scopes.is_some() {
+                "authorize(api, &request, payload,"
+            } else {
+                "admit(api, &request, payload,"
+            };
+            let check = handler.find(check);
+            assert_eq!(
+                check.is_some(),
+                handler.contains("payload: web::Payload"),
+                "{id}"
+            );
+            assert!(check.is_some() || operation.scopes.is_none(), "{id}");
+            for receive in ["body.receive", "body.raw", "body.fields", "::read("] {
+                let after = handler
+                    .find(receive)
+                    .is_none_or(|at| check.is_none_or(|check| check < at));
+                assert!(after, "{id}: {receive}");
+            }
+            assert_eq!(
+                handler.matches("payload").count(),
+                2 * usize::from(check.is_some()),
+                "{id}"
+            );
+        }
+    }
+}
+
+#[test]
+fn get_that_writes_is_not_routed_for_head() {
+    let route = |code: &str| code.contains("web::head().to(things_list::<A>)");
+    assert!(route(&server()));
+    let text = edited_sample(
+        "operationId: things_list",
+        "operationId: things_list\n      x-writes: true",
+    );
+    let code = server::generate(&Contract::read(&text).unwrap()).unwrap();
+    assert!(!route(&code));
+    assert_contains(&code, r#""GET, POST, OPTIONS""#);
 }

@@ -145,6 +145,77 @@ fn events_of_several_names_are_limited_in_memory() {
     );
 }
 
+/// Which persons have each of the properties `p0` to `p{count - 1}`: all of 4,000 but every seventh.
+fn sparse_properties(count: usize) -> Project {
+    let properties: Vec<Value> = (0..4_000)
+        .map(|person| {
+            let keys = (0..count).filter(|key| (person + key) % 7 != 0);
+            keys.map(|key| (format!("p{key}"), json!(1))).collect()
+        })
+        .collect();
+    persons(&properties)
+}
+
+#[test]
+fn results_of_leaves_are_kept_only_if_they_are_used_again_and_are_limited_in_memory() {
+    let limited = Limited::new(sparse_properties(100), u32::MAX);
+    let leaf =
+        |key: usize| json!({"type": "person", "key": format!("p{key}"), "operator": "is_set"});
+    let leaves: Vec<Value> = (0..100).map(leaf).collect();
+    let evaluate = |values: Value, limit: usize| {
+        limited.memory_limit.set(limit);
+        let filter = Filter::parse(&tree("AND", values)).unwrap();
+        let plan = plan(&filter, &now()).unwrap();
+        let explained = plan.explain(&limited).map(|result| result.members.len());
+        assert_eq!(
+            plan.evaluate(&limited).map(|members| members.len()),
+            explained
+        );
+        explained
+    };
+    let group = json!({"type": "OR", "values": leaves});
+    assert_eq!(evaluate(json!([group]), 0), Ok(4_000));
+    // Each leaf is used in both groups, so the results of the first use are kept: about 500 bytes of each.
+    assert_eq!(evaluate(json!([group, group]), 1 << 20), Ok(4_000));
+    assert_eq!(
+        evaluate(json!([group, group]), 10_000),
+        Err("out of memory")
+    );
+}
+
+#[test]
+fn results_of_referenced_cohorts_are_limited_in_memory() {
+    let mut project = sparse_properties(100);
+    for key in 0..100 {
+        let leaf = json!({"type": "person", "key": format!("p{key}"), "operator": "is_set"});
+        let filter = Filter::parse(&tree("OR", json!([leaf]))).unwrap();
+        project.cohorts.insert(key, Reference::Filter(filter));
+    }
+    let limited = Limited::new(project, u32::MAX);
+    let leaves = (0..100).map(|id| json!({"type": "cohort", "key": "id", "value": id}));
+    let filter = Filter::parse(&tree("OR", leaves.collect())).unwrap();
+    let plan = plan(&filter, &now()).unwrap();
+    for (limit, expected) in [(1 << 20, Ok(4_000)), (10_000, Err("out of memory"))] {
+        limited.memory_limit.set(limit);
+        let members = plan.evaluate(&limited).map(|members| members.len());
+        assert_eq!(members, expected);
+    }
+}
+
+#[test]
+fn rows_of_a_query_are_limited_in_memory() {
+    let mut project = persons(&[json!({})]);
+    project.events = vec![event(0, "e", "2025-06-17T12:00:00Z", json!({})); 1_000];
+    let limited = Limited::new(project, u32::MAX);
+    let query = json!({"kind": "HogQLQuery", "query": "select distinct person_id from events where event = 'e'"});
+    let plan = crate::plan_query(&query, &now()).unwrap();
+    for (limit, expected) in [(1 << 20, Ok(1)), (10_000, Err("out of memory"))] {
+        limited.memory_limit.set(limit);
+        let members = plan.evaluate(&limited).map(|members| members.len());
+        assert_eq!(members, expected);
+    }
+}
+
 fn patterns(count: usize) -> Vec<String> {
     (0..count).map(|nth| format!("x{nth}.*y$")).collect()
 }

@@ -6,7 +6,8 @@ use roaring::RoaringBitmap;
 use serde_json::{Value, json};
 
 use super::{check, now, persons, tree};
-use crate::{Filter, Reference};
+use crate::cases::Project;
+use crate::{Filter, LeafCache, Reference, plan};
 
 fn in_cohort(id: i64, negation: bool) -> Value {
     json!({"type": "cohort", "key": "id", "value": id, "negation": negation})
@@ -72,17 +73,92 @@ fn a_negated_unknown_cohort_empties_an_and_group() {
     );
 }
 
-#[test]
-fn filters_are_followed_through_at_most_sixteen_cohorts() {
-    let mut project = persons(&[json!({})]);
-    let any = json!({"type": "person", "key": "x", "operator": "is_not_set"});
-    let last = Filter::parse(&tree("OR", json!([any]))).unwrap();
-    project.cohorts.insert(2_000, Reference::Filter(last));
-    for id in 0..2_000 {
-        let next = Filter::parse(&tree("OR", json!([in_cohort(id + 1, false)]))).unwrap();
-        project.cohorts.insert(id, Reference::Filter(next));
+/// A project of two persons, in which each of the cohorts 0 to `length` refers to the next one, and
+/// the last one has the first person.
+fn chain(length: i64) -> Project {
+    let mut project = persons(&[json!({"x": 1}), json!({})]);
+    let is_set = json!({"type": "person", "key": "x", "operator": "is_set"});
+    for id in 0..=length {
+        let leaf = if id < length {
+            in_cohort(id + 1, false)
+        } else {
+            is_set.clone()
+        };
+        add(&mut project, id, json!([leaf]));
     }
-    check(&project, in_cohort(1_985, false), &[0]);
-    check(&project, in_cohort(1_984, false), &[]);
-    check(&project, in_cohort(0, false), &[]);
+    project
+}
+
+fn add(project: &mut Project, id: i64, leaves: Value) {
+    let filter = Filter::parse(&tree("OR", leaves)).unwrap();
+    project.cohorts.insert(id, Reference::Filter(filter));
+}
+
+#[test]
+fn a_chain_of_any_length_gives_the_members_of_its_last_cohort() {
+    let project = chain(20_000);
+    check(&project, in_cohort(0, false), &[0]);
+    let others = json!({"type": "person", "key": "x", "operator": "is_not_set"});
+    let filters = tree("AND", json!([others, in_cohort(0, true)]));
+    assert_eq!(project.members(&filters, &now()).unwrap(), [1]);
+}
+
+#[test]
+fn members_do_not_depend_on_the_order_of_references() {
+    let project = chain(40);
+    for ids in [[5, 20], [20, 5], [40, 0], [0, 40]] {
+        let leaves = ids.map(|id| in_cohort(id, false));
+        let members = project.members(&tree("OR", json!(leaves)), &now());
+        assert_eq!(members.unwrap(), [0], "{ids:?}");
+    }
+}
+
+#[test]
+fn a_loop_is_a_missing_cohort_wherever_it_is_entered() {
+    let mut project = persons(&[json!({"x": 1}), json!({})]);
+    let is_set = json!({"type": "person", "key": "x", "operator": "is_set"});
+    // 1, 2 and 3 form a loop; 4 refers to it, and 5 does not.
+    add(
+        &mut project,
+        1,
+        json!([in_cohort(2, false), in_cohort(5, false)]),
+    );
+    add(&mut project, 2, json!([is_set, in_cohort(3, false)]));
+    add(
+        &mut project,
+        3,
+        json!([in_cohort(5, false), in_cohort(1, false)]),
+    );
+    add(&mut project, 4, json!([is_set, in_cohort(3, false)]));
+    add(&mut project, 5, json!([is_set]));
+    for order in [[1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [4, 1, 5, 3, 2]] {
+        let cache = LeafCache::default();
+        for id in order {
+            let filter = Filter::parse(&tree("OR", json!([in_cohort(id, false)]))).unwrap();
+            let plan = plan(&filter, &now()).unwrap();
+            let Ok(members) = plan.evaluate_with(&project, &cache);
+            let expected: &[u32] = if id < 4 { &[] } else { &[0] };
+            assert_eq!(Vec::from_iter(members), expected, "{id} in {order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cohort_that_many_refer_to_is_evaluated_once() {
+    let mut project = chain(0);
+    let layers = 30;
+    // Each of two cohorts per layer refers to both cohorts of the next layer.
+    for layer in 0..layers {
+        let next = |side| {
+            if layer + 1 < layers {
+                100 + 2 * (layer + 1) + side
+            } else {
+                0
+            }
+        };
+        let leaves = json!([in_cohort(next(0), false), in_cohort(next(1), false)]);
+        add(&mut project, 100 + 2 * layer, leaves.clone());
+        add(&mut project, 101 + 2 * layer, leaves);
+    }
+    check(&project, in_cohort(100, false), &[0]);
 }

@@ -1,25 +1,36 @@
 //! Decodes bodies of events: compressed, as a form, in base64. The result is JSON text and the items in it.
+//!
+//! The memory of each step is reserved before it is allocated: 32 KB may unpack to 32 MiB.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
+use std::{fmt, str};
 
+use actix_web::web::Bytes;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Utc};
-use cohorts_api::RawBody;
+use cohorts_api::{MemoryBudget, RawBody, Reservation};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::ingest;
+use crate::ingest::{self, HeldMemory, Scalar};
 
 /// The most bytes of a decompressed body.
 const MAX_BYTES: usize = 32 << 20;
+/// The bytes of the first reservation for a decompressed body. Each further one doubles it.
+const FIRST_BYTES: usize = 64 << 10;
+/// The largest window of zstd, as a power of two: 8 MiB, as RFC 9659 requires.
+const ZSTD_WINDOW_LOG: u32 = 23;
+/// The memory of a decoder of zstd.
+const ZSTD_BYTES: usize = 9 << 20;
+/// The most bytes that one byte of a form takes while it is decoded: the text without escapes, twice, and thrice as many
+/// bytes if none of them is UTF-8.
+const FORM_COST: usize = 5;
 /// The most items in a batch. A small compressed body may contain millions.
 const MAX_ITEMS: usize = 50_000;
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -44,8 +55,10 @@ pub struct Payload<'a> {
 struct Envelope<'a> {
     api_key: Option<String>,
     token: Option<String>,
-    sent_at: Option<Value>,
-    created_at: Option<Value>,
+    #[serde(default)]
+    sent_at: Scalar,
+    #[serde(default)]
+    created_at: Scalar,
     #[serde(borrow)]
     batch: Option<Items<'a>>,
 }
@@ -62,10 +75,13 @@ impl<'a> Payload<'a> {
             });
         }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(invalid_json)?;
-        let sent_at = envelope.sent_at.or(envelope.created_at);
+        let sent_at = match envelope.sent_at {
+            Scalar::Absent => envelope.created_at,
+            sent_at => sent_at,
+        };
         Ok(Self {
             token: envelope.api_key.or(envelope.token),
-            sent_at: sent_at.as_ref().and_then(ingest::instant),
+            sent_at: sent_at.text().and_then(ingest::instant),
             items: match envelope.batch {
                 Some(Items(items)) => items.into_iter().map(RawValue::get).collect(),
                 None => vec![text],
@@ -104,72 +120,138 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     }
 }
 
-/// The JSON text in a body.
-pub fn decode(body: &RawBody) -> Result<String, Error> {
-    let bytes = decompress(Cow::from(&*body.bytes), body.content_encoding.as_deref())?;
+/// The bytes of a body, decoded or not, with their reserved memory.
+pub struct BodyBytes {
+    bytes: Bytes,
+    _memory: HeldMemory,
+}
+
+impl BodyBytes {
+    fn new(bytes: impl Into<Bytes>, memory: Reservation) -> Self {
+        Self {
+            bytes: bytes.into(),
+            _memory: Arc::new(memory),
+        }
+    }
+
+    /// The JSON text.
+    pub fn text(&self) -> Result<&str, Error> {
+        str::from_utf8(&self.bytes)
+            .map_err(|error| malformed(format!("JSON parse error - {error}")))
+    }
+
+    fn is_json(&self) -> bool {
+        let first = self.bytes.trim_ascii_start().first();
+        matches!(first, Some(b'{' | b'['))
+    }
+}
+
+/// Decodes a body to JSON text. Each step frees the bytes of the step before.
+pub fn decode(budget: &MemoryBudget, body: RawBody) -> Result<BodyBytes, Error> {
     let media_type = body.content_type.as_deref().unwrap_or_default();
     let is_form = media_type.starts_with("application/x-www-form-urlencoded");
+    let encoding = body.content_encoding.clone();
+    let decoder = BodyDecoder { budget };
+    let body = BodyBytes {
+        bytes: body.bytes.clone(),
+        _memory: Arc::new(body),
+    };
+    let body = decoder.decompress(body, encoding.as_deref())?;
     // Some SDKs declare a form and send JSON.
-    let bytes = if is_form && !is_json(&bytes) {
-        form_data(&bytes)?.into()
+    let body = if is_form && !body.is_json() {
+        decoder.form_data(body)?
     } else {
-        bytes
+        body
     };
-    let bytes = if is_json(&bytes) || bytes.starts_with(GZIP) {
-        bytes
+    let body = if body.is_json() || body.bytes.starts_with(GZIP) {
+        body
     } else {
-        from_base64(bytes)
+        decoder.base64(body)?
     };
-    let bytes = decompress(bytes, None)?;
-    String::from_utf8(bytes.into_owned())
-        .map_err(|error| malformed(format!("JSON parse error - {error}")))
+    decoder.decompress(body, None)
 }
 
-fn is_json(bytes: &[u8]) -> bool {
-    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+struct BodyDecoder<'a> {
+    budget: &'a MemoryBudget,
 }
 
-/// Returns bytes that are not base64 unchanged, so that the error is about their JSON.
-fn from_base64(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-    BASE64.decode(bytes.trim_ascii()).map_or(bytes, Cow::from)
-}
+impl BodyDecoder<'_> {
+    fn reserve(&self, bytes: usize) -> Result<Reservation, Error> {
+        self.budget.reserve(bytes).ok_or(Error::Overloaded)
+    }
 
-fn form_data(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let data = form_urlencoded::parse(bytes).find(|(name, _)| name == "data");
-    let (_, data) = data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
-    // The form decoder turns an unencoded plus into a space.
-    Ok(data.into_owned().replace(' ', "+").into_bytes())
-}
+    /// Returns bytes that are not base64 unchanged, so that the error is about their JSON.
+    fn base64(&self, body: BodyBytes) -> Result<BodyBytes, Error> {
+        let memory = self.reserve(body.bytes.len())?;
+        let decoded = BASE64.decode(body.bytes.trim_ascii());
+        Ok(decoded.map_or(body, |bytes| BodyBytes::new(bytes, memory)))
+    }
 
-/// Gzip is also recognised by its first bytes, because not every client declares it.
-fn decompress<'a>(bytes: Cow<'a, [u8]>, encoding: Option<&str>) -> Result<Cow<'a, [u8]>, Error> {
-    match encoding.unwrap_or("identity") {
-        "deflate" => read_limited(ZlibDecoder::new(&*bytes), "deflate"),
-        "zstd" => match zstd::Decoder::new(&*bytes) {
-            Ok(decoder) => read_limited(decoder, "zstd"),
-            Err(cause) => Err(malformed(format!("The body is not valid zstd: {cause}"))),
-        },
-        "" | "identity" | "gzip" if bytes.starts_with(GZIP) => {
-            read_limited(MultiGzDecoder::new(&*bytes), "gzip")
+    fn form_data(&self, body: BodyBytes) -> Result<BodyBytes, Error> {
+        let _decoding = self.reserve(body.bytes.len() * FORM_COST)?;
+        let data = form_urlencoded::parse(&body.bytes).find(|(name, _)| name == "data");
+        let (_, data) =
+            data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
+        let mut data = data.into_owned().into_bytes();
+        // The form decoder turns an unencoded plus into a space.
+        for byte in data.iter_mut().filter(|byte| **byte == b' ') {
+            *byte = b'+';
         }
-        "" | "identity" | "gzip" => Ok(bytes),
-        other => Err(malformed(format!(
-            "The content encoding `{other}` is not supported; gzip, deflate and zstd are."
-        ))),
+        let memory = self.reserve(data.capacity())?;
+        Ok(BodyBytes::new(data, memory))
     }
-}
 
-/// Reads a decompressed body up to the size limit.
-fn read_limited(reader: impl Read, name: &str) -> Result<Cow<'static, [u8]>, Error> {
-    let mut bytes = Vec::new();
-    reader
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| malformed(format!("The body is not valid {name}: {error}")))?;
-    if bytes.len() > MAX_BYTES {
-        return Err(Error::TooLarge { limit: MAX_BYTES });
+    /// Gzip is also recognised by its first bytes, because not every client declares it.
+    fn decompress(&self, body: BodyBytes, encoding: Option<&str>) -> Result<BodyBytes, Error> {
+        match encoding.unwrap_or("identity") {
+            "deflate" => self.read_limited(ZlibDecoder::new(&*body.bytes), "deflate"),
+            "zstd" => self.decompress_zstd(&body.bytes),
+            "" | "identity" | "gzip" if body.bytes.starts_with(GZIP) => {
+                self.read_limited(MultiGzDecoder::new(&*body.bytes), "gzip")
+            }
+            "" | "identity" | "gzip" => Ok(body),
+            other => Err(malformed(format!(
+                "The content encoding `{other}` is not supported; gzip, deflate and zstd are."
+            ))),
+        }
     }
-    Ok(bytes.into())
+
+    /// A frame of a few bytes may demand a large window.
+    fn decompress_zstd(&self, bytes: &[u8]) -> Result<BodyBytes, Error> {
+        let _window = self.reserve(ZSTD_BYTES)?;
+        let decoder = zstd::Decoder::new(bytes).and_then(|mut decoder| {
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Ok(decoder)
+        });
+        match decoder {
+            Ok(decoder) => self.read_limited(decoder, "zstd"),
+            Err(cause) => Err(malformed(format!("The body is not valid zstd: {cause}"))),
+        }
+    }
+
+    /// Reads a decompressed body up to the size limit. Old and new memory are reserved while the bytes move.
+    fn read_limited(&self, mut reader: impl Read, name: &str) -> Result<BodyBytes, Error> {
+        let mut memory = self.reserve(FIRST_BYTES)?;
+        let mut bytes = Vec::with_capacity(FIRST_BYTES);
+        loop {
+            let free = bytes.capacity() - bytes.len();
+            let read = reader
+                .by_ref()
+                .take(free as u64)
+                .read_to_end(&mut bytes)
+                .map_err(|error| malformed(format!("The body is not valid {name}: {error}")))?;
+            if read < free {
+                return Ok(BodyBytes::new(bytes, memory));
+            }
+            if bytes.len() > MAX_BYTES {
+                return Err(Error::TooLarge { limit: MAX_BYTES });
+            }
+            let capacity = (bytes.capacity() * 2).min(MAX_BYTES + 1);
+            let larger = self.reserve(capacity)?;
+            bytes.reserve_exact(capacity - bytes.len());
+            memory = larger;
+        }
+    }
 }
 
 fn malformed(detail: String) -> Error {
@@ -189,13 +271,24 @@ mod tests {
     const JSON: &str = r#"{"event":"é"}"#;
 
     fn text(bytes: &[u8], media_type: &str, encoding: Option<&str>) -> Result<String, String> {
+        text_within(128 << 20, bytes, media_type, encoding)
+    }
+
+    fn text_within(
+        budget: usize,
+        bytes: &[u8],
+        media_type: &str,
+        encoding: Option<&str>,
+    ) -> Result<String, String> {
         let body = RawBody {
             bytes: bytes.to_vec().into(),
             content_type: Some(media_type.to_owned()),
             content_encoding: encoding.map(str::to_owned),
             reservation: None,
         };
-        decode(&body).map_err(|error| error.to_string())
+        let body = decode(&MemoryBudget::new(budget), body);
+        let text = body.and_then(|body| Ok(body.text()?.to_owned()));
+        text.map_err(|error| error.to_string())
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -267,6 +360,44 @@ mod tests {
         );
         let bomb = gzip(&vec![b' '; MAX_BYTES + 1]);
         assert!(text(&bomb, json, None).unwrap_err().contains("larger"));
+    }
+
+    #[test]
+    fn a_body_is_decoded_only_within_the_memory_budget() {
+        let json = "application/json";
+        let spaces = vec![b' '; 1 << 20];
+        let zstd = zstd::encode_all(&spaces[..], 1).unwrap();
+        for (bytes, encoding) in [(gzip(&spaces), None), (zstd, Some("zstd"))] {
+            assert!(bytes.len() < 10_000);
+            let within = |budget| text_within(budget, &bytes, json, encoding);
+            let overloaded = Error::Overloaded.to_string();
+            assert_eq!(within(1 << 20), Err(overloaded), "{encoding:?}");
+            assert!(within(12 << 20).is_ok(), "{encoding:?}");
+        }
+        let form = [b"data={".as_slice(), &spaces].concat();
+        let media_type = "application/x-www-form-urlencoded";
+        assert!(text_within(4 << 20, &form, media_type, None).is_err());
+        assert!(text_within(8 << 20, &form, media_type, None).is_ok());
+    }
+
+    #[test]
+    fn a_frame_with_a_large_window_is_malformed() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(JSON.as_bytes()).unwrap();
+        let error = text(&encoder.finish().unwrap(), "application/json", Some("zstd"));
+        assert!(error.unwrap_err().contains("zstd"));
+    }
+
+    #[test]
+    fn times_of_other_types_are_ignored() {
+        for text in [
+            r#"{"batch":[],"sent_at":[[0],[0]]}"#,
+            r#"{"batch":[],"sent_at":{"a":[1]},"created_at":"2026-03-01T12:00:00Z"}"#,
+            r#"{"batch":[],"sent_at":7}"#,
+        ] {
+            assert_eq!(Payload::parse(text).unwrap().sent_at, None, "{text}");
+        }
     }
 
     #[test]

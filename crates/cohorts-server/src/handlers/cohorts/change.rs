@@ -6,7 +6,8 @@ use cohorts_store::definition::Definition;
 use cohorts_store::{CohortId, Conn, cohorts, members, projects, queue, tombstones};
 
 use super::definition::CheckedDefinition;
-use super::{definition, find, kinds, references};
+use super::references::{self, References};
+use super::{definition, find, kinds};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::activity_log;
@@ -21,18 +22,19 @@ pub fn check(
 ) -> Result<(), Error> {
     let row = cohorts::find(conn, caller.project.id(), id)?;
     let (row, _) = row.ok_or(Error::NotFound)?;
-    let checked = checked(conn, caller, &row, body)?;
+    let mut references = References::new(row.project());
+    let checked = checked(conn, &mut references, &row, body)?;
     definition::check_accepts_upload(&checked.definition)
 }
 
 /// The definition after the change. Fails if the change is not allowed.
 fn checked(
     conn: &mut Conn,
-    caller: &Caller,
+    references: &mut References,
     row: &cohorts::Cohort,
     body: PatchedCohort,
 ) -> Result<CheckedDefinition, Error> {
-    let project = caller.project.id();
+    let project = row.project();
     let has_type = !matches!(body.cohort_type, Patch::Absent);
     let has_filters = !matches!(body.filters, Patch::Absent);
     let mut checked = definition::changed(&row.definition, body)?;
@@ -41,7 +43,7 @@ fn checked(
     }
     let definition = &mut checked.definition;
     if has_type {
-        kinds::check(conn, project, definition)?;
+        kinds::check(conn, references, definition)?;
     }
     if has_filters && definition.is_static {
         definition::check_frozen(&row.definition, definition)?;
@@ -49,7 +51,7 @@ fn checked(
     if definition.deleted && !row.definition.deleted {
         references::check_unused(conn, project, row.id())?;
     }
-    references::check(conn, project, row.id(), definition)?;
+    references.check(conn, row.id(), definition)?;
     if has_filters {
         definition.cohort_type = kinds::stored(conn, project, definition)?;
     }
@@ -64,10 +66,15 @@ pub fn change(
     upload: Option<UploadedPersons>,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
+    let mut references = References::new(project);
+    let (row, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
+    if !row.definition.is_static {
+        references.parse_ahead(conn)?;
+    }
     // References between cohorts are checked and changed by one request at a time.
     projects::lock(conn, project)?;
     let mut row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
-    let checked = checked(conn, caller, &row, body)?;
+    let checked = checked(conn, &mut references, &row, body)?;
     let has_query = checked.query_cohorts.is_some();
     let definition = checked.definition;
     let becomes_static = definition.is_static && !row.definition.is_static;
@@ -88,7 +95,16 @@ pub fn change(
         cohorts::update(conn, id, &definition)?;
         activity_log::changed(conn, caller, id, &row.definition, &definition)?;
     }
-    update_calculation(conn, &row, &definition, becomes_static, has_query)?;
+    if definition.deleted || becomes_static {
+        // A running calculation must not publish its members.
+        queue::revoke_claim(conn, id)?;
+        queue::cancel_calculation(conn, id)?;
+    }
+    if definition.is_static {
+        update_pending_fill(conn, &row, &definition, has_query)?;
+    } else if !definition.deleted {
+        references.request_calculations(conn, id, &definition)?;
+    }
     let mut cohort = find(conn, project, id)?;
     cohort.upload = applied;
     Ok(cohort)
@@ -100,28 +116,6 @@ fn resolve_members(conn: &mut Conn, row: &cohorts::Cohort) -> Result<(), Error> 
     members::edit(conn, &row.into(), |members| {
         Ok(tombstones.resolved(&members))
     })?;
-    Ok(())
-}
-
-/// Cancels, requests or replaces the calculation of the cohort after a change.
-fn update_calculation(
-    conn: &mut Conn,
-    row: &cohorts::Cohort,
-    definition: &Definition,
-    becomes_static: bool,
-    has_query: bool,
-) -> Result<(), Error> {
-    let id = row.id();
-    if definition.deleted || becomes_static {
-        // A running calculation must not publish its members.
-        queue::next_attempt(conn, id)?;
-        queue::cancel_calculation(conn, id)?;
-    }
-    if definition.is_static {
-        update_pending_fill(conn, row, definition, has_query)?;
-    } else if !definition.deleted {
-        references::request_calculations(conn, row.project(), id, definition)?;
-    }
     Ok(())
 }
 
@@ -137,7 +131,7 @@ fn update_pending_fill(
         queue::set_fill_pending_query(conn, row.id(), definition.deleted)?;
     } else if definition.query.is_none() && row.fill_pending_query {
         // A running calculation evaluates the removed query.
-        queue::next_attempt(conn, row.id())?;
+        queue::revoke_claim(conn, row.id())?;
         queue::clear_fill_pending_query(conn, row.id())?;
         if !definition.deleted {
             queue::request_pending_fill(conn, row.id())?;

@@ -7,7 +7,8 @@ use cohorts_store::{CohortId, Conn, ProjectId, cohorts, projects, queue, tombsto
 use roaring::RoaringBitmap;
 
 use super::definition::{self, CheckedDefinition};
-use super::{find, kinds, references};
+use super::references::{self, References};
+use super::{find, kinds};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::uploads::UploadedPersons;
@@ -44,18 +45,20 @@ impl ListedPersons {
 /// Checks a definition that comes with an upload, before the file is read.
 pub fn check(conn: &mut Conn, caller: &Caller, checked: &CheckedDefinition) -> Result<(), Error> {
     definition::check_accepts_upload(&checked.definition)?;
-    check_references(conn, caller.project.id(), checked)
+    let project = caller.project.id();
+    check_references(conn, project, &mut References::new(project), checked)
 }
 
 fn check_references(
     conn: &mut Conn,
     project: ProjectId,
+    references: &mut References,
     checked: &CheckedDefinition,
 ) -> Result<(), Error> {
     if let Some(cohorts) = &checked.query_cohorts {
         references::check_query(conn, project, cohorts)?;
     }
-    kinds::check(conn, project, &checked.definition)
+    kinds::check(conn, references, &checked.definition)
 }
 
 pub fn create(
@@ -65,12 +68,14 @@ pub fn create(
     mut listed: ListedPersons,
 ) -> Result<Cohort, Error> {
     let project = caller.project.id();
-    check_references(conn, project, &checked)?;
+    let mut references = References::new(project);
+    check_references(conn, project, &mut references, &checked)?;
     let mut definition = checked.definition;
     let mut members = None;
     if definition.is_static {
         members = listed.members(conn, project)?;
     } else if references::has_references(&definition) {
+        references.parse_ahead(conn)?;
         // The referenced cohorts are calculated with it, so their rows are locked too.
         projects::lock(conn, project)?;
     }
@@ -82,7 +87,7 @@ pub fn create(
         let members = members.unwrap_or_default();
         upload = write_members(conn, caller, &row, members, listed.upload)?;
     } else {
-        request_calculation(conn, project, row.id(), &definition)?;
+        request_calculation(conn, &mut references, row.id(), &definition)?;
     }
     let mut cohort = find(conn, project, row.id())?;
     cohort.upload = upload;
@@ -105,7 +110,7 @@ fn write_members(
 /// Requests the first calculation. A deleted cohort is calculated when it is restored.
 fn request_calculation(
     conn: &mut Conn,
-    project: ProjectId,
+    references: &mut References,
     id: CohortId,
     definition: &Definition,
 ) -> Result<(), Error> {
@@ -114,7 +119,7 @@ fn request_calculation(
     } else if definition.is_static {
         queue::set_fill_pending_criteria(conn, id, definition.deleted)?;
     } else if !definition.deleted {
-        references::request_calculations(conn, project, id, definition)?;
+        references.request_calculations(conn, id, definition)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::Utc;
 use cohorts_api::types::{CohortCreate, PatchedCohort};
 use cohorts_api::{Patch, RawJson};
-use cohorts_engine::filter::has_criteria;
+use cohorts_engine::filter::{has_criteria, read_json};
 use cohorts_engine::legacy::{complete_groups, rewrite_groups};
 use cohorts_engine::plan::QUERY_KINDS;
 use cohorts_engine::{Filter, FilterError, Moment, plan_query};
@@ -48,7 +48,7 @@ pub fn check_accepts_upload(definition: &Definition) -> Result<(), Error> {
 pub fn check_fields(before: &str) -> Result<(), Error> {
     let fields: HashMap<&str, RawJson> = serde_json::from_str(before).unwrap_or_default();
     if let Some(groups) = fields.get("groups") {
-        complete_groups(&groups.parse()).map_err(invalid_groups)?;
+        complete_groups(&read_groups(groups)?).map_err(invalid_groups)?;
     }
     let is_static = fields
         .get("is_static")
@@ -67,7 +67,10 @@ pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
     let is_static = body.is_static.unwrap_or(false);
     let groups = match body.groups {
         None => JsonText("[]".to_owned()),
-        Some(groups) => JsonText::of(&complete_groups(&groups.parse()).map_err(invalid_groups)?),
+        Some(groups) => {
+            let complete = complete_groups(&read_groups(&groups)?);
+            JsonText::of(&complete.map_err(invalid_groups)?)
+        }
     };
     let filters = match body.filters {
         None => None,
@@ -103,7 +106,7 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefini
         after.description = description;
     }
     if let Some(groups) = body.groups.value() {
-        let groups = rewrite_groups(&groups.parse());
+        let groups = rewrite_groups(&read_groups(&groups)?);
         complete_groups(&groups).map_err(invalid_groups)?;
         after.set_groups(JsonText::of(&groups));
     }
@@ -161,7 +164,7 @@ fn change_query(
 /// The filters to store. A static cohort needs no criteria: a tree without criteria is then stored as it was sent, and
 /// any other value counts as absent.
 fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilters>, Error> {
-    let value = filters.parse();
+    let value = read_json(filters.as_str(), "properties").map_err(invalid_filters)?;
     if is_static && !has_criteria(&value) {
         let filter = Filter::parse_stored(&value).ok();
         let filter = filter.filter(|_| value["properties"]["values"].is_array());
@@ -194,7 +197,8 @@ fn check_query_allowed(filters: Option<&ParsedFilters>, is_static: bool) -> Resu
 
 /// The query to store and the cohorts that it reads. Fails if the query cannot be calculated.
 fn read_query(query: &RawJson) -> Result<(JsonText, Vec<i64>), Error> {
-    let value = query.parse();
+    let value =
+        read_json(query.as_str(), "query").map_err(|error| Error::filter("query", error))?;
     let kind = value["kind"].as_str();
     if !value.is_object() {
         return Err(Error::field("query", "Query must be a dictionary."));
@@ -209,6 +213,10 @@ fn read_query(query: &RawJson) -> Result<(JsonText, Vec<i64>), Error> {
     let plan = plan_query(&value, &now).map_err(|error| Error::filter("query", error))?;
     let cohorts = plan.cohort_references().into_iter().collect();
     Ok((JsonText::of(&value), cohorts))
+}
+
+fn read_groups(groups: &RawJson) -> Result<Value, Error> {
+    read_json(groups.as_str(), "groups").map_err(invalid_groups)
 }
 
 fn invalid_filters(error: FilterError) -> Error {

@@ -4,23 +4,43 @@ use cohorts_api::types::{
     CalculationHistoryItem, CalculationHistoryPage, UsedIn, UsedInCohort, UsedInCohorts,
     UsedInNothing,
 };
+use cohorts_store::history::{self, Calculation};
+use cohorts_store::pages::RowSize;
+use cohorts_store::{CohortId, Conn};
 
-use cohorts_store::history::Calculation;
-
+use crate::error::Error;
 use crate::handlers::present::raw;
+use crate::handlers::responses::ListRows;
+use crate::logging;
 
 /// Uses that a response lists; the others are counted.
 const LISTED_USES: usize = 100;
 
-/// A page with links that consist of a query only, as PostHog's do.
-pub fn page(rows: Vec<Calculation>, count: i64, limit: i64, offset: i64) -> CalculationHistoryPage {
+/// The calculations of a cohort.
+pub struct HistoryRows(pub CohortId);
+
+impl ListRows for HistoryRows {
+    type Row = CalculationHistoryItem;
+
+    fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
+        Ok(history::sizes(conn, self.0, ids)?)
+    }
+
+    fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<CalculationHistoryItem>, Error> {
+        let rows = history::by_ids(conn, self.0, ids)?;
+        Ok(rows.into_iter().map(item).collect())
+    }
+}
+
+/// A page without rows, with links that consist of a query only, as PostHog's do.
+pub fn page(count: i64, limit: i64, offset: i64) -> CalculationHistoryPage {
     let link = |offset: i64| format!("?limit={limit}&offset={offset}");
     let after = offset.saturating_add(limit);
     CalculationHistoryPage {
         count,
         next: (after < count).then(|| link(after)),
         previous: (offset > 0).then(|| link((offset - limit).max(0))),
-        results: rows.into_iter().map(item).collect(),
+        results: Vec::new(),
     }
 }
 
@@ -35,7 +55,7 @@ fn item(row: Calculation) -> CalculationHistoryItem {
         queries: Vec::new(),
         is_completed: row.finished_at.is_some(),
         is_successful: row.finished_at.is_some() && row.error.is_none(),
-        error: row.error,
+        error: row.error.as_deref().map(logging::detail),
         error_code: row.error_code,
         duration_seconds: duration.map(|duration| duration.as_seconds_f64()),
         total_query_ms: None,

@@ -5,18 +5,22 @@ use cohorts_engine::kind::{Kind, ReferencedCohort, is_realtime_capable, required
 use cohorts_store::definition::Definition;
 use cohorts_store::{Conn, ProjectId, actions, cohorts};
 
-use super::references;
+use super::references::References;
 use crate::error::Error;
 
 /// Refuses a type other than the one that the criteria need.
-pub fn check(conn: &mut Conn, project: ProjectId, definition: &Definition) -> Result<(), Error> {
+pub fn check(
+    conn: &mut Conn,
+    references: &mut References,
+    definition: &Definition,
+) -> Result<(), Error> {
     let Some(cohort_type) = &definition.cohort_type else {
         return Ok(());
     };
     let required = if definition.is_static {
         Some(Kind::Static)
     } else {
-        required(conn, project, definition)?
+        required(conn, references, definition)?
     };
     let required = required
         .ok_or_else(|| Error::field("cohort_type", "Invalid cohort type for the given filters"))?
@@ -63,13 +67,13 @@ fn is_realtime(conn: &mut Conn, project: ProjectId, filter: &Filter) -> Result<b
 
 fn required(
     conn: &mut Conn,
-    project: ProjectId,
+    references: &mut References,
     definition: &Definition,
 ) -> Result<Option<Kind>, Error> {
     let Ok(filter) = definition.filter() else {
         return Ok(None);
     };
-    let cohorts = references::reachable(conn, project, filter)?;
+    let cohorts = references.definitions(conn, filter)?;
     Ok(required_kind(filter, |id| {
         let definition = cohorts.get(&id)?;
         if definition.is_static {

@@ -4,14 +4,19 @@ use std::collections::HashSet;
 
 use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, CohortsListType};
 use cohorts_api::{CohortsListQuery, RawJson};
-use cohorts_store::cohorts::CohortFilter;
-use cohorts_store::definition::Definition;
+use cohorts_store::cohorts::{self, CohortFilter};
+use cohorts_store::pages::RowSize;
+use cohorts_store::{Conn, ProjectId};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::handlers::present;
+use crate::handlers::responses::{ListRows, PIECE_BYTES, fitting};
 
 /// The longest search term, in characters.
 const LONGEST_SEARCH: usize = 200;
+/// The most definitions that are read at once.
+const DEFINITIONS: usize = 100;
 
 /// The conditions in the query of a request.
 pub fn conditions(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
@@ -33,29 +38,79 @@ pub fn conditions(query: &CohortsListQuery) -> Result<CohortFilter, Error> {
     })
 }
 
+/// What a dynamic cohort depends on.
+struct Dependencies {
+    id: i64,
+    is_behavioral: bool,
+    cohorts: Vec<i64>,
+}
+
 /// The dynamic cohorts with a behavioral criterion, and those that depend on one of them.
-pub fn behavioral(definitions: Vec<(i64, Definition)>) -> Vec<i64> {
-    let filters = definitions
+pub fn behavioral(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>, Error> {
+    let (behavioral, mut others): (Vec<_>, Vec<_>) = dependencies(conn, project)?
         .into_iter()
-        .filter_map(|(id, definition)| Some((id, definition.filter().ok()?.clone())));
-    let (behavioral, mut others): (Vec<_>, Vec<_>) =
-        filters.partition(|(_, filter)| filter.has_behavioral());
-    let mut ids: HashSet<i64> = behavioral.into_iter().map(|(id, _)| id).collect();
+        .partition(|cohort| cohort.is_behavioral);
+    let mut ids: HashSet<i64> = behavioral.iter().map(|cohort| cohort.id).collect();
     loop {
         let before = ids.len();
-        others.retain(|(id, filter)| {
-            let references = filter.cohort_references();
-            let depends = references.iter().any(|reference| ids.contains(reference));
-            !(depends && ids.insert(*id))
+        others.retain(|cohort| {
+            let depends = cohort.cohorts.iter().any(|id| ids.contains(id));
+            !(depends && ids.insert(cohort.id))
         });
         if ids.len() == before {
-            return ids.into_iter().collect();
+            return Ok(ids.into_iter().collect());
         }
     }
 }
 
+/// The dependencies of the project's dynamic cohorts. Their definitions are read some at a time.
+fn dependencies(conn: &mut Conn, project: ProjectId) -> Result<Vec<Dependencies>, Error> {
+    let ids = cohorts::dynamic(conn, project)?;
+    let (mut rest, mut all) = (ids.as_slice(), Vec::with_capacity(ids.len()));
+    while !rest.is_empty() {
+        let candidates = &rest[..DEFINITIONS.min(rest.len())];
+        let sizes = cohorts::sizes(conn, project, candidates)?;
+        let taken = fitting(candidates, &sizes, PIECE_BYTES).max(1);
+        let (next, later) = rest.split_at(taken);
+        for (id, definition) in cohorts::definitions(conn, project, next)? {
+            if let Ok(filter) = definition.filter() {
+                all.push(Dependencies {
+                    id,
+                    is_behavioral: filter.has_behavioral(),
+                    cohorts: filter.cohort_references().into_iter().collect(),
+                });
+            }
+        }
+        rest = later;
+    }
+    Ok(all)
+}
+
+/// The cohorts of a list.
+pub struct CohortRows {
+    pub project: ProjectId,
+    pub is_basic: bool,
+    pub search: Option<String>,
+}
+
+impl ListRows for CohortRows {
+    type Row = CohortListItem;
+
+    fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
+        Ok(cohorts::sizes(conn, self.project, ids)?)
+    }
+
+    fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<CohortListItem>, Error> {
+        let rows = cohorts::by_ids(conn, self.project, ids)?.into_iter();
+        let search = self.search.as_deref();
+        Ok(rows
+            .map(|row| item(present::cohort(row), self.is_basic, search))
+            .collect())
+    }
+}
+
 /// An item of the list. Basic items have no definition; items of a search have the type of their match.
-pub fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
+fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
     let search_match_type = search.map(|term| {
         let name = cohort.name.as_deref().unwrap_or_default().to_lowercase();
         if name.contains(&term.to_lowercase()) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use cohorts_api::types::{CohortPreview, CohortPreviewRequest, CriterionCount};
+use cohorts_engine::filter::read_json;
 use cohorts_engine::{Filter, FilterError, LeafCount, Moment, plan};
 use cohorts_store::{Conn, ProjectId};
 
@@ -28,7 +29,8 @@ pub struct Preview {
 
 impl Preview {
     pub fn new(caller: &Caller, body: &CohortPreviewRequest) -> Result<Self, Error> {
-        let filter = Filter::parse(&body.filters.parse()).map_err(invalid)?;
+        let filters = read_json(body.filters.as_str(), "properties").map_err(invalid)?;
+        let filter = Filter::parse(&filters).map_err(invalid)?;
         let as_of = body.as_of.unwrap_or_else(Utc::now);
         Ok(Self {
             project: caller.project.id(),

@@ -1,7 +1,10 @@
 //! Deletes a person with everything that refers to them: events, distinct ids, memberships.
 
+use std::time::Duration;
+
 use cohorts_store::{
-    CohortId, Conn, ShardKey, cohorts, events, members, persons, projects, segments, tombstones,
+    CohortId, Conn, ShardKey, cohorts, events, members, persons, projects, scan, segments,
+    tombstones,
 };
 use uuid::Uuid;
 
@@ -9,6 +12,9 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::activity_log;
 use crate::handlers::lookup::ordinal_of;
+
+/// How long the deletion of a person's events may take. Other statements of requests have less time.
+const EVENTS_LIMIT: Duration = Duration::from_secs(600);
 
 /// Deletes a person.
 ///
@@ -19,7 +25,10 @@ pub fn delete(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error>
     let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
     let seen_seq = events::log_head(conn, shard_key)?;
     let ordinals = tombstones::with_merged(conn, shard_key, person.ordinal)?;
-    events::delete_of_persons(conn, shard_key, &ordinals, 0)?;
+    cohorts_store::transaction(conn, |conn| {
+        scan::set_statement_timeout(conn, EVENTS_LIMIT)?;
+        events::delete_of_persons(conn, shard_key, &ordinals, 0)
+    })?;
     cohorts_store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;

@@ -1,34 +1,20 @@
-//! Exports: all persons of a query as one file, which is written in pieces while it is sent.
+//! Exports: all persons of a query as one file, which is read and sent in pieces.
 
 use std::iter;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use actix_web::HttpResponse;
-use actix_web::web::Bytes;
-use cohorts_api::RequestHead;
 use cohorts_api::types::Person;
-use cohorts_store::Conn;
-use futures::stream::{self, StreamExt};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::time::timeout;
+use cohorts_api::{RequestHead, Reservation};
+use cohorts_store::ProjectId;
 
-use super::query::{PersonQuery, SelectedPersons};
+use super::query::PersonQuery;
+use super::reader::PersonReader;
 use super::{PersonList, table};
-use crate::blocking;
 use crate::error::Error;
-use crate::handlers::{CLIENT_TIMEOUT, Service, present};
-use crate::logging::RequestId;
-use crate::shares::Owner;
-
-/// Persons that one statement reads.
-const PERSONS: usize = 250;
-/// The approximate size of a piece, in bytes.
-const PIECE_BYTES: usize = 64 << 10;
-/// Pieces that wait for a slow client.
-const QUEUED_PIECES: usize = 4;
-/// The longest duration of an export, because it holds a connection and its snapshot of the data.
-const MAX_DURATION: Duration = Duration::from_secs(3_600);
+use crate::handlers::Service;
+use crate::handlers::responses::{PIECE_BYTES, Piece, Pieces};
+use crate::shares::ShareOwner;
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
@@ -39,9 +25,6 @@ enum Format {
     Ndjson,
 }
 
-type WriteFile =
-    fn(&mut Conn, &PersonQuery, &SelectedPersons, &mut PieceWriter) -> Result<(), Error>;
-
 impl Service {
     pub(super) async fn persons(
         &self,
@@ -49,68 +32,49 @@ impl Service {
         format: Option<&str>,
         head: &RequestHead,
     ) -> Result<PersonList, Error> {
-        Ok(
-            match self::format(format, head.accept().unwrap_or_default())? {
-                Format::Json => PersonList::Page(self.person_page(query, head).await?),
-                Format::Csv => PersonList::Csv(self.export(query, CSV, write_csv).await?),
-                Format::Ndjson => {
-                    PersonList::Ndjson(self.export(query, NDJSON, write_ndjson).await?)
-                }
-            },
-        )
+        let accept = head.accept().unwrap_or_default();
+        Ok(match self::format(format, accept)? {
+            Format::Json => PersonList::Page(self.person_page(query, head).await?),
+            Format::Csv => PersonList::Csv(self.csv(query, head).await?),
+            Format::Ndjson => PersonList::Ndjson(self.ndjson(query, head).await?),
+        })
     }
 
-    /// Responds when the first piece is written, and sends the others as they are written.
+    async fn csv(&self, query: PersonQuery, head: &RequestHead) -> Result<HttpResponse, Error> {
+        let pieces = CsvPieces {
+            reader: self.all_persons(query),
+            columns: None,
+        };
+        let project = pieces.reader.query.project;
+        self.export(project, CSV, head, pieces).await
+    }
+
+    async fn ndjson(&self, query: PersonQuery, head: &RequestHead) -> Result<HttpResponse, Error> {
+        let pieces = NdjsonPieces(self.all_persons(query));
+        let project = pieces.0.query.project;
+        self.export(project, NDJSON, head, pieces).await
+    }
+
+    fn all_persons(&self, query: PersonQuery) -> PersonReader {
+        let limit = query.limit.unwrap_or(usize::MAX);
+        PersonReader::new(self.clone(), query, limit)
+    }
+
     async fn export(
         &self,
-        query: PersonQuery,
+        project: ProjectId,
         media_type: &str,
-        write: WriteFile,
+        head: &RequestHead,
+        pieces: impl Pieces,
     ) -> Result<HttpResponse, Error> {
-        let mut pieces = self.start_export(query, write).await?;
-        // A failure before the first piece is an error response.
-        let first = pieces.recv().await.transpose()?;
-        let rest = stream::unfold(pieces, |mut pieces| async {
-            Some((pieces.recv().await?, pieces))
-        });
-        let body = stream::iter(first.map(Ok)).chain(rest);
-        Ok(HttpResponse::Ok()
-            .content_type(format!("{media_type}; charset=utf-8"))
-            .streaming(body))
-    }
-
-    /// Writes the file in a task of its own, which outlives the handler.
-    async fn start_export(
-        &self,
-        query: PersonQuery,
-        write: WriteFile,
-    ) -> Result<Receiver<Result<Bytes, Error>>, Error> {
         let permit = self
             .shares
             .exports
-            .acquire(Owner::Project(query.project))
+            .acquire(ShareOwner::Project(project))
             .await?;
-        let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
-        let store = self.store.clone();
-        let task = async move {
-            let failures = sender.clone();
-            let work_store = store.clone();
-            let work = move |conn: &mut Conn| {
-                query.run(conn, &work_store, |conn, selected| {
-                    let mut pieces = PieceWriter::new(sender);
-                    write(conn, &query, &selected, &mut pieces)?;
-                    pieces.send()
-                })
-            };
-            let result = blocking::read(&store, work).await;
-            drop(permit);
-            if let Err(cause) = result {
-                // The send fails if the client has disconnected.
-                let _ = timeout(CLIENT_TIMEOUT, failures.send(Err(cause))).await;
-            }
-        };
-        actix_web::rt::spawn(RequestId::current().accompany(task));
-        Ok(receiver)
+        let media_type = format!("{media_type}; charset=utf-8");
+        self.respond(project, &media_type, head, pieces, Some(permit))
+            .await
     }
 }
 
@@ -135,118 +99,109 @@ fn format(parameter: Option<&str>, accept: &str) -> Result<Format, Error> {
     Ok(accept.split(',').find_map(known).unwrap_or(Format::Json))
 }
 
-/// Collects the text of a file, and sends it to the client in pieces.
-struct PieceWriter {
-    sender: Sender<Result<Bytes, Error>>,
-    unsent: Vec<u8>,
-    runtime: Handle,
-    deadline: Instant,
-}
+/// A file with one line of JSON per person.
+struct NdjsonPieces(PersonReader);
 
-impl PieceWriter {
-    fn new(sender: Sender<Result<Bytes, Error>>) -> Self {
-        Self {
-            sender,
-            unsent: Vec::new(),
-            runtime: Handle::current(),
-            deadline: Instant::now() + MAX_DURATION,
-        }
-    }
-
-    fn push(&mut self, text: &[u8]) -> Result<(), Error> {
-        self.unsent.extend_from_slice(text);
-        if self.unsent.len() < PIECE_BYTES {
-            Ok(())
-        } else {
-            self.send()
-        }
-    }
-
-    /// Waits for the client, with a time limit, because the export holds a connection to the database.
-    fn send(&mut self) -> Result<(), Error> {
-        if self.unsent.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > self.deadline {
-            return Err(stopped("the client is too slow"));
-        }
-        let piece = Ok(Bytes::from(std::mem::take(&mut self.unsent)));
-        let sent = timeout(CLIENT_TIMEOUT, self.sender.send(piece));
-        match self.runtime.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(stopped("the client has disconnected")),
-            Err(_) => Err(stopped("the client has stopped reading")),
-        }
+impl Pieces for NdjsonPieces {
+    async fn next(&mut self) -> Result<Piece, Error> {
+        let (text, memory) = self.0.read(usize::MAX, json_lines).await?;
+        Ok(piece(text, memory, self.0.is_done()))
     }
 }
 
-fn stopped(reason: &str) -> Error {
-    log::warn!("export stopped: {reason}");
-    Error::Unavailable
+fn json_lines(persons: Vec<Person>) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    for person in persons {
+        serde_json::to_writer(&mut text, &person).map_err(anyhow::Error::from)?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
-/// Runs `write` on the persons in their order, some at a time.
-fn for_each_chunk(
-    conn: &mut Conn,
-    query: &PersonQuery,
-    selected: &SelectedPersons,
-    mut write: impl FnMut(Vec<Person>) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut ordinals = selected
-        .page(query)
-        .take(query.limit.unwrap_or(usize::MAX))
-        .map(|key| i64::from(key.ordinal));
-    let shard_key = query.project.shard_key();
-    loop {
-        let chunk: Vec<i64> = ordinals.by_ref().take(PERSONS).collect();
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        write(present::persons_by_ordinals(conn, shard_key, &chunk)?)?;
+/// A table. The persons are read twice: for the columns, and for the rows. A property that a person receives in between
+/// has no column.
+struct CsvPieces {
+    reader: PersonReader,
+    /// `None` before the first piece.
+    columns: Option<TableColumns>,
+}
+
+struct TableColumns {
+    columns: Arc<table::Columns>,
+    /// The memory of the columns.
+    _memory: Reservation,
+}
+
+impl Pieces for CsvPieces {
+    async fn next(&mut self) -> Result<Piece, Error> {
+        let mut header = Vec::new();
+        let columns = match &self.columns {
+            Some(table) => Arc::clone(&table.columns),
+            None => {
+                let columns = self.read_columns().await?;
+                if !columns.names().is_empty() {
+                    header = line(columns.names())?;
+                }
+                columns
+            }
+        };
+        // Each row has a separator for each column.
+        let most = PIECE_BYTES / columns.names().len().max(1);
+        let write = move |persons: Vec<Person>| rows(header.clone(), &columns, persons);
+        let (text, memory) = self.reader.read(most.max(1), write).await?;
+        Ok(piece(text, memory, self.reader.is_done()))
     }
 }
 
-fn write_ndjson(
-    conn: &mut Conn,
-    query: &PersonQuery,
-    selected: &SelectedPersons,
-    pieces: &mut PieceWriter,
-) -> Result<(), Error> {
-    for_each_chunk(conn, query, selected, |persons| {
-        persons.iter().try_for_each(|person| {
-            let mut line = serde_json::to_vec(person).map_err(anyhow::Error::from)?;
-            line.push(b'\n');
-            pieces.push(&line)
-        })
-    })
+impl CsvPieces {
+    async fn read_columns(&mut self) -> Result<Arc<table::Columns>, Error> {
+        let (service, project) = (self.reader.service.clone(), self.reader.query.project);
+        let memory = service.response_memory(project, table::MAX_NAME_BYTES);
+        let mut memory = memory.await?;
+        let mut columns = table::Columns::default();
+        while !self.reader.is_done() {
+            let (found, _memory) = self.reader.read(usize::MAX, columns_of).await?;
+            for name in found.into_names() {
+                columns.add(name).map_err(too_wide)?;
+            }
+        }
+        self.reader.rewind();
+        memory.shrink_to(columns.bytes());
+        let columns = Arc::new(columns);
+        self.columns = Some(TableColumns {
+            columns: Arc::clone(&columns),
+            _memory: memory,
+        });
+        Ok(columns)
+    }
 }
 
-/// Reads the persons twice: for the columns, and for the rows.
-fn write_csv(
-    conn: &mut Conn,
-    query: &PersonQuery,
-    selected: &SelectedPersons,
-    pieces: &mut PieceWriter,
-) -> Result<(), Error> {
+fn columns_of(persons: Vec<Person>) -> Result<table::Columns, Error> {
     let mut columns = table::Columns::default();
-    for_each_chunk(conn, query, selected, |persons| {
-        persons.iter().try_for_each(|person| {
-            let mut names = table::cells(person).map_err(too_wide)?.into_keys();
-            names
-                .try_for_each(|name| columns.add(name))
-                .map_err(too_wide)
-        })
-    })?;
-    let header = columns.names();
-    if !header.is_empty() {
-        pieces.push(&line(header)?)?;
+    for person in persons {
+        for name in table::cells(&person).map_err(too_wide)?.into_keys() {
+            columns.add(name).map_err(too_wide)?;
+        }
     }
-    for_each_chunk(conn, query, selected, |persons| {
-        persons.iter().try_for_each(|person| {
-            let cells = table::cells(person).map_err(too_wide)?;
-            pieces.push(&line(table::row(&columns, &cells))?)
-        })
-    })
+    Ok(columns)
+}
+
+fn rows(header: Vec<u8>, columns: &table::Columns, persons: Vec<Person>) -> Result<Vec<u8>, Error> {
+    let mut text = header;
+    for person in persons {
+        let cells = table::cells(&person).map_err(too_wide)?;
+        text.extend(line(table::row(columns, &cells))?);
+    }
+    Ok(text)
+}
+
+fn piece(text: Vec<u8>, mut memory: Reservation, is_last: bool) -> Piece {
+    memory.shrink_to(text.capacity());
+    Piece {
+        text,
+        memory,
+        is_last,
+    }
 }
 
 fn too_wide(_: table::TooWide) -> Error {

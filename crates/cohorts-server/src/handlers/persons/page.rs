@@ -1,15 +1,16 @@
 //! One page of persons as JSON, with links to its neighbours.
 
+use actix_web::HttpResponse;
 use cohorts_api::RequestHead;
 use cohorts_api::types::{Person, PersonPage};
-use cohorts_store::Conn;
 
 use super::cursor::Cursor;
-use super::query::{PersonQuery, SelectedPersons};
+use super::query::PersonQuery;
+use super::reader::PersonReader;
 use crate::error::Error;
+use crate::handlers::Service;
 use crate::handlers::links::Links;
-use crate::handlers::{Service, present};
-use crate::index::ranking::RankKey;
+use crate::handlers::responses::{Frame, JSON, Piece, Pieces};
 
 const DEFAULT_LIMIT: usize = 100;
 
@@ -18,56 +19,99 @@ impl Service {
         &self,
         query: PersonQuery,
         head: &RequestHead,
-    ) -> Result<PersonPage, Error> {
-        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-        let (offset, has_cursor) = (query.offset, query.cursor.is_some());
-        let (store, project) = (self.store.clone(), query.project);
-        let read = move |conn: &mut Conn| {
-            query.run(conn, &store, |conn, selected| {
-                Page::read(conn, &query, &selected, limit)
-            })
+    ) -> Result<HttpResponse, Error> {
+        let (project, limit) = (query.project, query.limit.unwrap_or(DEFAULT_LIMIT));
+        let pieces = PagePieces {
+            reader: PersonReader::new(self.clone(), query, limit),
+            links: self.links(head),
+            limit,
+            has_begun: false,
+            written: 0,
         };
-        let page = self.read(project, read).await?;
-        let links = self.links(head);
-        let (next, previous) = if has_cursor {
-            let last = page.keys.last().filter(|_| page.has_more);
-            let next = last.map(|key| links.with(&[("cursor", Cursor::after(*key))]));
-            (next, None)
-        } else {
-            by_offset(&links, limit, offset, page.keys.len())
+        self.respond(project, JSON, head, pieces, None).await
+    }
+}
+
+/// A page that is being written.
+struct PagePieces {
+    reader: PersonReader,
+    links: Links,
+    limit: usize,
+    has_begun: bool,
+    /// The persons that are written.
+    written: usize,
+}
+
+impl Pieces for PagePieces {
+    async fn next(&mut self) -> Result<Piece, Error> {
+        let start = Start {
+            head: if self.has_begun {
+                String::new()
+            } else {
+                Frame::new(&page(None, None))?.head
+            },
+            has_persons: self.written > 0,
         };
-        Ok(PersonPage {
-            results: page.persons,
-            next,
-            previous,
+        let most = self.limit;
+        let write = move |persons: Vec<Person>| Ok((persons.len(), items(&start, persons)?));
+        let ((count, mut text), mut memory) = self.reader.read(most, write).await?;
+        self.has_begun = true;
+        self.written += count;
+        let is_last = self.reader.is_done();
+        if is_last {
+            let (next, previous) = self.neighbours();
+            text.extend(Frame::new(&page(next, previous))?.tail.as_bytes());
+        }
+        memory.shrink_to(text.capacity());
+        Ok(Piece {
+            text,
+            memory,
+            is_last,
         })
     }
 }
 
-struct Page {
-    persons: Vec<Person>,
-    keys: Vec<RankKey>,
-    /// Whether persons follow after the page.
-    has_more: bool,
+impl PagePieces {
+    /// The links to the next and the previous page, after the last person.
+    fn neighbours(&self) -> (Option<String>, Option<String>) {
+        let query = &self.reader.query;
+        if query.cursor.is_none() {
+            return by_offset(&self.links, self.limit, query.offset, self.written);
+        }
+        let selection = self.reader.selection();
+        let last = selection.filter(|selection| selection.has_more());
+        let last = last.and_then(|selection| selection.last());
+        let next = last.map(|key| self.links.with(&[("cursor", Cursor::after(key))]));
+        (next, None)
+    }
 }
 
-impl Page {
-    fn read(
-        conn: &mut Conn,
-        query: &PersonQuery,
-        selected: &SelectedPersons,
-        limit: usize,
-    ) -> Result<Self, Error> {
-        let mut keys: Vec<RankKey> = selected.page(query).take(limit + 1).collect();
-        let has_more = keys.len() > limit;
-        keys.truncate(limit);
-        let ordinals: Vec<i64> = keys.iter().map(|key| key.ordinal.into()).collect();
-        let shard_key = query.project.shard_key();
-        Ok(Self {
-            persons: present::persons_by_ordinals(conn, shard_key, &ordinals)?,
-            keys,
-            has_more,
-        })
+/// The beginning of a piece.
+#[derive(Clone)]
+struct Start {
+    head: String,
+    /// Whether persons precede those of the piece.
+    has_persons: bool,
+}
+
+fn items(start: &Start, persons: Vec<Person>) -> Result<Vec<u8>, Error> {
+    let mut text = start.head.clone().into_bytes();
+    let mut has_persons = start.has_persons;
+    for person in persons {
+        if std::mem::replace(&mut has_persons, true) {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut text, &person).map_err(anyhow::Error::from)?;
+    }
+    Ok(text)
+}
+
+/// A page without persons.
+fn page(next: Option<String>, previous: Option<String>) -> PersonPage {
+    PersonPage {
+        results: Vec::new(),
+        next,
+        previous,
     }
 }
 

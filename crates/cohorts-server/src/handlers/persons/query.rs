@@ -1,4 +1,5 @@
-//! The persons that a request reads: source, criteria, and page. One transaction selects, ranks and reads them.
+//! The persons that a request reads: source, criteria, and page. One transaction selects and ranks them, and reads the
+//! first of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::lookup;
 use crate::index::IndexedStore;
-use crate::index::ranking::{RankKey, Ranking, RankingCache};
+use crate::index::ranking::{Ranking, RankingCache};
 use crate::index::read::{Limits, ReadTx};
 use crate::index::snapshot::Snapshot;
 
@@ -50,22 +51,22 @@ pub struct SelectedPersons {
 }
 
 impl SelectedPersons {
-    fn starting_at(&self, rank: u32) -> impl Iterator<Item = RankKey> {
-        self.ranks
-            .range(rank..)
-            .map(|rank| self.ranking.key_at(rank))
+    /// The rank at which the page begins; `None` if it is empty.
+    pub fn first_rank(&self, query: &PersonQuery) -> Option<u32> {
+        let first = match query.cursor {
+            Some(Cursor::Start) => 0,
+            Some(Cursor::After(key)) => self.ranking.after(key),
+            None => {
+                let offset = u32::try_from(query.offset).ok()?;
+                self.ranks.select(offset)?
+            }
+        };
+        self.ranks.range(first..).next()
     }
 
-    /// The persons from the beginning of the page on.
-    pub fn page(&self, query: &PersonQuery) -> impl Iterator<Item = RankKey> {
-        let first = match query.cursor {
-            Some(Cursor::Start) => Some(0),
-            Some(Cursor::After(key)) => Some(self.ranking.after(key)),
-            None => u32::try_from(query.offset)
-                .ok()
-                .and_then(|offset| self.ranks.select(offset)),
-        };
-        first.into_iter().flat_map(|first| self.starting_at(first))
+    pub fn contains(&self, ordinal: u32) -> bool {
+        let rank = self.ranking.rank(ordinal);
+        rank.is_some_and(|rank| self.ranks.contains(rank))
     }
 }
 
@@ -119,17 +120,24 @@ impl PersonQuery {
     ) -> Result<T, Error> {
         let caches = &store.caches;
         let Some(plan) = &self.plan else {
-            let limits = Limits {
-                deadline: Instant::now() + READ_LIMIT,
-                memory: u64::MAX,
-            };
-            return ReadTx::run(conn, self.project, limits, |tx| {
+            return ReadTx::run(conn, self.project, limits(), |tx| {
                 self.select(&tx, None, &caches.rankings, read)
             });
         };
         Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
             let matches = snapshot.evaluate(plan, &LeafCache::default())?;
             self.select(snapshot.tx(), Some(matches), &caches.rankings, read)
+        })
+    }
+
+    /// Runs `read` in a transaction of its own, for persons that were selected before.
+    pub fn run_again<T>(
+        &self,
+        conn: &mut Conn,
+        read: impl FnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        ReadTx::run(conn, self.project, limits(), |tx| {
+            tx.try_with_conn_for(READ_LIMIT, read)
         })
     }
 
@@ -176,6 +184,13 @@ impl PersonQuery {
                 Ok(Some(members))
             }
         }
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        deadline: Instant::now() + READ_LIMIT,
+        memory: u64::MAX,
     }
 }
 

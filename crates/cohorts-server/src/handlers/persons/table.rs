@@ -1,10 +1,16 @@
 //! Persons as a CSV table: fields and nested properties are flattened into columns, as in PostHog's export.
+//!
+//! Texts that are formulas are escaped, unlike in PostHog's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display, Formatter};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use cohorts_api::types::Person;
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+
+use crate::handlers::formula;
 
 /// The columns of a table, sorted by name.
 #[derive(Default)]
@@ -19,7 +25,7 @@ pub struct TooWide;
 
 pub const MAX_COLUMNS: usize = 10_000;
 /// The most bytes of all column names together.
-const MAX_NAME_BYTES: usize = 4 << 20;
+pub const MAX_NAME_BYTES: usize = 4 << 20;
 
 fn check_width(columns: usize, bytes: usize) -> Result<(), TooWide> {
     if columns > MAX_COLUMNS || bytes > MAX_NAME_BYTES {
@@ -38,6 +44,15 @@ impl Columns {
         check_width(self.names.len(), self.bytes)
     }
 
+    /// The bytes of all names.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn into_names(self) -> impl Iterator<Item = String> {
+        self.names.into_iter()
+    }
+
     pub fn names(&self) -> Vec<&str> {
         self.names.iter().map(String::as_str).collect()
     }
@@ -53,17 +68,15 @@ pub fn cells(person: &Person) -> Result<Cells, TooWide> {
     cells.put("id".to_owned(), person.id.to_string())?;
     let seen = person.last_seen_at.as_ref().map(time).unwrap_or_default();
     cells.put("last_seen_at".to_owned(), seen)?;
-    cells.put("name".to_owned(), person.name.clone())?;
+    cells.put(
+        "name".to_owned(),
+        formula::escape(&person.name).into_owned(),
+    )?;
     for (index, id) in person.distinct_ids.iter().enumerate() {
-        cells.put(format!("distinct_ids.{index}"), id.clone())?;
+        let id = formula::escape(id).into_owned();
+        cells.put(format!("distinct_ids.{index}"), id)?;
     }
-    let mut properties = person.properties.parse();
-    if let Some(properties) = properties.as_object_mut()
-        && let Some(email) = properties.shift_remove("email")
-    {
-        cells.flatten("email".to_owned(), &email)?;
-    }
-    cells.flatten("properties".to_owned(), &properties)?;
+    cells.flatten(person.properties.as_str())?;
     Ok(cells.cells)
 }
 
@@ -72,35 +85,121 @@ pub fn cells(person: &Person) -> Result<Cells, TooWide> {
 struct FlatCells {
     cells: Cells,
     bytes: usize,
+    is_too_wide: bool,
 }
 
 impl FlatCells {
     fn put(&mut self, column: String, cell: String) -> Result<(), TooWide> {
         self.bytes += column.len();
         self.cells.insert(column, cell);
-        check_width(self.cells.len(), self.bytes)
+        let result = check_width(self.cells.len(), self.bytes);
+        self.is_too_wide = result.is_err();
+        result
     }
 
-    /// Adds a column for each leaf of lists and objects; empty ones have no column.
-    fn flatten(&mut self, column: String, value: &Value) -> Result<(), TooWide> {
-        let cell = match value {
-            Value::Object(map) => {
-                let mut parts = map.iter();
-                return parts
-                    .try_for_each(|(key, value)| self.flatten(format!("{column}.{key}"), value));
-            }
-            Value::Array(list) => {
-                let mut parts = list.iter().enumerate();
-                return parts
-                    .try_for_each(|(nth, value)| self.flatten(format!("{column}.{nth}"), value));
-            }
-            Value::Null => String::new(),
-            Value::Bool(true) => "True".to_owned(),
-            Value::Bool(false) => "False".to_owned(),
-            Value::Number(number) => number.to_string(),
-            Value::String(text) => text.clone(),
+    /// Adds a column for each leaf of the properties; empty lists and objects have no column.
+    fn flatten(&mut self, properties: &str) -> Result<(), TooWide> {
+        let leaves = Leaves {
+            cells: self,
+            column: PROPERTIES.to_owned(),
         };
-        self.put(column, cell)
+        let mut parser = serde_json::Deserializer::from_str(properties);
+        let result = leaves.deserialize(&mut parser);
+        if self.is_too_wide {
+            return Err(TooWide);
+        }
+        if result.is_err() {
+            // JSON that Postgres accepts and serde_json does not, such as a number out of range.
+            let is_property = |column: &String| {
+                let first = column.split('.').next();
+                first.is_some_and(|first| first == PROPERTIES || first == EMAIL)
+            };
+            self.cells.retain(|column, _| !is_property(column));
+            self.put(PROPERTIES.to_owned(), String::new())?;
+        }
+        Ok(())
+    }
+}
+
+const PROPERTIES: &str = "properties";
+/// The property with a column of its own name.
+const EMAIL: &str = "email";
+
+/// Reads a value, and adds its leaves as cells without building the value.
+struct Leaves<'a> {
+    cells: &'a mut FlatCells,
+    column: String,
+}
+
+impl Leaves<'_> {
+    fn put<E: de::Error>(self, cell: impl ToString) -> Result<(), E> {
+        let result = self.cells.put(self.column, cell.to_string());
+        result.map_err(|_| E::custom("too wide"))
+    }
+
+    fn part(&mut self, name: impl Display) -> Leaves<'_> {
+        let column = format!("{}.{name}", self.column);
+        let is_email = column == "properties.email";
+        Leaves {
+            cells: &mut *self.cells,
+            column: if is_email { EMAIL.to_owned() } else { column },
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Leaves<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Leaves<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.put("")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        self.put(if value { "True" } else { "False" })
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.put(Value::from(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.put(formula::escape(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        for nth in 0_usize.. {
+            if list.next_element_seed(self.part(nth))?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            map.next_value_seed(self.part(key))?;
+        }
+        Ok(())
     }
 }
 
@@ -184,6 +283,28 @@ mod tests {
         ];
         let expected = expected.map(|(column, cell)| (column.to_owned(), cell.to_owned()));
         assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn texts_that_are_formulas_are_escaped() {
+        let mut person = person(json!({
+            "email": "=a", "plan": "@a", "tags": ["'+a", -1, "-1"], "addr": {"=k": "=v"},
+        }));
+        person.name = "=a".to_owned();
+        person.distinct_ids[0] = "-a".to_owned();
+        let cells = cells(&person).unwrap();
+        for (column, expected) in [
+            ("name", "'=a"),
+            ("distinct_ids.0", "'-a"),
+            ("email", "'=a"),
+            ("properties.plan", "'@a"),
+            ("properties.tags.0", "''+a"),
+            ("properties.tags.1", "-1"),
+            ("properties.tags.2", "-1"),
+            ("properties.addr.=k", "'=v"),
+        ] {
+            assert_eq!(cells[column], expected, "{column}");
+        }
     }
 
     #[test]

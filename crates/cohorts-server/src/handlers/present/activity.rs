@@ -4,15 +4,16 @@ use cohorts_api::types::{ActivityDetail, ActivityEntry, ActivityEntryScope, Acti
 use cohorts_store::activity::ActivityRow;
 use cohorts_store::keys::Teammate;
 
+use super::raw;
+
 pub fn activity_entry((entry, teammate): (ActivityRow, Option<Teammate>)) -> ActivityEntry {
-    let changes = entry.changes.map(|changes| changes.parse());
     ActivityEntry {
         user: activity_user(teammate),
         activity: entry.activity,
         scope: ActivityEntryScope::Cohort,
         item_id: entry.cohort_id.to_string(),
         detail: ActivityDetail {
-            changes: changes.and_then(|changes| serde_json::from_value(changes).ok()),
+            changes: entry.changes.map(raw),
             trigger: None,
             name: entry.name,
             short_id: None,

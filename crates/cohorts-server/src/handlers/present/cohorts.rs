@@ -7,6 +7,7 @@ use cohorts_store::cohorts::{self, CohortWithCreator};
 use cohorts_store::definition::Definition;
 
 use super::{raw, user};
+use crate::logging;
 
 pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
     let last_error_message = failure_message(&row);
@@ -58,7 +59,7 @@ fn groups(definition: &Definition) -> JsonText {
 
 /// A sentence about the last failed calculation. For invalid criteria it contains the detail.
 fn failure_message(row: &cohorts::Cohort) -> Option<String> {
-    let detail = row.last_error.as_deref().unwrap_or_default();
+    let detail = logging::detail(row.last_error.as_deref().unwrap_or_default());
     let text = match row.last_error_code.as_deref()? {
         "capacity" => "The system was busy. The calculation will be retried automatically.",
         "interrupted" => "The calculation was interrupted. It will be retried automatically.",

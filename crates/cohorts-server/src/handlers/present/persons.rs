@@ -4,14 +4,15 @@ use cohorts_api::types::{Person, PersonType};
 use cohorts_store::{Conn, Result, ShardKey, persons};
 use roaring::RoaringBitmap;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Number;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::raw;
 use crate::index::ranking::Ranking;
 
 /// The persons with these ordinals, the newest first. Ordinals without a person are skipped.
-pub fn persons_by_ordinals(
+fn persons_by_ordinals(
     conn: &mut Conn,
     shard_key: ShardKey,
     ordinals: &[i64],
@@ -70,12 +71,16 @@ fn person(row: persons::Person, distinct_ids: Vec<String>) -> Person {
     }
 }
 
-/// The properties that may name a person, in order of preference.
+/// The properties that may name a person, in order of preference, as JSON. They are not parsed, because any value may be
+/// large.
 #[derive(Default, Deserialize)]
-struct Names {
-    email: Option<Value>,
-    name: Option<Value>,
-    username: Option<Value>,
+struct Names<'a> {
+    #[serde(borrow)]
+    email: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    username: Option<&'a RawValue>,
 }
 
 /// The first usable name property; else a distinct id, preferably not a UUID; else the ordinal.
@@ -84,7 +89,7 @@ fn name(row: &persons::Person, ids: &[String]) -> String {
     let property = [names.email, names.name, names.username]
         .into_iter()
         .flatten()
-        .map(text)
+        .filter_map(text)
         .find(|text| !text.trim().is_empty());
     let distinct_id = || {
         let readable = ids.iter().find(|id| Uuid::parse_str(id).is_err());
@@ -95,10 +100,12 @@ fn name(row: &persons::Person, ids: &[String]) -> String {
         .unwrap_or_else(|| row.ordinal.to_string())
 }
 
-fn text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        Value::Number(number) => number.to_string(),
-        _ => String::new(),
+/// The text of a text or a number.
+fn text(value: &RawValue) -> Option<String> {
+    let json = value.get();
+    match json.as_bytes().first()? {
+        b'"' => serde_json::from_str(json).ok(),
+        b'-' | b'0'..=b'9' => Some(serde_json::from_str::<Number>(json).ok()?.to_string()),
+        _ => None,
     }
 }

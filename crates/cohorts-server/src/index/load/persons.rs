@@ -1,0 +1,204 @@
+//! Loads the columns of persons: properties, times of creation and distinct ids.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
+use cohorts_store::scan;
+use roaring::RoaringBitmap;
+use serde_json::value::RawValue;
+
+use super::super::advance::with_changed_persons;
+use super::super::cache::{Cached, Load, next_tick};
+use super::super::checkpoint::{self, StoredProperty};
+use super::super::project::{ProjectIndex, PropertyCheckpoint};
+use super::super::read::ReadTx;
+use super::super::{IndexError, IndexResult};
+use super::{CHECK_ROWS, changed_persons, tombstones_since};
+
+/// If a plan reads at least this number of properties, one scan of all properties is cheaper than a scan for each.
+const MIN_TOGETHER: usize = 16;
+
+/// The memory of a time of creation while all are loaded: as a row, and in the block.
+const BYTES_PER_TIME: usize = 2 * size_of::<(u32, i64)>() + size_of::<(i64, i64)>();
+
+impl ProjectIndex {
+    /// The values of a person property.
+    pub fn property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Arc<PropertyBlock>> {
+        let load = |_: Option<&_>| {
+            let stored = self.stored_property(tx, key)?;
+            let block = stored.map_or_else(|| self.property_from_rows(tx, key), Ok);
+            tx.release_loading();
+            block
+        };
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load,
+            bytes: PropertyBlock::bytes,
+        };
+        self.properties.get(key.to_owned(), how)
+    }
+
+    /// Loads the properties `keys` with one scan, as far as they are not loaded and have no checkpoint. If they exceed the
+    /// memory limit, none is loaded.
+    pub fn load_together(&self, tx: &ReadTx<'_>, keys: BTreeSet<String>) -> IndexResult<()> {
+        let live = self.live.columns();
+        let is_missing = |key: &String| !live.has_property(key) && !self.properties.contains(key);
+        let keys: Vec<String> = keys.into_iter().filter(is_missing).collect();
+        if keys.len() < MIN_TOGETHER {
+            return Ok(());
+        }
+        let loaded = self.properties_from_rows(tx, keys);
+        tx.release_loading();
+        match loaded {
+            Err(IndexError::OverBudget) => Ok(()),
+            Err(cause) => Err(cause),
+            Ok(blocks) => {
+                for (key, block) in blocks {
+                    let bytes = block.bytes();
+                    let cached = Cached {
+                        key,
+                        value: Arc::new(block),
+                        last_use: next_tick(),
+                    };
+                    self.properties.put(cached, bytes);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn properties_from_rows(
+        &self,
+        tx: &ReadTx<'_>,
+        keys: Vec<String>,
+    ) -> IndexResult<Vec<(String, PropertyBlock)>> {
+        let mut builders: HashMap<String, PropertyBlockBuilder> = keys
+            .into_iter()
+            .map(|key| (key, PropertyBlockBuilder::new()))
+            .collect();
+        let bytes = |builders: &HashMap<String, PropertyBlockBuilder>| -> usize {
+            builders.values().map(PropertyBlockBuilder::bytes).sum()
+        };
+        let mut rows = 0;
+        tx.with_conn(|conn| {
+            scan::properties(conn, tx.shard_key(), &self.range, |person, properties| {
+                let properties: HashMap<Cow<'_, str>, &RawValue> =
+                    serde_json::from_str(properties).unwrap_or_default();
+                for (key, value) in properties {
+                    if let Some(builder) = builders.get_mut(&*key) {
+                        builder.push_raw(person, value.get());
+                    }
+                }
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.check_time()?;
+                    tx.check_memory(bytes(&builders))?;
+                }
+                Ok::<_, IndexError>(())
+            })
+        })?;
+        tx.check_memory(bytes(&builders))?;
+        let blocks = builders.into_iter();
+        Ok(blocks
+            .map(|(key, builder)| (key, builder.finish()))
+            .collect())
+    }
+
+    /// The times of creation.
+    pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
+        let load = |_: Option<&_>| {
+            tx.check_memory(self.persons.len() as usize * BYTES_PER_TIME)?;
+            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range));
+            tx.release_loading();
+            Ok(TimesBlock::new(rows?))
+        };
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load,
+            bytes: TimesBlock::bytes,
+        };
+        self.created_at.get((), how)
+    }
+
+    /// The distinct ids of the persons.
+    pub fn distinct_ids(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<PropertyBlock>> {
+        let load = |_: Option<&_>| {
+            let ids = self.distinct_ids_from_rows(tx);
+            tx.release_loading();
+            ids
+        };
+        let how = Load {
+            deadline: tx.limits.deadline,
+            suits: |_: &_| true,
+            load,
+            bytes: PropertyBlock::bytes,
+        };
+        self.distinct_ids.get((), how)
+    }
+
+    fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<PropertyBlock> {
+        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
+        tx.with_conn(|conn| {
+            scan::property(conn, tx.shard_key(), key, &self.range, |person, value| {
+                builder.push_raw(person, value);
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.check_memory(builder.bytes())?;
+                }
+                Ok::<_, IndexError>(())
+            })
+        })?;
+        tx.check_memory(builder.bytes())?;
+        Ok(builder.finish())
+    }
+
+    fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<PropertyBlock> {
+        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
+        tx.with_conn(|conn| {
+            scan::distinct_ids(conn, tx.shard_key(), &self.range, |person, id| {
+                builder.push(person, &id.into());
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.check_memory(builder.bytes())?;
+                }
+                Ok::<_, IndexError>(())
+            })
+        })?;
+        tx.check_memory(builder.bytes())?;
+        Ok(builder.finish())
+    }
+
+    /// A property from its checkpoint and the persons written after it.
+    fn stored_property(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<Option<PropertyBlock>> {
+        // The rows of a range of persons are found by their ordinals.
+        if !self.range.is_all() {
+            return Ok(None);
+        }
+        let (through_seq, block) = match checkpoint::property(tx, key)? {
+            StoredProperty::Missing => return Ok(None),
+            StoredProperty::Damaged => {
+                let mut checkpoints = self.property_checkpoints.lock();
+                checkpoints.insert(key.to_owned(), PropertyCheckpoint::Damaged);
+                return Ok(None);
+            }
+            StoredProperty::Valid { through_seq, block } => (through_seq, block),
+        };
+        if through_seq > self.seq {
+            return Ok(None);
+        }
+        let Some(persons) = changed_persons(tx, through_seq, &[key.to_owned()])? else {
+            return Ok(None);
+        };
+        let changed: RoaringBitmap = persons.iter().map(|person| person.ordinal).collect();
+        let touched = changed | tombstones_since(tx, through_seq)?.retired;
+        Ok(Some(if touched.is_empty() {
+            block
+        } else {
+            with_changed_persons(&block, &touched, &persons, 0)
+        }))
+    }
+}

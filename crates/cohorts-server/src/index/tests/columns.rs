@@ -1,0 +1,121 @@
+//! Which columns are stored, and that each property has one.
+
+use serde_json::{Value, json};
+
+use super::super::live::drop_unread_columns;
+use super::{Fixture, IndexCache, Item, did_x, has_property, item};
+
+/// A criterion on events `x` that have the properties `keys`.
+fn did_x_with(keys: &[&str]) -> Value {
+    let filters: Vec<Value> = keys
+        .iter()
+        .map(|key| json!({"type": "event", "key": key, "operator": "exact", "value": "v1"}))
+        .collect();
+    did_x("performed_event", &json!({"event_filters": filters}))
+}
+
+/// A project with 12,000 events `x` and `y` of as many persons, all with the properties `a`, `b` and `c`.
+fn with_properties() -> Fixture {
+    let fixture = Fixture::new();
+    let items: Vec<Item> = (0..24_000)
+        .map(|nth| {
+            let (id, value) = (nth / 2, nth % 7);
+            let more = format!(
+                r#", "properties": {{"a": "v{value}", "b": "v{}", "c": "v{}", "$set": {{"a": 1, "b": 2}}}}"#,
+                id % 3,
+                id % 2
+            );
+            item(if nth % 2 == 0 { "x" } else { "y" }, id, &more)
+        })
+        .collect();
+    fixture.commit(&items);
+    fixture
+}
+
+#[test]
+fn only_columns_that_live_cohorts_read_are_stored() {
+    let fixture = with_properties();
+    let leaves = [
+        did_x_with(&["a"]),
+        did_x_with(&["a", "b"]),
+        has_property("a"),
+        has_property("b"),
+        json!({"type": "behavioral", "key": "y", "value": "performed_event", "event_type": "events",
+            "time_value": 1, "time_interval": "year"}),
+    ];
+    let evaluate = |cache: &IndexCache| leaves.clone().map(|leaf| fixture.members(cache, leaf));
+    let cache = IndexCache::default();
+    let expected = evaluate(&cache);
+    fixture.write_checkpoints(&cache);
+    assert_eq!(
+        fixture.stored_columns(),
+        (vec![], vec![]),
+        "no cohort reads them"
+    );
+
+    fixture.add_cohort(&leaves[0]);
+    fixture.add_cohort(&leaves[2]);
+    let cache = IndexCache::default();
+    assert_eq!(evaluate(&cache), expected);
+    fixture.write_checkpoints(&cache);
+    let texts = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
+    // Events without properties are not loaded by this cohort, so they are not stored either.
+    let stored = (texts(&[r#"x ["a"]"#]), texts(&["a"]));
+    assert_eq!(fixture.stored_columns(), stored);
+    drop_unread_columns(&mut fixture.conn()).unwrap();
+    assert_eq!(fixture.stored_columns(), stored);
+
+    fixture.change("update cohorts set deleted = true");
+    fixture.add_cohort(&has_property("b"));
+    drop_unread_columns(&mut fixture.conn()).unwrap();
+    assert_eq!(fixture.stored_columns(), (vec![], vec![]));
+    assert_eq!(evaluate(&IndexCache::default()), expected);
+}
+
+#[test]
+fn each_property_has_one_stored_column_whatever_sets_cohorts_read() {
+    let fixture = with_properties();
+    let sets: [&[&str]; 5] = [&[], &["a"], &["b"], &["a", "b"], &["b", "c"]];
+    for keys in sets {
+        fixture.add_cohort(&did_x_with(keys));
+    }
+    let evaluate = |cache: &IndexCache| sets.map(|keys| fixture.members(cache, did_x_with(keys)));
+    let cache = IndexCache::default();
+    let expected = evaluate(&cache);
+    assert!(expected.iter().all(|members| !members.is_empty()));
+    // The columns of all cohorts are in memory once.
+    assert_eq!(cache.all()[0].1.events.all().len(), 2);
+    fixture.write_checkpoints(&cache);
+    let (events, _) = fixture.stored_columns();
+    assert_eq!(events, ["x ", r#"x ["a","b","c"]"#]);
+
+    // Only the checkpoints can give the result, also for a range of persons.
+    fixture.commit(&[item("z", 1, "")]);
+    fixture.change("update events set properties = '{}'");
+    assert_eq!(evaluate(&IndexCache::default()), expected);
+    let cache = IndexCache::default();
+    cache.set_budget(60_000);
+    assert_eq!(evaluate(&cache), expected);
+}
+
+#[test]
+fn a_new_property_of_a_cohort_replaces_the_stored_columns() {
+    let fixture = with_properties();
+    fixture.add_cohort(&did_x_with(&["a"]));
+    let cache = IndexCache::default();
+    let expected = fixture.members(&cache, did_x_with(&["b"]));
+    fixture.members(&cache, did_x_with(&["a"]));
+    fixture.write_checkpoints(&cache);
+    fixture.add_cohort(&did_x_with(&["b"]));
+    let cache = IndexCache::default();
+    assert_eq!(fixture.members(&cache, did_x_with(&["b"])), expected);
+    fixture.write_checkpoints(&cache);
+    assert_eq!(fixture.stored_columns().0, [r#"x ["a","b"]"#, r#"x ["a"]"#]);
+    drop_unread_columns(&mut fixture.conn()).unwrap();
+    assert_eq!(fixture.stored_columns().0, [r#"x ["a","b"]"#]);
+    fixture.change("update events set properties = '{}'");
+    assert_eq!(
+        fixture.members(&IndexCache::default(), did_x_with(&["b"])),
+        expected
+    );
+}

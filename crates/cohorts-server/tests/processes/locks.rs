@@ -1,0 +1,106 @@
+//! Locks that other sessions hold: requests end in time, and readiness, capture and other requests continue.
+
+use std::thread;
+
+use cohorts_server::postgres::Postgres;
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use reqwest::Method;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Access, Location, Service, ask, database, event, options, sent, until, well};
+
+#[derive(QueryableByName)]
+struct CountRow {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// The number of sessions that wait for a lock on a table.
+fn waiting(conn: &mut PgConnection) -> i64 {
+    let statement =
+        "select count(*) from pg_locks where not granted and relation = 'cohorts'::regclass";
+    let row: CountRow = diesel::sql_query(statement).get_result(conn).unwrap();
+    row.count
+}
+
+#[test]
+fn readiness_and_capture_continue_while_all_connections_of_requests_wait() {
+    let url = database();
+    let at = Location::Url(url.clone());
+    // One project has half of the connections.
+    let projects = [at.project(), at.project()];
+    let service = Service::start(&at, &[]);
+    let service_url = service.url.as_str();
+    let mut holder = PgConnection::establish(&url).unwrap();
+    let mut observer = PgConnection::establish(&url).unwrap();
+    holder
+        .batch_execute("begin; lock table cohorts in access exclusive mode")
+        .unwrap();
+    let list = |access: &Access| {
+        let path = format!("/api/projects/{}/cohorts/", access.project);
+        ask(service_url, access, Method::GET, &path, None).unwrap()
+    };
+    thread::scope(|scope| {
+        let lists: Vec<_> = (0..16)
+            .map(|nth| {
+                scope.spawn({
+                    let access = &projects[nth % 2];
+                    move || list(access)
+                })
+            })
+            .collect();
+        until("the lane is in full use", || waiting(&mut observer) >= 12);
+        let access = &projects[0];
+        let ready = ask(service_url, access, Method::GET, "/_readyz", None).unwrap();
+        assert_eq!(
+            ready,
+            (
+                200,
+                json!("ok\nthe waiting cohorts cannot be counted now\n")
+            )
+        );
+        assert!(sent(service_url, access, &json!([event("a", 1)])));
+        for list in lists {
+            let (status, answer) = list.join().unwrap();
+            let code = &answer["code"];
+            assert_eq!((status, code), (503, &json!("timeout")), "{answer}");
+        }
+    });
+    holder.batch_execute("commit").unwrap();
+    well(service_url, &projects[0], Method::GET, "cohorts/", None);
+}
+
+#[test]
+fn a_lock_that_is_not_released_is_recognised_in_every_language() {
+    let directory = TempDir::new().unwrap();
+    let at = Location::Directory(directory.path().to_owned());
+    let access = at.project();
+    let german = [("LANGUAGE", "de"), ("LC_ALL", "C.UTF-8")];
+    let service = Service::start_with(&at, &[], &german);
+    let postgres = Postgres::start(&options(directory.path())).unwrap();
+    assert!(postgres.is_joined());
+    let mut holder = PgConnection::establish(&postgres.url()).unwrap();
+    holder
+        .batch_execute("begin; lock table cohorts in access exclusive mode")
+        .unwrap();
+    let path = format!("/api/projects/{}/cohorts/", access.project);
+    let (status, answer) = ask(&service.url, &access, Method::GET, &path, None).unwrap();
+    assert_eq!(
+        (status, &answer["code"]),
+        (503, &json!("timeout")),
+        "{answer}"
+    );
+    assert!(
+        answer["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("Another change of the same data"),
+        "{answer}"
+    );
+    drop((holder, postgres));
+    assert!(service.stop());
+}

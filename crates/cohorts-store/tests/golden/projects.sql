@@ -1,0 +1,73 @@
+-- project_deletion::EVENTS.bound
+select max(n) as number
+from (select seq as n
+    from events
+    where shard_key = $1 and seq > $2
+    order by seq
+    limit $3) next;
+
+-- project_deletion::EVENTS.delete
+delete
+from events
+where shard_key = $1 and seq > $2 and seq <= $3;
+
+-- project_deletion::PERSONS.bound
+select max(n) as number
+from (select ordinal as n
+    from persons
+    where shard_key = $1 and ordinal > $2
+    order by ordinal
+    limit $3) next;
+
+-- project_deletion::PERSONS.delete
+delete
+from persons
+where shard_key = $1 and ordinal > $2 and ordinal <= $3;
+
+-- project_deletion::DISTINCT_IDS.bound
+select max(n) as number
+from (select ordinal as n
+    from distinct_ids
+    where shard_key = $1 and ordinal > $2
+    order by ordinal
+    limit $3) next;
+
+-- project_deletion::DISTINCT_IDS.delete
+delete
+from distinct_ids
+where shard_key = $1 and ordinal > $2 and ordinal <= $3;
+
+-- project_deletion::TOMBSTONES.bound
+select max(n) as number
+from (select ordinal as n
+    from tombstones
+    where shard_key = $1 and ordinal > $2
+    order by ordinal
+    limit $3) next;
+
+-- project_deletion::TOMBSTONES.delete
+delete
+from tombstones
+where shard_key = $1 and ordinal > $2 and ordinal <= $3;
+
+-- project_deletion::MEMBER_CHUNKS.bound
+select max(n) as number
+from (select cohort_id as n
+    from member_chunks
+    where shard_key = $1 and cohort_id > $2
+    order by cohort_id
+    limit $3) next;
+
+-- project_deletion::MEMBER_CHUNKS.delete
+delete
+from member_chunks
+where shard_key = $1 and cohort_id > $2 and cohort_id <= $3;
+
+-- project_deletion::DELETE_SEGMENTS
+delete
+from segments s
+using (select event, properties, day
+    from segments
+    where shard_key = $1
+    limit $2) old
+where s.shard_key = $1 and s.event = old.event and s.properties = old.properties and s.day = old.day;
