@@ -92,8 +92,20 @@ impl Dataset {
         population::generate(size, self.now.timestamp_millis())
     }
 
-    /// Runs every kind once and waits until the service has written its checkpoints.
+    /// Runs every kind once and waits until the service has written its checkpoints. It stores only what a cohort reads,
+    /// so each kind has one.
     pub fn write_checkpoints(&self, root: &Path, directory: &Path) -> Result<()> {
+        let service = Service::start(root, directory)?;
+        if service.get(&self.access, "cohorts/?limit=1")?["count"] == 0 {
+            let kinds = kinds::kinds().into_iter();
+            let filters = kinds.map(|kind| kind.filters).chain([pageview_filter()]);
+            for filters in filters {
+                let body = json!({"name": "stored", "filters": filters});
+                service.post(&self.access, "cohorts/", &body)?;
+            }
+        }
+        drop(service);
+        // The index of the new process knows the cohorts.
         let service = Service::start(root, directory)?;
         for kind in kinds::kinds() {
             service.preview(&self.access, &kind.filters, self.now)?;

@@ -58,8 +58,13 @@ impl Readiness {
         let store = self.store.clone();
         let check = move || {
             let outcome = store.connection().and_then(|mut conn| backlog(&mut conn));
+            let outcome = outcome.map_err(|cause| {
+                log::warn!("not ready: {cause}");
+                // Callers have no key, so they do not see the cause.
+                "the database is not available".to_owned()
+            });
             // A caller that has disconnected does not receive this.
-            let _ = sender.send(outcome.map_err(|cause| cause.to_string()));
+            let _ = sender.send(outcome);
         };
         thread::Builder::new()
             .name("readiness".to_owned())
