@@ -46,8 +46,8 @@ pub struct Committed {
     pub denied: Denied,
 }
 
-/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch whose
-/// persons are large takes several transactions. A batch may be committed again, which adds nothing.
+/// Commits a batch: creates, changes and merges persons, and appends the events that are not in the log. A batch with
+/// large persons takes several transactions. A batch may be committed again, which adds nothing.
 pub fn commit(
     store: &IndexedStore,
     project: ProjectId,
@@ -95,7 +95,7 @@ fn next_limit(offered: usize, committed: usize) -> usize {
     }
 }
 
-/// Commits the first items whose persons fit into the memory of a commit, at least one. `items` returns the same items
+/// Commits the first items with persons that fit into the memory of a commit, at least one. `items` returns the same items
 /// each time.
 fn commit_part<'a, I: Iterator<Item = &'a Item>>(
     store: &'a IndexedStore,

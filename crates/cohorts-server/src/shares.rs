@@ -41,7 +41,7 @@ pub struct ShareLimits {
 pub struct ShareFull {
     /// The kind of work in the plural.
     pub work: &'static str,
-    /// The owner whose share is used up; `None` if the permits of all owners are.
+    /// The owner with a share that is used up; `None` if the permits of all owners are.
     pub owner: Option<ShareOwner>,
 }
 
@@ -92,7 +92,7 @@ impl Shares {
                 return Ok(state.grant(&self.0, owner));
             }
             let entry = state.owners.entry(owner).or_default();
-            // Requests whose clients have gone do not count.
+            // Requests of clients that have gone do not count.
             entry.waiting.retain(|sender| !sender.is_closed());
             if entry.waiting.len() >= self.0.limits.waiting {
                 return Err(self.full(&state, owner));

@@ -264,7 +264,7 @@ mod tests {
                 conn.batch_execute("alter table persons add column hue text")
             })
         });
-        // A reader whose statement queued behind the migration would fail.
+        // A reader with a statement that queued behind the migration would fail.
         other
             .batch_execute("set statement_timeout = '30s'")
             .unwrap();

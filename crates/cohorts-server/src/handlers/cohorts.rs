@@ -46,7 +46,7 @@ impl CohortsApi for Service {
         let (limit, offset) = limit_and_offset(query.limit, query.offset);
         let mut conditions = list::conditions(&query)?;
         let project = caller.project.id();
-        let rows = list::CohortRows {
+        let rows = list::CohortListRows {
             project,
             is_basic: query.basic,
             search: conditions.search.clone(),

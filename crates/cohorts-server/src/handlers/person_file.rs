@@ -70,14 +70,14 @@ pub struct PersonFile {
 
 /// One row: its first line, and its id.
 #[derive(Debug, PartialEq)]
-pub struct PersonRow {
+pub struct FileRow {
     pub line: u64,
     pub id: String,
     /// Why the id is malformed.
     pub fault: Option<&'static str>,
 }
 
-impl PersonRow {
+impl FileRow {
     /// Whether the row has an id, even a malformed one.
     pub fn has_id(&self) -> bool {
         !self.id.is_empty()
@@ -110,7 +110,7 @@ impl PersonFile {
     }
 
     /// Converts the row that the reader has just returned.
-    fn read(&self, row: &StringRecord) -> PersonRow {
+    fn read(&self, row: &StringRecord) -> FileRow {
         let kind = self.layout.kind;
         let id = row.get(self.layout.id_column).unwrap_or_default().trim();
         let id = formula::unescape(id);
@@ -118,7 +118,7 @@ impl PersonFile {
         let newlines = row.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
         // The reader returns a row that ends in CRLF before it has passed the LF.
         let passed = newlines + u64::from(self.line_end == b"\n");
-        PersonRow {
+        FileRow {
             // A carriage return alone ends a row, and is no line for the reader.
             line: self.reader.position().line().saturating_sub(passed).max(1),
             id: match (fault, kind) {
@@ -132,7 +132,7 @@ impl PersonFile {
 }
 
 impl Iterator for PersonFile {
-    type Item = Result<PersonRow, Error>;
+    type Item = Result<FileRow, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut row = StringRecord::new();
@@ -200,7 +200,7 @@ mod tests {
         PersonFile::open(file).map_err(|error| error.to_string())
     }
 
-    fn rows(content: &[u8]) -> Result<(IdKind, Vec<PersonRow>), String> {
+    fn rows(content: &[u8]) -> Result<(IdKind, Vec<FileRow>), String> {
         let file = open(content)?;
         let kind = file.layout.kind;
         let rows = file.collect::<Result<Vec<_>, _>>();
@@ -210,7 +210,7 @@ mod tests {
     #[track_caller]
     fn ids(content: impl AsRef<[u8]>) -> (IdKind, Vec<String>) {
         let (kind, rows) = rows(content.as_ref()).unwrap();
-        let ids = rows.into_iter().filter(PersonRow::has_id).map(|row| row.id);
+        let ids = rows.into_iter().filter(FileRow::has_id).map(|row| row.id);
         (kind, ids.collect())
     }
 

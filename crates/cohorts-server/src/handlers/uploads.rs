@@ -12,7 +12,7 @@ use cohorts_store::{
 };
 use roaring::RoaringBitmap;
 
-use super::person_file::{self, Column, IdKind, Layout, PersonFile, PersonRow};
+use super::person_file::{self, Column, FileRow, IdKind, Layout, PersonFile};
 use super::present::{RowProblem, UploadedColumn};
 use super::{Service, lookup, present};
 use crate::auth::Caller;
@@ -153,7 +153,7 @@ impl UploadedPersons {
             if rows.is_empty() {
                 break;
             }
-            has_id |= rows.iter().any(PersonRow::has_id);
+            has_id |= rows.iter().any(FileRow::has_id);
             let ordinals = upload.look_up(conn, store, project, &rows)?;
             for row in rows {
                 upload.add(row, &ordinals)?;
@@ -194,7 +194,7 @@ impl UploadedPersons {
         conn: &mut Conn,
         store: &Store,
         project: ProjectId,
-        rows: &[PersonRow],
+        rows: &[FileRow],
     ) -> Result<HashMap<String, Vec<i64>>, Error> {
         let valid = rows.iter().filter(|row| row.fault.is_none());
         let mut ids: Vec<&str> = valid.map(|row| row.id.as_str()).collect();
@@ -210,7 +210,7 @@ impl UploadedPersons {
         Ok(ordinals)
     }
 
-    fn add(&mut self, row: PersonRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
+    fn add(&mut self, row: FileRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
         self.rows += 1;
         if let Some(fault) = row.fault {
             self.bad += 1;
@@ -226,7 +226,7 @@ impl UploadedPersons {
         Ok(())
     }
 
-    fn list_problem(&mut self, row: &PersonRow, reason: &str) {
+    fn list_problem(&mut self, row: &FileRow, reason: &str) {
         if self.problems.len() < LISTED_PROBLEMS {
             let id = row.id.replace('\0', "\u{fffd}");
             self.problems.push(RowProblem {

@@ -189,7 +189,7 @@ impl GroupCommit {
     }
 
     /// Waits for the requests of the next commit; `None` after the queues are closed and empty.
-    fn next(&self) -> Option<(ProjectId, Turn)> {
+    fn next(&self) -> Option<(ProjectId, CommitTurn)> {
         let mut queues = self.shared.queues.lock();
         loop {
             if let Some(project) = queues.ready.pop_front() {
@@ -232,12 +232,12 @@ impl GroupCommit {
 }
 
 /// The requests of one commit. The commit has the first `items` of their items.
-struct Turn {
+struct CommitTurn {
     requests: Vec<PendingRequest>,
     items: usize,
 }
 
-impl Turn {
+impl CommitTurn {
     /// One request, as far as its items fit.
     fn of(request: PendingRequest) -> Self {
         Self {
@@ -288,7 +288,7 @@ fn fitting_items<'a>(requests: impl IntoIterator<Item = &'a PendingRequest>) -> 
 
 impl Queues {
     /// Takes the requests of the next commit of a project, and marks the project as busy.
-    fn take(&mut self, project: ProjectId) -> Turn {
+    fn take(&mut self, project: ProjectId) -> CommitTurn {
         self.busy.insert(project);
         let pending = self.pending.entry(project).or_default();
         let items = fitting_items(pending.iter());
@@ -303,7 +303,7 @@ impl Queues {
         if pending.is_empty() {
             self.pending.remove(&project);
         }
-        Turn { requests, items }
+        CommitTurn { requests, items }
     }
 }
 
@@ -313,7 +313,7 @@ fn commit_turn(
     store: &IndexedStore,
     metrics: &Metrics,
     project: ProjectId,
-    turn: Turn,
+    turn: CommitTurn,
 ) -> Vec<PendingRequest> {
     let result = commit_part(store, project, &mut || turn.items(), false);
     match result {
@@ -322,7 +322,7 @@ fn commit_turn(
             turn.finish(part.items)
         }
         Err(Error::Other(_)) if turn.requests.len() > 1 => {
-            let alone = turn.requests.into_iter().map(Turn::of);
+            let alone = turn.requests.into_iter().map(CommitTurn::of);
             alone
                 .flat_map(|turn| commit_turn(store, metrics, project, turn))
                 .collect()

@@ -31,8 +31,8 @@ fn waiting(conn: &mut PgConnection) -> i64 {
 fn readiness_and_capture_continue_while_all_connections_of_requests_wait() {
     let url = database();
     let at = Location::Url(url.clone());
-    // One project has half of the connections.
-    let projects = [at.project(), at.project()];
+    // One project has a third of the connections.
+    let projects = [at.project(), at.project(), at.project()];
     let service = Service::start(&at, &[]);
     let service_url = service.url.as_str();
     let mut holder = PgConnection::establish(&url).unwrap();
@@ -45,10 +45,10 @@ fn readiness_and_capture_continue_while_all_connections_of_requests_wait() {
         ask(service_url, access, Method::GET, &path, None).unwrap()
     };
     thread::scope(|scope| {
-        let lists: Vec<_> = (0..16)
+        let lists: Vec<_> = (0..18)
             .map(|nth| {
                 scope.spawn({
-                    let access = &projects[nth % 2];
+                    let access = &projects[nth % 3];
                     move || list(access)
                 })
             })

@@ -87,13 +87,13 @@ fn dependencies(conn: &mut Conn, project: ProjectId) -> Result<Vec<Dependencies>
 }
 
 /// The cohorts of a list.
-pub struct CohortRows {
+pub struct CohortListRows {
     pub project: ProjectId,
     pub is_basic: bool,
     pub search: Option<String>,
 }
 
-impl ListRows for CohortRows {
+impl ListRows for CohortListRows {
     type Row = CohortListItem;
 
     fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {

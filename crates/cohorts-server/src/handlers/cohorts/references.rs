@@ -303,7 +303,7 @@ mod tests {
         definition
     }
 
-    /// Creates a chain of cohorts, each of which refers to the one before. Returns their ids.
+    /// Creates a chain of cohorts. Each refers to the one before. Returns their ids.
     fn create_chain(conn: &mut Conn, project: ProjectId, length: usize) -> Vec<i64> {
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
         let mut ids: Vec<i64> = Vec::new();
