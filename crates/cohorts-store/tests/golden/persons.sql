@@ -11,7 +11,7 @@ select keys.email, p.ordinal
 from (select distinct unnest($2) as email) as keys
 cross join lateral (select ordinal
     from persons
-    where shard_key = $1 and properties ? 'email' and md5(properties ->> 'email') = md5(keys.email) and properties ->> 'email' = keys.email
+    where shard_key = $1 and properties ? 'email' and md5(lower(btrim(properties ->> 'email', E' \t\r\n'))) = md5(lower(btrim(keys.email, E' \t\r\n'))) and lower(btrim(properties ->> 'email', E' \t\r\n')) = lower(btrim(keys.email, E' \t\r\n'))
     offset 0) p;
 
 -- persons::OWNERS
