@@ -1,6 +1,6 @@
 //! Projects: a name, a time zone, a capture token, and how long events are kept.
 //!
-//! A project with a beginning of its deletion is no project any longer: only [`crate::project_deletion`] finds it.
+//! These functions ignore a project after its deletion has begun. [`crate::project_deletion`] finds it.
 
 use chrono::{DateTime, Days, Utc};
 use diesel::prelude::*;

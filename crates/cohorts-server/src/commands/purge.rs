@@ -21,7 +21,7 @@ const STEP: i64 = 5_000;
 /// Chunks of members that are deleted in one transaction.
 const CHUNKS: i64 = 200;
 
-/// What a purge deletes from a project, and what it keeps.
+/// The deleted cohorts of a project, divided into those that a purge removes and those that it keeps.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct PurgePlan {
     /// The cohorts to delete.

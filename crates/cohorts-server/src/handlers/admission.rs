@@ -126,7 +126,11 @@ impl Service {
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.request_permit(project).await?;
+        let permit = self
+            .shares
+            .requests
+            .acquire(ShareOwner::Project(project))
+            .await?;
         blocking::read(&self.store, holding(permit, work)).await
     }
 
@@ -136,8 +140,8 @@ impl Service {
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.request_permit(project).await?;
-        blocking::transaction(&self.store, holding(permit, work)).await
+        let work = move |conn: &mut Conn| cohorts_store::transaction(conn, work);
+        self.read(project, work).await
     }
 
     /// Runs `work` in a read-only transaction on a connection of the project's share. All of its statements see the data
@@ -147,16 +151,8 @@ impl Service {
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.request_permit(project).await?;
-        blocking::snapshot(&self.store, holding(permit, work)).await
-    }
-
-    async fn request_permit(&self, project: ProjectId) -> Result<Permit, Error> {
-        Ok(self
-            .shares
-            .requests
-            .acquire(ShareOwner::Project(project))
-            .await?)
+        let work = move |conn: &mut Conn| cohorts_store::snapshot(conn, work);
+        self.read(project, work).await
     }
 }
 
