@@ -20,6 +20,7 @@ mod fields;
 mod group_commit;
 mod item;
 mod json;
+mod nonstandard;
 mod person_members;
 mod person_state;
 mod write;
@@ -28,8 +29,9 @@ pub use arrival::{Arrival, instant};
 pub use batch_persons::Denied;
 pub use fields::Scalar;
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
-pub use item::{Item, LONGEST_NAME, MAX_ITEM_BYTES, Refusal, sent_uuid};
+pub use item::{Item, MAX_ITEM_BYTES, Refusal, Truncated, sent_event, sent_uuid};
 pub use json::LONGEST_PROPERTY_NAME;
+pub use nonstandard::Standardized;
 use person_state::new_person;
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 

@@ -7,6 +7,7 @@ use cohorts_api::{
     PersonsCohortsResponse, PersonsDestroyRequest, PersonsDestroyResponse, PersonsListRequest,
     PersonsListResponse, PersonsRetrieveRequest, PersonsRetrieveResponse,
 };
+use cohorts_engine::stored_name;
 use cohorts_store::{CohortId, Conn, members, persons};
 use uuid::Uuid;
 
@@ -65,7 +66,7 @@ impl PersonsApi for Service {
     ) -> Result<PersonsListResponse, Error> {
         let parameters = request.query;
         let source = match parameters.distinct_id {
-            Some(id) => PersonSource::DistinctId(id),
+            Some(id) => PersonSource::DistinctId(stored_name(&id).into_owned()),
             None => PersonSource::Project,
         };
         let query = PersonQuery::new(&caller, source)

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use cohorts_api::{UploadPermit, types};
+use cohorts_engine::is_too_long;
 use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
     CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, tombstones,
@@ -200,7 +201,7 @@ impl UploadedPersons {
         let mut ids: Vec<&str> = valid.map(|row| row.id.as_str()).collect();
         let mut ordinals = lookup::ordinals_by_id(conn, project, self.layout.kind, &ids)?;
         if self.options.create_persons && self.layout.kind != IdKind::Person {
-            ids.retain(|id| !ordinals.contains_key(*id) && is_distinct_id(id));
+            ids.retain(|id| !ordinals.contains_key(*id) && !is_too_long(id));
             let by_email = self.layout.kind == IdKind::Email;
             for (id, person) in ingest::create_persons(store, conn, project, &ids, by_email)? {
                 self.created += i64::from(person.is_new);
@@ -302,9 +303,4 @@ fn uploaded_column(column: &Column) -> UploadedColumn {
         name: column.name.clone(),
         used_as: column.kind.map(|kind| kind.as_str().to_owned()),
     }
-}
-
-/// Whether events can have the distinct id; longer ids of events are truncated.
-fn is_distinct_id(text: &str) -> bool {
-    text.chars().count() <= ingest::LONGEST_NAME
 }

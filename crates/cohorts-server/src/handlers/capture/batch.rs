@@ -8,10 +8,10 @@ use cohorts_store::ProjectId;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::body::{Payload, decode};
+use super::body::{BodyBytes, Payload, decode};
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, Item, Refusal, Scalar};
+use crate::ingest::{self, Arrival, Item, Refusal, Scalar, Truncated};
 
 /// The result of one item.
 pub struct ItemOutcome {
@@ -28,6 +28,10 @@ const MAX_UNRESERVED: usize = 64 << 10;
 const SCAN_COST: usize = 2;
 /// The bytes that one byte of an item takes while it is read: a member of six bytes takes a hundred.
 const READ_COST: usize = 16;
+/// The refusals of one request that are logged.
+const LOGGED_REFUSALS: usize = 3;
+/// The characters of a name in the log.
+const SHOWN_CHARS: usize = 200;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
 
@@ -40,15 +44,23 @@ pub struct ItemBatch {
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
     dropped: usize,
+    truncated: Truncated,
+    /// Refused items, and how many of them are in the log.
+    refused: usize,
+    logged: usize,
 }
 
 impl ItemBatch {
     pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
         let body = decode(&service.memory.events, body)?;
-        let text = body.text()?;
-        let scanning = reserve(service, text.len() * SCAN_COST)?;
-        let payload = Payload::parse(text)?;
-        drop(scanning);
+        let standard;
+        let payload = match parse(service, &body) {
+            Ok(payload) => payload,
+            Err(error) => {
+                standard = body.standardized(&service.memory.events)?.ok_or(error)?;
+                parse(service, &standard)?
+            }
+        };
         let mut projects = TokenProjects::new(service);
         let project = projects.of_batch(payload.token.or(token))?;
         let arrival = Arrival {
@@ -66,6 +78,9 @@ impl ItemBatch {
             reservation,
             unreserved: 0,
             dropped: 0,
+            truncated: Truncated::default(),
+            refused: 0,
+            logged: 0,
         };
         for text in &payload.items {
             let project = match project {
@@ -80,8 +95,9 @@ impl ItemBatch {
         if batch.items.is_empty() && project.is_none() {
             return Err(invalid_token());
         }
-        batch.log_refusals();
+        batch.log_totals();
         service.metrics.dropped_properties(batch.dropped);
+        batch.count_truncated(service);
         Ok(batch)
     }
 
@@ -99,6 +115,7 @@ impl ItemBatch {
         }
         if let Some(refusal) = &outcome.refusal {
             service.metrics.refused(refusal.reason());
+            self.log_refusal(text, project, refusal);
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -115,6 +132,7 @@ impl ItemBatch {
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
                 self.dropped += item.dropped;
+                self.truncated.add(item.truncated);
                 self.items.entry(project).or_default().push(item);
                 let refusal = None;
                 ItemOutcome { uuid, refusal }
@@ -130,11 +148,37 @@ impl ItemBatch {
         }
     }
 
-    fn log_refusals(&self) {
-        let outcomes = self.outcomes.iter();
-        let refused = outcomes.filter(|outcome| outcome.refusal.is_some()).count();
-        if refused > 0 {
-            log::warn!("refused {refused} of {} items", self.outcomes.len());
+    /// Logs the first refusals of the request. The log escapes control characters.
+    fn log_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
+        self.refused += 1;
+        if self.logged == LOGGED_REFUSALS {
+            return;
+        }
+        self.logged += 1;
+        let project = match project {
+            Some(project) => format!("project {}", project.0),
+            None => "no project".to_owned(),
+        };
+        let event = match ingest::sent_event(text) {
+            Some(name) => format!("event `{}`", shortened(&name)),
+            None => "item without an event name".to_owned(),
+        };
+        log::warn!("{project}: refused an {event}: {refusal}");
+    }
+
+    fn count_truncated(&self, service: &Service) {
+        let Truncated {
+            events,
+            distinct_ids,
+        } = self.truncated;
+        service.metrics.truncated("event", events);
+        service.metrics.truncated("distinct_id", distinct_ids);
+    }
+
+    fn log_totals(&self) {
+        if self.refused > self.logged {
+            let items = self.outcomes.len();
+            log::warn!("refused {} of {items} items in total", self.refused);
         }
         if self.dropped > 0 {
             log::warn!(
@@ -144,6 +188,38 @@ impl ItemBatch {
             );
         }
     }
+}
+
+/// The first characters of a name.
+fn shortened(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS).collect()
+}
+
+/// The error for a request without a valid item; `None` if it has one or is empty.
+pub fn all_refused(outcomes: &[ItemOutcome]) -> Option<Error> {
+    let mut refusals = outcomes.iter().map(|outcome| outcome.refusal.as_ref());
+    let first = refusals.next()??;
+    if refusals.any(|refusal| refusal.is_none()) {
+        return None;
+    }
+    let detail = match outcomes.len() {
+        1 => format!("The event was refused: {first}."),
+        count => format!("All {count} events were refused, the first because {first}."),
+    };
+    let (attr, code) = match first {
+        Refusal::NoEvent => (Some("event"), "required"),
+        Refusal::NoDistinctId => (Some("distinct_id"), "required"),
+        _ => (None, "invalid_payload"),
+    };
+    let attr = attr.map(str::to_owned);
+    Some(Error::Validation { attr, code, detail })
+}
+
+/// Finds the items of a body.
+fn parse<'a>(service: &Service, body: &'a BodyBytes) -> Result<Payload<'a>, Error> {
+    let text = body.text()?;
+    let _scanning = reserve(service, text.len() * SCAN_COST)?;
+    Payload::parse(text)
 }
 
 fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {

@@ -172,7 +172,6 @@ impl PersonQuery {
         let shard_key = self.project.shard_key();
         match &self.source {
             PersonSource::Project => Ok(None),
-            PersonSource::DistinctId(id) if id.contains('\0') => Ok(Some(RoaringBitmap::new())),
             PersonSource::DistinctId(id) => {
                 let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
                 Ok(Some(lookup::ordinal_set(ordinals.into_values())?))
