@@ -2,4 +2,5 @@
 
 mod batch;
 mod browsers;
+mod leniency;
 mod properties;

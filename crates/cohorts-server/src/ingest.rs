@@ -27,7 +27,7 @@ mod write;
 
 pub use arrival::{Arrival, instant};
 pub use batch_persons::Denied;
-pub use fields::Scalar;
+pub use fields::{FromMap, ObjectField, Scalar};
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
 pub use item::{Item, MAX_ITEM_BYTES, Refusal, Truncated, sent_event, sent_uuid};
 pub use json::LONGEST_PROPERTY_NAME;

@@ -238,6 +238,15 @@ pub enum ObjectField<T> {
     NotAnObject,
 }
 
+impl<T> ObjectField<T> {
+    pub fn into_object(self) -> Option<T> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Absent | Self::NotAnObject => None,
+        }
+    }
+}
+
 /// What is read from an object.
 pub trait FromMap: Sized {
     fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error>;

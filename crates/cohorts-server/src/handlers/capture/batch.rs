@@ -1,17 +1,19 @@
 //! The items of one request, with the project of each. Everything that is read here is in memory only.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::Utc;
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
 use super::body::{BodyBytes, Payload, decode};
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, Item, Refusal, Scalar, Truncated};
+use crate::ingest::{self, Arrival, FromMap, Item, ObjectField, Refusal, Scalar, Truncated};
 
 /// The result of one item.
 pub struct ItemOutcome {
@@ -45,9 +47,9 @@ pub struct ItemBatch {
     /// Properties that were dropped because their names are too long.
     dropped: usize,
     truncated: Truncated,
-    /// Refused items, and how many of them are in the log.
     refused: usize,
-    logged: usize,
+    /// The log lines of the first refusals.
+    first_refusals: Vec<String>,
 }
 
 impl ItemBatch {
@@ -80,7 +82,7 @@ impl ItemBatch {
             dropped: 0,
             truncated: Truncated::default(),
             refused: 0,
-            logged: 0,
+            first_refusals: Vec::new(),
         };
         for text in &payload.items {
             let project = match project {
@@ -95,7 +97,7 @@ impl ItemBatch {
         if batch.items.is_empty() && project.is_none() {
             return Err(invalid_token());
         }
-        batch.log_totals();
+        batch.log_refusals();
         service.metrics.dropped_properties(batch.dropped);
         batch.count_truncated(service);
         Ok(batch)
@@ -115,7 +117,7 @@ impl ItemBatch {
         }
         if let Some(refusal) = &outcome.refusal {
             service.metrics.refused(refusal.reason());
-            self.log_refusal(text, project, refusal);
+            self.add_refusal(text, project, refusal);
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -148,22 +150,22 @@ impl ItemBatch {
         }
     }
 
-    /// Logs the first refusals of the request. The log escapes control characters.
-    fn log_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
+    /// Counts a refusal, and describes it for the log if it is one of the first.
+    fn add_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
         self.refused += 1;
-        if self.logged == LOGGED_REFUSALS {
+        if self.first_refusals.len() == LOGGED_REFUSALS {
             return;
         }
-        self.logged += 1;
         let project = match project {
             Some(project) => format!("project {}", project.0),
             None => "no project".to_owned(),
         };
-        let event = match ingest::sent_event(text) {
-            Some(name) => format!("event `{}`", shortened(&name)),
-            None => "item without an event name".to_owned(),
+        let item = match ingest::sent_event(text) {
+            Some(name) => format!("the event `{}`", shortened(&name)),
+            None => "an item without an event name".to_owned(),
         };
-        log::warn!("{project}: refused an {event}: {refusal}");
+        self.first_refusals
+            .push(format!("{project}: refused {item}: {refusal}"));
     }
 
     fn count_truncated(&self, service: &Service) {
@@ -175,8 +177,12 @@ impl ItemBatch {
         service.metrics.truncated("distinct_id", distinct_ids);
     }
 
-    fn log_totals(&self) {
-        if self.refused > self.logged {
+    /// Logs a bounded number of lines. The log escapes control characters.
+    fn log_refusals(&self) {
+        for refusal in &self.first_refusals {
+            log::warn!("{refusal}");
+        }
+        if self.refused > self.first_refusals.len() {
             let items = self.outcomes.len();
             log::warn!("refused {} of {items} items in total", self.refused);
         }
@@ -290,7 +296,12 @@ pub fn token_of(item: &str) -> Option<String> {
     let tokens: ItemTokens = serde_json::from_str(item).ok()?;
     let fields = [tokens.api_key, tokens.token].into_iter();
     let token = fields
-        .chain(tokens.properties.map(|properties| properties.token))
+        .chain(
+            tokens
+                .properties
+                .into_object()
+                .map(|properties| properties.token),
+        )
         .find_map(Scalar::into_text);
     token.filter(|token| !token.is_empty())
 }
@@ -316,11 +327,24 @@ struct ItemTokens {
     api_key: Scalar,
     #[serde(default)]
     token: Scalar,
-    properties: Option<TokenProperty>,
+    #[serde(default)]
+    properties: ObjectField<TokenProperty>,
 }
 
-#[derive(Deserialize)]
 struct TokenProperty {
-    #[serde(default)]
     token: Scalar,
+}
+
+impl FromMap for TokenProperty {
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut token = Scalar::Absent;
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            if name == "token" {
+                token = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Self { token })
+    }
 }
