@@ -257,6 +257,8 @@ fn uploads_find_the_distinct_ids_that_were_sent() {
     let project = Project::new();
     let id = format!("{} b", "i".repeat(199));
     project.capture(json!([{"event": "e", "distinct_id": id}]));
+    let name = r#"cohorts_truncated_total{field="distinct_id"}"#;
+    let before = metric(name);
     let csv = format!("distinct_id,x\n{id},1\n{},1\n", "n".repeat(1_000));
     let fields = [("name", "u"), ("create_people", "true")];
     let answer = project.upload(None, csv, &fields);
@@ -267,4 +269,5 @@ fn uploads_find_the_distinct_ids_that_were_sent() {
         "{upload}"
     );
     assert!(find_person(&project, &"n".repeat(200)).is_some());
+    assert!(metric(name) >= before + 2);
 }

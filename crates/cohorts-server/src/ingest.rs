@@ -209,6 +209,13 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn item_with_literals_of_python_is_read() {
+        let text = "{\"event\": \"e\", \"distinct_id\": \"a\", \"properties\": {\"x\": NaN, \"y\": \"\t\\ud800\"}}";
+        let item = Item::read(text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap();
+        assert_eq!(item.properties.0, "{\"x\":null,\"y\":\"\\t\u{fffd}\"}");
+    }
+
     fn set(person: usize, name: &str, text: &str) -> Item {
         let text = format!(
             r#"{{"event": "x", "distinct_id": "p{person}", "properties": {{"$set": {{"{name}": "{text}"}}}}}}"#

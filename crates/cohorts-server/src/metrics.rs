@@ -87,7 +87,7 @@ impl Metrics {
             truncated: IntCounterVec::new(
                 Opts::new(
                     "cohorts_truncated_total",
-                    "Names in accepted items that were cut to 200 characters, by field.",
+                    "Names in accepted items and uploaded rows that were cut to 200 characters, by field.",
                 ),
                 &["field"],
             )?,

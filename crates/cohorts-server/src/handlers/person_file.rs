@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Seek};
 
-use cohorts_engine::stored_name;
+use cohorts_engine::{is_too_long, stored_name};
 use csv::{ErrorKind, Reader, StringRecord};
 use uuid::Uuid;
 
@@ -74,6 +74,8 @@ pub struct FileRow {
     pub id: String,
     /// Why the id is malformed.
     pub fault: Option<&'static str>,
+    /// Whether the id is a distinct id that was cut because it is too long.
+    pub is_truncated: bool,
 }
 
 impl FileRow {
@@ -113,6 +115,7 @@ impl PersonFile {
         let kind = self.layout.kind;
         let id = row.get(self.layout.id_column).unwrap_or_default().trim();
         let id = formula::unescape(id);
+        let is_truncated = kind == IdKind::DistinctId && is_too_long(id);
         let id = match kind {
             IdKind::DistinctId => stored_name(id),
             IdKind::Person | IdKind::Email => Cow::Borrowed(id),
@@ -130,6 +133,7 @@ impl PersonFile {
                 (None, _) => id.into_owned(),
             },
             fault,
+            is_truncated,
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct UploadedPersons {
     unknown: i64,
     bad: i64,
     created: i64,
+    /// Distinct ids that were cut because they are too long.
+    truncated: u64,
     problems: Vec<RowProblem>,
 }
 
@@ -110,7 +112,9 @@ impl Service {
             }
             UploadedPersons::read(conn, &store, project, open()?, options)
         };
-        self.read(project, read).await.map(Some)
+        let persons = self.read(project, read).await?;
+        self.metrics.truncated("distinct_id", persons.truncated);
+        Ok(Some(persons))
     }
 }
 
@@ -135,6 +139,7 @@ impl UploadedPersons {
             unknown: 0,
             bad: 0,
             created: 0,
+            truncated: 0,
             problems: Vec::new(),
         }
     }
@@ -213,6 +218,7 @@ impl UploadedPersons {
 
     fn add(&mut self, row: FileRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
         self.rows += 1;
+        self.truncated += u64::from(row.is_truncated);
         if let Some(fault) = row.fault {
             self.bad += 1;
             self.list_problem(&row, fault);

@@ -10,6 +10,7 @@ use cohorts_engine::{LONGEST_NAME, is_too_long, stored_name};
 use cohorts_store::JsonText;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::arrival::{Arrival, instant};
@@ -139,16 +140,15 @@ struct RawItem {
     created_at: Scalar,
 }
 
-/// The name of the event of an item that may be refused for other reasons.
-pub fn sent_event(text: &str) -> Option<String> {
+/// The JSON text of the `event` field of an item that may be refused for other reasons. Nothing is copied.
+pub fn sent_event(text: &str) -> Option<&str> {
     #[derive(Deserialize)]
-    struct EventField {
-        event: Scalar,
+    struct EventField<'a> {
+        #[serde(borrow)]
+        event: &'a RawValue,
     }
-    serde_json::from_str::<EventField>(text)
-        .ok()?
-        .event
-        .into_text()
+    let fields: EventField<'_> = serde_json::from_str(text).ok()?;
+    Some(fields.event.get())
 }
 
 /// The `uuid` field of an item that may be refused for other reasons; `None` if it is longer than [`LONGEST_NAME`].

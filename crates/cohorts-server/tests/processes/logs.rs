@@ -232,7 +232,7 @@ fn refused_events_are_logged_with_reason_and_name_in_few_lines() {
         .collect();
     assert_eq!(refused.len(), 8, "{log}");
     for line in [refused[0], refused[2]] {
-        assert!(line.contains("the event `sign\\nupa"), "{line}");
+        assert!(line.contains(r#"the event "sign\nupa"#), "{line}");
         assert!(line.contains("`distinct_id` is missing"), "{line}");
         assert!(line.len() < 500, "{line}");
     }

@@ -32,7 +32,7 @@ const SCAN_COST: usize = 2;
 const READ_COST: usize = 16;
 /// The refusals of one request that are logged.
 const LOGGED_REFUSALS: usize = 3;
-/// The characters of a name in the log.
+/// The characters of an event name in the log.
 const SHOWN_CHARS: usize = 200;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
@@ -161,7 +161,7 @@ impl ItemBatch {
             None => "no project".to_owned(),
         };
         let item = match ingest::sent_event(text) {
-            Some(name) => format!("the event `{}`", shortened(&name)),
+            Some(name) => format!("the event {}", shortened(name)),
             None => "an item without an event name".to_owned(),
         };
         self.first_refusals
@@ -196,7 +196,7 @@ impl ItemBatch {
     }
 }
 
-/// The first characters of a name.
+/// The first characters of a text.
 fn shortened(name: &str) -> String {
     name.chars().take(SHOWN_CHARS).collect()
 }
