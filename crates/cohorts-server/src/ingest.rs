@@ -24,7 +24,7 @@ mod person_members;
 mod person_state;
 mod write;
 
-pub use arrival::{Arrival, instant};
+pub use arrival::{Arrival, FaultyTime, instant, query_sent_at};
 pub use batch_persons::Denied;
 pub use fields::Scalar;
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
