@@ -167,6 +167,7 @@ fn the_time_in_the_query_is_the_time_of_sending() {
 fn the_time_of_sending_is_read_in_every_format() {
     let project = Project::new();
     let ahead = Utc::now() + TimeDelta::hours(10);
+    let time = ahead - TimeDelta::hours(3);
     let formats = [
         json!(ahead.timestamp()),
         json!(ahead.timestamp_millis().to_string()),
@@ -175,12 +176,12 @@ fn the_time_of_sending_is_read_in_every_format() {
     ];
     for (nth, sent_at) in formats.iter().enumerate() {
         let id = format!("s{nth}");
-        let event = json!({"event": "t", "distinct_id": id, "timestamp": ahead.timestamp_millis()});
+        let event = json!({"event": "t", "distinct_id": id, "timestamp": time.to_rfc3339()});
         send_raw(
             "/batch/",
             &json!({"api_key": project.token, "batch": [event], "sent_at": sent_at}),
         );
-        assert_about_now(&project, &id, TimeDelta::zero());
+        assert_about_now(&project, &id, TimeDelta::hours(-3));
     }
 }
 

@@ -451,3 +451,44 @@ fn object<T: Default>(field: ObjectField<T>) -> Result<T, Refusal> {
         ObjectField::NotAnObject => Err(Refusal::PropertiesNotAnObject),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::TimeFault;
+
+    const PERSON: &str = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+
+    #[test]
+    fn a_line_of_a_file_with_a_faulty_time_is_refused() {
+        let now = Arrival {
+            is_export: false,
+            ..Arrival::of_file()
+        };
+        let event =
+            |time: &str| format!(r#"{{"event": "x", "distinct_id": "a", "timestamp": {time}}}"#);
+        for (text, fault) in [
+            (event(r#""soon""#), TimeFault::Unreadable),
+            (event("{}"), TimeFault::Unreadable),
+            (event(r#""9999-12-31""#), TimeFault::Future),
+            (
+                format!(r#"{{"distinct_id": "a", "person_id": "{PERSON}", "created_at": "soon"}}"#),
+                TimeFault::Unreadable,
+            ),
+        ] {
+            let refusal = Item::read(&text, &Arrival::of_file(), Uuid::nil).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::Time(faulty) if faulty.fault == fault),
+                "{text}"
+            );
+            if let Ok(item) = Item::read(&text, &now, Uuid::nil) {
+                assert_eq!(item.timestamp, now.now);
+                assert_eq!(item.replaced_time.unwrap().fault, fault);
+            }
+        }
+        let line =
+            format!(r#"{{"distinct_id": "a", "person_id": "{PERSON}", "created_at": 1577836800}}"#);
+        let item = Item::read(&line, &Arrival::of_file(), Uuid::nil).unwrap();
+        assert_eq!(item.timestamp.timestamp(), 1_577_836_800);
+    }
+}
