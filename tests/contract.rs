@@ -3,5 +3,7 @@
 mod access;
 mod conformance;
 mod documents;
+mod isolation;
+mod media_types;
 pub mod spec;
 mod wire;

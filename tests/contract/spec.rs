@@ -67,6 +67,13 @@ impl Operation {
             .collect()
     }
 
+    /// The media types of the body; none if the operation has no body.
+    pub fn media_types(&self) -> Vec<&'static str> {
+        let content = self.definition["requestBody"]["content"].as_object();
+        let media_types = content.into_iter().flat_map(Map::keys);
+        media_types.map(String::as_str).collect()
+    }
+
     /// Whether its successful response is JSON.
     pub fn answers_json(&self) -> bool {
         let good = self.statuses().into_iter().find(|status| *status < 300);
