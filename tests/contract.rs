@@ -3,6 +3,7 @@
 mod access;
 mod conformance;
 mod documents;
+mod head;
 mod isolation;
 mod media_types;
 pub mod spec;

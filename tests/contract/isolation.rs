@@ -12,7 +12,7 @@ use crate::uploads;
 const UNKNOWN: i64 = 999_999_999;
 
 /// The objects that paths can name.
-struct Objects {
+pub struct Objects {
     cohorts: Vec<i64>,
     action: i64,
     upload: i64,
@@ -30,7 +30,7 @@ impl Objects {
     }
 
     /// A dynamic cohort, a static one with an upload, an action and a person.
-    fn create(project: &Project) -> Self {
+    pub fn create(project: &Project) -> Self {
         project.persons([("d1", json!({"plan": "pro"}))]);
         let dynamic = project.cohort(json!({"name": "dynamic"}));
         let (uploaded, cohort) = uploads::create(project, "d1\n", &[]);
@@ -44,12 +44,19 @@ impl Objects {
     }
 
     /// The paths of an operation that name these objects, below `project`.
-    fn paths(&self, operation: &Operation, project: &Project) -> Vec<String> {
+    pub fn paths(&self, operation: &Operation, project: &Project) -> Vec<String> {
         let path = operation
             .path
             .replace("{project_id}", &project.id.to_string())
             .replace("{uuid}", &self.person)
+            .replace("{token}", &project.token)
             .replace("{upload_id}", &self.upload.to_string());
+        if operation.id == "persons_cohorts" {
+            return vec![format!("{path}?person_id={}", self.person)];
+        }
+        if !path.contains("{id}") {
+            return vec![path];
+        }
         if operation.id.starts_with("actions_") {
             return vec![path.replace("{id}", &self.action.to_string())];
         }

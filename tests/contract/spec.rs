@@ -67,6 +67,11 @@ impl Operation {
             .collect()
     }
 
+    /// Whether a GET request changes something, so that HEAD is not available.
+    pub fn writes(&self) -> bool {
+        self.definition["x-writes"] == true
+    }
+
     /// The media types of the body; none if the operation has no body.
     pub fn media_types(&self) -> Vec<&'static str> {
         let content = self.definition["requestBody"]["content"].as_object();
