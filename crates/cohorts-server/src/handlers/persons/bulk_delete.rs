@@ -64,8 +64,7 @@ impl DoomedIds {
                 ordinals.into_iter().collect()
             }
             Self::DistinctIds(ids) => {
-                let ids = ids.iter().map(String::as_str);
-                let ids: Vec<&str> = ids.filter(|id| !id.contains('\0')).collect();
+                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
                 let ordinals = persons::ordinals_by_id(conn, shard_key, &ids)?;
                 let ordinals: Vec<i64> = ordinals.into_values().collect();
                 let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
