@@ -1,12 +1,12 @@
 //! Deletes persons with everything that refers to them: events, distinct ids, memberships.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cohorts_store::{
     CohortId, Conn, ShardKey, cohorts, events, members, persons, projects, scan, segments,
     tombstones,
 };
+use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use crate::auth::Caller;
@@ -17,7 +17,7 @@ use crate::handlers::{activity_log, lookup};
 const EVENTS_LIMIT: Duration = Duration::from_secs(600);
 
 /// Persons that one transaction deletes. Writers of the project wait for it.
-pub const PERSONS_AT_ONCE: usize = 20;
+pub const PERSONS_AT_ONCE: usize = 50;
 
 /// A person that is to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +81,7 @@ fn present_ordinals(
     conn: &mut Conn,
     shard_key: ShardKey,
     doomed: &[DoomedPerson],
-) -> Result<BTreeSet<u32>, Error> {
+) -> Result<RoaringBitmap, Error> {
     let uuids: Vec<Uuid> = doomed.iter().map(|person| person.uuid).collect();
     let current = persons::ordinals_by_uuid(conn, shard_key, &uuids)?;
     let mut ordinals: Vec<i64> = current.values().copied().collect();
@@ -96,7 +96,7 @@ fn present_ordinals(
         let survivors = persons::uuids_by_ordinal(conn, shard_key, &survivors)?;
         ordinals.extend(survivors.into_keys());
     }
-    Ok(lookup::ordinal_set(ordinals)?.into_iter().collect())
+    lookup::ordinal_set(ordinals)
 }
 
 /// Removes persons from all cohorts. The activity log records it for static cohorts.
@@ -104,17 +104,13 @@ fn remove_from_cohorts(
     conn: &mut Conn,
     caller: &Caller,
     cohorts: &[cohorts::LockedCohort],
-    ordinals: &BTreeSet<u32>,
+    ordinals: &RoaringBitmap,
 ) -> Result<(), Error> {
     let shard_key = caller.project.id().shard_key();
-    let mut changed = BTreeSet::new();
-    for ordinal in ordinals {
-        let left = members::remove_everywhere(conn, shard_key, cohorts, *ordinal)?;
-        cohorts::decrement_counts(conn, &left)?;
-        changed.extend(left);
-    }
+    let left = members::remove_everywhere(conn, shard_key, cohorts, ordinals)?;
+    cohorts::decrement_counts(conn, &left)?;
     let static_cohorts = cohorts.iter().filter(|cohort| cohort.is_static);
-    for cohort in static_cohorts.filter(|cohort| changed.contains(&cohort.id)) {
+    for cohort in static_cohorts.filter(|cohort| left.contains_key(&cohort.id)) {
         activity_log::persons_edited(conn, caller, CohortId(cohort.id), "person_removed_manually")?;
     }
     Ok(())
