@@ -10,7 +10,7 @@ use reqwest::blocking::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::contract::spec;
-use crate::harness::{Project, any_of, cohort_path, id_of, person, request, send};
+use crate::harness::{Project, any_of, cohort_path, first_ids, id_of, person, request, send};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
@@ -75,6 +75,24 @@ const ROWS: &[(&str, &str, Check)] = &[
         assert_eq!(p.patch(&path, json!({"name": "b"})).status, 200);
         assert_eq!(p.get(&path).json()["name"], "b");
     }),
+    ("persons_update_property", JSON, |p| {
+        let path = person_path(p, "update_property/");
+        let answer = p.post(&path, json!({"key": "plan", "value": "pro"}));
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        assert_eq!(properties(p), json!({"plan": "pro"}));
+    }),
+    ("persons_delete_property", JSON, |p| {
+        p.persons([("d1", json!({"plan": "pro"}))]);
+        let path = person_path(p, "delete_property/");
+        assert_eq!(p.post(&path, json!({"$unset": "plan"})).status, 201);
+        assert_eq!(properties(p), json!({}));
+    }),
+    ("persons_bulk_delete", JSON, |p| {
+        p.persons([("d1", json!({})), ("d2", json!({}))]);
+        let body = json!({"distinct_ids": ["d1"]});
+        assert_eq!(p.post("persons/bulk_delete/", body).status, 202);
+        assert_eq!(first_ids(&p.get("persons/").json()["results"]), ["d2"]);
+    }),
     ("capture_batch", JSON, |p| captured(p, "/batch/", JSON)),
     ("capture_batch", TEXT, |p| captured(p, "/batch/", TEXT)),
     ("capture_batch", FORM, |p| captured(p, "/batch/", FORM)),
@@ -115,6 +133,17 @@ fn file() -> Form {
 fn static_cohort(project: &Project) -> i64 {
     project.persons([("d1", json!({}))]);
     project.cohort(json!({"is_static": true}))
+}
+
+/// The path of an operation on the person `d1`.
+fn person_path(project: &Project, rest: &str) -> String {
+    project.persons([("d1", json!({}))]);
+    format!("persons/{}/{rest}", project.person("d1"))
+}
+
+fn properties(project: &Project) -> Value {
+    let path = format!("persons/{}/", project.person("d1"));
+    project.get(&path).json()["properties"].take()
 }
 
 /// Creates a cohort and returns its name, as it was stored.
