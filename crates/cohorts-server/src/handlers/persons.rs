@@ -10,6 +10,7 @@ use cohorts_api::{
     PersonsRetrieveResponse, PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
     PersonsValuesRequest, PersonsValuesResponse,
 };
+use cohorts_engine::stored_name;
 use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 use uuid::Uuid;
 
@@ -216,7 +217,7 @@ impl PersonId {
                 "distinct_id",
                 "Send `person_id` or `distinct_id`, not both.",
             )),
-            (None, Some(id)) => Ok(Self::DistinctId(id)),
+            (None, Some(id)) => Ok(Self::DistinctId(stored_name(&id).into_owned())),
             (Some(id), None) => Uuid::parse_str(&id)
                 .map(Self::Uuid)
                 .map_err(|_| Error::field("person_id", "Must be a valid UUID.")),
@@ -227,7 +228,6 @@ impl PersonId {
     fn uuid(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Option<Uuid>, Error> {
         let id = match self {
             Self::Uuid(uuid) => return Ok(Some(*uuid)),
-            Self::DistinctId(id) if id.contains('\0') => return Ok(None),
             Self::DistinctId(id) => id.as_str(),
         };
         let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
