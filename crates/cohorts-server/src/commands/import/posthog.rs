@@ -17,11 +17,11 @@ const OBJECT_FIELDS: [&str; 4] = ["properties", "person_properties", "$set", "$s
 
 /// An event. The line is copied only if it has objects as JSON text.
 pub fn event<'a>(line: &'a str, record: &Record<'a>) -> anyhow::Result<Entry<'a>> {
-    let is_text = |name: &&str| {
+    let is_text = |name: &str| {
         let json = record.get(name);
         json.is_some_and(|json| json.starts_with('"'))
     };
-    let text = if OBJECT_FIELDS.iter().any(|name| is_text(&name)) {
+    let text = if OBJECT_FIELDS.iter().any(|name| is_text(name)) {
         Cow::Owned(with_objects(record)?)
     } else {
         Cow::Borrowed(line)
