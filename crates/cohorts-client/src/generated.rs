@@ -413,7 +413,7 @@ pub mod types {
     pub struct AnalyticsBatch {
         /// The events.
         pub batch: ::std::vec::Vec<CaptureEvent>,
-        /// Time at which the sender sent the request, by the sender's clock.
+        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Accepted from PostHog's clients and ignored.
@@ -846,7 +846,7 @@ pub mod types {
         /// Accepted from PostHog's clients and ignored.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub historical_migration: ::std::option::Option<bool>,
-        /// Time at which the sender sent the request, by the sender's clock.
+        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Alternative to `api_key`.
@@ -877,16 +877,17 @@ pub mod types {
         /// An object of property names and values of any type.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub properties: ::std::option::Option<Properties>,
-        /// Time at which the sender sent the request, by the sender's clock.
+        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Time of the event; the current time if absent.
+        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Alternative to `api_key`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub token: ::std::option::Option<::std::string::String>,
-        /// Identity of the event. An event that is sent more than once counts once.
+        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub uuid: ::std::option::Option<::uuid::Uuid>,
     }
@@ -935,7 +936,7 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub set_once: ::std::option::Option<Properties>,
-        /// Time of the event; the current time if absent.
+        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Names of the person properties to remove.
@@ -945,7 +946,8 @@ pub mod types {
             skip_serializing_if = "::std::vec::Vec::is_empty"
         )]
         pub unset: ::std::vec::Vec<::std::string::String>,
-        /// Identity of the event. An event that is sent more than once counts once.
+        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub uuid: ::std::option::Option<::uuid::Uuid>,
     }
@@ -1866,7 +1868,7 @@ pub mod types {
         /// `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub create_people: ::std::option::Option<::std::string::String>,
-        /// CSV file in UTF-8.
+        /// The file of persons. `cohorts_create` describes its format.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub csv: ::std::option::Option<::std::string::String>,
         /// `true` or `false`. True deletes the cohort; false restores it.
@@ -5549,7 +5551,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `created_at`. Time at which the sender sent the request, by the sender's clock.
+            /// Sets `created_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
             pub fn created_at<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6762,7 +6764,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock.
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
             pub fn sent_at<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6937,7 +6939,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock.
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
             pub fn sent_at<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6952,7 +6954,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `timestamp`. Time of the event; the current time if absent.
+            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
             pub fn timestamp<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6980,7 +6982,8 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `uuid`. Identity of the event. An event that is sent more than once counts once.
+            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
             pub fn uuid<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
@@ -7230,7 +7233,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `timestamp`. Time of the event; the current time if absent.
+            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
             pub fn timestamp<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -7258,7 +7261,8 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `uuid`. Identity of the event. An event that is sent more than once counts once.
+            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
             pub fn uuid<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
@@ -9432,7 +9436,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `csv`. CSV file in UTF-8.
+            /// Sets `csv`. The file of persons. `cohorts_create` describes its format.
             pub fn csv<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -14422,10 +14426,17 @@ impl Client {
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
     /// The key of such a request must be in the header, in the query, or in a part before the file.
-    /// If the file has one column, each row contains a distinct ID.
-    /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
-    /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// **Files.** The text is UTF-8, or UTF-16 with a byte order mark. The columns are separated by a comma, a semicolon, a tab or `|`;
+    /// the service detects the character from the header, or from a first line such as `sep=;`.
+    /// Any other content, such as a spreadsheet or an archive, gives 400, and the error names the format and the remedy.
+    /// The header names the column with the IDs, in any letter case: `person_id`, `distinct_id` (also `$distinct_id`, `distinct_ids.0`, `person.distinct_ids.0`),
+    /// `user_id`, `uuid` or `id` if its values are UUIDs, or `email` (also `email address`). A column of IDs takes precedence over `email`.
+    /// E-mail addresses are compared without white space around them and case-insensitively.
+    /// A file with one column needs no header; each row then contains a distinct ID. A header never becomes a person.
+    /// A quotation mark that does not end gives 400 with its line.
+    /// The CSV export of a cohort's members can be uploaded unchanged, and with columns removed or reordered.
+    /// From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// `upload.columns` and `upload.delimiter` in the response report the decisions.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -15058,10 +15069,17 @@ impl Client {
     /// **Encoding.** The body can be compressed: `Content-Encoding: gzip`, `deflate` or `zstd`. Gzip is also detected by its first bytes.
     /// The body can also be the base64 of the JSON. A form has the JSON, or its base64, in the field `data`.
     ///
-    /// **Times.** If `sent_at` is present, times are corrected by the offset of the sender's clock.
-    /// A time more than 23 hours in the future is replaced by the current time.
+    /// **Times.** A time is read in these formats; without an offset it is in UTC:
+    /// - ISO 8601, also without seconds, in its basic form (`20200913T142640Z`), with a comma before the fraction, and with a space instead of `T`;
+    /// - with an offset such as `+02:00`, `+0200`, ` UTC`, ` GMT` or ` +0000 UTC`;
+    /// - RFC 2822 and HTTP dates (`Sun, 13 Sep 2020 14:26:40 GMT`);
+    /// - `DD/MM/YYYY`, `DD-MM-YYYY`, `YYYY/MM/DD` and `September 13, 2020`, with or without a time;
+    /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
-    /// **Identity of events.** An event is identified by its `uuid`. An event that was already received, in a retry or in another batch, is stored once and has no further effect.
+    /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
+    ///
+    /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
     ///
     /// **Identity of persons.** `$identify` (with `$anon_distinct_id`), `$create_alias` and `$merge_dangerously` (with `alias`) state that two distinct IDs belong to the same person.
     /// If both IDs have a person, the other person is merged into the person of `distinct_id`. The property values of the person of `distinct_id` take precedence.
@@ -15076,11 +15094,13 @@ impl Client {
     /// Sends a `POST` request to `/batch/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_batch()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15097,11 +15117,13 @@ impl Client {
     /// Sends a `POST` request to `/capture/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_event()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15118,11 +15140,13 @@ impl Client {
     /// Sends a `POST` request to `/e/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_e()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15139,11 +15163,13 @@ impl Client {
     /// Sends a `POST` request to `/i/v0/e/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_i()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15160,11 +15186,13 @@ impl Client {
     /// Sends a `POST` request to `/track/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_track()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -18672,6 +18700,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureBatch<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBatch, String>,
@@ -18681,10 +18710,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -18742,7 +18785,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -18768,6 +18812,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -18805,6 +18850,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureEvent<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -18814,10 +18860,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -18875,7 +18935,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -18899,6 +18960,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -18936,6 +18998,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureE<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -18945,10 +19008,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -19006,7 +19083,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -19030,6 +19108,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -19067,6 +19146,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureI<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -19076,10 +19156,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -19137,7 +19231,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -19161,6 +19256,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -19198,6 +19294,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureTrack<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -19207,10 +19304,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -19268,7 +19379,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -19292,6 +19404,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)

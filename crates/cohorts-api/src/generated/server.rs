@@ -295,10 +295,17 @@ pub trait CohortsApi: Api {
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
     /// The key of such a request must be in the header, in the query, or in a part before the file.
-    /// If the file has one column, each row contains a distinct ID.
-    /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
-    /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// **Files.** The text is UTF-8, or UTF-16 with a byte order mark. The columns are separated by a comma, a semicolon, a tab or `|`;
+    /// the service detects the character from the header, or from a first line such as `sep=;`.
+    /// Any other content, such as a spreadsheet or an archive, gives 400, and the error names the format and the remedy.
+    /// The header names the column with the IDs, in any letter case: `person_id`, `distinct_id` (also `$distinct_id`, `distinct_ids.0`, `person.distinct_ids.0`),
+    /// `user_id`, `uuid` or `id` if its values are UUIDs, or `email` (also `email address`). A column of IDs takes precedence over `email`.
+    /// E-mail addresses are compared without white space around them and case-insensitively.
+    /// A file with one column needs no header; each row then contains a distinct ID. A header never becomes a person.
+    /// A quotation mark that does not end gives 400 with its line.
+    /// The CSV export of a cohort's members can be uploaded unchanged, and with columns removed or reordered.
+    /// From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// `upload.columns` and `upload.delimiter` in the response report the decisions.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -749,10 +756,17 @@ pub trait CaptureApi: Api {
     /// **Encoding.** The body can be compressed: `Content-Encoding: gzip`, `deflate` or `zstd`. Gzip is also detected by its first bytes.
     /// The body can also be the base64 of the JSON. A form has the JSON, or its base64, in the field `data`.
     ///
-    /// **Times.** If `sent_at` is present, times are corrected by the offset of the sender's clock.
-    /// A time more than 23 hours in the future is replaced by the current time.
+    /// **Times.** A time is read in these formats; without an offset it is in UTC:
+    /// - ISO 8601, also without seconds, in its basic form (`20200913T142640Z`), with a comma before the fraction, and with a space instead of `T`;
+    /// - with an offset such as `+02:00`, `+0200`, ` UTC`, ` GMT` or ` +0000 UTC`;
+    /// - RFC 2822 and HTTP dates (`Sun, 13 Sep 2020 14:26:40 GMT`);
+    /// - `DD/MM/YYYY`, `DD-MM-YYYY`, `YYYY/MM/DD` and `September 13, 2020`, with or without a time;
+    /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
-    /// **Identity of events.** An event is identified by its `uuid`. An event that was already received, in a retry or in another batch, is stored once and has no further effect.
+    /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
+    ///
+    /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
     ///
     /// **Identity of persons.** `$identify` (with `$anon_distinct_id`), `$create_alias` and `$merge_dangerously` (with `alias`) state that two distinct IDs belong to the same person.
     /// If both IDs have a person, the other person is merged into the person of `distinct_id`. The property values of the person of `distinct_id` take precedence.
@@ -2587,6 +2601,8 @@ pub struct CaptureBatchQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureBatchQuery {
@@ -2595,6 +2611,7 @@ impl CaptureBatchQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2642,6 +2659,8 @@ pub struct CaptureEventQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureEventQuery {
@@ -2650,6 +2669,7 @@ impl CaptureEventQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2697,6 +2717,8 @@ pub struct CaptureEQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureEQuery {
@@ -2705,6 +2727,7 @@ impl CaptureEQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2752,6 +2775,8 @@ pub struct CaptureIQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureIQuery {
@@ -2760,6 +2785,7 @@ impl CaptureIQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2807,6 +2833,8 @@ pub struct CaptureTrackQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureTrackQuery {
@@ -2815,6 +2843,7 @@ impl CaptureTrackQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }

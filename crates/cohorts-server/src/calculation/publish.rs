@@ -260,8 +260,9 @@ mod tests {
         /// The number of history entries, all of them finished.
         fn finished_entries(&self) -> i64 {
             let conn = &mut *self.store.connection().unwrap();
-            let page = history::page(conn, self.claimed.id(), 9, 0).unwrap();
-            let entries = history::by_ids(conn, self.claimed.id(), &page.ids).unwrap();
+            let page = history::page(conn, self.project, self.claimed.id(), 9, 0).unwrap();
+            let entries =
+                history::by_ids(conn, self.project, self.claimed.id(), &page.ids).unwrap();
             assert!(entries.iter().all(|entry| entry.finished_at.is_some()));
             page.count
         }

@@ -21,7 +21,6 @@ mod reader;
 mod record;
 mod segment;
 mod summary;
-mod time;
 
 use parser::LineParser;
 use reader::Lines;

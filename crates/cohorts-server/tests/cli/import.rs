@@ -226,7 +226,7 @@ fn lines_without_a_time_or_a_format_are_named_and_the_rest_is_imported() {
     assert_eq!(output, "2 events imported, 0 duplicates\n");
     for part in [
         "mixed.ndjson, line 2: `timestamp` is missing",
-        "mixed.ndjson, line 3: `timestamp` is not a time that can be read: \"soon\"",
+        "mixed.ndjson, line 3: the time `soon` is in no known format",
         "mixed.ndjson, line 5: it is not a JSON object",
         "mixed.ndjson, line 6: `event` is missing, and it is in no other known format",
         "mixed.ndjson: format: capture items (1 line), Mixpanel events (1 line)",

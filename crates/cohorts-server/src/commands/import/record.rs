@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::time;
+use crate::ingest::{FaultyTime, Scalar, instant};
 
-/// The most characters of an error or a value in a message.
+/// The most characters of an error in a message.
 const SHOWN_CHARS: usize = 200;
 
 /// An object that is part of a line or a line itself.
@@ -63,12 +63,8 @@ impl<'a> Record<'a> {
         let Some((name, json)) = present.next() else {
             return Err(no_time(names));
         };
-        time::read(json).ok_or_else(|| {
-            anyhow!(
-                "`{name}` is not a time that can be read: {}",
-                shortened(json)
-            )
-        })
+        let value: Scalar = serde_json::from_str(json).map_err(|error| not_json(&error))?;
+        instant(&value).map_err(|fault| anyhow!("`{name}`: {}", FaultyTime::new(fault, &value)))
     }
 
     /// The JSON text of a member that should be an object. The member may also be a string with the object's JSON text,

@@ -289,6 +289,29 @@ fn ids_are_linked_by_the_first_event_that_has_both() {
 }
 
 #[test]
+fn times_are_dates_seconds_and_milliseconds() {
+    for timestamp in [
+        json!(1_577_836_800),
+        json!(1_577_836_800_000_i64),
+        json!("1577836800"),
+        json!("1577836800000"),
+        json!(1_577_836_800.0),
+        json!("2020-01-01 00:00:00 UTC"),
+        json!("2020-01-01T02:00:00+0200"),
+        json!("Wed, 01 Jan 2020 00:00:00 GMT"),
+    ] {
+        for line in [
+            json!({"event": "x", "distinct_id": "a", "timestamp": timestamp}),
+            json!({"distinct_id": "a", "person_id": 7, "created_at": timestamp}),
+            json!({"event": "x", "properties": {"distinct_id": "a", "time": timestamp}}),
+        ] {
+            let time = item(&line).timestamp.to_rfc3339();
+            assert_eq!(time, "2020-01-01T00:00:00+00:00", "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_line_without_a_readable_time_is_refused() {
     for (line, part) in [
         (
@@ -301,16 +324,16 @@ fn a_line_without_a_readable_time_is_refused() {
         ),
         (
             r#"{"event":"x","distinct_id":"a","timestamp":"yesterday"}"#,
-            r#"`timestamp` is not a time that can be read: "yesterday""#,
+            "the time `yesterday` is in no known format",
         ),
         (
             r#"{"event":"x","properties":{"distinct_id":"a","time":"soon"}}"#,
-            r#"`time` is not a time that can be read: "soon""#,
+            "`time`: the time `soon` is in no known format",
         ),
         (r#"{"event_type":"x","user_id":"a"}"#, "`event_time`"),
         (
             r#"{"event_type":"x","user_id":"a","event_time":[1]}"#,
-            "`event_time` is not a time",
+            "`event_time`: the time `a list or an object` is in no known format",
         ),
         (
             r#"{"type":"track","event":"x","userId":"a"}"#,
@@ -318,7 +341,7 @@ fn a_line_without_a_readable_time_is_refused() {
         ),
         (
             r#"{"type":"track","event":"x","userId":"a","timestamp":"?","sentAt":"2020-01-01"}"#,
-            "`timestamp` is not a time",
+            "`timestamp`: the time `?` is in no known format",
         ),
         (
             r#"{"distinct_id":"a","person_id":"0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4e05"}"#,
@@ -330,7 +353,7 @@ fn a_line_without_a_readable_time_is_refused() {
         ),
         (
             r#"{"event":"x","distinct_id":"a","timestamp":"2999-01-01T00:00:00Z"}"#,
-            "is in the future",
+            "in the future",
         ),
     ] {
         let refusal = refusal(line);
