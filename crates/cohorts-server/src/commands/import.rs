@@ -67,7 +67,7 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
 }
 
 /// The items of lines, and the formats that were recognized in the file so far.
-struct ItemBatch {
+struct ParsedBatch {
     items: Vec<Item>,
     formats: Option<String>,
 }
@@ -83,7 +83,7 @@ fn import_lines(
     let name = lines.name().to_owned();
     let read = lines.progress();
     let progress = Mutex::new(Progress::new(&name, read.total()));
-    let (send, batches) = mpsc::sync_channel::<ItemBatch>(1);
+    let (send, batches) = mpsc::sync_channel::<ParsedBatch>(1);
     parser.start_file();
     let refused = thread::scope(|scope| {
         let reading = scope.spawn(|| {
@@ -95,7 +95,7 @@ fn import_lines(
             read_lines(lines, &mut *parser, send, refuse)
         });
         let store = data.store.in_lane(Lane::Writers);
-        for ItemBatch { items, formats } in batches {
+        for ParsedBatch { items, formats } in batches {
             let committed = ingest::commit_in_halves(&store, project, &items)?;
             imported.add(&items, &committed);
             let messages = [Some(imported.progress_message()), formats];
@@ -116,7 +116,7 @@ fn import_lines(
 fn read_lines(
     lines: Lines,
     parser: &mut LineParser,
-    send: SyncSender<ItemBatch>,
+    send: SyncSender<ParsedBatch>,
     print_refusal: impl Fn(u64, anyhow::Error),
 ) -> anyhow::Result<u64> {
     let mut items = Vec::with_capacity(BATCH_ITEMS);
@@ -139,13 +139,13 @@ fn read_lines(
             bytes = 0;
             let items = std::mem::replace(&mut items, Vec::with_capacity(BATCH_ITEMS));
             let formats = parser.format_message();
-            if send.send(ItemBatch { items, formats }).is_err() {
+            if send.send(ParsedBatch { items, formats }).is_err() {
                 return Ok(refused);
             }
         }
     }
     let formats = parser.format_message();
     // A receiver that is gone has failed, and returns its error.
-    let _ = send.send(ItemBatch { items, formats });
+    let _ = send.send(ParsedBatch { items, formats });
     Ok(refused)
 }

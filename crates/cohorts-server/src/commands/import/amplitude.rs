@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::formats::{Entry, event_name, no_id, vendor_key};
+use super::formats::{WireItem, event_name, no_id, vendor_key};
 use super::record::Record;
 
 /// Fields that have a place of their own in an item.
@@ -23,7 +23,7 @@ const RENAMED_FIELDS: [(&str, &str); 4] = [
     ("ip_address", "$ip"),
 ];
 
-pub fn event(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
+pub fn event(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
     let event = event_name(record, "event_type")?;
     let (user, device) = (record.id("user_id"), record.id("device_id"));
     let (distinct_id, other_id) = match (user, device) {
@@ -39,9 +39,9 @@ pub fn event(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
         "distinct_id": distinct_id,
         "uuid": record.id("uuid"),
         "properties": properties,
-        "$set": record.values("user_properties")?,
+        "person_properties": record.values("user_properties")?,
     });
-    Ok(Entry {
+    Ok(WireItem {
         text: item.to_string().into(),
         time: record.time(&["event_time", "client_event_time", "time"]),
         key: vendor_key("amplitude", insert_id, &event, &distinct_id),

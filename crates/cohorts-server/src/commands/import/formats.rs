@@ -45,7 +45,7 @@ impl fmt::Display for LineFormat {
 
 /// An event, or a person with one of its distinct ids, in the wire format.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct WireItem<'a> {
     pub text: Cow<'a, str>,
     /// The error is reported only if the text is an item.
     pub time: anyhow::Result<DateTime<Utc>>,
@@ -58,7 +58,7 @@ pub struct Entry<'a> {
 /// The contents of a line.
 #[derive(Debug)]
 pub enum Contents<'a> {
-    Entries(Vec<Entry<'a>>),
+    Items(Vec<WireItem<'a>>),
     DeletedPerson(Uuid),
 }
 
@@ -69,13 +69,13 @@ impl<'a> Contents<'a> {
         let format = recognize(&record)?;
         let contents = match format {
             LineFormat::CaptureItems | LineFormat::PosthogEvents => {
-                Self::Entries(vec![posthog::event(line, &record)?])
+                Self::Items(vec![posthog::event(line, &record)?])
             }
             LineFormat::PosthogPersons | LineFormat::Persons => posthog::person(&record)?,
-            LineFormat::MixpanelEvents => Self::Entries(vec![mixpanel::event(&record)?]),
-            LineFormat::MixpanelProfiles => Self::Entries(vec![mixpanel::profile(&record)?]),
-            LineFormat::AmplitudeEvents => Self::Entries(vec![amplitude::event(&record)?]),
-            LineFormat::SegmentCalls => Self::Entries(vec![segment::call(&record)?]),
+            LineFormat::MixpanelEvents => Self::Items(vec![mixpanel::event(&record)?]),
+            LineFormat::MixpanelProfiles => Self::Items(vec![mixpanel::profile(&record)?]),
+            LineFormat::AmplitudeEvents => Self::Items(vec![amplitude::event(&record)?]),
+            LineFormat::SegmentCalls => Self::Items(vec![segment::call(&record)?]),
         };
         Ok((format, contents))
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::formats::{Entry, event_name, no_id, vendor_key};
+use super::formats::{WireItem, event_name, no_id, vendor_key};
 use super::posthog::person_text;
 use super::record::{Record, id};
 
@@ -17,7 +17,7 @@ pub fn is_event(record: &Record<'_>) -> bool {
         && matches!(record.object("properties"), Ok(Some(properties)) if has_time(&properties))
 }
 
-pub fn event(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
+pub fn event(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
     let event = event_name(record, "event")?;
     let object = record.object("properties")?;
     let time = Record::parse(object.as_deref().unwrap_or("{}"))?.time(&["time"]);
@@ -26,7 +26,7 @@ pub fn event(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
     let insert_id = id(properties.get("$insert_id"));
     let key = vendor_key("mixpanel", insert_id, &event, &distinct_id);
     let item = json!({"event": event, "distinct_id": distinct_id, "properties": properties});
-    Ok(Entry {
+    Ok(WireItem {
         text: item.to_string().into(),
         time,
         key,
@@ -67,7 +67,7 @@ fn ids(
 }
 
 /// A profile. Its time is that of its creation, or else the last time that the user was seen.
-pub fn profile(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
+pub fn profile(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
     let distinct_id = record.id("$distinct_id");
     let distinct_id = distinct_id.ok_or_else(|| no_id("`$distinct_id`"))?;
     let object = record.object("$properties")?;
@@ -84,7 +84,7 @@ pub fn profile(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
     );
     let properties = Value::from(properties).to_string();
     let json_id = Value::from(distinct_id).to_string();
-    Ok(Entry {
+    Ok(WireItem {
         text: person_text(&json_id, person, &properties, false).into(),
         time,
         key: None,

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use cohorts_store::ProjectId;
 use uuid::Uuid;
 
-use super::formats::{Contents, Entry, LineFormat};
+use super::formats::{Contents, LineFormat, WireItem};
 use crate::commands::output::counted;
 use crate::ingest::{Arrival, Item, MAX_ITEM_BYTES, Refusal};
 
@@ -48,8 +48,8 @@ impl LineParser {
                 self.deleted_persons.insert(person);
                 Vec::new()
             }
-            Contents::Entries(entries) => {
-                let items = entries.into_iter().map(|entry| self.item(line, entry));
+            Contents::Items(items) => {
+                let items = items.into_iter().map(|item| self.item(line, item));
                 items.collect::<anyhow::Result<_>>()?
             }
         };
@@ -57,20 +57,20 @@ impl LineParser {
         Ok(items)
     }
 
-    fn item(&mut self, line: &str, entry: Entry<'_>) -> anyhow::Result<Item> {
+    fn item(&mut self, line: &str, wire: WireItem<'_>) -> anyhow::Result<Item> {
         let arrival = Arrival::of_file();
         let uuid = || {
-            let key = entry.key.as_deref().unwrap_or(line);
+            let key = wire.key.as_deref().unwrap_or(line);
             let identity = format!("{}/{key}", self.project.0);
             Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.as_bytes())
         };
-        let item = Item::read(&entry.text, &arrival, uuid);
+        let item = Item::read(&wire.text, &arrival, uuid);
         let mut item = item.map_err(|refusal| anyhow!("{refusal}"))?;
-        let time = entry.time?;
+        let time = wire.time?;
         let latest = arrival.now + MAX_AHEAD;
         ensure!(time <= latest, "its time {time} is in the future");
         item.timestamp = time;
-        match (item.exported_person, entry.other_id) {
+        match (item.exported_person, wire.other_id) {
             (Some(person), _) => self.link_person(person, &mut item),
             (None, Some(other_id)) => self.link(other_id, &mut item),
             (None, None) => {}

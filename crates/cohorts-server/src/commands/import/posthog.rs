@@ -9,14 +9,14 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::formats::{Contents, Entry};
+use super::formats::{Contents, WireItem};
 use super::record::Record;
 
 /// Fields of events that may be JSON text.
 const OBJECT_FIELDS: [&str; 4] = ["properties", "person_properties", "$set", "$set_once"];
 
 /// An event. The line is copied only if it has objects as JSON text.
-pub fn event<'a>(line: &'a str, record: &Record<'a>) -> anyhow::Result<Entry<'a>> {
+pub fn event<'a>(line: &'a str, record: &Record<'a>) -> anyhow::Result<WireItem<'a>> {
     let is_text = |name: &str| {
         let json = record.get(name);
         json.is_some_and(|json| json.starts_with('"'))
@@ -26,7 +26,7 @@ pub fn event<'a>(line: &'a str, record: &Record<'a>) -> anyhow::Result<Entry<'a>
     } else {
         Cow::Borrowed(line)
     };
-    Ok(Entry {
+    Ok(WireItem {
         text,
         time: record.time(&["timestamp"]),
         key: None,
@@ -61,18 +61,18 @@ pub fn person<'a>(record: &Record<'_>) -> anyhow::Result<Contents<'a>> {
     let properties = properties.as_deref().unwrap_or("{}");
     let is_identified = is_true(record.get("is_identified"));
     let last = ids.len() - 1;
-    let entries = ids.iter().enumerate().map(|(nth, id)| {
+    let items = ids.iter().enumerate().map(|(nth, id)| {
         // An identified person is not merged, so the last id identifies it.
         let identifies = is_identified && nth == last;
         let properties = if nth == 0 { properties } else { "{}" };
-        Entry {
+        WireItem {
             text: person_text(id, person, properties, identifies).into(),
             time: record.time(&["created_at"]),
             key: Some(format!("person/{person}/{id}/{properties}")),
             other_id: None,
         }
     });
-    Ok(Contents::Entries(entries.collect()))
+    Ok(Contents::Items(items.collect()))
 }
 
 /// A person in the wire format. `id` and `properties` are JSON.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::formats::{Entry, event_name, no_id, vendor_key};
+use super::formats::{WireItem, event_name, no_id, vendor_key};
 use super::record::Record;
 
 const TYPES: [&str; 6] = ["track", "identify", "page", "screen", "alias", "group"];
@@ -28,7 +28,7 @@ pub fn is_call(record: &Record<'_>) -> bool {
             .is_some_and(|kind| TYPES.contains(&kind.as_str()))
 }
 
-pub fn call(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
+pub fn call(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
     let kind = event_name(record, "type")?;
     let event = match kind.as_str() {
         "track" => event_name(record, "event")?,
@@ -74,7 +74,7 @@ pub fn call(record: &Record<'_>) -> anyhow::Result<Entry<'static>> {
     let key = vendor_key("segment", record.id("messageId"), &event, &distinct_id);
     let item =
         json!({"event": event, "distinct_id": distinct_id, "properties": properties, "$set": set});
-    Ok(Entry {
+    Ok(WireItem {
         text: item.to_string().into(),
         time: record.time(&["timestamp", "originalTimestamp", "sentAt", "receivedAt"]),
         key,
