@@ -32,7 +32,7 @@ pub use fields::Scalar;
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
 pub use item::{Item, LONGEST_NAME, MAX_ITEM_BYTES, Refusal, sent_uuid};
 pub use json::LONGEST_PROPERTY_NAME;
-use person_state::new_person;
+use person_state::{PersonState, new_person};
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.
@@ -126,6 +126,11 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
             failed => Err(failed.into()),
         }
     })
+}
+
+/// Whether the properties of the person stay short enough if the item changes them.
+pub fn has_room_for(person: Person, item: &Item) -> bool {
+    PersonState::stored(person).apply(item)
 }
 
 /// Runs `work`, and repeats it if it fails for a transient reason. `work` must be repeatable.

@@ -152,7 +152,12 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let left = members::remove_everywhere(conn, shard_key, &locked, ordinal as u32)?;
+            let left = members::remove_everywhere(
+                conn,
+                shard_key,
+                &locked,
+                &[ordinal as u32].into_iter().collect(),
+            )?;
             cohorts::decrement_counts(conn, &left)?;
             let seq = events::begin_write(conn, shard_key)?;
             persons::delete(conn, shard_key, seq, ordinal)
