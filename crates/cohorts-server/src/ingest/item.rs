@@ -100,6 +100,8 @@ pub struct Item {
     pub(super) is_personless: bool,
     /// The person of a line of a person export. Such an item is not an event.
     pub exported_person: Option<Uuid>,
+    /// Whether the export says that the person is identified.
+    is_identified: bool,
     /// Properties that were dropped because their names are too long.
     pub dropped: usize,
     /// The time that was sent, if it was replaced by the time of the arrival.
@@ -144,6 +146,8 @@ struct RawItem {
     person_id: Scalar,
     /// When the person was created, in lines of a person export.
     created_at: Scalar,
+    /// Whether the person is identified, in lines of a person export.
+    is_identified: Scalar,
 }
 
 /// The JSON text of the `event` field of an item that may be refused for other reasons. Nothing is copied.
@@ -280,6 +284,7 @@ impl Item {
             unset,
             is_personless,
             exported_person: None,
+            is_identified: false,
             replaced_time,
             truncated,
         };
@@ -317,6 +322,7 @@ impl Item {
             unset: Vec::new(),
             is_personless: false,
             exported_person: Some(person.ok_or(Refusal::NoEvent)?),
+            is_identified: raw.is_identified == Scalar::Bool(true),
             replaced_time,
             truncated,
         })
@@ -325,6 +331,25 @@ impl Item {
     /// Adds another distinct id of the same person.
     pub fn link_to(&mut self, other_id: &str) {
         self.other_id = Some(other_id.to_owned());
+    }
+
+    /// Makes `other_id` another distinct id of the person, as `$identify` does. Ids that name no person are ignored.
+    pub fn identify_with(&mut self, other_id: String) {
+        let other_id = name(Scalar::Text(other_id)).filter(|id| *id != self.distinct_id);
+        let other_id = other_id.filter(|id| !is_illegal(id) && !is_illegal(&self.distinct_id));
+        if !self.is_personless && other_id.is_some() {
+            self.other_id = other_id;
+        }
+    }
+
+    #[cfg(test)]
+    pub fn other_id(&self) -> Option<&str> {
+        self.other_id.as_deref()
+    }
+
+    #[cfg(test)]
+    pub fn set_members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.set.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// The approximate memory of the item in bytes, which may be many times the length of its text.
@@ -360,7 +385,7 @@ impl Item {
 
     /// Whether the item identifies the person. An identified person is merged into another one only by force.
     pub(super) fn identifies(&self) -> bool {
-        self.other_id.is_some() && self.exported_person.is_none()
+        self.is_identified || self.other_id.is_some() && self.exported_person.is_none()
     }
 
     /// Whether the item merges persons even if they are identified.
@@ -374,6 +399,7 @@ impl Item {
             || !self.set_once.is_empty()
             || !self.unset.is_empty()
             || self.other_id.is_some()
+            || self.is_identified
     }
 }
 
