@@ -123,7 +123,7 @@ pub use error::FilterError;
 pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;
 pub use interrupt::Interrupt;
-pub use plan::{Dependencies, PlacedLeaf, Plan, plan, plan_query};
+pub use plan::{Dependencies, PlacedLeaf, PlacedReference, Plan, plan, plan_query};
 pub use reads::Reads;
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, PlannedReads, Reference, Source};
 pub use window::Moment;

@@ -154,7 +154,7 @@ fn an_expired_claim_is_taken_over_and_writes_nothing() {
 fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
-    let due_count = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
+    let due_count = |conn: &mut Conn| due(conn, Utc::now(), 9).unwrap().len();
     let mut static_definition = cohort.definition.clone();
     static_definition.is_static = true;
     request_calculation(conn, cohort.id()).unwrap();
