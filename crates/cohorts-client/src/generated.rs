@@ -1058,8 +1058,8 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-        /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
@@ -1070,6 +1070,7 @@ pub mod types {
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next_calculation: ::std::option::Option<
@@ -1167,7 +1168,9 @@ pub mod types {
             value.parse()
         }
     }
-    /// The fields of a new cohort. Unknown fields are ignored.
+    /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
+    /// a field whose name is near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
+    /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
         /// Extension of this service; not part of PostHog's API.
@@ -1303,6 +1306,24 @@ pub mod types {
     /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
     /// A criterion tests a person's properties, a person's events, or membership in another cohort.
     /// An unknown key at any level is an error.
+    ///
+    /// **Patterns** of `regex` and `not_regex` have RE2's syntax, without look-around and back-references. They match anywhere in the text,
+    /// with regard to case; `.` also matches a line break, and `\d`, `\w`, `\s` and `\b` are ASCII.
+    /// A pattern that cannot be read is an error that names it: the preview gives 400, and the calculation of a stored cohort fails with the code `invalid_regex`.
+    ///
+    /// **Dates.** A property is a date if it is a number or a numeric text (seconds since 1970; with 13 digits, milliseconds; 8 digits that are a date are `YYYYMMDD`), or
+    /// a text with an ISO 8601 date, `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`, each with or without a time, or an RFC 2822 date.
+    /// The offset may be `Z`, `+02:00`, `+0200`, ` UTC` or ` +0000 UTC`; without an offset, the time zone of the project applies. Any other value matches no date operator.
+    /// The calendar ends with 9999-12-31 in every time zone: a later instant counts as the last one of that day, in properties and in filters.
+    ///
+    /// **Case.** `icontains`, `starts_with`, `ends_with` and their negations compare the lower case of each letter, whatever its position: `Σ` is `σ`, also at the end of a word, and `ß` is not `ss`. All other operators regard case.
+    ///
+    /// **Versions.** `semver_…` compares versions such as `1.2.3`, `v1.2` or `1.2.3-beta.1`. A value that is not a version, such as a date or a text with blanks, matches no version operator, also not `semver_neq`.
+    ///
+    /// **References.** A criterion on a cohort that cannot be calculated makes this cohort fail with the same code, whatever members that cohort had before. The error names the path,
+    /// such as `properties.values[0] → cohort 7 → properties.values[1]: …`. The members stay as they were. When the other cohort is corrected, both are calculated.
+    /// A cohort that does not exist has no members.
+    ///
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
@@ -1608,8 +1629,8 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-        /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
@@ -1620,6 +1641,7 @@ pub mod types {
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next_calculation: ::std::option::Option<
@@ -1795,7 +1817,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// The filter to evaluate.
+    /// The filter to evaluate. Unknown fields are ignored, except that a field whose name is near that of a field here is refused with the code `unknown_field`.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortPreviewRequest {
         /// The instant that replaces "now"; absent or null means the current time.
@@ -1823,6 +1845,7 @@ pub mod types {
     ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)` and `max(timestamp)`
     /// - `cohort_people` and `static_cohort_people`: `person_id`, for one or more `cohort_id`
     ///
+    /// A SELECT over `persons` or `events` may show any of these columns and constants: `select 1 from persons` selects all persons, and `select 1 from events` all persons with an event.
     /// WHERE joins tests with AND, OR and NOT. The operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN` (a list, or a
     /// SELECT of persons), `LIKE`, `ILIKE`, `IS NULL`, `match`, `startsWith` and `endsWith`.
     /// An instant is a text, `toDateTime('…')`, `toDate('…')`, `now()` or `today()`, optionally plus or minus an INTERVAL.
@@ -2722,7 +2745,9 @@ pub mod types {
             Default::default()
         }
     }
-    /// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored.
+    /// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
+    /// a field whose name is near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
+    /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
         /// Extension of this service; not part of PostHog's API.
@@ -7710,8 +7735,8 @@ pub mod types {
                 self
             }
             /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-            /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7756,6 +7781,7 @@ pub mod types {
             }
             /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
             /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
             /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
             pub fn next_calculation<T>(mut self, value: T) -> Self
             where
@@ -8954,8 +8980,8 @@ pub mod types {
                 self
             }
             /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-            /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9000,6 +9026,7 @@ pub mod types {
             }
             /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
             /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
             /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
             pub fn next_calculation<T>(mut self, value: T) -> Self
             where
@@ -14319,6 +14346,9 @@ pub mod types {
 /// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
 /// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`.
 ///
+/// **Bodies** are JSON with the content type `application/json`. Some operations also accept forms.
+/// If a form, or a body without a content type, begins as JSON (`{` or `[`, as from `curl -d '{…}'`), it is read as JSON. If it is not valid JSON, the response is 400 and names the content type.
+///
 /// **Formats.** A response is JSON unless the operation documents another format.
 /// A format that the operation does not offer gives 404 if `format=` or the path requests it, and 406 if only the `Accept` header does.
 ///
@@ -14740,6 +14770,9 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -14756,6 +14789,7 @@ impl Client {
     /// let response = client.cohorts_persons()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .format(format)
     ///     .limit(limit)
@@ -14908,6 +14942,9 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -14924,6 +14961,7 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
+    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .format(format)
@@ -17008,6 +17046,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         format: Result<Option<::std::string::String>, String>,
         limit: Result<Option<i64>, String>,
@@ -17022,6 +17061,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
                 cursor: Ok(None),
                 format: Ok(None),
                 limit: Ok(None),
@@ -17051,6 +17091,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -17143,6 +17195,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                bom,
                 cursor,
                 format,
                 limit,
@@ -17152,6 +17205,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let format = format.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
@@ -17178,6 +17232,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
@@ -17914,6 +17969,7 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         format: Result<Option<::std::string::String>, String>,
@@ -17928,6 +17984,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 format: Ok(None),
@@ -17948,6 +18005,18 @@ pub mod builder {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
                 });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -18053,6 +18122,7 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
+                bom,
                 cursor,
                 distinct_id,
                 format,
@@ -18062,6 +18132,7 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let format = format.map_err(Error::InvalidRequest)?;
@@ -18089,6 +18160,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("format", &format))

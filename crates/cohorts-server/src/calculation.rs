@@ -311,6 +311,9 @@ mod tests {
             assert_eq!(pause(earlier, false), TimeDelta::days(1), "{earlier}");
         }
         let seconds = |earlier| pause(earlier, true).num_seconds();
-        assert_eq!([0, 1, 8, 9, 21, i64::MAX].map(seconds), [5, 10, 1280, 1800, 1800, 1800]);
+        assert_eq!(
+            [0, 1, 8, 9, 21, i64::MAX].map(seconds),
+            [5, 10, 1280, 1800, 1800, 1800]
+        );
     }
 }

@@ -1005,6 +1005,7 @@ impl CohortsCreateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     COHORT_CREATE_FIELDS,
+                    UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1059,7 +1060,12 @@ impl CohortsPreviewRequest {
         Ok(Self {
             path: CohortsPreviewPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    COHORT_PREVIEW_REQUEST_FIELDS,
+                    UnknownFields::NearRefused(COHORT_PREVIEW_REQUEST_IGNORED),
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -1242,6 +1248,7 @@ impl CohortsUpdateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
+                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1305,6 +1312,7 @@ impl CohortsPartialUpdateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
+                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1539,7 +1547,14 @@ impl CohortsAddPersonsToStaticCohortRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSONS_TO_ADD_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSONS_TO_ADD_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1593,7 +1608,14 @@ impl CohortsRemovePersonFromStaticCohortRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSON_TO_REMOVE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_TO_REMOVE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1775,6 +1797,9 @@ pub struct CohortsPersonsQuery {
     pub properties: Option<String>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    pub bom: Option<bool>,
 }
 
 impl CohortsPersonsQuery {
@@ -1787,6 +1812,7 @@ impl CohortsPersonsQuery {
             search: query.text("search")?,
             properties: query.text("properties")?,
             format: query.text("format")?,
+            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2060,7 +2086,14 @@ impl ActionsCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsCreatePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], ACTION_CREATE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    ACTION_CREATE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2165,7 +2198,14 @@ impl ActionsPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsPartialUpdatePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PATCHED_ACTION_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PATCHED_ACTION_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2222,6 +2262,9 @@ pub struct PersonsListQuery {
     pub properties: Option<String>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    pub bom: Option<bool>,
 }
 
 impl PersonsListQuery {
@@ -2235,6 +2278,7 @@ impl PersonsListQuery {
             search: query.text("search")?,
             properties: query.text("properties")?,
             format: query.text("format")?,
+            bom: query.boolean("bom")?,
         })
     }
 }
@@ -3105,6 +3149,39 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
     },
 ];
 
+static COHORT_CREATE_IGNORED: &[&str] = &[
+    "id",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "last_backfill_events_at",
+    "last_calculation_duration_ms",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "last_error_at",
+    "count",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "kind",
+    "people",
+    "team",
+    "team_id",
+    "project",
+    "project_id",
+    "user_access_level",
+    "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
     Field {
         name: "filters",
@@ -3127,6 +3204,37 @@ static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
             maximum: Some(100),
         },
     },
+];
+
+static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
+    "id",
+    "name",
+    "description",
+    "groups",
+    "deleted",
+    "query",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "count",
+    "is_static",
+    "cohort_type",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "_create_in_folder",
+    "_create_static_person_ids",
+    "personal_api_key",
+    "api_key",
+    "token",
 ];
 
 static PATCHED_COHORT_FIELDS: &[Field] = &[
@@ -3230,6 +3338,39 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
         nullable: false,
         kind: Kind::Boolean,
     },
+];
+
+static PATCHED_COHORT_IGNORED: &[&str] = &[
+    "id",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "last_backfill_events_at",
+    "last_calculation_duration_ms",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "last_error_at",
+    "count",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "kind",
+    "people",
+    "team",
+    "team_id",
+    "project",
+    "project_id",
+    "user_access_level",
+    "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
 ];
 
 static PERSONS_TO_ADD_FIELDS: &[Field] = &[

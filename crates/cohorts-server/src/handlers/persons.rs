@@ -24,6 +24,7 @@ mod reader;
 mod selection;
 mod table;
 
+use export::ExportFormat;
 use query::{PersonQuery, PersonSource};
 
 /// Persons in the format that the caller accepts.
@@ -48,7 +49,11 @@ impl Service {
                 parameters.cursor.as_deref(),
             )?
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let list = self.persons(query, parameters.format.as_deref(), &request.http);
+        let format = ExportFormat {
+            name: parameters.format.as_deref(),
+            has_mark: parameters.bom.unwrap_or_default(),
+        };
+        let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
             PersonList::Page(page) => CohortsPersonsResponse::Status200(page),
             PersonList::Csv(file) => CohortsPersonsResponse::Status200Csv(file),
@@ -75,7 +80,11 @@ impl PersonsApi for Service {
                 parameters.cursor.as_deref(),
             )?
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let list = self.persons(query, parameters.format.as_deref(), &request.http);
+        let format = ExportFormat {
+            name: parameters.format.as_deref(),
+            has_mark: parameters.bom.unwrap_or_default(),
+        };
+        let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
             PersonList::Page(page) => PersonsListResponse::Status200(page),
             PersonList::Csv(file) => PersonsListResponse::Status200Csv(file),

@@ -179,6 +179,27 @@ fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
 }
 
 #[test]
+fn a_dynamic_cohort_is_due_after_any_number_of_failures() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    for _ in 0..30 {
+        request_calculation(conn, cohort.id()).unwrap();
+        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        let due_at = Utc::now() + TimeDelta::days(1);
+        fail(conn, &claimed, Utc::now(), due_at, "unknown", "why").unwrap();
+    }
+    let due_at = |time| due(conn, time, 9).unwrap();
+    let found: Vec<i64> = [0, 2]
+        .map(TimeDelta::days)
+        .map(|days| Utc::now() + days)
+        .into_iter()
+        .flat_map(due_at)
+        .map(|due| due.cohort.errors_calculating)
+        .collect();
+    assert_eq!(found, [30]);
+}
+
+#[test]
 fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();

@@ -395,10 +395,7 @@ fn unsupported_constructs_are_refused_by_name() {
             "SELECT event AS person_id FROM events",
             "event in place of a person",
         ),
-        (
-            "SELECT 'x' AS id FROM persons",
-            "'x' in place of a person",
-        ),
+        ("SELECT 'x' AS id FROM persons", "'x' in place of a person"),
         (
             "SELECT id FROM persons WHERE id IN (SELECT 1 FROM events)",
             "a subquery that shows 1, which is not the person,",

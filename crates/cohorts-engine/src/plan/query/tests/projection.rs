@@ -11,18 +11,21 @@ fn constants_select_the_persons_of_the_table() {
     for (text, expected) in [
         ("select 1 from persons", vec![0, 1, 2, 3]),
         ("select 1 from events", vec![0, 1, 3]),
-        ("SELECT 1, 'a' AS kind, NULL, true, -1.5 FROM events", vec![0, 1, 3]),
+        (
+            "SELECT 1, 'a' AS kind, NULL, true, -1.5 FROM events",
+            vec![0, 1, 3],
+        ),
         ("SELECT DISTINCT 1 FROM persons", vec![0, 1, 2, 3]),
         ("SELECT now() FROM events WHERE event = 'paid'", vec![0, 3]),
-        ("SELECT 1 FROM persons WHERE properties.plan = 'free'", vec![1]),
+        (
+            "SELECT 1 FROM persons WHERE properties.plan = 'free'",
+            vec![1],
+        ),
         (
             "SELECT 1 FROM events GROUP BY person_id HAVING count() > 2",
             vec![0, 1],
         ),
-        (
-            "SELECT 1 FROM persons EXCEPT SELECT 1 FROM events",
-            vec![2],
-        ),
+        ("SELECT 1 FROM persons EXCEPT SELECT 1 FROM events", vec![2]),
     ] {
         assert_eq!(members(&hogql(text)), expected, "{text}");
     }
@@ -43,6 +46,9 @@ fn references_of_a_query_have_the_path_of_the_query() {
     for query in texts {
         let plan = plan_query(&query, &now()).unwrap();
         let path = "query".to_owned();
-        assert_eq!(plan.placed_references(), [PlacedReference { path, cohort: 7 }]);
+        assert_eq!(
+            plan.placed_references(),
+            [PlacedReference { path, cohort: 7 }]
+        );
     }
 }
