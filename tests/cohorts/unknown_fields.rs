@@ -74,7 +74,9 @@ fn field_near_a_known_one_is_refused_in_forms() {
 fn response_can_be_sent_back() {
     let project = Project::new();
     let id = project.cohort(json!({"name": "A", "filters": only(person("plan", "exact", "pro"))}));
-    let cohort = project.settle(id);
+    let mut cohort = project.settle(id);
+    // The stored type is never a valid one to send, as in PostHog.
+    cohort["cohort_type"] = Value::Null;
     for method in [Method::PUT, Method::PATCH] {
         let answer = project.ask(method, &cohort_path(id), Some(cohort.clone()));
         assert_eq!(answer.status, 200, "{}", answer.text);
