@@ -22,9 +22,9 @@ pub struct CheckedCohorts(HashSet<i64>);
 
 /// From each found cohort to the place that refers to it.
 #[derive(Default)]
-struct Paths(HashMap<i64, Origin>);
+struct Paths(HashMap<i64, Referrer>);
 
-struct Origin {
+struct Referrer {
     /// The referring cohort; `None` if it is the plan.
     referring: Option<i64>,
     path: String,
@@ -77,7 +77,7 @@ impl Paths {
         let mut found = Vec::new();
         for PlacedReference { path, cohort } in references {
             if !checked.0.contains(&cohort) && !self.0.contains_key(&cohort) {
-                self.0.insert(cohort, Origin { referring, path });
+                self.0.insert(cohort, Referrer { referring, path });
                 found.push(cohort);
             }
         }
@@ -106,7 +106,7 @@ impl Paths {
     fn first_path(&self, mut id: i64) -> String {
         loop {
             match self.0.get(&id) {
-                Some(Origin {
+                Some(Referrer {
                     referring: Some(referring),
                     ..
                 }) => id = *referring,
@@ -134,7 +134,7 @@ fn shortened(steps: &[String]) -> String {
 mod tests {
     use super::*;
 
-    /// The detail of an error in the last of `count` cohorts, each of which refers to the next.
+    /// The detail of an error in the last of `count` cohorts. Each refers to the next.
     fn detail_of_chain(count: i64) -> String {
         let mut paths = Paths::default();
         for id in 1..=count {

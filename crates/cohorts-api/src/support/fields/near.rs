@@ -1,4 +1,4 @@
-//! Unknown fields of a body: one whose name is near that of a known field is probably a mistake, and is refused.
+//! Unknown fields of a body: one with a name near that of a known field is probably a mistake, and is refused.
 //!
 //! PostHog's API ignores unknown fields, and its clients send some, such as all fields of a response. These are listed
 //! in the contract and stay ignored.
@@ -19,7 +19,7 @@ use super::{Field, Violation};
 pub(crate) enum UnknownFields {
     /// All are ignored.
     Ignored,
-    /// One whose name is near that of a known field is refused, except these.
+    /// One with a name near that of a known field is refused, except these.
     NearRefused(&'static [&'static str]),
 }
 
