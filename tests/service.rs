@@ -2,9 +2,11 @@
 
 mod bodies;
 mod browser_protection;
+mod form_json;
 mod health;
 mod overload;
 mod pages;
+mod paths;
 mod proxy;
 mod rate_limit;
 mod statements;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
@@ -13,7 +13,41 @@ use uuid::Uuid;
 use super::body::{BodyBytes, Payload, decode};
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, FromMap, Item, ObjectField, Refusal, Scalar, Truncated};
+use crate::ingest::{
+    self, Arrival, FaultyTime, FromMap, Item, ObjectField, Refusal, Scalar, Truncated,
+};
+
+/// What a request says about its body, outside of the body.
+#[derive(Debug, Default)]
+pub struct BodyContext {
+    /// The token in the header or the query.
+    pub token: Option<String>,
+    /// The time in the query, `_`.
+    pub query_sent_at: Option<String>,
+    /// Whether the body is a batch of the newer SDKs, in which `created_at` means `sent_at`.
+    pub is_analytics: bool,
+}
+
+impl BodyContext {
+    /// When the body was sent, by the clock of the client. As in PostHog, the body takes precedence over the query.
+    fn sent_at(&self, payload: &Payload<'_>) -> Option<DateTime<Utc>> {
+        let value = if self.is_analytics && payload.sent_at.is_absent() {
+            &payload.created_at
+        } else {
+            &payload.sent_at
+        };
+        if !value.is_absent() {
+            match ingest::instant(value) {
+                Ok(time) => return Some(time),
+                Err(fault) => {
+                    let time = FaultyTime::new(fault, value);
+                    log::warn!("the clock of a sender is not corrected by `sent_at`: {time}");
+                }
+            }
+        }
+        ingest::query_sent_at(self.query_sent_at.as_deref()?)
+    }
+}
 
 /// The result of one item.
 pub struct ItemOutcome {
@@ -37,6 +71,9 @@ const SHOWN_CHARS: usize = 200;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
 
+/// The most replaced times of a request that are logged one by one.
+const MAX_LOGGED_TIMES: usize = 5;
+
 /// The items of one request.
 pub struct ItemBatch {
     pub items: BTreeMap<ProjectId, Vec<Item>>,
@@ -46,6 +83,8 @@ pub struct ItemBatch {
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
     dropped: usize,
+    /// Times that were replaced by the time of the arrival.
+    replaced_times: usize,
     truncated: Truncated,
     refused: usize,
     /// The log lines of the first refusals.
@@ -53,7 +92,7 @@ pub struct ItemBatch {
 }
 
 impl ItemBatch {
-    pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
+    pub fn read(service: &Service, body: RawBody, context: BodyContext) -> Result<Self, Error> {
         let body = decode(&service.memory.events, body)?;
         let standard;
         let payload = match parse(service, &body) {
@@ -64,12 +103,12 @@ impl ItemBatch {
             }
         };
         let mut projects = TokenProjects::new(service);
-        let project = projects.of_batch(payload.token.or(token))?;
         let arrival = Arrival {
             now: Utc::now(),
-            sent_at: payload.sent_at,
+            sent_at: context.sent_at(&payload),
             is_export: false,
         };
+        let project = projects.of_batch(payload.token.or(context.token))?;
         let longest = payload.items.iter().map(|item| item.len()).max();
         let longest = longest.unwrap_or(0).min(ingest::MAX_ITEM_BYTES);
         let _reading = reserve(service, longest * READ_COST)?;
@@ -80,6 +119,7 @@ impl ItemBatch {
             reservation,
             unreserved: 0,
             dropped: 0,
+            replaced_times: 0,
             truncated: Truncated::default(),
             refused: 0,
             first_refusals: Vec::new(),
@@ -110,7 +150,7 @@ impl ItemBatch {
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> Result<(), Error> {
-        let outcome = self.add_item(text, project, arrival);
+        let outcome = self.add_item(service, text, project, arrival);
         if self.unreserved > MAX_UNRESERVED {
             self.reservation.merge(reserve(service, self.unreserved)?);
             self.unreserved = 0;
@@ -125,12 +165,17 @@ impl ItemBatch {
 
     fn add_item(
         &mut self,
+        service: &Service,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> ItemOutcome {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
-            (Ok(item), Some(project)) => {
+            (Ok(mut item), Some(project)) => {
+                if let Some(time) = item.replaced_time.take() {
+                    service.metrics.replaced_timestamp(time.fault.reason());
+                    self.log_replaced_time(&item.event, &time);
+                }
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
                 self.dropped += item.dropped;
@@ -147,6 +192,13 @@ impl ItemBatch {
                 uuid: ingest::sent_uuid(text),
                 refusal: Some(refusal),
             },
+        }
+    }
+
+    fn log_replaced_time(&mut self, event: &str, time: &FaultyTime) {
+        self.replaced_times += 1;
+        if self.replaced_times <= MAX_LOGGED_TIMES {
+            log::warn!("the event `{event}` got the time of its arrival: {time}");
         }
     }
 
@@ -179,6 +231,10 @@ impl ItemBatch {
 
     /// Logs a bounded number of lines. The log escapes control characters.
     fn log_refusals(&self) {
+        if self.replaced_times > MAX_LOGGED_TIMES {
+            let count = self.replaced_times;
+            log::warn!("{count} events of one request got the time of their arrival");
+        }
         for refusal in &self.first_refusals {
             log::warn!("{refusal}");
         }
