@@ -916,10 +916,10 @@ pub mod types {
     /// An event of a person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
-        /// A distinct ID of the person. May be in `properties` instead.
+        /// A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event.
+        /// Name of the event. A longer name is cut.
         pub event: ::std::string::String,
         /// An object of property names and values of any type.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -7281,7 +7281,7 @@ pub mod types {
             }
         }
         impl CaptureEvent {
-            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead.
+            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
             pub fn distinct_id<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7294,7 +7294,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `event`. Name of the event.
+            /// Sets `event`. Name of the event. A longer name is cut.
             pub fn event<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::string::String>,
@@ -15808,7 +15808,13 @@ impl Client {
     /// The format of PostHog's SDKs: each event carries the distinct ID of a person.
     /// `$set`, `$set_once` and `$unset`, in an event's properties or next to them, create the person and change the person's properties.
     /// The response is sent after the events are committed.
-    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events.
+    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events, and the log has the first reasons.
+    /// If every event of a request is invalid, the response is 400 with the reason of the first event. A request without events returns 200.
+    ///
+    /// **Names.** Event names and distinct IDs are trimmed and cut to 200 characters. Filters, uploads and `persons/?distinct_id=` do the same with the names that they search for.
+    /// A distinct ID that is a number, a truth value, a list or an object becomes its JSON text. A distinct ID that is missing, null or empty is invalid.
+    ///
+    /// **JSON.** An empty list is read as an empty object where an object belongs, because PHP writes `[]`. `NaN`, `Infinity` and `-Infinity` are read as null. Raw control characters in strings are accepted.
     ///
     /// **Token.** The token is in the body, in each event, or in the query.
     ///
@@ -15951,7 +15957,7 @@ impl Client {
     /// Send events and get a result for each
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     ///

@@ -11,8 +11,8 @@ mod limits;
 
 pub(crate) use fields::MACHINE_FIELDS;
 use limits::Size;
-pub(crate) use limits::long_name;
 pub use limits::read_json;
+pub(crate) use limits::{event_name, long_name};
 use serde_json::{Map, Value};
 
 use crate::FilterError;

@@ -842,7 +842,13 @@ pub trait CaptureApi: Api {
     /// The format of PostHog's SDKs: each event carries the distinct ID of a person.
     /// `$set`, `$set_once` and `$unset`, in an event's properties or next to them, create the person and change the person's properties.
     /// The response is sent after the events are committed.
-    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events.
+    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events, and the log has the first reasons.
+    /// If every event of a request is invalid, the response is 400 with the reason of the first event. A request without events returns 200.
+    ///
+    /// **Names.** Event names and distinct IDs are trimmed and cut to 200 characters. Filters, uploads and `persons/?distinct_id=` do the same with the names that they search for.
+    /// A distinct ID that is a number, a truth value, a list or an object becomes its JSON text. A distinct ID that is missing, null or empty is invalid.
+    ///
+    /// **JSON.** An empty list is read as an empty object where an object belongs, because PHP writes `[]`. `NaN`, `Infinity` and `-Infinity` are read as null. Raw control characters in strings are accepted.
     ///
     /// **Token.** The token is in the body, in each event, or in the query.
     ///
@@ -934,7 +940,7 @@ pub trait CaptureApi: Api {
     /// Send events and get a result for each.
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     /// `POST /i/v1/analytics/events/`

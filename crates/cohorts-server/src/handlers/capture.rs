@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header;
-use actix_web::web;
 use cohorts_api::types::{
     AnalyticsAnswer, AnalyticsResult, AnalyticsResultResult, CaptureAnswer, CaptureAnswerStatus,
     CaptureConfig, NoFlags,
@@ -21,9 +20,9 @@ use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::Service;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest::CommitError;
-use crate::logging::RequestId;
 use crate::peer::{network, peer};
 use crate::shares::ShareOwner;
 
@@ -219,10 +218,13 @@ impl Service {
             query_sent_at,
             is_analytics: false,
         };
-        self.commit(head, body, context).await?;
-        Ok(CaptureAnswer {
-            status: CaptureAnswerStatus::Ok,
-        })
+        let outcomes = self.commit(head, body, context).await?;
+        match batch::all_refused(&outcomes) {
+            Some(error) => Err(error),
+            None => Ok(CaptureAnswer {
+                status: CaptureAnswerStatus::Ok,
+            }),
+        }
     }
 
     /// Commits the valid items of a body.
@@ -260,11 +262,10 @@ impl Service {
             .acquire(ShareOwner::Peer(peer))
             .await?;
         let service = self.clone();
-        let id = RequestId::current();
-        let read = move || {
+        blocking::compute(move || {
             let _permit = permit;
-            id.scope(|| ItemBatch::read(&service, body, context))
-        };
-        web::block(read).await.map_err(|_| Error::Unavailable)?
+            ItemBatch::read(&service, body, context)
+        })
+        .await
     }
 }

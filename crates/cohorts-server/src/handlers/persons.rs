@@ -10,6 +10,7 @@ use cohorts_api::{
     PersonsRetrieveResponse, PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
     PersonsValuesRequest, PersonsValuesResponse,
 };
+use cohorts_engine::stored_name;
 use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 use uuid::Uuid;
 
@@ -219,7 +220,7 @@ impl PersonId {
                 "distinct_id",
                 "Send `person_id` or `distinct_id`, not both.",
             )),
-            (None, Some(id)) => Ok(Self::DistinctId(id)),
+            (None, Some(id)) => Ok(Self::DistinctId(stored_name(&id).into_owned())),
             (Some(id), None) => Uuid::parse_str(&id)
                 .map(Self::Uuid)
                 .map_err(|_| Error::field("person_id", "Must be a valid UUID.")),
@@ -230,9 +231,6 @@ impl PersonId {
 
 /// The uuid of the person with a distinct id.
 fn uuid_of(conn: &mut Conn, shard_key: ShardKey, distinct_id: &str) -> Result<Uuid, Error> {
-    if distinct_id.contains('\0') {
-        return Err(Error::NotFound);
-    }
     let ordinals = persons::ordinals_by_id(conn, shard_key, &[distinct_id])?;
     let ordinals: Vec<i64> = ordinals.into_values().collect();
     let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::{HttpRequest, web};
 use cohorts_api::{MemoryBudget, Operation};
 use parking_lot::Mutex;
 
+use crate::blocking;
 use crate::error::Error;
 use crate::handlers::{Service, capture};
 use crate::peer;
@@ -61,11 +62,13 @@ impl Service {
             return Ok(ShareOwner::Peer(peer::network(address)));
         };
         let store = self.store.clone();
-        let find = move || match token.contains('\0') {
-            true => Ok(None),
-            false => store.project_of_token(&token),
-        };
-        let project = web::block(find).await.map_err(|_| Error::Unavailable)??;
+        let project = blocking::compute(move || {
+            if token.contains('\0') {
+                return Ok(None);
+            }
+            Ok(store.project_of_token(&token)?)
+        })
+        .await?;
         project
             .map(ShareOwner::Project)
             .ok_or_else(capture::invalid_token)

@@ -1,17 +1,21 @@
 //! The items of one request, with the project of each. Everything that is read here is in memory only.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
-use super::body::{Payload, decode};
+use super::body::{BodyBytes, Payload, decode};
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, FaultyTime, Item, Refusal, Scalar};
+use crate::ingest::{
+    self, Arrival, FaultyTime, FromMap, Item, ObjectField, Refusal, Scalar, Truncated,
+};
 
 /// What a request says about its body, outside of the body.
 #[derive(Debug, Default)]
@@ -60,6 +64,10 @@ const MAX_UNRESERVED: usize = 64 << 10;
 const SCAN_COST: usize = 2;
 /// The bytes that one byte of an item takes while it is read: a member of six bytes takes a hundred.
 const READ_COST: usize = 16;
+/// The refusals of one request that are logged.
+const LOGGED_REFUSALS: usize = 3;
+/// The characters of an event name in the log.
+const SHOWN_CHARS: usize = 200;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
 
@@ -77,15 +85,23 @@ pub struct ItemBatch {
     dropped: usize,
     /// Times that were replaced by the time of the arrival.
     replaced_times: usize,
+    truncated: Truncated,
+    refused: usize,
+    /// The log lines of the first refusals.
+    first_refusals: Vec<String>,
 }
 
 impl ItemBatch {
     pub fn read(service: &Service, body: RawBody, context: BodyContext) -> Result<Self, Error> {
         let body = decode(&service.memory.events, body)?;
-        let text = body.text()?;
-        let scanning = reserve(service, text.len() * SCAN_COST)?;
-        let payload = Payload::parse(text)?;
-        drop(scanning);
+        let standard;
+        let payload = match parse(service, &body) {
+            Ok(payload) => payload,
+            Err(error) => {
+                standard = body.standardized(&service.memory.events)?.ok_or(error)?;
+                parse(service, &standard)?
+            }
+        };
         let mut projects = TokenProjects::new(service);
         let arrival = Arrival {
             now: Utc::now(),
@@ -104,6 +120,9 @@ impl ItemBatch {
             unreserved: 0,
             dropped: 0,
             replaced_times: 0,
+            truncated: Truncated::default(),
+            refused: 0,
+            first_refusals: Vec::new(),
         };
         for text in &payload.items {
             let project = match project {
@@ -120,6 +139,7 @@ impl ItemBatch {
         }
         batch.log_refusals();
         service.metrics.dropped_properties(batch.dropped);
+        batch.count_truncated(service);
         Ok(batch)
     }
 
@@ -137,6 +157,7 @@ impl ItemBatch {
         }
         if let Some(refusal) = &outcome.refusal {
             service.metrics.refused(refusal.reason());
+            self.add_refusal(text, project, refusal);
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -158,6 +179,7 @@ impl ItemBatch {
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
                 self.dropped += item.dropped;
+                self.truncated.add(item.truncated);
                 self.items.entry(project).or_default().push(item);
                 let refusal = None;
                 ItemOutcome { uuid, refusal }
@@ -180,15 +202,45 @@ impl ItemBatch {
         }
     }
 
+    /// Counts a refusal, and describes it for the log if it is one of the first.
+    fn add_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
+        self.refused += 1;
+        if self.first_refusals.len() == LOGGED_REFUSALS {
+            return;
+        }
+        let project = match project {
+            Some(project) => format!("project {}", project.0),
+            None => "no project".to_owned(),
+        };
+        let item = match ingest::sent_event(text) {
+            Some(name) => format!("the event {}", shortened(name)),
+            None => "an item without an event name".to_owned(),
+        };
+        self.first_refusals
+            .push(format!("{project}: refused {item}: {refusal}"));
+    }
+
+    fn count_truncated(&self, service: &Service) {
+        let Truncated {
+            events,
+            distinct_ids,
+        } = self.truncated;
+        service.metrics.truncated("event", events);
+        service.metrics.truncated("distinct_id", distinct_ids);
+    }
+
+    /// Logs a bounded number of lines. The log escapes control characters.
     fn log_refusals(&self) {
         if self.replaced_times > MAX_LOGGED_TIMES {
             let count = self.replaced_times;
             log::warn!("{count} events of one request got the time of their arrival");
         }
-        let outcomes = self.outcomes.iter();
-        let refused = outcomes.filter(|outcome| outcome.refusal.is_some()).count();
-        if refused > 0 {
-            log::warn!("refused {refused} of {} items", self.outcomes.len());
+        for refusal in &self.first_refusals {
+            log::warn!("{refusal}");
+        }
+        if self.refused > self.first_refusals.len() {
+            let items = self.outcomes.len();
+            log::warn!("refused {} of {items} items in total", self.refused);
         }
         if self.dropped > 0 {
             log::warn!(
@@ -198,6 +250,38 @@ impl ItemBatch {
             );
         }
     }
+}
+
+/// The first characters of a text.
+fn shortened(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS).collect()
+}
+
+/// The error for a request without a valid item; `None` if it has one or is empty.
+pub fn all_refused(outcomes: &[ItemOutcome]) -> Option<Error> {
+    let mut refusals = outcomes.iter().map(|outcome| outcome.refusal.as_ref());
+    let first = refusals.next()??;
+    if refusals.any(|refusal| refusal.is_none()) {
+        return None;
+    }
+    let detail = match outcomes.len() {
+        1 => format!("The event was refused: {first}."),
+        count => format!("All {count} events were refused, the first because {first}."),
+    };
+    let (attr, code) = match first {
+        Refusal::NoEvent => (Some("event"), "required"),
+        Refusal::NoDistinctId => (Some("distinct_id"), "required"),
+        _ => (None, "invalid_payload"),
+    };
+    let attr = attr.map(str::to_owned);
+    Some(Error::Validation { attr, code, detail })
+}
+
+/// Finds the items of a body.
+fn parse<'a>(service: &Service, body: &'a BodyBytes) -> Result<Payload<'a>, Error> {
+    let text = body.text()?;
+    let _scanning = reserve(service, text.len() * SCAN_COST)?;
+    Payload::parse(text)
 }
 
 fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
@@ -268,7 +352,12 @@ pub fn token_of(item: &str) -> Option<String> {
     let tokens: ItemTokens = serde_json::from_str(item).ok()?;
     let fields = [tokens.api_key, tokens.token].into_iter();
     let token = fields
-        .chain(tokens.properties.map(|properties| properties.token))
+        .chain(
+            tokens
+                .properties
+                .into_object()
+                .map(|properties| properties.token),
+        )
         .find_map(Scalar::into_text);
     token.filter(|token| !token.is_empty())
 }
@@ -294,11 +383,24 @@ struct ItemTokens {
     api_key: Scalar,
     #[serde(default)]
     token: Scalar,
-    properties: Option<TokenProperty>,
+    #[serde(default)]
+    properties: ObjectField<TokenProperty>,
 }
 
-#[derive(Deserialize)]
 struct TokenProperty {
-    #[serde(default)]
     token: Scalar,
+}
+
+impl FromMap for TokenProperty {
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut token = Scalar::Absent;
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            if name == "token" {
+                token = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Self { token })
+    }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::ingest::{HeldMemory, Scalar};
+use crate::ingest::{HeldMemory, Scalar, Standardized};
 
 /// The most bytes of a decompressed body.
 const MAX_BYTES: usize = 32 << 20;
@@ -138,10 +138,22 @@ impl BodyBytes {
             .map_err(|error| malformed(format!("JSON parse error - {error}")))
     }
 
-    fn is_json(&self) -> bool {
-        let first = self.bytes.trim_ascii_start().first();
-        matches!(first, Some(b'{' | b'['))
+    /// The text as standard JSON; `None` if it has nothing to rewrite.
+    pub fn standardized(&self, budget: &MemoryBudget) -> Result<Option<Self>, Error> {
+        let Some(standard) = Standardized::of(self.text()?) else {
+            return Ok(None);
+        };
+        let memory = budget.reserve(standard.length()).ok_or(Error::Overloaded)?;
+        Ok(Some(Self::new(standard.rewritten(), memory)))
     }
+
+    fn is_json(&self) -> bool {
+        is_json(&self.bytes)
+    }
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// Decodes a body to JSON text. Each step frees the bytes of the step before.
@@ -191,9 +203,11 @@ impl BodyDecoder<'_> {
         let (_, data) =
             data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
         let mut data = data.into_owned().into_bytes();
-        // The form decoder turns an unencoded plus into a space.
-        for byte in data.iter_mut().filter(|byte| **byte == b' ') {
-            *byte = b'+';
+        if !is_json(&data) {
+            // The form decoder turns an unencoded plus of base64 into a space.
+            for byte in data.iter_mut().filter(|byte| **byte == b' ') {
+                *byte = b'+';
+            }
         }
         let memory = self.reserve(data.capacity())?;
         Ok(BodyBytes::new(data, memory))
@@ -376,6 +390,27 @@ mod tests {
         let media_type = "application/x-www-form-urlencoded";
         assert!(text_within(4 << 20, &form, media_type, None).is_err());
         assert!(text_within(8 << 20, &form, media_type, None).is_ok());
+    }
+
+    #[test]
+    fn spaces_in_the_json_of_a_form_remain() {
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("data", r#"{"event": "a b+c"}"#)
+            .finish();
+        let decoded = text(form.as_bytes(), "application/x-www-form-urlencoded", None);
+        assert_eq!(decoded.as_deref(), Ok(r#"{"event": "a b+c"}"#));
+    }
+
+    #[test]
+    fn a_body_is_rewritten_only_within_the_memory_budget() {
+        let text = format!("[\"{}\"]", "\u{1}".repeat(1 << 10));
+        let budget = |bytes| MemoryBudget::new(bytes);
+        let body = BodyBytes::new(text, budget(8).reserve(0).unwrap());
+        let standard = body.standardized(&budget(6 << 10));
+        assert!(matches!(standard, Err(Error::Overloaded)));
+        let standard = body.standardized(&budget(7 << 10)).unwrap().unwrap();
+        assert_eq!(standard.text().unwrap().len(), (6 << 10) + 4);
+        assert!(standard.standardized(&budget(0)).unwrap().is_none());
     }
 
     #[test]
