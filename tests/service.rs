@@ -2,6 +2,7 @@
 
 mod bodies;
 mod browser_protection;
+mod details;
 mod health;
 mod overload;
 mod pages;

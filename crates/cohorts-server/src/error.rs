@@ -13,6 +13,7 @@ use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
 use crate::ingest::CommitError;
+use crate::logging;
 use crate::shares::{ShareFull, ShareOwner};
 
 /// After how many seconds a caller tries again if its share of some work is used up.
@@ -263,7 +264,7 @@ impl ResponseError for Error {
         }
         let ErrorClass { type_, code, .. } = self.class();
         let attr = match self {
-            Self::Validation { attr, .. } => attr.clone(),
+            Self::Validation { attr, .. } => attr.clone().map(logging::truncated),
             _ => None,
         };
         let mut response = HttpResponse::build(self.status_code());
@@ -274,7 +275,7 @@ impl ResponseError for Error {
         response.json(types::Error {
             type_,
             code: code.to_owned(),
-            detail: self.detail(),
+            detail: logging::truncated(self.detail()),
             attr,
         })
     }
