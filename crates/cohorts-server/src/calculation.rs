@@ -56,9 +56,23 @@ pub const MAX_ERRORS: i64 = 20;
 /// Why a calculation failed.
 struct Failure {
     code: &'static str,
+    /// The reason, for the user of the cohort.
     detail: String,
+    /// The reason, for the log.
+    cause: String,
     /// Whether a repetition may succeed.
     is_transient: bool,
+}
+
+impl Failure {
+    fn new(code: &'static str, detail: String) -> Self {
+        Self {
+            code,
+            cause: detail.clone(),
+            detail,
+            is_transient: false,
+        }
+    }
 }
 
 impl From<FilterError> for Failure {
@@ -67,11 +81,7 @@ impl From<FilterError> for Failure {
             "no_properties" | "invalid_regex" => error.code,
             _ => "validation_error",
         };
-        Self {
-            code,
-            detail: error.detail,
-            is_transient: false,
-        }
+        Self::new(code, error.detail)
     }
 }
 
@@ -94,6 +104,7 @@ impl From<index::IndexError> for Failure {
         Self {
             code,
             detail: error.detail(),
+            cause: error.to_string(),
             is_transient,
         }
     }
@@ -144,11 +155,7 @@ impl Calculator {
             let result = catch_unwind(AssertUnwindSafe(calculate));
             let result = result.unwrap_or_else(|_| {
                 let detail = "the calculation ended in an internal error".to_owned();
-                Err(Failure {
-                    code: "unknown",
-                    detail,
-                    is_transient: false,
-                })
+                Err(Failure::new("unknown", detail))
             });
             // The failure belongs to the current job, or to what all jobs have in common: then the first one bears it.
             if let (Err(failure), Some((cohort, started))) = (result, jobs.take_current()) {
@@ -202,9 +209,10 @@ fn fail(
 ) -> Result<(), StoreError> {
     let detail = logging::detail(&failure.detail);
     log::warn!(
-        "calculation of cohort {} failed ({}): {detail}",
+        "calculation of cohort {} failed ({}): {}",
         cohort.id,
-        failure.code
+        failure.code,
+        logging::detail(&failure.cause)
     );
     let doublings = cohort.errors_calculating.clamp(0, MAX_ERRORS + 1);
     let pause = if failure.is_transient {
@@ -308,12 +316,29 @@ fn check_references(
         }
         let planned = definition.filter().and_then(|filter| plan(filter, now));
         if let Err(error) = planned {
-            return Err(Failure {
-                code: "validation_error",
-                detail: format!("query: cohort {id} cannot be calculated: {}", error.detail),
-                is_transient: false,
-            });
+            let detail = format!("query: cohort {id} cannot be calculated: {}", error.detail);
+            return Err(Failure::new("validation_error", detail));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_the_database_is_for_the_log_only() {
+        let secret = "relation \"persons\" does not exist";
+        for cause in [
+            StoreError::Other(anyhow::anyhow!(secret)),
+            StoreError::Corrupt(secret.to_owned()),
+            StoreError::Unavailable(secret.to_owned()),
+            StoreError::DiskFull(secret.to_owned()),
+        ] {
+            let failure = Failure::from(cause);
+            assert!(!failure.detail.contains(secret), "{}", failure.detail);
+            assert!(failure.cause.contains(secret), "{}", failure.cause);
+        }
+    }
 }
