@@ -57,6 +57,8 @@ pub enum Error {
     TooLarge {
         limit: usize,
     },
+    /// The events of one request take more memory than any request may have.
+    TooManyEvents,
     UnsupportedMediaType {
         media_type: String,
     },
@@ -149,7 +151,10 @@ impl Error {
             }
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
-            Self::TooLarge { .. } => class(413, InvalidRequest, "request_too_large"),
+            // SDKs send smaller batches after 413.
+            Self::TooLarge { .. } | Self::TooManyEvents => {
+                class(413, InvalidRequest, "request_too_large")
+            }
             Self::UnsupportedMediaType { .. } => {
                 class(415, InvalidRequest, "unsupported_media_type")
             }
@@ -216,6 +221,9 @@ impl Error {
             }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::TooManyEvents => {
+                "The events of the request take too much memory; send fewer in one request."
+            }
             Self::ProjectOverloaded => {
                 "Too many events of this project wait to be stored; try again in 5 seconds."
             }

@@ -25,17 +25,22 @@ use crate::error::Error;
 use crate::ingest::CommitError;
 use crate::logging::RequestId;
 use crate::peer::{network, peer};
-use crate::shares::ShareOwner;
+use crate::shares::{Permit, ShareOwner};
 
 mod batch;
 mod body;
+mod decoding;
 
 pub(super) use batch::invalid_token;
 #[cfg(fuzzing)]
 pub use batch::token_of;
-use batch::{ItemBatch, ItemOutcome};
+use batch::{ItemBatch, ItemOutcome, SentBatch};
 #[cfg(fuzzing)]
 pub use body::{Payload, decode};
+#[cfg(not(fuzzing))]
+use decoding::DecodingMemory;
+#[cfg(fuzzing)]
+pub use decoding::DecodingMemory;
 
 impl CaptureApi for Service {
     async fn capture_batch(
@@ -199,7 +204,7 @@ impl Service {
     ) -> Result<Vec<ItemOutcome>, Error> {
         let peer = network(peer(head.request(), self.peer_source));
         let batch = self.read_batch(body, token, peer).await?;
-        let reservation = Arc::new(batch.reservation);
+        let reservation = Arc::new(batch.reservations);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
             self.group_commit.commit(project, items, reservation)
@@ -224,11 +229,43 @@ impl Service {
             .decoding(body.bytes.len())
             .acquire(ShareOwner::Peer(peer))
             .await?;
+        let sent = SentBatch { body, token, peer };
+        let small = DecodingMemory::small(&self.memory);
+        if let Some(batch) = self.decode(small, sent.clone(), permit).await? {
+            return Ok(batch);
+        }
+        let owner = self.owner(&sent).await?;
+        let turn = self.shares.large_decoding.acquire(owner).await;
+        let turn = turn.map_err(|_| Error::Overloaded)?;
+        let large = DecodingMemory::in_turn(&self.memory);
+        let batch = self.decode(large, sent, turn).await?;
+        batch.ok_or(Error::TooManyEvents)
+    }
+
+    /// The project of the token in the header or the query, else the peer.
+    async fn owner(&self, sent: &SentBatch) -> Result<ShareOwner, Error> {
+        let project = match sent.token.clone() {
+            Some(token) => self.look_up_token(token).await?,
+            None => None,
+        };
+        Ok(project.map_or(ShareOwner::Peer(sent.peer), ShareOwner::Project))
+    }
+
+    /// Decodes a batch on a thread that may block. Returns `None` if it takes more than `memory`.
+    async fn decode(
+        &self,
+        memory: DecodingMemory,
+        sent: SentBatch,
+        permit: Permit,
+    ) -> Result<Option<ItemBatch>, Error> {
         let service = self.clone();
         let id = RequestId::current();
         let read = move || {
             let _permit = permit;
-            id.scope(|| ItemBatch::read(&service, body, token))
+            match id.scope(|| ItemBatch::read(&service, &memory, sent)) {
+                Err(Error::TooManyEvents) => Ok(None),
+                batch => batch.map(Some),
+            }
         };
         web::block(read).await.map_err(|_| Error::Unavailable)?
     }

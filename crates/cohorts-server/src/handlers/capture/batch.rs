@@ -1,17 +1,29 @@
 //! The items of one request, with the project of each. Everything that is read here is in memory only.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use chrono::Utc;
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::body::{Payload, decode};
+use super::body::{Payload, decode, parsing_bytes};
+use super::decoding::DecodingMemory;
 use crate::error::Error;
 use crate::handlers::Service;
 use crate::ingest::{self, Arrival, Item, Refusal, Scalar};
+
+/// A batch before it is decoded.
+#[derive(Clone)]
+pub struct SentBatch {
+    pub body: RawBody,
+    /// The token in the header or the query.
+    pub token: Option<String>,
+    pub peer: IpAddr,
+}
 
 /// The result of one item.
 pub struct ItemOutcome {
@@ -23,9 +35,6 @@ pub struct ItemOutcome {
 
 /// The bytes that items may take before their memory is reserved.
 const MAX_UNRESERVED: usize = 64 << 10;
-/// The bytes that one byte of a body takes while the items are found: a string with escapes is copied, and so are the
-/// brackets of nested lists.
-const SCAN_COST: usize = 2;
 /// The bytes that one byte of an item takes while it is read: a member of six bytes takes a hundred.
 const READ_COST: usize = 16;
 /// The bytes of an outcome.
@@ -35,7 +44,7 @@ const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
 pub struct ItemBatch {
     pub items: BTreeMap<ProjectId, Vec<Item>>,
     pub outcomes: Vec<ItemOutcome>,
-    pub reservation: Reservation,
+    pub reservations: Vec<Reservation>,
     /// The bytes of the last items, which are not reserved yet.
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
@@ -43,14 +52,18 @@ pub struct ItemBatch {
 }
 
 impl ItemBatch {
-    pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
-        let body = decode(&service.memory.events, body)?;
+    pub fn read(
+        service: &Service,
+        memory: &DecodingMemory,
+        sent: SentBatch,
+    ) -> Result<Self, Error> {
+        let body = decode(memory, sent.body)?;
         let text = body.text()?;
-        let scanning = reserve(service, text.len() * SCAN_COST)?;
+        let parsing = memory.reserve(parsing_bytes(text))?;
         let payload = Payload::parse(text)?;
-        drop(scanning);
-        let mut projects = TokenProjects::new(service);
-        let project = projects.of_batch(payload.token.or(token))?;
+        drop(parsing);
+        let mut projects = TokenProjects::new(service, sent.peer);
+        let project = projects.of_batch(payload.token.or(sent.token))?;
         let arrival = Arrival {
             now: Utc::now(),
             sent_at: payload.sent_at,
@@ -58,12 +71,12 @@ impl ItemBatch {
         };
         let longest = payload.items.iter().map(|item| item.len()).max();
         let longest = longest.unwrap_or(0).min(ingest::MAX_ITEM_BYTES);
-        let _reading = reserve(service, longest * READ_COST)?;
-        let reservation = reserve(service, payload.items.len() * OUTCOME_BYTES)?;
+        let _reading = memory.reserve(longest * READ_COST)?;
+        let reservation = memory.reserve(payload.items.len() * OUTCOME_BYTES)?;
         let mut batch = Self {
             items: BTreeMap::new(),
             outcomes: Vec::with_capacity(payload.items.len()),
-            reservation,
+            reservations: vec![reservation],
             unreserved: 0,
             dropped: 0,
         };
@@ -72,7 +85,7 @@ impl ItemBatch {
                 Some(project) => Some(project),
                 None => projects.of_item(text)?,
             };
-            batch.add(service, text, project, &arrival)?;
+            batch.add(memory, text, project, &arrival)?;
         }
         if !projects.has_token {
             return Err(missing_token());
@@ -80,25 +93,21 @@ impl ItemBatch {
         if batch.items.is_empty() && project.is_none() {
             return Err(invalid_token());
         }
-        batch.log_refusals();
-        service.metrics.dropped_properties(batch.dropped);
+        batch.count_refusals(service);
         Ok(batch)
     }
 
     fn add(
         &mut self,
-        service: &Service,
+        memory: &DecodingMemory,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> Result<(), Error> {
         let outcome = self.add_item(text, project, arrival);
         if self.unreserved > MAX_UNRESERVED {
-            self.reservation.merge(reserve(service, self.unreserved)?);
+            self.reservations.push(memory.reserve(self.unreserved)?);
             self.unreserved = 0;
-        }
-        if let Some(refusal) = &outcome.refusal {
-            service.metrics.refused(refusal.reason());
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -130,9 +139,15 @@ impl ItemBatch {
         }
     }
 
-    fn log_refusals(&self) {
-        let outcomes = self.outcomes.iter();
-        let refused = outcomes.filter(|outcome| outcome.refusal.is_some()).count();
+    fn count_refusals(&self, service: &Service) {
+        let refusals = self.outcomes.iter();
+        let refusals = refusals.filter_map(|outcome| outcome.refusal.as_ref());
+        let mut refused = 0;
+        for refusal in refusals {
+            service.metrics.refused(refusal.reason());
+            refused += 1;
+        }
+        service.metrics.dropped_properties(self.dropped);
         if refused > 0 {
             log::warn!("refused {refused} of {} items", self.outcomes.len());
         }
@@ -146,14 +161,6 @@ impl ItemBatch {
     }
 }
 
-fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
-    service
-        .memory
-        .events
-        .reserve(bytes)
-        .ok_or(Error::Overloaded)
-}
-
 /// The most different tokens in one request.
 const MAX_TOKENS: usize = 16;
 /// The longest token, in bytes. Those of the service are far shorter.
@@ -162,15 +169,17 @@ const LONGEST_TOKEN: usize = 200;
 /// The projects of tokens. Each token is looked up once.
 struct TokenProjects<'a> {
     service: &'a Service,
+    peer: IpAddr,
     projects: HashMap<String, Option<ProjectId>>,
     /// Whether any token was looked up.
     has_token: bool,
 }
 
 impl<'a> TokenProjects<'a> {
-    fn new(service: &'a Service) -> Self {
+    fn new(service: &'a Service, peer: IpAddr) -> Self {
         Self {
             service,
+            peer,
             projects: HashMap::new(),
             has_token: false,
         }
@@ -187,10 +196,17 @@ impl<'a> TokenProjects<'a> {
         let project = if token.contains('\0') || self.projects.len() >= MAX_TOKENS {
             None
         } else {
-            self.service.store.project_of_token(token)?
+            self.look_up(token)?
         };
         self.projects.insert(token.to_owned(), project);
         Ok(project)
+    }
+
+    /// Blocks while the look-ups of a peer that sends many unknown tokens take turns.
+    fn look_up(&self, token: &str) -> Result<Option<ProjectId>, Error> {
+        let look_up = async { Ok(self.service.store.project_of_token(token)?) };
+        let tokens = &self.service.tokens_in_bodies;
+        Handle::current().block_on(tokens.find(self.peer, token, look_up))
     }
 
     /// The project of all items; `None` if the batch has no token.
