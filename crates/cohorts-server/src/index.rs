@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use cohorts_store::{Lane, Store};
 
+mod actions;
 mod advance;
 mod cache;
 pub mod checkpoint;
