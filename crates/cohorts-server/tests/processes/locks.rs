@@ -6,7 +6,7 @@ use cohorts_server::postgres::Postgres;
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -19,18 +19,24 @@ struct CountRow {
     count: i64,
 }
 
-/// The number of sessions that wait for a lock on a table.
-fn waiting_for(conn: &mut PgConnection, table: &str) -> i64 {
-    let statement = format!(
-        "select count(*) from pg_locks where not granted and relation = '{table}'::regclass"
-    );
+/// The number of sessions that wait for a lock, with a statement like `statement`.
+fn waiting_with(conn: &mut PgConnection, statement: &str) -> i64 {
+    let count =
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like $1";
+    let count = diesel::sql_query(count).bind::<Text, _>(statement);
+    count.get_result::<CountRow>(conn).unwrap().count
+}
+
+/// The number of sessions that wait for a lock on the cohorts.
+fn waiting(conn: &mut PgConnection) -> i64 {
+    let statement =
+        "select count(*) from pg_locks where not granted and relation = 'cohorts'::regclass";
     let row: CountRow = diesel::sql_query(statement).get_result(conn).unwrap();
     row.count
 }
 
-fn waiting(conn: &mut PgConnection) -> i64 {
-    waiting_for(conn, "cohorts")
-}
+/// The statement that finds the project of a token.
+const LOOK_UP: &str = r#"%"projects"."token" = $1%"#;
 
 #[test]
 fn look_ups_of_unknown_tokens_of_one_client_take_one_connection() {
@@ -65,7 +71,7 @@ fn look_ups_of_unknown_tokens_of_one_client_take_one_connection() {
             .collect();
         let mut most = 0;
         while requests.iter().any(|request| !request.is_finished()) {
-            most = most.max(waiting_for(&mut observer, "projects"));
+            most = most.max(waiting_with(&mut observer, LOOK_UP));
         }
         for request in requests {
             assert_eq!(request.join().unwrap(), Some(503));
