@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Project, only, person};
 
-/// The most bytes of the response of an error: 500 characters, each of which may take six bytes, and the other fields.
+/// The most bytes of the response of an error: 500 characters of up to six bytes, and the other fields.
 const MAX_BYTES: usize = 4_000;
 
 fn assert_short(answer: &Answer, case: &str) {

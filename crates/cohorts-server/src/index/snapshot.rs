@@ -295,7 +295,7 @@ impl Source for Snapshot<'_, '_> {
     fn action(&self, id: i64) -> IndexResult<Option<Action>> {
         let project = self.tx.project;
         let read = || self.tx.with_conn(|conn| actions::read(conn, project, id));
-        Ok(self.actions.get(id, read)?)
+        self.actions.get(id, read)
     }
 
     fn check_memory(&self, bytes: usize) -> IndexResult<()> {

@@ -14,7 +14,7 @@ pub fn detail(text: &str) -> String {
     shortened(text, DETAIL_CHARS)
 }
 
-/// A detail for a response, whose JSON escapes control characters: at most 500 characters.
+/// A detail for a response: at most 500 characters. The JSON of the response escapes control characters.
 pub fn truncated(text: String) -> String {
     match text.char_indices().nth(DETAIL_CHARS) {
         None => text,
