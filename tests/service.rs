@@ -6,6 +6,7 @@ mod details;
 mod health;
 mod overload;
 mod pages;
+mod paths;
 mod proxy;
 mod rate_limit;
 mod statements;

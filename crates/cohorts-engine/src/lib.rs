@@ -104,6 +104,7 @@ pub mod filter;
 mod interrupt;
 pub mod kind;
 pub mod legacy;
+mod names;
 mod parse;
 pub mod plan;
 mod predicate;
@@ -119,10 +120,12 @@ mod cases;
 pub use block::{
     EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimeSpan, TimesBlock,
 };
+pub use date::event_instant;
 pub use error::FilterError;
 pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;
 pub use interrupt::Interrupt;
+pub use names::{LONGEST_NAME, is_too_long, stored_name};
 pub use plan::{Dependencies, PlacedLeaf, Plan, plan, plan_query};
 pub use reads::Reads;
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, PlannedReads, Reference, Source};

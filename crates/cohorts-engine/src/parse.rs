@@ -14,7 +14,7 @@ use std::borrow::Cow;
 pub(crate) use fields::MACHINE_FIELDS;
 use limits::Size;
 pub use limits::read_json;
-pub(crate) use limits::{long_name, long_word};
+pub(crate) use limits::{event_name, long_name, long_word};
 use serde_json::{Map, Value};
 
 use crate::FilterError;

@@ -149,12 +149,14 @@ impl Tombstones {
 
     /// The ordinals that were merged into persons of the range.
     pub fn merged_into(&self, survivors: RangeInclusive<u32>) -> Vec<u32> {
+        self.merged(|survivor| survivors.contains(&survivor))
+    }
+
+    /// The ordinals that were merged into persons for which `is_survivor` holds.
+    fn merged(&self, is_survivor: impl Fn(u32) -> bool) -> Vec<u32> {
         let merged = self.redirects.keys().copied();
         merged
-            .filter(|ordinal| {
-                self.resolve(*ordinal)
-                    .is_some_and(|survivor| survivors.contains(&survivor))
-            })
+            .filter(|ordinal| self.resolve(*ordinal).is_some_and(&is_survivor))
             .collect()
     }
 
@@ -195,13 +197,13 @@ pub fn since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<Tombstone
 /// The levels of merges that are read one by one. Beyond them, all tombstones are read.
 const MAX_LEVELS: usize = 8;
 
-/// Returns the `ordinal` of a person and all ordinals that were merged into it, directly or through others.
+/// Returns the `ordinals` of persons and all ordinals that were merged into them, directly or through others.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinal: i64) -> Result<Vec<i64>> {
-    let mut merged = vec![ordinal];
+pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<i64>> {
+    let mut merged = ordinals.to_vec();
     let mut survivors = merged.clone();
     for _ in 0..MAX_LEVELS {
         survivors = tombstones::table
@@ -215,10 +217,12 @@ pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinal: i64) -> Result
         merged.extend(&survivors);
     }
     // A person table has no recursive statements.
-    let survivor = u32::try_from(ordinal).map_err(anyhow::Error::from)?;
-    let merged = all(conn, shard_key)?.merged_into(survivor..=survivor);
+    let persons = ordinals.iter().map(|ordinal| u32::try_from(*ordinal));
+    let persons = persons.collect::<Result<RoaringBitmap, _>>();
+    let persons = persons.map_err(anyhow::Error::from)?;
+    let merged = all(conn, shard_key)?.merged(|survivor| persons.contains(survivor));
     let merged = merged.into_iter().map(i64::from);
-    Ok(std::iter::once(ordinal).chain(merged).collect())
+    Ok(ordinals.iter().copied().chain(merged).collect())
 }
 
 #[cfg(test)]
@@ -279,11 +283,11 @@ mod tests {
             }
         });
         for (ordinal, merged) in [(3, vec![1, 2, 3]), (201, vec![200, 201])] {
-            let mut actual = with_merged(conn, shard_key, ordinal).unwrap();
+            let mut actual = with_merged(conn, shard_key, &[ordinal]).unwrap();
             actual.sort_unstable();
             assert_eq!(actual, merged);
         }
-        let mut merged = with_merged(conn, shard_key, 100).unwrap();
+        let mut merged = with_merged(conn, shard_key, &[100]).unwrap();
         merged.sort_unstable();
         assert_eq!(merged, (1..=100).chain([300]).collect::<Vec<_>>());
         let count = statements.load(Ordering::Relaxed);

@@ -47,8 +47,11 @@ pub fn type_name(operation: &Operation, suffix: &str) -> Ident {
     format_ident!("{}{suffix}", case::pascal(&operation.id))
 }
 
-/// Returns `name` as a valid Rust identifier, with a `_` after a keyword.
+/// Returns `name` as a valid Rust identifier, with a `_` after a keyword. The name `_` becomes `underscore`.
 pub fn ident(name: &str) -> Ident {
+    if name == "_" {
+        return format_ident!("underscore");
+    }
     let plain: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })

@@ -164,6 +164,20 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["person:read"],
     },
     Operation {
+        id: "persons_values",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons/values/",
+        scopes: &["person:read"],
+    },
+    Operation {
+        id: "persons_bulk_delete",
+        tag: "persons",
+        method: "POST",
+        path: "/api/projects/{project_id}/persons/bulk_delete/",
+        scopes: &["person:write"],
+    },
+    Operation {
         id: "persons_cohorts",
         tag: "persons",
         method: "GET",
@@ -182,6 +196,20 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "persons",
         method: "DELETE",
         path: "/api/projects/{project_id}/persons/{uuid}/",
+        scopes: &["person:write"],
+    },
+    Operation {
+        id: "persons_update_property",
+        tag: "persons",
+        method: "POST",
+        path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
+        scopes: &["person:write"],
+    },
+    Operation {
+        id: "persons_delete_property",
+        tag: "persons",
+        method: "POST",
+        path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         scopes: &["person:write"],
     },
     Operation {
@@ -295,10 +323,17 @@ pub trait CohortsApi: Api {
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
     /// The key of such a request must be in the header, in the query, or in a part before the file.
-    /// If the file has one column, each row contains a distinct ID.
-    /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
-    /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// **Files.** The text is UTF-8, or UTF-16 with a byte order mark. The columns are separated by a comma, a semicolon, a tab or `|`;
+    /// the service detects the character from the header, or from a first line such as `sep=;`.
+    /// Any other content, such as a spreadsheet or an archive, gives 400, and the error names the format and the remedy.
+    /// The header names the column with the IDs, in any letter case: `person_id`, `distinct_id` (also `$distinct_id`, `distinct_ids.0`, `person.distinct_ids.0`),
+    /// `user_id`, `uuid` or `id` if its values are UUIDs, or `email` (also `email address`). A column of IDs takes precedence over `email`.
+    /// E-mail addresses are compared without white space around them and case-insensitively.
+    /// A file with one column needs no header; each row then contains a distinct ID. A header never becomes a person.
+    /// A quotation mark that does not end gives 400 with its line.
+    /// The CSV export of a cohort's members can be uploaded unchanged, and with columns removed or reordered.
+    /// From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// `upload.columns` and `upload.delimiter` in the response report the decisions.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -443,6 +478,8 @@ pub trait CohortsApi: Api {
     /// A dynamic cohort has no members before its first calculation.
     ///
     /// `next` is set whenever the page is full. A full last page is therefore followed by an empty page.
+    ///
+    /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
@@ -632,7 +669,7 @@ pub trait PersonsApi: Api {
     /// List the persons of a project.
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages and formats are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort.
     ///
     /// `GET /api/projects/{project_id}/persons/`
     ///
@@ -644,9 +681,42 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsListRequest,
     ) -> impl Future<Output = Result<PersonsListResponse, Self::Error>>;
+    /// List the values of a person property.
+    ///
+    /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
+    /// A number, a truth value, a list or an object counts as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// Without `key`, the list is empty.
+    ///
+    /// `GET /api/projects/{project_id}/persons/values/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    fn persons_values(
+        &self,
+        caller: Self::Caller,
+        request: PersonsValuesRequest,
+    ) -> impl Future<Output = Result<PersonsValuesResponse, Self::Error>>;
+    /// Delete persons.
+    ///
+    /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
+    /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
+    ///
+    /// `POST /api/projects/{project_id}/persons/bulk_delete/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn persons_bulk_delete(
+        &self,
+        caller: Self::Caller,
+        request: PersonsBulkDeleteRequest,
+    ) -> impl Future<Output = Result<PersonsBulkDeleteResponse, Self::Error>>;
     /// List the cohorts that a person is a member of.
     ///
     /// Returns the cohorts that are not deleted, ordered by ID. Membership is that of the last calculation.
+    /// The request needs `person_id` or `distinct_id`, and not both.
     ///
     /// `GET /api/projects/{project_id}/persons/cohorts/`
     ///
@@ -676,17 +746,47 @@ pub trait PersonsApi: Api {
     ///
     /// Deletes the person, all distinct IDs and events of the person, and all memberships. `count` of the cohorts is updated in the same transaction.
     /// A deletion cannot be undone. An event that later uses one of the distinct IDs creates a new person.
+    /// PostHog's parameters `keep_person` and `delete_recordings` give 400, unless their value is `false`. `delete_events` changes nothing, because the events are always deleted.
     ///
     /// `DELETE /api/projects/{project_id}/persons/{uuid}/`
     ///
     /// # Errors
     ///
-    /// Fails with 401, 403, 404, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
     fn persons_destroy(
         &self,
         caller: Self::Caller,
         request: PersonsDestroyRequest,
     ) -> impl Future<Output = Result<PersonsDestroyResponse, Self::Error>>;
+    /// Set a property of a person.
+    ///
+    /// Captures an event `$set` of the person. The property has the value when the response arrives.
+    /// If the properties of the person would become longer than 512 KiB, the response is 400 and nothing changes.
+    ///
+    /// `POST /api/projects/{project_id}/persons/{uuid}/update_property/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 413, 415, 429 or a server error.
+    fn persons_update_property(
+        &self,
+        caller: Self::Caller,
+        request: PersonsUpdatePropertyRequest,
+    ) -> impl Future<Output = Result<PersonsUpdatePropertyResponse, Self::Error>>;
+    /// Delete a property of a person.
+    ///
+    /// Captures an event `$delete_person_property` of the person. A property that the person does not have is ignored.
+    ///
+    /// `POST /api/projects/{project_id}/persons/{uuid}/delete_property/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn persons_delete_property(
+        &self,
+        caller: Self::Caller,
+        request: PersonsDeletePropertyRequest,
+    ) -> impl Future<Output = Result<PersonsDeletePropertyResponse, Self::Error>>;
 }
 
 /// The projects that a key can access, and the user who owns the key.
@@ -742,17 +842,30 @@ pub trait CaptureApi: Api {
     /// The format of PostHog's SDKs: each event carries the distinct ID of a person.
     /// `$set`, `$set_once` and `$unset`, in an event's properties or next to them, create the person and change the person's properties.
     /// The response is sent after the events are committed.
-    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events.
+    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events, and the log has the first reasons.
+    /// If every event of a request is invalid, the response is 400 with the reason of the first event. A request without events returns 200.
+    ///
+    /// **Names.** Event names and distinct IDs are trimmed and cut to 200 characters. Filters, uploads and `persons/?distinct_id=` do the same with the names that they search for.
+    /// A distinct ID that is a number, a truth value, a list or an object becomes its JSON text. A distinct ID that is missing, null or empty is invalid.
+    ///
+    /// **JSON.** An empty list is read as an empty object where an object belongs, because PHP writes `[]`. `NaN`, `Infinity` and `-Infinity` are read as null. Raw control characters in strings are accepted.
     ///
     /// **Token.** The token is in the body, in each event, or in the query.
     ///
     /// **Encoding.** The body can be compressed: `Content-Encoding: gzip`, `deflate` or `zstd`. Gzip is also detected by its first bytes.
     /// The body can also be the base64 of the JSON. A form has the JSON, or its base64, in the field `data`.
     ///
-    /// **Times.** If `sent_at` is present, times are corrected by the offset of the sender's clock.
-    /// A time more than 23 hours in the future is replaced by the current time.
+    /// **Times.** A time is read in these formats; without an offset it is in UTC:
+    /// - ISO 8601, also without seconds, in its basic form (`20200913T142640Z`), with a comma before the fraction, and with a space instead of `T`;
+    /// - with an offset such as `+02:00`, `+0200`, ` UTC`, ` GMT` or ` +0000 UTC`;
+    /// - RFC 2822 and HTTP dates (`Sun, 13 Sep 2020 14:26:40 GMT`);
+    /// - `DD/MM/YYYY`, `DD-MM-YYYY`, `YYYY/MM/DD` and `September 13, 2020`, with or without a time;
+    /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
-    /// **Identity of events.** An event is identified by its `uuid`. An event that was already received, in a retry or in another batch, is stored once and has no further effect.
+    /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
+    ///
+    /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
     ///
     /// **Identity of persons.** `$identify` (with `$anon_distinct_id`), `$create_alias` and `$merge_dangerously` (with `alias`) state that two distinct IDs belong to the same person.
     /// If both IDs have a person, the other person is merged into the person of `distinct_id`. The property values of the person of `distinct_id` take precedence.
@@ -827,7 +940,7 @@ pub trait CaptureApi: Api {
     /// Send events and get a result for each.
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     /// `POST /i/v1/analytics/events/`
@@ -1768,11 +1881,17 @@ pub struct CohortsPersonsQuery {
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
     /// If `cursor` is present, `offset` is ignored.
     pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
     /// Text that the email address, the name or a distinct ID contains, case-insensitive.
     pub search: Option<String>,
     /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
     pub properties: Option<String>,
+    /// If true, the page has the field `count`.
+    pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
 }
@@ -1784,8 +1903,11 @@ impl CohortsPersonsQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
             search: query.text("search")?,
             properties: query.text("properties")?,
+            include_total: query.boolean("include_total")?,
             format: query.text("format")?,
         })
     }
@@ -2215,11 +2337,18 @@ pub struct PersonsListQuery {
     pub cursor: Option<String>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    pub cohort: Option<i64>,
     /// Text that the email address, the name or a distinct ID contains, case-insensitive.
     pub search: Option<String>,
     /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
     pub properties: Option<String>,
+    /// If true, the page has the field `count`.
+    pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
 }
@@ -2232,8 +2361,11 @@ impl PersonsListQuery {
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
             distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            cohort: query.integer("cohort", None, None)?,
             search: query.text("search")?,
             properties: query.text("properties")?,
+            include_total: query.boolean("include_total")?,
             format: query.text("format")?,
         })
     }
@@ -2281,6 +2413,127 @@ impl PersonsListResponse {
     }
 }
 
+/// The path parameters of `persons_values`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsValuesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsValuesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `persons_values`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsValuesQuery {
+    /// Name of the property.
+    pub key: Option<String>,
+    /// Text that the values contain, case-insensitive.
+    pub value: Option<String>,
+}
+
+impl PersonsValuesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            key: query.text("key")?,
+            value: query.text("value")?,
+        })
+    }
+}
+
+/// The request of `persons_values`.
+#[derive(Debug, Clone)]
+pub struct PersonsValuesRequest {
+    /// The parameters of the path.
+    pub path: PersonsValuesPath,
+    /// The parameters of the query.
+    pub query: PersonsValuesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsValuesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsValuesPath::read(&request)?,
+            query: PersonsValuesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_values`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsValuesResponse {
+    /// The values.
+    Status200(types::PersonValues),
+}
+
+impl PersonsValuesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `persons_bulk_delete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsBulkDeletePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsBulkDeletePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The request of `persons_bulk_delete`.
+#[derive(Debug, Clone)]
+pub struct PersonsBulkDeleteRequest {
+    /// The parameters of the path.
+    pub path: PersonsBulkDeletePath,
+    /// The fields of the body.
+    pub body: types::PersonsToDelete,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsBulkDeleteRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsBulkDeletePath::read(&request)?,
+            body: body.fields(&request, &[Media::Json], PERSONS_TO_DELETE_FIELDS).await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_bulk_delete`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsBulkDeleteResponse {
+    /// The persons are deleted.
+    Status202(types::PersonsDeleted),
+}
+
+impl PersonsBulkDeleteResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status202(body) => json_response(202, &body),
+        }
+    }
+}
+
 /// The path parameters of `persons_cohorts`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonsCohortsPath {
@@ -2300,14 +2553,18 @@ impl PersonsCohortsPath {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonsCohortsQuery {
     /// `id` of the person.
-    pub person_id: String,
+    pub person_id: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// A distinct ID of the person.
+    pub distinct_id: Option<String>,
 }
 
 impl PersonsCohortsQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
-            person_id: required("person_id", query.text("person_id")?)?,
+            person_id: query.text("person_id")?,
+            distinct_id: query.text("distinct_id")?,
         })
     }
 }
@@ -2450,6 +2707,118 @@ impl PersonsDestroyResponse {
     }
 }
 
+/// The path parameters of `persons_update_property`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsUpdatePropertyPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// `id` of the person.
+    pub uuid: String,
+}
+
+impl PersonsUpdatePropertyPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            uuid: path_text(request, "uuid"),
+        })
+    }
+}
+
+/// The request of `persons_update_property`.
+#[derive(Debug, Clone)]
+pub struct PersonsUpdatePropertyRequest {
+    /// The parameters of the path.
+    pub path: PersonsUpdatePropertyPath,
+    /// The fields of the body.
+    pub body: types::PersonPropertyValue,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsUpdatePropertyRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsUpdatePropertyPath::read(&request)?,
+            body: body
+                .fields(&request, &[Media::Json], PERSON_PROPERTY_VALUE_FIELDS)
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_update_property`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsUpdatePropertyResponse {
+    /// The property has the value.
+    Status202,
+}
+
+impl PersonsUpdatePropertyResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status202 => empty_response(202),
+        }
+    }
+}
+
+/// The path parameters of `persons_delete_property`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsDeletePropertyPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// `id` of the person.
+    pub uuid: String,
+}
+
+impl PersonsDeletePropertyPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            uuid: path_text(request, "uuid"),
+        })
+    }
+}
+
+/// The request of `persons_delete_property`.
+#[derive(Debug, Clone)]
+pub struct PersonsDeletePropertyRequest {
+    /// The parameters of the path.
+    pub path: PersonsDeletePropertyPath,
+    /// The fields of the body.
+    pub body: types::PersonPropertyToDelete,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsDeletePropertyRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsDeletePropertyPath::read(&request)?,
+            body: body
+                .fields(&request, &[Media::Json], PERSON_PROPERTY_TO_DELETE_FIELDS)
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_delete_property`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsDeletePropertyResponse {
+    /// The person does not have the property.
+    Status201(types::Done),
+}
+
+impl PersonsDeletePropertyResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status201(body) => json_response(201, &body),
+        }
+    }
+}
+
 /// The query parameters of `projects_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectsListQuery {
@@ -2587,6 +2956,8 @@ pub struct CaptureBatchQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureBatchQuery {
@@ -2595,6 +2966,7 @@ impl CaptureBatchQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2642,6 +3014,8 @@ pub struct CaptureEventQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureEventQuery {
@@ -2650,6 +3024,7 @@ impl CaptureEventQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2697,6 +3072,8 @@ pub struct CaptureEQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureEQuery {
@@ -2705,6 +3082,7 @@ impl CaptureEQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2752,6 +3130,8 @@ pub struct CaptureIQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureIQuery {
@@ -2760,6 +3140,7 @@ impl CaptureIQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2807,6 +3188,8 @@ pub struct CaptureTrackQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureTrackQuery {
@@ -2815,6 +3198,7 @@ impl CaptureTrackQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -3311,6 +3695,79 @@ static PATCHED_ACTION_FIELDS: &[Field] = &[
         required: false,
         nullable: false,
         kind: Kind::Boolean,
+    },
+];
+
+static PERSONS_TO_DELETE_FIELDS: &[Field] = &[
+    Field {
+        name: "ids",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+    Field {
+        name: "distinct_ids",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+    Field {
+        name: "delete_events",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "delete_recordings",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "keep_person",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+];
+
+static PERSON_PROPERTY_VALUE_FIELDS: &[Field] = &[
+    Field {
+        name: "key",
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "value",
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+];
+
+static PERSON_PROPERTY_TO_DELETE_FIELDS: &[Field] = &[
+    Field {
+        name: "$unset",
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
     },
 ];
 
@@ -3915,6 +4372,37 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/persons/bulk_delete/",
+        "/api/projects/{project_id}/persons/bulk_delete",
+    ];
+    let routes = [web::post().to(persons_bulk_delete::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/bulk_delete/",
+                        scopes: &["person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/bulk_delete/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/persons/cohorts/",
         "/api/projects/{project_id}/persons/cohorts",
     ];
@@ -3942,6 +4430,40 @@ where
                         tag: "persons",
                         method: "",
                         path: "/api/projects/{project_id}/persons/cohorts/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/values/",
+        "/api/projects/{project_id}/persons/values",
+    ];
+    let routes = [
+        web::get().to(persons_values::<A>),
+        web::head().to(persons_values::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/values/",
+                        scopes: &["person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/values/",
                         scopes: &[],
                     },
                 ]),
@@ -3977,6 +4499,68 @@ where
                         tag: "persons",
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+        "/api/projects/{project_id}/persons/{uuid}/delete_property",
+    ];
+    let routes = [web::post().to(persons_delete_property::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+                        scopes: &["person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+                        scopes: &[],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/{uuid}/update_property/",
+        "/api/projects/{project_id}/persons/{uuid}/update_property",
+    ];
+    let routes = [web::post().to(persons_update_property::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
+                        scopes: &["person:read"],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &[],
                     },
                 ]),
@@ -4358,7 +4942,7 @@ async fn persons_list<A: PersonsApi>(
     Ok(api.persons_list(caller, request).await?.into_http())
 }
 
-async fn persons_cohorts<A: PersonsApi>(
+async fn persons_values<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4367,6 +4951,33 @@ async fn persons_cohorts<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
+    let request = PersonsValuesRequest::read(request).map_err(reject)?;
+    Ok(api.persons_values(caller, request).await?.into_http())
+}
+
+async fn persons_bulk_delete<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = PersonsBulkDeleteRequest::read(request, body).await.map_err(reject)?;
+    Ok(api.persons_bulk_delete(caller, request).await?.into_http())
+}
+
+async fn persons_cohorts<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
     let request = PersonsCohortsRequest::read(request).map_err(reject)?;
     Ok(api.persons_cohorts(caller, request).await?.into_http())
 }
@@ -4379,7 +4990,7 @@ async fn persons_retrieve<A: PersonsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
     let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.persons_retrieve(caller, request).await?.into_http())
 }
@@ -4391,9 +5002,40 @@ async fn persons_destroy<A: PersonsApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
     let request = PersonsDestroyRequest::read(request).map_err(reject)?;
     Ok(api.persons_destroy(caller, request).await?.into_http())
+}
+
+async fn persons_update_property<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = PersonsUpdatePropertyRequest::read(request, body)
+        .await
+        .map_err(reject)?;
+    Ok(api.persons_update_property(caller, request).await?.into_http())
+}
+
+async fn persons_delete_property<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, A::Error> {
+    let api = api.get_ref();
+    let reject = |why| api.reject(why);
+    accepts(&request, &["application/json"]).map_err(reject)?;
+    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[28]).await?;
+    let body = body.receive(&request).await.map_err(reject)?;
+    let request = PersonsDeletePropertyRequest::read(request, body)
+        .await
+        .map_err(reject)?;
+    Ok(api.persons_delete_property(caller, request).await?.into_http())
 }
 
 async fn projects_list<A: ProjectsApi>(
@@ -4404,7 +5046,7 @@ async fn projects_list<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[29]).await?;
     let request = ProjectsListRequest::read(request).map_err(reject)?;
     Ok(api.projects_list(caller, request).await?.into_http())
 }
@@ -4417,7 +5059,7 @@ async fn projects_retrieve<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[30]).await?;
     let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.projects_retrieve(caller, request).await?.into_http())
 }
@@ -4430,7 +5072,7 @@ async fn users_retrieve<A: ProjectsApi>(
     let api = api.get_ref();
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
+    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[31]).await?;
     let request = UsersRetrieveRequest::read(request).map_err(reject)?;
     Ok(api.users_retrieve(caller, request).await?.into_http())
 }
@@ -4442,7 +5084,7 @@ async fn capture_batch<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[28]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_batch(request).await?.into_http())
@@ -4455,7 +5097,7 @@ async fn capture_event<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[29]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_event(request).await?.into_http())
@@ -4468,7 +5110,7 @@ async fn capture_e<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[30]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureERequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_e(request).await?.into_http())
@@ -4481,7 +5123,7 @@ async fn capture_i<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[31]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureIRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_i(request).await?.into_http())
@@ -4494,7 +5136,7 @@ async fn capture_track<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[36]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_track(request).await?.into_http())
@@ -4507,7 +5149,7 @@ async fn capture_analytics<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[37]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
     Ok(api.capture_analytics(request).await?.into_http())
@@ -4520,7 +5162,7 @@ async fn flags<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[38]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = FlagsRequest::read(request, raw).map_err(reject)?;
     Ok(api.flags(request).await?.into_http())
@@ -4533,7 +5175,7 @@ async fn decide<A: CaptureApi>(
 ) -> Result<HttpResponse, A::Error> {
     let api = api.get_ref();
     let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
+    let body = admit(api, &request, payload, &OPERATIONS[39]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
     let request = DecideRequest::read(request, raw).map_err(reject)?;
     Ok(api.decide(request).await?.into_http())

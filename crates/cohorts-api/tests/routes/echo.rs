@@ -169,6 +169,10 @@ impl PersonsApi for Echo {
         persons_cohorts(PersonsCohortsRequest) -> PersonsCohortsResponse,
         persons_retrieve(PersonsRetrieveRequest) -> PersonsRetrieveResponse,
         persons_destroy(PersonsDestroyRequest) -> PersonsDestroyResponse,
+        persons_values(PersonsValuesRequest) -> PersonsValuesResponse,
+        persons_bulk_delete(PersonsBulkDeleteRequest) -> PersonsBulkDeleteResponse,
+        persons_update_property(PersonsUpdatePropertyRequest) -> PersonsUpdatePropertyResponse,
+        persons_delete_property(PersonsDeletePropertyRequest) -> PersonsDeletePropertyResponse,
     }
 }
 

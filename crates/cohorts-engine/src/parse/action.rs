@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{limits, long_name, short};
+use super::{event_name, limits, long_name, short};
 use crate::error::FilterError;
 use crate::predicate::Predicate;
 use crate::source::{Action, ActionProperty, ActionStep};
@@ -83,7 +83,7 @@ fn parse_step(
         predicate.charge_patterns(pattern_cost, path)?;
     }
     Ok(ActionStep {
-        event: name(path, step, "event")?,
+        event: name(path, step, "event")?.map(|name| event_name(&name)),
         url,
         url_matching,
         properties,
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn steps_are_parsed_with_all_their_parts() {
-        let steps = json!([{"event": "buy", "url": "/shop", "url_matching": "contains", "selector": null,
+        let steps = json!([{"event": " buy ", "url": "/shop", "url_matching": "contains", "selector": null,
             "properties": [{"key": "amount", "operator": "gt", "value": 5, "type": "event"}]}, {"event": null}]);
         let action = Action::parse(&steps).unwrap();
         assert_eq!(action.steps.len(), 2);

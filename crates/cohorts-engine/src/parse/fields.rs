@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_ITEMS, Mode, kind_of, long_name, long_word, refuse_unknown, short};
+use super::{MAX_ITEMS, Mode, event_name, kind_of, long_name, long_word, refuse_unknown, short};
 use crate::FilterError;
 use crate::filter::Name;
 
@@ -124,13 +124,13 @@ impl<'a> Fields<'a> {
         Ok(flag)
     }
 
-    /// The name of an event, or the id of an action.
+    /// The name of an event in its stored form, or the id of an action.
     pub fn name(&self, key: &str, mode: Mode) -> Result<Option<Name>, FilterError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => {
                 self.check_name(key, text, mode)?;
-                Ok(Some(Name::Text(text.clone())))
+                Ok(Some(Name::Text(event_name(text))))
             }
             Some(value) => match whole_number(value) {
                 Some(number) => Ok(Some(Name::Number(number))),

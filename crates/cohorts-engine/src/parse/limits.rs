@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::MAX_NODES;
 use crate::FilterError;
+use crate::names::stored_name;
 
 /// Bytes of the name of a property or of an event. Names are keys of caches and of stored columns.
 pub(crate) const MAX_NAME_BYTES: usize = 1_000;
@@ -35,6 +36,16 @@ pub(crate) fn long_word(field: &str, word: &str) -> Option<String> {
     let bytes = word.len();
     (bytes > MAX_WORD_BYTES)
         .then(|| format!("{field} has {bytes} bytes; at most {MAX_WORD_BYTES} are allowed"))
+}
+
+/// The stored form of the name of an event in a filter. A name that is too long is unchanged, so that its error names its
+/// length.
+pub(crate) fn event_name(name: &str) -> String {
+    if name.len() > MAX_NAME_BYTES {
+        name.to_owned()
+    } else {
+        stored_name(name).into_owned()
+    }
 }
 
 /// Parses the JSON text of criteria within the limits of a filter. Text that is not JSON is null.

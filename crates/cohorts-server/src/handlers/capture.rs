@@ -1,10 +1,8 @@
 //! Event capture: decodes the body, parses each item, and commits the valid ones before the response.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header;
-use actix_web::web;
 use cohorts_api::types::{
     AnalyticsAnswer, AnalyticsResult, AnalyticsResultResult, CaptureAnswer, CaptureAnswerStatus,
     CaptureConfig, NoFlags,
@@ -21,9 +19,9 @@ use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::Service;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest::CommitError;
-use crate::logging::RequestId;
 use crate::peer::{network, peer};
 use crate::shares::{Permit, ShareOwner};
 
@@ -34,7 +32,7 @@ mod decoding;
 pub(super) use batch::invalid_token;
 #[cfg(fuzzing)]
 pub use batch::token_of;
-use batch::{ItemBatch, ItemOutcome, SentBatch};
+use batch::{BodyContext, ItemBatch, ItemOutcome, SentBatch};
 #[cfg(fuzzing)]
 pub use body::{Payload, decode};
 #[cfg(not(fuzzing))]
@@ -48,7 +46,12 @@ impl CaptureApi for Service {
         request: CaptureBatchRequest,
     ) -> Result<CaptureBatchResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureBatchResponse::Status200(response))
     }
@@ -58,21 +61,36 @@ impl CaptureApi for Service {
         request: CaptureEventRequest,
     ) -> Result<CaptureEventResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureEventResponse::Status200(response))
     }
 
     async fn capture_e(&self, request: CaptureERequest) -> Result<CaptureEResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureEResponse::Status200(response))
     }
 
     async fn capture_i(&self, request: CaptureIRequest) -> Result<CaptureIResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureIResponse::Status200(response))
     }
@@ -82,7 +100,12 @@ impl CaptureApi for Service {
         request: CaptureTrackRequest,
     ) -> Result<CaptureTrackResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureTrackResponse::Status200(response))
     }
@@ -91,8 +114,12 @@ impl CaptureApi for Service {
         &self,
         request: CaptureAnalyticsRequest,
     ) -> Result<CaptureAnalyticsResponse, Error> {
-        let token = bearer(&request.http);
-        let outcomes = self.commit(&request.http, request.raw, token).await?;
+        let context = BodyContext {
+            token: bearer(&request.http),
+            query_sent_at: None,
+            is_analytics: true,
+        };
+        let outcomes = self.commit(&request.http, request.raw, context).await?;
         let results = outcomes.into_iter().filter_map(analytics_result);
         Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
             results: results.collect(),
@@ -188,22 +215,36 @@ impl Service {
         head: &RequestHead,
         body: RawBody,
         token: Option<String>,
+        query_sent_at: Option<String>,
     ) -> Result<CaptureAnswer, Error> {
-        self.commit(head, body, token).await?;
-        Ok(CaptureAnswer {
-            status: CaptureAnswerStatus::Ok,
-        })
+        let context = BodyContext {
+            token,
+            query_sent_at,
+            is_analytics: false,
+        };
+        let outcomes = self.commit(head, body, context).await?;
+        match batch::all_refused(&outcomes) {
+            Some(error) => Err(error),
+            None => Ok(CaptureAnswer {
+                status: CaptureAnswerStatus::Ok,
+            }),
+        }
     }
 
-    /// Commits the valid items of a body. `token` is that of the header or the query.
+    /// Commits the valid items of a body.
     async fn commit(
         &self,
         head: &RequestHead,
         body: RawBody,
-        token: Option<String>,
+        context: BodyContext,
     ) -> Result<Vec<ItemOutcome>, Error> {
         let peer = network(peer(head.request(), self.peer_source));
-        let batch = self.read_batch(body, token, peer).await?;
+        let sent = SentBatch {
+            body,
+            context,
+            peer,
+        };
+        let batch = self.read_batch(sent).await?;
         let reservation = Arc::new(batch.reservations);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
@@ -218,18 +259,9 @@ impl Service {
         Ok(batch.outcomes)
     }
 
-    async fn read_batch(
-        &self,
-        body: RawBody,
-        token: Option<String>,
-        peer: IpAddr,
-    ) -> Result<ItemBatch, Error> {
-        let permit = self
-            .shares
-            .decoding(body.bytes.len())
-            .acquire(ShareOwner::Peer(peer))
-            .await?;
-        let sent = SentBatch { body, token, peer };
+    async fn read_batch(&self, sent: SentBatch) -> Result<ItemBatch, Error> {
+        let shares = self.shares.decoding(sent.body.bytes.len());
+        let permit = shares.acquire(ShareOwner::Peer(sent.peer)).await?;
         let small = DecodingMemory::small(&self.memory);
         if let Some(batch) = self.decode(small, sent.clone(), permit).await? {
             return Ok(batch);
@@ -244,7 +276,7 @@ impl Service {
 
     /// The project of the token in the header or the query, else the peer.
     async fn owner(&self, sent: &SentBatch) -> Result<ShareOwner, Error> {
-        let project = match sent.token.clone() {
+        let project = match sent.context.token.clone() {
             Some(token) => self.look_up_token(token).await?,
             None => None,
         };
@@ -259,14 +291,13 @@ impl Service {
         permit: Permit,
     ) -> Result<Option<ItemBatch>, Error> {
         let service = self.clone();
-        let id = RequestId::current();
-        let read = move || {
+        blocking::compute(move || {
             let _permit = permit;
-            match id.scope(|| ItemBatch::read(&service, &memory, sent)) {
+            match ItemBatch::read(&service, &memory, sent) {
                 Err(Error::TooManyEvents) => Ok(None),
                 batch => batch.map(Some),
             }
-        };
-        web::block(read).await.map_err(|_| Error::Unavailable)?
+        })
+        .await
     }
 }

@@ -181,13 +181,15 @@ impl CohortsApi for Service {
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            Ok(cohorts_store::history::page(conn, id, limit, offset)?)
+            Ok(cohorts_store::history::page(
+                conn, project, id, limit, offset,
+            )?)
         };
         let frame = move |count| history::page(count, limit, offset);
         let list = self.list(
             project,
             &request.http,
-            history::HistoryRows(id),
+            history::HistoryRows(project, id),
             read,
             frame,
         );

@@ -26,7 +26,9 @@ pub fn capture(body: &[u8], content_type: Option<&str>, encoding: Option<&str>) 
     let memory = DecodingMemory::new(MemoryBudget::new(BUDGET), Duration::ZERO);
     let body = decode(&memory, body).ok()?;
     let text = body.text().ok()?;
-    if let Ok(payload) = Payload::parse(text) {
+    let standard = body.standardized(&memory).ok()?;
+    let standard = standard.as_ref().unwrap_or(&body);
+    if let Ok(payload) = Payload::parse(standard.text().ok()?) {
         for item in payload.items {
             token_of(item);
             for arrival in [false, true] {

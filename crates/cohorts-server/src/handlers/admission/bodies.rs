@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::{HttpRequest, web};
 use cohorts_api::{MemoryBudget, Operation};
 use cohorts_store::ProjectId;
 use parking_lot::Mutex;
 
+use crate::blocking;
 use crate::error::Error;
 use crate::handlers::{Service, capture};
 use crate::peer;
@@ -77,8 +78,7 @@ impl Service {
             return Ok(None);
         }
         let store = self.store.clone();
-        let find = move || store.project_of_token(&token);
-        Ok(web::block(find).await.map_err(|_| Error::Unavailable)??)
+        blocking::compute(move || Ok(store.project_of_token(&token)?)).await
     }
 }
 

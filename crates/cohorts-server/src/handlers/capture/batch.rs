@@ -1,27 +1,62 @@
 //! The items of one request, with the project of each. Everything that is read here is in memory only.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::body::{Payload, decode, parsing_bytes};
+use super::body::{BodyBytes, Payload, decode, parsing_bytes};
 use super::decoding::DecodingMemory;
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, Item, Refusal, Scalar};
+use crate::ingest::{
+    self, Arrival, FaultyTime, FromMap, Item, ObjectField, Refusal, Scalar, Truncated,
+};
+
+/// What a request says about its body, outside of the body.
+#[derive(Clone, Debug, Default)]
+pub struct BodyContext {
+    /// The token in the header or the query.
+    pub token: Option<String>,
+    /// The time in the query, `_`.
+    pub query_sent_at: Option<String>,
+    /// Whether the body is a batch of the newer SDKs, in which `created_at` means `sent_at`.
+    pub is_analytics: bool,
+}
+
+impl BodyContext {
+    /// When the body was sent, by the clock of the client. As in PostHog, the body takes precedence over the query.
+    fn sent_at(&self, payload: &Payload<'_>) -> Option<DateTime<Utc>> {
+        let value = if self.is_analytics && payload.sent_at.is_absent() {
+            &payload.created_at
+        } else {
+            &payload.sent_at
+        };
+        if !value.is_absent() {
+            match ingest::instant(value) {
+                Ok(time) => return Some(time),
+                Err(fault) => {
+                    let time = FaultyTime::new(fault, value);
+                    log::warn!("the clock of a sender is not corrected by `sent_at`: {time}");
+                }
+            }
+        }
+        ingest::query_sent_at(self.query_sent_at.as_deref()?)
+    }
+}
 
 /// A batch before it is decoded.
 #[derive(Clone)]
 pub struct SentBatch {
     pub body: RawBody,
-    /// The token in the header or the query.
-    pub token: Option<String>,
+    pub context: BodyContext,
     pub peer: IpAddr,
 }
 
@@ -37,8 +72,15 @@ pub struct ItemOutcome {
 const MAX_UNRESERVED: usize = 64 << 10;
 /// The bytes that one byte of an item takes while it is read: a member of six bytes takes a hundred.
 const READ_COST: usize = 16;
+/// The refusals of one request that are logged.
+const LOGGED_REFUSALS: usize = 3;
+/// The characters of an event name in the log.
+const SHOWN_CHARS: usize = 200;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
+
+/// The most replaced times of a request that are logged one by one.
+const MAX_LOGGED_TIMES: usize = 5;
 
 /// The items of one request.
 pub struct ItemBatch {
@@ -49,6 +91,14 @@ pub struct ItemBatch {
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
     dropped: usize,
+    /// Why times were replaced by the time of the arrival.
+    replaced_times: Vec<&'static str>,
+    /// The log lines of the first of them.
+    first_replaced_times: Vec<String>,
+    truncated: Truncated,
+    refused: usize,
+    /// The log lines of the first refusals.
+    first_refusals: Vec<String>,
 }
 
 impl ItemBatch {
@@ -57,18 +107,28 @@ impl ItemBatch {
         memory: &DecodingMemory,
         sent: SentBatch,
     ) -> Result<Self, Error> {
-        let body = decode(memory, sent.body)?;
-        let text = body.text()?;
-        let parsing = memory.reserve(parsing_bytes(text))?;
-        let payload = Payload::parse(text)?;
-        drop(parsing);
-        let mut projects = TokenProjects::new(service, sent.peer);
-        let project = projects.of_batch(payload.token.or(sent.token))?;
+        let SentBatch {
+            body,
+            context,
+            peer,
+        } = sent;
+        let body = decode(memory, body)?;
+        let standard;
+        let payload = match parse(memory, &body) {
+            Ok(payload) => payload,
+            Err(Error::TooManyEvents) => return Err(Error::TooManyEvents),
+            Err(error) => {
+                standard = body.standardized(memory)?.ok_or(error)?;
+                parse(memory, &standard)?
+            }
+        };
+        let mut projects = TokenProjects::new(service, peer);
         let arrival = Arrival {
             now: Utc::now(),
-            sent_at: payload.sent_at,
+            sent_at: context.sent_at(&payload),
             is_export: false,
         };
+        let project = projects.of_batch(payload.token.or(context.token))?;
         let longest = payload.items.iter().map(|item| item.len()).max();
         let longest = longest.unwrap_or(0).min(ingest::MAX_ITEM_BYTES);
         let _reading = memory.reserve(longest * READ_COST)?;
@@ -79,6 +139,11 @@ impl ItemBatch {
             reservations: vec![reservation],
             unreserved: 0,
             dropped: 0,
+            replaced_times: Vec::new(),
+            first_replaced_times: Vec::new(),
+            truncated: Truncated::default(),
+            refused: 0,
+            first_refusals: Vec::new(),
         };
         for text in &payload.items {
             let project = match project {
@@ -93,7 +158,8 @@ impl ItemBatch {
         if batch.items.is_empty() && project.is_none() {
             return Err(invalid_token());
         }
-        batch.count_refusals(service);
+        batch.log_refusals();
+        batch.count(service);
         Ok(batch)
     }
 
@@ -109,6 +175,9 @@ impl ItemBatch {
             self.reservations.push(memory.reserve(self.unreserved)?);
             self.unreserved = 0;
         }
+        if let Some(refusal) = &outcome.refusal {
+            self.add_refusal(text, project, refusal);
+        }
         self.outcomes.push(outcome);
         Ok(())
     }
@@ -120,10 +189,14 @@ impl ItemBatch {
         arrival: &Arrival,
     ) -> ItemOutcome {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
-            (Ok(item), Some(project)) => {
+            (Ok(mut item), Some(project)) => {
+                if let Some(time) = item.replaced_time.take() {
+                    self.add_replaced_time(&item.event, &time);
+                }
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
                 self.dropped += item.dropped;
+                self.truncated.add(item.truncated);
                 self.items.entry(project).or_default().push(item);
                 let refusal = None;
                 ItemOutcome { uuid, refusal }
@@ -139,17 +212,65 @@ impl ItemBatch {
         }
     }
 
-    fn count_refusals(&self, service: &Service) {
+    fn add_replaced_time(&mut self, event: &str, time: &FaultyTime) {
+        self.replaced_times.push(time.fault.reason());
+        if self.replaced_times.len() <= MAX_LOGGED_TIMES {
+            let line = format!("the event `{event}` got the time of its arrival: {time}");
+            self.first_replaced_times.push(line);
+        }
+    }
+
+    /// Adds a refusal, and describes it for the log if it is one of the first.
+    fn add_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
+        self.refused += 1;
+        if self.first_refusals.len() == LOGGED_REFUSALS {
+            return;
+        }
+        let project = match project {
+            Some(project) => format!("project {}", project.0),
+            None => "no project".to_owned(),
+        };
+        let item = match ingest::sent_event(text) {
+            Some(name) => format!("the event {}", shortened(name)),
+            None => "an item without an event name".to_owned(),
+        };
+        self.first_refusals
+            .push(format!("{project}: refused {item}: {refusal}"));
+    }
+
+    /// Counts in the end, because a large body is read twice.
+    fn count(&self, service: &Service) {
         let refusals = self.outcomes.iter();
-        let refusals = refusals.filter_map(|outcome| outcome.refusal.as_ref());
-        let mut refused = 0;
-        for refusal in refusals {
+        for refusal in refusals.filter_map(|outcome| outcome.refusal.as_ref()) {
             service.metrics.refused(refusal.reason());
-            refused += 1;
+        }
+        for reason in &self.replaced_times {
+            service.metrics.replaced_timestamp(reason);
         }
         service.metrics.dropped_properties(self.dropped);
-        if refused > 0 {
-            log::warn!("refused {refused} of {} items", self.outcomes.len());
+        let Truncated {
+            events,
+            distinct_ids,
+        } = self.truncated;
+        service.metrics.truncated("event", events);
+        service.metrics.truncated("distinct_id", distinct_ids);
+    }
+
+    /// Logs a bounded number of lines. The log escapes control characters.
+    fn log_refusals(&self) {
+        for line in &self.first_replaced_times {
+            log::warn!("{line}");
+        }
+        let count = self.replaced_times.len();
+        if count > MAX_LOGGED_TIMES {
+            log::warn!("{count} events of one request got the time of their arrival");
+        }
+        for refusal in &self.first_refusals {
+            log::warn!("{refusal}");
+        }
+        if self.refused > self.first_refusals.len() {
+            let items = self.outcomes.len();
+            log::warn!("refused {} of {items} items in total", self.refused);
         }
         if self.dropped > 0 {
             log::warn!(
@@ -159,6 +280,38 @@ impl ItemBatch {
             );
         }
     }
+}
+
+/// The first characters of a text.
+fn shortened(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS).collect()
+}
+
+/// The error for a request without a valid item; `None` if it has one or is empty.
+pub fn all_refused(outcomes: &[ItemOutcome]) -> Option<Error> {
+    let mut refusals = outcomes.iter().map(|outcome| outcome.refusal.as_ref());
+    let first = refusals.next()??;
+    if refusals.any(|refusal| refusal.is_none()) {
+        return None;
+    }
+    let detail = match outcomes.len() {
+        1 => format!("The event was refused: {first}."),
+        count => format!("All {count} events were refused, the first because {first}."),
+    };
+    let (attr, code) = match first {
+        Refusal::NoEvent => (Some("event"), "required"),
+        Refusal::NoDistinctId => (Some("distinct_id"), "required"),
+        _ => (None, "invalid_payload"),
+    };
+    let attr = attr.map(str::to_owned);
+    Some(Error::Validation { attr, code, detail })
+}
+
+/// Finds the items of a body.
+fn parse<'a>(memory: &DecodingMemory, body: &'a BodyBytes) -> Result<Payload<'a>, Error> {
+    let text = body.text()?;
+    let _parsing = memory.reserve(parsing_bytes(text))?;
+    Payload::parse(text)
 }
 
 /// The most different tokens in one request.
@@ -230,7 +383,12 @@ pub fn token_of(item: &str) -> Option<String> {
     let tokens: ItemTokens = serde_json::from_str(item).ok()?;
     let fields = [tokens.api_key, tokens.token].into_iter();
     let token = fields
-        .chain(tokens.properties.map(|properties| properties.token))
+        .chain(
+            tokens
+                .properties
+                .into_object()
+                .map(|properties| properties.token),
+        )
         .find_map(Scalar::into_text);
     token.filter(|token| !token.is_empty())
 }
@@ -256,11 +414,24 @@ struct ItemTokens {
     api_key: Scalar,
     #[serde(default)]
     token: Scalar,
-    properties: Option<TokenProperty>,
+    #[serde(default)]
+    properties: ObjectField<TokenProperty>,
 }
 
-#[derive(Deserialize)]
 struct TokenProperty {
-    #[serde(default)]
     token: Scalar,
+}
+
+impl FromMap for TokenProperty {
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut token = Scalar::Absent;
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            if name == "token" {
+                token = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Self { token })
+    }
 }

@@ -10,7 +10,6 @@ use actix_web::web::Bytes;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -19,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::decoding::DecodingMemory;
 use crate::error::Error;
-use crate::ingest::{self, HeldMemory, Scalar};
+use crate::ingest::{HeldMemory, Scalar, Standardized};
 
 /// The most bytes of a decompressed body.
 const MAX_BYTES: usize = 32 << 20;
@@ -52,7 +51,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct Payload<'a> {
     pub token: Option<String>,
     /// When the body was sent, by the clock of the client.
-    pub sent_at: Option<DateTime<Utc>>,
+    pub sent_at: Scalar,
+    /// The field `created_at`, which means `sent_at` in batches of newer SDKs.
+    pub created_at: Scalar,
     pub items: Vec<&'a str>,
 }
 
@@ -81,13 +82,10 @@ impl<'a> Payload<'a> {
             });
         }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(invalid_json)?;
-        let sent_at = match envelope.sent_at {
-            Scalar::Absent => envelope.created_at,
-            sent_at => sent_at,
-        };
         Ok(Self {
             token: envelope.api_key.or(envelope.token),
-            sent_at: sent_at.text().and_then(ingest::instant),
+            sent_at: envelope.sent_at,
+            created_at: envelope.created_at,
             items: match envelope.batch {
                 Some(Items(items)) => items.into_iter().map(RawValue::get).collect(),
                 None => vec![text],
@@ -146,10 +144,22 @@ impl BodyBytes {
             .map_err(|error| malformed(format!("JSON parse error - {error}")))
     }
 
-    fn is_json(&self) -> bool {
-        let first = self.bytes.trim_ascii_start().first();
-        matches!(first, Some(b'{' | b'['))
+    /// The text as standard JSON; `None` if it has nothing to rewrite.
+    pub fn standardized(&self, memory: &DecodingMemory) -> Result<Option<Self>, Error> {
+        let Some(standard) = Standardized::of(self.text()?) else {
+            return Ok(None);
+        };
+        let memory = memory.reserve(standard.length())?;
+        Ok(Some(Self::new(standard.rewritten(), memory)))
     }
+
+    fn is_json(&self) -> bool {
+        is_json(&self.bytes)
+    }
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// Decodes a body to JSON text. Each step frees the bytes of the step before.
@@ -199,9 +209,11 @@ impl BodyDecoder<'_> {
         let (_, data) =
             data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
         let mut data = data.into_owned().into_bytes();
-        // The form decoder turns an unencoded plus into a space.
-        for byte in data.iter_mut().filter(|byte| **byte == b' ') {
-            *byte = b'+';
+        if !is_json(&data) {
+            // The form decoder turns an unencoded plus of base64 into a space.
+            for byte in data.iter_mut().filter(|byte| **byte == b' ') {
+                *byte = b'+';
+            }
         }
         let memory = self.reserve(data.capacity())?;
         Ok(BodyBytes::new(data, memory))
@@ -425,6 +437,27 @@ mod tests {
     }
 
     #[test]
+    fn spaces_in_the_json_of_a_form_remain() {
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("data", r#"{"event": "a b+c"}"#)
+            .finish();
+        let decoded = text(form.as_bytes(), "application/x-www-form-urlencoded", None);
+        assert_eq!(decoded.as_deref(), Ok(r#"{"event": "a b+c"}"#));
+    }
+
+    #[test]
+    fn a_body_is_rewritten_only_within_the_memory_budget() {
+        let text = format!("[\"{}\"]", "\u{1}".repeat(1 << 10));
+        let budget = |bytes| DecodingMemory::new(MemoryBudget::new(bytes), Duration::ZERO);
+        let body = BodyBytes::new(text, budget(8).reserve(0).unwrap());
+        let standard = body.standardized(&budget(6 << 10));
+        assert!(matches!(standard, Err(Error::TooManyEvents)));
+        let standard = body.standardized(&budget(7 << 10)).unwrap().unwrap();
+        assert_eq!(standard.text().unwrap().len(), (6 << 10) + 4);
+        assert!(standard.standardized(&budget(0)).unwrap().is_none());
+    }
+
+    #[test]
     fn a_frame_with_a_large_window_is_malformed() {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(27).unwrap();
@@ -448,13 +481,14 @@ mod tests {
     }
 
     #[test]
-    fn times_of_other_types_are_ignored() {
-        for text in [
-            r#"{"batch":[],"sent_at":[[0],[0]]}"#,
-            r#"{"batch":[],"sent_at":{"a":[1]},"created_at":"2026-03-01T12:00:00Z"}"#,
-            r#"{"batch":[],"sent_at":7}"#,
+    fn times_of_any_type_are_parsed() {
+        for (text, sent_at) in [
+            (r#"{"batch":[],"sent_at":[[0],[0]]}"#, Scalar::Other),
+            (r#"{"batch":[],"sent_at":{"a":[1]}}"#, Scalar::Other),
+            (r#"{"batch":[],"sent_at":7}"#, Scalar::Integer(7)),
+            (r#"{"batch":[]}"#, Scalar::Absent),
         ] {
-            assert_eq!(Payload::parse(text).unwrap().sent_at, None, "{text}");
+            assert_eq!(Payload::parse(text).unwrap().sent_at, sent_at, "{text}");
         }
     }
 
@@ -473,10 +507,5 @@ mod tests {
             (token("b"), 3)
         );
         assert!(parsed("7").is_err());
-        let payload = Payload::parse(r#"{"batch":[],"sent_at":"2026-03-01T12:00:00Z"}"#).unwrap();
-        assert_eq!(
-            payload.sent_at.map(|time| time.timestamp()),
-            Some(1_772_366_400)
-        );
     }
 }
