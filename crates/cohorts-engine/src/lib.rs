@@ -126,7 +126,7 @@ pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;
 pub use interrupt::Interrupt;
 pub use names::{LONGEST_NAME, is_too_long, stored_name};
-pub use plan::{Dependencies, PlacedLeaf, Plan, plan, plan_query};
+pub use plan::{Dependencies, PlacedLeaf, PlacedReference, Plan, plan, plan_query};
 pub use reads::Reads;
 pub use source::{Action, ActionProperty, ActionStep, EventQuery, PlannedReads, Reference, Source};
 pub use window::Moment;

@@ -128,6 +128,14 @@ impl Error {
         Self::field(attr, error.detail)
     }
 
+    /// Refuses the filter in the field `attr` if it refers to a cohort that cannot be calculated.
+    pub fn reference(attr: &str, cause: IndexError) -> Self {
+        match cause {
+            IndexError::Uncalculable(error) => Self::filter(attr, error),
+            other => other.into(),
+        }
+    }
+
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable | Self::Locked)
@@ -386,6 +394,7 @@ impl From<IndexError> for Error {
             IndexError::TimedOut => Self::TimedOut,
             IndexError::OverBudget => Self::OverBudget,
             IndexError::ProjectNotFound => Self::ProjectNotFound,
+            IndexError::Uncalculable(error) => Self::whole(error.detail),
         }
     }
 }

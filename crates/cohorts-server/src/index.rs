@@ -9,6 +9,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use cohorts_engine::FilterError;
 use cohorts_store::{Lane, Store};
 
 mod actions;
@@ -23,6 +24,7 @@ mod memory;
 mod project;
 pub mod ranking;
 pub mod read;
+pub mod references;
 pub mod registry;
 pub mod snapshot;
 #[cfg(test)]
@@ -45,6 +47,9 @@ pub enum IndexError {
     OverBudget,
     #[error("Project not found.")]
     ProjectNotFound,
+    /// The plan refers to a cohort that cannot be calculated.
+    #[error(transparent)]
+    Uncalculable(FilterError),
 }
 
 impl IndexError {

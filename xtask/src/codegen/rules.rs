@@ -11,7 +11,7 @@ use super::findings::Findings;
 use super::print::case;
 use super::schemas::{is_free_form, unwrap_all_of};
 
-const OBJECT_KEYS: [&str; 9] = [
+const OBJECT_KEYS: [&str; 10] = [
     "type",
     "title",
     "description",
@@ -21,6 +21,7 @@ const OBJECT_KEYS: [&str; 9] = [
     "nullable",
     "deprecated",
     "additionalProperties",
+    "x-ignored-fields",
 ];
 const COMMON_KEYS: [&str; 11] = [
     "$ref",
@@ -49,6 +50,23 @@ pub fn tables(contract: &Contract) -> Vec<TokenStream> {
 /// The name of the static table of a component schema.
 pub fn table_name(schema: &str) -> Ident {
     format_ident!("{}_FIELDS", case::shouting(schema))
+}
+
+/// How unknown fields of a body with this schema are read.
+pub fn unknown_fields(contract: &Contract, schema: &str) -> TokenStream {
+    let names = contract.schema(schema)["x-ignored-fields"].as_array();
+    match names {
+        Some(_) => {
+            let names = ignored_name(schema);
+            quote! { UnknownFields::NearRefused(#names) }
+        }
+        None => quote! { UnknownFields::Ignored },
+    }
+}
+
+/// The name of the static list of ignored fields.
+fn ignored_name(schema: &str) -> Ident {
+    format_ident!("{}_IGNORED", case::shouting(schema))
 }
 
 fn tables_with(contract: &Contract, findings: &Findings) -> Vec<TokenStream> {
@@ -122,7 +140,11 @@ impl Rules<'_> {
             });
         let fields: Vec<_> = fields.collect();
         let table = table_name(name);
-        quote! { static #table: &[Field] = &[#(#fields),*]; }
+        let ignored = schema["x-ignored-fields"].as_array().map(|names| {
+            let (list, names) = (ignored_name(name), names.iter().filter_map(Value::as_str));
+            quote! { static #list: &[&str] = &[#(#names),*]; }
+        });
+        quote! { static #table: &[Field] = &[#(#fields),*]; #ignored }
     }
 
     fn field(

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::contract::{Linter, object};
 
-const KEYWORDS: [&str; 32] = [
+const KEYWORDS: [&str; 33] = [
     "$ref",
     "additionalProperties",
     "allOf",
@@ -34,6 +34,7 @@ const KEYWORDS: [&str; 32] = [
     "title",
     "type",
     "writeOnly",
+    "x-ignored-fields",
     "x-null",
     "x-raw-json",
     "x-trim",
@@ -64,6 +65,7 @@ fn lint_schema(linter: Linter, schema: &Value, location: &str) {
     if schema.get("x-null").is_some_and(|null| null != "passes") {
         linter.report(location, "`x-null` must be `passes`");
     }
+    linter.strings(schema, "x-ignored-fields", location);
     lint_required(linter, schema, location);
     for (path, subschema) in subschemas(schema) {
         lint_schema(linter, subschema, &format!("{location}.{path}"));

@@ -17,7 +17,8 @@ pub fn generate(contract: &Contract) -> Result<String> {
         .by_tag()
         .into_iter()
         .map(|(tag, members)| tag_trait(contract, tag, &members));
-    let parts = contract.operations.iter().map(operation);
+    let operations = contract.operations.iter();
+    let parts = operations.map(|member| operation(contract, member));
     let tables = rules::tables(contract);
     let routes = routes::generate(contract);
     let lines = ["The operations of the contract: traits, requests, responses and routes."];
@@ -133,10 +134,10 @@ fn method(operation: &Operation) -> TokenStream {
     }
 }
 
-fn operation(operation: &Operation) -> TokenStream {
+fn operation(contract: &Contract, operation: &Operation) -> TokenStream {
     let path = parameters(operation, "Path", true);
     let query = parameters(operation, "Query", false);
-    let request = request(operation);
+    let request = request(contract, operation);
     let response = response(operation);
     quote! { #path #query #request #response }
 }
@@ -254,7 +255,7 @@ fn read_parameter(parameter: &Parameter) -> TokenStream {
     }
 }
 
-fn request(operation: &Operation) -> TokenStream {
+fn request(contract: &Contract, operation: &Operation) -> TokenStream {
     let name = type_name(operation, "Request");
     let mut fields = Vec::new();
     let mut reads = Vec::new();
@@ -270,13 +271,14 @@ fn request(operation: &Operation) -> TokenStream {
     if let Some(body) = operation.body.as_ref().filter(|_| !raw) {
         let r#type = ident(&body.schema);
         let table = rules::table_name(&body.schema);
+        let unknown = rules::unknown_fields(contract, &body.schema);
         let media = body.media.iter().map(|media| match media {
             Media::Json => quote! { Media::Json },
             Media::Form => quote! { Media::Form },
             Media::Multipart => quote! { Media::Multipart },
         });
         fields.push(quote! { #[doc = " The fields of the body."] pub body: types::#r#type });
-        reads.push(quote! { body: body.fields(&request, &[#(#media),*], #table).await? });
+        reads.push(quote! { body: body.fields(&request, &[#(#media),*], #table, #unknown).await? });
         if !body.uploads.is_empty() {
             let text = docs("The files of a multipart body.");
             fields.push(quote! { #text pub uploads: Vec<UploadedFile> });

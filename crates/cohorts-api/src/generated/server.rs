@@ -1118,6 +1118,7 @@ impl CohortsCreateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     COHORT_CREATE_FIELDS,
+                    UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1172,7 +1173,12 @@ impl CohortsPreviewRequest {
         Ok(Self {
             path: CohortsPreviewPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    COHORT_PREVIEW_REQUEST_FIELDS,
+                    UnknownFields::NearRefused(COHORT_PREVIEW_REQUEST_IGNORED),
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -1355,6 +1361,7 @@ impl CohortsUpdateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
+                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1418,6 +1425,7 @@ impl CohortsPartialUpdateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
+                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1652,7 +1660,14 @@ impl CohortsAddPersonsToStaticCohortRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSONS_TO_ADD_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSONS_TO_ADD_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1706,7 +1721,14 @@ impl CohortsRemovePersonFromStaticCohortRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSON_TO_REMOVE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_TO_REMOVE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1894,6 +1916,9 @@ pub struct CohortsPersonsQuery {
     pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    pub bom: Option<bool>,
 }
 
 impl CohortsPersonsQuery {
@@ -1909,6 +1934,7 @@ impl CohortsPersonsQuery {
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
             format: query.text("format")?,
+            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2182,7 +2208,14 @@ impl ActionsCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsCreatePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], ACTION_CREATE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    ACTION_CREATE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2287,7 +2320,14 @@ impl ActionsPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsPartialUpdatePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PATCHED_ACTION_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PATCHED_ACTION_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2351,6 +2391,9 @@ pub struct PersonsListQuery {
     pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    pub bom: Option<bool>,
 }
 
 impl PersonsListQuery {
@@ -2367,6 +2410,7 @@ impl PersonsListQuery {
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
             format: query.text("format")?,
+            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2513,7 +2557,14 @@ impl PersonsBulkDeleteRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: PersonsBulkDeletePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSONS_TO_DELETE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSONS_TO_DELETE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2741,7 +2792,12 @@ impl PersonsUpdatePropertyRequest {
         Ok(Self {
             path: PersonsUpdatePropertyPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], PERSON_PROPERTY_VALUE_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_PROPERTY_VALUE_FIELDS,
+                    UnknownFields::Ignored,
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -2797,7 +2853,12 @@ impl PersonsDeletePropertyRequest {
         Ok(Self {
             path: PersonsDeletePropertyPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], PERSON_PROPERTY_TO_DELETE_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_PROPERTY_TO_DELETE_FIELDS,
+                    UnknownFields::Ignored,
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -3489,6 +3550,39 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
     },
 ];
 
+static COHORT_CREATE_IGNORED: &[&str] = &[
+    "id",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "last_backfill_events_at",
+    "last_calculation_duration_ms",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "last_error_at",
+    "count",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "kind",
+    "people",
+    "team",
+    "team_id",
+    "project",
+    "project_id",
+    "user_access_level",
+    "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
     Field {
         name: "filters",
@@ -3511,6 +3605,37 @@ static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
             maximum: Some(100),
         },
     },
+];
+
+static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
+    "id",
+    "name",
+    "description",
+    "groups",
+    "deleted",
+    "query",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "count",
+    "is_static",
+    "cohort_type",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "_create_in_folder",
+    "_create_static_person_ids",
+    "personal_api_key",
+    "api_key",
+    "token",
 ];
 
 static PATCHED_COHORT_FIELDS: &[Field] = &[
@@ -3614,6 +3739,39 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
         nullable: false,
         kind: Kind::Boolean,
     },
+];
+
+static PATCHED_COHORT_IGNORED: &[&str] = &[
+    "id",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "last_backfill_events_at",
+    "last_calculation_duration_ms",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "last_error_at",
+    "count",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "kind",
+    "people",
+    "team",
+    "team_id",
+    "project",
+    "project_id",
+    "user_access_level",
+    "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
 ];
 
 static PERSONS_TO_ADD_FIELDS: &[Field] = &[

@@ -33,6 +33,7 @@ mod unsupported;
 mod values;
 
 use bulk_delete::DoomedIds;
+use export::ExportFormat;
 use property::PropertyChange;
 use query::{PersonQuery, PersonSource};
 
@@ -61,7 +62,11 @@ impl Service {
             .with_total(parameters.include_total == Some(true))
             .with_identity(parameters.distinct_id, parameters.email)
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let list = self.persons(query, parameters.format.as_deref(), &request.http);
+        let format = ExportFormat {
+            name: parameters.format.as_deref(),
+            has_mark: parameters.bom.unwrap_or_default(),
+        };
+        let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
             PersonList::Page(page) => CohortsPersonsResponse::Status200(page),
             PersonList::Csv(file) => CohortsPersonsResponse::Status200Csv(file),
@@ -94,7 +99,11 @@ impl PersonsApi for Service {
             .with_total(parameters.include_total == Some(true))
             .with_identity(parameters.distinct_id, parameters.email)
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let list = self.persons(query, parameters.format.as_deref(), &request.http);
+        let format = ExportFormat {
+            name: parameters.format.as_deref(),
+            has_mark: parameters.bom.unwrap_or_default(),
+        };
+        let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
             PersonList::Page(page) => PersonsListResponse::Status200(page),
             PersonList::Csv(file) => PersonsListResponse::Status200Csv(file),

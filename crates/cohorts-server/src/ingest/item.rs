@@ -335,7 +335,8 @@ impl Item {
 
     /// Makes `other_id` another distinct id of the person, as `$identify` does. Ids that name no person are ignored.
     pub fn identify_with(&mut self, other_id: String) {
-        let other_id = name(Scalar::Text(other_id)).filter(|id| *id != self.distinct_id);
+        let other_id = name(Some(other_id), &mut self.truncated.distinct_ids);
+        let other_id = other_id.filter(|id| *id != self.distinct_id);
         let other_id = other_id.filter(|id| !is_illegal(id) && !is_illegal(&self.distinct_id));
         if !self.is_personless && other_id.is_some() {
             self.other_id = other_id;

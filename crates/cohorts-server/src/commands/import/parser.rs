@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::formats::{Contents, LineFormat, WireItem};
 use crate::commands::output::counted;
-use crate::ingest::{Arrival, Item, MAX_ITEM_BYTES, Refusal};
+use crate::ingest::{Arrival, Item, MAX_ITEM_BYTES, Refusal, Standardized};
 
 /// A time further in the future is an error.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(23);
@@ -42,7 +42,14 @@ impl LineParser {
     pub fn parse(&mut self, line: &[u8]) -> anyhow::Result<Vec<Item>> {
         let line = std::str::from_utf8(line).map_err(|_| anyhow!("it is not UTF-8"))?;
         ensure!(line.len() <= MAX_ITEM_BYTES, "{}", Refusal::TooLarge);
-        let (format, contents) = Contents::read(line)?;
+        let rewritten;
+        let (format, contents) = match (Contents::read(line), Standardized::of(line)) {
+            (Err(_), Some(standard)) => {
+                rewritten = standard.rewritten();
+                Contents::read(&rewritten)?
+            }
+            (contents, _) => contents?,
+        };
         let items = match contents {
             Contents::DeletedPerson(person) => {
                 self.deleted_persons.insert(person);

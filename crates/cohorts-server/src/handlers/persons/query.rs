@@ -18,6 +18,7 @@ use crate::handlers::lookup;
 use crate::index::IndexedStore;
 use crate::index::ranking::{Ranking, RankingCache};
 use crate::index::read::{Limits, ReadTx};
+use crate::index::references::CheckedCohorts;
 use crate::index::snapshot::Snapshot;
 
 /// The most persons on a page.
@@ -147,6 +148,9 @@ impl PersonQuery {
             });
         };
         Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+            snapshot
+                .check_references(plan, &mut CheckedCohorts::default())
+                .map_err(|cause| Error::reference("properties", cause))?;
             let matches = snapshot.evaluate(plan, &LeafCache::default())?;
             self.select(snapshot.tx(), Some(matches), &caches.rankings, read)
         })

@@ -425,3 +425,11 @@ fn the_formats_of_a_file_are_counted() {
     parser.start_file();
     assert_eq!(parser.format_message(), None);
 }
+
+/// Python's `json.dumps` writes these.
+#[test]
+fn numbers_that_json_does_not_have_are_null() {
+    let line = r#"{"event":"x","distinct_id":"a","timestamp":"2020-01-01","properties":{"n":NaN,"i":-Infinity}}"#;
+    let items = parser().parse(line.as_bytes()).unwrap();
+    assert_eq!(items[0].properties.0, r#"{"n":null,"i":null}"#);
+}
