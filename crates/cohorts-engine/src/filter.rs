@@ -260,7 +260,8 @@ impl Filter {
     /// Parses `{"properties": {…}}` by the rules for requests: unknown keys are refused.
     ///
     /// At most 64 levels of groups, 10,000 groups and leaves, 10,000 items in one list, 50,000 JSON
-    /// objects, 500,000 JSON values, and 1,000 bytes in the name of a property or an event.
+    /// objects, 500,000 JSON values, 1,000 bytes in the name of a property or an event, and 400 in
+    /// an operator, a unit or a date.
     /// [`read_json`] checks the numbers of objects and values before it builds a tree.
     ///
     /// # Errors
