@@ -56,9 +56,23 @@ const TRANSIENT_BACK_OFF: TimeDelta = TimeDelta::seconds(5);
 /// Why a calculation failed.
 struct Failure {
     code: &'static str,
+    /// The reason, for the user of the cohort.
     detail: String,
+    /// The reason, for the log.
+    cause: String,
     /// Whether a repetition may succeed.
     is_transient: bool,
+}
+
+impl Failure {
+    fn new(code: &'static str, detail: String) -> Self {
+        Self {
+            code,
+            cause: detail.clone(),
+            detail,
+            is_transient: false,
+        }
+    }
 }
 
 impl From<FilterError> for Failure {
@@ -67,11 +81,7 @@ impl From<FilterError> for Failure {
             "no_properties" | "invalid_regex" => error.code,
             _ => "validation_error",
         };
-        Self {
-            code,
-            detail: error.detail,
-            is_transient: false,
-        }
+        Self::new(code, error.detail)
     }
 }
 
@@ -97,6 +107,7 @@ impl From<index::IndexError> for Failure {
         Self {
             code,
             detail: error.detail(),
+            cause: error.to_string(),
             is_transient,
         }
     }
@@ -147,11 +158,7 @@ impl Calculator {
             let result = catch_unwind(AssertUnwindSafe(calculate));
             let result = result.unwrap_or_else(|_| {
                 let detail = "the calculation ended in an internal error".to_owned();
-                Err(Failure {
-                    code: "unknown",
-                    detail,
-                    is_transient: false,
-                })
+                Err(Failure::new("unknown", detail))
             });
             // The failure belongs to the current job, or to what all jobs have in common: then the first one bears it.
             if let (Err(failure), Some((cohort, started))) = (result, jobs.take_current()) {
@@ -206,9 +213,10 @@ fn fail(
 ) -> Result<(), StoreError> {
     let detail = logging::detail(&failure.detail);
     log::warn!(
-        "calculation of cohort {} failed ({}): {detail}",
+        "calculation of cohort {} failed ({}): {}",
         cohort.id,
-        failure.code
+        failure.code,
+        logging::detail(&failure.cause)
     );
     let due_at = Utc::now() + pause(cohort.errors_calculating, failure.is_transient);
     let conn = &mut *store.connection()?;
@@ -315,5 +323,20 @@ mod tests {
             [0, 1, 8, 9, 21, i64::MAX].map(seconds),
             [5, 10, 1280, 1800, 1800, 1800]
         );
+    }
+
+    #[test]
+    fn the_text_of_the_database_is_for_the_log_only() {
+        let secret = "relation \"persons\" does not exist";
+        for cause in [
+            StoreError::Other(anyhow::anyhow!(secret)),
+            StoreError::Corrupt(secret.to_owned()),
+            StoreError::Unavailable(secret.to_owned()),
+            StoreError::DiskFull(secret.to_owned()),
+        ] {
+            let failure = Failure::from(cause);
+            assert!(!failure.detail.contains(secret), "{}", failure.detail);
+            assert!(failure.cause.contains(secret), "{}", failure.cause);
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use cohorts_engine::FilterError;
 use cohorts_store::{Lane, Store};
 
+mod actions;
 mod advance;
 mod cache;
 pub mod checkpoint;
@@ -52,7 +53,7 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    /// The failure in words for the user of the cohort.
+    /// The failure in words for the user of the cohort, without a text of the database.
     pub fn detail(&self) -> String {
         use cohorts_store::Error as StoreError;
         match self {
@@ -61,6 +62,10 @@ impl IndexError {
             }
             Self::Store(StoreError::TimedOut) => Self::TimedOut.to_string(),
             Self::Store(StoreError::DiskFull(_)) => "The disk of the database is full.".to_owned(),
+            Self::Store(StoreError::Corrupt(_) | StoreError::Other(_)) => {
+                "The calculation ended in an internal error; the log of the service has the cause."
+                    .to_owned()
+            }
             other => other.to_string(),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_ITEMS, Mode, event_name, kind_of, long_name, refuse_unknown};
+use super::{MAX_ITEMS, Mode, event_name, kind_of, long_name, long_word, refuse_unknown, short};
 use crate::FilterError;
 use crate::filter::Name;
 
@@ -65,6 +65,18 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(other) => Err(self.fail(format!("'{key}' must be text, got {}", kind_of(other)))),
+        }
+    }
+
+    /// An operator, a unit, a date or the like. In a request, it must not be too long.
+    pub fn word(&self, key: &str, mode: Mode) -> Result<Option<String>, FilterError> {
+        let word = self.text(key)?;
+        let long = word
+            .as_deref()
+            .and_then(|word| long_word(&format!("'{key}'"), word));
+        match long {
+            Some(sentence) if mode == Mode::Write => Err(self.fail(sentence)),
+            _ => Ok(word),
         }
     }
 
@@ -192,9 +204,5 @@ fn whole_number(value: &Value) -> Option<i64> {
 
 /// The JSON text of a value, cut to 60 characters for use in a sentence.
 pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    short(&value.to_string()).into_owned()
 }

@@ -147,12 +147,15 @@ impl PersonsApi for Service {
         request: PersonsCohortsRequest,
     ) -> Result<PersonsCohortsResponse, Error> {
         let (project, person) = (caller.project.id(), PersonId::new(request.query)?);
-        let read = move |conn: &mut Conn| {
-            let uuid = person.uuid(conn, project.shard_key())?;
-            let uuid = uuid.ok_or(Error::NotFound)?;
-            Ok(members::memberships(conn, project, uuid)?)
+        let read = move |conn: &mut Conn| match person {
+            // A frequent lookup, so it is one statement.
+            PersonId::Uuid(uuid) => Ok(members::memberships(conn, project, uuid)?),
+            PersonId::DistinctId(id) => cohorts_store::snapshot(conn, |conn| {
+                let uuid = uuid_of(conn, project.shard_key(), &id)?;
+                Ok(members::memberships(conn, project, uuid)?)
+            }),
         };
-        let cohorts = self.snapshot(project, read).await?;
+        let cohorts = self.read(project, read).await?;
         let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {
             id: cohort.id,
@@ -233,17 +236,14 @@ impl PersonId {
             (None, None) => Err(Error::field("person_id", "This field is required.")),
         }
     }
+}
 
-    fn uuid(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Option<Uuid>, Error> {
-        let id = match self {
-            Self::Uuid(uuid) => return Ok(Some(*uuid)),
-            Self::DistinctId(id) => id.as_str(),
-        };
-        let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
-        let ordinals: Vec<i64> = ordinals.into_values().collect();
-        let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
-        Ok(uuids.into_values().next())
-    }
+/// The uuid of the person with a distinct id.
+fn uuid_of(conn: &mut Conn, shard_key: ShardKey, distinct_id: &str) -> Result<Uuid, Error> {
+    let ordinals = persons::ordinals_by_id(conn, shard_key, &[distinct_id])?;
+    let ordinals: Vec<i64> = ordinals.into_values().collect();
+    let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
+    uuids.into_values().next().ok_or(Error::NotFound)
 }
 
 /// A malformed UUID in a path is a person that does not exist.

@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::body::{BodyBytes, Payload, decode};
+use super::body::{BodyBytes, Payload, decode, parsing_bytes};
+use super::decoding::DecodingMemory;
 use crate::error::Error;
 use crate::handlers::Service;
 use crate::ingest::{
@@ -18,7 +21,7 @@ use crate::ingest::{
 };
 
 /// What a request says about its body, outside of the body.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BodyContext {
     /// The token in the header or the query.
     pub token: Option<String>,
@@ -49,6 +52,14 @@ impl BodyContext {
     }
 }
 
+/// A batch before it is decoded.
+#[derive(Clone)]
+pub struct SentBatch {
+    pub body: RawBody,
+    pub context: BodyContext,
+    pub peer: IpAddr,
+}
+
 /// The result of one item.
 pub struct ItemOutcome {
     /// The uuid as it was sent.
@@ -59,9 +70,6 @@ pub struct ItemOutcome {
 
 /// The bytes that items may take before their memory is reserved.
 const MAX_UNRESERVED: usize = 64 << 10;
-/// The bytes that one byte of a body takes while the items are found: a string with escapes is copied, and so are the
-/// brackets of nested lists.
-const SCAN_COST: usize = 2;
 /// The bytes that one byte of an item takes while it is read: a member of six bytes takes a hundred.
 const READ_COST: usize = 16;
 /// The refusals of one request that are logged.
@@ -78,13 +86,15 @@ const MAX_LOGGED_TIMES: usize = 5;
 pub struct ItemBatch {
     pub items: BTreeMap<ProjectId, Vec<Item>>,
     pub outcomes: Vec<ItemOutcome>,
-    pub reservation: Reservation,
+    pub reservations: Vec<Reservation>,
     /// The bytes of the last items, which are not reserved yet.
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
     dropped: usize,
-    /// Times that were replaced by the time of the arrival.
-    replaced_times: usize,
+    /// Why times were replaced by the time of the arrival.
+    replaced_times: Vec<&'static str>,
+    /// The log lines of the first of them.
+    first_replaced_times: Vec<String>,
     truncated: Truncated,
     refused: usize,
     /// The log lines of the first refusals.
@@ -92,17 +102,27 @@ pub struct ItemBatch {
 }
 
 impl ItemBatch {
-    pub fn read(service: &Service, body: RawBody, context: BodyContext) -> Result<Self, Error> {
-        let body = decode(&service.memory.events, body)?;
+    pub fn read(
+        service: &Service,
+        memory: &DecodingMemory,
+        sent: SentBatch,
+    ) -> Result<Self, Error> {
+        let SentBatch {
+            body,
+            context,
+            peer,
+        } = sent;
+        let body = decode(memory, body)?;
         let standard;
-        let payload = match parse(service, &body) {
+        let payload = match parse(memory, &body) {
             Ok(payload) => payload,
+            Err(Error::TooManyEvents) => return Err(Error::TooManyEvents),
             Err(error) => {
-                standard = body.standardized(&service.memory.events)?.ok_or(error)?;
-                parse(service, &standard)?
+                standard = body.standardized(memory)?.ok_or(error)?;
+                parse(memory, &standard)?
             }
         };
-        let mut projects = TokenProjects::new(service);
+        let mut projects = TokenProjects::new(service, peer);
         let arrival = Arrival {
             now: Utc::now(),
             sent_at: context.sent_at(&payload),
@@ -111,15 +131,16 @@ impl ItemBatch {
         let project = projects.of_batch(payload.token.or(context.token))?;
         let longest = payload.items.iter().map(|item| item.len()).max();
         let longest = longest.unwrap_or(0).min(ingest::MAX_ITEM_BYTES);
-        let _reading = reserve(service, longest * READ_COST)?;
-        let reservation = reserve(service, payload.items.len() * OUTCOME_BYTES)?;
+        let _reading = memory.reserve(longest * READ_COST)?;
+        let reservation = memory.reserve(payload.items.len() * OUTCOME_BYTES)?;
         let mut batch = Self {
             items: BTreeMap::new(),
             outcomes: Vec::with_capacity(payload.items.len()),
-            reservation,
+            reservations: vec![reservation],
             unreserved: 0,
             dropped: 0,
-            replaced_times: 0,
+            replaced_times: Vec::new(),
+            first_replaced_times: Vec::new(),
             truncated: Truncated::default(),
             refused: 0,
             first_refusals: Vec::new(),
@@ -129,7 +150,7 @@ impl ItemBatch {
                 Some(project) => Some(project),
                 None => projects.of_item(text)?,
             };
-            batch.add(service, text, project, &arrival)?;
+            batch.add(memory, text, project, &arrival)?;
         }
         if !projects.has_token {
             return Err(missing_token());
@@ -138,25 +159,23 @@ impl ItemBatch {
             return Err(invalid_token());
         }
         batch.log_refusals();
-        service.metrics.dropped_properties(batch.dropped);
-        batch.count_truncated(service);
+        batch.count(service);
         Ok(batch)
     }
 
     fn add(
         &mut self,
-        service: &Service,
+        memory: &DecodingMemory,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> Result<(), Error> {
-        let outcome = self.add_item(service, text, project, arrival);
+        let outcome = self.add_item(text, project, arrival);
         if self.unreserved > MAX_UNRESERVED {
-            self.reservation.merge(reserve(service, self.unreserved)?);
+            self.reservations.push(memory.reserve(self.unreserved)?);
             self.unreserved = 0;
         }
         if let Some(refusal) = &outcome.refusal {
-            service.metrics.refused(refusal.reason());
             self.add_refusal(text, project, refusal);
         }
         self.outcomes.push(outcome);
@@ -165,7 +184,6 @@ impl ItemBatch {
 
     fn add_item(
         &mut self,
-        service: &Service,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
@@ -173,8 +191,7 @@ impl ItemBatch {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
             (Ok(mut item), Some(project)) => {
                 if let Some(time) = item.replaced_time.take() {
-                    service.metrics.replaced_timestamp(time.fault.reason());
-                    self.log_replaced_time(&item.event, &time);
+                    self.add_replaced_time(&item.event, &time);
                 }
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
@@ -195,14 +212,15 @@ impl ItemBatch {
         }
     }
 
-    fn log_replaced_time(&mut self, event: &str, time: &FaultyTime) {
-        self.replaced_times += 1;
-        if self.replaced_times <= MAX_LOGGED_TIMES {
-            log::warn!("the event `{event}` got the time of its arrival: {time}");
+    fn add_replaced_time(&mut self, event: &str, time: &FaultyTime) {
+        self.replaced_times.push(time.fault.reason());
+        if self.replaced_times.len() <= MAX_LOGGED_TIMES {
+            let line = format!("the event `{event}` got the time of its arrival: {time}");
+            self.first_replaced_times.push(line);
         }
     }
 
-    /// Counts a refusal, and describes it for the log if it is one of the first.
+    /// Adds a refusal, and describes it for the log if it is one of the first.
     fn add_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
         self.refused += 1;
         if self.first_refusals.len() == LOGGED_REFUSALS {
@@ -220,7 +238,16 @@ impl ItemBatch {
             .push(format!("{project}: refused {item}: {refusal}"));
     }
 
-    fn count_truncated(&self, service: &Service) {
+    /// Counts in the end, because a large body is read twice.
+    fn count(&self, service: &Service) {
+        let refusals = self.outcomes.iter();
+        for refusal in refusals.filter_map(|outcome| outcome.refusal.as_ref()) {
+            service.metrics.refused(refusal.reason());
+        }
+        for reason in &self.replaced_times {
+            service.metrics.replaced_timestamp(reason);
+        }
+        service.metrics.dropped_properties(self.dropped);
         let Truncated {
             events,
             distinct_ids,
@@ -231,8 +258,11 @@ impl ItemBatch {
 
     /// Logs a bounded number of lines. The log escapes control characters.
     fn log_refusals(&self) {
-        if self.replaced_times > MAX_LOGGED_TIMES {
-            let count = self.replaced_times;
+        for line in &self.first_replaced_times {
+            log::warn!("{line}");
+        }
+        let count = self.replaced_times.len();
+        if count > MAX_LOGGED_TIMES {
             log::warn!("{count} events of one request got the time of their arrival");
         }
         for refusal in &self.first_refusals {
@@ -278,18 +308,10 @@ pub fn all_refused(outcomes: &[ItemOutcome]) -> Option<Error> {
 }
 
 /// Finds the items of a body.
-fn parse<'a>(service: &Service, body: &'a BodyBytes) -> Result<Payload<'a>, Error> {
+fn parse<'a>(memory: &DecodingMemory, body: &'a BodyBytes) -> Result<Payload<'a>, Error> {
     let text = body.text()?;
-    let _scanning = reserve(service, text.len() * SCAN_COST)?;
+    let _parsing = memory.reserve(parsing_bytes(text))?;
     Payload::parse(text)
-}
-
-fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
-    service
-        .memory
-        .events
-        .reserve(bytes)
-        .ok_or(Error::Overloaded)
 }
 
 /// The most different tokens in one request.
@@ -300,15 +322,17 @@ const LONGEST_TOKEN: usize = 200;
 /// The projects of tokens. Each token is looked up once.
 struct TokenProjects<'a> {
     service: &'a Service,
+    peer: IpAddr,
     projects: HashMap<String, Option<ProjectId>>,
     /// Whether any token was looked up.
     has_token: bool,
 }
 
 impl<'a> TokenProjects<'a> {
-    fn new(service: &'a Service) -> Self {
+    fn new(service: &'a Service, peer: IpAddr) -> Self {
         Self {
             service,
+            peer,
             projects: HashMap::new(),
             has_token: false,
         }
@@ -330,10 +354,17 @@ impl<'a> TokenProjects<'a> {
         let project = if token.contains('\0') || self.projects.len() >= MAX_TOKENS {
             None
         } else {
-            self.service.store.project_of_token(token)?
+            self.look_up(token)?
         };
         self.projects.insert(token.to_owned(), project);
         Ok(project)
+    }
+
+    /// Blocks while the look-ups of a peer that sends many unknown tokens take turns.
+    fn look_up(&self, token: &str) -> Result<Option<ProjectId>, Error> {
+        let look_up = async { Ok(self.service.store.project_of_token(token)?) };
+        let tokens = &self.service.tokens_in_bodies;
+        Handle::current().block_on(tokens.find(self.peer, token, look_up))
     }
 
     /// The project of all items; `None` if the batch has no token.
