@@ -1,4 +1,4 @@
-//! The reasons for which items are refused, as responses, logs and metrics show them.
+//! Why an item is refused, for the sender, the log and the metric.
 
 use std::fmt;
 
