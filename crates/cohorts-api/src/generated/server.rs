@@ -31,7 +31,7 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:read", "person:read"],
     },
     Operation {
-        id: "cohorts_all_activity",
+        id: "cohorts_all_activity_retrieve",
         tag: "activity",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
@@ -66,49 +66,49 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:write"],
     },
     Operation {
-        id: "cohorts_activity",
+        id: "cohorts_activity_retrieve",
         tag: "activity",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
         scopes: &["activity_log:read"],
     },
     Operation {
-        id: "cohorts_duplicate_as_static_cohort",
+        id: "cohorts_duplicate_as_static_cohort_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
     },
     Operation {
-        id: "cohorts_add_persons_to_static_cohort",
+        id: "cohorts_add_persons_to_static_cohort_partial_update",
         tag: "members",
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         scopes: &["cohort:write"],
     },
     Operation {
-        id: "cohorts_remove_person_from_static_cohort",
+        id: "cohorts_remove_person_from_static_cohort_partial_update",
         tag: "members",
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         scopes: &["cohort:write"],
     },
     Operation {
-        id: "cohorts_calculation_history",
+        id: "cohorts_calculation_history_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         scopes: &["cohort:read"],
     },
     Operation {
-        id: "cohorts_used_in",
+        id: "cohorts_used_in_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
         scopes: &["cohort:read"],
     },
     Operation {
-        id: "cohorts_persons",
+        id: "cohorts_persons_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
@@ -164,21 +164,21 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["person:read"],
     },
     Operation {
-        id: "persons_values",
+        id: "persons_values_retrieve",
         tag: "persons",
         method: "GET",
         path: "/api/projects/{project_id}/persons/values/",
         scopes: &["person:read"],
     },
     Operation {
-        id: "persons_bulk_delete",
+        id: "persons_bulk_delete_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/bulk_delete/",
         scopes: &["person:write"],
     },
     Operation {
-        id: "persons_cohorts",
+        id: "persons_cohorts_retrieve",
         tag: "persons",
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
@@ -199,14 +199,14 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["person:write"],
     },
     Operation {
-        id: "persons_update_property",
+        id: "persons_update_property_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
         scopes: &["person:write"],
     },
     Operation {
-        id: "persons_delete_property",
+        id: "persons_delete_property_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
@@ -248,14 +248,14 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &[],
     },
     Operation {
-        id: "capture_e",
+        id: "capture_browser_event",
         tag: "capture",
         method: "POST",
         path: "/e/",
         scopes: &[],
     },
     Operation {
-        id: "capture_i",
+        id: "capture_event_v0",
         tag: "capture",
         method: "POST",
         path: "/i/v0/e/",
@@ -435,12 +435,12 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_duplicate_as_static_cohort(
+    fn cohorts_duplicate_as_static_cohort_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsDuplicateAsStaticCohortRequest,
+        request: CohortsDuplicateAsStaticCohortRetrieveRequest,
     ) -> impl Future<
-        Output = Result<CohortsDuplicateAsStaticCohortResponse, Self::Error>,
+        Output = Result<CohortsDuplicateAsStaticCohortRetrieveResponse, Self::Error>,
     >;
     /// List the calculations of a cohort.
     ///
@@ -452,11 +452,13 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_calculation_history(
+    fn cohorts_calculation_history_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsCalculationHistoryRequest,
-    ) -> impl Future<Output = Result<CohortsCalculationHistoryResponse, Self::Error>>;
+        request: CohortsCalculationHistoryRetrieveRequest,
+    ) -> impl Future<
+        Output = Result<CohortsCalculationHistoryRetrieveResponse, Self::Error>,
+    >;
     /// List the uses of a cohort.
     ///
     /// Returns at most 100 cohorts with a criterion that refers to this cohort.
@@ -467,11 +469,11 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_used_in(
+    fn cohorts_used_in_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsUsedInRequest,
-    ) -> impl Future<Output = Result<CohortsUsedInResponse, Self::Error>>;
+        request: CohortsUsedInRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsUsedInRetrieveResponse, Self::Error>>;
     /// List the members of a cohort.
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -494,11 +496,11 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_persons(
+    fn cohorts_persons_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsPersonsRequest,
-    ) -> impl Future<Output = Result<CohortsPersonsResponse, Self::Error>>;
+        request: CohortsPersonsRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsRetrieveResponse, Self::Error>>;
 }
 
 /// The log of changes to cohorts.
@@ -512,11 +514,11 @@ pub trait ActivityApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_all_activity(
+    fn cohorts_all_activity_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsAllActivityRequest,
-    ) -> impl Future<Output = Result<CohortsAllActivityResponse, Self::Error>>;
+        request: CohortsAllActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsAllActivityRetrieveResponse, Self::Error>>;
     /// List the changes to a cohort.
     ///
     /// Returns the newest change first. A page past the end is empty.
@@ -527,11 +529,11 @@ pub trait ActivityApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_activity(
+    fn cohorts_activity_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsActivityRequest,
-    ) -> impl Future<Output = Result<CohortsActivityResponse, Self::Error>>;
+        request: CohortsActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsActivityRetrieveResponse, Self::Error>>;
 }
 
 /// The list of members of a static cohort: additions, removals and uploads.
@@ -547,12 +549,15 @@ pub trait MembersApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn cohorts_add_persons_to_static_cohort(
+    fn cohorts_add_persons_to_static_cohort_partial_update(
         &self,
         caller: Self::Caller,
-        request: CohortsAddPersonsToStaticCohortRequest,
+        request: CohortsAddPersonsToStaticCohortPartialUpdateRequest,
     ) -> impl Future<
-        Output = Result<CohortsAddPersonsToStaticCohortResponse, Self::Error>,
+        Output = Result<
+            CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+            Self::Error,
+        >,
     >;
     /// Remove a person from a static cohort.
     ///
@@ -563,12 +568,15 @@ pub trait MembersApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn cohorts_remove_person_from_static_cohort(
+    fn cohorts_remove_person_from_static_cohort_partial_update(
         &self,
         caller: Self::Caller,
-        request: CohortsRemovePersonFromStaticCohortRequest,
+        request: CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
     ) -> impl Future<
-        Output = Result<CohortsRemovePersonFromStaticCohortResponse, Self::Error>,
+        Output = Result<
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
+            Self::Error,
+        >,
     >;
     /// List the uploads to a static cohort.
     ///
@@ -692,11 +700,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 401, 403, 404, 406, 429 or a server error.
-    fn persons_values(
+    fn persons_values_retrieve(
         &self,
         caller: Self::Caller,
-        request: PersonsValuesRequest,
-    ) -> impl Future<Output = Result<PersonsValuesResponse, Self::Error>>;
+        request: PersonsValuesRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsValuesRetrieveResponse, Self::Error>>;
     /// Delete persons.
     ///
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
@@ -708,11 +716,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn persons_bulk_delete(
+    fn persons_bulk_delete_create(
         &self,
         caller: Self::Caller,
-        request: PersonsBulkDeleteRequest,
-    ) -> impl Future<Output = Result<PersonsBulkDeleteResponse, Self::Error>>;
+        request: PersonsBulkDeleteCreateRequest,
+    ) -> impl Future<Output = Result<PersonsBulkDeleteCreateResponse, Self::Error>>;
     /// List the cohorts that a person is a member of.
     ///
     /// Returns the cohorts that are not deleted, ordered by ID. Membership is that of the last calculation.
@@ -723,11 +731,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn persons_cohorts(
+    fn persons_cohorts_retrieve(
         &self,
         caller: Self::Caller,
-        request: PersonsCohortsRequest,
-    ) -> impl Future<Output = Result<PersonsCohortsResponse, Self::Error>>;
+        request: PersonsCohortsRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsCohortsRetrieveResponse, Self::Error>>;
     /// Get a person.
     ///
     /// Returns at most 10 of the person's distinct IDs.
@@ -768,11 +776,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 413, 415, 429 or a server error.
-    fn persons_update_property(
+    fn persons_update_property_create(
         &self,
         caller: Self::Caller,
-        request: PersonsUpdatePropertyRequest,
-    ) -> impl Future<Output = Result<PersonsUpdatePropertyResponse, Self::Error>>;
+        request: PersonsUpdatePropertyCreateRequest,
+    ) -> impl Future<Output = Result<PersonsUpdatePropertyCreateResponse, Self::Error>>;
     /// Delete a property of a person.
     ///
     /// Captures an event `$delete_person_property` of the person. A property that the person does not have is ignored.
@@ -782,11 +790,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn persons_delete_property(
+    fn persons_delete_property_create(
         &self,
         caller: Self::Caller,
-        request: PersonsDeletePropertyRequest,
-    ) -> impl Future<Output = Result<PersonsDeletePropertyResponse, Self::Error>>;
+        request: PersonsDeletePropertyCreateRequest,
+    ) -> impl Future<Output = Result<PersonsDeletePropertyCreateResponse, Self::Error>>;
 }
 
 /// The projects that a key can access, and the user who owns the key.
@@ -907,10 +915,10 @@ pub trait CaptureApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 413 or a server error.
-    fn capture_e(
+    fn capture_browser_event(
         &self,
-        request: CaptureERequest,
-    ) -> impl Future<Output = Result<CaptureEResponse, Self::Error>>;
+        request: CaptureBrowserEventRequest,
+    ) -> impl Future<Output = Result<CaptureBrowserEventResponse, Self::Error>>;
     /// Send events from a browser or a mobile app.
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
@@ -920,10 +928,10 @@ pub trait CaptureApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 413 or a server error.
-    fn capture_i(
+    fn capture_event_v0(
         &self,
-        request: CaptureIRequest,
-    ) -> impl Future<Output = Result<CaptureIResponse, Self::Error>>;
+        request: CaptureEventV0Request,
+    ) -> impl Future<Output = Result<CaptureEventV0Response, Self::Error>>;
     /// Send events to a legacy path.
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
@@ -1200,14 +1208,14 @@ impl CohortsPreviewResponse {
     }
 }
 
-/// The path parameters of `cohorts_all_activity`.
+/// The path parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAllActivityPath {
+pub struct CohortsAllActivityRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl CohortsAllActivityPath {
+impl CohortsAllActivityRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1215,16 +1223,16 @@ impl CohortsAllActivityPath {
     }
 }
 
-/// The query parameters of `cohorts_all_activity`.
+/// The query parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAllActivityQuery {
+pub struct CohortsAllActivityRetrieveQuery {
     /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
 }
 
-impl CohortsAllActivityQuery {
+impl CohortsAllActivityRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1234,35 +1242,35 @@ impl CohortsAllActivityQuery {
     }
 }
 
-/// The request of `cohorts_all_activity`.
+/// The request of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsAllActivityRequest {
+pub struct CohortsAllActivityRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsAllActivityPath,
+    pub path: CohortsAllActivityRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsAllActivityQuery,
+    pub query: CohortsAllActivityRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsAllActivityRequest {
+impl CohortsAllActivityRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsAllActivityPath::read(&request)?,
-            query: CohortsAllActivityQuery::read(&request)?,
+            path: CohortsAllActivityRetrievePath::read(&request)?,
+            query: CohortsAllActivityRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_all_activity`, except errors with a body.
+/// The responses of `cohorts_all_activity_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsAllActivityResponse {
+pub enum CohortsAllActivityRetrieveResponse {
     /// A page of changes.
     Status200(HttpResponse),
 }
 
-impl CohortsAllActivityResponse {
+impl CohortsAllActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(response) => response,
@@ -1500,16 +1508,16 @@ impl CohortsDestroyResponse {
     }
 }
 
-/// The path parameters of `cohorts_activity`.
+/// The path parameters of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsActivityPath {
+pub struct CohortsActivityRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsActivityPath {
+impl CohortsActivityRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1518,16 +1526,16 @@ impl CohortsActivityPath {
     }
 }
 
-/// The query parameters of `cohorts_activity`.
+/// The query parameters of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsActivityQuery {
+pub struct CohortsActivityRetrieveQuery {
     /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
 }
 
-impl CohortsActivityQuery {
+impl CohortsActivityRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1537,37 +1545,37 @@ impl CohortsActivityQuery {
     }
 }
 
-/// The request of `cohorts_activity`.
+/// The request of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsActivityRequest {
+pub struct CohortsActivityRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsActivityPath,
+    pub path: CohortsActivityRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsActivityQuery,
+    pub query: CohortsActivityRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsActivityRequest {
+impl CohortsActivityRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsActivityPath::read(&request)?,
-            query: CohortsActivityQuery::read(&request)?,
+            path: CohortsActivityRetrievePath::read(&request)?,
+            query: CohortsActivityRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_activity`, except errors with a body.
+/// The responses of `cohorts_activity_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsActivityResponse {
+pub enum CohortsActivityRetrieveResponse {
     /// A page of changes.
     Status200(HttpResponse),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
 
-impl CohortsActivityResponse {
+impl CohortsActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(response) => response,
@@ -1576,16 +1584,16 @@ impl CohortsActivityResponse {
     }
 }
 
-/// The path parameters of `cohorts_duplicate_as_static_cohort`.
+/// The path parameters of `cohorts_duplicate_as_static_cohort_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsDuplicateAsStaticCohortPath {
+pub struct CohortsDuplicateAsStaticCohortRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsDuplicateAsStaticCohortPath {
+impl CohortsDuplicateAsStaticCohortRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1594,32 +1602,32 @@ impl CohortsDuplicateAsStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_duplicate_as_static_cohort`.
+/// The request of `cohorts_duplicate_as_static_cohort_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsDuplicateAsStaticCohortRequest {
+pub struct CohortsDuplicateAsStaticCohortRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsDuplicateAsStaticCohortPath,
+    pub path: CohortsDuplicateAsStaticCohortRetrievePath,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsDuplicateAsStaticCohortRequest {
+impl CohortsDuplicateAsStaticCohortRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsDuplicateAsStaticCohortPath::read(&request)?,
+            path: CohortsDuplicateAsStaticCohortRetrievePath::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_duplicate_as_static_cohort`, except errors with a body.
+/// The responses of `cohorts_duplicate_as_static_cohort_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsDuplicateAsStaticCohortResponse {
+pub enum CohortsDuplicateAsStaticCohortRetrieveResponse {
     /// The new static cohort.
     Status200(types::Cohort),
 }
 
-impl CohortsDuplicateAsStaticCohortResponse {
+impl CohortsDuplicateAsStaticCohortRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1627,16 +1635,16 @@ impl CohortsDuplicateAsStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_add_persons_to_static_cohort`.
+/// The path parameters of `cohorts_add_persons_to_static_cohort_partial_update`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAddPersonsToStaticCohortPath {
+pub struct CohortsAddPersonsToStaticCohortPartialUpdatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsAddPersonsToStaticCohortPath {
+impl CohortsAddPersonsToStaticCohortPartialUpdatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1645,21 +1653,21 @@ impl CohortsAddPersonsToStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_add_persons_to_static_cohort`.
+/// The request of `cohorts_add_persons_to_static_cohort_partial_update`.
 #[derive(Debug, Clone)]
-pub struct CohortsAddPersonsToStaticCohortRequest {
+pub struct CohortsAddPersonsToStaticCohortPartialUpdateRequest {
     /// The parameters of the path.
-    pub path: CohortsAddPersonsToStaticCohortPath,
+    pub path: CohortsAddPersonsToStaticCohortPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PersonsToAdd,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsAddPersonsToStaticCohortRequest {
+impl CohortsAddPersonsToStaticCohortPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
+            path: CohortsAddPersonsToStaticCohortPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1673,14 +1681,14 @@ impl CohortsAddPersonsToStaticCohortRequest {
     }
 }
 
-/// The responses of `cohorts_add_persons_to_static_cohort`, except errors with a body.
+/// The responses of `cohorts_add_persons_to_static_cohort_partial_update`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsAddPersonsToStaticCohortResponse {
+pub enum CohortsAddPersonsToStaticCohortPartialUpdateResponse {
     /// The persons are members.
     Status200(types::Done),
 }
 
-impl CohortsAddPersonsToStaticCohortResponse {
+impl CohortsAddPersonsToStaticCohortPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1688,16 +1696,16 @@ impl CohortsAddPersonsToStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_remove_person_from_static_cohort`.
+/// The path parameters of `cohorts_remove_person_from_static_cohort_partial_update`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsRemovePersonFromStaticCohortPath {
+pub struct CohortsRemovePersonFromStaticCohortPartialUpdatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsRemovePersonFromStaticCohortPath {
+impl CohortsRemovePersonFromStaticCohortPartialUpdatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1706,21 +1714,21 @@ impl CohortsRemovePersonFromStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_remove_person_from_static_cohort`.
+/// The request of `cohorts_remove_person_from_static_cohort_partial_update`.
 #[derive(Debug, Clone)]
-pub struct CohortsRemovePersonFromStaticCohortRequest {
+pub struct CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
     /// The parameters of the path.
-    pub path: CohortsRemovePersonFromStaticCohortPath,
+    pub path: CohortsRemovePersonFromStaticCohortPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PersonToRemove,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsRemovePersonFromStaticCohortRequest {
+impl CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
+            path: CohortsRemovePersonFromStaticCohortPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1734,14 +1742,14 @@ impl CohortsRemovePersonFromStaticCohortRequest {
     }
 }
 
-/// The responses of `cohorts_remove_person_from_static_cohort`, except errors with a body.
+/// The responses of `cohorts_remove_person_from_static_cohort_partial_update`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsRemovePersonFromStaticCohortResponse {
+pub enum CohortsRemovePersonFromStaticCohortPartialUpdateResponse {
     /// The persons are members.
     Status200(types::Done),
 }
 
-impl CohortsRemovePersonFromStaticCohortResponse {
+impl CohortsRemovePersonFromStaticCohortPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1749,16 +1757,16 @@ impl CohortsRemovePersonFromStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_calculation_history`.
+/// The path parameters of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsCalculationHistoryPath {
+pub struct CohortsCalculationHistoryRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsCalculationHistoryPath {
+impl CohortsCalculationHistoryRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1767,16 +1775,16 @@ impl CohortsCalculationHistoryPath {
     }
 }
 
-/// The query parameters of `cohorts_calculation_history`.
+/// The query parameters of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsCalculationHistoryQuery {
+pub struct CohortsCalculationHistoryRetrieveQuery {
     /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
 }
 
-impl CohortsCalculationHistoryQuery {
+impl CohortsCalculationHistoryRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1786,35 +1794,35 @@ impl CohortsCalculationHistoryQuery {
     }
 }
 
-/// The request of `cohorts_calculation_history`.
+/// The request of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsCalculationHistoryRequest {
+pub struct CohortsCalculationHistoryRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsCalculationHistoryPath,
+    pub path: CohortsCalculationHistoryRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsCalculationHistoryQuery,
+    pub query: CohortsCalculationHistoryRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsCalculationHistoryRequest {
+impl CohortsCalculationHistoryRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsCalculationHistoryPath::read(&request)?,
-            query: CohortsCalculationHistoryQuery::read(&request)?,
+            path: CohortsCalculationHistoryRetrievePath::read(&request)?,
+            query: CohortsCalculationHistoryRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_calculation_history`, except errors with a body.
+/// The responses of `cohorts_calculation_history_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsCalculationHistoryResponse {
+pub enum CohortsCalculationHistoryRetrieveResponse {
     /// A page of calculations.
     Status200(HttpResponse),
 }
 
-impl CohortsCalculationHistoryResponse {
+impl CohortsCalculationHistoryRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(response) => response,
@@ -1822,16 +1830,16 @@ impl CohortsCalculationHistoryResponse {
     }
 }
 
-/// The path parameters of `cohorts_used_in`.
+/// The path parameters of `cohorts_used_in_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsUsedInPath {
+pub struct CohortsUsedInRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsUsedInPath {
+impl CohortsUsedInRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1840,32 +1848,32 @@ impl CohortsUsedInPath {
     }
 }
 
-/// The request of `cohorts_used_in`.
+/// The request of `cohorts_used_in_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsUsedInRequest {
+pub struct CohortsUsedInRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsUsedInPath,
+    pub path: CohortsUsedInRetrievePath,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsUsedInRequest {
+impl CohortsUsedInRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsUsedInPath::read(&request)?,
+            path: CohortsUsedInRetrievePath::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_used_in`, except errors with a body.
+/// The responses of `cohorts_used_in_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsUsedInResponse {
+pub enum CohortsUsedInRetrieveResponse {
     /// The uses of the cohort.
     Status200(types::UsedIn),
 }
 
-impl CohortsUsedInResponse {
+impl CohortsUsedInRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1873,16 +1881,16 @@ impl CohortsUsedInResponse {
     }
 }
 
-/// The path parameters of `cohorts_persons`.
+/// The path parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsPersonsPath {
+pub struct CohortsPersonsRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsPersonsPath {
+impl CohortsPersonsRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1891,9 +1899,9 @@ impl CohortsPersonsPath {
     }
 }
 
-/// The query parameters of `cohorts_persons`.
+/// The query parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsPersonsQuery {
+pub struct CohortsPersonsRetrieveQuery {
     /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
     pub limit: Option<i64>,
     /// Number of persons to skip.
@@ -1921,7 +1929,7 @@ pub struct CohortsPersonsQuery {
     pub bom: Option<bool>,
 }
 
-impl CohortsPersonsQuery {
+impl CohortsPersonsRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1939,30 +1947,30 @@ impl CohortsPersonsQuery {
     }
 }
 
-/// The request of `cohorts_persons`.
+/// The request of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsPersonsRequest {
+pub struct CohortsPersonsRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsPersonsPath,
+    pub path: CohortsPersonsRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsPersonsQuery,
+    pub query: CohortsPersonsRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsPersonsRequest {
+impl CohortsPersonsRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsPersonsPath::read(&request)?,
-            query: CohortsPersonsQuery::read(&request)?,
+            path: CohortsPersonsRetrievePath::read(&request)?,
+            query: CohortsPersonsRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_persons`, except errors with a body.
+/// The responses of `cohorts_persons_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsPersonsResponse {
+pub enum CohortsPersonsRetrieveResponse {
     /// A page of persons.
     Status200(HttpResponse),
     /// A page of persons.
@@ -1971,7 +1979,7 @@ pub enum CohortsPersonsResponse {
     Status200Ndjson(HttpResponse),
 }
 
-impl CohortsPersonsResponse {
+impl CohortsPersonsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(response) => response,
@@ -2457,14 +2465,14 @@ impl PersonsListResponse {
     }
 }
 
-/// The path parameters of `persons_values`.
+/// The path parameters of `persons_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsValuesPath {
+pub struct PersonsValuesRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsValuesPath {
+impl PersonsValuesRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2472,16 +2480,16 @@ impl PersonsValuesPath {
     }
 }
 
-/// The query parameters of `persons_values`.
+/// The query parameters of `persons_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsValuesQuery {
+pub struct PersonsValuesRetrieveQuery {
     /// Name of the property.
     pub key: Option<String>,
     /// Text that the values contain, case-insensitive.
     pub value: Option<String>,
 }
 
-impl PersonsValuesQuery {
+impl PersonsValuesRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -2491,35 +2499,35 @@ impl PersonsValuesQuery {
     }
 }
 
-/// The request of `persons_values`.
+/// The request of `persons_values_retrieve`.
 #[derive(Debug, Clone)]
-pub struct PersonsValuesRequest {
+pub struct PersonsValuesRetrieveRequest {
     /// The parameters of the path.
-    pub path: PersonsValuesPath,
+    pub path: PersonsValuesRetrievePath,
     /// The parameters of the query.
-    pub query: PersonsValuesQuery,
+    pub query: PersonsValuesRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsValuesRequest {
+impl PersonsValuesRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsValuesPath::read(&request)?,
-            query: PersonsValuesQuery::read(&request)?,
+            path: PersonsValuesRetrievePath::read(&request)?,
+            query: PersonsValuesRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `persons_values`, except errors with a body.
+/// The responses of `persons_values_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsValuesResponse {
+pub enum PersonsValuesRetrieveResponse {
     /// The values.
     Status200(types::PersonValues),
 }
 
-impl PersonsValuesResponse {
+impl PersonsValuesRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -2527,14 +2535,14 @@ impl PersonsValuesResponse {
     }
 }
 
-/// The path parameters of `persons_bulk_delete`.
+/// The path parameters of `persons_bulk_delete_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsBulkDeletePath {
+pub struct PersonsBulkDeleteCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsBulkDeletePath {
+impl PersonsBulkDeleteCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2542,21 +2550,21 @@ impl PersonsBulkDeletePath {
     }
 }
 
-/// The request of `persons_bulk_delete`.
+/// The request of `persons_bulk_delete_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsBulkDeleteRequest {
+pub struct PersonsBulkDeleteCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsBulkDeletePath,
+    pub path: PersonsBulkDeleteCreatePath,
     /// The fields of the body.
     pub body: types::PersonsToDelete,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsBulkDeleteRequest {
+impl PersonsBulkDeleteCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsBulkDeletePath::read(&request)?,
+            path: PersonsBulkDeleteCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2570,14 +2578,14 @@ impl PersonsBulkDeleteRequest {
     }
 }
 
-/// The responses of `persons_bulk_delete`, except errors with a body.
+/// The responses of `persons_bulk_delete_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsBulkDeleteResponse {
+pub enum PersonsBulkDeleteCreateResponse {
     /// The persons are deleted.
     Status202(types::PersonsDeleted),
 }
 
-impl PersonsBulkDeleteResponse {
+impl PersonsBulkDeleteCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status202(body) => json_response(202, &body),
@@ -2585,14 +2593,14 @@ impl PersonsBulkDeleteResponse {
     }
 }
 
-/// The path parameters of `persons_cohorts`.
+/// The path parameters of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsCohortsPath {
+pub struct PersonsCohortsRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsCohortsPath {
+impl PersonsCohortsRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2600,9 +2608,9 @@ impl PersonsCohortsPath {
     }
 }
 
-/// The query parameters of `persons_cohorts`.
+/// The query parameters of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsCohortsQuery {
+pub struct PersonsCohortsRetrieveQuery {
     /// `id` of the person.
     pub person_id: Option<String>,
     /// Extension of this service; not part of PostHog's API.
@@ -2610,7 +2618,7 @@ pub struct PersonsCohortsQuery {
     pub distinct_id: Option<String>,
 }
 
-impl PersonsCohortsQuery {
+impl PersonsCohortsRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -2620,35 +2628,35 @@ impl PersonsCohortsQuery {
     }
 }
 
-/// The request of `persons_cohorts`.
+/// The request of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone)]
-pub struct PersonsCohortsRequest {
+pub struct PersonsCohortsRetrieveRequest {
     /// The parameters of the path.
-    pub path: PersonsCohortsPath,
+    pub path: PersonsCohortsRetrievePath,
     /// The parameters of the query.
-    pub query: PersonsCohortsQuery,
+    pub query: PersonsCohortsRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsCohortsRequest {
+impl PersonsCohortsRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsCohortsPath::read(&request)?,
-            query: PersonsCohortsQuery::read(&request)?,
+            path: PersonsCohortsRetrievePath::read(&request)?,
+            query: PersonsCohortsRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `persons_cohorts`, except errors with a body.
+/// The responses of `persons_cohorts_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsCohortsResponse {
+pub enum PersonsCohortsRetrieveResponse {
     /// The cohorts.
     Status200(types::PersonCohorts),
 }
 
-impl PersonsCohortsResponse {
+impl PersonsCohortsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -2758,16 +2766,16 @@ impl PersonsDestroyResponse {
     }
 }
 
-/// The path parameters of `persons_update_property`.
+/// The path parameters of `persons_update_property_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsUpdatePropertyPath {
+pub struct PersonsUpdatePropertyCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// `id` of the person.
     pub uuid: String,
 }
 
-impl PersonsUpdatePropertyPath {
+impl PersonsUpdatePropertyCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2776,21 +2784,21 @@ impl PersonsUpdatePropertyPath {
     }
 }
 
-/// The request of `persons_update_property`.
+/// The request of `persons_update_property_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsUpdatePropertyRequest {
+pub struct PersonsUpdatePropertyCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsUpdatePropertyPath,
+    pub path: PersonsUpdatePropertyCreatePath,
     /// The fields of the body.
     pub body: types::PersonPropertyValue,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsUpdatePropertyRequest {
+impl PersonsUpdatePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsUpdatePropertyPath::read(&request)?,
+            path: PersonsUpdatePropertyCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2804,14 +2812,14 @@ impl PersonsUpdatePropertyRequest {
     }
 }
 
-/// The responses of `persons_update_property`, except errors with a body.
+/// The responses of `persons_update_property_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsUpdatePropertyResponse {
+pub enum PersonsUpdatePropertyCreateResponse {
     /// The property has the value.
     Status202,
 }
 
-impl PersonsUpdatePropertyResponse {
+impl PersonsUpdatePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status202 => empty_response(202),
@@ -2819,16 +2827,16 @@ impl PersonsUpdatePropertyResponse {
     }
 }
 
-/// The path parameters of `persons_delete_property`.
+/// The path parameters of `persons_delete_property_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsDeletePropertyPath {
+pub struct PersonsDeletePropertyCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// `id` of the person.
     pub uuid: String,
 }
 
-impl PersonsDeletePropertyPath {
+impl PersonsDeletePropertyCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2837,21 +2845,21 @@ impl PersonsDeletePropertyPath {
     }
 }
 
-/// The request of `persons_delete_property`.
+/// The request of `persons_delete_property_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsDeletePropertyRequest {
+pub struct PersonsDeletePropertyCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsDeletePropertyPath,
+    pub path: PersonsDeletePropertyCreatePath,
     /// The fields of the body.
     pub body: types::PersonPropertyToDelete,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsDeletePropertyRequest {
+impl PersonsDeletePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsDeletePropertyPath::read(&request)?,
+            path: PersonsDeletePropertyCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2865,14 +2873,14 @@ impl PersonsDeletePropertyRequest {
     }
 }
 
-/// The responses of `persons_delete_property`, except errors with a body.
+/// The responses of `persons_delete_property_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsDeletePropertyResponse {
+pub enum PersonsDeletePropertyCreateResponse {
     /// The person does not have the property.
     Status201(types::Done),
 }
 
-impl PersonsDeletePropertyResponse {
+impl PersonsDeletePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status201(body) => json_response(201, &body),
@@ -3126,9 +3134,9 @@ impl CaptureEventResponse {
     }
 }
 
-/// The query parameters of `capture_e`.
+/// The query parameters of `capture_browser_event`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CaptureEQuery {
+pub struct CaptureBrowserEventQuery {
     /// Token of the project, if the body does not contain it.
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -3137,7 +3145,7 @@ pub struct CaptureEQuery {
     pub underscore: Option<String>,
 }
 
-impl CaptureEQuery {
+impl CaptureBrowserEventQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -3148,35 +3156,35 @@ impl CaptureEQuery {
     }
 }
 
-/// The request of `capture_e`.
+/// The request of `capture_browser_event`.
 #[derive(Debug, Clone)]
-pub struct CaptureERequest {
+pub struct CaptureBrowserEventRequest {
     /// The parameters of the query.
-    pub query: CaptureEQuery,
+    pub query: CaptureBrowserEventQuery,
     /// The unparsed body.
     pub raw: RawBody,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CaptureERequest {
+impl CaptureBrowserEventRequest {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
-            query: CaptureEQuery::read(&request)?,
+            query: CaptureBrowserEventQuery::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `capture_e`, except errors with a body.
+/// The responses of `capture_browser_event`, except errors with a body.
 #[derive(Debug)]
-pub enum CaptureEResponse {
+pub enum CaptureBrowserEventResponse {
     /// All accepted events are committed.
     Status200(types::CaptureAnswer),
 }
 
-impl CaptureEResponse {
+impl CaptureBrowserEventResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -3184,9 +3192,9 @@ impl CaptureEResponse {
     }
 }
 
-/// The query parameters of `capture_i`.
+/// The query parameters of `capture_event_v0`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CaptureIQuery {
+pub struct CaptureEventV0Query {
     /// Token of the project, if the body does not contain it.
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -3195,7 +3203,7 @@ pub struct CaptureIQuery {
     pub underscore: Option<String>,
 }
 
-impl CaptureIQuery {
+impl CaptureEventV0Query {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -3206,35 +3214,35 @@ impl CaptureIQuery {
     }
 }
 
-/// The request of `capture_i`.
+/// The request of `capture_event_v0`.
 #[derive(Debug, Clone)]
-pub struct CaptureIRequest {
+pub struct CaptureEventV0Request {
     /// The parameters of the query.
-    pub query: CaptureIQuery,
+    pub query: CaptureEventV0Query,
     /// The unparsed body.
     pub raw: RawBody,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CaptureIRequest {
+impl CaptureEventV0Request {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
-            query: CaptureIQuery::read(&request)?,
+            query: CaptureEventV0Query::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `capture_i`, except errors with a body.
+/// The responses of `capture_event_v0`, except errors with a body.
 #[derive(Debug)]
-pub enum CaptureIResponse {
+pub enum CaptureEventV0Response {
     /// All accepted events are committed.
     Status200(types::CaptureAnswer),
 }
 
-impl CaptureIResponse {
+impl CaptureEventV0Response {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -4104,8 +4112,8 @@ where
         "/api/projects/{project_id}/cohorts/activity",
     ];
     let routes = [
-        web::get().to(cohorts_all_activity::<A>),
-        web::head().to(cohorts_all_activity::<A>),
+        web::get().to(cohorts_all_activity_retrieve::<A>),
+        web::head().to(cohorts_all_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4206,8 +4214,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/activity",
     ];
     let routes = [
-        web::get().to(cohorts_activity::<A>),
-        web::head().to(cohorts_activity::<A>),
+        web::get().to(cohorts_activity_retrieve::<A>),
+        web::head().to(cohorts_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4239,7 +4247,9 @@ where
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
     ];
-    let routes = [web::patch().to(cohorts_add_persons_to_static_cohort::<A>)];
+    let routes = [
+        web::patch().to(cohorts_add_persons_to_static_cohort_partial_update::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4271,8 +4281,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/calculation_history",
     ];
     let routes = [
-        web::get().to(cohorts_calculation_history::<A>),
-        web::head().to(cohorts_calculation_history::<A>),
+        web::get().to(cohorts_calculation_history_retrieve::<A>),
+        web::head().to(cohorts_calculation_history_retrieve::<A>),
     ];
     config
         .service(
@@ -4304,7 +4314,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [web::get().to(cohorts_duplicate_as_static_cohort::<A>)];
+    let routes = [web::get().to(cohorts_duplicate_as_static_cohort_retrieve::<A>)];
     config
         .service(
             resource::<
@@ -4336,8 +4346,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/persons",
     ];
     let routes = [
-        web::get().to(cohorts_persons::<A>),
-        web::head().to(cohorts_persons::<A>),
+        web::get().to(cohorts_persons_retrieve::<A>),
+        web::head().to(cohorts_persons_retrieve::<A>),
     ];
     config
         .service(
@@ -4369,7 +4379,9 @@ where
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
-    let routes = [web::patch().to(cohorts_remove_person_from_static_cohort::<A>)];
+    let routes = [
+        web::patch().to(cohorts_remove_person_from_static_cohort_partial_update::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4469,8 +4481,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/used_in",
     ];
     let routes = [
-        web::get().to(cohorts_used_in::<A>),
-        web::head().to(cohorts_used_in::<A>),
+        web::get().to(cohorts_used_in_retrieve::<A>),
+        web::head().to(cohorts_used_in_retrieve::<A>),
     ];
     config
         .service(
@@ -4533,7 +4545,7 @@ where
         "/api/projects/{project_id}/persons/bulk_delete/",
         "/api/projects/{project_id}/persons/bulk_delete",
     ];
-    let routes = [web::post().to(persons_bulk_delete::<A>)];
+    let routes = [web::post().to(persons_bulk_delete_create::<A>)];
     config
         .service(
             resource::<
@@ -4565,8 +4577,8 @@ where
         "/api/projects/{project_id}/persons/cohorts",
     ];
     let routes = [
-        web::get().to(persons_cohorts::<A>),
-        web::head().to(persons_cohorts::<A>),
+        web::get().to(persons_cohorts_retrieve::<A>),
+        web::head().to(persons_cohorts_retrieve::<A>),
     ];
     config
         .service(
@@ -4599,8 +4611,8 @@ where
         "/api/projects/{project_id}/persons/values",
     ];
     let routes = [
-        web::get().to(persons_values::<A>),
-        web::head().to(persons_values::<A>),
+        web::get().to(persons_values_retrieve::<A>),
+        web::head().to(persons_values_retrieve::<A>),
     ];
     config
         .service(
@@ -4667,7 +4679,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         "/api/projects/{project_id}/persons/{uuid}/delete_property",
     ];
-    let routes = [web::post().to(persons_delete_property::<A>)];
+    let routes = [web::post().to(persons_delete_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4698,7 +4710,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/update_property/",
         "/api/projects/{project_id}/persons/{uuid}/update_property",
     ];
-    let routes = [web::post().to(persons_update_property::<A>)];
+    let routes = [web::post().to(persons_update_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4772,13 +4784,13 @@ where
     let routes = [web::post().to(decide::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/e/", "/e"];
-    let routes = [web::post().to(capture_e::<A>)];
+    let routes = [web::post().to(capture_browser_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/flags/", "/flags"];
     let routes = [web::post().to(flags::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v0/e/", "/i/v0/e"];
-    let routes = [web::post().to(capture_i::<A>)];
+    let routes = [web::post().to(capture_event_v0::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v1/analytics/events/", "/i/v1/analytics/events"];
     let routes = [web::post().to(capture_analytics::<A>)];
@@ -4832,7 +4844,7 @@ async fn cohorts_preview<A: CohortsApi>(
     Ok(api.cohorts_preview(caller, request).await?.into_http())
 }
 
-async fn cohorts_all_activity<A: ActivityApi>(
+async fn cohorts_all_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4841,8 +4853,8 @@ async fn cohorts_all_activity<A: ActivityApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[3]).await?;
-    let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_all_activity(caller, request).await?.into_http())
+    let request = CohortsAllActivityRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_all_activity_retrieve(caller, request).await?.into_http())
 }
 
 async fn cohorts_retrieve<A: CohortsApi>(
@@ -4906,7 +4918,7 @@ async fn cohorts_destroy<A: CohortsApi>(
     Ok(api.cohorts_destroy(caller, request).await?.into_http())
 }
 
-async fn cohorts_activity<A: ActivityApi>(
+async fn cohorts_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4915,11 +4927,11 @@ async fn cohorts_activity<A: ActivityApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[8]).await?;
-    let request = CohortsActivityRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_activity(caller, request).await?.into_http())
+    let request = CohortsActivityRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_activity_retrieve(caller, request).await?.into_http())
 }
 
-async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
+async fn cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4928,11 +4940,17 @@ async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[9]).await?;
-    let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_duplicate_as_static_cohort(caller, request).await?.into_http())
+    let request = CohortsDuplicateAsStaticCohortRetrieveRequest::read(request)
+        .map_err(reject)?;
+    Ok(
+        api
+            .cohorts_duplicate_as_static_cohort_retrieve(caller, request)
+            .await?
+            .into_http(),
+    )
 }
 
-async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
+async fn cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4942,13 +4960,21 @@ async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, body) = authorize(api, &request, payload, &OPERATIONS[10]).await?;
     let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
+    let request = CohortsAddPersonsToStaticCohortPartialUpdateRequest::read(
+            request,
+            body,
+        )
         .await
         .map_err(reject)?;
-    Ok(api.cohorts_add_persons_to_static_cohort(caller, request).await?.into_http())
+    Ok(
+        api
+            .cohorts_add_persons_to_static_cohort_partial_update(caller, request)
+            .await?
+            .into_http(),
+    )
 }
 
-async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
+async fn cohorts_remove_person_from_static_cohort_partial_update<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4958,13 +4984,21 @@ async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, body) = authorize(api, &request, payload, &OPERATIONS[11]).await?;
     let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
+    let request = CohortsRemovePersonFromStaticCohortPartialUpdateRequest::read(
+            request,
+            body,
+        )
         .await
         .map_err(reject)?;
-    Ok(api.cohorts_remove_person_from_static_cohort(caller, request).await?.into_http())
+    Ok(
+        api
+            .cohorts_remove_person_from_static_cohort_partial_update(caller, request)
+            .await?
+            .into_http(),
+    )
 }
 
-async fn cohorts_calculation_history<A: CohortsApi>(
+async fn cohorts_calculation_history_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4973,11 +5007,12 @@ async fn cohorts_calculation_history<A: CohortsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[12]).await?;
-    let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_calculation_history(caller, request).await?.into_http())
+    let request = CohortsCalculationHistoryRetrieveRequest::read(request)
+        .map_err(reject)?;
+    Ok(api.cohorts_calculation_history_retrieve(caller, request).await?.into_http())
 }
 
-async fn cohorts_used_in<A: CohortsApi>(
+async fn cohorts_used_in_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4986,11 +5021,11 @@ async fn cohorts_used_in<A: CohortsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[13]).await?;
-    let request = CohortsUsedInRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_used_in(caller, request).await?.into_http())
+    let request = CohortsUsedInRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_used_in_retrieve(caller, request).await?.into_http())
 }
 
-async fn cohorts_persons<A: CohortsApi>(
+async fn cohorts_persons_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5000,8 +5035,8 @@ async fn cohorts_persons<A: CohortsApi>(
     accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
         .map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[14]).await?;
-    let request = CohortsPersonsRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_persons(caller, request).await?.into_http())
+    let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.cohorts_persons_retrieve(caller, request).await?.into_http())
 }
 
 async fn cohorts_uploads<A: MembersApi>(
@@ -5100,7 +5135,7 @@ async fn persons_list<A: PersonsApi>(
     Ok(api.persons_list(caller, request).await?.into_http())
 }
 
-async fn persons_values<A: PersonsApi>(
+async fn persons_values_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5109,11 +5144,11 @@ async fn persons_values<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
-    let request = PersonsValuesRequest::read(request).map_err(reject)?;
-    Ok(api.persons_values(caller, request).await?.into_http())
+    let request = PersonsValuesRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.persons_values_retrieve(caller, request).await?.into_http())
 }
 
-async fn persons_bulk_delete<A: PersonsApi>(
+async fn persons_bulk_delete_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5123,11 +5158,13 @@ async fn persons_bulk_delete<A: PersonsApi>(
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, body) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
     let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsBulkDeleteRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.persons_bulk_delete(caller, request).await?.into_http())
+    let request = PersonsBulkDeleteCreateRequest::read(request, body)
+        .await
+        .map_err(reject)?;
+    Ok(api.persons_bulk_delete_create(caller, request).await?.into_http())
 }
 
-async fn persons_cohorts<A: PersonsApi>(
+async fn persons_cohorts_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5136,8 +5173,8 @@ async fn persons_cohorts<A: PersonsApi>(
     let reject = |why| api.reject(why);
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
-    let request = PersonsCohortsRequest::read(request).map_err(reject)?;
-    Ok(api.persons_cohorts(caller, request).await?.into_http())
+    let request = PersonsCohortsRetrieveRequest::read(request).map_err(reject)?;
+    Ok(api.persons_cohorts_retrieve(caller, request).await?.into_http())
 }
 
 async fn persons_retrieve<A: PersonsApi>(
@@ -5165,7 +5202,7 @@ async fn persons_destroy<A: PersonsApi>(
     Ok(api.persons_destroy(caller, request).await?.into_http())
 }
 
-async fn persons_update_property<A: PersonsApi>(
+async fn persons_update_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5174,13 +5211,13 @@ async fn persons_update_property<A: PersonsApi>(
     let reject = |why| api.reject(why);
     let (caller, body) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
     let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsUpdatePropertyRequest::read(request, body)
+    let request = PersonsUpdatePropertyCreateRequest::read(request, body)
         .await
         .map_err(reject)?;
-    Ok(api.persons_update_property(caller, request).await?.into_http())
+    Ok(api.persons_update_property_create(caller, request).await?.into_http())
 }
 
-async fn persons_delete_property<A: PersonsApi>(
+async fn persons_delete_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5190,10 +5227,10 @@ async fn persons_delete_property<A: PersonsApi>(
     accepts(&request, &["application/json"]).map_err(reject)?;
     let (caller, body) = authorize(api, &request, payload, &OPERATIONS[28]).await?;
     let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsDeletePropertyRequest::read(request, body)
+    let request = PersonsDeletePropertyCreateRequest::read(request, body)
         .await
         .map_err(reject)?;
-    Ok(api.persons_delete_property(caller, request).await?.into_http())
+    Ok(api.persons_delete_property_create(caller, request).await?.into_http())
 }
 
 async fn projects_list<A: ProjectsApi>(
@@ -5261,7 +5298,7 @@ async fn capture_event<A: CaptureApi>(
     Ok(api.capture_event(request).await?.into_http())
 }
 
-async fn capture_e<A: CaptureApi>(
+async fn capture_browser_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5270,11 +5307,11 @@ async fn capture_e<A: CaptureApi>(
     let reject = |why| api.reject(why);
     let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureERequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_e(request).await?.into_http())
+    let request = CaptureBrowserEventRequest::read(request, raw).map_err(reject)?;
+    Ok(api.capture_browser_event(request).await?.into_http())
 }
 
-async fn capture_i<A: CaptureApi>(
+async fn capture_event_v0<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5283,8 +5320,8 @@ async fn capture_i<A: CaptureApi>(
     let reject = |why| api.reject(why);
     let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
     let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureIRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_i(request).await?.into_http())
+    let request = CaptureEventV0Request::read(request, raw).map_err(reject)?;
+    Ok(api.capture_event_v0(request).await?.into_http())
 }
 
 async fn capture_track<A: CaptureApi>(
