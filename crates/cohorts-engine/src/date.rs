@@ -421,7 +421,11 @@ mod tests {
             assert_eq!(stored_instant(&number, &utc), Some(LAST_INSTANT));
         }
         let midnight = Some(253_402_214_400_000_000);
-        for value in [json!(99_991_231), json!("9999-12-31"), json!("9999-12-31T00:00:00Z")] {
+        for value in [
+            json!(99_991_231),
+            json!("9999-12-31"),
+            json!("9999-12-31T00:00:00Z"),
+        ] {
             assert_eq!(stored_instant(&value, &utc), midnight, "{value}");
         }
         let noon = absolute("9999-12-31 12:00", &utc);
