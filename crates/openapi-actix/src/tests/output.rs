@@ -225,7 +225,7 @@ fn handlers(code: &str, contract: &Contract) -> Vec<(String, String)> {
 
 #[test]
 fn every_operation_checks_key_or_token_before_its_body() {
-    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.yaml");
     let document = std::fs::read_to_string(document).unwrap();
     for text in [SAMPLE, &document] {
         let contract = Contract::read(text).unwrap();
