@@ -1,20 +1,117 @@
-//! Generates the code of `cohorts-api` and `cohorts-client` from `openapi.yaml`.
+//! Generates code: that of `cohorts-api` and `cohorts-client` from `openapi.yaml`, or a server crate from another document.
 //!
 //! It must not depend on generated code, so that it runs when that code does not compile.
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use openapi_actix::{Config, Document, Files, KeyRule, Layout, Rules, Runtime, generate};
+
+const USAGE: &str = "usage: cargo xtask codegen [--check]
+       cargo xtask codegen --from DOCUMENT --into FOLDER [--check]
+
+Without --from, the document is openapi.yaml, and the folder is the workspace.
+With --check, no file is written, and a difference is an error.";
+
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask is a folder in the root of the workspace");
-    let check = std::env::args().any(|argument| argument == "--check");
-    match openapi_actix::run(root, check) {
+    match run(&std::env::args().skip(2).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
+        Err(message) => {
+            eprintln!("{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), String> {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (arguments, check) = match arguments.split_last() {
+        Some((&"--check", rest)) => (rest, true),
+        _ => (arguments.as_slice(), false),
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    match arguments {
+        [] => finish(
+            &files(&root.join("openapi.yaml"), "openapi.yaml", &cohorts())?,
+            &root,
+            check,
+        ),
+        ["--from", from, "--into", into] => {
+            let (from, into) = (Path::new(from), Path::new(into));
+            let name = from
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or("openapi.yaml");
+            finish(&files(from, name, &package(into))?, into, check)
+        }
+        _ => Err(USAGE.to_owned()),
+    }
+}
+
+fn files(path: &Path, name: &str, config: &Config) -> Result<Files, String> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let document = Document::parse(name, &text).map_err(|findings| findings.to_string())?;
+    generate(&document, config).map_err(|findings| findings.to_string())
+}
+
+fn finish(files: &Files, folder: &Path, check: bool) -> Result<(), String> {
+    if !check {
+        return files.write(folder).map_err(|error| error.to_string());
+    }
+    match files.diff(folder) {
+        diff if diff.is_empty() => Ok(()),
+        diff => Err(format!(
+            "{diff}\nThe generated files are out of date. Run the command without --check, and commit the result."
+        )),
+    }
+}
+
+/// A crate for any document. The folder has its name.
+fn package(folder: &Path) -> Config {
+    let name = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let name: String = name
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c))
+        .collect();
+    let is_valid = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let mut config = Config::default();
+    config.command = "cargo xtask codegen".to_owned();
+    config.layout.package = Some(if is_valid { name } else { "server".to_owned() });
+    config
+}
+
+/// The rules of this project, and the paths of its generated files.
+fn cohorts() -> Config {
+    Config {
+        command: "cargo xtask codegen".to_owned(),
+        runtime: Runtime::Own,
+        layout: Layout {
+            types: "crates/cohorts-api/src/generated/types.rs".to_owned(),
+            server: "crates/cohorts-api/src/generated/server.rs".to_owned(),
+            client: Some("crates/cohorts-client/src/generated.rs".to_owned()),
+            package: None,
+        },
+        rules: Rules {
+            trailing_slash: true,
+            one_tag: true,
+            snake_case_ids: true,
+            envelope: Some("Error".to_owned()),
+            key: Some(KeyRule {
+                scheme: "personalApiKey".to_owned(),
+                scopes: "x-required-scopes".to_owned(),
+            }),
+            missing_body_is_empty: true,
+            statuses_with_parsed_body: vec![400, 415],
+            statuses_with_body: vec![413],
+            statuses_with_key: vec![401, 403, 429],
+            common_headers: ["Allow", "Retry-After", "X-Request-Id"]
+                .map(str::to_owned)
+                .to_vec(),
+        },
     }
 }

@@ -3,24 +3,26 @@
 //! progenitor reads a projection of the document (see [`projection`]). The additions are streams over pages,
 //! downloads that are not JSON, and uploads.
 
-use anyhow::{Context, Result};
 use proc_macro2::{Ident, TokenStream};
 use progenitor::{GenerationSettings, Generator, InterfaceStyle};
 use quote::{ToTokens, quote};
 use syn::{File, Item, ItemMod, parse_quote};
 
-use super::contract::{Contract, object, reference};
-use super::documentation;
-use super::operations::Operation;
-use super::parameters::ParameterKind;
-use super::print::{case, docs, file};
-use super::projection::{self, Projection};
-use super::responses::{ENVELOPE, JSON, ResponseContent};
-use super::server::ident;
+use crate::contract::Contract;
+use crate::model::TypeKind;
+use crate::naming::{ident, pascal};
+use crate::operations::Operation;
+use crate::print::{client_file, docs};
+use crate::reader::{object, reference};
+use crate::responses::{JSON, ResponseContent};
+use projection::Projection;
 
-pub fn generate(contract: &Contract) -> Result<String> {
-    let mut code: File =
-        syn::parse2(progenitor(contract)?).context("progenitor generated invalid Rust")?;
+mod documentation;
+mod projection;
+
+pub fn generate(contract: &Contract) -> Result<String, String> {
+    let mut code: File = syn::parse2(progenitor(contract)?)
+        .map_err(|error| format!("progenitor generated invalid Rust: {error}"))?;
     // The documentation of the crate is written by hand.
     code.attrs.clear();
     let streams = contract
@@ -33,14 +35,22 @@ pub fn generate(contract: &Contract) -> Result<String> {
         streams.map(|stream| parse_quote! { #stream }).collect(),
     );
     documentation::complete(&mut code, contract);
-    let downloads: Vec<_> = contract.operations.iter().flat_map(downloads).collect();
+    let downloads: Vec<_> = contract
+        .operations
+        .iter()
+        .flat_map(|operation| downloads(contract, operation))
+        .collect();
     let downloads = (!downloads.is_empty()).then(|| {
         quote! {
             /// Calls with a response that is not JSON.
             impl Client { #(#downloads)* }
         }
     });
-    let uploads: Vec<_> = contract.operations.iter().filter_map(upload).collect();
+    let uploads: Vec<_> = contract
+        .operations
+        .iter()
+        .filter_map(|operation| upload(contract, operation))
+        .collect();
     let uploads = (!uploads.is_empty()).then(|| {
         quote! {
             /// Calls with a multipart body.
@@ -54,13 +64,13 @@ pub fn generate(contract: &Contract) -> Result<String> {
         #downloads
         #uploads
     };
-    file(&lines, tokens)
+    Ok(client_file(contract, &lines, tokens))
 }
 
-fn progenitor(contract: &Contract) -> Result<TokenStream> {
+fn progenitor(contract: &Contract) -> Result<TokenStream, String> {
     let Projection { document, nullable } = projection::project(contract);
-    let document =
-        serde_json::from_value(document).context("the projection is not an OpenAPI document")?;
+    let document = serde_json::from_value(document)
+        .map_err(|error| format!("the client cannot be generated: {error}"))?;
     let mut settings = GenerationSettings::default();
     settings.with_interface(InterfaceStyle::Builder);
     settings.with_derive("PartialEq");
@@ -70,7 +80,16 @@ fn progenitor(contract: &Contract) -> Result<TokenStream> {
     let mut generator = Generator::new(&settings);
     generator
         .generate_tokens(&document)
-        .context("progenitor cannot express the document")
+        .map_err(|error| format!("the client cannot be generated: {error}"))
+}
+
+/// The type of every error.
+fn envelope(contract: &Contract) -> Ident {
+    ident(contract.config.rules.envelope.as_deref().unwrap_or("Error"))
+}
+
+fn schema<'a>(contract: &'a Contract, name: &str) -> &'a serde_json::Value {
+    &contract.document.root["components"]["schemas"][name]
 }
 
 fn extend_module(code: &mut File, module: &str, additions: Vec<Item>) {
@@ -91,22 +110,23 @@ fn extend_module(code: &mut File, module: &str, additions: Vec<Item>) {
 fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
     let has_integer = |name: &str| {
         operation.parameters.iter().any(|parameter| {
-            !parameter.in_path
+            !parameter.in_path()
                 && parameter.name == name
-                && matches!(parameter.kind, ParameterKind::Integer { .. })
+                && matches!(parameter.r#type.kind, TypeKind::Integer { .. })
         })
     };
     let response = operation
         .responses
         .iter()
         .find(|response| !response.is_error())?;
-    let page = contract.schema(response.json_schema()?);
+    let page = schema(contract, response.json_schema()?);
     let properties = object(&page["properties"]);
     let row = reference(&properties.get("results")?["items"])?;
     if !has_integer("limit") || !has_integer("offset") || !properties.contains_key("next") {
         return None;
     }
-    let (builder, row) = (ident(&case::pascal(&operation.id)), ident(row));
+    let envelope = envelope(contract);
+    let (builder, row) = (ident(&pascal(&operation.id)), ident(row));
     let text = format!(
         "Returns a stream over the rows of all pages, starting at `offset`.\n\n\
          `limit` is the size of a page. The stream ends after the first error.\n\n\
@@ -119,7 +139,7 @@ fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
             #docs
             pub fn stream(
                 self,
-            ) -> impl futures::Stream<Item = Result<types::#row, Error<types::Error>>> + 'a {
+            ) -> impl futures::Stream<Item = Result<types::#row, Error<types::#envelope>>> + 'a {
                 let start = self.offset.clone().ok().flatten().unwrap_or(0);
                 crate::paging::rows(start, move |offset| {
                     let page = self.clone().offset(offset).send();
@@ -134,7 +154,7 @@ fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
 }
 
 /// Generates one call per response that is not JSON. The call returns the response, so the caller can stream the body.
-fn downloads(operation: &Operation) -> impl Iterator<Item = TokenStream> {
+fn downloads(contract: &Contract, operation: &Operation) -> impl Iterator<Item = TokenStream> {
     let responses = operation
         .responses
         .iter()
@@ -142,18 +162,17 @@ fn downloads(operation: &Operation) -> impl Iterator<Item = TokenStream> {
     let content = responses.flat_map(|response| &response.content);
     content
         .filter(|content| content.media_type != JSON)
-        .map(|content| download(operation, content))
+        .map(|content| download(contract, operation, content))
 }
 
-fn download(operation: &Operation, content: &ResponseContent) -> TokenStream {
+fn download(contract: &Contract, operation: &Operation, content: &ResponseContent) -> TokenStream {
     let media_type = &content.media_type;
-    let suffix = if media_type == "text/csv" {
-        "csv"
-    } else {
-        "ndjson"
-    };
-    let name = ident(&format!("{}_{suffix}", operation.id));
-    let envelope = ident(ENVELOPE);
+    let name = ident(&format!(
+        "{}_{}",
+        operation.id,
+        content.suffix.to_ascii_lowercase()
+    ));
+    let envelope = envelope(contract);
     let method = ident(&operation.method);
     let (arguments, url) = url(operation);
     let text = format!(
@@ -178,8 +197,8 @@ fn download(operation: &Operation, content: &ResponseContent) -> TokenStream {
 }
 
 /// Generates the call with a multipart body, which the caller builds.
-fn upload(operation: &Operation) -> Option<TokenStream> {
-    let files = &operation.body.as_ref()?.uploads;
+fn upload(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
+    let files = operation.body.as_ref()?.uploads();
     let mut responses = operation
         .responses
         .iter()
@@ -191,7 +210,7 @@ fn upload(operation: &Operation) -> Option<TokenStream> {
             .filter(|_| !files.is_empty())?,
     );
     let name = ident(&format!("{}_multipart", operation.id));
-    let envelope = ident(ENVELOPE);
+    let envelope = envelope(contract);
     let method = ident(&operation.method);
     let (arguments, url) = url(operation);
     let text = format!(
@@ -222,12 +241,12 @@ fn url(operation: &Operation) -> (Vec<TokenStream>, TokenStream) {
         operation
             .parameters
             .iter()
-            .filter(|parameter| parameter.in_path)
+            .filter(|parameter| parameter.in_path())
     };
     let arguments = in_path().map(|parameter| {
         let name = ident(&parameter.name);
-        match parameter.kind {
-            ParameterKind::Integer { .. } => quote! { #name: i64 },
+        match parameter.r#type.kind {
+            TypeKind::Integer { .. } => quote! { #name: i64 },
             _ => quote! { #name: &str },
         }
     });

@@ -1,66 +1,53 @@
-//! The linted document, with its operations in the form that the generators need.
+//! The checked document, with its operations and types in the form that the printers need.
 
-use std::collections::BTreeMap;
+use serde_json::Value;
 
-use anyhow::{Context, Result};
-use serde_json::{Map, Value};
+use crate::config::Config;
+use crate::document::Document;
+use crate::findings::{Collector, Findings};
+use crate::keys;
+use crate::model::Model;
+use crate::operations::{self, Operation};
+use crate::reader::{Reader, object};
+use crate::schemas::{self, Schemas};
+use crate::security::{self, Scheme};
+use crate::{bodies, rules};
 
-use super::findings::Findings;
-use super::operations::{self, Operation};
-use super::{DOCUMENT, rules, schemas};
-
-pub struct Contract {
-    /// The whole document, with YAML anchors and merge keys resolved.
-    pub document: Value,
+pub struct Contract<'a> {
+    pub document: &'a Document,
+    pub config: &'a Config,
     /// The operations in the order of the document.
     pub operations: Vec<Operation>,
+    /// The types that operations use.
+    pub model: Model,
+    pub schemes: Vec<Scheme>,
 }
 
-impl Contract {
-    /// Parses and lints the document.
-    ///
-    /// # Errors
-    ///
-    /// Fails if `text` is not YAML, if there are findings (the error lists them all), or if it is not OpenAPI 3.0.
-    pub fn read(text: &str) -> Result<Self> {
-        let contract = Self::lint(parse(text)?)?;
-        serde_json::from_value::<openapiv3::OpenAPI>(contract.document.clone())
-            .with_context(|| format!("{DOCUMENT} is not an OpenAPI document"))?;
-        Ok(contract)
-    }
-
-    fn lint(document: Value) -> Result<Self> {
-        let findings = Findings::default();
-        let version = document["openapi"].as_str().unwrap_or_default();
-        if !version.starts_with("3.0.") {
-            findings.report("openapi", "the version must be 3.0.x");
-        }
-        let linter = Linter {
-            root: &document,
+impl<'a> Contract<'a> {
+    /// Reads and checks the document.
+    pub fn read(document: &'a Document, config: &'a Config) -> Result<Self, Findings> {
+        let findings = Collector::default();
+        let reader = Reader {
+            root: &document.root,
+            config,
             findings: &findings,
         };
-        let operations = operations::read(linter);
-        schemas::lint(linter);
+        lint_document(reader);
+        let mut schemas = Schemas::new(reader);
+        let schemes = security::schemes(reader);
+        let operations = operations::read(&mut schemas, &schemes);
+        let model = schemas.model;
+        schemas::lint(reader);
         let contract = Self {
+            document,
+            config,
             operations,
-            document: document.clone(),
+            model,
+            schemes,
         };
         rules::lint(&contract, &findings);
-        findings.into_result()?;
+        findings.into_result(&document.name)?;
         Ok(contract)
-    }
-
-    pub fn schemas(&self) -> &Map<String, Value> {
-        object(&self.document["components"]["schemas"])
-    }
-
-    pub fn schema(&self, name: &str) -> &Value {
-        &self.document["components"]["schemas"][name]
-    }
-
-    /// Returns the component schema that `schema` refers to, or `schema` itself if it is not a reference.
-    pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
-        reference(schema).map_or(schema, |name| self.schema(name))
     }
 
     /// The operations of each tag, in the order of the tag's first operation.
@@ -71,6 +58,15 @@ impl Contract {
     /// The operations of each path, in the order of the document.
     pub fn by_path(&self) -> Vec<(&str, Vec<&Operation>)> {
         group(&self.operations, |operation| &operation.path)
+    }
+
+    /// The types of bodies that the server parses, each with its operation.
+    pub fn typed_bodies(&self) -> impl Iterator<Item = &bodies::TypedBody> {
+        let bodies = self
+            .operations
+            .iter()
+            .filter_map(|operation| operation.body.as_ref());
+        bodies.filter_map(|body| body.typed.as_ref())
     }
 }
 
@@ -85,101 +81,39 @@ fn group(operations: &[Operation], key: fn(&Operation) -> &str) -> Vec<(&str, Ve
     groups
 }
 
-fn parse(text: &str) -> Result<Value> {
-    let parse = || -> Result<Value> {
-        let mut yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(text)?;
-        yaml.apply_merge()?;
-        Ok(serde_json::to_value(yaml)?)
-    };
-    parse().with_context(|| format!("cannot parse {DOCUMENT}"))
-}
-
-/// The document during linting: resolves references and reports findings.
-#[derive(Clone, Copy)]
-pub struct Linter<'a> {
-    pub root: &'a Value,
-    pub findings: &'a Findings,
-}
-
-impl<'a> Linter<'a> {
-    pub fn report(&self, location: &str, message: impl AsRef<str>) {
-        self.findings.report(location, message);
+fn lint_document(reader: Reader) {
+    let root = reader.root;
+    if !root.is_object() {
+        return reader.report("", "this is not an OpenAPI document: it must be an object");
     }
-
-    /// Returns the component that `value` refers to, or `value` itself if it is not a reference.
-    ///
-    /// `kind` is the section of `components`, such as `schemas`.
-    pub fn resolve(&self, value: &'a Value, kind: &str, location: &str) -> Option<&'a Value> {
-        let Some(target) = value.get("$ref") else {
-            return Some(value);
-        };
-        let target = target.as_str().unwrap_or_default();
-        let component = target
-            .strip_prefix("#/components/")
-            .and_then(|rest| rest.strip_prefix(kind)?.strip_prefix('/'))
-            .and_then(|name| self.root["components"][kind].get(name));
-        if component.is_none() {
-            self.report(
-                location,
-                format!("`{target}` is not one of components.{kind}"),
-            );
-        }
-        component
+    let version = reader.text(root, "openapi", "openapi").unwrap_or_default();
+    if !version.starts_with("3.0.") {
+        reader.report("openapi", "the version must be 3.0.x");
     }
-
-    /// Reports every key of `value` that is not in `allowed`, because the generators would ignore it.
-    pub fn allow_keys(&self, value: &Value, allowed: &[&str], location: &str) {
-        for key in object(value).keys() {
-            if !allowed.contains(&key.as_str()) {
-                self.report(location, format!("`{key}` is not supported"));
-            }
+    reader.allow_keys(root, &[keys::DOCUMENT], "the document");
+    reader.allow_keys(&root["components"], &[keys::COMPONENTS], "components");
+    for name in ["title", "version"] {
+        if reader.text(&root["info"], name, "info").is_none() {
+            reader.report("info", format!("`{name}` is missing"));
         }
     }
-
-    /// Reads a boolean; `false` if absent.
-    pub fn flag(&self, value: &Value, name: &str, location: &str) -> bool {
-        match value.get(name) {
-            None => false,
-            Some(flag) => flag.as_bool().unwrap_or_else(|| {
-                self.report(location, format!("`{name}` must be true or false"));
-                false
-            }),
-        }
+    if object(&root["paths"]).is_empty() {
+        reader.report("paths", "the document must have at least one path");
     }
-
-    /// Reads a list of strings; `None` if absent.
-    pub fn strings(&self, value: &Value, name: &str, location: &str) -> Option<Vec<String>> {
-        let list = value.get(name)?;
-        let strings = list.as_array().and_then(|items| {
-            let strings = items.iter().map(|item| item.as_str().map(str::to_owned));
-            strings.collect::<Option<Vec<_>>>()
-        });
-        if strings.is_none() {
-            self.report(location, format!("`{name}` must be a list of strings"));
-        }
-        strings
+    for (index, tag) in reader.list(root, "tags", "tags").iter().enumerate() {
+        let location = format!("tags[{index}]");
+        reader.allow_keys(tag, &[&["name", "description", "externalDocs"]], &location);
+        reader.text(tag, "description", &location);
+    }
+    for (index, server) in reader.list(root, "servers", "servers").iter().enumerate() {
+        let location = format!("servers[{index}]");
+        reader.allow_keys(server, &[&["url", "description", "variables"]], &location);
     }
 }
 
-/// Returns the members of an object, or an empty map for any other value.
-pub fn object(value: &Value) -> &Map<String, Value> {
-    static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
-    value.as_object().unwrap_or(&EMPTY)
-}
-
-/// Returns the name of the component schema that `schema` refers to.
-pub fn reference(schema: &Value) -> Option<&str> {
-    schema["$ref"]
-        .as_str()?
-        .strip_prefix("#/components/schemas/")
-}
-
-/// Returns the names that occur more than once, each once and sorted.
-pub fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut counts = BTreeMap::new();
-    for name in names {
-        *counts.entry(name).or_insert(0) += 1;
-    }
-    let duplicates = counts.into_iter().filter(|(_, count)| *count > 1);
-    duplicates.map(|(name, _)| name).collect()
+/// The description of a tag.
+pub fn tag_description<'a>(document: &'a Value, tag: &str) -> Option<&'a str> {
+    let entries = document["tags"].as_array().into_iter().flatten();
+    let mut entries = entries.filter(|entry| entry["name"] == tag);
+    entries.find_map(|entry| entry["description"].as_str())
 }

@@ -1,104 +1,100 @@
-//! Code generation: from `openapi.yaml` to the generated files of `cohorts-api` and `cohorts-client`.
+//! Generates an actix-web server from an OpenAPI 3.0 document: types, one trait per tag, routes and checks.
 //!
-//! [`Contract::read`] lints the whole document first, and files are generated only if there is no finding.
-//! The text of the files depends on the document alone.
-//! What the generators cannot express is a finding and is never skipped silently.
+//! [`generate`] reads the whole document first, and returns files only if there is no finding.
+//! The files depend on document and configuration alone.
+//! What the generator cannot express is a finding with its location, and is never skipped silently.
+//!
+//! ```
+//! use openapi_actix::{Config, Document, generate};
+//!
+//! let text = "
+//! openapi: 3.0.3
+//! info: { title: Greetings, version: 1.0.0 }
+//! paths:
+//!   /greetings/{name}:
+//!     get:
+//!       operationId: greet
+//!       parameters: [{ name: name, in: path, required: true, schema: { type: string } }]
+//!       responses:
+//!         '200': { description: A greeting., content: { text/plain: { schema: { type: string } } } }
+//! ";
+//! let document = Document::parse("greetings.yaml", text)?;
+//! let files = generate(&document, &Config::default())?;
+//! assert!(files.text("src/server.rs").unwrap().contains("pub trait DefaultApi"));
+//! # Ok::<(), openapi_actix::Findings>(())
+//! ```
+#![warn(missing_docs)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result, bail};
-
+mod bodies;
 #[cfg(feature = "client")]
 mod client;
+mod config;
 mod contract;
-mod documentation;
+mod document;
+mod files;
 mod findings;
+mod keys;
+mod literals;
+mod model;
+mod naming;
 mod operations;
+mod package;
 mod parameters;
 mod print;
-#[cfg(feature = "client")]
-mod projection;
+mod reader;
 mod responses;
 mod routes;
 mod rules;
 mod schemas;
+mod security;
 mod server;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
+pub use config::{Config, KeyRule, Layout, Rules, Runtime};
+pub use document::Document;
+pub use files::{File, Files};
+pub use findings::{Finding, Findings};
+
 use contract::Contract;
 
-const DOCUMENT: &str = "openapi.yaml";
-const COMMAND: &str = "cargo xtask codegen";
-
-/// A generated file: its path relative to the root of the workspace, and its text.
-struct Output {
-    path: &'static str,
-    text: String,
-}
-
-/// Writes the generated files. With `check`, compares them with the files on disk and writes nothing.
-pub fn run(root: &Path, check: bool) -> Result<()> {
-    let document = root.join(DOCUMENT);
-    let text = fs::read_to_string(&document)
-        .with_context(|| format!("cannot read {}", document.display()))?;
-    let outputs = generate(&text)?;
-    if check {
-        compare(root, &outputs)
-    } else {
-        write(root, &outputs)
+/// Generates the files of a document.
+///
+/// # Errors
+///
+/// Fails with all findings if the document violates a rule, or has a construct that the generator does not support.
+pub fn generate(document: &Document, config: &Config) -> Result<Files, Findings> {
+    let contract = Contract::read(document, config)?;
+    let layout = &config.layout;
+    let file = |path: &str, text| File {
+        path: path.to_owned(),
+        text,
+    };
+    let mut files = Vec::new();
+    if !contract.model.items.is_empty() || layout.package.is_none() {
+        files.push(file(&layout.types, types::generate(&contract)));
     }
-}
-
-fn generate(text: &str) -> Result<Vec<Output>> {
-    let contract = Contract::read(text)?;
-    Ok(vec![
-        Output {
-            path: "crates/cohorts-api/src/generated/types.rs",
-            text: types::generate(&contract)?,
-        },
-        Output {
-            path: "crates/cohorts-api/src/generated/server.rs",
-            text: server::generate(&contract)?,
-        },
-        Output {
-            path: "crates/cohorts-client/src/generated.rs",
-            text: client::generate(&contract)?,
-        },
-    ])
-}
-
-fn write(root: &Path, outputs: &[Output]) -> Result<()> {
-    for Output { path, text } in outputs {
-        let path: PathBuf = root.join(path);
-        let folder = path.parent().context("a generated file has no folder")?;
-        fs::create_dir_all(folder)?;
-        // An unchanged file keeps its modification time, so cargo does not rebuild its crate.
-        if fs::read_to_string(&path).is_ok_and(|old| old == *text) {
-            continue;
-        }
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    files.push(file(&layout.server, server::generate(&contract)));
+    if let Some(path) = &layout.client {
+        files.push(file(path, client(&contract)?));
     }
-    Ok(())
+    if let Some(name) = &layout.package {
+        files.extend(package::files(&contract, name));
+    }
+    Ok(Files(files))
 }
 
-fn compare(root: &Path, outputs: &[Output]) -> Result<()> {
-    let stale: Vec<_> = outputs
-        .iter()
-        .filter(|output| {
-            let old = fs::read_to_string(root.join(output.path));
-            !old.is_ok_and(|old| old == output.text)
-        })
-        .map(|output| format!("  {}", output.path))
-        .collect();
-    if stale.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "out of date with {DOCUMENT}:\n{}\nrun `{COMMAND}` and commit the result",
-        stale.join("\n")
-    );
+#[cfg(feature = "client")]
+fn client(contract: &Contract) -> Result<String, Findings> {
+    client::generate(contract)
+        .map_err(|message| Findings::one(&contract.document.name, "", message))
+}
+
+#[cfg(not(feature = "client"))]
+fn client(contract: &Contract) -> Result<String, Findings> {
+    let message =
+        "a client is configured, but the generator is compiled without the feature `client`";
+    Err(Findings::one(&contract.document.name, "", message))
 }

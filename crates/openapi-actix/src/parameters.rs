@@ -1,188 +1,370 @@
-//! Reads and lints the parameters of an operation.
+//! Reads the parameters of an operation.
 
 use serde_json::Value;
 
-use super::contract::{Linter, duplicates, object};
+use crate::keys;
+use crate::model::{Shape, Type, TypeKind};
+use crate::naming::{self, Namespace};
+use crate::schemas::{Place, Schemas};
 
-const KEYS: [&str; 11] = [
-    "name",
-    "in",
-    "required",
-    "description",
-    "deprecated",
-    "schema",
-    "example",
-    "examples",
-    "x-lenient",
-    "x-true",
-    "allowEmptyValue",
-];
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    Path,
+    Query,
+    Header,
+    Cookie,
+}
 
+impl Source {
+    pub const ALL: [Self; 4] = [Self::Path, Self::Query, Self::Header, Self::Cookie];
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.name() == text)
+    }
+
+    /// The name in the document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+        }
+    }
+
+    /// The name of the field of a request.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Header => "headers",
+            Self::Cookie => "cookies",
+            other => other.name(),
+        }
+    }
+
+    /// The suffix of the name of the struct.
+    pub fn suffix(self) -> String {
+        naming::pascal(self.field())
+    }
+}
+
+#[derive(Clone)]
 pub struct Parameter {
     pub name: String,
+    /// The Rust name.
+    pub rust: String,
     pub description: String,
-    pub in_path: bool,
+    pub source: Source,
     pub required: bool,
-    pub kind: ParameterKind,
+    pub deprecated: bool,
+    pub r#type: Type,
     pub default: Option<Value>,
     /// Whether an invalid value is treated as absent.
     pub lenient: bool,
-}
-
-pub enum ParameterKind {
-    Text,
-    TextList,
-    Integer {
-        minimum: Option<i64>,
-        maximum: Option<i64>,
-    },
     /// The values that mean `true`.
-    Boolean(Vec<String>),
-    Instant,
-    Choice(Vec<String>),
+    pub words: Vec<String>,
+    /// The character between the items of a list; `None` if the parameter is repeated.
+    pub separator: Option<char>,
 }
 
+impl Parameter {
+    pub fn in_path(&self) -> bool {
+        self.source == Source::Path
+    }
+}
+
+/// Reads the parameters of a path and of an operation. Those of the operation replace those of the path.
 pub fn read(
-    linter: Linter,
+    schemas: &mut Schemas,
     path: &str,
     item: &Value,
     operation: &Value,
+    name: &str,
     location: &str,
 ) -> Vec<Parameter> {
-    let lists = [&item["parameters"], &operation["parameters"]];
-    let parameters: Vec<_> = lists
-        .into_iter()
-        .filter_map(Value::as_array)
-        .flatten()
-        .filter_map(|parameter| {
-            let parameter = linter.resolve(parameter, "parameters", location)?;
-            let name = parameter["name"].as_str().unwrap_or_default();
-            read_one(linter, parameter, &format!("{location}.parameters.{name}"))
-        })
-        .collect();
-    for name in duplicates(parameters.iter().map(|parameter| parameter.name.as_str())) {
-        linter.report(location, format!("two parameters have the name `{name}`"));
+    let mut parameters: Vec<Parameter> = Vec::new();
+    for list in [item, operation] {
+        let mut own: Vec<Parameter> = Vec::new();
+        for parameter in schemas.reader.list(list, "parameters", location) {
+            if let Some(parameter) = resolve(schemas, parameter, name, location) {
+                let is_same = |known: &&Parameter| {
+                    known.name == parameter.name && known.source == parameter.source
+                };
+                if own.iter().any(|known| is_same(&known)) {
+                    let message = format!("two parameters have the name `{}`", parameter.name);
+                    schemas.reader.report(location, message);
+                }
+                own.push(parameter);
+            }
+        }
+        parameters.retain(|known| {
+            !own.iter()
+                .any(|new| new.name == known.name && new.source == known.source)
+        });
+        parameters.extend(own);
     }
-    lint_path(linter, path, &parameters, location);
+    claim_names(schemas, &parameters, location);
+    lint_path(schemas, path, &parameters, location);
     parameters
 }
 
-/// Reports differences between the parameters in the path and the described path parameters.
-fn lint_path(linter: Linter, path: &str, parameters: &[Parameter], location: &str) {
-    let names: Vec<_> = path
-        .split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-        .collect();
-    if path.matches('{').count() != names.len() {
-        linter.report(location, "a path parameter must fill a whole path segment");
-    }
-    for name in &names {
-        if !parameters
+fn claim_names(schemas: &Schemas, parameters: &[Parameter], location: &str) {
+    for source in Source::ALL {
+        let mut names = Namespace::default();
+        for parameter in parameters
             .iter()
-            .any(|parameter| parameter.in_path && parameter.name == *name)
+            .filter(|parameter| parameter.source == source)
         {
-            linter.report(
+            let location = format!("{location}.parameters.{}", parameter.name);
+            names.claim(
+                schemas.reader.findings,
+                &parameter.rust,
+                &parameter.name,
+                &location,
+            );
+        }
+    }
+    if schemas.reader.config.layout.client.is_some() {
+        for (index, parameter) in parameters.iter().enumerate() {
+            if parameters[..index]
+                .iter()
+                .any(|known| known.name == parameter.name)
+            {
+                let message = format!("two parameters have the name `{}`", parameter.name);
+                schemas.reader.report(location, message);
+            }
+        }
+    }
+}
+
+/// The names of the parameters in a path.
+pub fn names_in_path(path: &str) -> Vec<&str> {
+    let parts = path.split('/');
+    parts
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .collect()
+}
+
+/// Reports differences between the parameters in the path and the described path parameters.
+fn lint_path(schemas: &Schemas, path: &str, parameters: &[Parameter], location: &str) {
+    let reader = schemas.reader;
+    let names = names_in_path(path);
+    let braces = path.matches(['{', '}']).count();
+    if braces != 2 * names.len() || names.iter().any(|name| name.contains(['{', '}'])) {
+        reader.report(location, "a path parameter must fill a whole path segment");
+    }
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            reader.report(
+                location,
+                format!("the path has the parameter `{name}` twice"),
+            );
+        }
+        let mut in_path = parameters.iter().filter(|parameter| parameter.in_path());
+        if !in_path.any(|parameter| parameter.name == *name) {
+            reader.report(
                 location,
                 format!("the path parameter `{name}` is not described"),
             );
         }
     }
-    for Parameter { name, .. } in parameters.iter().filter(|parameter| parameter.in_path) {
+    for Parameter { name, .. } in parameters.iter().filter(|parameter| parameter.in_path()) {
         if !names.contains(&name.as_str()) {
-            linter.report(location, format!("the path has no parameter `{name}`"));
+            reader.report(location, format!("the path has no parameter `{name}`"));
         }
     }
 }
 
-fn read_one(linter: Linter, parameter: &Value, location: &str) -> Option<Parameter> {
-    linter.allow_keys(parameter, &KEYS, location);
+fn resolve(
+    schemas: &mut Schemas,
+    parameter: &Value,
+    operation: &str,
+    location: &str,
+) -> Option<Parameter> {
+    let reader = schemas.reader;
+    let parameter = reader.resolve(parameter, "parameters", location)?;
     let name = parameter["name"].as_str().unwrap_or_default();
+    read_one(
+        schemas,
+        parameter,
+        operation,
+        &format!("{location}.parameters.{name}"),
+    )
+}
+
+fn read_one(
+    schemas: &mut Schemas,
+    parameter: &Value,
+    operation: &str,
+    location: &str,
+) -> Option<Parameter> {
+    let reader = schemas.reader;
+    reader.allow_keys(parameter, &[keys::PARAMETER], location);
+    let name = reader.text(parameter, "name", location).unwrap_or_default();
     if name.is_empty() {
-        linter.report(location, "a parameter must have a name");
+        reader.report(location, "a parameter must have a name");
     }
-    if name == "body" {
-        linter.report(
+    if name == "body" && reader.config.layout.client.is_some() {
+        reader.report(
             location,
             "the client cannot have a parameter with the name `body`",
         );
     }
-    let in_path = match parameter["in"].as_str() {
-        Some("path") => true,
-        Some("query") => false,
-        _ => {
-            linter.report(location, "a parameter must be in the path or in the query");
-            return None;
-        }
+    let source = reader
+        .text(parameter, "in", location)
+        .and_then(Source::parse);
+    let Some(source) = source else {
+        reader.report(
+            location,
+            "`in` of a parameter must be path, query, header or cookie",
+        );
+        return None;
     };
-    let schema = linter.resolve(&parameter["schema"], "schemas", location)?;
-    let kind = kind(linter, parameter, schema, location)?;
-    if in_path && !matches!(kind, ParameterKind::Text | ParameterKind::Integer { .. }) {
-        linter.report(location, "a path parameter must be a string or an integer");
+    let required = reader.flag(parameter, "required", location);
+    if source == Source::Path && !required {
+        reader.report(location, "a path parameter must be `required: true`");
     }
-    if schema.get("default").is_some() && !matches!(kind, ParameterKind::Integer { .. }) {
-        linter.report(location, "only an integer parameter may have a default");
+    let ignored = ["accept", "content-type", "authorization"];
+    if source == Source::Header && ignored.contains(&name.to_ascii_lowercase().as_str()) {
+        reader.report(
+            location,
+            "OpenAPI ignores a header parameter with this name; use `content` or `security`",
+        );
     }
+    if parameter.get("schema").is_none() {
+        reader.report(location, "a parameter must have a `schema`");
+        return None;
+    }
+    let type_name = format!("{operation}{}", naming::pascal(name));
+    let place = Place::new(type_name, format!("{location}.schema"));
+    let schema = reader.resolve(&parameter["schema"], "schemas", location)?;
+    let r#type = schemas.read(&parameter["schema"], &place);
+    let words = reader.strings(parameter, "x-true", location);
+    if words.is_some() && !matches!(r#type.kind, TypeKind::Boolean) {
+        reader.report(location, "`x-true` needs a boolean");
+    }
+    let separator = separator(schemas, parameter, source, location);
+    lint_type(schemas, &r#type, schema, source, location);
+    let default = schema
+        .get("default")
+        .filter(|value| !value.is_null())
+        .cloned();
+    lint_default(schemas, &r#type, default.as_ref(), required, location);
     Some(Parameter {
         name: name.to_owned(),
-        description: parameter["description"]
-            .as_str()
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
-        in_path,
-        required: linter.flag(parameter, "required", location),
-        kind,
-        default: schema.get("default").cloned(),
-        lenient: linter.flag(parameter, "x-lenient", location),
+        rust: naming::field(name),
+        description: reader.prose(parameter, "description", location),
+        source,
+        required,
+        deprecated: reader.flag(parameter, "deprecated", location),
+        default,
+        lenient: reader.flag(parameter, "x-lenient", location),
+        words: words.unwrap_or_else(|| vec!["true".to_owned()]),
+        separator,
+        r#type,
     })
 }
 
-fn kind(
-    linter: Linter,
-    parameter: &Value,
-    schema: &Value,
-    location: &str,
-) -> Option<ParameterKind> {
-    let allowed = [
-        "type",
-        "format",
-        "enum",
-        "items",
-        "default",
-        "minimum",
-        "maximum",
-        "example",
-        "maxLength",
-        "description",
-    ];
-    linter.allow_keys(schema, &allowed, &format!("{location}.schema"));
-    let words = linter.strings(parameter, "x-true", location);
-    let choices = linter.strings(schema, "enum", location);
-    let (r#type, format) = (schema["type"].as_str(), schema["format"].as_str());
-    if words.is_some() && r#type != Some("boolean") {
-        linter.report(location, "`x-true` needs a boolean");
-    }
-    match (r#type, format, choices) {
-        (Some("string"), None, Some(choices)) => Some(ParameterKind::Choice(choices)),
-        (Some("string"), None, None) => Some(ParameterKind::Text),
-        (Some("string"), Some("date-time"), None) => Some(ParameterKind::Instant),
-        (Some("boolean"), None, None) => Some(ParameterKind::Boolean(
-            words.unwrap_or_else(|| vec!["true".to_owned()]),
-        )),
-        (Some("integer"), None | Some("int64" | "int32"), None) => Some(ParameterKind::Integer {
-            minimum: schema["minimum"].as_i64(),
-            maximum: schema["maximum"].as_i64(),
-        }),
-        (Some("array"), None, None) if object(&schema["items"]).len() == 1 => {
-            (schema["items"]["type"] == "string").then_some(ParameterKind::TextList)
+/// Reads `style` and `explode`, which determine how a list is written.
+fn separator(schemas: &Schemas, parameter: &Value, source: Source, location: &str) -> Option<char> {
+    let reader = schemas.reader;
+    let usual = if matches!(source, Source::Query | Source::Cookie) {
+        "form"
+    } else {
+        "simple"
+    };
+    let style = reader.text(parameter, "style", location).unwrap_or(usual);
+    let is_repeated = match parameter.get("explode") {
+        Some(_) => reader.flag(parameter, "explode", location),
+        None => style == "form",
+    };
+    match (source, style) {
+        (Source::Query, "form") if is_repeated => None,
+        (Source::Query | Source::Cookie, "form") | (Source::Path | Source::Header, "simple") => {
+            Some(',')
         }
-        _ => None,
+        (Source::Query, "spaceDelimited") if !is_repeated => Some(' '),
+        (Source::Query, "pipeDelimited") if !is_repeated => Some('|'),
+        _ => {
+            let message = format!(
+                "the style `{style}` is not supported for a {} parameter",
+                source.name()
+            );
+            reader.report(location, message);
+            None
+        }
     }
-    .or_else(|| {
-        linter.report(
-            location,
-            format!("the schema {schema} is not supported in a path or query"),
+}
+
+fn is_scalar(schemas: &Schemas, r#type: &Type) -> bool {
+    match &r#type.kind {
+        TypeKind::Item(id) => matches!(schemas.model.items[*id].shape, Shape::Enum(_)),
+        TypeKind::Json
+        | TypeKind::RawJson
+        | TypeKind::List { .. }
+        | TypeKind::Map(_)
+        | TypeKind::Object => false,
+        _ => true,
+    }
+}
+
+fn lint_type(schemas: &Schemas, r#type: &Type, schema: &Value, source: Source, location: &str) {
+    let is_supported = match &r#type.kind {
+        TypeKind::List { item, .. } => source != Source::Path && is_scalar(schemas, item),
+        _ => is_scalar(schemas, r#type),
+    };
+    if !is_supported {
+        let message = format!(
+            "the schema {schema} is not supported in a {}",
+            source.name()
         );
-        None
-    })
+        schemas.reader.report(location, message);
+    }
+    if r#type.nullable {
+        schemas.reader.report(
+            location,
+            "a parameter cannot be null; make it optional instead",
+        );
+    }
+    let own_kinds = matches!(
+        &r#type.kind,
+        TypeKind::Text { .. }
+            | TypeKind::Integer { .. }
+            | TypeKind::Boolean
+            | TypeKind::Instant
+            | TypeKind::Item(_)
+    );
+    let is_list_of_text = matches!(&r#type.kind, TypeKind::List { item, max_items: None }
+        if matches!(item.kind, TypeKind::Text { min_length: 0, max_length: None, .. }) && item.limits.is_empty());
+    let is_own = (own_kinds || is_list_of_text) && r#type.limits.is_empty();
+    let is_plain_path = source != Source::Path
+        || matches!(
+            r#type.kind,
+            TypeKind::Text { .. } | TypeKind::Integer { .. }
+        );
+    if is_supported && !schemas.reader.config.is_bundled() && !(is_own && is_plain_path) {
+        let message = format!(
+            "the runtime `crate::support` does not read the schema {schema} from a {}",
+            source.name()
+        );
+        schemas.reader.report(location, message);
+    }
+}
+
+fn lint_default(
+    schemas: &Schemas,
+    r#type: &Type,
+    default: Option<&Value>,
+    required: bool,
+    location: &str,
+) {
+    let Some(value) = default else { return };
+    if required {
+        schemas
+            .reader
+            .report(location, "a required parameter cannot have a default");
+    } else if !crate::literals::is_supported(&schemas.model, r#type, value) {
+        let message =
+            format!("the default {value} is not a value of the schema, or not supported for it");
+        schemas.reader.report(location, message);
+    }
 }

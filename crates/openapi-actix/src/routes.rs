@@ -1,11 +1,13 @@
 //! Generates the actix routes: one handler per operation and one resource per path.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::quote;
+use quote::{format_ident, quote};
 
-use super::contract::Contract;
-use super::operations::Operation;
-use super::server::{ident, trait_name, type_name};
+use crate::contract::Contract;
+use crate::naming::{field, ident};
+use crate::operations::Operation;
+use crate::security::Security;
+use crate::server::{requests_is_raw, trait_name, type_name};
 
 pub fn generate(contract: &Contract) -> TokenStream {
     let handlers = contract
@@ -21,9 +23,15 @@ pub fn generate(contract: &Contract) -> TokenStream {
     paths.sort_by_cached_key(|(path, _)| precedence(path));
     let resources = paths
         .iter()
-        .map(|(path, operations)| resource(path, operations));
+        .map(|(path, operations)| resource(contract, path, operations));
+    let slash = if contract.config.rules.trailing_slash {
+        " The trailing slash of a path is optional."
+    } else {
+        ""
+    };
+    let text = format!(" Adds the routes of all operations.{slash}");
     quote! {
-        /// Adds the routes of all operations. The trailing slash of a path is optional.
+        #[doc = #text]
         pub fn configure<A>(config: &mut web::ServiceConfig)
         where
             A: #(#traits)+*,
@@ -35,11 +43,6 @@ pub fn generate(contract: &Contract) -> TokenStream {
     }
 }
 
-/// Whether the handler parses the fields of a body.
-pub fn reads_body(operation: &Operation) -> bool {
-    operation.body.as_ref().is_some_and(|body| !body.raw)
-}
-
 /// The sort key of a path: a literal segment comes before a parameter in the same position.
 fn precedence(path: &str) -> Vec<(bool, String)> {
     let parts = path
@@ -48,13 +51,26 @@ fn precedence(path: &str) -> Vec<(bool, String)> {
     parts.collect()
 }
 
-fn resource(path: &str, operations: &[&Operation]) -> TokenStream {
-    let bare = path.trim_end_matches('/');
+/// The path with the Rust names of its parameters.
+fn pattern(path: &str) -> String {
+    let parts = path.split('/').map(|part| {
+        match part
+            .strip_prefix('{')
+            .and_then(|part| part.strip_suffix('}'))
+        {
+            Some(name) => format!("{{{}}}", field(name)),
+            None => part.to_owned(),
+        }
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn resource(contract: &Contract, path: &str, operations: &[&Operation]) -> TokenStream {
     let mut methods = Vec::new();
     let mut routes = Vec::new();
     let mut allows_head = false;
     for operation in operations {
-        let (method, handler) = (ident(&operation.method), ident(&operation.id));
+        let (method, handler) = (ident(&operation.method), handler_name(operation));
         methods.push(operation.method.to_uppercase());
         routes.push(quote! { web::#method().to(#handler::<A>) });
         // HEAD changes nothing, so a GET that writes has none.
@@ -68,12 +84,28 @@ fn resource(path: &str, operations: &[&Operation]) -> TokenStream {
     }
     methods.push("OPTIONS".to_owned());
     let allow = methods.join(", ");
-    let guards = guards(path, operations);
+    let pattern = pattern(path);
+    let bare = pattern.trim_end_matches('/');
+    let paths = match contract.config.rules.trailing_slash {
+        true => quote! { [#pattern, #bare] },
+        false => quote! { [#pattern] },
+    };
+    let guards = match contract.config.is_bundled() {
+        true => None,
+        false => {
+            let guards = guards(path, operations);
+            Some(quote! { #guards, })
+        }
+    };
     quote! {
-        let paths = [#path, #bare];
+        let paths = #paths;
         let routes = [#(#routes),*];
-        config.service(resource::<A>(paths, #allow, #guards, routes));
+        config.service(resource::<A>(paths, #allow, #guards routes));
     }
+}
+
+fn handler_name(operation: &Operation) -> proc_macro2::Ident {
+    format_ident!("route_{}", operation.rust)
 }
 
 /// Generates pseudo-operations for `OPTIONS` and for methods that the path does not support.
@@ -83,10 +115,10 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
     let get = operations
         .iter()
         .find(|operation| operation.method == "get");
-    let Some(scopes) = get
+    let security = get
         .or(operations.first())
-        .and_then(|operation| operation.scopes.clone())
-    else {
+        .and_then(|operation| operation.security.as_ref());
+    let Some(scopes) = security.map(Security::scopes) else {
         return quote! { None };
     };
     let read = scopes.iter().map(|scope| scope.replace(":write", ":read"));
@@ -95,7 +127,7 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
         .map_or("", |operation| operation.tag.as_str());
     let guard = |method: &str, scopes: Vec<String>| {
         quote! {
-            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*] }
+            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*], statuses: &[0] }
         }
     };
     let read = guard("OPTIONS", read.collect());
@@ -104,17 +136,21 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
 }
 
 fn handler(index: usize, operation: &Operation) -> TokenStream {
-    let (name, api) = (ident(&operation.id), trait_name(&operation.tag));
+    let (name, method, api) = (
+        handler_name(operation),
+        ident(&operation.rust),
+        trait_name(&operation.tag),
+    );
     let request_type = type_name(operation, "Request");
-    let raw = operation.body.as_ref().is_some_and(|body| body.raw);
+    let index = Literal::usize_unsuffixed(index);
     let accepts = accepts(operation);
-    let admission = admission(index, operation);
-    let receive = receive(index, operation);
-    let caller = operation.scopes.is_some().then(|| quote! { caller, });
-    let read = match (raw, reads_body(operation)) {
-        (true, _) => quote! { #request_type::read(request, raw) },
-        (false, true) => quote! { #request_type::read(request, body).await },
-        (false, false) => quote! { #request_type::read(request) },
+    let admission = admission(operation);
+    let receive = receive(operation);
+    let caller = operation.security.is_some().then(|| quote! { caller, });
+    let read = match &operation.body {
+        None => quote! { #request_type::read(request) },
+        Some(body) if requests_is_raw(body) => quote! { #request_type::read(request, raw) },
+        Some(_) => quote! { #request_type::read(request, body).await },
     };
     let payload = admission
         .is_some()
@@ -124,14 +160,18 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
             api: web::Data<A>,
             request: HttpRequest,
             #payload
-        ) -> Result<HttpResponse, A::Error> {
+        ) -> HttpResponse {
+            let operation = &OPERATIONS[#index];
             let api = api.get_ref();
-            let reject = |why| api.reject(why);
-            #accepts
-            #admission
-            #receive
-            let request = #read.map_err(reject)?;
-            Ok(api.#name(#caller request).await?.into_http())
+            let respond = async || -> Result<HttpResponse, A::Error> {
+                let reject = |why| A::reject(api, why);
+                #accepts
+                #admission
+                #receive
+                let request = #read.map_err(reject)?;
+                Ok(<A as #api>::#method(api, #caller request).await?.into_http())
+            };
+            documented(api, operation, respond().await)
         }
     }
 }
@@ -153,36 +193,38 @@ fn accepts(operation: &Operation) -> Option<TokenStream> {
 /// Generates the check of the key, or of the token. Its result is the only access to the body.
 ///
 /// `None` for an operation with neither key nor body.
-fn admission(index: usize, operation: &Operation) -> Option<TokenStream> {
-    let index = Literal::usize_unsuffixed(index);
+fn admission(operation: &Operation) -> Option<TokenStream> {
     let body = match &operation.body {
         Some(_) => quote! { body },
         None => quote! { _ },
     };
-    match (&operation.scopes, &operation.body) {
+    match (&operation.security, &operation.body) {
         (Some(_), _) => Some(quote! {
-            let (caller, #body) = authorize(api, &request, payload, &OPERATIONS[#index]).await?;
+            let (caller, #body) = authorize(api, &request, payload, operation).await?;
         }),
         (None, Some(_)) => Some(quote! {
-            let body = admit(api, &request, payload, &OPERATIONS[#index]).await?;
+            let body = admit(api, &request, payload, operation).await?;
         }),
         (None, None) => None,
     }
 }
 
 /// Generates the call that receives the body.
-fn receive(index: usize, operation: &Operation) -> Option<TokenStream> {
+fn receive(operation: &Operation) -> Option<TokenStream> {
     let body = operation.body.as_ref()?;
-    let uploads = &body.uploads;
-    Some(if body.raw {
+    let uploads = body.uploads();
+    Some(if requests_is_raw(body) {
         quote! { let raw = body.raw(&request).await.map_err(reject)?; }
     } else if uploads.is_empty() {
         quote! { let body = body.receive(&request).await.map_err(reject)?; }
     } else {
-        let index = Literal::usize_unsuffixed(index);
+        let caller = match operation.security {
+            Some(_) => quote! { &caller, },
+            None => quote! {},
+        };
         quote! {
             let files = &[#(#uploads),*];
-            let body = body.receive_with_files(api, &request, &OPERATIONS[#index], &caller, files).await?;
+            let body = body.receive_with_files(api, &request, operation, #caller files).await?;
         }
     })
 }

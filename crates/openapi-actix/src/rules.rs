@@ -1,247 +1,351 @@
-//! Generates a table of field rules from the schema of a request body.
+//! Generates a table of field rules for each object in a body. The runtime interprets the tables.
 //!
-//! The schema of a body may use only the keywords that the rules enforce. Any other keyword is a finding.
+//! The hand-written runtime of a project enforces a part of the constraints. Any other constraint is a finding.
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
-use serde_json::Value;
 
-use super::contract::{Contract, object, reference};
-use super::findings::Findings;
-use super::print::case;
-use super::schemas::{is_free_form, unwrap_all_of};
+use crate::contract::Contract;
+use crate::findings::Collector;
+use crate::model::{Field, ItemId, Limit, Shape, Struct, Type, TypeKind, Union};
+use crate::naming::shouting;
 
-const OBJECT_KEYS: [&str; 9] = [
-    "type",
-    "title",
-    "description",
-    "example",
-    "properties",
-    "required",
-    "nullable",
-    "deprecated",
-    "additionalProperties",
-];
-const COMMON_KEYS: [&str; 11] = [
-    "$ref",
-    "allOf",
-    "type",
-    "format",
-    "title",
-    "description",
-    "example",
-    "default",
-    "nullable",
-    "deprecated",
-    "writeOnly",
-];
-
-/// Reports the bodies that the rules cannot express.
-pub fn lint(contract: &Contract, findings: &Findings) {
+/// Reports the bodies that the runtime cannot check.
+pub fn lint(contract: &Contract, findings: &Collector) {
     tables_with(contract, findings);
 }
 
-/// Generates one static table for each body and for each object inside a body.
+/// Generates one static table for each object inside a body.
 pub fn tables(contract: &Contract) -> Vec<TokenStream> {
-    tables_with(contract, &Findings::default())
+    tables_with(contract, &Collector::default())
 }
 
-/// The name of the static table of a component schema.
-pub fn table_name(schema: &str) -> Ident {
-    format_ident!("{}_FIELDS", case::shouting(schema))
+/// The name of the static table of an item.
+pub fn table_name(item: &str) -> Ident {
+    format_ident!("{}_FIELDS", shouting(item))
 }
 
-fn tables_with(contract: &Contract, findings: &Findings) -> Vec<TokenStream> {
-    let mut rules = Rules {
-        contract,
-        findings,
-        table_names: Vec::new(),
-    };
-    for operation in &contract.operations {
-        if let Some(body) = operation.body.as_ref().filter(|body| !body.raw) {
-            rules.require_table(&body.schema);
+/// The name of the static rule of an item.
+fn kind_name(item: &str) -> Ident {
+    format_ident!("{}_KIND", shouting(item))
+}
+
+/// Whether an object has nothing but fields.
+fn is_plain(shape: &Struct) -> bool {
+    shape.rest.is_none()
+        && !shape.closed
+        && shape.min_properties.is_none()
+        && shape.max_properties.is_none()
+}
+
+/// The rule of a type, for a body or a parameter.
+pub fn kind(contract: &Contract, r#type: &Type) -> TokenStream {
+    let findings = Collector::default();
+    Rules::new(contract, &findings).kind(r#type, "")
+}
+
+fn tables_with(contract: &Contract, findings: &Collector) -> Vec<TokenStream> {
+    let mut rules = Rules::new(contract, findings);
+    for body in contract.typed_bodies() {
+        match body.r#type.item() {
+            Some(id) if contract.model.struct_of(&body.r#type).is_some() => {
+                rules.lint_body(id);
+                rules.require_table(id);
+            }
+            _ => drop(rules.kind(&body.r#type, "")),
         }
     }
     let mut tables = Vec::new();
-    while let Some(name) = rules.table_names.get(tables.len()).cloned() {
-        tables.push(rules.table(&name));
+    while let Some(id) = rules.items.get(tables.len()).copied() {
+        tables.push(rules.table(id));
     }
     tables
 }
 
 struct Rules<'a> {
-    contract: &'a Contract,
-    findings: &'a Findings,
-    /// The component schemas that need a table, in order of discovery.
-    table_names: Vec<String>,
+    contract: &'a Contract<'a>,
+    findings: &'a Collector,
+    /// The items that need a table, in order of discovery.
+    items: Vec<ItemId>,
 }
 
-impl Rules<'_> {
-    fn require_table(&mut self, name: &str) {
-        if !self.table_names.iter().any(|known| known == name) {
-            self.table_names.push(name.to_owned());
+impl<'a> Rules<'a> {
+    fn new(contract: &'a Contract<'a>, findings: &'a Collector) -> Self {
+        Self {
+            contract,
+            findings,
+            items: Vec::new(),
         }
     }
 
-    fn table(&mut self, name: &str) -> TokenStream {
-        let schema = self.contract.schema(name);
-        let location = format!("components.schemas.{name}");
-        self.allow_keys(schema, &OBJECT_KEYS, &location);
-        if schema["type"] != "object" {
-            self.findings.report(&location, "a body must be an object");
+    fn is_own(&self) -> bool {
+        !self.contract.config.is_bundled()
+    }
+
+    fn require_table(&mut self, id: ItemId) {
+        if !self.items.contains(&id) {
+            self.items.push(id);
         }
-        if schema["additionalProperties"] == false {
+    }
+
+    /// Reports what a body of the hand-written runtime must not be.
+    fn lint_body(&self, id: ItemId) {
+        let item = &self.contract.model.items[id];
+        let Shape::Struct(shape) = &item.shape else {
+            return;
+        };
+        if self.is_own() && shape.closed {
             let message =
                 "`additionalProperties: false` is wrong: unknown keys of a body are ignored";
-            self.findings.report(&location, message);
+            self.findings.report(&item.location, message);
         }
-        let required = schema["required"].as_array();
-        let fields: Vec<_> = object(&schema["properties"])
-            .iter()
-            .map(|(name, property)| {
-                let required =
-                    required.is_some_and(|names| names.iter().any(|required| required == name));
-                let location = format!("{location}.properties.{name}");
-                (name, property, required, location)
-            })
-            .filter(|(_, property, required, location)| {
-                let ignored = property["readOnly"] == true;
-                if ignored && *required {
-                    self.findings.report(
-                        location,
-                        "a `readOnly` property cannot be required in a body",
-                    );
-                }
-                !ignored
-            })
-            .collect();
-        let fields = fields
-            .into_iter()
-            .map(|(name, property, required, location)| {
-                self.field(name, property, required, &location)
-            });
-        let fields: Vec<_> = fields.collect();
-        let table = table_name(name);
-        quote! { static #table: &[Field] = &[#(#fields),*]; }
     }
 
-    fn field(
-        &mut self,
-        name: &str,
-        property: &Value,
-        required: bool,
-        location: &str,
-    ) -> TokenStream {
-        let nullable = self.is_nullable(property) || property["x-null"] == "passes";
-        let kind = self.kind(property, location);
+    fn table(&mut self, id: ItemId) -> TokenStream {
+        let contract = self.contract;
+        let item = &contract.model.items[id];
+        let table = table_name(&item.name);
+        let mut fields = Vec::new();
+        let shape = match &item.shape {
+            Shape::Struct(shape) => shape,
+            Shape::Union(shape) => {
+                let (name, kind) = (kind_name(&item.name), self.union(shape, &item.location));
+                return quote! { static #name: Kind = #kind; };
+            }
+            _ => return quote! {},
+        };
+        if self.is_own() {
+            self.lint_own_struct(shape, &item.location);
+        }
+        for field in &shape.fields {
+            let location = format!("{}.properties.{}", item.location, field.name);
+            if field.read_only {
+                if field.required {
+                    let message = "a `readOnly` property cannot be required in a body";
+                    self.findings.report(&location, message);
+                }
+                continue;
+            }
+            fields.push(self.field(field, &location));
+        }
+        let kind = (!is_plain(shape)).then(|| {
+            let (name, kind) = (kind_name(&item.name), self.structure(shape, &table));
+            quote! { static #name: Kind = #kind; }
+        });
+        quote! {
+            static #table: &[Field] = &[#(#fields),*];
+            #kind
+        }
+    }
+
+    fn lint_own_struct(&self, shape: &Struct, location: &str) {
+        if shape.rest.is_some() {
+            let message =
+                "no rule reads members that are not described; mark the object `x-raw-json: true`";
+            self.findings.report(location, message);
+        }
+        for (name, length) in [
+            ("minProperties", shape.min_properties),
+            ("maxProperties", shape.max_properties),
+        ] {
+            if length.is_some() {
+                self.findings
+                    .report(location, format!("no rule enforces `{name}` in a body"));
+            }
+        }
+    }
+
+    fn field(&mut self, field: &Field, location: &str) -> TokenStream {
+        let Field { name, required, .. } = field;
+        let nullable = field.r#type.nullable || matches!(field.r#type.kind, TypeKind::Json);
+        let nullable = nullable && (!self.is_own() || field.r#type.nullable);
+        let kind = self.kind(&field.r#type, location);
         quote! { Field { name: #name, required: #required, nullable: #nullable, kind: #kind } }
     }
 
-    fn is_nullable(&self, schema: &Value) -> bool {
-        let target = self.contract.resolve(unwrap_all_of(schema));
-        schema["nullable"] == true || target["nullable"] == true
+    fn kind(&mut self, r#type: &Type, location: &str) -> TokenStream {
+        let plain = self.plain_kind(r#type, location);
+        let limits: Vec<_> = r#type.limits.iter().map(limit).collect();
+        if limits.is_empty() {
+            return plain;
+        }
+        if self.is_own() {
+            for limit in &r#type.limits {
+                let message = format!("no rule enforces `{}` in a body", limit_name(limit));
+                self.findings.report(location, message);
+            }
+            return plain;
+        }
+        quote! { Kind::Limited(&#plain, &[#(#limits),*]) }
     }
 
-    fn kind(&mut self, schema: &Value, location: &str) -> TokenStream {
-        let inner = unwrap_all_of(schema);
-        if is_free_form(schema) || is_free_form(self.contract.resolve(inner)) {
-            return quote! { Kind::Json };
-        }
-        if let Some(name) = reference(inner) {
-            self.allow_common_keys(schema, &[], location);
-            return self.component(name, location);
-        }
-        match schema["type"].as_str() {
-            Some("string") => self.text(schema, location),
-            Some("integer") => {
-                self.allow_common_keys(schema, &["minimum", "maximum"], location);
-                let (minimum, maximum) = (
-                    integer_bound(schema, "minimum"),
-                    integer_bound(schema, "maximum"),
-                );
+    fn plain_kind(&mut self, r#type: &Type, location: &str) -> TokenStream {
+        match &r#type.kind {
+            TypeKind::Json | TypeKind::RawJson => quote! { Kind::Json },
+            TypeKind::Text {
+                trim,
+                min_length,
+                max_length,
+            } => {
+                let min_length = Literal::u64_unsuffixed(*min_length);
+                let max_length = option(max_length.map(Literal::u64_unsuffixed));
+                quote! { Kind::Text { trim: #trim, min_length: #min_length, max_length: #max_length } }
+            }
+            TypeKind::Word(words) => quote! { Kind::Choice(&[#(#words),*]) },
+            TypeKind::Uuid => quote! { Kind::Uuid },
+            TypeKind::Date => self.bundled("date", quote! { Kind::Date }, location),
+            TypeKind::Instant => quote! { Kind::Instant },
+            TypeKind::Boolean => quote! { Kind::Boolean },
+            TypeKind::Integer {
+                minimum, maximum, ..
+            } => {
+                let [minimum, maximum] =
+                    [minimum, maximum].map(|bound| option(bound.map(Literal::i64_unsuffixed)));
                 quote! { Kind::Integer { minimum: #minimum, maximum: #maximum } }
             }
-            Some("number") => self.plain(schema, quote! { Kind::Number }, location),
-            Some("boolean") => self.plain(schema, quote! { Kind::Boolean }, location),
-            Some("array") => self.list(schema, location),
-            _ => {
-                let message = "no rule can read this schema from a body; move the object to `components` \
-                               or mark it `x-raw-json: true`";
-                self.findings.report(location, message);
-                quote! { Kind::Json }
+            TypeKind::Number { .. } => quote! { Kind::Number },
+            TypeKind::List { item, max_items } => {
+                let nullable =
+                    item.nullable || (!self.is_own() && matches!(item.kind, TypeKind::Json));
+                let item = self.kind(item, &format!("{location}.items"));
+                let max_items = option(max_items.map(Literal::u64_unsuffixed));
+                quote! { Kind::List { item: &#item, nullable: #nullable, max_items: #max_items } }
             }
+            TypeKind::Map(value) => {
+                let nullable = value.nullable || matches!(value.kind, TypeKind::Json);
+                let value = self.kind(value, &format!("{location}.additionalProperties"));
+                self.bundled(
+                    "map",
+                    quote! { Kind::Map { value: &#value, nullable: #nullable } },
+                    location,
+                )
+            }
+            TypeKind::Object => self.bundled("map", quote! { Kind::AnyObject }, location),
+            TypeKind::Item(id) => self.item(*id, location),
         }
     }
 
-    fn component(&mut self, name: &str, location: &str) -> TokenStream {
-        let target = self.contract.schema(name);
-        if target["type"] == "object" {
-            self.require_table(name);
-            let table = table_name(name);
-            return quote! { Kind::Object(#table) };
+    /// Reports a kind that only the bundled runtime reads.
+    fn bundled(&self, name: &str, kind: TokenStream, location: &str) -> TokenStream {
+        if self.is_own() {
+            let message =
+                format!("no rule can read a {name} from a body; mark it `x-raw-json: true`");
+            self.findings.report(location, message);
         }
-        self.kind(target, location)
-    }
-
-    fn plain(&self, schema: &Value, kind: TokenStream, location: &str) -> TokenStream {
-        self.allow_common_keys(schema, &[], location);
         kind
     }
 
-    fn text(&self, schema: &Value, location: &str) -> TokenStream {
-        if let Some(words) = schema["enum"].as_array() {
-            self.allow_common_keys(schema, &["enum"], location);
-            let words = words.iter().filter_map(Value::as_str);
-            return quote! { Kind::Choice(&[#(#words),*]) };
-        }
-        match schema["format"].as_str() {
-            Some("date-time") => return self.plain(schema, quote! { Kind::Instant }, location),
-            Some("uuid") => return self.plain(schema, quote! { Kind::Uuid }, location),
-            Some(other) if !["uri", "email"].contains(&other) => {
-                self.findings
-                    .report(location, format!("no rule checks the format `{other}`"));
+    fn item(&mut self, id: ItemId, location: &str) -> TokenStream {
+        let item = &self.contract.model.items[id];
+        match &item.shape {
+            Shape::Enum(choices) => {
+                let words = choices.iter().map(|choice| &choice.value);
+                quote! { Kind::Choice(&[#(#words),*]) }
             }
-            _ => (),
+            Shape::Struct(shape) => {
+                self.require_table(id);
+                let (table, kind) = (table_name(&item.name), kind_name(&item.name));
+                match is_plain(shape) || self.is_own() {
+                    true => quote! { Kind::Object(&#table) },
+                    false => quote! { Kind::Of(&#kind) },
+                }
+            }
+            Shape::Union(_) => {
+                self.require_table(id);
+                let kind = kind_name(&item.name);
+                self.bundled("choice of schemas", quote! { Kind::Of(&#kind) }, location)
+            }
+            Shape::Pending => quote! { Kind::Json },
         }
-        self.allow_common_keys(schema, &["minLength", "maxLength", "x-trim"], location);
-        let trim = schema["x-trim"] != false;
-        let min_length = Literal::u64_unsuffixed(schema["minLength"].as_u64().unwrap_or(0));
-        let max_length = length_bound(schema, "maxLength");
-        quote! {
-            Kind::Text { trim: #trim, min_length: #min_length, max_length: #max_length }
+    }
+
+    /// The rule of an object with more than fields.
+    fn structure(&mut self, shape: &Struct, table: &Ident) -> TokenStream {
+        let rest = match &shape.rest {
+            Some(rest) => {
+                let kind = self.kind(rest, "");
+                quote! { Rest::Of(&#kind) }
+            }
+            None if shape.closed => quote! { Rest::Forbidden },
+            None => quote! { Rest::Ignored },
+        };
+        let limits = [
+            shape.min_properties.map(Limit::MinProperties),
+            shape.max_properties.map(Limit::MaxProperties),
+        ];
+        let limits: Vec<_> = limits.iter().flatten().map(limit).collect();
+        let object = quote! { Kind::ObjectWith(&#table, #rest) };
+        match limits.is_empty() {
+            true => object,
+            false => quote! { Kind::Limited(&#object, &[#(#limits),*]) },
         }
     }
 
-    fn list(&mut self, schema: &Value, location: &str) -> TokenStream {
-        self.allow_common_keys(schema, &["items", "maxItems"], location);
-        let items = &schema["items"];
-        let nullable = self.is_nullable(items);
-        let item = self.kind(items, &format!("{location}.items"));
-        let max_items = length_bound(schema, "maxItems");
-        quote! { Kind::List { item: &#item, nullable: #nullable, max_items: #max_items } }
-    }
-
-    fn allow_common_keys(&self, schema: &Value, extra: &[&str], location: &str) {
-        let allowed: Vec<_> = COMMON_KEYS.iter().chain(extra).copied().collect();
-        self.allow_keys(schema, &allowed, location);
-    }
-
-    fn allow_keys(&self, schema: &Value, allowed: &[&str], location: &str) {
-        for key in object(schema).keys() {
-            if !allowed.contains(&key.as_str()) {
-                self.findings
-                    .report(location, format!("no rule enforces `{key}` in a body"));
+    fn union(&mut self, shape: &Union, location: &str) -> TokenStream {
+        let mut kinds = Vec::new();
+        for alternative in &shape.alternatives {
+            let kind = self.kind(&alternative.r#type, location);
+            let tags = &alternative.tags;
+            kinds.push(match &shape.tag {
+                Some(_) => quote! { (&[#(#tags),*], #kind) },
+                None => kind,
+            });
+        }
+        match &shape.tag {
+            Some(tag) => quote! { Kind::Tagged { tag: #tag, alternatives: &[#(#kinds),*] } },
+            None => {
+                let exclusive = shape.exclusive;
+                quote! { Kind::Union { exclusive: #exclusive, alternatives: &[#(#kinds),*] } }
             }
         }
     }
 }
 
-fn integer_bound(schema: &Value, name: &str) -> TokenStream {
-    option(schema[name].as_i64().map(Literal::i64_unsuffixed))
+fn limit(limit: &Limit) -> TokenStream {
+    match limit {
+        Limit::Pattern(pattern) => quote! { Limit::Pattern(#pattern) },
+        Limit::Minimum { bound, exclusive } => {
+            let bound = Literal::f64_suffixed(*bound);
+            quote! { Limit::Minimum { bound: #bound, exclusive: #exclusive } }
+        }
+        Limit::Maximum { bound, exclusive } => {
+            let bound = Literal::f64_suffixed(*bound);
+            quote! { Limit::Maximum { bound: #bound, exclusive: #exclusive } }
+        }
+        Limit::MultipleOf(step) => {
+            let step = Literal::f64_suffixed(*step);
+            quote! { Limit::MultipleOf(#step) }
+        }
+        Limit::OneOf(numbers) => {
+            let numbers = numbers
+                .iter()
+                .map(|number| Literal::i64_unsuffixed(*number));
+            quote! { Limit::OneOf(&[#(#numbers),*]) }
+        }
+        Limit::MinItems(count) => length(quote! { MinItems }, *count),
+        Limit::UniqueItems => quote! { Limit::UniqueItems },
+        Limit::MinProperties(count) => length(quote! { MinProperties }, *count),
+        Limit::MaxProperties(count) => length(quote! { MaxProperties }, *count),
+    }
 }
 
-fn length_bound(schema: &Value, name: &str) -> TokenStream {
-    option(schema[name].as_u64().map(Literal::u64_unsuffixed))
+fn length(name: TokenStream, count: u64) -> TokenStream {
+    let count = Literal::u64_unsuffixed(count);
+    quote! { Limit::#name(#count) }
+}
+
+fn limit_name(limit: &Limit) -> &'static str {
+    match limit {
+        Limit::Pattern(_) => "pattern",
+        Limit::Minimum { .. } => "minimum",
+        Limit::Maximum { .. } => "maximum",
+        Limit::MultipleOf(_) => "multipleOf",
+        Limit::OneOf(_) => "enum",
+        Limit::MinItems(_) => "minItems",
+        Limit::UniqueItems => "uniqueItems",
+        Limit::MinProperties(_) => "minProperties",
+        Limit::MaxProperties(_) => "maxProperties",
+    }
 }
 
 /// Generates `Some(literal)` or `None`.

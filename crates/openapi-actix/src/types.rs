@@ -1,339 +1,429 @@
-//! Generates the types of requests and responses on the server.
+//! Generates the types of requests and responses.
 //!
-//! typify generates them from the component schemas, which are prepared so that a response loses no information:
-//! free-form JSON keeps its text, and a field that is always present is null instead of absent.
-//! `Patched…` bodies distinguish null from absent.
+//! A response loses no information: free-form JSON keeps its text where the document asks for it, and a field that is
+//! always present is null instead of absent. With `x-patch`, a body distinguishes null from absent.
 
-use std::collections::BTreeSet;
-
-use anyhow::{Context, Result};
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
-use serde_json::{Map, Value, json};
-use syn::{Fields, File, Item, ItemStruct, parse_quote};
-use typify::{TypeSpace, TypeSpaceSettings};
+use quote::{format_ident, quote};
 
-use super::contract::{Contract, object, reference};
-use super::documentation;
-use super::parameters::{Parameter, ParameterKind};
-use super::print::{case, file};
-use super::schemas::{is_raw_json, subschemas, unwrap_all_of};
+use crate::config::Runtime;
+use crate::contract::Contract;
+use crate::literals;
+use crate::model::{
+    Alternative, Choice, Field, Item, ItemId, Model, Shape, Struct, Type, TypeKind, Union,
+};
+use crate::naming::{field, ident, snake};
+use crate::print::{docs, file, paragraph};
 
-const RAW_JSON: &str = "RawJson";
-
-/// Keywords that do not affect the Rust type: the field rules enforce them, or they only inform readers.
-const IGNORED_KEYWORDS: [&str; 15] = [
-    "minLength",
-    "maxLength",
-    "pattern",
-    "minimum",
-    "maximum",
-    "minItems",
-    "maxItems",
-    "minProperties",
-    "maxProperties",
-    "example",
-    "readOnly",
-    "writeOnly",
-    "deprecated",
-    "externalDocs",
-    "nullable",
-];
-
-pub fn generate(contract: &Contract) -> Result<String> {
-    let names = reachable(contract);
-    let mut schemas: Vec<(String, Value)> = names
-        .iter()
-        .map(|name| (name.clone(), component(contract, name)))
-        .collect();
-    schemas.extend(choices(contract));
-    let mut types: File =
-        syn::parse2(typify(&schemas)?).context("typify generated invalid Rust")?;
-    for item in &mut types.items {
-        if let Item::Struct(item) = item {
-            let name = item.ident.to_string();
-            if let Some((_, schema)) = schemas.iter().find(|(schema_name, _)| *schema_name == name)
-            {
-                sort_fields(item, schema);
-            }
-            if is_patch(&name) {
-                use_patch_types(item);
-            }
-            keep_explicit_nulls(item, contract.schema(&name));
-        }
-    }
-    let docs = ["The types of requests and responses."];
-    documentation::complete(&mut types, contract);
-    file(&docs, types.into_token_stream())
-}
-
-fn is_patch(name: &str) -> bool {
-    name.starts_with("Patched")
-}
-
-/// The name of the enum of a query parameter with choices.
-pub fn choice_name(operation: &str, parameter: &str) -> String {
-    case::pascal(&format!("{operation}_{parameter}"))
-}
-
-/// Returns a schema for the enum of each query parameter with choices.
-fn choices(contract: &Contract) -> Vec<(String, Value)> {
-    let mut types = Vec::new();
-    for operation in &contract.operations {
-        for Parameter { name, kind, .. } in &operation.parameters {
-            if let ParameterKind::Choice(choices) = kind {
-                let schema = json!({ "type": "string", "enum": choices });
-                types.push((choice_name(&operation.id, name), schema));
-            }
-        }
-    }
-    types
-}
-
-/// Returns the names of the component schemas that the server needs types for, in the order of the document.
-///
-/// Schemas inside raw JSON and raw bodies need no type.
-fn reachable(contract: &Contract) -> Vec<String> {
-    let mut reachable = BTreeSet::new();
-    for operation in &contract.operations {
-        let body = operation.body.iter().filter(|body| !body.raw);
-        let bodies = body.map(|body| body.schema.as_str());
-        for name in bodies.chain(
-            operation
-                .responses
-                .iter()
-                .filter_map(|response| response.json_schema()),
-        ) {
-            collect_reachable(contract, name, &mut reachable);
-        }
-    }
-    let names = contract.schemas().keys();
-    names
-        .filter(|name| reachable.contains(*name))
-        .cloned()
-        .collect()
-}
-
-fn collect_reachable(contract: &Contract, name: &str, reachable: &mut BTreeSet<String>) {
-    let schema = contract.schema(name);
-    if !is_raw_json(schema) && reachable.insert(name.to_owned()) {
-        collect_from_schema(contract, schema, reachable);
-    }
-}
-
-fn collect_from_schema(contract: &Contract, schema: &Value, reachable: &mut BTreeSet<String>) {
-    if let Some(name) = reference(schema) {
-        collect_reachable(contract, name, reachable);
-    }
-    if !is_raw_json(schema) {
-        for (_, subschema) in subschemas(schema) {
-            collect_from_schema(contract, subschema, reachable);
-        }
-    }
-}
-
-fn typify(schemas: &[(String, Value)]) -> Result<TokenStream> {
-    let mut settings = TypeSpaceSettings::default();
-    settings.with_derive("PartialEq".to_owned());
-    settings.with_replacement(RAW_JSON, "crate::RawJson", std::iter::empty());
-    let mut space = TypeSpace::new(&settings);
-    let mut definitions = Vec::new();
-    for (name, schema) in schemas {
-        let schema = serde_json::from_value(schema.clone())
-            .with_context(|| format!("components.schemas.{name} is not a schema"))?;
-        definitions.push((name.clone(), schema));
-    }
-    definitions.push((RAW_JSON.to_owned(), serde_json::from_value(json!({}))?));
-    space
-        .add_ref_types(definitions)
-        .context("typify cannot express the component schemas")?;
-    Ok(space.to_stream())
-}
-
-fn component(contract: &Contract, name: &str) -> Value {
-    let mut schema = convert(contract, contract.schema(name));
-    if is_patch(name)
-        && let Some(properties) = schema["properties"].as_object_mut()
-    {
-        for property in properties.values_mut().filter_map(Value::as_object_mut) {
-            property.remove("default");
-        }
-    }
-    schema
-}
-
-/// Converts a schema of OpenAPI 3.0 to the JSON Schema that typify reads.
-fn convert(contract: &Contract, schema: &Value) -> Value {
-    let inner = unwrap_all_of(schema);
-    let target = contract.resolve(inner);
-    let nullable = schema["nullable"] == true || target["nullable"] == true;
-    let with_description = |mut value: Value| {
-        if let Some(description) = schema.get("description") {
-            value["description"] = description.clone();
-        }
-        value
+pub fn generate(contract: &Contract) -> String {
+    let printer = Printer {
+        model: &contract.model,
+        support: match contract.config.runtime {
+            Runtime::Bundled => quote! { super::support },
+            Runtime::Own => quote! { crate },
+        },
     };
-    if is_raw_json(schema) || is_raw_json(target) {
-        return with_description(optional(refer(RAW_JSON), nullable));
-    }
-    if let Some(name) = reference(inner) {
-        return with_description(optional(refer(name), nullable));
-    }
-    let shape = Value::Object(convert_members(contract, inner));
-    if inner.get("type").is_some() {
-        return if nullable { with_null(shape) } else { shape };
-    }
-    // A schema without a type already accepts null, unless it is a choice between schemas.
-    let needs_null = nullable && !subschemas(inner).is_empty();
-    with_description(optional(shape, needs_null))
+    let mut items: Vec<(ItemId, &Item)> = contract.model.items.iter().enumerate().collect();
+    items.sort_by(|(_, first), (_, second)| first.name.cmp(&second.name));
+    let types = items.iter().map(|(id, item)| printer.item(*id, item));
+    let types: Vec<_> = types.collect();
+    let defaults = printer.defaults(&items);
+    let has_enums = items
+        .iter()
+        .any(|(_, item)| matches!(item.shape, Shape::Enum(_)));
+    let error = has_enums.then(conversion_error);
+    let lines = ["The types of requests and responses."];
+    file(contract, &lines, quote! { #(#types)* #defaults #error })
 }
 
-fn refer(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
-}
-
-fn optional(schema: Value, nullable: bool) -> Value {
-    if nullable {
-        json!({ "oneOf": [schema, { "type": "null" }] })
+/// Returns the Rust type of a value. `types` is the path of the module with the types, and `support` that of the runtime.
+pub fn rust_type(
+    model: &Model,
+    r#type: &Type,
+    types: &TokenStream,
+    support: &TokenStream,
+) -> TokenStream {
+    let plain = match &r#type.kind {
+        TypeKind::Json => quote! { ::serde_json::Value },
+        TypeKind::RawJson => quote! { #support::RawJson },
+        TypeKind::Text { .. } | TypeKind::Word(_) => quote! { ::std::string::String },
+        TypeKind::Uuid => quote! { ::uuid::Uuid },
+        TypeKind::Date => quote! { ::chrono::NaiveDate },
+        TypeKind::Instant => quote! { ::chrono::DateTime<::chrono::offset::Utc> },
+        TypeKind::Boolean => quote! { bool },
+        TypeKind::Integer { bits, .. } => {
+            let name = format_ident!("i{bits}");
+            quote! { #name }
+        }
+        TypeKind::Number { bits } => {
+            let name = format_ident!("f{bits}");
+            quote! { #name }
+        }
+        TypeKind::List { item, .. } => {
+            let item = rust_type(model, item, types, support);
+            quote! { ::std::vec::Vec<#item> }
+        }
+        TypeKind::Map(value) => {
+            let value = rust_type(model, value, types, support);
+            quote! { ::std::collections::HashMap<::std::string::String, #value> }
+        }
+        TypeKind::Object => {
+            quote! { ::serde_json::Map<::std::string::String, ::serde_json::Value> }
+        }
+        TypeKind::Item(id) => {
+            let name = ident(&model.items[*id].name);
+            quote! { #types #name }
+        }
+    };
+    if r#type.nullable && !matches!(r#type.kind, TypeKind::Json) {
+        quote! { ::std::option::Option<#plain> }
     } else {
-        schema
+        plain
     }
 }
 
-/// Adds null to the type of a schema and to its choices.
-fn with_null(mut schema: Value) -> Value {
-    schema["type"] = json!([schema["type"], "null"]);
-    if let Some(choices) = schema["enum"].as_array_mut()
-        && !choices.contains(&Value::Null)
-    {
-        choices.push(Value::Null);
-    }
-    schema
+struct Printer<'a> {
+    model: &'a Model,
+    support: TokenStream,
 }
 
-fn convert_members(contract: &Contract, schema: &Value) -> Map<String, Value> {
-    let mut members = Map::new();
-    for (key, value) in object(schema) {
-        let value = match (key.as_str(), value) {
-            (key, _) if IGNORED_KEYWORDS.contains(&key) || key.starts_with("x-") => continue,
-            // An empty choice has no variant name. The field rules check the value.
-            ("enum", Value::Array(choices)) if choices.contains(&json!("")) => continue,
-            ("properties", Value::Object(properties)) => properties
-                .iter()
-                .map(|(name, property)| (name.clone(), convert(contract, property)))
-                .collect::<Map<_, _>>()
-                .into(),
-            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => schemas
-                .iter()
-                .map(|schema| convert(contract, schema))
-                .collect(),
-            ("items" | "additionalProperties", Value::Object(_)) => convert(contract, value),
-            _ => value.clone(),
-        };
-        members.insert(key.clone(), value);
+impl Printer<'_> {
+    fn rust_type(&self, r#type: &Type) -> TokenStream {
+        rust_type(self.model, r#type, &quote! {}, &self.support)
     }
-    members
-}
 
-/// Sorts the fields by their order in the document, which is their order in responses.
-fn sort_fields(item: &mut ItemStruct, schema: &Value) {
-    let Fields::Named(fields) = &mut item.fields else {
-        return;
-    };
-    let order: Vec<_> = object(&schema["properties"]).keys().collect();
-    let mut sorted: Vec<_> = std::mem::take(&mut fields.named).into_iter().collect();
-    sorted.sort_by_key(|field| {
-        let name = wire_name(field);
-        order
+    /// The type of a part of an item, in a box if the item contains itself.
+    fn part_type(&self, r#type: &Type, owner: ItemId) -> TokenStream {
+        if !self.model.contains(r#type, owner) {
+            return self.rust_type(r#type);
+        }
+        let mut plain = r#type.clone();
+        let nullable = std::mem::take(&mut plain.nullable);
+        let inner = self.rust_type(&plain);
+        let boxed = quote! { ::std::boxed::Box<#inner> };
+        if nullable {
+            quote! { ::std::option::Option<#boxed> }
+        } else {
+            boxed
+        }
+    }
+
+    fn item(&self, id: ItemId, item: &Item) -> TokenStream {
+        match &item.shape {
+            Shape::Pending => quote! {},
+            Shape::Struct(shape) => self.structure(id, item, shape),
+            Shape::Enum(choices) => enumeration(item, choices),
+            Shape::Union(shape) => self.union(id, item, shape),
+        }
+    }
+
+    fn structure(&self, id: ItemId, item: &Item, shape: &Struct) -> TokenStream {
+        let name = ident(&item.name);
+        let text = item
+            .description
+            .clone()
+            .unwrap_or_else(|| format!("The type `{}`.", item.name));
+        let text = docs(&text);
+        let fields = shape
+            .fields
             .iter()
-            .position(|property| **property == name)
-            .unwrap_or(order.len())
-    });
-    fields.named.extend(sorted);
-}
-
-/// The name of a field in JSON.
-pub fn wire_name(field: &syn::Field) -> String {
-    let ident = || field.ident.as_ref().map(ToString::to_string);
-    renamed(&field.attrs).or_else(ident).unwrap_or_default()
-}
-
-/// The name in JSON that a field or variant has, if it differs from the Rust name.
-pub fn renamed(attributes: &[syn::Attribute]) -> Option<String> {
-    let mut name = None;
-    for attribute in attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("serde"))
-    {
-        // Other serde arguments are parsed and ignored.
-        let _ = attribute.parse_nested_meta(|meta| {
-            if meta.path.is_ident("rename") {
-                name = Some(meta.value()?.parse::<syn::LitStr>()?.value());
-            } else if let Ok(value) = meta.value() {
-                value.parse::<syn::Expr>()?;
+            .map(|field| self.field(id, item, shape, field));
+        let rest = shape.rest.as_ref().map(|rest| {
+            let value = self.rust_type(rest);
+            quote! {
+                /// The members that are not described.
+                #[serde(flatten)]
+                pub additional_properties: ::std::collections::HashMap<::std::string::String, #value>,
             }
-            Ok(())
         });
+        let has_default = shape.patch
+            || shape
+                .fields
+                .iter()
+                .all(|field| !field.required && field.default.is_none());
+        let default = has_default.then(|| quote! { Default, });
+        let closed = (shape.closed && shape.rest.is_none())
+            .then(|| quote! { #[serde(deny_unknown_fields)] });
+        quote! {
+            #text
+            #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, #default PartialEq)]
+            #closed
+            pub struct #name { #(#fields,)* #rest }
+        }
     }
-    name
-}
 
-/// Changes the type of every field to `Patch`.
-fn use_patch_types(item: &mut ItemStruct) {
-    for field in &mut item.fields {
-        let name = wire_name(field);
-        let inner = option_inner(&field.ty).unwrap_or_else(|| field.ty.clone());
-        field.ty = parse_quote! { crate::Patch<#inner> };
-        set_serde(
-            field,
-            &name,
-            quote! { default, skip_serializing_if = "crate::Patch::is_absent" },
+    fn field(&self, id: ItemId, item: &Item, shape: &Struct, field: &Field) -> TokenStream {
+        let name = ident(&field.rust);
+        let mut text = field.description.as_deref().map_or_else(
+            || format!("The field `{}`.", field.name),
+            |text| text.to_owned(),
         );
+        if field.deprecated {
+            text.push_str("\n\nDeprecated.");
+        }
+        let text = docs(&text);
+        let mut serde = Vec::new();
+        if field.rust != field.name {
+            let name = &field.name;
+            serde.push(quote! { rename = #name });
+        }
+        let r#type = self.field_type(id, item, shape, field, &mut serde);
+        if field.write_only {
+            serde.push(quote! { skip_serializing });
+        }
+        let serde = (!serde.is_empty()).then(|| quote! { #[serde(#(#serde),*)] });
+        quote! { #text #serde pub #name: #r#type }
     }
-}
 
-/// Makes fields with `x-null: passes` keep an explicit null instead of treating it as absent.
-fn keep_explicit_nulls(item: &mut ItemStruct, schema: &Value) {
-    if is_patch(&item.ident.to_string()) {
-        return;
+    /// Returns the type of a field, and adds what serde must know about it.
+    fn field_type(
+        &self,
+        id: ItemId,
+        item: &Item,
+        shape: &Struct,
+        field: &Field,
+        serde: &mut Vec<TokenStream>,
+    ) -> TokenStream {
+        let mut plain = field.r#type.clone();
+        let nullable = std::mem::take(&mut plain.nullable) && !matches!(plain.kind, TypeKind::Json);
+        let inner = self.part_type(&plain, id);
+        let option = quote! { ::std::option::Option<#inner> };
+        let support = &self.support;
+        if shape.patch {
+            let absent = path_text(&quote! { #support::Patch::is_absent });
+            serde.push(quote! { default, skip_serializing_if = #absent });
+            return quote! { #support::Patch<#inner> };
+        }
+        if field.default.is_some() {
+            let function = format!("defaults::{}", default_name(item, field));
+            match self.is_rust_default(field) {
+                true => serde.push(quote! { default }),
+                false => serde.push(quote! { default = #function }),
+            }
+            return if nullable { option } else { inner };
+        }
+        if field.required {
+            if nullable {
+                serde.push(quote! { deserialize_with = "::std::option::Option::deserialize" });
+                return option;
+            }
+            return inner;
+        }
+        if field.null_passes {
+            let present = path_text(&quote! { #support::RawJson::present });
+            serde.push(quote! { default });
+            serde.push(quote! { skip_serializing_if = "::std::option::Option::is_none" });
+            if matches!(field.r#type.kind, TypeKind::RawJson) {
+                serde.push(quote! { deserialize_with = #present });
+            }
+            return option;
+        }
+        serde.push(quote! { skip_serializing_if = "::std::option::Option::is_none" });
+        option
     }
-    for field in &mut item.fields {
-        let name = wire_name(field);
-        let passes_null = schema["properties"][&name]["x-null"] == "passes";
-        if passes_null && option_inner(&field.ty).is_some() {
-            let serde = quote! {
-                default,
-                skip_serializing_if = "::std::option::Option::is_none",
-                deserialize_with = "crate::RawJson::present"
+
+    /// Whether the default in the document is that of the Rust type.
+    fn is_rust_default(&self, field: &Field) -> bool {
+        let value = field.default.as_ref();
+        !field.r#type.nullable
+            && match &field.r#type.kind {
+                TypeKind::Text { .. } | TypeKind::Word(_) => value.is_some_and(|value| value == ""),
+                TypeKind::Boolean => value.is_some_and(|value| *value == false),
+                TypeKind::Integer { .. } => value.and_then(serde_json::Value::as_i64) == Some(0),
+                TypeKind::List { .. } => {
+                    true && value
+                        .and_then(|value| value.as_array())
+                        .is_some_and(Vec::is_empty)
+                }
+                _ => false,
+            }
+    }
+
+    /// Generates the module with one function per default.
+    fn defaults(&self, items: &[(ItemId, &Item)]) -> Option<TokenStream> {
+        let mut functions = Vec::new();
+        for (_, item) in items {
+            let Shape::Struct(shape) = &item.shape else {
+                continue;
             };
-            set_serde(field, &name, serde);
+            for field in &shape.fields {
+                let Some(value) = &field.default else {
+                    continue;
+                };
+                let expression =
+                    literals::expression(self.model, &field.r#type, value, &quote! { super:: });
+                let expression = expression.filter(|_| !self.is_rust_default(field));
+                functions.extend(
+                    expression.map(|expression| self.default_function(item, field, &expression)),
+                );
+            }
+        }
+        let functions = (!functions.is_empty()).then_some(functions)?;
+        Some(quote! {
+            mod defaults { #(#functions)* }
+        })
+    }
+
+    fn default_function(
+        &self,
+        item: &Item,
+        field: &Field,
+        expression: &TokenStream,
+    ) -> TokenStream {
+        let name = ident(&default_name(item, field));
+        let support = &self.support;
+        let support = quote! { super::#support };
+        let r#type = rust_type(self.model, &field.r#type, &quote! { super:: }, &support);
+        let expression = if field.r#type.nullable {
+            quote! { Some(#expression) }
+        } else {
+            expression.clone()
+        };
+        quote! { pub(super) fn #name() -> #r#type { #expression } }
+    }
+
+    fn union(&self, id: ItemId, item: &Item, shape: &Union) -> TokenStream {
+        let name = ident(&item.name);
+        let text = item
+            .description
+            .clone()
+            .unwrap_or_else(|| format!("The alternatives of `{}`.", item.name));
+        let text = docs(&text);
+        let variants = shape.alternatives.iter().map(|alternative| {
+            let (name, inner) = (
+                ident(&alternative.rust),
+                self.part_type(&alternative.r#type, id),
+            );
+            let text = docs(&format!(
+                "A value of the alternative `{}`.",
+                alternative.rust
+            ));
+            quote! { #text #name(#inner) }
+        });
+        let (deserialize, tagged) = match &shape.tag {
+            Some(tag) => (quote! {}, Some(tagged(&name, tag, &shape.alternatives))),
+            None => (quote! { ::serde::Deserialize, }, None),
+        };
+        quote! {
+            #text
+            #[derive(#deserialize ::serde::Serialize, Clone, Debug, PartialEq)]
+            #[serde(untagged)]
+            pub enum #name { #(#variants),* }
+            #tagged
         }
     }
 }
 
-fn set_serde(field: &mut syn::Field, name: &str, serde: TokenStream) {
-    field
-        .attrs
-        .retain(|attribute| !attribute.path().is_ident("serde"));
-    let renamed = field.ident.as_ref().is_none_or(|ident| ident != name);
-    let rename = renamed.then(|| quote! { rename = #name, });
-    field.attrs.push(parse_quote! { #[serde(#rename #serde)] });
+/// Returns a path as the text that an attribute of serde contains.
+fn path_text(path: &TokenStream) -> String {
+    path.to_string().split_whitespace().collect()
 }
 
-fn option_inner(r#type: &syn::Type) -> Option<syn::Type> {
-    let syn::Type::Path(path) = r#type else {
-        return None;
-    };
-    let last = path
-        .path
-        .segments
-        .last()
-        .filter(|last| last.ident == "Option")?;
-    let syn::PathArguments::AngleBracketed(arguments) = &last.arguments else {
-        return None;
-    };
-    match arguments.args.first()? {
-        syn::GenericArgument::Type(inner) => Some(inner.clone()),
-        _ => None,
+fn default_name(item: &Item, part: &Field) -> String {
+    field(&format!("{}_{}", snake(&item.name), part.rust))
+}
+
+/// Generates the deserialization of a union that a property selects.
+fn tagged(name: &proc_macro2::Ident, tag: &str, alternatives: &[Alternative]) -> TokenStream {
+    let arms = alternatives.iter().map(|alternative| {
+        let (variant, tags) = (ident(&alternative.rust), &alternative.tags);
+        quote! { Some(#(#tags)|*) => ::serde_json::from_value(value).map(Self::#variant) }
+    });
+    let message = format!("`{tag}` selects no alternative");
+    quote! {
+        impl<'de> ::serde::Deserialize<'de> for #name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> ::std::result::Result<Self, D::Error> {
+                use ::serde::de::Error;
+                let value = <::serde_json::Value as ::serde::Deserialize>::deserialize(deserializer)?;
+                let tag = value.get(#tag).and_then(::serde_json::Value::as_str);
+                match tag { #(#arms,)* _ => return Err(D::Error::custom(#message)) }.map_err(D::Error::custom)
+            }
+        }
+    }
+}
+
+fn enumeration(item: &Item, choices: &[Choice]) -> TokenStream {
+    let name = ident(&item.name);
+    let text = item
+        .description
+        .clone()
+        .unwrap_or_else(|| format!("The values of `{}`.", item.name));
+    let text = docs(&text);
+    let variants = choices.iter().map(|Choice { value, rust }| {
+        let (name, text) = (
+            ident(rust),
+            docs(&paragraph(&format!("The value `{value}`."))),
+        );
+        let rename = (rust != value).then(|| quote! { #[serde(rename = #value)] });
+        quote! { #text #rename #name }
+    });
+    let arms = |f: fn(&Choice) -> TokenStream| choices.iter().map(f).collect::<Vec<_>>();
+    let shown = arms(|choice| {
+        let (name, value) = (ident(&choice.rust), &choice.value);
+        quote! { Self::#name => f.write_str(#value) }
+    });
+    let parsed = arms(|choice| {
+        let (name, value) = (ident(&choice.rust), &choice.value);
+        quote! { #value => Ok(Self::#name) }
+    });
+    quote! {
+        #text
+        #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum #name { #(#variants),* }
+
+        impl ::std::fmt::Display for #name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                match *self { #(#shown),* }
+            }
+        }
+
+        impl ::std::str::FromStr for #name {
+            type Err = self::error::ConversionError;
+            fn from_str(value: &str) -> ::std::result::Result<Self, self::error::ConversionError> {
+                match value { #(#parsed,)* _ => Err("invalid value".into()) }
+            }
+        }
+
+        impl ::std::convert::TryFrom<&str> for #name {
+            type Error = self::error::ConversionError;
+            fn try_from(value: &str) -> ::std::result::Result<Self, self::error::ConversionError> {
+                value.parse()
+            }
+        }
+
+        impl ::std::convert::TryFrom<::std::string::String> for #name {
+            type Error = self::error::ConversionError;
+            fn try_from(value: ::std::string::String) -> ::std::result::Result<Self, self::error::ConversionError> {
+                value.parse()
+            }
+        }
+    }
+}
+
+/// The error of a text that is not a value of an enum.
+fn conversion_error() -> TokenStream {
+    quote! {
+        /// Error types.
+        pub mod error {
+            /// Error from a `TryFrom` or `FromStr` implementation.
+            pub struct ConversionError(::std::borrow::Cow<'static, str>);
+            impl ::std::error::Error for ConversionError {}
+            impl ::std::fmt::Display for ConversionError {
+                fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> Result<(), ::std::fmt::Error> {
+                    ::std::fmt::Display::fmt(&self.0, f)
+                }
+            }
+            impl ::std::fmt::Debug for ConversionError {
+                fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> Result<(), ::std::fmt::Error> {
+                    ::std::fmt::Debug::fmt(&self.0, f)
+                }
+            }
+            impl From<&'static str> for ConversionError {
+                fn from(value: &'static str) -> Self { Self(value.into()) }
+            }
+            impl From<String> for ConversionError {
+                fn from(value: String) -> Self { Self(value.into()) }
+            }
+        }
     }
 }

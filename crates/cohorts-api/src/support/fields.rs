@@ -55,7 +55,8 @@ pub(crate) enum Kind {
         nullable: bool,
         max_items: Option<usize>,
     },
-    Object(&'static [Field]),
+    /// The rules are behind a second reference, so that an object can contain itself.
+    Object(&'static &'static [Field]),
     /// Any JSON, copied unchanged.
     Json,
 }

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::contract::{Contract, object, reference};
-use super::operations::{METHODS, Operation};
-use super::print::case;
-use super::responses::{ENVELOPE, JSON};
-use super::schemas::unwrap_all_of;
+use crate::contract::Contract;
+use crate::naming::pascal;
+use crate::operations::{METHODS, Operation};
+use crate::reader::{object, reference};
+use crate::responses::{JSON, Status};
+use crate::schemas::only_part;
 
 pub struct Projection {
     pub document: Value,
@@ -32,17 +33,19 @@ const RESTRICTIONS: [&str; 10] = [
 
 pub fn project(contract: &Contract) -> Projection {
     let mut projection = Projection {
-        document: contract.document.clone(),
+        document: contract.document.root.clone(),
         nullable: Vec::new(),
     };
     projection.project_patches(contract);
     let document = &mut projection.document;
     for operation in &contract.operations {
         let path = &mut document["paths"][&operation.path];
-        project_operation(operation, &mut path[&operation.method]);
+        project_operation(contract, operation, &mut path[&operation.method]);
     }
-    simplify(&mut document["components"]["parameters"]);
-    let paths = object(&contract.document["paths"]).keys();
+    if let Some(parameters) = document["components"].get_mut("parameters") {
+        simplify(parameters);
+    }
+    let paths = object(&contract.document.root["paths"]).keys();
     for path in paths {
         for part in ["parameters"].into_iter().chain(METHODS) {
             if let Some(part) = document["paths"][path].get_mut(part) {
@@ -60,33 +63,35 @@ fn members(value: &mut Value) -> impl Iterator<Item = &mut Value> {
     value.as_object_mut().into_iter().flat_map(Map::values_mut)
 }
 
-fn project_operation(operation: &Operation, value: &mut Value) {
-    if let Some(body) = &operation.body {
-        let schema = json!({ "$ref": format!("#/components/schemas/{}", body.schema) });
+fn project_operation(contract: &Contract, operation: &Operation, value: &mut Value) {
+    let body = object(&value["requestBody"]);
+    if !body.is_empty() {
+        let schema = body["content"][JSON]["schema"].clone();
         value["requestBody"] =
             json!({ "required": true, "content": { JSON: { "schema": schema } } });
     }
-    value["responses"] = responses(operation);
+    value["responses"] = responses(contract, operation);
 }
 
 /// Returns the success response as JSON, and the envelope for every error with a body.
 ///
 /// The client must not parse an error without a body as an envelope.
 /// Such an error is omitted here, so the caller gets it as an unexpected response.
-fn responses(operation: &Operation) -> Value {
+fn responses(contract: &Contract, operation: &Operation) -> Value {
+    let envelope = contract.config.rules.envelope.as_deref().unwrap_or("Error");
     let mut responses = Map::new();
-    let envelope = json_response(ENVELOPE);
+    let envelope = json_response(envelope);
     let has_empty_error = operation
         .responses
         .iter()
-        .any(|response| response.is_error() && !response.has_envelope());
+        .any(|response| response.is_error() && !response.has_error_body());
     if has_empty_error {
         for response in operation
             .responses
             .iter()
-            .filter(|response| response.has_envelope())
+            .filter(|response| response.has_error_body() && response.status != Status::Range(5))
         {
-            responses.insert(response.status.to_string(), envelope.clone());
+            responses.insert(response.status.text(), envelope.clone());
         }
     } else {
         responses.insert("4XX".to_owned(), envelope.clone());
@@ -98,7 +103,7 @@ fn responses(operation: &Operation) -> Value {
         .find(|response| !response.is_error());
     let (status, response) = match success {
         Some(response) => (
-            response.status.to_string(),
+            response.status.text(),
             response
                 .json_schema()
                 .map_or_else(|| json!({ "description": "" }), json_response),
@@ -165,14 +170,14 @@ fn add_open_variant(choices: &mut Value) {
 }
 
 impl Projection {
-    /// Replaces the properties of `Patched…` bodies, where null and absent have different meanings.
+    /// Replaces the properties of bodies with `x-patch`, where null and absent have different meanings.
     fn project_patches(&mut self, contract: &Contract) {
-        for (name, schema) in contract.schemas() {
-            if !name.starts_with("Patched") {
+        for (name, schema) in object(&contract.document.root["components"]["schemas"]) {
+            if schema["x-patch"] != true {
                 continue;
             }
             for (field, property) in object(&schema["properties"]) {
-                let target = contract.resolve(unwrap_all_of(property));
+                let target = resolve(contract, only_part(property));
                 let replacement = if property["nullable"] == true || target["nullable"] == true {
                     self.nullable_property(name, field, property)
                 } else {
@@ -185,11 +190,11 @@ impl Projection {
 
     /// Returns a reference to a `Nullable…` schema and adds that schema if it is new.
     fn nullable_property(&mut self, schema: &str, field: &str, property: &Value) -> Value {
-        let inner = unwrap_all_of(property);
+        let inner = only_part(property);
         let (name, rust) = match reference(inner) {
             Some(target) => (target.to_owned(), format!("crate::types::{target}")),
             None if inner.get("enum").is_some() => {
-                let name = format!("{schema}{}", case::pascal(field));
+                let name = format!("{schema}{}", pascal(field));
                 let rust = format!("crate::types::{name}");
                 let mut choices = without_default(inner);
                 choices["nullable"] = false.into();
@@ -215,6 +220,11 @@ impl Projection {
             "description": property["description"].as_str().unwrap_or_default(),
         })
     }
+}
+
+fn resolve<'a>(contract: &'a Contract, schema: &'a Value) -> &'a Value {
+    let schemas = &contract.document.root["components"]["schemas"];
+    reference(schema).map_or(schema, |name| &schemas[name])
 }
 
 fn without_default(property: &Value) -> Value {

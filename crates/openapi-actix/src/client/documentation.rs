@@ -10,10 +10,11 @@ use syn::{
     Visibility, parse_quote,
 };
 
-use super::contract::{Contract, object};
-use super::print::{case, has_docs};
-use super::schemas::unwrap_all_of;
-use super::types::wire_name;
+use crate::contract::Contract;
+use crate::naming::pascal;
+use crate::print::has_docs;
+use crate::reader::{object, reference};
+use crate::schemas::only_part;
 
 /// Documents the items of `file`.
 pub fn complete(file: &mut File, contract: &Contract) {
@@ -27,9 +28,9 @@ pub fn complete(file: &mut File, contract: &Contract) {
 /// The descriptions of fields by schema and field, and of parameters by operation and parameter.
 fn descriptions(contract: &Contract) -> HashMap<(String, String), String> {
     let mut descriptions = HashMap::new();
-    for (name, schema) in contract.schemas() {
+    for (name, schema) in object(&contract.document.root["components"]["schemas"]) {
         for (field, property) in object(&schema["properties"]) {
-            let target = contract.resolve(unwrap_all_of(property));
+            let target = resolve(contract, only_part(property));
             let text = property["description"].as_str();
             // The description of a referenced schema is long, and the type shows it.
             let reference = target["description"].as_str();
@@ -39,7 +40,7 @@ fn descriptions(contract: &Contract) -> HashMap<(String, String), String> {
         }
     }
     for operation in &contract.operations {
-        let name = case::pascal(&operation.id);
+        let name = pascal(&operation.id);
         for parameter in &operation.parameters {
             let key = (name.clone(), parameter.name.clone());
             descriptions.insert(key, parameter.description.clone());
@@ -188,5 +189,36 @@ fn type_name(r#type: &Type) -> String {
 
 /// The value of a variant in JSON.
 fn variant_name(variant: &syn::Variant) -> String {
-    super::types::renamed(&variant.attrs).unwrap_or_else(|| variant.ident.to_string())
+    renamed(&variant.attrs).unwrap_or_else(|| variant.ident.to_string())
+}
+
+fn resolve<'a>(contract: &'a Contract, schema: &'a serde_json::Value) -> &'a serde_json::Value {
+    let schemas = &contract.document.root["components"]["schemas"];
+    reference(schema).map_or(schema, |name| &schemas[name])
+}
+
+/// The name of a field in JSON.
+fn wire_name(field: &syn::Field) -> String {
+    let ident = || field.ident.as_ref().map(ToString::to_string);
+    renamed(&field.attrs).or_else(ident).unwrap_or_default()
+}
+
+/// The name in JSON that a field or variant has, if it differs from the Rust name.
+fn renamed(attributes: &[syn::Attribute]) -> Option<String> {
+    let mut name = None;
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("serde"))
+    {
+        // Other serde arguments are parsed and ignored.
+        let _ = attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("rename") {
+                name = Some(meta.value()?.parse::<syn::LitStr>()?.value());
+            } else if let Ok(value) = meta.value() {
+                value.parse::<syn::Expr>()?;
+            }
+            Ok(())
+        });
+    }
+    name
 }
