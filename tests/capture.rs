@@ -1,5 +1,7 @@
-//! Events come in: batches, requests of browsers, properties of persons.
+//! Events come in: batches, requests of browsers, identity and times of events, properties of persons.
 
 mod batch;
 mod browsers;
+mod identity;
 mod properties;
+mod times;

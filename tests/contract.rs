@@ -3,5 +3,8 @@
 mod access;
 mod conformance;
 mod documents;
+mod head;
+mod isolation;
+mod media_types;
 pub mod spec;
 mod wire;

@@ -1,6 +1,9 @@
-//! Persons: reading, deleting, merging.
+//! Persons: reading, changing, deleting, merging.
 
 mod delete;
 mod merge;
+mod narrow;
 mod pages;
+mod property;
 mod read;
+mod values;

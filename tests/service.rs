@@ -5,6 +5,7 @@ mod browser_protection;
 mod health;
 mod overload;
 mod pages;
+mod paths;
 mod proxy;
 mod rate_limit;
 mod statements;

@@ -41,8 +41,9 @@ impl Discloses {
 }
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
-/// has sent, so it discloses none.
-const DISCLOSURES: [(&str, Discloses); 37] = [
+/// has sent, so it discloses none. The parameter `cohort` of `persons_list` discloses members, so it also requires
+/// `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
+const DISCLOSURES: [(&str, Discloses); 41] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -65,9 +66,13 @@ const DISCLOSURES: [(&str, Discloses); 37] = [
     ("actions_retrieve", Definitions),
     ("actions_partial_update", Definitions),
     ("persons_list", Persons),
+    ("persons_values", Persons),
+    ("persons_bulk_delete", Discloses::None),
     ("persons_cohorts", Persons),
     ("persons_retrieve", Persons),
     ("persons_destroy", Discloses::None),
+    ("persons_update_property", Discloses::None),
+    ("persons_delete_property", Discloses::None),
     ("projects_list", Discloses::Project),
     ("projects_retrieve", Discloses::Project),
     ("users_retrieve", Discloses::User),

@@ -196,6 +196,25 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("persons_list", 200, |p| p.get("persons/")),
     ("persons_list", 400, |p| p.get("persons/?cursor=x")),
     ("persons_list", 404, |p| p.get("persons/?format=xml")),
+    ("persons_values", 200, |p| p.get("persons/values/?key=plan")),
+    ("persons_values", 404, |p| {
+        in_unknown_project(p, Method::GET, "persons/values/")
+    }),
+    ("persons_bulk_delete", 202, |p| {
+        p.post(BULK_DELETE, json!({"distinct_ids": ["unknown"]}))
+    }),
+    ("persons_bulk_delete", 400, |p| {
+        p.post(BULK_DELETE, json!({}))
+    }),
+    ("persons_bulk_delete", 404, |p| {
+        in_unknown_project(p, Method::POST, BULK_DELETE)
+    }),
+    ("persons_bulk_delete", 413, |p| {
+        too_large(p, Method::POST, BULK_DELETE)
+    }),
+    ("persons_bulk_delete", 415, |p| {
+        as_xml(p, Method::POST, BULK_DELETE)
+    }),
     ("persons_cohorts", 200, |p| {
         p.persons([("d1", json!({}))]);
         p.get(&format!("persons/cohorts/?person_id={}", p.person("d1")))
@@ -216,6 +235,45 @@ const ROWS: &[(&str, u16, Cause)] = &[
         p.persons([("d2", json!({}))]);
         let path = format!("persons/{}/", p.person("d2"));
         p.ask(Method::DELETE, &path, None)
+    }),
+    ("persons_destroy", 400, |p| {
+        p.ask(Method::DELETE, "persons/d2/?keep_person=true", None)
+    }),
+    ("persons_update_property", 202, |p| {
+        p.post(
+            &of_person(p, "update_property/"),
+            json!({"key": "a", "value": 1}),
+        )
+    }),
+    ("persons_update_property", 400, |p| {
+        p.post("persons/d1/update_property/", json!({"key": "a"}))
+    }),
+    ("persons_update_property", 404, |p| {
+        p.post(
+            "persons/d1/update_property/",
+            json!({"key": "a", "value": 1}),
+        )
+    }),
+    ("persons_update_property", 413, |p| {
+        too_large(p, Method::POST, "persons/d1/update_property/")
+    }),
+    ("persons_update_property", 415, |p| {
+        as_xml(p, Method::POST, "persons/d1/update_property/")
+    }),
+    ("persons_delete_property", 201, |p| {
+        p.post(&of_person(p, "delete_property/"), json!({"$unset": "a"}))
+    }),
+    ("persons_delete_property", 400, |p| {
+        p.post("persons/d1/delete_property/", json!({}))
+    }),
+    ("persons_delete_property", 404, |p| {
+        p.post("persons/d1/delete_property/", json!({"$unset": "a"}))
+    }),
+    ("persons_delete_property", 413, |p| {
+        too_large(p, Method::POST, "persons/d1/delete_property/")
+    }),
+    ("persons_delete_property", 415, |p| {
+        as_xml(p, Method::POST, "persons/d1/delete_property/")
     }),
     ("persons_destroy", 404, |p| {
         p.ask(Method::DELETE, "persons/d2/", None)
@@ -324,6 +382,14 @@ const ROWS: &[(&str, u16, Cause)] = &[
 
 const ADD: &str = "cohorts/1/add_persons_to_static_cohort/";
 const REMOVE: &str = "cohorts/1/remove_person_from_static_cohort/";
+
+const BULK_DELETE: &str = "persons/bulk_delete/";
+
+/// A path below that of a person.
+fn of_person(project: &Project, rest: &str) -> String {
+    project.persons([("d1", json!({}))]);
+    format!("persons/{}/{rest}", project.person("d1"))
+}
 
 fn of_static(project: &Project, rest: &str) -> String {
     let id = project.cohort(json!({"is_static": true}));

@@ -32,9 +32,9 @@ pub use patch::Patch;
 pub(crate) use query::{Query, required};
 pub use raw_json::RawJson;
 pub use request::{RawBody, RequestHead};
-pub use response::ResponseBody;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use request::{accepts, path_integer, path_text};
+pub use response::ResponseBody;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use response::{documented, empty_response, json_response, resource, set_header};
 
@@ -60,7 +60,9 @@ pub struct Operation {
 impl Operation {
     fn documents(&self, status: u16) -> bool {
         let statuses = self.statuses.iter();
-        statuses.copied().any(|documented| [0, status, status / 100].contains(&documented))
+        statuses
+            .copied()
+            .any(|documented| [0, status, status / 100].contains(&documented))
     }
 }
 

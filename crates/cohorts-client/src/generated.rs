@@ -413,7 +413,7 @@ pub mod types {
     pub struct AnalyticsBatch {
         /// The events.
         pub batch: ::std::vec::Vec<CaptureEvent>,
-        /// Time at which the sender sent the request, by the sender's clock.
+        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Accepted from PostHog's clients and ignored.
@@ -846,7 +846,7 @@ pub mod types {
         /// Accepted from PostHog's clients and ignored.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub historical_migration: ::std::option::Option<bool>,
-        /// Time at which the sender sent the request, by the sender's clock.
+        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Alternative to `api_key`.
@@ -877,16 +877,17 @@ pub mod types {
         /// An object of property names and values of any type.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub properties: ::std::option::Option<Properties>,
-        /// Time at which the sender sent the request, by the sender's clock.
+        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Time of the event; the current time if absent.
+        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Alternative to `api_key`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub token: ::std::option::Option<::std::string::String>,
-        /// Identity of the event. An event that is sent more than once counts once.
+        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub uuid: ::std::option::Option<::uuid::Uuid>,
     }
@@ -935,7 +936,7 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub set_once: ::std::option::Option<Properties>,
-        /// Time of the event; the current time if absent.
+        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// Names of the person properties to remove.
@@ -945,7 +946,8 @@ pub mod types {
             skip_serializing_if = "::std::vec::Vec::is_empty"
         )]
         pub unset: ::std::vec::Vec<::std::string::String>,
-        /// Identity of the event. An event that is sent more than once counts once.
+        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub uuid: ::std::option::Option<::uuid::Uuid>,
     }
@@ -1866,7 +1868,7 @@ pub mod types {
         /// `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub create_people: ::std::option::Option<::std::string::String>,
-        /// CSV file in UTF-8.
+        /// The file of persons. `cohorts_create` describes its format.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub csv: ::std::option::Option<::std::string::String>,
         /// `true` or `false`. True deletes the cohort; false restores it.
@@ -3730,9 +3732,24 @@ pub mod types {
             value.parse()
         }
     }
+    /// A person that could not be deleted.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonNotDeleted {
+        /// `id` of the person.
+        pub person_uuid: ::uuid::Uuid,
+    }
+    impl PersonNotDeleted {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PersonNotDeleted {
+            Default::default()
+        }
+    }
     /// A page of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
+        /// Number of persons on all pages. Present only if the request has `include_total=true`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub count: ::std::option::Option<i64>,
         /// URL of the next page, without the key; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next: ::std::option::Option<::std::string::String>,
@@ -3892,6 +3909,38 @@ pub mod types {
             value.parse()
         }
     }
+    /// A property to delete. The field is required.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PersonPropertyToDelete {
+        /// Name of the property.
+        #[serde(
+            rename = "$unset",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub unset: ::std::option::Option<::std::string::String>,
+    }
+    impl PersonPropertyToDelete {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PersonPropertyToDelete {
+            Default::default()
+        }
+    }
+    /// A property to set. Both fields are required.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PersonPropertyValue {
+        /// Name of the property.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub key: ::std::option::Option<::std::string::String>,
+        /// Value of any type; null is a value too.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
+    }
+    impl PersonPropertyValue {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PersonPropertyValue {
+            Default::default()
+        }
+    }
     /// The person to remove.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PersonToRemove {
@@ -3957,6 +4006,60 @@ pub mod types {
             value.parse()
         }
     }
+    /// A value of a person property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonValue {
+        /// Number of persons with the value.
+        pub count: i64,
+        /// The value; JSON text if it is not a text.
+        pub name: ::std::string::String,
+    }
+    impl PersonValue {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PersonValue {
+            Default::default()
+        }
+    }
+    /// The values of a person property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(transparent)]
+    pub struct PersonValues(pub ::std::vec::Vec<PersonValue>);
+    impl ::std::ops::Deref for PersonValues {
+        type Target = ::std::vec::Vec<PersonValue>;
+        fn deref(&self) -> &::std::vec::Vec<PersonValue> {
+            &self.0
+        }
+    }
+    impl ::std::convert::From<PersonValues> for ::std::vec::Vec<PersonValue> {
+        fn from(value: PersonValues) -> Self {
+            value.0
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<PersonValue>> for PersonValues {
+        fn from(value: ::std::vec::Vec<PersonValue>) -> Self {
+            Self(value)
+        }
+    }
+    /// The result of a deletion of persons.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonsDeleted {
+        /// Persons that could not be deleted.
+        pub deletion_errors: ::std::vec::Vec<PersonNotDeleted>,
+        /// Always false, because the events are deleted already. Present only for PostHog's clients.
+        pub events_queued_for_deletion: bool,
+        /// Number of persons that were deleted.
+        pub persons_deleted: i64,
+        /// Number of persons with these IDs.
+        pub persons_found: i64,
+        /// Always false. Present only for PostHog's clients.
+        pub recordings_queued_for_deletion: bool,
+    }
+    impl PersonsDeleted {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PersonsDeleted {
+            Default::default()
+        }
+    }
     /// The persons to add.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PersonsToAdd {
@@ -3967,6 +4070,31 @@ pub mod types {
     impl PersonsToAdd {
         /// Returns a builder without values.
         pub fn builder() -> builder::PersonsToAdd {
+            Default::default()
+        }
+    }
+    /// The persons to delete, by `ids` or by `distinct_ids`, and not by both.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PersonsToDelete {
+        /// PostHog's option to delete the events too. True gives 400, because the events of a deleted person are always deleted.
+        #[serde(default)]
+        pub delete_events: bool,
+        /// PostHog's option to delete recordings. True gives 400, because the service has no recordings.
+        #[serde(default)]
+        pub delete_recordings: bool,
+        /// A distinct ID of each person; at most 1,000.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+        /// `id` of each person; at most 1,000.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+        /// PostHog's option to delete only events and recordings. True gives 400.
+        #[serde(default)]
+        pub keep_person: bool,
+    }
+    impl PersonsToDelete {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PersonsToDelete {
             Default::default()
         }
     }
@@ -5549,7 +5677,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `created_at`. Time at which the sender sent the request, by the sender's clock.
+            /// Sets `created_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
             pub fn created_at<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6762,7 +6890,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock.
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
             pub fn sent_at<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6937,7 +7065,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock.
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
             pub fn sent_at<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6952,7 +7080,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `timestamp`. Time of the event; the current time if absent.
+            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
             pub fn timestamp<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6980,7 +7108,8 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `uuid`. Identity of the event. An event that is sent more than once counts once.
+            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
             pub fn uuid<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
@@ -7230,7 +7359,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `timestamp`. Time of the event; the current time if absent.
+            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
             pub fn timestamp<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -7258,7 +7387,8 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `uuid`. Identity of the event. An event that is sent more than once counts once.
+            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
+            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
             pub fn uuid<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
@@ -9432,7 +9562,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `csv`. CSV file in UTF-8.
+            /// Sets `csv`. The file of persons. `cohorts_create` describes its format.
             pub fn csv<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -12417,9 +12547,57 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`PersonNotDeleted`](super::PersonNotDeleted).
+        #[derive(Clone, Debug)]
+        pub struct PersonNotDeleted {
+            person_uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
+        }
+        impl ::std::default::Default for PersonNotDeleted {
+            fn default() -> Self {
+                Self {
+                    person_uuid: Err("no value supplied for person_uuid".to_string()),
+                }
+            }
+        }
+        impl PersonNotDeleted {
+            /// Sets `person_uuid`. `id` of the person.
+            pub fn person_uuid<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::uuid::Uuid>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_uuid = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_uuid: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonNotDeleted> for super::PersonNotDeleted {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonNotDeleted,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    person_uuid: value.person_uuid?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonNotDeleted> for PersonNotDeleted {
+            fn from(value: super::PersonNotDeleted) -> Self {
+                Self {
+                    person_uuid: Ok(value.person_uuid),
+                }
+            }
+        }
         /// Builder of [`PersonPage`](super::PersonPage).
         #[derive(Clone, Debug)]
         pub struct PersonPage {
+            count: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
             next: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -12436,6 +12614,7 @@ pub mod types {
         impl ::std::default::Default for PersonPage {
             fn default() -> Self {
                 Self {
+                    count: Ok(Default::default()),
                     next: Err("no value supplied for next".to_string()),
                     previous: Err("no value supplied for previous".to_string()),
                     results: Err("no value supplied for results".to_string()),
@@ -12443,6 +12622,19 @@ pub mod types {
             }
         }
         impl PersonPage {
+            /// Sets `count`. Number of persons on all pages. Present only if the request has `include_total=true`.
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
             /// Sets `next`. URL of the next page, without the key; null if there is none.
             pub fn next<T>(mut self, value: T) -> Self
             where
@@ -12489,6 +12681,7 @@ pub mod types {
                 value: PersonPage,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    count: value.count?,
                     next: value.next?,
                     previous: value.previous?,
                     results: value.results?,
@@ -12498,6 +12691,7 @@ pub mod types {
         impl ::std::convert::From<super::PersonPage> for PersonPage {
             fn from(value: super::PersonPage) -> Self {
                 Self {
+                    count: Ok(value.count),
                     next: Ok(value.next),
                     previous: Ok(value.previous),
                     results: Ok(value.results),
@@ -12692,6 +12886,119 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`PersonPropertyToDelete`](super::PersonPropertyToDelete).
+        #[derive(Clone, Debug)]
+        pub struct PersonPropertyToDelete {
+            unset: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonPropertyToDelete {
+            fn default() -> Self {
+                Self {
+                    unset: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonPropertyToDelete {
+            /// Sets `unset`.
+            pub fn unset<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.unset = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for unset: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonPropertyToDelete>
+        for super::PersonPropertyToDelete {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonPropertyToDelete,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { unset: value.unset? })
+            }
+        }
+        impl ::std::convert::From<super::PersonPropertyToDelete>
+        for PersonPropertyToDelete {
+            fn from(value: super::PersonPropertyToDelete) -> Self {
+                Self { unset: Ok(value.unset) }
+            }
+        }
+        /// Builder of [`PersonPropertyValue`](super::PersonPropertyValue).
+        #[derive(Clone, Debug)]
+        pub struct PersonPropertyValue {
+            key: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            value: ::std::result::Result<
+                ::std::option::Option<::serde_json::Value>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonPropertyValue {
+            fn default() -> Self {
+                Self {
+                    key: Ok(Default::default()),
+                    value: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonPropertyValue {
+            /// Sets `key`. Name of the property.
+            pub fn key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for key: {e}")
+                    });
+                self
+            }
+            /// Sets `value`. Value of any type; null is a value too.
+            pub fn value<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.value = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for value: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonPropertyValue>
+        for super::PersonPropertyValue {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonPropertyValue,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    key: value.key?,
+                    value: value.value?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonPropertyValue> for PersonPropertyValue {
+            fn from(value: super::PersonPropertyValue) -> Self {
+                Self {
+                    key: Ok(value.key),
+                    value: Ok(value.value),
+                }
+            }
+        }
         /// Builder of [`PersonToRemove`](super::PersonToRemove).
         #[derive(Clone, Debug)]
         pub struct PersonToRemove {
@@ -12736,6 +13043,209 @@ pub mod types {
             fn from(value: super::PersonToRemove) -> Self {
                 Self {
                     person_id: Ok(value.person_id),
+                }
+            }
+        }
+        /// Builder of [`PersonValue`](super::PersonValue).
+        #[derive(Clone, Debug)]
+        pub struct PersonValue {
+            count: ::std::result::Result<i64, ::std::string::String>,
+            name: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for PersonValue {
+            fn default() -> Self {
+                Self {
+                    count: Err("no value supplied for count".to_string()),
+                    name: Err("no value supplied for name".to_string()),
+                }
+            }
+        }
+        impl PersonValue {
+            /// Sets `count`. Number of persons with the value.
+            pub fn count<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.count = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for count: {e}")
+                    });
+                self
+            }
+            /// Sets `name`. The value; JSON text if it is not a text.
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonValue> for super::PersonValue {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonValue,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    count: value.count?,
+                    name: value.name?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonValue> for PersonValue {
+            fn from(value: super::PersonValue) -> Self {
+                Self {
+                    count: Ok(value.count),
+                    name: Ok(value.name),
+                }
+            }
+        }
+        /// Builder of [`PersonsDeleted`](super::PersonsDeleted).
+        #[derive(Clone, Debug)]
+        pub struct PersonsDeleted {
+            deletion_errors: ::std::result::Result<
+                ::std::vec::Vec<super::PersonNotDeleted>,
+                ::std::string::String,
+            >,
+            events_queued_for_deletion: ::std::result::Result<
+                bool,
+                ::std::string::String,
+            >,
+            persons_deleted: ::std::result::Result<i64, ::std::string::String>,
+            persons_found: ::std::result::Result<i64, ::std::string::String>,
+            recordings_queued_for_deletion: ::std::result::Result<
+                bool,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PersonsDeleted {
+            fn default() -> Self {
+                Self {
+                    deletion_errors: Err(
+                        "no value supplied for deletion_errors".to_string(),
+                    ),
+                    events_queued_for_deletion: Err(
+                        "no value supplied for events_queued_for_deletion".to_string(),
+                    ),
+                    persons_deleted: Err(
+                        "no value supplied for persons_deleted".to_string(),
+                    ),
+                    persons_found: Err(
+                        "no value supplied for persons_found".to_string(),
+                    ),
+                    recordings_queued_for_deletion: Err(
+                        "no value supplied for recordings_queued_for_deletion"
+                            .to_string(),
+                    ),
+                }
+            }
+        }
+        impl PersonsDeleted {
+            /// Sets `deletion_errors`. Persons that could not be deleted.
+            pub fn deletion_errors<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<super::PersonNotDeleted>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deletion_errors = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for deletion_errors: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `events_queued_for_deletion`. Always false, because the events are deleted already. Present only for PostHog's clients.
+            pub fn events_queued_for_deletion<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.events_queued_for_deletion = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for events_queued_for_deletion: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `persons_deleted`. Number of persons that were deleted.
+            pub fn persons_deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.persons_deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for persons_deleted: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `persons_found`. Number of persons with these IDs.
+            pub fn persons_found<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<i64>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.persons_found = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for persons_found: {e}")
+                    });
+                self
+            }
+            /// Sets `recordings_queued_for_deletion`. Always false. Present only for PostHog's clients.
+            pub fn recordings_queued_for_deletion<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.recordings_queued_for_deletion = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for recordings_queued_for_deletion: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonsDeleted> for super::PersonsDeleted {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonsDeleted,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    deletion_errors: value.deletion_errors?,
+                    events_queued_for_deletion: value.events_queued_for_deletion?,
+                    persons_deleted: value.persons_deleted?,
+                    persons_found: value.persons_found?,
+                    recordings_queued_for_deletion: value.recordings_queued_for_deletion?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonsDeleted> for PersonsDeleted {
+            fn from(value: super::PersonsDeleted) -> Self {
+                Self {
+                    deletion_errors: Ok(value.deletion_errors),
+                    events_queued_for_deletion: Ok(value.events_queued_for_deletion),
+                    persons_deleted: Ok(value.persons_deleted),
+                    persons_found: Ok(value.persons_found),
+                    recordings_queued_for_deletion: Ok(
+                        value.recordings_queued_for_deletion,
+                    ),
                 }
             }
         }
@@ -12785,6 +13295,130 @@ pub mod types {
             fn from(value: super::PersonsToAdd) -> Self {
                 Self {
                     person_ids: Ok(value.person_ids),
+                }
+            }
+        }
+        /// Builder of [`PersonsToDelete`](super::PersonsToDelete).
+        #[derive(Clone, Debug)]
+        pub struct PersonsToDelete {
+            delete_events: ::std::result::Result<bool, ::std::string::String>,
+            delete_recordings: ::std::result::Result<bool, ::std::string::String>,
+            distinct_ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                ::std::string::String,
+            >,
+            ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                ::std::string::String,
+            >,
+            keep_person: ::std::result::Result<bool, ::std::string::String>,
+        }
+        impl ::std::default::Default for PersonsToDelete {
+            fn default() -> Self {
+                Self {
+                    delete_events: Ok(Default::default()),
+                    delete_recordings: Ok(Default::default()),
+                    distinct_ids: Ok(Default::default()),
+                    ids: Ok(Default::default()),
+                    keep_person: Ok(Default::default()),
+                }
+            }
+        }
+        impl PersonsToDelete {
+            /// Sets `delete_events`. PostHog's option to delete the events too. True gives 400, because the events of a deleted person are always deleted.
+            pub fn delete_events<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.delete_events = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for delete_events: {e}")
+                    });
+                self
+            }
+            /// Sets `delete_recordings`. PostHog's option to delete recordings. True gives 400, because the service has no recordings.
+            pub fn delete_recordings<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.delete_recordings = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for delete_recordings: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `distinct_ids`. A distinct ID of each person; at most 1,000.
+            pub fn distinct_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `ids`. `id` of each person; at most 1,000.
+            pub fn ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for ids: {e}")
+                    });
+                self
+            }
+            /// Sets `keep_person`. PostHog's option to delete only events and recordings. True gives 400.
+            pub fn keep_person<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.keep_person = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for keep_person: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PersonsToDelete> for super::PersonsToDelete {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PersonsToDelete,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    delete_events: value.delete_events?,
+                    delete_recordings: value.delete_recordings?,
+                    distinct_ids: value.distinct_ids?,
+                    ids: value.ids?,
+                    keep_person: value.keep_person?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PersonsToDelete> for PersonsToDelete {
+            fn from(value: super::PersonsToDelete) -> Self {
+                Self {
+                    delete_events: Ok(value.delete_events),
+                    delete_recordings: Ok(value.delete_recordings),
+                    distinct_ids: Ok(value.distinct_ids),
+                    ids: Ok(value.ids),
+                    keep_person: Ok(value.keep_person),
                 }
             }
         }
@@ -14317,7 +14951,8 @@ pub mod types {
 ///
 /// **Paths.** The trailing slash is optional on every path; there is no redirect.
 /// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
-/// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`.
+/// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`, and `/api/environments/…` to `/api/projects/…`.
+/// Several slashes in a row count as one.
 ///
 /// **Formats.** A response is JSON unless the operation documents another format.
 /// A format that the operation does not offer gives 404 if `format=` or the path requests it, and 406 if only the `Accept` header does.
@@ -14422,10 +15057,17 @@ impl Client {
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
     /// The key of such a request must be in the header, in the query, or in a part before the file.
-    /// If the file has one column, each row contains a distinct ID.
-    /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
-    /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// **Files.** The text is UTF-8, or UTF-16 with a byte order mark. The columns are separated by a comma, a semicolon, a tab or `|`;
+    /// the service detects the character from the header, or from a first line such as `sep=;`.
+    /// Any other content, such as a spreadsheet or an archive, gives 400, and the error names the format and the remedy.
+    /// The header names the column with the IDs, in any letter case: `person_id`, `distinct_id` (also `$distinct_id`, `distinct_ids.0`, `person.distinct_ids.0`),
+    /// `user_id`, `uuid` or `id` if its values are UUIDs, or `email` (also `email address`). A column of IDs takes precedence over `email`.
+    /// E-mail addresses are compared without white space around them and case-insensitively.
+    /// A file with one column needs no header; each row then contains a distinct ID. A header never becomes a person.
+    /// A quotation mark that does not end gives 400 with its line.
+    /// The CSV export of a cohort's members can be uploaded unchanged, and with columns removed or reordered.
+    /// From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// `upload.columns` and `upload.delimiter` in the response report the decisions.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -14726,6 +15368,8 @@ impl Client {
     ///
     /// `next` is set whenever the page is full. A full last page is therefore followed by an empty page.
     ///
+    /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
+    ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
     /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
@@ -14745,7 +15389,11 @@ impl Client {
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
     /// If `cursor` is present, `offset` is ignored.
     ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
     /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
+    /// - `include_total`: If true, the page has the field `count`.
     /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
@@ -14757,7 +15405,10 @@ impl Client {
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
     ///     .format(format)
+    ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
     ///     .properties(properties)
@@ -14901,20 +15552,26 @@ impl Client {
     /// List the persons of a project
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages and formats are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
     /// If `cursor` is present, `offset` is ignored.
     ///
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
     /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
+    /// - `include_total`: If true, the page has the field `count`.
     /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
@@ -14924,9 +15581,12 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
+    ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
+    ///     .email(email)
     ///     .format(format)
+    ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
     ///     .properties(properties)
@@ -14937,18 +15597,70 @@ impl Client {
     pub fn persons_list(&self) -> builder::PersonsList<'_> {
         builder::PersonsList::new(self)
     }
+    /// List the values of a person property
+    ///
+    /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
+    /// A number, a truth value, a list or an object counts as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// Without `key`, the list is empty.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons/values/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `key`: Name of the property.
+    /// - `value`: Text that the values contain, case-insensitive.
+    /// ```text
+    /// let response = client.persons_values()
+    ///     .project_id(project_id)
+    ///     .key(key)
+    ///     .value(value)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_values(&self) -> builder::PersonsValues<'_> {
+        builder::PersonsValues::new(self)
+    }
+    /// Delete persons
+    ///
+    /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
+    /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/persons/bulk_delete/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.persons_bulk_delete()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_bulk_delete(&self) -> builder::PersonsBulkDelete<'_> {
+        builder::PersonsBulkDelete::new(self)
+    }
     /// List the cohorts that a person is a member of
     ///
     /// Returns the cohorts that are not deleted, ordered by ID. Membership is that of the last calculation.
+    /// The request needs `person_id` or `distinct_id`, and not both.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/cohorts/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `distinct_id`: Extension of this service; not part of PostHog's API.
+    /// A distinct ID of the person.
+    ///
     /// - `person_id`: `id` of the person.
     /// ```text
     /// let response = client.persons_cohorts()
     ///     .project_id(project_id)
+    ///     .distinct_id(distinct_id)
     ///     .person_id(person_id)
     ///     .send()
     ///     .await;
@@ -14979,6 +15691,7 @@ impl Client {
     ///
     /// Deletes the person, all distinct IDs and events of the person, and all memberships. `count` of the cohorts is updated in the same transaction.
     /// A deletion cannot be undone. An event that later uses one of the distinct IDs creates a new person.
+    /// PostHog's parameters `keep_person` and `delete_recordings` give 400, unless their value is `false`. `delete_events` changes nothing, because the events are always deleted.
     ///
     ///
     /// Sends a `DELETE` request to `/api/projects/{project_id}/persons/{uuid}/`
@@ -14995,6 +15708,50 @@ impl Client {
     /// ```
     pub fn persons_destroy(&self) -> builder::PersonsDestroy<'_> {
         builder::PersonsDestroy::new(self)
+    }
+    /// Set a property of a person
+    ///
+    /// Captures an event `$set` of the person. The property has the value when the response arrives.
+    /// If the properties of the person would become longer than 512 KiB, the response is 400 and nothing changes.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/persons/{uuid}/update_property/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `uuid`: `id` of the person.
+    /// - `body`
+    /// ```text
+    /// let response = client.persons_update_property()
+    ///     .project_id(project_id)
+    ///     .uuid(uuid)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_update_property(&self) -> builder::PersonsUpdateProperty<'_> {
+        builder::PersonsUpdateProperty::new(self)
+    }
+    /// Delete a property of a person
+    ///
+    /// Captures an event `$delete_person_property` of the person. A property that the person does not have is ignored.
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/persons/{uuid}/delete_property/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `uuid`: `id` of the person.
+    /// - `body`
+    /// ```text
+    /// let response = client.persons_delete_property()
+    ///     .project_id(project_id)
+    ///     .uuid(uuid)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_delete_property(&self) -> builder::PersonsDeleteProperty<'_> {
+        builder::PersonsDeleteProperty::new(self)
     }
     /// List the projects that the key can access
     ///
@@ -15058,10 +15815,17 @@ impl Client {
     /// **Encoding.** The body can be compressed: `Content-Encoding: gzip`, `deflate` or `zstd`. Gzip is also detected by its first bytes.
     /// The body can also be the base64 of the JSON. A form has the JSON, or its base64, in the field `data`.
     ///
-    /// **Times.** If `sent_at` is present, times are corrected by the offset of the sender's clock.
-    /// A time more than 23 hours in the future is replaced by the current time.
+    /// **Times.** A time is read in these formats; without an offset it is in UTC:
+    /// - ISO 8601, also without seconds, in its basic form (`20200913T142640Z`), with a comma before the fraction, and with a space instead of `T`;
+    /// - with an offset such as `+02:00`, `+0200`, ` UTC`, ` GMT` or ` +0000 UTC`;
+    /// - RFC 2822 and HTTP dates (`Sun, 13 Sep 2020 14:26:40 GMT`);
+    /// - `DD/MM/YYYY`, `DD-MM-YYYY`, `YYYY/MM/DD` and `September 13, 2020`, with or without a time;
+    /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
-    /// **Identity of events.** An event is identified by its `uuid`. An event that was already received, in a retry or in another batch, is stored once and has no further effect.
+    /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
+    ///
+    /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
     ///
     /// **Identity of persons.** `$identify` (with `$anon_distinct_id`), `$create_alias` and `$merge_dangerously` (with `alias`) state that two distinct IDs belong to the same person.
     /// If both IDs have a person, the other person is merged into the person of `distinct_id`. The property values of the person of `distinct_id` take precedence.
@@ -15076,11 +15840,13 @@ impl Client {
     /// Sends a `POST` request to `/batch/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_batch()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15097,11 +15863,13 @@ impl Client {
     /// Sends a `POST` request to `/capture/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_event()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15118,11 +15886,13 @@ impl Client {
     /// Sends a `POST` request to `/e/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_e()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15139,11 +15909,13 @@ impl Client {
     /// Sends a `POST` request to `/i/v0/e/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_i()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15160,11 +15932,13 @@ impl Client {
     /// Sends a `POST` request to `/track/`
     ///
     /// Arguments:
+    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_track()
+    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -17009,7 +17783,10 @@ pub mod builder {
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
         format: Result<Option<::std::string::String>, String>,
+        include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
         properties: Result<Option<::std::string::String>, String>,
@@ -17023,7 +17800,10 @@ pub mod builder {
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
                 cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
                 format: Ok(None),
+                include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
                 properties: Ok(None),
@@ -17070,6 +17850,34 @@ pub mod builder {
                 });
             self
         }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
         pub fn format<V>(mut self, value: V) -> Self
         where
@@ -17081,6 +17889,19 @@ pub mod builder {
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for format failed"
                         .to_string()
+                });
+            self
+        }
+        /// Sets `include_total`. If true, the page has the field `count`.
+        pub fn include_total<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.include_total = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `bool` for include_total failed".to_string()
                 });
             self
         }
@@ -17144,7 +17965,10 @@ pub mod builder {
                 project_id,
                 id,
                 cursor,
+                distinct_id,
+                email,
                 format,
+                include_total,
                 limit,
                 offset,
                 properties,
@@ -17153,7 +17977,10 @@ pub mod builder {
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
             let format = format.map_err(Error::InvalidRequest)?;
+            let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
             let properties = properties.map_err(Error::InvalidRequest)?;
@@ -17179,7 +18006,12 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
                 .query(&progenitor_client::QueryParam::new("format", &format))
+                .query(
+                    &progenitor_client::QueryParam::new("include_total", &include_total),
+                )
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
                 .query(&progenitor_client::QueryParam::new("offset", &offset))
                 .query(&progenitor_client::QueryParam::new("properties", &properties))
@@ -17914,9 +18746,12 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
         format: Result<Option<::std::string::String>, String>,
+        include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
         properties: Result<Option<::std::string::String>, String>,
@@ -17928,9 +18763,12 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
+                email: Ok(None),
                 format: Ok(None),
+                include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
                 properties: Ok(None),
@@ -17948,6 +18786,18 @@ pub mod builder {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
                 });
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -17981,6 +18831,20 @@ pub mod builder {
                 });
             self
         }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
         pub fn format<V>(mut self, value: V) -> Self
         where
@@ -17992,6 +18856,19 @@ pub mod builder {
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for format failed"
                         .to_string()
+                });
+            self
+        }
+        /// Sets `include_total`. If true, the page has the field `count`.
+        pub fn include_total<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.include_total = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `bool` for include_total failed".to_string()
                 });
             self
         }
@@ -18053,18 +18930,24 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
+                cohort,
                 cursor,
                 distinct_id,
+                email,
                 format,
+                include_total,
                 limit,
                 offset,
                 properties,
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
             let format = format.map_err(Error::InvalidRequest)?;
+            let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
             let properties = properties.map_err(Error::InvalidRequest)?;
@@ -18089,9 +18972,14 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
                 .query(&progenitor_client::QueryParam::new("format", &format))
+                .query(
+                    &progenitor_client::QueryParam::new("include_total", &include_total),
+                )
                 .query(&progenitor_client::QueryParam::new("limit", &limit))
                 .query(&progenitor_client::QueryParam::new("offset", &offset))
                 .query(&progenitor_client::QueryParam::new("properties", &properties))
@@ -18125,22 +19013,24 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::persons_cohorts`]
+    /// Builder for [`Client::persons_values`]
     ///
-    /// [`Client::persons_cohorts`]: super::Client::persons_cohorts
+    /// [`Client::persons_values`]: super::Client::persons_values
     #[derive(Debug, Clone)]
-    pub struct PersonsCohorts<'a> {
+    pub struct PersonsValues<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
-        person_id: Result<::std::string::String, String>,
+        key: Result<Option<::std::string::String>, String>,
+        value: Result<Option<::std::string::String>, String>,
     }
-    impl<'a> PersonsCohorts<'a> {
+    impl<'a> PersonsValues<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
-                person_id: Err("person_id was not initialized".to_string()),
+                key: Ok(None),
+                value: Ok(None),
             }
         }
         /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
@@ -18156,6 +19046,259 @@ pub mod builder {
                 });
             self
         }
+        /// Sets `key`. Name of the property.
+        pub fn key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for key failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `value`. Text that the values contain, case-insensitive.
+        pub fn value<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.value = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for value failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons/values/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PersonValues>, Error<types::Error>> {
+            let Self { client, project_id, key, value } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let key = key.map_err(Error::InvalidRequest)?;
+            let value = value.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/values/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("key", &key))
+                .query(&progenitor_client::QueryParam::new("value", &value))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_values",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_bulk_delete`]
+    ///
+    /// [`Client::persons_bulk_delete`]: super::Client::persons_bulk_delete
+    #[derive(Debug, Clone)]
+    pub struct PersonsBulkDelete<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::PersonsToDelete, String>,
+    }
+    impl<'a> PersonsBulkDelete<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PersonsToDelete>,
+            <V as std::convert::TryInto<
+                types::PersonsToDelete,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PersonsToDelete` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PersonsToDelete,
+            ) -> types::builder::PersonsToDelete,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/persons/bulk_delete/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PersonsDeleted>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PersonsToDelete::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/bulk_delete/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_bulk_delete",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                202u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_cohorts`]
+    ///
+    /// [`Client::persons_cohorts`]: super::Client::persons_cohorts
+    #[derive(Debug, Clone)]
+    pub struct PersonsCohorts<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        person_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsCohorts<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                distinct_id: Ok(None),
+                person_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Extension of this service; not part of PostHog's API.
+        /// A distinct ID of the person.
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets `person_id`. `id` of the person.
         pub fn person_id<V>(mut self, value: V) -> Self
         where
@@ -18163,6 +19306,7 @@ pub mod builder {
         {
             self.person_id = value
                 .try_into()
+                .map(Some)
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for person_id failed"
                         .to_string()
@@ -18173,8 +19317,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::PersonCohorts>, Error<types::Error>> {
-            let Self { client, project_id, person_id } = self;
+            let Self { client, project_id, distinct_id, person_id } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let person_id = person_id.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/persons/cohorts/", client.baseurl, encode_path(&
@@ -18196,6 +19341,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("person_id", &person_id))
                 .headers(header_map)
                 .build()?;
@@ -18406,6 +19552,274 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 204u16 => Ok(ResponseValue::empty(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_update_property`]
+    ///
+    /// [`Client::persons_update_property`]: super::Client::persons_update_property
+    #[derive(Debug, Clone)]
+    pub struct PersonsUpdateProperty<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        uuid: Result<::std::string::String, String>,
+        body: Result<types::builder::PersonPropertyValue, String>,
+    }
+    impl<'a> PersonsUpdateProperty<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                uuid: Err("uuid was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `uuid`. `id` of the person.
+        pub fn uuid<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.uuid = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PersonPropertyValue>,
+            <V as std::convert::TryInto<
+                types::PersonPropertyValue,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PersonPropertyValue` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PersonPropertyValue,
+            ) -> types::builder::PersonPropertyValue,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/persons/{uuid}/update_property/`
+        pub async fn send(self) -> Result<ResponseValue<()>, Error<types::Error>> {
+            let Self { client, project_id, uuid, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PersonPropertyValue::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/{}/update_property/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& uuid.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_update_property",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                202u16 => Ok(ResponseValue::empty(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_delete_property`]
+    ///
+    /// [`Client::persons_delete_property`]: super::Client::persons_delete_property
+    #[derive(Debug, Clone)]
+    pub struct PersonsDeleteProperty<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        uuid: Result<::std::string::String, String>,
+        body: Result<types::builder::PersonPropertyToDelete, String>,
+    }
+    impl<'a> PersonsDeleteProperty<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                uuid: Err("uuid was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `uuid`. `id` of the person.
+        pub fn uuid<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.uuid = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PersonPropertyToDelete>,
+            <V as std::convert::TryInto<
+                types::PersonPropertyToDelete,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!(
+                        "conversion to `PersonPropertyToDelete` for body failed: {}", s
+                    )
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PersonPropertyToDelete,
+            ) -> types::builder::PersonPropertyToDelete,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/persons/{uuid}/delete_property/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Done>, Error<types::Error>> {
+            let Self { client, project_id, uuid, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PersonPropertyToDelete::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons/{}/delete_property/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& uuid.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_delete_property",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                201u16 => ResponseValue::from_response(response).await,
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -18672,6 +20086,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureBatch<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBatch, String>,
@@ -18681,10 +20096,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -18742,7 +20171,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -18768,6 +20198,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -18805,6 +20236,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureEvent<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -18814,10 +20246,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -18875,7 +20321,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -18899,6 +20346,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -18936,6 +20384,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureE<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -18945,10 +20394,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -19006,7 +20469,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -19030,6 +20494,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -19067,6 +20532,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureI<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -19076,10 +20542,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -19137,7 +20617,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -19161,6 +20642,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -19198,6 +20680,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureTrack<'a> {
         client: &'a super::Client,
+        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -19207,10 +20690,24 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
+                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
+        }
+        /// Sets `x`.
+        pub fn x<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.x = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for x failed".to_string()
+                });
+            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -19268,7 +20765,8 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, compression, token, body } = self;
+            let Self { client, x, compression, token, body } = self;
+            let x = x.map_err(Error::InvalidRequest)?;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -19292,6 +20790,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)

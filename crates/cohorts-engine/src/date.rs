@@ -103,14 +103,45 @@ pub(crate) fn stored_instant<'a>(
     }
 }
 
+/// The instant of an event, as its sender writes it: a date as in a stored property, in UTC if it has no offset, or the
+/// text of a number. The result is in microseconds since 1970.
+///
+/// Eight digits that are a date are that date. Other numbers are seconds, milliseconds, microseconds or nanoseconds since
+/// 1970. As no event is thousands of years away, the magnitude of a number determines its unit.
+///
+/// ```
+/// use cohorts_engine::event_instant;
+///
+/// let instant = Some(1_600_007_200_000_000);
+/// assert_eq!(event_instant("2020-09-13T16:26:40+0200"), instant);
+/// assert_eq!(event_instant("Sun, 13 Sep 2020 14:26:40 GMT"), instant);
+/// assert_eq!(event_instant("1600007200000"), instant);
+/// assert_eq!(event_instant("soon"), None);
+/// ```
+pub fn event_instant(text: &str) -> Option<i64> {
+    let text = text.trim();
+    match Number::of(text) {
+        Some(number) => compact_day(number, &TimeZone::UTC).or_else(|| event_epoch(number)),
+        None => absolute(text, &TimeZone::UTC),
+    }
+}
+
+/// The instant of a number in an event's time. The bounds are the year 5138 in seconds, milliseconds and microseconds.
+fn event_epoch(number: Number) -> Option<i64> {
+    match number.to_float().abs() {
+        ..1e11 => number.scaled(1_000_000),
+        ..1e14 => number.scaled(1_000),
+        ..1e17 => number.scaled(1),
+        _ => Some(number.scaled(1)? / 1_000),
+    }
+}
+
 /// The instant of a number: eight digits that are a date are that date, 13 digits are milliseconds since 1970, and all
 /// others seconds.
 fn epoch(number: Number, time_zone: &TimeZone) -> Option<i64> {
     const MILLIS: std::ops::Range<f64> = 1e12..1e13;
-    if let Number::Whole(whole) = number
-        && let Some(date) = compact_date(whole)
-    {
-        return day_start(date, time_zone);
+    if let Some(instant) = compact_day(number, time_zone) {
+        return Some(instant);
     }
     let scale = if MILLIS.contains(&number.to_float().abs()) {
         1_000
@@ -123,14 +154,18 @@ fn epoch(number: Number, time_zone: &TimeZone) -> Option<i64> {
     }
 }
 
-/// The date with the digits `YYYYMMDD`.
-fn compact_date(digits: i128) -> Option<Date> {
+/// The start of the day with the digits `YYYYMMDD`.
+fn compact_day(number: Number, time_zone: &TimeZone) -> Option<i64> {
+    let Number::Whole(digits) = number else {
+        return None;
+    };
     let digits = u32::try_from(digits).ok()?;
     if !(10_000_000..100_000_000).contains(&digits) {
         return None;
     }
     let (year, month, day) = (digits / 10_000, digits / 100 % 100, digits % 100);
-    Date::new(year as i16, month as i8, day as i8).ok()
+    let date = Date::new(year as i16, month as i8, day as i8).ok()?;
+    day_start(date, time_zone)
 }
 
 /// The instant of an absolute date or date-time, in microseconds since 1970. Without an offset it is local to
@@ -159,8 +194,10 @@ pub(crate) fn absolute(text: &str, time_zone: &TimeZone) -> Option<i64> {
     Some(instant.as_microsecond())
 }
 
-/// Splits `Z`, `UTC`, `GMT` and offsets such as `+02:00` or `+0200 UTC` from a date with a time. The offset is in seconds.
+/// Splits `Z`, `UTC`, `GMT` and offsets such as `+02:00`, `+0200 UTC` or `+0200 CEST` from a date with a time. The offset
+/// is in seconds.
 fn split_offset(text: &str) -> (&str, Option<i64>) {
+    let text = without_zone_name(text);
     let named = ["UTC", "GMT", "Z", "utc", "gmt", "z"].iter();
     let bare = named.filter_map(|name| text.strip_suffix(name)).next();
     let rest = bare.unwrap_or(text).trim_end();
@@ -176,6 +213,27 @@ fn split_offset(text: &str) -> (&str, Option<i64>) {
     }
 }
 
+/// Removes what Go prints after a numeric offset: the abbreviation of the zone and the monotonic clock, as in
+/// `+0200 CEST m=+0.5`.
+fn without_zone_name(text: &str) -> &str {
+    let text = match text.split_once(" m=") {
+        Some((time, _)) => time,
+        None => text,
+    };
+    let Some((time, name)) = text.rsplit_once(' ') else {
+        return text;
+    };
+    // A zone without an abbreviation has its offset as name, as in `+0300 +03`.
+    let is_letter = |byte: u8| byte.is_ascii_uppercase() || b"+-0123456789".contains(&byte);
+    let is_name = name.bytes().all(is_letter);
+    let offset = time.rsplit_once(' ').map_or("", |(_, offset)| offset);
+    if is_name && offset.starts_with(['+', '-']) {
+        time
+    } else {
+        text
+    }
+}
+
 /// The seconds of `+hh`, `+hhmm` or `+hh:mm`.
 fn offset_seconds(text: &str) -> Option<i64> {
     let sign = if text.starts_with('-') { -1 } else { 1 };
@@ -186,7 +244,8 @@ fn offset_seconds(text: &str) -> Option<i64> {
     let number = |digits: &str| digits.parse::<i64>().ok();
     let minutes = digits.get(2..).filter(|minutes| !minutes.is_empty());
     let minutes = minutes.map_or(Some(0), number)?;
-    Some(sign * (number(&digits[..2])? * 3_600 + minutes * 60))
+    let hours = number(&digits[..2])?;
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
 /// The instant of a local time at an offset in seconds.
@@ -293,6 +352,12 @@ mod tests {
             "2020-09-13 16:26:40 +0200",
             "2020-09-13 14:26:40 UTC",
             "2020-09-13 14:26:40 +0000 UTC",
+            "2020-09-13 16:26:40 +0200 CEST",
+            "2020-09-13 17:26:40 +0300 +03",
+            "2020-09-13 16:26:40.000000000 +0200 CEST m=+0.000012",
+            "2020-09-13 14:26:40+00",
+            "2020-09-13t14:26:40z",
+            "2020-09-13T16:26:40+02:00[Europe/Berlin]",
             "2020-09-13T14:26:40Z",
             "20200913T142640Z",
             "20200913T142640",
@@ -324,6 +389,8 @@ mod tests {
             "1/2",
             "2020-09-13 25:00:00",
             "é1:2",
+            "2020-09-13T14:26:40+99:99",
+            "2020-09-13T14:26:40+0260",
         ] {
             assert_eq!(absolute(text, &TimeZone::UTC), None, "{text}");
         }
@@ -386,5 +453,39 @@ mod tests {
         );
         assert_eq!(stored_instant(&json!("-7d"), &utc), None);
         assert_eq!(stored_instant(&json!(true), &utc), None);
+    }
+
+    #[test]
+    fn the_magnitude_of_an_events_time_determines_its_unit() {
+        for text in [
+            "1600007200",
+            " 1600007200.0 ",
+            "1600007200000",
+            "1600007200000.0",
+            "1.6000072e9",
+            "1600007200000000",
+            "1600007200000000000",
+        ] {
+            assert_eq!(
+                event_instant(text),
+                Some(micros("2020-09-13T14:26:40Z")),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            ("1600007200.5", "2020-09-13T14:26:40.5Z"),
+            ("1600007200000.25", "2020-09-13T14:26:40.00025Z"),
+            ("946684800000", "2000-01-01T00:00:00Z"),
+            ("0", "1970-01-01T00:00:00Z"),
+            ("-1", "1969-12-31T23:59:59Z"),
+            ("-1600007200000", "1919-04-20T09:33:20Z"),
+            ("20200913", "2020-09-13T00:00:00Z"),
+            ("20251303", "1970-08-23T09:21:43Z"),
+        ] {
+            assert_eq!(event_instant(text), Some(micros(expected)), "{text}");
+        }
+        for text in ["", "-", "1e30", "-7d", "NaN", "1600007200s"] {
+            assert_eq!(event_instant(text), None, "{text}");
+        }
     }
 }

@@ -119,6 +119,7 @@ mod cases;
 pub use block::{
     EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimeSpan, TimesBlock,
 };
+pub use date::event_instant;
 pub use error::FilterError;
 pub use eval::{Explanation, LeafCache, LeafCount};
 pub use filter::Filter;

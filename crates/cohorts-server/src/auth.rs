@@ -33,7 +33,7 @@ pub struct Caller {
 
 impl Caller {
     /// Fails if the key does not have the scope.
-    fn require(&self, scope: &str) -> Result<(), Error> {
+    pub fn require(&self, scope: &str) -> Result<(), Error> {
         if allows(&self.scopes, scope) {
             return Ok(());
         }

@@ -24,13 +24,15 @@ mod person_members;
 mod person_state;
 mod write;
 
-pub use arrival::{Arrival, instant};
+#[cfg(test)]
+use arrival::TimeFault;
+pub use arrival::{Arrival, FaultyTime, instant, query_sent_at};
 pub use batch_persons::Denied;
 pub use fields::Scalar;
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
 pub use item::{Item, LONGEST_NAME, MAX_ITEM_BYTES, Refusal, sent_uuid};
 pub use json::LONGEST_PROPERTY_NAME;
-use person_state::new_person;
+use person_state::{PersonState, new_person};
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.
@@ -124,6 +126,11 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
             failed => Err(failed.into()),
         }
     })
+}
+
+/// Whether the properties of the person stay short enough if the item changes them.
+pub fn has_room_for(person: Person, item: &Item) -> bool {
+    PersonState::stored(person).apply(item)
 }
 
 /// Runs `work`, and repeats it if it fails for a transient reason. `work` must be repeatable.
@@ -244,5 +251,25 @@ mod tests {
                 .iter()
                 .all(|person| person.properties.0.contains(r#""b": "c""#))
         );
+    }
+
+    #[test]
+    fn events_with_one_uuid_are_committed_once_each() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
+        let item = |day: usize, event: usize| {
+            let text = format!(
+                r#"{{"event": "e{event}", "distinct_id": "a", "timestamp": "2026-11-{day:02}",
+                    "uuid": "00000000-0000-0000-0000-000000000000"}}"#
+            );
+            Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
+        };
+        let first = [item(1, 0), item(1, 1), item(2, 0)];
+        assert_eq!(commit_in_halves(&store, project, &first).unwrap().added, 2);
+        assert_eq!(commit_in_halves(&store, project, &first).unwrap().added, 0);
+        let second = [item(3, 1), item(4, 2), item(5, 2)];
+        assert_eq!(commit(&store, project, &second).unwrap().added, 1);
     }
 }

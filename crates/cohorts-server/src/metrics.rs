@@ -22,6 +22,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     denied: IntCounterVec,
     dropped_properties: IntCounter,
+    replaced_timestamps: IntCounterVec,
     connections: IntGaugeVec,
     connections_in_use: IntGaugeVec,
     index_bytes: IntGauge,
@@ -83,6 +84,13 @@ impl Metrics {
                 "cohorts_properties_dropped_total",
                 "Properties of items that were dropped because their names are too long.",
             )?,
+            replaced_timestamps: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_timestamps_replaced_total",
+                    "Times of events that were replaced by the time of the arrival, by reason.",
+                ),
+                &["reason"],
+            )?,
             connections: IntGaugeVec::new(
                 Opts::new(
                     "cohorts_database_connections",
@@ -118,7 +126,7 @@ impl Metrics {
                 &["code"],
             )?,
         };
-        let collectors: [Box<dyn Collector>; 14] = [
+        let collectors: [Box<dyn Collector>; 15] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -126,6 +134,7 @@ impl Metrics {
             Box::new(metrics.refused.clone()),
             Box::new(metrics.denied.clone()),
             Box::new(metrics.dropped_properties.clone()),
+            Box::new(metrics.replaced_timestamps.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_in_use.clone()),
             Box::new(metrics.index_bytes.clone()),
@@ -176,6 +185,11 @@ impl Metrics {
     /// Counts properties with names that are too long.
     pub fn dropped_properties(&self, count: usize) {
         self.dropped_properties.inc_by(count as u64);
+    }
+
+    /// Counts a time of an event that was replaced by the time of the arrival.
+    pub fn replaced_timestamp(&self, reason: &str) {
+        self.replaced_timestamps.with_label_values(&[reason]).inc();
     }
 
     pub fn refused(&self, reason: &str) {

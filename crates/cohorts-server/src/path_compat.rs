@@ -1,5 +1,8 @@
-//! Other forms of the paths, which PostHog's clients use: a format as a suffix, and the cohorts of the current project
-//! without the project. They are rewritten to the paths of the contract before routing.
+//! Other forms of the paths, which PostHog's clients use: a format as a suffix, environments in place of projects, the
+//! cohorts of the current project without the project, and slashes that occur twice. They are rewritten to the paths of
+//! the contract before routing, so everything after it sees one form.
+
+use std::borrow::Cow;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -9,6 +12,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
 
 const PROJECTS: &str = "/api/projects/";
+const ENVIRONMENTS: &str = "/api/environments";
 const LEGACY: &str = "/api/cohort";
 const CURRENT: &str = "/api/projects/@current/cohorts";
 
@@ -31,21 +35,17 @@ pub async fn resolve(
 
 /// The address in the form of the contract; `None` if it has this form.
 fn resolved(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    let legacy = path
-        .strip_prefix(LEGACY)
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let full = legacy.map(|rest| format!("{CURRENT}{rest}"));
-    let full = full.as_deref().unwrap_or(path);
+    let path = with_single_slashes(uri.path());
+    let full = with_project(&path);
     let format = ["json", "csv", "ndjson"].into_iter().find_map(|format| {
-        let full = full.strip_suffix('/').unwrap_or(full);
+        let full = full.strip_suffix('/').unwrap_or(&full);
         let stem = full.strip_suffix(format)?.strip_suffix('.')?;
         (full.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, format))
     });
-    if legacy.is_none() && format.is_none() {
+    if format.is_none() && full == uri.path() {
         return None;
     }
-    let (path, format) = format.map_or((full, None), |(stem, format)| (stem, Some(format)));
+    let (path, format) = format.map_or((&*full, None), |(stem, format)| (stem, Some(format)));
     let format = format.map(|format| format!("format={format}"));
     let query: Vec<&str> = uri.query().into_iter().chain(format.as_deref()).collect();
     let text = if query.is_empty() {
@@ -56,6 +56,35 @@ fn resolved(uri: &Uri) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(text.parse::<PathAndQuery>().ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// The path with one slash for each run of slashes.
+fn with_single_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut single = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !single.ends_with('/') {
+            single.push(letter);
+        }
+    }
+    Cow::Owned(single)
+}
+
+/// The path below its project.
+fn with_project(path: &str) -> Cow<'_, str> {
+    let below = |prefix: &str| {
+        let rest = path.strip_prefix(prefix)?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    };
+    if let Some(rest) = below(LEGACY) {
+        Cow::Owned(format!("{CURRENT}{rest}"))
+    } else if let Some(rest) = below(ENVIRONMENTS) {
+        Cow::Owned(format!("{}{rest}", PROJECTS.trim_end_matches('/')))
+    } else {
+        Cow::Borrowed(path)
+    }
 }
 
 #[cfg(test)]
@@ -103,5 +132,41 @@ mod tests {
             Some("/api/projects/@current/cohorts/12/persons?format=csv")
         );
         assert_eq!(rewritten("/api/cohorts"), None);
+    }
+
+    #[test]
+    fn environments_are_projects() {
+        for (path, expected) in [
+            ("/api/environments/1/persons/", "/api/projects/1/persons/"),
+            ("/api/environments/@current", "/api/projects/@current"),
+            ("/api/environments/?limit=1", "/api/projects/?limit=1"),
+            (
+                "/api/environments/1/persons.csv?search=//a",
+                "/api/projects/1/persons?search=//a&format=csv",
+            ),
+        ] {
+            assert_eq!(rewritten(path).as_deref(), Some(expected), "{path}");
+        }
+        assert_eq!(rewritten("/api/environmentsx/1/"), None);
+        assert_eq!(rewritten("/api/projects/1/api/environments/2/"), None);
+    }
+
+    #[test]
+    fn several_slashes_are_one() {
+        for (path, expected) in [
+            ("//batch/", "/batch/"),
+            ("///api//projects/1///cohorts//", "/api/projects/1/cohorts/"),
+            ("//api//environments//1/", "/api/projects/1/"),
+            (
+                "//api/cohort//2?next=a//b",
+                "/api/projects/@current/cohorts/2?next=a//b",
+            ),
+            ("/batch//", "/batch/"),
+        ] {
+            assert_eq!(rewritten(path).as_deref(), Some(expected), "{path}");
+        }
+        assert_eq!(rewritten("/batch/?next=//a"), None);
+        // An encoded slash is part of a name.
+        assert_eq!(rewritten("/api/projects/1/a%2F%2Fb/"), None);
     }
 }

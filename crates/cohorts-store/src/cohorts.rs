@@ -3,7 +3,7 @@
 //! `pending_version` counts requested calculations and `version` finished ones. A cohort is calculating while
 //! `pending_version` is ahead. Only [`crate::queue`] changes the state of a calculation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use cohorts_engine::{FilterError, Moment, Plan, plan, plan_query};
@@ -253,15 +253,21 @@ pub fn lock_static(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCoho
         .load(conn)?)
 }
 
-/// Subtracts 1 from the count of each of these cohorts.
+/// Subtracts from the counts of cohorts: `left` has the number for each id.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn decrement_counts(conn: &mut Conn, ids: &[i64]) -> Result<()> {
-    diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
-        .set(cohorts::count.eq(cohorts::count - 1))
-        .execute(conn)?;
+pub fn decrement_counts(conn: &mut Conn, left: &BTreeMap<i64, i64>) -> Result<()> {
+    let mut by_number: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for (id, number) in left {
+        by_number.entry(*number).or_default().push(*id);
+    }
+    for (number, ids) in by_number {
+        diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
+            .set(cohorts::count.eq(cohorts::count - number))
+            .execute(conn)?;
+    }
     Ok(())
 }
 

@@ -138,7 +138,7 @@ struct CountRow {
     count: i64,
 }
 
-/// Sorted uuids that are looked up by their range first, because new uuids are mostly above all stored ones.
+/// Sorted keys that are looked up by the range of their uuids first, because new uuids are mostly above all stored ones.
 const RANGE: usize = 256;
 /// Plans must suit every project. The statistics of a project that is new among large ones say that it is empty, where
 /// any index is as good as another: each look-up would scan the whole project.
@@ -149,21 +149,41 @@ pub(crate) const RANGES_WITH_EVENTS: &str = "\
         select 1 from events where shard_key = $1 and uuid >= r.low and uuid <= r.high \
         order by shard_key, uuid limit 1) e";
 pub(crate) const KNOWN: &str = "\
-    select keys.uuid from unnest($2) as keys(uuid) cross join lateral ( \
-        select 1 from events where shard_key = $1 and uuid = keys.uuid order by shard_key, uuid limit 1) e";
+    select keys.uuid, keys.identity from unnest($2, $3) as keys(uuid, identity) cross join lateral ( \
+        select 1 from events where shard_key = $1 and uuid = keys.uuid and identity = keys.identity \
+        order by shard_key, uuid, identity limit 1) e";
 
-/// Which of these uuids are in the log, whatever their day. While the log head is locked, no other writer adds one.
+/// What identifies an event, whatever its time: the sender's uuid, and the [`identity`] of its name and distinct id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventKey {
+    /// The sender's id of the event. Events with other names or distinct ids may have the same.
+    pub uuid: Uuid,
+    /// [`identity`] of the name and the distinct id.
+    pub identity: i64,
+}
+
+impl EventKey {
+    /// The key of an event.
+    pub fn new(uuid: Uuid, name: &str, distinct_id: &str) -> Self {
+        Self {
+            uuid,
+            identity: identity(name, distinct_id),
+        }
+    }
+}
+
+/// Which of these events are in the log, whatever their day. While the log head is locked, no other writer adds one.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn known(conn: &mut Conn, shard_key: ShardKey, uuids: &[Uuid]) -> Result<HashSet<Uuid>> {
-    let mut uuids = uuids.to_vec();
-    uuids.sort_unstable();
-    let ranges = uuids.chunks(RANGE);
+pub fn known(conn: &mut Conn, shard_key: ShardKey, keys: &[EventKey]) -> Result<HashSet<EventKey>> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    let ranges = keys.chunks(RANGE);
     let ends = ranges
         .clone()
-        .filter_map(|range| Some((*range.first()?, *range.last()?)));
+        .filter_map(|range| Some((range.first()?.uuid, range.last()?.uuid)));
     let (lows, highs): (Vec<Uuid>, Vec<Uuid>) = ends.unzip();
     let hits: Vec<RangeRow> = diesel::sql_query(RANGES_WITH_EVENTS)
         .bind::<sql_types::BigInt, _>(shard_key.0)
@@ -174,17 +194,18 @@ pub fn known(conn: &mut Conn, shard_key: ShardKey, uuids: &[Uuid]) -> Result<Has
         return Ok(HashSet::new());
     }
     let hits: HashSet<usize> = hits.iter().map(|row| row.nth as usize - 1).collect();
-    let candidates: Vec<Uuid> = ranges
+    let candidates = ranges
         .enumerate()
         .filter(|(nth, _)| hits.contains(nth))
-        .flat_map(|(_, range)| range)
-        .copied()
-        .collect();
+        .flat_map(|(_, range)| range);
+    let (uuids, identities): (Vec<Uuid>, Vec<i64>) =
+        candidates.map(|key| (key.uuid, key.identity)).unzip();
     let rows: Vec<KnownRow> = diesel::sql_query(KNOWN)
         .bind::<sql_types::BigInt, _>(shard_key.0)
-        .bind::<sql_types::Array<sql_types::Uuid>, _>(candidates)
+        .bind::<sql_types::Array<sql_types::Uuid>, _>(uuids)
+        .bind::<sql_types::Array<sql_types::BigInt>, _>(identities)
         .load(conn)?;
-    Ok(rows.into_iter().map(|row| row.uuid).collect())
+    Ok(rows.into_iter().map(KnownRow::key).collect())
 }
 
 #[derive(QueryableByName)]
@@ -197,6 +218,17 @@ struct RangeRow {
 struct KnownRow {
     #[diesel(sql_type = sql_types::Uuid)]
     uuid: Uuid,
+    #[diesel(sql_type = sql_types::BigInt)]
+    identity: i64,
+}
+
+impl KnownRow {
+    fn key(self) -> EventKey {
+        EventKey {
+            uuid: self.uuid,
+            identity: self.identity,
+        }
+    }
 }
 
 /// Takes the next sequence number of the log, and locks the log head until the transaction ends.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::keys::AccessQuery;
 use crate::members::MembershipQuery;
 use crate::persons::page::{self, RowsWithin};
+use crate::persons::values;
 use crate::persons::{ByOrdinals, PersonRows, ShownIds};
 use crate::project_deletion as deletion;
 use crate::schema_rules::{BANNED, PERSON};
@@ -119,6 +120,7 @@ fn families() -> Vec<Family> {
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
                 ("persons::page::SIZES", page::SIZES),
+                ("persons::values::VALUES", values::VALUES),
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),

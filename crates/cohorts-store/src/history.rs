@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 
 use crate::pages::{PageIds, RowSize, octet_length};
 use crate::schema::{calculations, cohorts};
-use crate::{CohortId, Conn, JsonText, Result};
+use crate::{CohortId, Conn, JsonText, ProjectId, Result};
 
 /// A row of `calculations`.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -30,13 +30,28 @@ pub struct Calculation {
     pub error_code: Option<String>,
 }
 
-/// The page of a cohort's calculations, newest first.
+/// The calculations of a cohort, if it belongs to the project.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn calculations_of(project: i64, cohort: i64) -> _ {
+    let ids = cohorts::table
+        .filter(cohorts::project_id.eq(project).and(cohorts::id.eq(cohort)))
+        .select(cohorts::id);
+    calculations::table.filter(calculations::cohort_id.eq_any(ids))
+}
+
+/// The page of the calculations of a cohort of the project, newest first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn page(conn: &mut Conn, cohort: CohortId, limit: i64, offset: i64) -> Result<PageIds> {
-    let calculations = calculations::table.filter(calculations::cohort_id.eq(cohort.0));
+pub fn page(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    limit: i64,
+    offset: i64,
+) -> Result<PageIds> {
+    let calculations = calculations_of(project.0, cohort.0);
     let ids = calculations
         .order((calculations::started_at.desc(), calculations::id.desc()))
         .limit(limit)
@@ -52,9 +67,13 @@ pub fn page(conn: &mut Conn, cohort: CohortId, limit: i64, offset: i64) -> Resul
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSize>> {
-    let rows: Vec<(i64, Option<i32>, Option<i32>)> = calculations::table
-        .filter(calculations::cohort_id.eq(cohort.0))
+pub fn sizes(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    ids: &[i64],
+) -> Result<Vec<RowSize>> {
+    let rows: Vec<(i64, Option<i32>, Option<i32>)> = calculations_of(project.0, cohort.0)
         .filter(calculations::id.eq_any(ids))
         .select((
             calculations::id,
@@ -73,9 +92,13 @@ pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSi
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn by_ids(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<Calculation>> {
-    Ok(calculations::table
-        .filter(calculations::cohort_id.eq(cohort.0))
+pub fn by_ids(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    ids: &[i64],
+) -> Result<Vec<Calculation>> {
+    Ok(calculations_of(project.0, cohort.0)
         .filter(calculations::id.eq_any(ids))
         .order((calculations::started_at.desc(), calculations::id.desc()))
         .select(Calculation::as_select())

@@ -5,7 +5,7 @@
 //! An edit changes the rows that readers see, in the transaction of the caller, so a calculation in progress keeps its
 //! claim and adds its members to the edited ones. A deleted person is removed from all rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cohorts_engine::chunks::{self, Chunk};
 use diesel::pg::Pg;
@@ -163,10 +163,11 @@ impl QueryFragment<Pg> for MembershipQuery {
     }
 }
 
-/// Removes a person from `cohorts`, and returns the ids of those in which readers saw the person.
+/// Removes persons from `cohorts`. Returns, by the id of the cohort, the number of members that readers saw and do not see
+/// any more.
 ///
-/// This changes every version of the chunk in place, also a version that is written and not published yet: no reader may
-/// see the person after the commit.
+/// This changes every version of a chunk in place, also a version that is written and not published yet: no reader may
+/// see the persons after the commit.
 ///
 /// # Errors
 ///
@@ -175,19 +176,23 @@ pub fn remove_everywhere(
     conn: &mut Conn,
     shard_key: ShardKey,
     cohorts: &[LockedCohort],
-    person: u32,
-) -> Result<Vec<i64>> {
-    let versions = chunk_versions(conn, shard_key, cohorts, person)?;
-    let left = visible_in(cohorts, &versions, person);
-    for mut chunk in versions {
-        if chunk.members.remove(person) {
+    persons: &RoaringBitmap,
+) -> Result<BTreeMap<i64, i64>> {
+    let mut left = BTreeMap::new();
+    for Chunk { number, persons } in chunks::split(persons) {
+        let versions = chunk_versions(conn, shard_key, cohorts, number)?;
+        count_visible(cohorts, &versions, &persons, &mut left);
+        for chunk in versions {
+            if chunk.members.is_disjoint(&persons) {
+                continue;
+            }
             let row = member_chunks::table
                 .filter(member_chunks::shard_key.eq(shard_key.0))
                 .filter(member_chunks::cohort_id.eq(chunk.cohort_id))
-                .filter(member_chunks::chunk.eq(i64::from(chunks::chunk_of(person))))
+                .filter(member_chunks::chunk.eq(i64::from(number)))
                 .filter(member_chunks::version.eq(chunk.version));
             diesel::update(row)
-                .set(member_chunks::members.eq(chunks::encode(&chunk.members)))
+                .set(member_chunks::members.eq(chunks::encode(&(chunk.members - &persons))))
                 .execute(conn)?;
         }
     }
@@ -206,18 +211,18 @@ pub(crate) const CHUNK_VERSIONS: &str = "\
         select cohort_id, version, members from member_chunks \
         where shard_key = $1 and cohort_id = keys.cohort_id and chunk = $3 offset 0) m";
 
-/// All versions of the chunk of these cohorts that would contain the person.
+/// All versions of a chunk of these cohorts.
 fn chunk_versions(
     conn: &mut Conn,
     shard_key: ShardKey,
     cohorts: &[LockedCohort],
-    person: u32,
+    number: u16,
 ) -> Result<Vec<ChunkVersion>> {
     let ids: Vec<i64> = cohorts.iter().map(|cohort| cohort.id).collect();
     let rows: Vec<ChunkRow> = diesel::sql_query(CHUNK_VERSIONS)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<Array<BigInt>, _>(ids)
-        .bind::<BigInt, _>(i64::from(chunks::chunk_of(person)))
+        .bind::<BigInt, _>(i64::from(number))
         .load(conn)?;
     rows.into_iter()
         .map(|row| {
@@ -230,20 +235,23 @@ fn chunk_versions(
         .collect()
 }
 
-/// The ids of the cohorts in which readers see the person, in the order of `cohorts`.
-fn visible_in(cohorts: &[LockedCohort], versions: &[ChunkVersion], person: u32) -> Vec<i64> {
-    let is_visible = |cohort: &&LockedCohort| {
-        versions
+/// Adds to `counts`, by the id of the cohort, how many of the persons readers see in these versions of a chunk.
+fn count_visible(
+    cohorts: &[LockedCohort],
+    versions: &[ChunkVersion],
+    persons: &RoaringBitmap,
+    counts: &mut BTreeMap<i64, i64>,
+) {
+    for cohort in cohorts {
+        let visible = versions
             .iter()
             .filter(|chunk| chunk.cohort_id == cohort.id && chunk.version <= cohort.member_version)
-            .max_by_key(|chunk| chunk.version)
-            .is_some_and(|chunk| chunk.members.contains(person))
-    };
-    cohorts
-        .iter()
-        .filter(is_visible)
-        .map(|cohort| cohort.id)
-        .collect()
+            .max_by_key(|chunk| chunk.version);
+        let count = visible.map_or(0, |chunk| chunk.members.intersection_len(persons));
+        if count > 0 {
+            *counts.entry(cohort.id).or_default() += count as i64;
+        }
+    }
 }
 
 /// A static cohort that the transaction has locked, so that its members can be edited.

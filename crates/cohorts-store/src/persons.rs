@@ -19,8 +19,10 @@ use crate::tombstones::{self, NewTombstone};
 use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
 
 pub(crate) mod page;
+pub(crate) mod values;
 
 pub use page::{first_within, sizes};
+pub use values::{ValueCount, values};
 
 /// Distinct ids of a person that responses show.
 pub const SHOWN_IDS: usize = 10;
@@ -174,6 +176,24 @@ pub fn ordinals_by_uuid(
         .into_iter()
         .map(|row| (row.uuid, row.ordinal))
         .collect())
+}
+
+/// The uuids of the persons with these ordinals. Ordinals without a person are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn uuids_by_ordinal(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, Uuid>> {
+    let rows: Vec<(i64, Uuid)> = persons::table
+        .filter(persons::shard_key.eq(shard_key.0))
+        .filter(persons::ordinal.eq_any(ordinals))
+        .select((persons::ordinal, persons::uuid))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 pub(crate) const BY_EMAIL: &str = "\

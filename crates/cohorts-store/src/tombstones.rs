@@ -192,13 +192,13 @@ pub fn since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<Tombstone
     Ok(Tombstones::new(rows))
 }
 
-/// Returns `ordinal` and all ordinals that were merged into it, directly or through others.
+/// Returns `ordinals` and all ordinals that were merged into them, directly or through others.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinal: i64) -> Result<Vec<i64>> {
-    let mut all = vec![ordinal];
+pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<i64>> {
+    let mut all = ordinals.to_vec();
     let mut survivors = all.clone();
     while !survivors.is_empty() {
         survivors = tombstones::table

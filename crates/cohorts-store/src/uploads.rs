@@ -6,8 +6,8 @@ use diesel::sql_types::Text;
 
 use crate::keys::Teammate;
 use crate::pages::{PageIds, RowSize, octet_length};
-use crate::schema::{teammates, uploads};
-use crate::{CohortId, Conn, JsonText, Result};
+use crate::schema::{cohorts, teammates, uploads};
+use crate::{CohortId, Conn, JsonText, ProjectId, Result};
 
 /// A row of `uploads`.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -77,15 +77,29 @@ pub fn record(
         .get_result(conn)?)
 }
 
+/// The uploads of a cohort, if it belongs to the project.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn uploads_of(project: i64, cohort: i64) -> _ {
+    let ids = cohorts::table
+        .filter(cohorts::project_id.eq(project).and(cohorts::id.eq(cohort)))
+        .select(cohorts::id);
+    uploads::table.filter(uploads::cohort_id.eq_any(ids))
+}
+
 /// The upload of the cohort with this id.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn find(conn: &mut Conn, cohort: CohortId, id: i64) -> Result<Option<UploadWithTeammate>> {
-    Ok(uploads::table
+pub fn find(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    id: i64,
+) -> Result<Option<UploadWithTeammate>> {
+    Ok(uploads_of(project.0, cohort.0)
         .left_join(teammates::table)
-        .filter(uploads::cohort_id.eq(cohort.0).and(uploads::id.eq(id)))
+        .filter(uploads::id.eq(id))
         .select((Upload::as_select(), Option::<Teammate>::as_select()))
         .first(conn)
         .optional()?)
@@ -96,8 +110,14 @@ pub fn find(conn: &mut Conn, cohort: CohortId, id: i64) -> Result<Option<UploadW
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn page(conn: &mut Conn, cohort: CohortId, limit: i64, offset: i64) -> Result<PageIds> {
-    let uploads = uploads::table.filter(uploads::cohort_id.eq(cohort.0));
+pub fn page(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    limit: i64,
+    offset: i64,
+) -> Result<PageIds> {
+    let uploads = uploads_of(project.0, cohort.0);
     let ids = uploads
         .order(uploads::id.desc())
         .limit(limit)
@@ -113,9 +133,13 @@ pub fn page(conn: &mut Conn, cohort: CohortId, limit: i64, offset: i64) -> Resul
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSize>> {
-    let rows: Vec<(i64, Option<i32>)> = uploads::table
-        .filter(uploads::cohort_id.eq(cohort.0))
+pub fn sizes(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    ids: &[i64],
+) -> Result<Vec<RowSize>> {
+    let rows: Vec<(i64, Option<i32>)> = uploads_of(project.0, cohort.0)
         .filter(uploads::id.eq_any(ids))
         .select((
             uploads::id,
@@ -133,10 +157,14 @@ pub fn sizes(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<RowSi
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn by_ids(conn: &mut Conn, cohort: CohortId, ids: &[i64]) -> Result<Vec<UploadWithTeammate>> {
-    Ok(uploads::table
+pub fn by_ids(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    ids: &[i64],
+) -> Result<Vec<UploadWithTeammate>> {
+    Ok(uploads_of(project.0, cohort.0)
         .left_join(teammates::table)
-        .filter(uploads::cohort_id.eq(cohort.0))
         .filter(uploads::id.eq_any(ids))
         .order(uploads::id.desc())
         .select((Upload::as_select(), Option::<Teammate>::as_select()))

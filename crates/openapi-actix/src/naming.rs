@@ -130,8 +130,13 @@ pub fn ident(name: &str) -> Ident {
 }
 
 /// Returns the identifier of a field, a parameter or a method.
+///
+/// A name without letters and digits is spelled out: `_` becomes `underscore`.
 pub fn field(name: &str) -> String {
-    let snake = snake(name);
+    let mut snake = snake(name);
+    if snake.is_empty() {
+        snake = self::snake(&variant(name));
+    }
     match syn::parse_str::<Ident>(&snake) {
         Ok(_) => snake,
         Err(_) => format!("{snake}_"),
@@ -203,10 +208,12 @@ mod tests {
 
     #[test]
     fn keywords_are_valid_fields() {
-        for name in ["type", "self", "Self", "crate", "async", "_"] {
+        for name in ["type", "self", "Self", "crate", "async"] {
             let field = field(name);
             let _ = ident(&field);
             assert_ne!(field, name);
         }
+        assert_eq!(field("_"), "underscore");
+        assert_eq!(field("+1"), "_1");
     }
 }

@@ -7,25 +7,28 @@ use crate::files::File;
 
 /// The runtime, which becomes the module `support`.
 const RUNTIME: [(&str, &str); 6] = [
-    ("support.rs", include_str!("../runtime/support.rs")),
     (
-        "support/body.rs",
+        "src/support/mod.rs",
+        include_str!("../runtime/support/mod.rs"),
+    ),
+    (
+        "src/support/body.rs",
         include_str!("../runtime/support/body.rs"),
     ),
     (
-        "support/fields.rs",
+        "src/support/fields.rs",
         include_str!("../runtime/support/fields.rs"),
     ),
     (
-        "support/query.rs",
+        "src/support/query.rs",
         include_str!("../runtime/support/query.rs"),
     ),
     (
-        "support/response.rs",
+        "src/support/response.rs",
         include_str!("../runtime/support/response.rs"),
     ),
     (
-        "support/values.rs",
+        "src/support/values.rs",
         include_str!("../runtime/support/values.rs"),
     ),
 ];
@@ -38,7 +41,7 @@ pub fn files(contract: &Contract, name: &str) -> Vec<File> {
         file("openapi.yaml", contract.document.text.clone()),
     ];
     for (path, text) in RUNTIME {
-        files.push(file(&format!("src/{path}"), text.to_owned()));
+        files.push(file(path, text.to_owned()));
     }
     files
 }

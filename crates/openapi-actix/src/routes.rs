@@ -14,7 +14,7 @@ pub fn generate(contract: &Contract) -> TokenStream {
         .operations
         .iter()
         .enumerate()
-        .map(|(index, operation)| handler(index, operation));
+        .map(|(index, operation)| handler(contract, index, operation));
     let traits = contract
         .by_tag()
         .into_iter()
@@ -90,6 +90,7 @@ fn resource(contract: &Contract, path: &str, operations: &[&Operation]) -> Token
         true => quote! { [#pattern, #bare] },
         false => quote! { [#pattern] },
     };
+    let reference = contract.config.is_bundled().then(|| quote! { & });
     let guards = match contract.config.is_bundled() {
         true => None,
         false => {
@@ -98,7 +99,7 @@ fn resource(contract: &Contract, path: &str, operations: &[&Operation]) -> Token
         }
     };
     quote! {
-        let paths = #paths;
+        let paths = #reference #paths;
         let routes = [#(#routes),*];
         config.service(resource::<A>(paths, #allow, #guards routes));
     }
@@ -135,7 +136,7 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
     quote! { Some([#read, #any]) }
 }
 
-fn handler(index: usize, operation: &Operation) -> TokenStream {
+fn handler(contract: &Contract, index: usize, operation: &Operation) -> TokenStream {
     let (name, method, api) = (
         handler_name(operation),
         ident(&operation.rust),
@@ -145,7 +146,7 @@ fn handler(index: usize, operation: &Operation) -> TokenStream {
     let index = Literal::usize_unsuffixed(index);
     let accepts = accepts(operation);
     let admission = admission(operation);
-    let receive = receive(operation);
+    let receive = receive(contract, operation);
     let caller = operation.security.is_some().then(|| quote! { caller, });
     let read = match &operation.body {
         None => quote! { #request_type::read(request) },
@@ -210,7 +211,7 @@ fn admission(operation: &Operation) -> Option<TokenStream> {
 }
 
 /// Generates the call that receives the body.
-fn receive(operation: &Operation) -> Option<TokenStream> {
+fn receive(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
     let body = operation.body.as_ref()?;
     let uploads = body.uploads();
     Some(if requests_is_raw(body) {
@@ -219,8 +220,8 @@ fn receive(operation: &Operation) -> Option<TokenStream> {
         quote! { let body = body.receive(&request).await.map_err(reject)?; }
     } else {
         let caller = match operation.security {
-            Some(_) => quote! { &caller, },
-            None => quote! {},
+            Some(_) if !contract.config.is_bundled() => quote! { &caller, },
+            _ => quote! {},
         };
         quote! {
             let files = &[#(#uploads),*];

@@ -15,6 +15,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_create",
@@ -22,6 +23,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_preview",
@@ -29,6 +31,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_all_activity",
@@ -36,6 +39,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
         scopes: &["activity_log:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_retrieve",
@@ -43,6 +47,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_update",
@@ -50,6 +55,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PUT",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_partial_update",
@@ -57,6 +63,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_destroy",
@@ -64,6 +71,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[401, 403, 404, 405, 429, 5],
     },
     Operation {
         id: "cohorts_activity",
@@ -71,6 +79,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
         scopes: &["activity_log:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_duplicate_as_static_cohort",
@@ -78,6 +87,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_add_persons_to_static_cohort",
@@ -85,6 +95,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_remove_person_from_static_cohort",
@@ -92,6 +103,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_calculation_history",
@@ -99,6 +111,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         scopes: &["cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_used_in",
@@ -106,6 +119,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
         scopes: &["cohort:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_persons",
@@ -113,6 +127,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_uploads",
@@ -120,6 +135,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_upload",
@@ -127,6 +143,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_list",
@@ -134,6 +151,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_create",
@@ -141,6 +159,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "actions_retrieve",
@@ -148,6 +167,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_partial_update",
@@ -155,6 +175,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "persons_list",
@@ -162,6 +183,23 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/",
         scopes: &["person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "persons_values",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons/values/",
+        scopes: &["person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "persons_bulk_delete",
+        tag: "persons",
+        method: "POST",
+        path: "/api/projects/{project_id}/persons/bulk_delete/",
+        scopes: &["person:write"],
+        statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "persons_cohorts",
@@ -169,6 +207,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
         scopes: &["person:read", "cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_retrieve",
@@ -176,6 +215,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_destroy",
@@ -183,6 +223,23 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:write"],
+        statuses: &[204, 400, 401, 403, 404, 429, 5],
+    },
+    Operation {
+        id: "persons_update_property",
+        tag: "persons",
+        method: "POST",
+        path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
+        scopes: &["person:write"],
+        statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
+    },
+    Operation {
+        id: "persons_delete_property",
+        tag: "persons",
+        method: "POST",
+        path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+        scopes: &["person:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "projects_list",
@@ -190,6 +247,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/",
         scopes: &["project:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "projects_retrieve",
@@ -197,6 +255,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/",
         scopes: &["project:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "users_retrieve",
@@ -204,6 +263,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/users/@me/",
         scopes: &["user:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "capture_batch",
@@ -211,6 +271,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/batch/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_event",
@@ -218,6 +279,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/capture/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_e",
@@ -225,6 +287,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/e/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_i",
@@ -232,6 +295,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v0/e/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_track",
@@ -239,6 +303,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/track/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_analytics",
@@ -246,6 +311,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v1/analytics/events/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "flags",
@@ -253,6 +319,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/flags/",
         scopes: &[],
+        statuses: &[200, 413, 5],
     },
     Operation {
         id: "decide",
@@ -260,6 +327,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/decide/",
         scopes: &[],
+        statuses: &[200, 413, 5],
     },
     Operation {
         id: "capture_config",
@@ -267,6 +335,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/array/{token}/config/",
         scopes: &[],
+        statuses: &[200, 404, 5],
     },
 ];
 
@@ -295,10 +364,17 @@ pub trait CohortsApi: Api {
     ///
     /// A static cohort can be filled from a CSV file, sent as the part `csv` of a multipart body.
     /// The key of such a request must be in the header, in the query, or in a part before the file.
-    /// If the file has one column, each row contains a distinct ID.
-    /// The first row can be a header: `person_id` or `email` then selects another kind of ID.
-    /// If the file has several columns, the first row is the header. Persons are found by `person_id`, else by `distinct_id`, else by `email`.
-    /// The CSV export of a cohort's members can be uploaded unchanged. From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// **Files.** The text is UTF-8, or UTF-16 with a byte order mark. The columns are separated by a comma, a semicolon, a tab or `|`;
+    /// the service detects the character from the header, or from a first line such as `sep=;`.
+    /// Any other content, such as a spreadsheet or an archive, gives 400, and the error names the format and the remedy.
+    /// The header names the column with the IDs, in any letter case: `person_id`, `distinct_id` (also `$distinct_id`, `distinct_ids.0`, `person.distinct_ids.0`),
+    /// `user_id`, `uuid` or `id` if its values are UUIDs, or `email` (also `email address`). A column of IDs takes precedence over `email`.
+    /// E-mail addresses are compared without white space around them and case-insensitively.
+    /// A file with one column needs no header; each row then contains a distinct ID. A header never becomes a person.
+    /// A quotation mark that does not end gives 400 with its line.
+    /// The CSV export of a cohort's members can be uploaded unchanged, and with columns removed or reordered.
+    /// From an ID that a spreadsheet would run as a formula, the apostrophe of the export is removed.
+    /// `upload.columns` and `upload.delimiter` in the response report the decisions.
     /// IDs that belong to no person are skipped.
     /// The response is sent after the members are stored. Its field `upload` reports the outcome of each row, and the uploads operations return it later.
     ///
@@ -443,6 +519,8 @@ pub trait CohortsApi: Api {
     /// A dynamic cohort has no members before its first calculation.
     ///
     /// `next` is set whenever the page is full. A full last page is therefore followed by an empty page.
+    ///
+    /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
     /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
     /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
@@ -632,7 +710,7 @@ pub trait PersonsApi: Api {
     /// List the persons of a project.
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages and formats are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort.
     ///
     /// `GET /api/projects/{project_id}/persons/`
     ///
@@ -644,9 +722,42 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsListRequest,
     ) -> impl Future<Output = Result<PersonsListResponse, Self::Error>>;
+    /// List the values of a person property.
+    ///
+    /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
+    /// A number, a truth value, a list or an object counts as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// Without `key`, the list is empty.
+    ///
+    /// `GET /api/projects/{project_id}/persons/values/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    fn persons_values(
+        &self,
+        caller: Self::Caller,
+        request: PersonsValuesRequest,
+    ) -> impl Future<Output = Result<PersonsValuesResponse, Self::Error>>;
+    /// Delete persons.
+    ///
+    /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
+    /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
+    ///
+    /// `POST /api/projects/{project_id}/persons/bulk_delete/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn persons_bulk_delete(
+        &self,
+        caller: Self::Caller,
+        request: PersonsBulkDeleteRequest,
+    ) -> impl Future<Output = Result<PersonsBulkDeleteResponse, Self::Error>>;
     /// List the cohorts that a person is a member of.
     ///
     /// Returns the cohorts that are not deleted, ordered by ID. Membership is that of the last calculation.
+    /// The request needs `person_id` or `distinct_id`, and not both.
     ///
     /// `GET /api/projects/{project_id}/persons/cohorts/`
     ///
@@ -676,17 +787,47 @@ pub trait PersonsApi: Api {
     ///
     /// Deletes the person, all distinct IDs and events of the person, and all memberships. `count` of the cohorts is updated in the same transaction.
     /// A deletion cannot be undone. An event that later uses one of the distinct IDs creates a new person.
+    /// PostHog's parameters `keep_person` and `delete_recordings` give 400, unless their value is `false`. `delete_events` changes nothing, because the events are always deleted.
     ///
     /// `DELETE /api/projects/{project_id}/persons/{uuid}/`
     ///
     /// # Errors
     ///
-    /// Fails with 401, 403, 404, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
     fn persons_destroy(
         &self,
         caller: Self::Caller,
         request: PersonsDestroyRequest,
     ) -> impl Future<Output = Result<PersonsDestroyResponse, Self::Error>>;
+    /// Set a property of a person.
+    ///
+    /// Captures an event `$set` of the person. The property has the value when the response arrives.
+    /// If the properties of the person would become longer than 512 KiB, the response is 400 and nothing changes.
+    ///
+    /// `POST /api/projects/{project_id}/persons/{uuid}/update_property/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 413, 415, 429 or a server error.
+    fn persons_update_property(
+        &self,
+        caller: Self::Caller,
+        request: PersonsUpdatePropertyRequest,
+    ) -> impl Future<Output = Result<PersonsUpdatePropertyResponse, Self::Error>>;
+    /// Delete a property of a person.
+    ///
+    /// Captures an event `$delete_person_property` of the person. A property that the person does not have is ignored.
+    ///
+    /// `POST /api/projects/{project_id}/persons/{uuid}/delete_property/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn persons_delete_property(
+        &self,
+        caller: Self::Caller,
+        request: PersonsDeletePropertyRequest,
+    ) -> impl Future<Output = Result<PersonsDeletePropertyResponse, Self::Error>>;
 }
 
 /// The projects that a key can access, and the user who owns the key.
@@ -749,10 +890,17 @@ pub trait CaptureApi: Api {
     /// **Encoding.** The body can be compressed: `Content-Encoding: gzip`, `deflate` or `zstd`. Gzip is also detected by its first bytes.
     /// The body can also be the base64 of the JSON. A form has the JSON, or its base64, in the field `data`.
     ///
-    /// **Times.** If `sent_at` is present, times are corrected by the offset of the sender's clock.
-    /// A time more than 23 hours in the future is replaced by the current time.
+    /// **Times.** A time is read in these formats; without an offset it is in UTC:
+    /// - ISO 8601, also without seconds, in its basic form (`20200913T142640Z`), with a comma before the fraction, and with a space instead of `T`;
+    /// - with an offset such as `+02:00`, `+0200`, ` UTC`, ` GMT` or ` +0000 UTC`;
+    /// - RFC 2822 and HTTP dates (`Sun, 13 Sep 2020 14:26:40 GMT`);
+    /// - `DD/MM/YYYY`, `DD-MM-YYYY`, `YYYY/MM/DD` and `September 13, 2020`, with or without a time;
+    /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
-    /// **Identity of events.** An event is identified by its `uuid`. An event that was already received, in a retry or in another batch, is stored once and has no further effect.
+    /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
+    ///
+    /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
     ///
     /// **Identity of persons.** `$identify` (with `$anon_distinct_id`), `$create_alias` and `$merge_dangerously` (with `alias`) state that two distinct IDs belong to the same person.
     /// If both IDs have a person, the other person is merged into the person of `distinct_id`. The property values of the person of `distinct_id` take precedence.
@@ -957,13 +1105,13 @@ impl CohortsListRequest {
 #[derive(Debug)]
 pub enum CohortsListResponse {
     /// A page of cohorts.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1140,13 +1288,13 @@ impl CohortsAllActivityRequest {
 #[derive(Debug)]
 pub enum CohortsAllActivityResponse {
     /// A page of changes.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsAllActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1441,7 +1589,7 @@ impl CohortsActivityRequest {
 #[derive(Debug)]
 pub enum CohortsActivityResponse {
     /// A page of changes.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
@@ -1449,7 +1597,7 @@ pub enum CohortsActivityResponse {
 impl CohortsActivityResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
             Self::Status404 => empty_response(404),
         }
     }
@@ -1676,13 +1824,13 @@ impl CohortsCalculationHistoryRequest {
 #[derive(Debug)]
 pub enum CohortsCalculationHistoryResponse {
     /// A page of calculations.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsCalculationHistoryResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1768,11 +1916,17 @@ pub struct CohortsPersonsQuery {
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
     /// If `cursor` is present, `offset` is ignored.
     pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
     /// Text that the email address, the name or a distinct ID contains, case-insensitive.
     pub search: Option<String>,
     /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
     pub properties: Option<String>,
+    /// If true, the page has the field `count`.
+    pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
 }
@@ -1784,8 +1938,11 @@ impl CohortsPersonsQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
             search: query.text("search")?,
             properties: query.text("properties")?,
+            include_total: query.boolean("include_total")?,
             format: query.text("format")?,
         })
     }
@@ -1816,19 +1973,19 @@ impl CohortsPersonsRequest {
 #[derive(Debug)]
 pub enum CohortsPersonsResponse {
     /// A page of persons.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// A page of persons.
-    Status200Csv(HttpResponse),
+    Status200Csv(ResponseBody),
     /// A page of persons.
-    Status200Ndjson(HttpResponse),
+    Status200Ndjson(ResponseBody),
 }
 
 impl CohortsPersonsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
-            Self::Status200Csv(response) => response,
-            Self::Status200Ndjson(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
+            Self::Status200Csv(body) => body.respond(200, "text/csv"),
+            Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
 }
@@ -1895,13 +2052,13 @@ impl CohortsUploadsRequest {
 #[derive(Debug)]
 pub enum CohortsUploadsResponse {
     /// A page of uploads.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsUploadsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -2019,13 +2176,13 @@ impl ActionsListRequest {
 #[derive(Debug)]
 pub enum ActionsListResponse {
     /// A page of actions.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl ActionsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -2215,11 +2372,18 @@ pub struct PersonsListQuery {
     pub cursor: Option<String>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    pub cohort: Option<i64>,
     /// Text that the email address, the name or a distinct ID contains, case-insensitive.
     pub search: Option<String>,
     /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
     pub properties: Option<String>,
+    /// If true, the page has the field `count`.
+    pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
 }
@@ -2232,8 +2396,11 @@ impl PersonsListQuery {
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
             distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            cohort: query.integer("cohort", None, None)?,
             search: query.text("search")?,
             properties: query.text("properties")?,
+            include_total: query.boolean("include_total")?,
             format: query.text("format")?,
         })
     }
@@ -2264,19 +2431,140 @@ impl PersonsListRequest {
 #[derive(Debug)]
 pub enum PersonsListResponse {
     /// A page of persons.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// A page of persons.
-    Status200Csv(HttpResponse),
+    Status200Csv(ResponseBody),
     /// A page of persons.
-    Status200Ndjson(HttpResponse),
+    Status200Ndjson(ResponseBody),
 }
 
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
-            Self::Status200Csv(response) => response,
-            Self::Status200Ndjson(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
+            Self::Status200Csv(body) => body.respond(200, "text/csv"),
+            Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
+        }
+    }
+}
+
+/// The path parameters of `persons_values`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsValuesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsValuesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `persons_values`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsValuesQuery {
+    /// Name of the property.
+    pub key: Option<String>,
+    /// Text that the values contain, case-insensitive.
+    pub value: Option<String>,
+}
+
+impl PersonsValuesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            key: query.text("key")?,
+            value: query.text("value")?,
+        })
+    }
+}
+
+/// The request of `persons_values`.
+#[derive(Debug, Clone)]
+pub struct PersonsValuesRequest {
+    /// The parameters of the path.
+    pub path: PersonsValuesPath,
+    /// The parameters of the query.
+    pub query: PersonsValuesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsValuesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsValuesPath::read(&request)?,
+            query: PersonsValuesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_values`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsValuesResponse {
+    /// The values.
+    Status200(::std::vec::Vec<types::PersonValue>),
+}
+
+impl PersonsValuesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `persons_bulk_delete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsBulkDeletePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsBulkDeletePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The request of `persons_bulk_delete`.
+#[derive(Debug, Clone)]
+pub struct PersonsBulkDeleteRequest {
+    /// The parameters of the path.
+    pub path: PersonsBulkDeletePath,
+    /// The fields of the body.
+    pub body: types::PersonsToDelete,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsBulkDeleteRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsBulkDeletePath::read(&request)?,
+            body: body.fields(&request, &[Media::Json], PERSONS_TO_DELETE_FIELDS).await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_bulk_delete`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsBulkDeleteResponse {
+    /// The persons are deleted.
+    Status202(types::PersonsDeleted),
+}
+
+impl PersonsBulkDeleteResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status202(body) => json_response(202, &body),
         }
     }
 }
@@ -2300,14 +2588,18 @@ impl PersonsCohortsPath {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonsCohortsQuery {
     /// `id` of the person.
-    pub person_id: String,
+    pub person_id: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// A distinct ID of the person.
+    pub distinct_id: Option<String>,
 }
 
 impl PersonsCohortsQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
-            person_id: required("person_id", query.text("person_id")?)?,
+            person_id: query.text("person_id")?,
+            distinct_id: query.text("distinct_id")?,
         })
     }
 }
@@ -2450,6 +2742,118 @@ impl PersonsDestroyResponse {
     }
 }
 
+/// The path parameters of `persons_update_property`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsUpdatePropertyPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// `id` of the person.
+    pub uuid: String,
+}
+
+impl PersonsUpdatePropertyPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            uuid: path_text(request, "uuid"),
+        })
+    }
+}
+
+/// The request of `persons_update_property`.
+#[derive(Debug, Clone)]
+pub struct PersonsUpdatePropertyRequest {
+    /// The parameters of the path.
+    pub path: PersonsUpdatePropertyPath,
+    /// The fields of the body.
+    pub body: types::PersonPropertyValue,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsUpdatePropertyRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsUpdatePropertyPath::read(&request)?,
+            body: body
+                .fields(&request, &[Media::Json], PERSON_PROPERTY_VALUE_FIELDS)
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_update_property`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsUpdatePropertyResponse {
+    /// The property has the value.
+    Status202,
+}
+
+impl PersonsUpdatePropertyResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status202 => empty_response(202),
+        }
+    }
+}
+
+/// The path parameters of `persons_delete_property`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsDeletePropertyPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// `id` of the person.
+    pub uuid: String,
+}
+
+impl PersonsDeletePropertyPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            uuid: path_text(request, "uuid"),
+        })
+    }
+}
+
+/// The request of `persons_delete_property`.
+#[derive(Debug, Clone)]
+pub struct PersonsDeletePropertyRequest {
+    /// The parameters of the path.
+    pub path: PersonsDeletePropertyPath,
+    /// The fields of the body.
+    pub body: types::PersonPropertyToDelete,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsDeletePropertyRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsDeletePropertyPath::read(&request)?,
+            body: body
+                .fields(&request, &[Media::Json], PERSON_PROPERTY_TO_DELETE_FIELDS)
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_delete_property`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsDeletePropertyResponse {
+    /// The person does not have the property.
+    Status201(types::Done),
+}
+
+impl PersonsDeletePropertyResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status201(body) => json_response(201, &body),
+        }
+    }
+}
+
 /// The query parameters of `projects_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectsListQuery {
@@ -2587,6 +2991,8 @@ pub struct CaptureBatchQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureBatchQuery {
@@ -2595,6 +3001,7 @@ impl CaptureBatchQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2642,6 +3049,8 @@ pub struct CaptureEventQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureEventQuery {
@@ -2650,6 +3059,7 @@ impl CaptureEventQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2697,6 +3107,8 @@ pub struct CaptureEQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureEQuery {
@@ -2705,6 +3117,7 @@ impl CaptureEQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2752,6 +3165,8 @@ pub struct CaptureIQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureIQuery {
@@ -2760,6 +3175,7 @@ impl CaptureIQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -2807,6 +3223,8 @@ pub struct CaptureTrackQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
+    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
+    pub underscore: Option<String>,
 }
 
 impl CaptureTrackQuery {
@@ -2815,6 +3233,7 @@ impl CaptureTrackQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
+            underscore: query.text("_")?,
         })
     }
 }
@@ -3314,6 +3733,79 @@ static PATCHED_ACTION_FIELDS: &[Field] = &[
     },
 ];
 
+static PERSONS_TO_DELETE_FIELDS: &[Field] = &[
+    Field {
+        name: "ids",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+    Field {
+        name: "distinct_ids",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+    Field {
+        name: "delete_events",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "delete_recordings",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "keep_person",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+];
+
+static PERSON_PROPERTY_VALUE_FIELDS: &[Field] = &[
+    Field {
+        name: "key",
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "value",
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+];
+
+static PERSON_PROPERTY_TO_DELETE_FIELDS: &[Field] = &[
+    Field {
+        name: "$unset",
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+];
+
 /// Adds the routes of all operations. The trailing slash of a path is optional.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
@@ -3321,7 +3813,10 @@ where
         + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
-    let routes = [web::get().to(projects_list::<A>), web::head().to(projects_list::<A>)];
+    let routes = [
+        web::get().to(route_projects_list::<A>),
+        web::head().to(route_projects_list::<A>),
+    ];
     config
         .service(
             resource::<
@@ -3336,6 +3831,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/",
                         scopes: &["project:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3343,6 +3839,7 @@ where
                         method: "",
                         path: "/api/projects/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3350,8 +3847,8 @@ where
         );
     let paths = ["/api/projects/{project_id}/", "/api/projects/{project_id}"];
     let routes = [
-        web::get().to(projects_retrieve::<A>),
-        web::head().to(projects_retrieve::<A>),
+        web::get().to(route_projects_retrieve::<A>),
+        web::head().to(route_projects_retrieve::<A>),
     ];
     config
         .service(
@@ -3367,6 +3864,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/",
                         scopes: &["project:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3374,6 +3872,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3384,9 +3883,9 @@ where
         "/api/projects/{project_id}/actions",
     ];
     let routes = [
-        web::get().to(actions_list::<A>),
-        web::head().to(actions_list::<A>),
-        web::post().to(actions_create::<A>),
+        web::get().to(route_actions_list::<A>),
+        web::head().to(route_actions_list::<A>),
+        web::post().to(route_actions_create::<A>),
     ];
     config
         .service(
@@ -3402,6 +3901,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &["action:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3409,6 +3909,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3419,9 +3920,9 @@ where
         "/api/projects/{project_id}/actions/{id}",
     ];
     let routes = [
-        web::get().to(actions_retrieve::<A>),
-        web::head().to(actions_retrieve::<A>),
-        web::patch().to(actions_partial_update::<A>),
+        web::get().to(route_actions_retrieve::<A>),
+        web::head().to(route_actions_retrieve::<A>),
+        web::patch().to(route_actions_partial_update::<A>),
     ];
     config
         .service(
@@ -3437,6 +3938,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &["action:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3444,6 +3946,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3454,9 +3957,9 @@ where
         "/api/projects/{project_id}/cohorts",
     ];
     let routes = [
-        web::get().to(cohorts_list::<A>),
-        web::head().to(cohorts_list::<A>),
-        web::post().to(cohorts_create::<A>),
+        web::get().to(route_cohorts_list::<A>),
+        web::head().to(route_cohorts_list::<A>),
+        web::post().to(route_cohorts_create::<A>),
     ];
     config
         .service(
@@ -3472,6 +3975,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3479,6 +3983,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3489,8 +3994,8 @@ where
         "/api/projects/{project_id}/cohorts/activity",
     ];
     let routes = [
-        web::get().to(cohorts_all_activity::<A>),
-        web::head().to(cohorts_all_activity::<A>),
+        web::get().to(route_cohorts_all_activity::<A>),
+        web::head().to(route_cohorts_all_activity::<A>),
     ];
     config
         .service(
@@ -3506,6 +4011,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &["activity_log:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3513,6 +4019,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3522,7 +4029,7 @@ where
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
-    let routes = [web::post().to(cohorts_preview::<A>)];
+    let routes = [web::post().to(route_cohorts_preview::<A>)];
     config
         .service(
             resource::<
@@ -3537,6 +4044,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3544,6 +4052,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3554,11 +4063,11 @@ where
         "/api/projects/{project_id}/cohorts/{id}",
     ];
     let routes = [
-        web::get().to(cohorts_retrieve::<A>),
-        web::head().to(cohorts_retrieve::<A>),
-        web::put().to(cohorts_update::<A>),
-        web::patch().to(cohorts_partial_update::<A>),
-        web::delete().to(cohorts_destroy::<A>),
+        web::get().to(route_cohorts_retrieve::<A>),
+        web::head().to(route_cohorts_retrieve::<A>),
+        web::put().to(route_cohorts_update::<A>),
+        web::patch().to(route_cohorts_partial_update::<A>),
+        web::delete().to(route_cohorts_destroy::<A>),
     ];
     config
         .service(
@@ -3574,6 +4083,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3581,6 +4091,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3591,8 +4102,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/activity",
     ];
     let routes = [
-        web::get().to(cohorts_activity::<A>),
-        web::head().to(cohorts_activity::<A>),
+        web::get().to(route_cohorts_activity::<A>),
+        web::head().to(route_cohorts_activity::<A>),
     ];
     config
         .service(
@@ -3608,6 +4119,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &["activity_log:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3615,6 +4127,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3624,7 +4137,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
     ];
-    let routes = [web::patch().to(cohorts_add_persons_to_static_cohort::<A>)];
+    let routes = [web::patch().to(route_cohorts_add_persons_to_static_cohort::<A>)];
     config
         .service(
             resource::<
@@ -3639,6 +4152,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3646,6 +4160,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3656,8 +4171,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/calculation_history",
     ];
     let routes = [
-        web::get().to(cohorts_calculation_history::<A>),
-        web::head().to(cohorts_calculation_history::<A>),
+        web::get().to(route_cohorts_calculation_history::<A>),
+        web::head().to(route_cohorts_calculation_history::<A>),
     ];
     config
         .service(
@@ -3673,6 +4188,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3680,6 +4196,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3689,7 +4206,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [web::get().to(cohorts_duplicate_as_static_cohort::<A>)];
+    let routes = [web::get().to(route_cohorts_duplicate_as_static_cohort::<A>)];
     config
         .service(
             resource::<
@@ -3704,6 +4221,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3711,6 +4229,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3721,8 +4240,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/persons",
     ];
     let routes = [
-        web::get().to(cohorts_persons::<A>),
-        web::head().to(cohorts_persons::<A>),
+        web::get().to(route_cohorts_persons::<A>),
+        web::head().to(route_cohorts_persons::<A>),
     ];
     config
         .service(
@@ -3738,6 +4257,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3745,6 +4265,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3754,7 +4275,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
-    let routes = [web::patch().to(cohorts_remove_person_from_static_cohort::<A>)];
+    let routes = [web::patch().to(route_cohorts_remove_person_from_static_cohort::<A>)];
     config
         .service(
             resource::<
@@ -3769,6 +4290,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3776,6 +4298,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3786,8 +4309,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/uploads",
     ];
     let routes = [
-        web::get().to(cohorts_uploads::<A>),
-        web::head().to(cohorts_uploads::<A>),
+        web::get().to(route_cohorts_uploads::<A>),
+        web::head().to(route_cohorts_uploads::<A>),
     ];
     config
         .service(
@@ -3803,6 +4326,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3810,6 +4334,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3820,8 +4345,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}",
     ];
     let routes = [
-        web::get().to(cohorts_upload::<A>),
-        web::head().to(cohorts_upload::<A>),
+        web::get().to(route_cohorts_upload::<A>),
+        web::head().to(route_cohorts_upload::<A>),
     ];
     config
         .service(
@@ -3837,6 +4362,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3844,6 +4370,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3854,8 +4381,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/used_in",
     ];
     let routes = [
-        web::get().to(cohorts_used_in::<A>),
-        web::head().to(cohorts_used_in::<A>),
+        web::get().to(route_cohorts_used_in::<A>),
+        web::head().to(route_cohorts_used_in::<A>),
     ];
     config
         .service(
@@ -3871,6 +4398,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3878,6 +4406,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3887,7 +4416,10 @@ where
         "/api/projects/{project_id}/persons/",
         "/api/projects/{project_id}/persons",
     ];
-    let routes = [web::get().to(persons_list::<A>), web::head().to(persons_list::<A>)];
+    let routes = [
+        web::get().to(route_persons_list::<A>),
+        web::head().to(route_persons_list::<A>),
+    ];
     config
         .service(
             resource::<
@@ -3902,6 +4434,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3909,6 +4442,40 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/bulk_delete/",
+        "/api/projects/{project_id}/persons/bulk_delete",
+    ];
+    let routes = [web::post().to(route_persons_bulk_delete::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/bulk_delete/",
+                        scopes: &["person:read"],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/bulk_delete/",
+                        scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3919,8 +4486,8 @@ where
         "/api/projects/{project_id}/persons/cohorts",
     ];
     let routes = [
-        web::get().to(persons_cohorts::<A>),
-        web::head().to(persons_cohorts::<A>),
+        web::get().to(route_persons_cohorts::<A>),
+        web::head().to(route_persons_cohorts::<A>),
     ];
     config
         .service(
@@ -3936,6 +4503,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &["person:read", "cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3943,6 +4511,43 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/values/",
+        "/api/projects/{project_id}/persons/values",
+    ];
+    let routes = [
+        web::get().to(route_persons_values::<A>),
+        web::head().to(route_persons_values::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/values/",
+                        scopes: &["person:read"],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/values/",
+                        scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3953,9 +4558,9 @@ where
         "/api/projects/{project_id}/persons/{uuid}",
     ];
     let routes = [
-        web::get().to(persons_retrieve::<A>),
-        web::head().to(persons_retrieve::<A>),
-        web::delete().to(persons_destroy::<A>),
+        web::get().to(route_persons_retrieve::<A>),
+        web::head().to(route_persons_retrieve::<A>),
+        web::delete().to(route_persons_destroy::<A>),
     ];
     config
         .service(
@@ -3971,6 +4576,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3978,6 +4584,73 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+        "/api/projects/{project_id}/persons/{uuid}/delete_property",
+    ];
+    let routes = [web::post().to(route_persons_delete_property::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+                        scopes: &["person:read"],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
+                        scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons/{uuid}/update_property/",
+        "/api/projects/{project_id}/persons/{uuid}/update_property",
+    ];
+    let routes = [web::post().to(route_persons_update_property::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
+                        scopes: &["person:read"],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
+                        scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3985,8 +4658,8 @@ where
         );
     let paths = ["/api/users/@me/", "/api/users/@me"];
     let routes = [
-        web::get().to(users_retrieve::<A>),
-        web::head().to(users_retrieve::<A>),
+        web::get().to(route_users_retrieve::<A>),
+        web::head().to(route_users_retrieve::<A>),
     ];
     config
         .service(
@@ -4002,6 +4675,7 @@ where
                         method: "OPTIONS",
                         path: "/api/users/@me/",
                         scopes: &["user:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4009,6 +4683,7 @@ where
                         method: "",
                         path: "/api/users/@me/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4016,535 +4691,881 @@ where
         );
     let paths = ["/array/{token}/config/", "/array/{token}/config"];
     let routes = [
-        web::get().to(capture_config::<A>),
-        web::head().to(capture_config::<A>),
+        web::get().to(route_capture_config::<A>),
+        web::head().to(route_capture_config::<A>),
     ];
     config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", None, routes));
     let paths = ["/batch/", "/batch"];
-    let routes = [web::post().to(capture_batch::<A>)];
+    let routes = [web::post().to(route_capture_batch::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/capture/", "/capture"];
-    let routes = [web::post().to(capture_event::<A>)];
+    let routes = [web::post().to(route_capture_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/decide/", "/decide"];
-    let routes = [web::post().to(decide::<A>)];
+    let routes = [web::post().to(route_decide::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/e/", "/e"];
-    let routes = [web::post().to(capture_e::<A>)];
+    let routes = [web::post().to(route_capture_e::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/flags/", "/flags"];
-    let routes = [web::post().to(flags::<A>)];
+    let routes = [web::post().to(route_flags::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v0/e/", "/i/v0/e"];
-    let routes = [web::post().to(capture_i::<A>)];
+    let routes = [web::post().to(route_capture_i::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v1/analytics/events/", "/i/v1/analytics/events"];
-    let routes = [web::post().to(capture_analytics::<A>)];
+    let routes = [web::post().to(route_capture_analytics::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/track/", "/track"];
-    let routes = [web::post().to(capture_track::<A>)];
+    let routes = [web::post().to(route_capture_track::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
 }
 
-async fn cohorts_list<A: CohortsApi>(
+async fn route_cohorts_list<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[0];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[0]).await?;
-    let request = CohortsListRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsListRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_create<A: CohortsApi>(
+async fn route_cohorts_create<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[1];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[1]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[1], &caller, files)
-        .await?;
-    let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_preview<A: CohortsApi>(
+async fn route_cohorts_preview<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[2];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[2]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_preview(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_preview(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_all_activity<A: ActivityApi>(
+async fn route_cohorts_all_activity<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[3];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[3]).await?;
-    let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_all_activity(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ActivityApi>::cohorts_all_activity(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_retrieve<A: CohortsApi>(
+async fn route_cohorts_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[4];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[4]).await?;
-    let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_update<A: CohortsApi>(
+async fn route_cohorts_update<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[5];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[5]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[5], &caller, files)
-        .await?;
-    let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_update(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_partial_update<A: CohortsApi>(
+async fn route_cohorts_partial_update<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[6];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[6]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[6], &caller, files)
-        .await?;
-    let request = CohortsPartialUpdateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_partial_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_partial_update(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_destroy<A: CohortsApi>(
+async fn route_cohorts_destroy<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[7];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[7]).await?;
-    let request = CohortsDestroyRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_destroy(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_activity<A: ActivityApi>(
+async fn route_cohorts_activity<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[8];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[8]).await?;
-    let request = CohortsActivityRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_activity(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsActivityRequest::read(request).map_err(reject)?;
+        Ok(<A as ActivityApi>::cohorts_activity(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
+async fn route_cohorts_duplicate_as_static_cohort<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[9];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[9]).await?;
-    let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_duplicate_as_static_cohort(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsDuplicateAsStaticCohortRequest::read(request)
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_duplicate_as_static_cohort(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
+async fn route_cohorts_add_persons_to_static_cohort<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[10]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_add_persons_to_static_cohort(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_add_persons_to_static_cohort(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
+async fn route_cohorts_remove_person_from_static_cohort<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[11];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[11]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_remove_person_from_static_cohort(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_remove_person_from_static_cohort(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_calculation_history<A: CohortsApi>(
+async fn route_cohorts_calculation_history<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[12];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[12]).await?;
-    let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_calculation_history(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_calculation_history(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_used_in<A: CohortsApi>(
+async fn route_cohorts_used_in<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[13];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[13]).await?;
-    let request = CohortsUsedInRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_used_in(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUsedInRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_used_in(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_persons<A: CohortsApi>(
+async fn route_cohorts_persons<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[14];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-        .map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[14]).await?;
-    let request = CohortsPersonsRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_persons(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+            .map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_persons(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_uploads<A: MembersApi>(
+async fn route_cohorts_uploads<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[15]).await?;
-    let request = CohortsUploadsRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_uploads(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUploadsRequest::read(request).map_err(reject)?;
+        Ok(<A as MembersApi>::cohorts_uploads(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_upload<A: MembersApi>(
+async fn route_cohorts_upload<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[16]).await?;
-    let request = CohortsUploadRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_upload(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUploadRequest::read(request).map_err(reject)?;
+        Ok(<A as MembersApi>::cohorts_upload(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_list<A: ActionsApi>(
+async fn route_actions_list<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[17]).await?;
-    let request = ActionsListRequest::read(request).map_err(reject)?;
-    Ok(api.actions_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ActionsListRequest::read(request).map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_create<A: ActionsApi>(
+async fn route_actions_create<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[18]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.actions_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_retrieve<A: ActionsApi>(
+async fn route_actions_retrieve<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[19]).await?;
-    let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.actions_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_partial_update<A: ActionsApi>(
+async fn route_actions_partial_update<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[20]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = ActionsPartialUpdateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.actions_partial_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ActionsPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as ActionsApi>::actions_partial_update(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_list<A: PersonsApi>(
+async fn route_persons_list<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-        .map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[21]).await?;
-    let request = PersonsListRequest::read(request).map_err(reject)?;
-    Ok(api.persons_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+            .map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsListRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_cohorts<A: PersonsApi>(
+async fn route_persons_values<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
-    let request = PersonsCohortsRequest::read(request).map_err(reject)?;
-    Ok(api.persons_cohorts(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsValuesRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_values(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_retrieve<A: PersonsApi>(
+async fn route_persons_bulk_delete<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
-    let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.persons_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsBulkDeleteRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_bulk_delete(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_destroy<A: PersonsApi>(
+async fn route_persons_cohorts<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
-    let request = PersonsDestroyRequest::read(request).map_err(reject)?;
-    Ok(api.persons_destroy(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsCohortsRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_cohorts(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn projects_list<A: ProjectsApi>(
+async fn route_persons_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
-    let request = ProjectsListRequest::read(request).map_err(reject)?;
-    Ok(api.projects_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn projects_retrieve<A: ProjectsApi>(
+async fn route_persons_destroy<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
-    let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.projects_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn users_retrieve<A: ProjectsApi>(
+async fn route_persons_update_property<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
-    let request = UsersRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.users_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsUpdatePropertyRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_update_property(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_batch<A: CaptureApi>(
+async fn route_persons_delete_property<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[28]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_batch(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsDeletePropertyRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_delete_property(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_event<A: CaptureApi>(
+async fn route_projects_list<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[29]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_event(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ProjectsListRequest::read(request).map_err(reject)?;
+        Ok(<A as ProjectsApi>::projects_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_e<A: CaptureApi>(
+async fn route_projects_retrieve<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[30]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureERequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_e(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ProjectsApi>::projects_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_i<A: CaptureApi>(
+async fn route_users_retrieve<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[31]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureIRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_i(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = UsersRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as ProjectsApi>::users_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_track<A: CaptureApi>(
+async fn route_capture_batch<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_track(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_batch(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_analytics<A: CaptureApi>(
+async fn route_capture_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_analytics(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_event(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn flags<A: CaptureApi>(
+async fn route_capture_e<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = FlagsRequest::read(request, raw).map_err(reject)?;
-    Ok(api.flags(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureERequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_e(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn decide<A: CaptureApi>(
+async fn route_capture_i<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = DecideRequest::read(request, raw).map_err(reject)?;
-    Ok(api.decide(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureIRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_i(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_config<A: CaptureApi>(
+async fn route_capture_track<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
-) -> Result<HttpResponse, A::Error> {
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let request = CaptureConfigRequest::read(request).map_err(reject)?;
-    Ok(api.capture_config(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_track(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_capture_analytics<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[37];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_analytics(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_flags<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[38];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = FlagsRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::flags(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_decide<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[39];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = DecideRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::decide(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_capture_config<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let operation = &OPERATIONS[40];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| A::reject(api, why);
+        let request = CaptureConfigRequest::read(request).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_config(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+/// Imports for the implementation of each trait.
+pub mod prelude {
+    /// The trait of the tag `cohorts`, and the requests and responses of its operations.
+    pub mod cohorts {
+        pub use super::super::{
+            CohortsApi, CohortsListRequest, CohortsListResponse, CohortsCreateRequest,
+            CohortsCreateResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+            CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
+            CohortsUpdateResponse, CohortsPartialUpdateRequest,
+            CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
+            CohortsDuplicateAsStaticCohortRequest,
+            CohortsDuplicateAsStaticCohortResponse, CohortsCalculationHistoryRequest,
+            CohortsCalculationHistoryResponse, CohortsUsedInRequest,
+            CohortsUsedInResponse, CohortsPersonsRequest, CohortsPersonsResponse,
+        };
+    }
+    /// The trait of the tag `activity`, and the requests and responses of its operations.
+    pub mod activity {
+        pub use super::super::{
+            ActivityApi, CohortsAllActivityRequest, CohortsAllActivityResponse,
+            CohortsActivityRequest, CohortsActivityResponse,
+        };
+    }
+    /// The trait of the tag `members`, and the requests and responses of its operations.
+    pub mod members {
+        pub use super::super::{
+            MembersApi, CohortsAddPersonsToStaticCohortRequest,
+            CohortsAddPersonsToStaticCohortResponse,
+            CohortsRemovePersonFromStaticCohortRequest,
+            CohortsRemovePersonFromStaticCohortResponse, CohortsUploadsRequest,
+            CohortsUploadsResponse, CohortsUploadRequest, CohortsUploadResponse,
+        };
+    }
+    /// The trait of the tag `actions`, and the requests and responses of its operations.
+    pub mod actions {
+        pub use super::super::{
+            ActionsApi, ActionsListRequest, ActionsListResponse, ActionsCreateRequest,
+            ActionsCreateResponse, ActionsRetrieveRequest, ActionsRetrieveResponse,
+            ActionsPartialUpdateRequest, ActionsPartialUpdateResponse,
+        };
+    }
+    /// The trait of the tag `persons`, and the requests and responses of its operations.
+    pub mod persons {
+        pub use super::super::{
+            PersonsApi, PersonsListRequest, PersonsListResponse, PersonsValuesRequest,
+            PersonsValuesResponse, PersonsBulkDeleteRequest, PersonsBulkDeleteResponse,
+            PersonsCohortsRequest, PersonsCohortsResponse, PersonsRetrieveRequest,
+            PersonsRetrieveResponse, PersonsDestroyRequest, PersonsDestroyResponse,
+            PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
+            PersonsDeletePropertyRequest, PersonsDeletePropertyResponse,
+        };
+    }
+    /// The trait of the tag `projects`, and the requests and responses of its operations.
+    pub mod projects {
+        pub use super::super::{
+            ProjectsApi, ProjectsListRequest, ProjectsListResponse,
+            ProjectsRetrieveRequest, ProjectsRetrieveResponse, UsersRetrieveRequest,
+            UsersRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `capture`, and the requests and responses of its operations.
+    pub mod capture {
+        pub use super::super::{
+            CaptureApi, CaptureBatchRequest, CaptureBatchResponse, CaptureEventRequest,
+            CaptureEventResponse, CaptureERequest, CaptureEResponse, CaptureIRequest,
+            CaptureIResponse, CaptureTrackRequest, CaptureTrackResponse,
+            CaptureAnalyticsRequest, CaptureAnalyticsResponse, FlagsRequest,
+            FlagsResponse, DecideRequest, DecideResponse, CaptureConfigRequest,
+            CaptureConfigResponse,
+        };
+    }
 }

@@ -599,10 +599,11 @@ pub struct CohortCreate {
     /// The initial members of a static cohort, by the `id` of each person. IDs that belong to no person are skipped.
     #[serde(
         rename = "_create_static_person_ids",
-        default,
-        skip_serializing_if = "::std::vec::Vec::is_empty"
+        skip_serializing_if = "::std::option::Option::is_none"
     )]
-    pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
+    pub create_static_person_ids: ::std::option::Option<
+        ::std::vec::Vec<::std::string::String>,
+    >,
     /// Extension of this service; not part of PostHog's API.
     /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
     /// A person created for an email address gets it as the property `email` and as distinct ID.
@@ -1236,6 +1237,13 @@ pub struct PersonCohorts {
     pub results: ::std::vec::Vec<PersonCohort>,
 }
 
+/// A person that could not be deleted.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonNotDeleted {
+    /// `id` of the person.
+    pub person_uuid: ::uuid::Uuid,
+}
+
 /// A page of persons.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct PersonPage {
@@ -1247,6 +1255,41 @@ pub struct PersonPage {
     /// URL of the previous page; null on the first page.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub previous: ::std::option::Option<::std::string::String>,
+    /// Number of persons on all pages. Present only if the request has `include_total=true`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub count: ::std::option::Option<i64>,
+}
+
+/// A property to delete. The field is required.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PersonPropertyToDelete {
+    /// Name of the property.
+    #[serde(
+        rename = "$unset",
+        default,
+        skip_serializing_if = "::std::option::Option::is_none",
+        deserialize_with = "crate::RawJson::present"
+    )]
+    pub unset: ::std::option::Option<crate::RawJson>,
+}
+
+/// A property to set. Both fields are required.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PersonPropertyValue {
+    /// Name of the property.
+    #[serde(
+        default,
+        skip_serializing_if = "::std::option::Option::is_none",
+        deserialize_with = "crate::RawJson::present"
+    )]
+    pub key: ::std::option::Option<crate::RawJson>,
+    /// Value of any type; null is a value too.
+    #[serde(
+        default,
+        skip_serializing_if = "::std::option::Option::is_none",
+        deserialize_with = "crate::RawJson::present"
+    )]
+    pub value: ::std::option::Option<crate::RawJson>,
 }
 
 /// The person to remove.
@@ -1318,6 +1361,30 @@ impl ::std::convert::TryFrom<::std::string::String> for PersonType {
     }
 }
 
+/// A value of a person property.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonValue {
+    /// The value; JSON text if it is not a text.
+    pub name: ::std::string::String,
+    /// Number of persons with the value.
+    pub count: i64,
+}
+
+/// The result of a deletion of persons.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonsDeleted {
+    /// Number of persons with these IDs.
+    pub persons_found: i64,
+    /// Number of persons that were deleted.
+    pub persons_deleted: i64,
+    /// Always false, because the events are deleted already. Present only for PostHog's clients.
+    pub events_queued_for_deletion: bool,
+    /// Always false. Present only for PostHog's clients.
+    pub recordings_queued_for_deletion: bool,
+    /// Persons that could not be deleted.
+    pub deletion_errors: ::std::vec::Vec<PersonNotDeleted>,
+}
+
 /// The persons to add.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 pub struct PersonsToAdd {
@@ -1328,6 +1395,26 @@ pub struct PersonsToAdd {
         deserialize_with = "crate::RawJson::present"
     )]
     pub person_ids: ::std::option::Option<crate::RawJson>,
+}
+
+/// The persons to delete, by `ids` or by `distinct_ids`, and not by both.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonsToDelete {
+    /// `id` of each person; at most 1,000.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    /// A distinct ID of each person; at most 1,000.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub distinct_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    /// PostHog's option to delete the events too. True gives 400, because the events of a deleted person are always deleted.
+    #[serde(default)]
+    pub delete_events: bool,
+    /// PostHog's option to delete recordings. True gives 400, because the service has no recordings.
+    #[serde(default)]
+    pub delete_recordings: bool,
+    /// PostHog's option to delete only events and recordings. True gives 400.
+    #[serde(default)]
+    pub keep_person: bool,
 }
 
 /// A project: persons, events, actions and cohorts, isolated from other projects.

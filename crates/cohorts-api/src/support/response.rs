@@ -40,7 +40,9 @@ impl ResponseBody {
             response.headers_mut().append(name, value);
         }
         let headers = response.headers_mut();
-        let chosen = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let chosen = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         if !chosen.is_some_and(|chosen| chosen.starts_with(media_type)) {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         }

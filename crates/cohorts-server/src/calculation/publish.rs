@@ -152,7 +152,12 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let left = members::remove_everywhere(conn, shard_key, &locked, ordinal as u32)?;
+            let left = members::remove_everywhere(
+                conn,
+                shard_key,
+                &locked,
+                &[ordinal as u32].into_iter().collect(),
+            )?;
             cohorts::decrement_counts(conn, &left)?;
             let seq = events::begin_write(conn, shard_key)?;
             persons::delete(conn, shard_key, seq, ordinal)
@@ -260,8 +265,9 @@ mod tests {
         /// The number of history entries, all of them finished.
         fn finished_entries(&self) -> i64 {
             let conn = &mut *self.store.connection().unwrap();
-            let page = history::page(conn, self.claimed.id(), 9, 0).unwrap();
-            let entries = history::by_ids(conn, self.claimed.id(), &page.ids).unwrap();
+            let page = history::page(conn, self.project, self.claimed.id(), 9, 0).unwrap();
+            let entries =
+                history::by_ids(conn, self.project, self.claimed.id(), &page.ids).unwrap();
             assert!(entries.iter().all(|entry| entry.finished_at.is_some()));
             page.count
         }

@@ -26,7 +26,9 @@ impl ActivityApi for Service {
             Ok(activity::page(conn, project, None, limit, offset)?)
         };
         let response = self.activity_page(project, read, limit, page, &request.http);
-        Ok(CohortsAllActivityResponse::Status200(response.await?))
+        Ok(CohortsAllActivityResponse::Status200(
+            response.await?.into(),
+        ))
     }
 
     async fn cohorts_activity(
@@ -42,7 +44,7 @@ impl ActivityApi for Service {
         };
         let response = self.activity_page(project, read, limit, page, &request.http);
         Ok(match response.await {
-            Ok(response) => CohortsActivityResponse::Status200(response),
+            Ok(response) => CohortsActivityResponse::Status200(response.into()),
             // This operation has a 404 without a body.
             Err(Error::NotFound) => CohortsActivityResponse::Status404,
             Err(cause) => return Err(cause),

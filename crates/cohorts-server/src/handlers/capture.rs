@@ -33,7 +33,7 @@ mod body;
 pub(super) use batch::invalid_token;
 #[cfg(fuzzing)]
 pub use batch::token_of;
-use batch::{ItemBatch, ItemOutcome};
+use batch::{BodyContext, ItemBatch, ItemOutcome};
 #[cfg(fuzzing)]
 pub use body::{Payload, decode};
 
@@ -43,7 +43,12 @@ impl CaptureApi for Service {
         request: CaptureBatchRequest,
     ) -> Result<CaptureBatchResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureBatchResponse::Status200(response))
     }
@@ -53,21 +58,36 @@ impl CaptureApi for Service {
         request: CaptureEventRequest,
     ) -> Result<CaptureEventResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureEventResponse::Status200(response))
     }
 
     async fn capture_e(&self, request: CaptureERequest) -> Result<CaptureEResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureEResponse::Status200(response))
     }
 
     async fn capture_i(&self, request: CaptureIRequest) -> Result<CaptureIResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureIResponse::Status200(response))
     }
@@ -77,7 +97,12 @@ impl CaptureApi for Service {
         request: CaptureTrackRequest,
     ) -> Result<CaptureTrackResponse, Error> {
         let response = self
-            .capture(&request.http, request.raw, request.query.token)
+            .capture(
+                &request.http,
+                request.raw,
+                request.query.token,
+                request.query.underscore,
+            )
             .await?;
         Ok(CaptureTrackResponse::Status200(response))
     }
@@ -86,8 +111,12 @@ impl CaptureApi for Service {
         &self,
         request: CaptureAnalyticsRequest,
     ) -> Result<CaptureAnalyticsResponse, Error> {
-        let token = bearer(&request.http);
-        let outcomes = self.commit(&request.http, request.raw, token).await?;
+        let context = BodyContext {
+            token: bearer(&request.http),
+            query_sent_at: None,
+            is_analytics: true,
+        };
+        let outcomes = self.commit(&request.http, request.raw, context).await?;
         let results = outcomes.into_iter().filter_map(analytics_result);
         Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
             results: results.collect(),
@@ -183,22 +212,28 @@ impl Service {
         head: &RequestHead,
         body: RawBody,
         token: Option<String>,
+        query_sent_at: Option<String>,
     ) -> Result<CaptureAnswer, Error> {
-        self.commit(head, body, token).await?;
+        let context = BodyContext {
+            token,
+            query_sent_at,
+            is_analytics: false,
+        };
+        self.commit(head, body, context).await?;
         Ok(CaptureAnswer {
             status: CaptureAnswerStatus::Ok,
         })
     }
 
-    /// Commits the valid items of a body. `token` is that of the header or the query.
+    /// Commits the valid items of a body.
     async fn commit(
         &self,
         head: &RequestHead,
         body: RawBody,
-        token: Option<String>,
+        context: BodyContext,
     ) -> Result<Vec<ItemOutcome>, Error> {
         let peer = network(peer(head.request(), self.peer_source));
-        let batch = self.read_batch(body, token, peer).await?;
+        let batch = self.read_batch(body, context, peer).await?;
         let reservation = Arc::new(batch.reservation);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
@@ -216,7 +251,7 @@ impl Service {
     async fn read_batch(
         &self,
         body: RawBody,
-        token: Option<String>,
+        context: BodyContext,
         peer: IpAddr,
     ) -> Result<ItemBatch, Error> {
         let permit = self
@@ -228,7 +263,7 @@ impl Service {
         let id = RequestId::current();
         let read = move || {
             let _permit = permit;
-            id.scope(|| ItemBatch::read(&service, body, token))
+            id.scope(|| ItemBatch::read(&service, body, context))
         };
         web::block(read).await.map_err(|_| Error::Unavailable)?
     }

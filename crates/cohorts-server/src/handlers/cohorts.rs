@@ -70,7 +70,7 @@ impl CohortsApi for Service {
             }
         };
         let list = self.list(project, &request.http, rows, read, frame);
-        Ok(CohortsListResponse::Status200(list.await?))
+        Ok(CohortsListResponse::Status200(list.await?.into()))
     }
 
     async fn cohorts_create(
@@ -80,7 +80,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsCreateResponse, Error> {
         let project = caller.project.id();
         let mut body = request.body;
-        let person_ids = std::mem::take(&mut body.create_static_person_ids);
+        let person_ids = body.create_static_person_ids.take().unwrap_or_default();
         let options = UploadOptions {
             create_persons: body.create_people == Some(true),
             replace_members: body.replace_members == Some(true),
@@ -181,17 +181,21 @@ impl CohortsApi for Service {
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            Ok(cohorts_store::history::page(conn, id, limit, offset)?)
+            Ok(cohorts_store::history::page(
+                conn, project, id, limit, offset,
+            )?)
         };
         let frame = move |count| history::page(count, limit, offset);
         let list = self.list(
             project,
             &request.http,
-            history::HistoryRows(id),
+            history::HistoryRows(project, id),
             read,
             frame,
         );
-        Ok(CohortsCalculationHistoryResponse::Status200(list.await?))
+        Ok(CohortsCalculationHistoryResponse::Status200(
+            list.await?.into(),
+        ))
     }
 
     async fn cohorts_used_in(

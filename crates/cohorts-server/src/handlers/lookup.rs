@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use cohorts_store::persons::{self, Person};
-use cohorts_store::{Conn, ProjectId, ShardKey};
+use cohorts_store::{Conn, ProjectId, ShardKey, persons};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
@@ -13,10 +12,6 @@ use crate::error::Error;
 /// A bitmap of ordinals. Fails if an ordinal does not fit into 32 bits.
 pub fn ordinal_set(ordinals: impl IntoIterator<Item = i64>) -> Result<RoaringBitmap, Error> {
     ordinals.into_iter().map(ordinal).collect()
-}
-
-pub fn ordinal_of(person: &Person) -> Result<u32, Error> {
-    ordinal(person.ordinal)
 }
 
 fn ordinal(number: i64) -> Result<u32, Error> {

@@ -9,7 +9,7 @@ use cohorts_api::{
 };
 use cohorts_store::members::StaticCohort;
 use cohorts_store::pages::RowSize;
-use cohorts_store::{CohortId, Conn, cohorts, members, uploads};
+use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members, uploads};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -57,7 +57,7 @@ impl MembersApi for Service {
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            Ok(uploads::page(conn, id, limit, offset)?)
+            Ok(uploads::page(conn, project, id, limit, offset)?)
         };
         let links = self.links(&request.http);
         let frame = move |count| {
@@ -69,8 +69,8 @@ impl MembersApi for Service {
                 results: Vec::new(),
             }
         };
-        let list = self.list(project, &request.http, UploadRows(id), read, frame);
-        Ok(CohortsUploadsResponse::Status200(list.await?))
+        let list = self.list(project, &request.http, UploadRows(project, id), read, frame);
+        Ok(CohortsUploadsResponse::Status200(list.await?.into()))
     }
 
     async fn cohorts_upload(
@@ -82,7 +82,7 @@ impl MembersApi for Service {
         let read = move |conn: &mut Conn| {
             let id = CohortId(path.id);
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
-            uploads::find(conn, id, path.upload_id)?.ok_or(Error::NotFound)
+            uploads::find(conn, project, id, path.upload_id)?.ok_or(Error::NotFound)
         };
         let row = self.snapshot(project, read).await?;
         Ok(CohortsUploadResponse::Status200(present::upload(row)))
@@ -90,17 +90,17 @@ impl MembersApi for Service {
 }
 
 /// The uploads of a cohort.
-struct UploadRows(CohortId);
+struct UploadRows(ProjectId, CohortId);
 
 impl ListRows for UploadRows {
     type Row = Upload;
 
     fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
-        Ok(uploads::sizes(conn, self.0, ids)?)
+        Ok(uploads::sizes(conn, self.0, self.1, ids)?)
     }
 
     fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<Upload>, Error> {
-        let rows = uploads::by_ids(conn, self.0, ids)?;
+        let rows = uploads::by_ids(conn, self.0, self.1, ids)?;
         Ok(rows.into_iter().map(present::upload).collect())
     }
 }

@@ -1,13 +1,16 @@
 //! The persons resource, and the members of a cohort: one person, a page, or a file with all of them.
 
 use actix_web::HttpResponse;
-use cohorts_api::types::{PersonCohort, PersonCohorts};
+use cohorts_api::types::{Done, PersonCohort, PersonCohorts};
 use cohorts_api::{
-    CohortsPersonsRequest, CohortsPersonsResponse, PersonsApi, PersonsCohortsRequest,
-    PersonsCohortsResponse, PersonsDestroyRequest, PersonsDestroyResponse, PersonsListRequest,
-    PersonsListResponse, PersonsRetrieveRequest, PersonsRetrieveResponse,
+    CohortsPersonsRequest, CohortsPersonsResponse, PersonsApi, PersonsBulkDeleteRequest,
+    PersonsBulkDeleteResponse, PersonsCohortsQuery, PersonsCohortsRequest, PersonsCohortsResponse,
+    PersonsDeletePropertyRequest, PersonsDeletePropertyResponse, PersonsDestroyRequest,
+    PersonsDestroyResponse, PersonsListRequest, PersonsListResponse, PersonsRetrieveRequest,
+    PersonsRetrieveResponse, PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
+    PersonsValuesRequest, PersonsValuesResponse,
 };
-use cohorts_store::{CohortId, Conn, members, persons};
+use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 use uuid::Uuid;
 
 use super::{Service, present};
@@ -15,15 +18,21 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::ingest;
 
+mod bulk_delete;
 mod cursor;
 mod delete;
 mod export;
 mod page;
+mod property;
 mod query;
 mod reader;
 mod selection;
 mod table;
+mod unsupported;
+mod values;
 
+use bulk_delete::DoomedIds;
+use property::PropertyChange;
 use query::{PersonQuery, PersonSource};
 
 /// Persons in the format that the caller accepts.
@@ -39,6 +48,7 @@ impl Service {
         caller: Caller,
         request: CohortsPersonsRequest,
     ) -> Result<CohortsPersonsResponse, Error> {
+        unsupported::refuse_selections(&request.http)?;
         let parameters = request.query;
         let source = PersonSource::Members(CohortId(request.path.id));
         let query = PersonQuery::new(&caller, source)
@@ -47,12 +57,14 @@ impl Service {
                 parameters.offset,
                 parameters.cursor.as_deref(),
             )?
+            .with_total(parameters.include_total == Some(true))
+            .with_identity(parameters.distinct_id, parameters.email)
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
         let list = self.persons(query, parameters.format.as_deref(), &request.http);
         Ok(match list.await? {
-            PersonList::Page(page) => CohortsPersonsResponse::Status200(page),
-            PersonList::Csv(file) => CohortsPersonsResponse::Status200Csv(file),
-            PersonList::Ndjson(file) => CohortsPersonsResponse::Status200Ndjson(file),
+            PersonList::Page(page) => CohortsPersonsResponse::Status200(page.into()),
+            PersonList::Csv(file) => CohortsPersonsResponse::Status200Csv(file.into()),
+            PersonList::Ndjson(file) => CohortsPersonsResponse::Status200Ndjson(file.into()),
         })
     }
 }
@@ -63,9 +75,13 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsListRequest,
     ) -> Result<PersonsListResponse, Error> {
+        unsupported::refuse_selections(&request.http)?;
         let parameters = request.query;
-        let source = match parameters.distinct_id {
-            Some(id) => PersonSource::DistinctId(id),
+        let source = match parameters.cohort {
+            Some(id) => {
+                caller.require("cohort:read")?;
+                PersonSource::MembersOf(CohortId(id))
+            }
             None => PersonSource::Project,
         };
         let query = PersonQuery::new(&caller, source)
@@ -74,12 +90,14 @@ impl PersonsApi for Service {
                 parameters.offset,
                 parameters.cursor.as_deref(),
             )?
+            .with_total(parameters.include_total == Some(true))
+            .with_identity(parameters.distinct_id, parameters.email)
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
         let list = self.persons(query, parameters.format.as_deref(), &request.http);
         Ok(match list.await? {
-            PersonList::Page(page) => PersonsListResponse::Status200(page),
-            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file),
-            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file),
+            PersonList::Page(page) => PersonsListResponse::Status200(page.into()),
+            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file.into()),
+            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file.into()),
         })
     }
 
@@ -104,6 +122,7 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsDestroyRequest,
     ) -> Result<PersonsDestroyResponse, Error> {
+        unsupported::refuse_deletions(&request.http)?;
         let (project, uuid) = (caller.project.id(), path_uuid(&request.path.uuid)?);
         let delete = move |conn: &mut Conn| {
             ingest::retried(Error::is_transient, || delete::delete(conn, &caller, uuid))
@@ -117,11 +136,13 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsCohortsRequest,
     ) -> Result<PersonsCohortsResponse, Error> {
-        let uuid = Uuid::parse_str(&request.query.person_id)
-            .map_err(|_| Error::field("person_id", "Must be a valid UUID."))?;
-        let project = caller.project.id();
-        let read = move |conn: &mut Conn| Ok(members::memberships(conn, project, uuid)?);
-        let cohorts = self.read(project, read).await?;
+        let (project, person) = (caller.project.id(), PersonId::new(request.query)?);
+        let read = move |conn: &mut Conn| {
+            let uuid = person.uuid(conn, project.shard_key())?;
+            let uuid = uuid.ok_or(Error::NotFound)?;
+            Ok(members::memberships(conn, project, uuid)?)
+        };
+        let cohorts = self.snapshot(project, read).await?;
         let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {
             id: cohort.id,
@@ -131,6 +152,88 @@ impl PersonsApi for Service {
         Ok(PersonsCohortsResponse::Status200(PersonCohorts {
             results: results.collect(),
         }))
+    }
+
+    async fn persons_values(
+        &self,
+        caller: Caller,
+        request: PersonsValuesRequest,
+    ) -> Result<PersonsValuesResponse, Error> {
+        let (project, query) = (caller.project.id(), request.query);
+        let (key, term) = (
+            query.key.unwrap_or_default(),
+            query.value.unwrap_or_default(),
+        );
+        let values = self.property_values(project, key, term).await?;
+        Ok(PersonsValuesResponse::Status200(values))
+    }
+
+    async fn persons_update_property(
+        &self,
+        caller: Caller,
+        request: PersonsUpdatePropertyRequest,
+    ) -> Result<PersonsUpdatePropertyResponse, Error> {
+        let change = PropertyChange::set(&request.body)?;
+        let uuid = path_uuid(&request.path.uuid)?;
+        self.change_property(&caller, uuid, change).await?;
+        Ok(PersonsUpdatePropertyResponse::Status202)
+    }
+
+    async fn persons_delete_property(
+        &self,
+        caller: Caller,
+        request: PersonsDeletePropertyRequest,
+    ) -> Result<PersonsDeletePropertyResponse, Error> {
+        let change = PropertyChange::unset(&request.body)?;
+        let uuid = path_uuid(&request.path.uuid)?;
+        self.change_property(&caller, uuid, change).await?;
+        Ok(PersonsDeletePropertyResponse::Status201(Done {
+            success: true,
+        }))
+    }
+
+    async fn persons_bulk_delete(
+        &self,
+        caller: Caller,
+        request: PersonsBulkDeleteRequest,
+    ) -> Result<PersonsBulkDeleteResponse, Error> {
+        let ids = DoomedIds::new(request.body)?;
+        let response = self.delete_persons(caller, ids).await?;
+        Ok(PersonsBulkDeleteResponse::Status202(response))
+    }
+}
+
+/// How a request names a person.
+enum PersonId {
+    Uuid(Uuid),
+    DistinctId(String),
+}
+
+impl PersonId {
+    fn new(query: PersonsCohortsQuery) -> Result<Self, Error> {
+        match (query.person_id, query.distinct_id) {
+            (Some(_), Some(_)) => Err(Error::field(
+                "distinct_id",
+                "Send `person_id` or `distinct_id`, not both.",
+            )),
+            (None, Some(id)) => Ok(Self::DistinctId(id)),
+            (Some(id), None) => Uuid::parse_str(&id)
+                .map(Self::Uuid)
+                .map_err(|_| Error::field("person_id", "Must be a valid UUID.")),
+            (None, None) => Err(Error::field("person_id", "This field is required.")),
+        }
+    }
+
+    fn uuid(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Option<Uuid>, Error> {
+        let id = match self {
+            Self::Uuid(uuid) => return Ok(Some(*uuid)),
+            Self::DistinctId(id) if id.contains('\0') => return Ok(None),
+            Self::DistinctId(id) => id.as_str(),
+        };
+        let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
+        let ordinals: Vec<i64> = ordinals.into_values().collect();
+        let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
+        Ok(uuids.into_values().next())
     }
 }
 

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::item::Item;
 use super::person_state::{PersonChange, PersonState};
+use cohorts_store::events::EventKey;
 use cohorts_store::persons::{MAX_IDS, Owner, Person};
 
 /// If the merged person has more than this many distinct ids above those of the survivor, the ids of the survivor move
@@ -45,6 +46,8 @@ pub struct BatchItem<'a> {
     /// The position of the item in the batch.
     pub position: usize,
     pub item: &'a Item,
+    /// What identifies the event of the item.
+    pub key: EventKey,
     pub id: usize,
     pub other_id: Option<usize>,
 }
@@ -422,6 +425,7 @@ mod tests {
             let entry = BatchItem {
                 position: 0,
                 item: &item,
+                key: EventKey::new(item.uuid, &item.event, &item.distinct_id),
                 id,
                 other_id: Some(other),
             };
@@ -478,6 +482,7 @@ mod tests {
         let entry = BatchItem {
             position: 0,
             item: &own,
+            key: EventKey::new(own.uuid, &own.event, &own.distinct_id),
             id: 2,
             other_id: None,
         };

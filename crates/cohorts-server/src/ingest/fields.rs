@@ -1,6 +1,7 @@
 //! Fields of items, read by visitors that ignore values of other types: a tree of values may take fifty times the memory
 //! of its text.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -108,10 +109,23 @@ impl Scalar {
         }
     }
 
-    pub fn integer(&self) -> Option<i64> {
+    /// The text, or that of a number.
+    pub fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Integer(integer) => Some(*integer),
-            _ => None,
+            Self::Text(text) | Self::Number(text) => Some(text.into()),
+            Self::Integer(integer) => Some(integer.to_string().into()),
+            Self::Absent | Self::Bool(_) | Self::Other => None,
+        }
+    }
+
+    /// The kind of the value, in words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Absent => "nothing",
+            Self::Bool(_) => "true or false",
+            Self::Integer(_) | Self::Number(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::Other => "a list or an object",
         }
     }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
-use super::arrival::{Arrival, instant};
+use super::arrival::{Arrival, FaultyTime};
 use super::fields::{EventOptions, NameList, ObjectField, Scalar};
 use super::json::{PersonProperties, Properties, TEXT_TOO_LONG, replace_lone_surrogates};
 use super::person_members::{Members, is_same_value, members_memory, object_text};
@@ -32,6 +32,8 @@ pub enum Refusal {
     PropertiesNotAnObject,
     NeedsPerson,
     UnknownToken,
+    /// The time of a line in a file cannot be used. Capture replaces such a time.
+    Time(FaultyTime),
 }
 
 /// The most characters of the error of a JSON library.
@@ -53,6 +55,7 @@ impl Refusal {
             Self::PropertiesNotAnObject => "properties_not_an_object",
             Self::NeedsPerson => "needs_person",
             Self::UnknownToken => "unknown_token",
+            Self::Time(_) => "time",
         }
     }
 }
@@ -74,6 +77,7 @@ impl fmt::Display for Refusal {
                 f.write_str("it needs a person, but `$process_person_profile` is false")
             }
             Self::UnknownToken => f.write_str("its token is missing or unknown"),
+            Self::Time(time) => time.fmt(f),
         }
     }
 }
@@ -99,6 +103,8 @@ pub struct Item {
     pub exported_person: Option<Uuid>,
     /// Properties that were dropped because their names are too long.
     pub dropped: usize,
+    /// The time that was sent, if it was replaced by the time of the arrival.
+    pub replaced_time: Option<FaultyTime>,
 }
 
 /// The fields of an item that the service reads.
@@ -138,6 +144,23 @@ pub fn sent_uuid(text: &str) -> Option<String> {
         } if uuid.len() <= LONGEST_NAME => Some(uuid),
         _ => None,
     }
+}
+
+/// The uuid of an event. For a text that is no uuid, it is derived from the text, so that a retry has the same; a value of
+/// another type counts as the text of the item. `None` if there is no uuid, or one of the words that programs write for
+/// a missing value: all events would have the same.
+fn event_uuid(value: &Scalar, item: &str) -> Option<Uuid> {
+    const MISSING: [&str; 5] = ["", "null", "undefined", "None", "nil"];
+    if value.is_absent() {
+        return None;
+    }
+    let text = value.as_text().unwrap_or(item.into());
+    let text = text.trim();
+    if MISSING.contains(&text) {
+        return None;
+    }
+    let derived = || Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes());
+    Some(text.parse().unwrap_or_else(|_| derived()))
 }
 
 /// Whether PostHog ignores the id in `$identify` and aliases. SDKs send such ids when a program has none. Ids of the
@@ -218,12 +241,12 @@ impl Item {
             _ => Scalar::Absent,
         };
         let other_id = name(other_id).filter(|id| *id != distinct_id);
-        let uuid_sent = raw.uuid.text().and_then(|text| text.parse().ok());
+        let (timestamp, replaced_time) = raw.time(arrival, ignores_sent_at)?;
         let mut item = Self {
             other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
             event,
-            timestamp: raw.time(arrival, ignores_sent_at),
-            uuid: uuid_sent.unwrap_or_else(uuid),
+            timestamp,
+            uuid: event_uuid(&raw.uuid, text).unwrap_or_else(uuid),
             distinct_id,
             properties: JsonText(properties.text),
             dropped: properties.dropped + set.dropped + set_once.dropped,
@@ -232,6 +255,7 @@ impl Item {
             unset,
             is_personless,
             exported_person: None,
+            replaced_time,
         };
         if is_personless || PERSON_UNCHANGED_EVENTS.contains(&item.event.as_str()) {
             item.clear_person_changes();
@@ -250,11 +274,12 @@ impl Item {
         let set = serde_json::from_str(&properties.text);
         let set: PersonProperties = object(set.map_err(|error| Refusal::not_json(&error))?)?;
         raw.timestamp = take(&mut raw.created_at);
+        let (timestamp, replaced_time) = raw.time(arrival, true)?;
         Ok(Self {
             event: String::new(),
             distinct_id: name(take(&mut raw.distinct_id)).ok_or(Refusal::NoDistinctId)?,
             other_id: None,
-            timestamp: raw.time(arrival, true),
+            timestamp,
             uuid,
             properties: JsonText(properties.text),
             dropped: properties.dropped,
@@ -263,6 +288,7 @@ impl Item {
             unset: Vec::new(),
             is_personless: false,
             exported_person: Some(person.ok_or(Refusal::NoEvent)?),
+            replaced_time,
         })
     }
 
@@ -336,10 +362,18 @@ const PERSON_EVENTS: [&str; 4] = [
 ];
 
 impl RawItem {
-    /// The corrected time of the event.
-    fn time(&self, arrival: &Arrival, ignores_sent_at: bool) -> DateTime<Utc> {
-        let timestamp = self.timestamp.text().and_then(instant);
-        arrival.time(timestamp, self.offset.integer(), ignores_sent_at)
+    /// The corrected time of the event. If it cannot be used, a line of a file is refused; an event that arrives now has
+    /// the current time, beside the fault.
+    fn time(
+        &self,
+        arrival: &Arrival,
+        ignores_sent_at: bool,
+    ) -> Result<(DateTime<Utc>, Option<FaultyTime>), Refusal> {
+        match arrival.time(&self.timestamp, &self.offset, ignores_sent_at) {
+            Ok(time) => Ok((time, None)),
+            Err(faulty) if arrival.is_export => Err(Refusal::Time(faulty)),
+            Err(faulty) => Ok((arrival.now, Some(faulty))),
+        }
     }
 
     fn read(text: &str) -> Result<Self, Refusal> {
@@ -415,5 +449,46 @@ fn object<T: Default>(field: ObjectField<T>) -> Result<T, Refusal> {
         ObjectField::Absent => Ok(T::default()),
         ObjectField::Object(object) => Ok(object),
         ObjectField::NotAnObject => Err(Refusal::PropertiesNotAnObject),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::TimeFault;
+
+    const PERSON: &str = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+
+    #[test]
+    fn a_line_of_a_file_with_a_faulty_time_is_refused() {
+        let now = Arrival {
+            is_export: false,
+            ..Arrival::of_file()
+        };
+        let event =
+            |time: &str| format!(r#"{{"event": "x", "distinct_id": "a", "timestamp": {time}}}"#);
+        for (text, fault) in [
+            (event(r#""soon""#), TimeFault::Unreadable),
+            (event("{}"), TimeFault::Unreadable),
+            (event(r#""9999-12-31""#), TimeFault::Future),
+            (
+                format!(r#"{{"distinct_id": "a", "person_id": "{PERSON}", "created_at": "soon"}}"#),
+                TimeFault::Unreadable,
+            ),
+        ] {
+            let refusal = Item::read(&text, &Arrival::of_file(), Uuid::nil).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::Time(faulty) if faulty.fault == fault),
+                "{text}"
+            );
+            if let Ok(item) = Item::read(&text, &now, Uuid::nil) {
+                assert_eq!(item.timestamp, now.now);
+                assert_eq!(item.replaced_time.unwrap().fault, fault);
+            }
+        }
+        let line =
+            format!(r#"{{"distinct_id": "a", "person_id": "{PERSON}", "created_at": 1577836800}}"#);
+        let item = Item::read(&line, &Arrival::of_file(), Uuid::nil).unwrap();
+        assert_eq!(item.timestamp.timestamp(), 1_577_836_800);
     }
 }

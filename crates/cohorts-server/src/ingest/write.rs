@@ -4,11 +4,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc;
 use std::thread;
 
-use cohorts_store::events::{self, NewEvent};
+use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transaction};
 use roaring::RoaringBitmap;
-use uuid::Uuid;
 
 use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
 use super::{Committed, Item};
@@ -99,6 +98,7 @@ impl<'a> WriteBatch<'a> {
         let items = items.enumerate().map(|(position, item)| BatchItem {
             position,
             item,
+            key: EventKey::new(item.uuid, &item.event, &item.distinct_id),
             id: position_of(&item.distinct_id),
             other_id: item.other_id.as_deref().map(&mut position_of),
         });
@@ -183,7 +183,7 @@ impl<'a> WriteBatch<'a> {
             .into_iter()
             .zip(written)
             .filter(|(entry, _)| entry.item.exported_person.is_none())
-            .map(|(entry, ordinal)| row(shard_key, seq, entry.item, ordinal))
+            .map(|(entry, ordinal)| row(shard_key, seq, entry, ordinal))
             .collect();
         if attempt.in_halves {
             self.write_in_halves(seq, &changes, &rows)?;
@@ -245,7 +245,7 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt
-    /// finds the written events by their uuids.
+    /// finds the written events by their keys.
     fn write_in_halves(
         &self,
         seq: i64,
@@ -310,9 +310,9 @@ impl<'a> WriteBatch<'a> {
 
     /// The items that are not in the log yet, each once. A repeated item must not undo what later items did.
     fn new_items(&self, conn: &mut Conn) -> Result<Vec<BatchItem<'a>>, Error> {
-        let uuids: Vec<Uuid> = self.items.iter().map(|entry| entry.item.uuid).collect();
-        let mut known = events::known(conn, self.shard_key, &uuids)?;
-        let is_new = |entry: &&BatchItem<'a>| known.insert(entry.item.uuid);
+        let keys: Vec<EventKey> = self.items.iter().map(|entry| entry.key).collect();
+        let mut known = events::known(conn, self.shard_key, &keys)?;
+        let is_new = |entry: &&BatchItem<'a>| known.insert(entry.key);
         Ok(self.items.iter().filter(is_new).copied().collect())
     }
 
@@ -337,11 +337,12 @@ impl<'a> WriteBatch<'a> {
     }
 }
 
-fn row(shard_key: ShardKey, seq: i64, item: &Item, ordinal: i64) -> NewEvent<'_> {
+fn row<'a>(shard_key: ShardKey, seq: i64, entry: BatchItem<'a>, ordinal: i64) -> NewEvent<'a> {
+    let BatchItem { item, key, .. } = entry;
     NewEvent {
         shard_key: shard_key.0,
-        uuid: item.uuid,
-        identity: events::identity(&item.event, &item.distinct_id),
+        uuid: key.uuid,
+        identity: key.identity,
         day: item.timestamp.date_naive(),
         seq,
         ordinal,

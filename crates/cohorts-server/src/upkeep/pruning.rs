@@ -243,7 +243,9 @@ mod tests {
 
         fn calculations(&self, nth: usize) -> i64 {
             let conn = &mut *self.conn();
-            history::page(conn, self.cohorts[nth], 1, 0).unwrap().count
+            history::page(conn, self.projects[nth], self.cohorts[nth], 1, 0)
+                .unwrap()
+                .count
         }
 
         /// Runs a pruner over all cohorts and projects.

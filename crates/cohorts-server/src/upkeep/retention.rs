@@ -52,6 +52,7 @@ mod tests {
     use super::*;
     use crate::index::IndexedStore;
     use crate::ingest::{Arrival, Item, commit};
+    use cohorts_store::events::EventKey;
     use cohorts_store::testing::TestDatabase;
 
     #[test]
@@ -76,13 +77,14 @@ mod tests {
         projects::set_retention(conn, project, Some(30)).unwrap();
         let mut sweeper = Sweeper::default();
         sweeper.sweep(&store).unwrap();
+        let keys: Vec<EventKey> = ids.iter().map(|id| EventKey::new(*id, "x", "a")).collect();
         let remaining = |conn: &mut _, project: ProjectId| {
-            events::known(conn, project.shard_key(), &ids)
+            events::known(conn, project.shard_key(), &keys)
                 .unwrap()
                 .len()
         };
         assert_eq!((remaining(conn, project), remaining(conn, other)), (1, 3));
-        let known = events::known(conn, project.shard_key(), &ids).unwrap();
-        assert!(known.contains(&ids[2]));
+        let known = events::known(conn, project.shard_key(), &keys).unwrap();
+        assert!(known.contains(&keys[2]));
     }
 }

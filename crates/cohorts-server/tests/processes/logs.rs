@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{Location, PATIENCE, Service, database};
@@ -180,6 +180,43 @@ fn lines_in_json_are_one_object_each() {
         let parsed: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line:?}"));
         assert_ne!(parsed["level"], "ERROR", "{line}");
         assert!(!line.contains(char::is_control), "{line:?}");
+    }
+}
+
+/// A token is public, so its events must not fill the log.
+#[test]
+fn replaced_times_are_logged_with_event_and_value_in_few_short_lines() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let at = Location::Url(database());
+    let access = at.project();
+    let mut command = at.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command
+        .env("RUST_LOG", "info")
+        .env_remove("COHORTS_LOG_FORMAT");
+    command.stderr(Stdio::from(File::create(&path).unwrap()));
+    let service = Service::spawn(command);
+    let event = |nth: usize| {
+        let time = format!("soon\n{nth}{}", "x".repeat(10_000));
+        json!({"event": format!("late\u{1b}[2J{nth}"), "distinct_id": "a", "timestamp": time})
+    };
+    let body = json!({"api_key": access.token, "sent_at": "never", "batch": (0..1_000).map(event).collect::<Value>()});
+    let answer = reqwest::blocking::Client::new()
+        .post(format!("{}/batch/", service.url))
+        .json(&body)
+        .send();
+    assert_eq!(answer.unwrap().status(), 200);
+    assert!(service.stop());
+    let log = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!((4..10).contains(&lines.len()), "{log}");
+    assert!(lines.iter().all(|line| line.len() < 400), "{log}");
+    for part in [
+        r"`late\u{1b}[2J0` got the time of its arrival: the time `soon\n0xxx",
+        "1000 events of one request got the time of their arrival",
+        "is not corrected by `sent_at`: the time `never`",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
     }
 }
 

@@ -82,8 +82,8 @@ fn a_lost_claim_leaves_no_unfinished_history() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
     let unfinished = |conn: &mut Conn| {
-        let page = history::page(conn, cohort.id(), 9, 0).unwrap();
-        let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
+        let page = history::page(conn, cohort.project(), cohort.id(), 9, 0).unwrap();
+        let rows = history::by_ids(conn, cohort.project(), cohort.id(), &page.ids).unwrap();
         rows.iter().filter(|row| row.finished_at.is_none()).count()
     };
     request_calculation(conn, cohort.id()).unwrap();
@@ -107,11 +107,21 @@ fn giving_a_claim_back_undoes_it() {
     request_calculation(conn, cohort.id()).unwrap();
     let first = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
+    assert_eq!(
+        history::page(conn, cohort.project(), cohort.id(), 9, 0)
+            .unwrap()
+            .count,
+        0
+    );
     let second = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     // The second claim replaced the first one.
     give_back(conn, &first).unwrap();
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 1);
+    assert_eq!(
+        history::page(conn, cohort.project(), cohort.id(), 9, 0)
+            .unwrap()
+            .count,
+        1
+    );
     assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
     assert_eq!(
         publish(conn, &second, Utc::now(), evaluated(), |_| Ok(Some(3))).unwrap(),
@@ -199,8 +209,8 @@ fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
         history::delete_through(conn, cohort.id, through, newest, limit).unwrap()
     };
     assert_eq!((delete(conn, excess, 2), delete(conn, excess, 2)), (2, 1));
-    let page = history::page(conn, cohort.id(), 9, 0).unwrap();
-    let rows = history::by_ids(conn, cohort.id(), &page.ids).unwrap();
+    let page = history::page(conn, cohort.project(), cohort.id(), 9, 0).unwrap();
+    let rows = history::by_ids(conn, cohort.project(), cohort.id(), &page.ids).unwrap();
     let failed: Vec<bool> = rows.iter().map(|row| row.error.is_some()).collect();
     assert_eq!((failed, page.count), (vec![false, true], 2));
     // The newest one stays, whatever its age.
@@ -222,5 +232,10 @@ fn unfinished_calculations_without_a_worker_are_deleted() {
         history::delete_abandoned(conn, time, 9).unwrap()
     });
     assert_eq!(deleted, [0, 1]);
-    assert_eq!(history::page(conn, cohort.id(), 9, 0).unwrap().count, 0);
+    assert_eq!(
+        history::page(conn, cohort.project(), cohort.id(), 9, 0)
+            .unwrap()
+            .count,
+        0
+    );
 }

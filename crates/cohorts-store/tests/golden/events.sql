@@ -18,12 +18,12 @@ cross join lateral (select 1
     limit 1) e;
 
 -- events::KNOWN
-select keys.uuid
-from unnest($2) as keys(uuid)
+select keys.uuid, keys.identity
+from unnest($2, $3) as keys(uuid, identity)
 cross join lateral (select 1
     from events
-    where shard_key = $1 and uuid = keys.uuid
-    order by shard_key, uuid
+    where shard_key = $1 and uuid = keys.uuid and identity = keys.identity
+    order by shard_key, uuid, identity
     limit 1) e;
 
 -- events::LIMIT_LOCK_WAIT

@@ -38,7 +38,11 @@ impl Schemas<'_> {
         let reader = self.reader;
         let location = &place.location;
         let mut r#type = Type::new(TypeKind::Text {
-            trim: schema.get("x-trim").is_none() || reader.flag(schema, "x-trim", location),
+            trim: match schema.get("x-trim") {
+                Some(_) => reader.flag(schema, "x-trim", location),
+                // The hand-written runtime trims text, as its API does.
+                None => !reader.config.is_bundled(),
+            },
             min_length: reader.length(schema, "minLength", location).unwrap_or(0),
             max_length: reader.length(schema, "maxLength", location),
         });

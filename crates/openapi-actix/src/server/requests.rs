@@ -400,7 +400,10 @@ fn bundled_body(
         &body.description
     });
     let mut r#type = rust_type(contract, &typed.r#type);
-    let mut read = quote! { body.read(#media, &#kind, #nullable)? };
+    let mut read = quote! {{
+        static KIND: Kind = #kind;
+        body.read(#media, &KIND, #nullable)?
+    }};
     if !body.opaque.is_empty() {
         let (name, accepted) = (type_name(operation, "Body"), &body.opaque);
         r#type = quote! { #name };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
@@ -11,7 +11,39 @@ use uuid::Uuid;
 use super::body::{Payload, decode};
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, Item, Refusal, Scalar};
+use crate::ingest::{self, Arrival, FaultyTime, Item, Refusal, Scalar};
+
+/// What a request says about its body, outside of the body.
+#[derive(Debug, Default)]
+pub struct BodyContext {
+    /// The token in the header or the query.
+    pub token: Option<String>,
+    /// The time in the query, `_`.
+    pub query_sent_at: Option<String>,
+    /// Whether the body is a batch of the newer SDKs, in which `created_at` means `sent_at`.
+    pub is_analytics: bool,
+}
+
+impl BodyContext {
+    /// When the body was sent, by the clock of the client. As in PostHog, the body takes precedence over the query.
+    fn sent_at(&self, payload: &Payload<'_>) -> Option<DateTime<Utc>> {
+        let value = if self.is_analytics && payload.sent_at.is_absent() {
+            &payload.created_at
+        } else {
+            &payload.sent_at
+        };
+        if !value.is_absent() {
+            match ingest::instant(value) {
+                Ok(time) => return Some(time),
+                Err(fault) => {
+                    let time = FaultyTime::new(fault, value);
+                    log::warn!("the clock of a sender is not corrected by `sent_at`: {time}");
+                }
+            }
+        }
+        ingest::query_sent_at(self.query_sent_at.as_deref()?)
+    }
+}
 
 /// The result of one item.
 pub struct ItemOutcome {
@@ -31,6 +63,9 @@ const READ_COST: usize = 16;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
 
+/// The most replaced times of a request that are logged one by one.
+const MAX_LOGGED_TIMES: usize = 5;
+
 /// The items of one request.
 pub struct ItemBatch {
     pub items: BTreeMap<ProjectId, Vec<Item>>,
@@ -40,22 +75,24 @@ pub struct ItemBatch {
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
     dropped: usize,
+    /// Times that were replaced by the time of the arrival.
+    replaced_times: usize,
 }
 
 impl ItemBatch {
-    pub fn read(service: &Service, body: RawBody, token: Option<String>) -> Result<Self, Error> {
+    pub fn read(service: &Service, body: RawBody, context: BodyContext) -> Result<Self, Error> {
         let body = decode(&service.memory.events, body)?;
         let text = body.text()?;
         let scanning = reserve(service, text.len() * SCAN_COST)?;
         let payload = Payload::parse(text)?;
         drop(scanning);
         let mut projects = TokenProjects::new(service);
-        let project = projects.of_batch(payload.token.or(token))?;
         let arrival = Arrival {
             now: Utc::now(),
-            sent_at: payload.sent_at,
+            sent_at: context.sent_at(&payload),
             is_export: false,
         };
+        let project = projects.of_batch(payload.token.or(context.token))?;
         let longest = payload.items.iter().map(|item| item.len()).max();
         let longest = longest.unwrap_or(0).min(ingest::MAX_ITEM_BYTES);
         let _reading = reserve(service, longest * READ_COST)?;
@@ -66,6 +103,7 @@ impl ItemBatch {
             reservation,
             unreserved: 0,
             dropped: 0,
+            replaced_times: 0,
         };
         for text in &payload.items {
             let project = match project {
@@ -92,7 +130,7 @@ impl ItemBatch {
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> Result<(), Error> {
-        let outcome = self.add_item(text, project, arrival);
+        let outcome = self.add_item(service, text, project, arrival);
         if self.unreserved > MAX_UNRESERVED {
             self.reservation.merge(reserve(service, self.unreserved)?);
             self.unreserved = 0;
@@ -106,12 +144,17 @@ impl ItemBatch {
 
     fn add_item(
         &mut self,
+        service: &Service,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> ItemOutcome {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
-            (Ok(item), Some(project)) => {
+            (Ok(mut item), Some(project)) => {
+                if let Some(time) = item.replaced_time.take() {
+                    service.metrics.replaced_timestamp(time.fault.reason());
+                    self.log_replaced_time(&item.event, &time);
+                }
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
                 self.dropped += item.dropped;
@@ -130,7 +173,18 @@ impl ItemBatch {
         }
     }
 
+    fn log_replaced_time(&mut self, event: &str, time: &FaultyTime) {
+        self.replaced_times += 1;
+        if self.replaced_times <= MAX_LOGGED_TIMES {
+            log::warn!("the event `{event}` got the time of its arrival: {time}");
+        }
+    }
+
     fn log_refusals(&self) {
+        if self.replaced_times > MAX_LOGGED_TIMES {
+            let count = self.replaced_times;
+            log::warn!("{count} events of one request got the time of their arrival");
+        }
         let outcomes = self.outcomes.iter();
         let refused = outcomes.filter(|outcome| outcome.refusal.is_some()).count();
         if refused > 0 {

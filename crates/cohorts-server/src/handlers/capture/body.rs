@@ -10,7 +10,6 @@ use actix_web::web::Bytes;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use chrono::{DateTime, Utc};
 use cohorts_api::{MemoryBudget, RawBody, Reservation};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -18,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::ingest::{self, HeldMemory, Scalar};
+use crate::ingest::{HeldMemory, Scalar};
 
 /// The most bytes of a decompressed body.
 const MAX_BYTES: usize = 32 << 20;
@@ -46,7 +45,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct Payload<'a> {
     pub token: Option<String>,
     /// When the body was sent, by the clock of the client.
-    pub sent_at: Option<DateTime<Utc>>,
+    pub sent_at: Scalar,
+    /// The field `created_at`, which means `sent_at` in batches of newer SDKs.
+    pub created_at: Scalar,
     pub items: Vec<&'a str>,
 }
 
@@ -75,13 +76,10 @@ impl<'a> Payload<'a> {
             });
         }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(invalid_json)?;
-        let sent_at = match envelope.sent_at {
-            Scalar::Absent => envelope.created_at,
-            sent_at => sent_at,
-        };
         Ok(Self {
             token: envelope.api_key.or(envelope.token),
-            sent_at: sent_at.text().and_then(ingest::instant),
+            sent_at: envelope.sent_at,
+            created_at: envelope.created_at,
             items: match envelope.batch {
                 Some(Items(items)) => items.into_iter().map(RawValue::get).collect(),
                 None => vec![text],
@@ -390,13 +388,14 @@ mod tests {
     }
 
     #[test]
-    fn times_of_other_types_are_ignored() {
-        for text in [
-            r#"{"batch":[],"sent_at":[[0],[0]]}"#,
-            r#"{"batch":[],"sent_at":{"a":[1]},"created_at":"2026-03-01T12:00:00Z"}"#,
-            r#"{"batch":[],"sent_at":7}"#,
+    fn times_of_any_type_are_parsed() {
+        for (text, sent_at) in [
+            (r#"{"batch":[],"sent_at":[[0],[0]]}"#, Scalar::Other),
+            (r#"{"batch":[],"sent_at":{"a":[1]}}"#, Scalar::Other),
+            (r#"{"batch":[],"sent_at":7}"#, Scalar::Integer(7)),
+            (r#"{"batch":[]}"#, Scalar::Absent),
         ] {
-            assert_eq!(Payload::parse(text).unwrap().sent_at, None, "{text}");
+            assert_eq!(Payload::parse(text).unwrap().sent_at, sent_at, "{text}");
         }
     }
 
@@ -415,10 +414,5 @@ mod tests {
             (token("b"), 3)
         );
         assert!(parsed("7").is_err());
-        let payload = Payload::parse(r#"{"batch":[],"sent_at":"2026-03-01T12:00:00Z"}"#).unwrap();
-        assert_eq!(
-            payload.sent_at.map(|time| time.timestamp()),
-            Some(1_772_366_400)
-        );
     }
 }

@@ -6,7 +6,7 @@ use cohorts_api::types::{
 };
 use cohorts_store::history::{self, Calculation};
 use cohorts_store::pages::RowSize;
-use cohorts_store::{CohortId, Conn};
+use cohorts_store::{CohortId, Conn, ProjectId};
 
 use crate::error::Error;
 use crate::handlers::present::raw;
@@ -17,17 +17,17 @@ use crate::logging;
 const LISTED_USES: usize = 100;
 
 /// The calculations of a cohort.
-pub struct HistoryRows(pub CohortId);
+pub struct HistoryRows(pub ProjectId, pub CohortId);
 
 impl ListRows for HistoryRows {
     type Row = CalculationHistoryItem;
 
     fn sizes(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<RowSize>, Error> {
-        Ok(history::sizes(conn, self.0, ids)?)
+        Ok(history::sizes(conn, self.0, self.1, ids)?)
     }
 
     fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<CalculationHistoryItem>, Error> {
-        let rows = history::by_ids(conn, self.0, ids)?;
+        let rows = history::by_ids(conn, self.0, self.1, ids)?;
         Ok(rows.into_iter().map(item).collect())
     }
 }

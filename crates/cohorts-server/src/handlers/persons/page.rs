@@ -48,7 +48,7 @@ impl Pieces for PagePieces {
             head: if self.has_begun {
                 String::new()
             } else {
-                Frame::new(&page(None, None))?.head
+                Frame::new(&page(None, None, None))?.head
             },
             has_persons: self.written > 0,
         };
@@ -60,7 +60,11 @@ impl Pieces for PagePieces {
         let is_last = self.reader.is_done();
         if is_last {
             let (next, previous) = self.neighbours();
-            text.extend(Frame::new(&page(next, previous))?.tail.as_bytes());
+            text.extend(
+                Frame::new(&page(next, previous, self.total()))?
+                    .tail
+                    .as_bytes(),
+            );
         }
         memory.shrink_to(text.capacity());
         Ok(Piece {
@@ -72,6 +76,13 @@ impl Pieces for PagePieces {
 }
 
 impl PagePieces {
+    /// The number of persons on all pages, if the request wants it.
+    fn total(&self) -> Option<i64> {
+        let selection = self.reader.selection();
+        let selection = selection.filter(|_| self.reader.query.has_total);
+        selection.map(|selection| selection.count() as i64)
+    }
+
     /// The links to the next and the previous page, after the last person.
     fn neighbours(&self) -> (Option<String>, Option<String>) {
         let query = &self.reader.query;
@@ -107,11 +118,12 @@ fn items(start: &Start, persons: Vec<Person>) -> Result<Vec<u8>, Error> {
 }
 
 /// A page without persons.
-fn page(next: Option<String>, previous: Option<String>) -> PersonPage {
+fn page(next: Option<String>, previous: Option<String>, count: Option<i64>) -> PersonPage {
     PersonPage {
         results: Vec::new(),
         next,
         previous,
+        count,
     }
 }
 

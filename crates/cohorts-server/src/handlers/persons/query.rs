@@ -1,6 +1,7 @@
 //! The persons that a request reads: source, criteria, and page. One transaction selects and ranks them, and reads the
 //! first of them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,10 @@ const READ_LIMIT: Duration = Duration::from_secs(20);
 pub struct PersonQuery {
     pub project: ProjectId,
     source: PersonSource,
+    distinct_id: Option<String>,
+    email: Option<String>,
+    /// Whether the page has the number of all persons.
+    pub has_total: bool,
     pub limit: Option<usize>,
     pub offset: i64,
     pub cursor: Option<Cursor>,
@@ -40,8 +45,10 @@ pub struct PersonQuery {
 /// The persons before any criteria.
 pub enum PersonSource {
     Project,
+    /// The members of the cohort in the path.
     Members(CohortId),
-    DistinctId(String),
+    /// The members of the cohort of the parameter `cohort`.
+    MembersOf(CohortId),
 }
 
 /// The persons of a query, by their ranks.
@@ -76,6 +83,9 @@ impl PersonQuery {
         Self {
             project: caller.project.id(),
             source,
+            distinct_id: None,
+            email: None,
+            has_total: false,
             limit: None,
             offset: 0,
             cursor: None,
@@ -96,6 +106,19 @@ impl PersonQuery {
             cursor: Cursor::parse(cursor)?,
             ..self
         })
+    }
+
+    pub fn with_total(self, has_total: bool) -> Self {
+        Self { has_total, ..self }
+    }
+
+    /// Narrows the persons to the one with a distinct id, and to those with an e-mail address.
+    pub fn with_identity(self, distinct_id: Option<String>, email: Option<String>) -> Self {
+        Self {
+            distinct_id,
+            email,
+            ..self
+        }
     }
 
     pub fn with_criteria(
@@ -169,25 +192,60 @@ impl PersonQuery {
 
     /// The persons to select from; `None` is all persons of the project.
     fn source_persons(&self, conn: &mut Conn) -> Result<Option<RoaringBitmap>, Error> {
+        let mut persons = match self.source {
+            PersonSource::Project => None,
+            PersonSource::Members(id) => Some(self.members(conn, id)?.ok_or(Error::NotFound)?),
+            PersonSource::MembersOf(id) => {
+                let members = self.members(conn, id)?;
+                Some(members.ok_or_else(|| unknown_cohort(id))?)
+            }
+        };
         let shard_key = self.project.shard_key();
-        match &self.source {
-            PersonSource::Project => Ok(None),
-            PersonSource::DistinctId(id) if id.contains('\0') => Ok(Some(RoaringBitmap::new())),
-            PersonSource::DistinctId(id) => {
-                let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
-                Ok(Some(lookup::ordinal_set(ordinals.into_values())?))
-            }
-            PersonSource::Members(id) => {
-                let row = cohorts::find(conn, self.project, *id)?;
-                let (cohort, _) = row.ok_or(Error::NotFound)?;
-                let members = members::read(conn, shard_key, *id, cohort.member_version)?;
-                Ok(Some(members))
-            }
+        if let Some(id) = &self.distinct_id {
+            let ordinals = match storable(id) {
+                Some(id) => persons::ordinals_by_id(conn, shard_key, &[id])?,
+                None => HashMap::new(),
+            };
+            intersect(&mut persons, lookup::ordinal_set(ordinals.into_values())?);
         }
+        if let Some(email) = &self.email {
+            let ordinals = match storable(email) {
+                Some(email) => persons::ordinals_by_email(conn, shard_key, &[email])?,
+                None => Vec::new(),
+            };
+            let ordinals = ordinals.into_iter().map(|(_, ordinal)| ordinal);
+            intersect(&mut persons, lookup::ordinal_set(ordinals)?);
+        }
+        Ok(persons)
+    }
+
+    /// The members of a cohort; `None` if the project has no such cohort.
+    fn members(&self, conn: &mut Conn, id: CohortId) -> Result<Option<RoaringBitmap>, Error> {
+        let Some((cohort, _)) = cohorts::find(conn, self.project, id)? else {
+            return Ok(None);
+        };
+        let version = cohort.member_version;
+        Ok(Some(members::read(
+            conn,
+            self.project.shard_key(),
+            id,
+            version,
+        )?))
     }
 }
 
-fn limits() -> Limits {
+fn unknown_cohort(id: CohortId) -> Error {
+    let detail = format!("The project has no cohort with the ID {}.", id.0);
+    Error::field("cohort", detail)
+}
+
+/// The text, unless it contains NUL: then the database cannot have it.
+fn storable(text: &str) -> Option<&str> {
+    (!text.contains('\0')).then_some(text)
+}
+
+/// The time for one reading of persons.
+pub fn limits() -> Limits {
     Limits {
         deadline: Instant::now() + READ_LIMIT,
         memory: u64::MAX,

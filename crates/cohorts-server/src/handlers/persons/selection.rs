@@ -84,6 +84,11 @@ impl Selection {
         !self.position.survivors.is_empty() || self.position.next.is_some()
     }
 
+    /// The number of selected persons, on all pages.
+    pub fn count(&self) -> u64 {
+        self.persons.ranks.len()
+    }
+
     /// The position of the last person that was read.
     pub fn last(&self) -> Option<RankKey> {
         self.position.last

@@ -1,0 +1,125 @@
+//! Deletes many persons in one request, some of them at a time.
+
+use cohorts_api::types::{PersonNotDeleted, PersonsDeleted, PersonsToDelete};
+use cohorts_store::{Conn, ShardKey, persons};
+use uuid::Uuid;
+
+use super::delete::{self, DoomedPerson, PERSONS_AT_ONCE};
+use crate::auth::Caller;
+use crate::error::Error;
+use crate::handlers::Service;
+use crate::ingest;
+
+/// The most ids of a request.
+const MAX_IDS: usize = 1_000;
+
+/// The ids of the persons to delete.
+#[derive(Debug, PartialEq)]
+pub enum DoomedIds {
+    Uuids(Vec<String>),
+    DistinctIds(Vec<String>),
+}
+
+impl DoomedIds {
+    /// Reads the body. An empty list counts as absent, as in PostHog.
+    pub fn new(body: PersonsToDelete) -> Result<Self, Error> {
+        let events = "The events of a deleted person are always deleted. Leave the option out.";
+        let recordings = "This service has no recordings. Leave the option out.";
+        let keep = "This service cannot delete only the events of a person. Leave the option out to delete the person too.";
+        for (name, is_on, detail) in [
+            ("delete_events", body.delete_events, events),
+            ("delete_recordings", body.delete_recordings, recordings),
+            ("keep_person", body.keep_person, keep),
+        ] {
+            if is_on {
+                return Err(Error::field(name, detail));
+            }
+        }
+        let sent = |ids: Option<Vec<String>>| ids.filter(|ids| !ids.is_empty());
+        match (sent(body.distinct_ids), sent(body.ids)) {
+            (Some(_), Some(_)) => Err(Error::whole(
+                "You must provide either distinct_ids or ids, not both",
+            )),
+            (None, None) => Err(Error::whole(
+                "You need to specify either distinct_ids or ids",
+            )),
+            (Some(ids), None) if ids.len() > MAX_IDS => Err(Error::whole(
+                "You can only pass 1000 distinct_ids in one call",
+            )),
+            (None, Some(ids)) if ids.len() > MAX_IDS => {
+                Err(Error::whole("You can only pass 1000 ids in one call"))
+            }
+            (Some(ids), None) => Ok(Self::DistinctIds(ids)),
+            (None, Some(ids)) => Ok(Self::Uuids(ids)),
+        }
+    }
+
+    /// The persons with these ids. Malformed and unknown ids are ignored.
+    fn persons(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<DoomedPerson>, Error> {
+        let pairs: Vec<(Uuid, i64)> = match self {
+            Self::Uuids(ids) => {
+                let uuids = ids.iter().filter_map(|id| id.parse().ok());
+                let uuids: Vec<Uuid> = uuids.collect();
+                let ordinals = persons::ordinals_by_uuid(conn, shard_key, &uuids)?;
+                ordinals.into_iter().collect()
+            }
+            Self::DistinctIds(ids) => {
+                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+                let ordinals = persons::ordinals_by_id(conn, shard_key, &ids)?;
+                let ordinals: Vec<i64> = ordinals.into_values().collect();
+                let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
+                let pairs = uuids.into_iter();
+                pairs.map(|(ordinal, uuid)| (uuid, ordinal)).collect()
+            }
+        };
+        let doomed = |(uuid, ordinal)| DoomedPerson { uuid, ordinal };
+        let mut persons: Vec<DoomedPerson> = pairs.into_iter().map(doomed).collect();
+        persons.sort_unstable_by_key(|person| person.ordinal);
+        Ok(persons)
+    }
+}
+
+impl Service {
+    /// Deletes the persons with these ids. Each part has a connection and transactions of its own.
+    pub(super) async fn delete_persons(
+        &self,
+        caller: Caller,
+        ids: DoomedIds,
+    ) -> Result<PersonsDeleted, Error> {
+        let project = caller.project.id();
+        let find = move |conn: &mut Conn| ids.persons(conn, project.shard_key());
+        let doomed = self.snapshot(project, find).await?;
+        let mut response = PersonsDeleted {
+            persons_found: doomed.len() as i64,
+            persons_deleted: 0,
+            events_queued_for_deletion: false,
+            recordings_queued_for_deletion: false,
+            deletion_errors: Vec::new(),
+        };
+        for part in doomed.chunks(PERSONS_AT_ONCE) {
+            match self.delete_part(caller.clone(), part.to_vec()).await {
+                Ok(deleted) => response.persons_deleted += deleted as i64,
+                // The request had no effect yet.
+                Err(cause) if response.persons_deleted == 0 => return Err(cause),
+                Err(cause) => {
+                    log::error!("{} persons were not deleted: {cause}", part.len());
+                    let failed = part.iter().map(|person| PersonNotDeleted {
+                        person_uuid: person.uuid,
+                    });
+                    response.deletion_errors.extend(failed);
+                }
+            }
+        }
+        Ok(response)
+    }
+
+    async fn delete_part(&self, caller: Caller, part: Vec<DoomedPerson>) -> Result<usize, Error> {
+        let project = caller.project.id();
+        let delete = move |conn: &mut Conn| {
+            ingest::retried(Error::is_transient, || {
+                delete::delete_all(conn, &caller, &part)
+            })
+        };
+        self.read(project, delete).await
+    }
+}

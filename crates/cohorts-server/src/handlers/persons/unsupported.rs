@@ -1,0 +1,128 @@
+//! Parameters of PostHog's API that this service does not have. They are refused, because to ignore them would read or
+//! delete other data than the client asked for.
+
+use cohorts_api::RequestHead;
+use form_urlencoded::parse;
+
+use crate::error::Error;
+
+/// A parameter, and what a client should do instead.
+struct Unsupported {
+    name: &'static str,
+    /// Whether the value `false` is the same as no parameter.
+    is_flag: bool,
+    remedy: &'static str,
+}
+
+/// Parameters that would select other persons.
+const SELECTIONS: [Unsupported; 7] = [
+    Unsupported {
+        name: "category",
+        is_flag: false,
+        remedy: "Leave it out, and use the field `is_identified` of the persons.",
+    },
+    Unsupported {
+        name: "filter_test_accounts",
+        is_flag: true,
+        remedy: "Leave it out, and exclude test accounts with `properties`.",
+    },
+    Unsupported {
+        name: "id",
+        is_flag: false,
+        remedy: "Leave it out, and request each person as `persons/<id>/`.",
+    },
+    Unsupported {
+        name: "is_identified",
+        is_flag: false,
+        remedy: "Leave it out, and use the field `is_identified` of the persons.",
+    },
+    Unsupported {
+        name: "key_identifier",
+        is_flag: false,
+        remedy: "Use `email` or `distinct_id`.",
+    },
+    Unsupported {
+        name: "updated_after",
+        is_flag: false,
+        remedy: "Leave it out; the service does not list persons by the time of their change.",
+    },
+    Unsupported {
+        name: "uuid",
+        is_flag: false,
+        remedy: "Leave it out, and request each person as `persons/<uuid>/`.",
+    },
+];
+
+/// Parameters that would delete other data than the person with its events.
+const DELETIONS: [Unsupported; 2] = [
+    Unsupported {
+        name: "delete_recordings",
+        is_flag: true,
+        remedy: "This service has no recordings; leave it out.",
+    },
+    Unsupported {
+        name: "keep_person",
+        is_flag: true,
+        remedy: "Leave it out to delete the person with all events.",
+    },
+];
+
+/// Fails if the request of persons has a parameter that this service does not have.
+pub fn refuse_selections(head: &RequestHead) -> Result<(), Error> {
+    refuse(head.query(), &SELECTIONS)
+}
+
+/// Fails if the deletion of a person has a parameter that this service does not have.
+pub fn refuse_deletions(head: &RequestHead) -> Result<(), Error> {
+    refuse(head.query(), &DELETIONS)
+}
+
+fn refuse(query: &str, unsupported: &[Unsupported]) -> Result<(), Error> {
+    for (name, value) in parse(query.as_bytes()) {
+        let known = unsupported.iter().find(|one| one.name == name);
+        if let Some(Unsupported { name, remedy, .. }) =
+            known.filter(|one| !one.is_flag || !is_false(&value))
+        {
+            return Err(Error::field(
+                name,
+                format!("This service does not have PostHog's parameter `{name}`. {remedy}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_false(value: &str) -> bool {
+    value == "0" || value.eq_ignore_ascii_case("false")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unsupported_parameters_are_refused() {
+        let attr = |query: &str| match refuse(query, &SELECTIONS) {
+            Err(Error::Validation { attr, .. }) => attr,
+            other => panic!("{other:?}"),
+        };
+        for (query, name) in [
+            ("uuid=a", "uuid"),
+            ("limit=1&%75uid=", "uuid"),
+            ("is_identified=false", "is_identified"),
+            ("filter_test_accounts=true", "filter_test_accounts"),
+        ] {
+            assert_eq!(attr(query).as_deref(), Some(name), "{query}");
+        }
+        for query in [
+            "",
+            "limit=1&search=uuid",
+            "filter_test_accounts=False",
+            "refresh=true",
+        ] {
+            assert!(refuse(query, &SELECTIONS).is_ok(), "{query}");
+        }
+        assert!(refuse("keep_person", &DELETIONS).is_err());
+        assert!(refuse("delete_events=true&keep_person=false", &DELETIONS).is_ok());
+    }
+}
