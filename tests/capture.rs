@@ -3,5 +3,6 @@
 mod batch;
 mod browsers;
 mod identity;
+mod leniency;
 mod properties;
 mod times;

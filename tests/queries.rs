@@ -88,12 +88,34 @@ fn query_over_persons_or_events_fills_a_static_cohort() {
             "SELECT id FROM persons EXCEPT SELECT person_id FROM events WHERE event IN ('paid', 'seen')",
             vec!["dan"],
         ),
+        ("select 1 from persons", vec!["ada", "bob", "cy", "dan"]),
+        (
+            "select 1 from persons where properties.plan = 'pro'",
+            vec!["ada", "dan"],
+        ),
+        (
+            "select 1 from events where event = 'paid'",
+            vec!["ada", "bob"],
+        ),
     ] {
         let cohort = fill(&project, hogql(text));
         assert_eq!(project.members(cohort), expected, "{text}");
         let shown = project.get(&format!("cohorts/{cohort}/")).json();
         assert_eq!(shown["count"], expected.len(), "{text}");
     }
+}
+
+/// `$set` is an event too, so only a person from a file has none.
+#[test]
+fn constants_over_events_fill_a_cohort_with_all_persons_who_have_an_event() {
+    let project = shop();
+    let file = "distinct_id\nfin\n";
+    let upload = project.upload(None, file, &[("create_people", "true")]);
+    assert_eq!(upload.status, 201, "{}", upload.text);
+    let all = fill(&project, hogql("select 1 from persons"));
+    assert_eq!(project.members(all), ["ada", "bob", "cy", "dan", "fin"]);
+    let active = fill(&project, hogql("select 1 from events"));
+    assert_eq!(project.members(active), ["ada", "bob", "cy", "dan"]);
 }
 
 /// Conformance case 36.
@@ -229,9 +251,10 @@ fn query_on_an_uncalculable_cohort_fails_with_its_error() {
         );
         let message = failed["last_error_message"].as_str().expect("a message");
         assert!(
-            message.contains(&format!("query: cohort {broken} cannot be calculated: ")),
+            message.contains(&format!("query → cohort {broken} → properties.values[0]: ")),
             "{message}"
         );
+        assert_eq!(failed["last_error_code"], "validation_error");
     }
 }
 

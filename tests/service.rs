@@ -2,6 +2,8 @@
 
 mod bodies;
 mod browser_protection;
+mod details;
+mod form_json;
 mod health;
 mod overload;
 mod pages;

@@ -165,7 +165,7 @@ fn invalid_items_are_dropped_and_valid_ones_stored() {
     let project = Project::new();
     project.capture(json!([
         5, {}, {"event": "x"}, {"event": "", "distinct_id": "a"}, {"event": "x", "distinct_id": " "},
-        {"event": "x", "distinct_id": {"a": 1}}, {"event": "x", "distinct_id": "a", "properties": 7},
+        {"event": "x", "distinct_id": null}, {"event": "x", "distinct_id": "a", "properties": 7},
         {"event": "x", "distinct_id": "a", "properties": {"text": "a".repeat(2 << 20)}},
         {"event": "x", "distinct_id": 17},
     ]));

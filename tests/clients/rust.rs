@@ -431,6 +431,32 @@ async fn persons_are_retrieved_downloaded_and_deleted() {
 }
 
 #[tokio::test]
+async fn persons_are_changed_counted_by_value_and_deleted_by_their_ids() {
+    let (client, id, _, _) = prepared().await;
+    let of = client.persons_list().project_id(&id).distinct_id("ann");
+    let ann = of.send().await.expect("a page").results[0].id.to_string();
+    let body = types::PersonPropertyValue::builder()
+        .key("plan".to_owned())
+        .value(json!("max"));
+    let set = client.persons_update_property().project_id(&id).uuid(&ann);
+    set.body(body).send().await.expect("a change");
+    let values = async |client: &Client| {
+        let call = client.persons_values().project_id(&id).key("plan");
+        let values = call.value("MA").send().await.expect("values");
+        let pair = |value: &types::PersonValue| (value.name.clone(), value.count);
+        values.iter().map(pair).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&client).await, [("max".to_owned(), 1)]);
+    let body = types::PersonPropertyToDelete::builder().unset("plan".to_owned());
+    let unset = client.persons_delete_property().project_id(&id).uuid(&ann);
+    assert!(unset.body(body).send().await.expect("a change").success);
+    assert_eq!(values(&client).await, []);
+    let body = types::PersonsToDelete::builder().distinct_ids(vec!["ann".to_owned()]);
+    let delete = client.persons_bulk_delete().project_id(&id).body(body);
+    assert_eq!(delete.send().await.expect("a result").persons_deleted, 1);
+}
+
+#[tokio::test]
 async fn projects_actions_and_the_user_of_a_key_are_reached() {
     let (client, id, _, _) = prepared().await;
     let projects = client.projects_list().stream();

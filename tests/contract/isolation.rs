@@ -73,6 +73,7 @@ impl Objects {
             "person_id": self.person,
             "key": "plan",
             "value": "changed",
+            "$unset": "plan",
         })
     }
 

@@ -10,7 +10,7 @@ use reqwest::blocking::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::contract::spec;
-use crate::harness::{Project, any_of, cohort_path, id_of, person, request, send};
+use crate::harness::{Project, any_of, cohort_path, first_ids, id_of, person, request, send};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
@@ -66,6 +66,21 @@ const ROWS: &[(&str, &str, Check)] = &[
         assert_eq!(p.patch(&path, body).status, 200);
         assert_eq!(p.members(id), [""; 0]);
     }),
+    ("persons_bulk_delete", JSON, |p| {
+        p.persons([("d1", json!({})), ("d2", json!({}))]);
+        let body = json!({"distinct_ids": ["d1"]});
+        assert_eq!(p.post("persons/bulk_delete/", body).status, 202);
+        assert_eq!(first_ids(&p.get("persons/").json()["results"]), ["d2"]);
+    }),
+    ("persons_update_property", JSON, |p| {
+        let body = json!({"key": "plan", "value": "pro"});
+        let properties = changed(p, "update_property", body);
+        assert_eq!(properties, json!({"plan": "pro", "seats": 2}));
+    }),
+    ("persons_delete_property", JSON, |p| {
+        let properties = changed(p, "delete_property", json!({"$unset": "plan"}));
+        assert_eq!(properties, json!({"seats": 2}));
+    }),
     ("actions_create", JSON, |p| {
         let action = p.post("actions/", json!({"name": "a"})).json();
         assert_eq!(action["name"], "a");
@@ -115,6 +130,15 @@ fn file() -> Form {
 fn static_cohort(project: &Project) -> i64 {
     project.persons([("d1", json!({}))]);
     project.cohort(json!({"is_static": true}))
+}
+
+/// Changes a property of a person with two properties, and returns the properties.
+fn changed(project: &Project, operation: &str, body: Value) -> Value {
+    project.persons([("d1", json!({"plan": "free", "seats": 2}))]);
+    let path = format!("persons/{}/", project.person("d1"));
+    let change = project.post(&format!("{path}{operation}/"), body);
+    assert!(change.status < 300, "{}", change.text);
+    project.get(&path).json()["properties"].take()
 }
 
 /// Creates a cohort and returns its name, as it was stored.

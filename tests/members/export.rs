@@ -7,13 +7,45 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, person, request, send};
+use crate::harness::{Project, any_of, assert_invalid, id_of, person, request, send};
 
 fn cohort_of_all(project: &Project) -> i64 {
     let id =
         project.cohort(json!({"filters": any_of(json!([person("nothing", "is_not_set", "")]))}));
     project.settle(id);
     id
+}
+
+#[test]
+fn csv_begins_with_a_byte_order_mark_on_request() {
+    let project = Project::new();
+    project.persons([("d1", json!({"name": "Zoë", "plan": "=1"}))]);
+    let id = cohort_of_all(&project);
+    for rest in ["persons/", &format!("cohorts/{id}/persons/")] {
+        let plain = project.get(&format!("{rest}?format=csv"));
+        assert!(!plain.text.starts_with('\u{feff}'), "{}", plain.text);
+        let path = project.path(&format!("{rest}?format=csv&bom=true"));
+        let call = request(Method::GET, &path).bearer_auth(&project.key);
+        let bytes = call
+            .send()
+            .and_then(|response| response.bytes())
+            .expect("a file");
+        assert_eq!(bytes, [b"\xef\xbb\xbf", plain.text.as_bytes()].concat());
+        let copy = project.upload(None, bytes, &[]);
+        assert_eq!(copy.status, 201, "{}", copy.text);
+        assert_eq!(project.members(id_of(&copy)), ["d1"]);
+        for query in ["format=ndjson&bom=true", "bom=true", "format=csv&bom=false"] {
+            let other = project.get(&format!("{rest}?{query}"));
+            assert_eq!(other.status, 200, "{}", other.text);
+            assert!(!other.text.starts_with('\u{feff}'), "{}", other.text);
+        }
+    }
+    let suffix = project.get(&format!("cohorts/{id}/persons.csv?bom=1"));
+    assert_eq!(suffix.status, 200, "{}", suffix.text);
+    let wrong = project.get("persons/?format=csv&bom=perhaps");
+    assert_invalid(&wrong, Some("bom"), "Must be a valid boolean.");
+    let nobody = project.get("persons/?format=csv&bom=true&search=nobody");
+    assert_eq!((nobody.status, nobody.text.as_str()), (200, ""));
 }
 
 /// Persons `p00`, `p01` and so on. Higher numbers are created earlier. Even numbers have the property `even`.

@@ -24,7 +24,7 @@ mod response;
 pub(crate) use body::{Body, Media, admit, authorize};
 pub use body::{BodyMemory, BodyReservation};
 pub use credentials::{CredentialSource, Credentials};
-pub(crate) use fields::{Field, Kind};
+pub(crate) use fields::{Field, Kind, UnknownFields};
 pub use memory::{MemoryBudget, Reservation};
 pub use multipart::{UploadPermit, UploadedFile};
 pub use patch::Patch;

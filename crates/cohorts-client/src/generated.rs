@@ -916,10 +916,10 @@ pub mod types {
     /// An event of a person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
-        /// A distinct ID of the person. May be in `properties` instead.
+        /// A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event.
+        /// Name of the event. A longer name is cut.
         pub event: ::std::string::String,
         /// An object of property names and values of any type.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -1060,8 +1060,8 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-        /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
@@ -1072,6 +1072,7 @@ pub mod types {
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next_calculation: ::std::option::Option<
@@ -1169,7 +1170,9 @@ pub mod types {
             value.parse()
         }
     }
-    /// The fields of a new cohort. Unknown fields are ignored.
+    /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
+    /// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
+    /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
         /// Extension of this service; not part of PostHog's API.
@@ -1305,6 +1308,24 @@ pub mod types {
     /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
     /// A criterion tests a person's properties, a person's events, or membership in another cohort.
     /// An unknown key at any level is an error.
+    ///
+    /// **Patterns** of `regex` and `not_regex` have RE2's syntax, without look-around and back-references. They match anywhere in the text,
+    /// with regard to case; `.` also matches a line break, and `\d`, `\w`, `\s` and `\b` are ASCII.
+    /// A pattern that cannot be read is an error that names it: the preview gives 400, and the calculation of a stored cohort fails with the code `invalid_regex`.
+    ///
+    /// **Dates.** A property is a date if it is a number or a numeric text (seconds since 1970; with 13 digits, milliseconds; 8 digits that are a date are `YYYYMMDD`), or
+    /// a text with an ISO 8601 date, `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`, each with or without a time, or an RFC 2822 date.
+    /// The offset may be `Z`, `+02:00`, `+0200`, ` UTC` or ` +0000 UTC`; without an offset, the time zone of the project applies. Any other value matches no date operator.
+    /// The calendar ends with 9999-12-31 in every time zone: a later instant counts as the last one of that day, in properties and in filters.
+    ///
+    /// **Case.** `icontains`, `starts_with`, `ends_with` and their negations compare the lower case of each letter, whatever its position: `Σ` is `σ`, also at the end of a word, and `ß` is not `ss`. All other operators regard case.
+    ///
+    /// **Versions.** `semver_…` compares versions such as `1.2.3`, `v1.2` or `1.2.3-beta.1`. A value that is not a version, such as a date or a text with blanks, matches no version operator, also not `semver_neq`.
+    ///
+    /// **References.** A criterion on a cohort that cannot be calculated makes this cohort fail with the same code, whatever members that cohort had before. The error names the path,
+    /// such as `properties.values[0] → cohort 7 → properties.values[1]: …`. The members stay as they were. When the other cohort is corrected, both are calculated.
+    /// A cohort that does not exist has no members.
+    ///
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
@@ -1610,8 +1631,8 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-        /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
@@ -1622,6 +1643,7 @@ pub mod types {
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub next_calculation: ::std::option::Option<
@@ -1797,7 +1819,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// The filter to evaluate.
+    /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortPreviewRequest {
         /// The instant that replaces "now"; absent or null means the current time.
@@ -1825,6 +1847,7 @@ pub mod types {
     ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)` and `max(timestamp)`
     /// - `cohort_people` and `static_cohort_people`: `person_id`, for one or more `cohort_id`
     ///
+    /// A SELECT over `persons` or `events` may show any of these columns and constants: `select 1 from persons` selects all persons, and `select 1 from events` all persons with an event.
     /// WHERE joins tests with AND, OR and NOT. The operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN` (a list, or a
     /// SELECT of persons), `LIKE`, `ILIKE`, `IS NULL`, `match`, `startsWith` and `endsWith`.
     /// An instant is a text, `toDateTime('…')`, `toDate('…')`, `now()` or `today()`, optionally plus or minus an INTERVAL.
@@ -2724,7 +2747,9 @@ pub mod types {
             Default::default()
         }
     }
-    /// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored.
+    /// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
+    /// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
+    /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
         /// Extension of this service; not part of PostHog's API.
@@ -7281,7 +7306,7 @@ pub mod types {
             }
         }
         impl CaptureEvent {
-            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead.
+            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
             pub fn distinct_id<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7294,7 +7319,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `event`. Name of the event.
+            /// Sets `event`. Name of the event. A longer name is cut.
             pub fn event<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::string::String>,
@@ -7840,8 +7865,8 @@ pub mod types {
                 self
             }
             /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-            /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7886,6 +7911,7 @@ pub mod types {
             }
             /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
             /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
             /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
             pub fn next_calculation<T>(mut self, value: T) -> Self
             where
@@ -9084,8 +9110,8 @@ pub mod types {
                 self
             }
             /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-            /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9130,6 +9156,7 @@ pub mod types {
             }
             /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
             /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
             /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
             pub fn next_calculation<T>(mut self, value: T) -> Self
             where
@@ -14954,6 +14981,9 @@ pub mod types {
 /// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`, and `/api/environments/…` to `/api/projects/…`.
 /// Several slashes in a row count as one.
 ///
+/// **Bodies** are JSON with the content type `application/json`. Some operations also accept forms.
+/// If a form, or a body without a content type, begins as JSON (`{` or `[`, as from `curl -d '{…}'`), it is read as JSON. If it is not valid JSON, the response is 400 and names the content type.
+///
 /// **Formats.** A response is JSON unless the operation documents another format.
 /// A format that the operation does not offer gives 404 if `format=` or the path requests it, and 406 if only the `Accept` header does.
 ///
@@ -15384,6 +15414,9 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -15404,6 +15437,7 @@ impl Client {
     /// let response = client.cohorts_persons()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -15559,6 +15593,9 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
     /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
     ///
@@ -15581,6 +15618,7 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
+    ///     .bom(bom)
     ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
@@ -15808,7 +15846,13 @@ impl Client {
     /// The format of PostHog's SDKs: each event carries the distinct ID of a person.
     /// `$set`, `$set_once` and `$unset`, in an event's properties or next to them, create the person and change the person's properties.
     /// The response is sent after the events are committed.
-    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events.
+    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events, and the log has the first reasons.
+    /// If every event of a request is invalid, the response is 400 with the reason of the first event. A request without events returns 200.
+    ///
+    /// **Names.** Event names and distinct IDs are trimmed and cut to 200 characters. Filters, uploads and `persons/?distinct_id=` do the same with the names that they search for.
+    /// A distinct ID that is a number, a truth value, a list or an object becomes its JSON text. A distinct ID that is missing, null or empty is invalid.
+    ///
+    /// **JSON.** An empty list is read as an empty object where an object belongs, because PHP writes `[]`. `NaN`, `Infinity` and `-Infinity` are read as null. Raw control characters in strings are accepted.
     ///
     /// **Token.** The token is in the body, in each event, or in the query.
     ///
@@ -15951,7 +15995,7 @@ impl Client {
     /// Send events and get a result for each
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     ///
@@ -17782,6 +17826,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -17799,6 +17844,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -17831,6 +17877,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -17964,6 +18022,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                bom,
                 cursor,
                 distinct_id,
                 email,
@@ -17976,6 +18035,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -18005,6 +18065,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
@@ -18746,6 +18807,7 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
         cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
@@ -18763,6 +18825,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
                 cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
@@ -18786,6 +18849,18 @@ pub mod builder {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
                 });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
@@ -18930,6 +19005,7 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
+                bom,
                 cohort,
                 cursor,
                 distinct_id,
@@ -18942,6 +19018,7 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
             let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
@@ -18972,6 +19049,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))

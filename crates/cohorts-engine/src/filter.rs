@@ -93,9 +93,17 @@ pub struct PersonLeaf {
     /// The name of a top-level property; dots have no special meaning.
     pub key: String,
     /// The operator. Absent only in filters converted from legacy groups, where it means `exact`.
+    ///
+    /// `regex` and `not_regex` take a pattern of RE2; one that cannot be read is an error
+    /// (`invalid_regex`). `icontains` and the like compare the lower case of each letter. A value
+    /// that is not a version matches no `semver_…` operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
     /// The value, or list of values, to compare with; `is_set` and `is_not_set` need none.
+    ///
+    /// A stored date is seconds since 1970 (milliseconds with 13 digits, a date `YYYYMMDD` with 8),
+    /// or a date in ISO 8601, RFC 2822, `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`. The calendar
+    /// ends with 9999-12-31 in every time zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
     /// Whether to select the complement.
@@ -110,7 +118,8 @@ pub struct PersonLeaf {
 pub struct CohortLeaf {
     /// Always `id`.
     pub key: CohortKey,
-    /// The id of the other cohort.
+    /// The id of the other cohort. If that cannot be calculated, this one fails with the same
+    /// code, and the error names the path.
     #[schemars(with = "schema::WholeNumber")]
     pub value: i64,
     /// Whether to select the persons who are not members.
@@ -251,7 +260,8 @@ impl Filter {
     /// Parses `{"properties": {…}}` by the rules for requests: unknown keys are refused.
     ///
     /// At most 64 levels of groups, 10,000 groups and leaves, 10,000 items in one list, 50,000 JSON
-    /// objects, 500,000 JSON values, and 1,000 bytes in the name of a property or an event.
+    /// objects, 500,000 JSON values, 1,000 bytes in the name of a property or an event, and 400 in
+    /// an operator, a unit or a date.
     /// [`read_json`] checks the numbers of objects and values before it builds a tree.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::FilterError;
-use crate::parse::{MAX_NODES, kind_of, long_name};
+use crate::parse::{MAX_NODES, kind_of, long_name, long_word, short};
 
 const KEYS: [&str; 9] = [
     "properties",
@@ -40,10 +40,13 @@ pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
         let path = format!("groups[{index}]");
         let object = entry(&path, group)?;
         if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(FilterError::input(&path, format!("unknown key '{key}'")));
+            return Err(FilterError::input(
+                &path,
+                format!("unknown key '{}'", short(key)),
+            ));
         }
         criterion(&path, object)?;
-        if let Some(sentence) = long_name_in(object) {
+        if let Some(sentence) = long_text_in(object) {
             return Err(FilterError::input(&path, sentence));
         }
         let member = |key: &str| {
@@ -55,20 +58,43 @@ pub fn complete_groups(groups: &Value) -> Result<Value, FilterError> {
     Ok(Value::Array(complete))
 }
 
-/// A sentence about a name in a group that is too long.
-fn long_name_in(group: &Map<String, Value>) -> Option<String> {
-    let keys: Vec<&str> = match group.get("properties") {
-        Some(Value::Object(map)) if !is_group(map) => map.keys().map(String::as_str).collect(),
-        Some(Value::Array(items)) => {
-            let keys = items.iter().filter_map(|item| item.get("key")?.as_str());
-            keys.collect()
+/// A sentence about a name or a word in a group that is too long.
+fn long_text_in(group: &Map<String, Value>) -> Option<String> {
+    let in_properties = match group.get("properties") {
+        Some(Value::Object(map)) if !is_group(map) => {
+            map.keys().find_map(|key| long_name("a key", key))
         }
-        _ => Vec::new(),
+        Some(properties) => long_text_in_tree(properties),
+        None => None,
     };
-    let mut keys = keys.into_iter();
-    let event = group.get("event_id").and_then(Value::as_str);
-    keys.find_map(|key| long_name("a key", key))
-        .or_else(|| long_name("'event_id'", event?))
+    in_properties.or_else(|| {
+        let members = group.iter().filter(|(key, _)| *key != "properties");
+        members.into_iter().find_map(long_member)
+    })
+}
+
+/// As [`long_text_in`], for a list or a tree of criteria. Their values may be long. Texts of requests
+/// have few levels, because the parser of JSON limits them.
+fn long_text_in_tree(criteria: &Value) -> Option<String> {
+    match criteria {
+        Value::Array(list) => list.iter().find_map(long_text_in_tree),
+        Value::Object(map) => map.iter().find_map(|(key, value)| match value {
+            Value::String(_) if key == "value" => None,
+            Value::String(_) => long_member((key, value)),
+            inner => long_text_in_tree(inner),
+        }),
+        _ => None,
+    }
+}
+
+/// A sentence about a member with a text that is too long.
+fn long_member((key, value): (&String, &Value)) -> Option<String> {
+    let text = value.as_str()?;
+    match key.as_str() {
+        "key" => long_name("a key", text),
+        "event_id" | "label" => long_name(&format!("'{key}'"), text),
+        _ => long_word(&format!("'{}'", short(key)), text),
+    }
 }
 
 /// The form in which groups are returned: `properties` is a list of person criteria, also if it
@@ -298,6 +324,20 @@ mod tests {
             (json!({"event_id": long}), "'event_id'"),
             (json!({"properties": {long.clone(): 1}}), "a key"),
             (json!({"properties": [{"key": long, "value": 1}]}), "a key"),
+            (
+                json!({"properties": {"type": "AND", "values": [{"key": long, "value": 1}]}}),
+                "a key",
+            ),
+            (
+                json!({"properties": [{"key": "a", "operator": long, "value": 1}]}),
+                "'operator'",
+            ),
+            (
+                json!({"event_id": "x", "count_operator": long}),
+                "'count_operator'",
+            ),
+            (json!({"event_id": "x", "label": long}), "'label'"),
+            (json!({"event_id": "x", "days": long}), "'days'"),
         ] {
             let start = format!("groups[0]: {field} has 1001 bytes;");
             assert!(refused(json!([group])).starts_with(&start), "{group}");

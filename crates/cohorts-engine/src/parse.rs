@@ -9,10 +9,12 @@ mod fields;
 mod leaf;
 mod limits;
 
+use std::borrow::Cow;
+
 pub(crate) use fields::MACHINE_FIELDS;
 use limits::Size;
-pub(crate) use limits::long_name;
 pub use limits::read_json;
+pub(crate) use limits::{event_name, long_name, long_word};
 use serde_json::{Map, Value};
 
 use crate::FilterError;
@@ -85,7 +87,7 @@ fn check_size(value: &Value, mode: Mode) -> Result<(), FilterError> {
         }
     }
     if mode == Mode::Write && size.is_exceeded() {
-        return Err(size.error("properties"));
+        return Err(size.error("properties", "a filter"));
     }
     Ok(())
 }
@@ -120,7 +122,8 @@ fn root(tree: &Value, mode: Mode) -> Result<(Group, Value), FilterError> {
         "AND" => parser.group(object, Join::And),
         "OR" => parser.group(object, Join::Or),
         other => Err(parser.fail(format!(
-            "unknown group type '{other}'; expected one of AND, OR"
+            "unknown group type '{}'; expected one of AND, OR",
+            short(other)
         ))),
     }
 }
@@ -134,7 +137,11 @@ fn refuse_unknown(
         None => Ok(()),
         Some(key) => Err(FilterError::input(
             path,
-            format!("unknown key '{key}'; allowed are {}", known.join(", ")),
+            format!(
+                "unknown key '{}'; allowed are {}",
+                short(key),
+                known.join(", ")
+            ),
         )),
     }
 }
@@ -254,6 +261,14 @@ fn group_wire(object: &Map<String, Value>, values: Vec<Value>) -> Value {
         _ => (key.clone(), value.clone()),
     });
     Value::Object(wire.collect())
+}
+
+/// A text, cut to 60 characters for use in a sentence.
+pub(crate) fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(60) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }
 
 /// The kind of a JSON value with its article, for error sentences.

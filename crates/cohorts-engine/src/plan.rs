@@ -15,7 +15,7 @@ pub(crate) use criterion::{
 };
 pub use planner::plan;
 use planner::{Planner, check_moment};
-pub use query::{QUERY_KINDS, plan_query};
+pub use query::{PlacedReference, QUERY_KINDS, plan_query};
 
 use crate::source::PlannedReads;
 use crate::window::Moment;

@@ -12,7 +12,6 @@ mod claimed;
 mod publish;
 mod turns;
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,17 +19,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_engine::{FilterError, LeafCache, Moment, Plan, plan};
-use cohorts_store::cohorts::{self, Cohort};
+use cohorts_engine::{FilterError, LeafCache, Moment, Plan};
+use cohorts_store::cohorts::Cohort;
 use cohorts_store::projects::{self, Project};
 use cohorts_store::queue::{self, Evaluated};
-use cohorts_store::{Conn, Error as StoreError, ProjectId, Store};
+use cohorts_store::{Error as StoreError, ProjectId, Store};
 use roaring::RoaringBitmap;
 
 use claimed::{ClaimedJobs, Plans, Started};
 use publish::publish;
 pub use turns::Turns;
 
+use crate::index::references::CheckedCohorts;
 use crate::index::snapshot::Snapshot;
 use crate::index::{self, IndexedStore};
 use crate::logging;
@@ -46,19 +46,33 @@ const SLICE: Duration = Duration::from_secs(1);
 const CLAIM_LIMIT: Duration = Duration::from_secs(3);
 /// How long one calculation may read.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
-/// The pause after a failure; it doubles with each failure in a row.
+/// The first pause after a failure; it doubles with each failure in a row.
 const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
+/// The longest pause. A cohort that fails again and again is still calculated once a day.
+const MAX_BACK_OFF: TimeDelta = TimeDelta::days(1);
 /// The first pause after a transient failure, such as an unavailable database.
 const TRANSIENT_BACK_OFF: TimeDelta = TimeDelta::seconds(5);
-/// After more failures in a row, a cohort is no longer calculated by itself.
-pub const MAX_ERRORS: i64 = 20;
 
 /// Why a calculation failed.
 struct Failure {
     code: &'static str,
+    /// The reason, for the user of the cohort.
     detail: String,
+    /// The reason, for the log.
+    cause: String,
     /// Whether a repetition may succeed.
     is_transient: bool,
+}
+
+impl Failure {
+    fn new(code: &'static str, detail: String) -> Self {
+        Self {
+            code,
+            cause: detail.clone(),
+            detail,
+            is_transient: false,
+        }
+    }
 }
 
 impl From<FilterError> for Failure {
@@ -67,11 +81,7 @@ impl From<FilterError> for Failure {
             "no_properties" | "invalid_regex" => error.code,
             _ => "validation_error",
         };
-        Self {
-            code,
-            detail: error.detail,
-            is_transient: false,
-        }
+        Self::new(code, error.detail)
     }
 }
 
@@ -83,6 +93,9 @@ impl From<StoreError> for Failure {
 
 impl From<index::IndexError> for Failure {
     fn from(error: index::IndexError) -> Self {
+        if let index::IndexError::Uncalculable(error) = error {
+            return error.into();
+        }
         let (code, is_transient) = match &error {
             index::IndexError::TimedOut | index::IndexError::Store(StoreError::TimedOut) => {
                 ("timeout", false)
@@ -94,6 +107,7 @@ impl From<index::IndexError> for Failure {
         Self {
             code,
             detail: error.detail(),
+            cause: error.to_string(),
             is_transient,
         }
     }
@@ -144,11 +158,7 @@ impl Calculator {
             let result = catch_unwind(AssertUnwindSafe(calculate));
             let result = result.unwrap_or_else(|_| {
                 let detail = "the calculation ended in an internal error".to_owned();
-                Err(Failure {
-                    code: "unknown",
-                    detail,
-                    is_transient: false,
-                })
+                Err(Failure::new("unknown", detail))
             });
             // The failure belongs to the current job, or to what all jobs have in common: then the first one bears it.
             if let (Err(failure), Some((cohort, started))) = (result, jobs.take_current()) {
@@ -168,9 +178,10 @@ impl Calculator {
         let project = project.ok_or(index::IndexError::ProjectNotFound)?;
         let time = Utc::now();
         let now = moment(&project, time.timestamp_micros()).map_err(StoreError::from)?;
-        let leaves = plan_all(&mut conn, jobs, &now)?;
+        let leaves = plan_all(jobs, &now)?;
         let cache = &store.caches.index;
         let mut failure = None;
+        let mut checked = CheckedCohorts::default();
         Snapshot::read(&mut conn, cache, project.id(), TIME_LIMIT, |snapshot| {
             while let Some((cohort, started, plans)) = jobs.next() {
                 let snapshot = snapshot.with_time_limit(TIME_LIMIT);
@@ -179,7 +190,7 @@ impl Calculator {
                     due_at: (!cohort.definition.is_static).then_some(time + self.freshness),
                     seen_seq: snapshot.seq(),
                 };
-                let result = members_of(&snapshot, &plans, &leaves)
+                let result = members_of(&snapshot, &plans, &leaves, &mut checked)
                     .and_then(|members| Ok(publish(store, &cohort, started, members, evaluated)?));
                 if let Err(cause) = result {
                     failure = Some(Failure::from(cause));
@@ -202,19 +213,25 @@ fn fail(
 ) -> Result<(), StoreError> {
     let detail = logging::detail(&failure.detail);
     log::warn!(
-        "calculation of cohort {} failed ({}): {detail}",
+        "calculation of cohort {} failed ({}): {}",
         cohort.id,
-        failure.code
+        failure.code,
+        logging::detail(&failure.cause)
     );
-    let doublings = cohort.errors_calculating.clamp(0, MAX_ERRORS + 1);
-    let pause = if failure.is_transient {
-        (TRANSIENT_BACK_OFF * (1 << doublings)).min(BACK_OFF)
-    } else {
-        BACK_OFF * (1 << doublings)
-    };
-    let due_at = Utc::now() + pause;
+    let due_at = Utc::now() + pause(cohort.errors_calculating, failure.is_transient);
     let conn = &mut *store.connection()?;
     queue::fail(conn, cohort, started.time, due_at, failure.code, &detail)
+}
+
+/// The pause after a failure that follows `earlier` failures in a row.
+fn pause(earlier: i64, is_transient: bool) -> TimeDelta {
+    let (first, longest) = if is_transient {
+        (TRANSIENT_BACK_OFF, BACK_OFF)
+    } else {
+        (BACK_OFF, MAX_BACK_OFF)
+    };
+    // 16 doublings exceed every longest pause.
+    (first * (1 << earlier.clamp(0, 16))).min(longest)
 }
 
 fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
@@ -266,13 +283,10 @@ fn renew_leases(store: &Store, cohorts: &[Cohort]) {
 }
 
 /// Plans the jobs, and returns a cache for the leaves that they share.
-fn plan_all(conn: &mut Conn, jobs: &ClaimedJobs, now: &Moment) -> Result<LeafCache, Failure> {
+fn plan_all(jobs: &ClaimedJobs, now: &Moment) -> Result<LeafCache, Failure> {
     let mut all = Vec::new();
     while let Some(cohort) = jobs.next_to_plan() {
         let plans: Plans = cohort.plans(now)?.into();
-        if cohort.fill_pending_query {
-            check_references(conn, &cohort, &plans, now)?;
-        }
         all.push(Arc::clone(&plans));
         jobs.planned(plans);
     }
@@ -283,37 +297,46 @@ fn members_of(
     snapshot: &Snapshot<'_, '_>,
     plans: &[Plan],
     leaves: &LeafCache,
+    checked: &mut CheckedCohorts,
 ) -> index::IndexResult<RoaringBitmap> {
     let mut members = RoaringBitmap::new();
     for plan in plans {
+        snapshot.check_references(plan, checked)?;
         members |= snapshot.evaluate(plan, leaves)?;
     }
     Ok(members)
 }
 
-/// Fails if the query of a static cohort refers to a cohort that cannot be calculated. The query may select persons that
-/// are not its members, so it has no result.
-fn check_references(
-    conn: &mut Conn,
-    cohort: &Cohort,
-    plans: &[Plan],
-    now: &Moment,
-) -> Result<(), Failure> {
-    let ids: HashSet<i64> = plans.iter().flat_map(Plan::cohort_references).collect();
-    let ids: Vec<i64> = ids.into_iter().collect();
-    let definitions = cohorts::definitions(conn, cohort.project(), &ids)?;
-    for (id, definition) in &definitions {
-        if definition.is_static {
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_day() {
+        let minutes = |earlier| pause(earlier, false).num_minutes();
+        assert_eq!([0, 1, 2, 5].map(minutes), [30, 60, 120, 960]);
+        for earlier in [6, 20, 21, 1_000, i64::MAX] {
+            assert_eq!(pause(earlier, false), TimeDelta::days(1), "{earlier}");
         }
-        let planned = definition.filter().and_then(|filter| plan(filter, now));
-        if let Err(error) = planned {
-            return Err(Failure {
-                code: "validation_error",
-                detail: format!("query: cohort {id} cannot be calculated: {}", error.detail),
-                is_transient: false,
-            });
+        let seconds = |earlier| pause(earlier, true).num_seconds();
+        assert_eq!(
+            [0, 1, 8, 9, 21, i64::MAX].map(seconds),
+            [5, 10, 1280, 1800, 1800, 1800]
+        );
+    }
+
+    #[test]
+    fn the_text_of_the_database_is_for_the_log_only() {
+        let secret = "relation \"persons\" does not exist";
+        for cause in [
+            StoreError::Other(anyhow::anyhow!(secret)),
+            StoreError::Corrupt(secret.to_owned()),
+            StoreError::Unavailable(secret.to_owned()),
+            StoreError::DiskFull(secret.to_owned()),
+        ] {
+            let failure = Failure::from(cause);
+            assert!(!failure.detail.contains(secret), "{}", failure.detail);
+            assert!(failure.cause.contains(secret), "{}", failure.cause);
         }
     }
-    Ok(())
 }

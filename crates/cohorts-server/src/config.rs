@@ -36,7 +36,7 @@ pub struct Config {
     pub rate_limit: Option<RateLimit>,
     /// The memory limit, in bytes, of all requests together: bodies, events until their commit, and responses.
     pub request_memory: usize,
-    /// The most wrong keys of one client per minute.
+    /// The most wrong keys of one client per minute, and the most unknown tokens before they are looked up one after another.
     pub wrong_keys_per_minute: u32,
     /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,

@@ -13,6 +13,7 @@ use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
 use crate::ingest::CommitError;
+use crate::logging;
 use crate::shares::{ShareFull, ShareOwner};
 
 /// After how many seconds a caller tries again if its share of some work is used up.
@@ -56,6 +57,8 @@ pub enum Error {
     TooLarge {
         limit: usize,
     },
+    /// The events of one request take more memory than any request may have.
+    TooManyEvents,
     UnsupportedMediaType {
         media_type: String,
     },
@@ -125,6 +128,14 @@ impl Error {
         Self::field(attr, error.detail)
     }
 
+    /// Refuses the filter in the field `attr` if it refers to a cohort that cannot be calculated.
+    pub fn reference(attr: &str, cause: IndexError) -> Self {
+        match cause {
+            IndexError::Uncalculable(error) => Self::filter(attr, error),
+            other => other.into(),
+        }
+    }
+
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable | Self::Locked)
@@ -148,7 +159,10 @@ impl Error {
             }
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
-            Self::TooLarge { .. } => class(413, InvalidRequest, "request_too_large"),
+            // SDKs send smaller batches after 413.
+            Self::TooLarge { .. } | Self::TooManyEvents => {
+                class(413, InvalidRequest, "request_too_large")
+            }
             Self::UnsupportedMediaType { .. } => {
                 class(415, InvalidRequest, "unsupported_media_type")
             }
@@ -215,6 +229,9 @@ impl Error {
             }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
+            Self::TooManyEvents => {
+                "The events of the request take too much memory; send fewer in one request."
+            }
             Self::ProjectOverloaded => {
                 "Too many events of this project wait to be stored; try again in 5 seconds."
             }
@@ -263,7 +280,7 @@ impl ResponseError for Error {
         }
         let ErrorClass { type_, code, .. } = self.class();
         let attr = match self {
-            Self::Validation { attr, .. } => attr.clone(),
+            Self::Validation { attr, .. } => attr.clone().map(logging::truncated),
             _ => None,
         };
         let mut response = HttpResponse::build(self.status_code());
@@ -274,7 +291,7 @@ impl ResponseError for Error {
         response.json(types::Error {
             type_,
             code: code.to_owned(),
-            detail: self.detail(),
+            detail: logging::truncated(self.detail()),
             attr,
         })
     }
@@ -380,6 +397,7 @@ impl From<IndexError> for Error {
             IndexError::TimedOut => Self::TimedOut,
             IndexError::OverBudget => Self::OverBudget,
             IndexError::ProjectNotFound => Self::ProjectNotFound,
+            IndexError::Uncalculable(error) => Self::whole(error.detail),
         }
     }
 }

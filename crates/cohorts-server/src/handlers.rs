@@ -60,6 +60,10 @@ pub struct Service {
     /// `None` if requests are not limited.
     pub rate_limiter: Option<RateLimiter>,
     pub wrong_keys: WrongKeys,
+    /// The tokens of captures in headers and queries.
+    pub tokens: WrongKeys,
+    /// The tokens in bodies. Their look-ups hold a permit to decode, so they do not wait behind those of `tokens`.
+    pub tokens_in_bodies: WrongKeys,
     /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }

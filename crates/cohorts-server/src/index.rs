@@ -9,8 +9,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use cohorts_engine::FilterError;
 use cohorts_store::{Lane, Store};
 
+mod actions;
 mod advance;
 mod cache;
 pub mod checkpoint;
@@ -22,6 +24,7 @@ mod memory;
 mod project;
 pub mod ranking;
 pub mod read;
+pub mod references;
 pub mod registry;
 pub mod snapshot;
 #[cfg(test)]
@@ -44,10 +47,13 @@ pub enum IndexError {
     OverBudget,
     #[error("Project not found.")]
     ProjectNotFound,
+    /// The plan refers to a cohort that cannot be calculated.
+    #[error(transparent)]
+    Uncalculable(FilterError),
 }
 
 impl IndexError {
-    /// The failure in words for the user of the cohort.
+    /// The failure in words for the user of the cohort, without a text of the database.
     pub fn detail(&self) -> String {
         use cohorts_store::Error as StoreError;
         match self {
@@ -56,6 +62,10 @@ impl IndexError {
             }
             Self::Store(StoreError::TimedOut) => Self::TimedOut.to_string(),
             Self::Store(StoreError::DiskFull(_)) => "The disk of the database is full.".to_owned(),
+            Self::Store(StoreError::Corrupt(_) | StoreError::Other(_)) => {
+                "The calculation ended in an internal error; the log of the service has the cause."
+                    .to_owned()
+            }
             other => other.to_string(),
         }
     }

@@ -20,6 +20,7 @@ mod fields;
 mod group_commit;
 mod item;
 mod json;
+mod nonstandard;
 mod person_members;
 mod person_state;
 mod write;
@@ -28,10 +29,11 @@ mod write;
 use arrival::TimeFault;
 pub use arrival::{Arrival, FaultyTime, instant, query_sent_at};
 pub use batch_persons::Denied;
-pub use fields::Scalar;
+pub use fields::{FromMap, ObjectField, Scalar};
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
-pub use item::{Item, LONGEST_NAME, MAX_ITEM_BYTES, Refusal, sent_uuid};
+pub use item::{Item, MAX_ITEM_BYTES, Refusal, Truncated, sent_event, sent_uuid};
 pub use json::LONGEST_PROPERTY_NAME;
+pub use nonstandard::Standardized;
 use person_state::{PersonState, new_person};
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
@@ -213,6 +215,13 @@ mod tests {
     use cohorts_store::testing::TestDatabase;
 
     use super::*;
+
+    #[test]
+    fn item_with_literals_of_python_is_read() {
+        let text = "{\"event\": \"e\", \"distinct_id\": \"a\", \"properties\": {\"x\": NaN, \"y\": \"\t\\ud800\"}}";
+        let item = Item::read(text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap();
+        assert_eq!(item.properties.0, "{\"x\":null,\"y\":\"\\t\u{fffd}\"}");
+    }
 
     fn set(person: usize, name: &str, text: &str) -> Item {
         let text = format!(

@@ -157,6 +157,8 @@ impl Server {
             peer_source: config.peer_source,
             rate_limiter: config.rate_limit.map(RateLimiter::new),
             wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
+            tokens: WrongKeys::new(config.wrong_keys_per_minute),
+            tokens_in_bodies: WrongKeys::new(config.wrong_keys_per_minute),
             slow: config.slow,
         };
         let (handle, http) = http::start(service, listener, config)?;

@@ -16,7 +16,7 @@ mod sink;
 mod text;
 
 use sink::Sink;
-pub use text::detail;
+pub use text::{detail, truncated};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

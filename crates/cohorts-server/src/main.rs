@@ -88,13 +88,22 @@ enum Command {
     },
     /// Import events and persons from NDJSON files
     ///
-    /// Files may be compressed with gzip or zstd. A repeated import adds nothing.
+    /// Each line of a file is one JSON object, in one of these formats, which is recognized line by line: items as in the
+    /// `batch` of a capture request; events and persons as PostHog exports them; persons as this service exports them
+    /// (`?format=ndjson`); Mixpanel's raw export of events, and its profiles; events of Amplitude's Export API; calls of
+    /// Segment (track, identify, page, screen, alias, group). The operator's guide has a table of the fields. Files may be
+    /// compressed with gzip or zstd. CSV, Parquet and zip files are refused.
+    ///
+    /// A line that cannot be read, or without a readable time, is left out and printed with its number (the first 20 of a
+    /// file); the other lines are imported, and the exit status is 1. The time of the import never replaces a time.
+    ///
+    /// The import may be interrupted and repeated: an event counts once, by its uuid, by `$insert_id` or `messageId`, or
+    /// by the text of its line. The properties in a line of a person are set again.
     Import {
         /// Id of the project
         #[arg(long)]
         project: i64,
-        /// Files with one JSON object per line: items as in the `batch` of a capture request, or PostHog's exports of
-        /// events and persons; `-` is standard input
+        /// Files with one JSON object per line; `-` is standard input
         #[arg(required = true)]
         files: Vec<String>,
         #[command(flatten)]

@@ -23,6 +23,7 @@ pub struct Metrics {
     denied: IntCounterVec,
     dropped_properties: IntCounter,
     replaced_timestamps: IntCounterVec,
+    truncated: IntCounterVec,
     connections: IntGaugeVec,
     connections_in_use: IntGaugeVec,
     index_bytes: IntGauge,
@@ -91,6 +92,13 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
+            truncated: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_truncated_total",
+                    "Names in accepted items and uploaded rows that were cut to 200 characters, by field.",
+                ),
+                &["field"],
+            )?,
             connections: IntGaugeVec::new(
                 Opts::new(
                     "cohorts_database_connections",
@@ -126,7 +134,7 @@ impl Metrics {
                 &["code"],
             )?,
         };
-        let collectors: [Box<dyn Collector>; 15] = [
+        let collectors: [Box<dyn Collector>; 16] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -135,6 +143,7 @@ impl Metrics {
             Box::new(metrics.denied.clone()),
             Box::new(metrics.dropped_properties.clone()),
             Box::new(metrics.replaced_timestamps.clone()),
+            Box::new(metrics.truncated.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_in_use.clone()),
             Box::new(metrics.index_bytes.clone()),
@@ -190,6 +199,11 @@ impl Metrics {
     /// Counts a time of an event that was replaced by the time of the arrival.
     pub fn replaced_timestamp(&self, reason: &str) {
         self.replaced_timestamps.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts names that were cut.
+    pub fn truncated(&self, field: &str, count: u64) {
+        self.truncated.with_label_values(&[field]).inc_by(count);
     }
 
     pub fn refused(&self, reason: &str) {

@@ -4,6 +4,7 @@
 //! upkeep deletes entries that are too old or too many.
 
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
@@ -154,7 +155,7 @@ pub fn delete_before(conn: &mut Conn, time: DateTime<Utc>, limit: i64) -> Result
         .into_iter()
         .filter(|(_, created_at)| *created_at < time);
     let ids: Vec<i64> = old.map(|(id, _)| id).collect();
-    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
+    delete(conn, &ids)
 }
 
 /// The entries of a cohort or a project that exceed a number.
@@ -223,14 +224,8 @@ fn excess(
 ///
 /// Fails if the database fails.
 pub fn delete_of_cohort(conn: &mut Conn, cohort: i64, newest: i64, limit: i64) -> Result<usize> {
-    let ids: Vec<i64> = activities::table
-        .filter(activities::cohort_id.eq(cohort))
-        .filter(activities::id.le(newest))
-        .order(activities::id)
-        .limit(limit)
-        .select(activities::id)
-        .load(conn)?;
-    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
+    let entries = activities::table.filter(activities::cohort_id.eq(cohort));
+    delete_through(conn, entries.into_boxed(), newest, limit)
 }
 
 /// Deletes entries of a project up to the entry `newest`, at most `limit` of them, and returns their number.
@@ -239,12 +234,25 @@ pub fn delete_of_cohort(conn: &mut Conn, cohort: i64, newest: i64, limit: i64) -
 ///
 /// Fails if the database fails.
 pub fn delete_of_project(conn: &mut Conn, project: i64, newest: i64, limit: i64) -> Result<usize> {
-    let ids: Vec<i64> = activities::table
-        .filter(activities::project_id.eq(project))
+    let entries = activities::table.filter(activities::project_id.eq(project));
+    delete_through(conn, entries.into_boxed(), newest, limit)
+}
+
+fn delete_through(
+    conn: &mut Conn,
+    entries: activities::BoxedQuery<'_, Pg>,
+    newest: i64,
+    limit: i64,
+) -> Result<usize> {
+    let ids = entries
         .filter(activities::id.le(newest))
         .order(activities::id)
         .limit(limit)
         .select(activities::id)
         .load(conn)?;
+    delete(conn, &ids)
+}
+
+fn delete(conn: &mut Conn, ids: &[i64]) -> Result<usize> {
     Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
 }

@@ -26,23 +26,15 @@ pub struct DueCohort {
 
 /// At most `limit` idle cohorts that are due at `now`, the longest overdue first.
 ///
-/// Cohorts with more than `max_errors` failures in a row are left out until a caller requests a calculation.
-///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn due(
-    conn: &mut Conn,
-    now: DateTime<Utc>,
-    max_errors: i64,
-    limit: i64,
-) -> Result<Vec<DueCohort>> {
+pub fn due(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<DueCohort>> {
     Ok(cohorts::table
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static).or(has_pending_fill()))
         .filter(diesel::dsl::not(cohorts::is_calculating))
         .filter(cohorts::due_at.is_null().or(cohorts::due_at.le(now)))
-        .filter(cohorts::errors_calculating.le(max_errors))
         .order((cohorts::due_at.asc().nulls_first(), cohorts::id))
         .select((Cohort::as_select(), cohorts::seen_seq))
         .limit(limit)

@@ -258,7 +258,7 @@ pub fn property<E: From<StoreError>>(
     shard_key: ShardKey,
     key: &str,
     range: &PersonRange,
-    mut each: impl FnMut(u32, &str) -> Result<(), E>,
+    each: impl FnMut(u32, &str) -> Result<(), E>,
 ) -> Result<(), E> {
     let (first, last) = range.bounds();
     let rows = diesel::sql_query(PROPERTY)
@@ -268,11 +268,7 @@ pub fn property<E: From<StoreError>>(
         .bind::<BigInt, _>(last)
         .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)
         .map_err(StoreError::from)?;
-    for row in rows {
-        let row = row.map_err(StoreError::from)?;
-        each(ordinal(row.ordinal)?, &row.value)?;
-    }
-    Ok(())
+    for_each_value(rows, each)
 }
 
 /// Calls `each` with the ordinal and all properties, as the text of a JSON object, of each person of `range`.
@@ -284,7 +280,7 @@ pub fn properties<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     range: &PersonRange,
-    mut each: impl FnMut(u32, &str) -> Result<(), E>,
+    each: impl FnMut(u32, &str) -> Result<(), E>,
 ) -> Result<(), E> {
     let (first, last) = range.bounds();
     let rows = diesel::sql_query(PROPERTIES)
@@ -293,6 +289,13 @@ pub fn properties<E: From<StoreError>>(
         .bind::<BigInt, _>(last)
         .load_iter::<RawProperty, PgRowByRowLoadingMode>(conn)
         .map_err(StoreError::from)?;
+    for_each_value(rows, each)
+}
+
+fn for_each_value<E: From<StoreError>>(
+    rows: impl Iterator<Item = QueryResult<RawProperty>>,
+    mut each: impl FnMut(u32, &str) -> Result<(), E>,
+) -> Result<(), E> {
     for row in rows {
         let row = row.map_err(StoreError::from)?;
         each(ordinal(row.ordinal)?, &row.value)?;

@@ -149,12 +149,14 @@ impl Tombstones {
 
     /// The ordinals that were merged into persons of the range.
     pub fn merged_into(&self, survivors: RangeInclusive<u32>) -> Vec<u32> {
+        self.merged(|survivor| survivors.contains(&survivor))
+    }
+
+    /// The ordinals that were merged into persons for which `is_survivor` holds.
+    fn merged(&self, is_survivor: impl Fn(u32) -> bool) -> Vec<u32> {
         let merged = self.redirects.keys().copied();
         merged
-            .filter(|ordinal| {
-                self.resolve(*ordinal)
-                    .is_some_and(|survivor| survivors.contains(&survivor))
-            })
+            .filter(|ordinal| self.resolve(*ordinal).is_some_and(&is_survivor))
             .collect()
     }
 
@@ -192,30 +194,47 @@ pub fn since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<Tombstone
     Ok(Tombstones::new(rows))
 }
 
-/// Returns `ordinals` and all ordinals that were merged into them, directly or through others.
+/// The levels of merges that are read one by one. Beyond them, all tombstones are read.
+const MAX_LEVELS: usize = 8;
+
+/// Returns the `ordinals` of persons and all ordinals that were merged into them, directly or through others.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
 pub fn with_merged(conn: &mut Conn, shard_key: ShardKey, ordinals: &[i64]) -> Result<Vec<i64>> {
-    let mut all = ordinals.to_vec();
-    let mut survivors = all.clone();
-    while !survivors.is_empty() {
+    let mut merged = ordinals.to_vec();
+    let mut survivors = merged.clone();
+    for _ in 0..MAX_LEVELS {
         survivors = tombstones::table
             .filter(tombstones::shard_key.eq(shard_key.0))
             .filter(tombstones::merged_into.eq_any(&survivors))
             .select(tombstones::ordinal)
             .load(conn)?;
-        all.extend(&survivors);
+        if survivors.is_empty() {
+            return Ok(merged);
+        }
+        merged.extend(&survivors);
     }
-    Ok(all)
+    // A person table has no recursive statements.
+    let persons = ordinals.iter().map(|ordinal| u32::try_from(*ordinal));
+    let persons = persons.collect::<Result<RoaringBitmap, _>>();
+    let persons = persons.map_err(anyhow::Error::from)?;
+    let merged = all(conn, shard_key)?.merged(|survivor| persons.contains(survivor));
+    let merged = merged.into_iter().map(i64::from);
+    Ok(ordinals.iter().copied().chain(merged).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use diesel::connection::InstrumentationEvent;
 
     use super::*;
+    use crate::testing::TestDatabase;
 
     #[test]
     fn an_ordinal_is_resolved_through_every_merge() {
@@ -236,6 +255,45 @@ mod tests {
         let resolved: Vec<u32> = tombstones.resolved(&persons).iter().collect();
         assert_eq!(resolved, [3, 4]);
     }
+
+    #[test]
+    fn a_long_chain_of_merges_takes_few_statements() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let shard_key = ShardKey(65_536);
+        let retired = |ordinal, merged_into| NewTombstone {
+            ordinal,
+            uuid: None,
+            merged_into,
+        };
+        let chain = (1..100).map(|ordinal| retired(ordinal, Some(ordinal + 1)));
+        let others = [
+            retired(200, Some(201)),
+            retired(300, Some(100)),
+            retired(400, None),
+        ];
+        let all: Vec<NewTombstone> = chain.chain(others).collect();
+        record(conn, shard_key, 1, &all).unwrap();
+        let statements = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&statements);
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { .. } = event {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for (ordinal, merged) in [(3, vec![1, 2, 3]), (201, vec![200, 201])] {
+            let mut actual = with_merged(conn, shard_key, &[ordinal]).unwrap();
+            actual.sort_unstable();
+            assert_eq!(actual, merged);
+        }
+        let mut merged = with_merged(conn, shard_key, &[100]).unwrap();
+        merged.sort_unstable();
+        assert_eq!(merged, (1..=100).chain([300]).collect::<Vec<_>>());
+        let count = statements.load(Ordering::Relaxed);
+        assert!(count <= 3 + 2 + MAX_LEVELS + 1, "{count}");
+    }
+
     #[test]
     fn chains_are_followed_when_they_are_read() {
         const LENGTH: u32 = 200_000;

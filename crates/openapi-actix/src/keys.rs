@@ -123,6 +123,7 @@ pub const SCHEMA: &[&str] = &[
     "uniqueItems",
     "writeOnly",
     "xml",
+    "x-ignored-fields",
     "x-null",
     "x-patch",
     "x-raw-json",

@@ -39,6 +39,8 @@ pub struct Struct {
     pub closed: bool,
     /// Whether null and absent differ in every field.
     pub patch: bool,
+    /// Names of ignored members, if a member with a name near that of a field is an error.
+    pub ignored: Option<Vec<String>>,
     pub min_properties: Option<u64>,
     pub max_properties: Option<u64>,
 }

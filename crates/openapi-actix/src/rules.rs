@@ -25,6 +25,25 @@ pub fn table_name(item: &str) -> Ident {
     format_ident!("{}_FIELDS", shouting(item))
 }
 
+/// How unknown fields of a body are read, by the hand-written runtime.
+pub fn unknown_fields(contract: &Contract, item: ItemId) -> TokenStream {
+    let item = &contract.model.items[item];
+    match &item.shape {
+        Shape::Struct(Struct {
+            ignored: Some(_), ..
+        }) => {
+            let names = ignored_name(&item.name);
+            quote! { UnknownFields::NearRefused(#names) }
+        }
+        _ => quote! { UnknownFields::Ignored },
+    }
+}
+
+/// The name of the static list of ignored fields.
+fn ignored_name(item: &str) -> Ident {
+    format_ident!("{}_IGNORED", shouting(item))
+}
+
 /// The name of the static rule of an item.
 fn kind_name(item: &str) -> Ident {
     format_ident!("{}_KIND", shouting(item))
@@ -128,6 +147,10 @@ impl<'a> Rules<'a> {
             }
             fields.push(self.field(field, &location));
         }
+        let ignored = shape.ignored.as_ref().map(|names| {
+            let list = ignored_name(&item.name);
+            quote! { static #list: &[&str] = &[#(#names),*]; }
+        });
         let kind = (!is_plain(shape)).then(|| {
             let (name, kind) = (kind_name(&item.name), self.structure(shape, &table));
             quote! { static #name: Kind = #kind; }
@@ -135,6 +158,7 @@ impl<'a> Rules<'a> {
         quote! {
             static #table: &[Field] = &[#(#fields),*];
             #kind
+            #ignored
         }
     }
 

@@ -16,7 +16,7 @@ use crate::naming::{self, Namespace};
 use crate::reader::{Reader, object, reference};
 
 /// Keywords that only some kinds of schemas have.
-const STRUCTURE: [&str; 22] = [
+const STRUCTURE: [&str; 23] = [
     "additionalProperties",
     "discriminator",
     "enum",
@@ -37,6 +37,7 @@ const STRUCTURE: [&str; 22] = [
     "properties",
     "required",
     "uniqueItems",
+    "x-ignored-fields",
     "x-patch",
     "x-trim",
 ];
@@ -282,6 +283,7 @@ impl<'a> Schemas<'a> {
             "minProperties",
             "maxProperties",
             "x-patch",
+            "x-ignored-fields",
         ];
         self.allow_structure(schema, &allowed, place);
         let is_closed = schema["additionalProperties"] == false;
@@ -358,6 +360,13 @@ impl<'a> Schemas<'a> {
         shape.min_properties = length("minProperties").or(shape.min_properties);
         shape.max_properties = length("maxProperties").or(shape.max_properties);
         shape.patch |= self.reader.flag(schema, "x-patch", &part.location);
+        let ignored = self
+            .reader
+            .strings(schema, "x-ignored-fields", &part.location);
+        if ignored.is_some() && self.reader.config.is_bundled() {
+            self.report(part, "`x-ignored-fields` needs a runtime of the project");
+        }
+        shape.ignored = ignored.or(shape.ignored.take());
         match schema.get("additionalProperties") {
             None => {}
             Some(Value::Bool(false)) => shape.closed = true,
@@ -481,6 +490,7 @@ fn lint_schema(reader: Reader, schema: &Value, location: &str) {
     ] {
         reader.flag(schema, flag, location);
     }
+    reader.strings(schema, "x-ignored-fields", location);
     for (path, subschema) in subschemas(schema) {
         lint_schema(reader, subschema, &format!("{location}.{path}"));
     }

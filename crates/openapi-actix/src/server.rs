@@ -204,23 +204,33 @@ fn method_text(operation: &Operation) -> String {
     };
     let summary = summary.trim_end_matches('.');
     let line = format!("`{} {path}`", operation.method.to_uppercase());
-    let deprecated = if operation.deprecated {
-        "Deprecated.\n\n"
-    } else {
-        ""
-    };
     let errors = operation
         .responses
         .iter()
         .filter(|response| response.has_error_body());
-    let errors = errors.filter(|response| response.status != Status::Range(5));
+    let errors =
+        errors.filter(|response| matches!(response.status, Status::Code(_) | Status::Range(2..=4)));
     let statuses: Vec<_> = errors.map(|response| response.status.text()).collect();
     let errors = if statuses.is_empty() {
         "Fails with server errors only.".to_owned()
     } else {
         format!("Fails with {} or a server error.", statuses.join(", "))
     };
-    format!("{summary}.\n\n{deprecated}{description}\n\n{line}\n\n# Errors\n\n{errors}")
+    let deprecated = if operation.deprecated {
+        "Deprecated."
+    } else {
+        ""
+    };
+    let parts = [
+        &format!("{summary}."),
+        deprecated,
+        description,
+        &line,
+        "# Errors",
+        &errors,
+    ];
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("\n\n")
 }
 
 /// Generates one module per tag with everything that an implementation of its trait needs.

@@ -883,7 +883,13 @@ pub trait CaptureApi: Api {
     /// The format of PostHog's SDKs: each event carries the distinct ID of a person.
     /// `$set`, `$set_once` and `$unset`, in an event's properties or next to them, create the person and change the person's properties.
     /// The response is sent after the events are committed.
-    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events.
+    /// An invalid event is dropped and does not affect the others. `/metrics` counts the dropped events, and the log has the first reasons.
+    /// If every event of a request is invalid, the response is 400 with the reason of the first event. A request without events returns 200.
+    ///
+    /// **Names.** Event names and distinct IDs are trimmed and cut to 200 characters. Filters, uploads and `persons/?distinct_id=` do the same with the names that they search for.
+    /// A distinct ID that is a number, a truth value, a list or an object becomes its JSON text. A distinct ID that is missing, null or empty is invalid.
+    ///
+    /// **JSON.** An empty list is read as an empty object where an object belongs, because PHP writes `[]`. `NaN`, `Infinity` and `-Infinity` are read as null. Raw control characters in strings are accepted.
     ///
     /// **Token.** The token is in the body, in each event, or in the query.
     ///
@@ -975,7 +981,7 @@ pub trait CaptureApi: Api {
     /// Send events and get a result for each.
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     /// `POST /i/v1/analytics/events/`
@@ -1153,6 +1159,7 @@ impl CohortsCreateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     COHORT_CREATE_FIELDS,
+                    UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1207,7 +1214,12 @@ impl CohortsPreviewRequest {
         Ok(Self {
             path: CohortsPreviewPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], COHORT_PREVIEW_REQUEST_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    COHORT_PREVIEW_REQUEST_FIELDS,
+                    UnknownFields::NearRefused(COHORT_PREVIEW_REQUEST_IGNORED),
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -1390,6 +1402,7 @@ impl CohortsUpdateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
+                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1453,6 +1466,7 @@ impl CohortsPartialUpdateRequest {
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
                     PATCHED_COHORT_FIELDS,
+                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
                 )
                 .await?,
             uploads: body.uploads(),
@@ -1687,7 +1701,14 @@ impl CohortsAddPersonsToStaticCohortRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSONS_TO_ADD_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSONS_TO_ADD_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1741,7 +1762,14 @@ impl CohortsRemovePersonFromStaticCohortRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSON_TO_REMOVE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_TO_REMOVE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -1929,6 +1957,9 @@ pub struct CohortsPersonsQuery {
     pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    pub bom: Option<bool>,
 }
 
 impl CohortsPersonsQuery {
@@ -1944,6 +1975,7 @@ impl CohortsPersonsQuery {
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
             format: query.text("format")?,
+            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2217,7 +2249,14 @@ impl ActionsCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsCreatePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], ACTION_CREATE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    ACTION_CREATE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2322,7 +2361,14 @@ impl ActionsPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsPartialUpdatePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PATCHED_ACTION_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PATCHED_ACTION_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2386,6 +2432,9 @@ pub struct PersonsListQuery {
     pub include_total: Option<bool>,
     /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     pub format: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
+    pub bom: Option<bool>,
 }
 
 impl PersonsListQuery {
@@ -2402,6 +2451,7 @@ impl PersonsListQuery {
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
             format: query.text("format")?,
+            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2548,7 +2598,14 @@ impl PersonsBulkDeleteRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: PersonsBulkDeletePath::read(&request)?,
-            body: body.fields(&request, &[Media::Json], PERSONS_TO_DELETE_FIELDS).await?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSONS_TO_DELETE_FIELDS,
+                    UnknownFields::Ignored,
+                )
+                .await?,
             http: RequestHead::new(request),
         })
     }
@@ -2776,7 +2833,12 @@ impl PersonsUpdatePropertyRequest {
         Ok(Self {
             path: PersonsUpdatePropertyPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], PERSON_PROPERTY_VALUE_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_PROPERTY_VALUE_FIELDS,
+                    UnknownFields::Ignored,
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -2832,7 +2894,12 @@ impl PersonsDeletePropertyRequest {
         Ok(Self {
             path: PersonsDeletePropertyPath::read(&request)?,
             body: body
-                .fields(&request, &[Media::Json], PERSON_PROPERTY_TO_DELETE_FIELDS)
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    PERSON_PROPERTY_TO_DELETE_FIELDS,
+                    UnknownFields::Ignored,
+                )
                 .await?,
             http: RequestHead::new(request),
         })
@@ -3524,6 +3591,39 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
     },
 ];
 
+static COHORT_CREATE_IGNORED: &[&str] = &[
+    "id",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "last_backfill_events_at",
+    "last_calculation_duration_ms",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "last_error_at",
+    "count",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "kind",
+    "people",
+    "team",
+    "team_id",
+    "project",
+    "project_id",
+    "user_access_level",
+    "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
     Field {
         name: "filters",
@@ -3546,6 +3646,37 @@ static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
             maximum: Some(100),
         },
     },
+];
+
+static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
+    "id",
+    "name",
+    "description",
+    "groups",
+    "deleted",
+    "query",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "count",
+    "is_static",
+    "cohort_type",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "_create_in_folder",
+    "_create_static_person_ids",
+    "personal_api_key",
+    "api_key",
+    "token",
 ];
 
 static PATCHED_COHORT_FIELDS: &[Field] = &[
@@ -3649,6 +3780,39 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
         nullable: false,
         kind: Kind::Boolean,
     },
+];
+
+static PATCHED_COHORT_IGNORED: &[&str] = &[
+    "id",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "last_backfill_events_at",
+    "last_calculation_duration_ms",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "last_error_at",
+    "count",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "kind",
+    "people",
+    "team",
+    "team_id",
+    "project",
+    "project_id",
+    "user_access_level",
+    "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
 ];
 
 static PERSONS_TO_ADD_FIELDS: &[Field] = &[

@@ -445,6 +445,7 @@ pub struct Cohort {
     >,
     /// Extension of this service; not part of PostHog's API.
     /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+    /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
     /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next_calculation: ::std::option::Option<
@@ -461,8 +462,8 @@ pub struct Cohort {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
     /// Extension of this service; not part of PostHog's API.
-    /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-    /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+    /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+    /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_code: ::std::option::Option<::std::string::String>,
     /// Number of members after the last calculation; null before the first.
@@ -559,7 +560,9 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortCohortType {
     }
 }
 
-/// The fields of a new cohort. Unknown fields are ignored.
+/// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
+/// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
+/// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 pub struct CohortCreate {
     /// Name of the cohort. May be empty; need not be unique.
@@ -663,6 +666,7 @@ pub struct CohortListItem {
     >,
     /// Extension of this service; not part of PostHog's API.
     /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+    /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
     /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next_calculation: ::std::option::Option<
@@ -679,8 +683,8 @@ pub struct CohortListItem {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
     /// Extension of this service; not part of PostHog's API.
-    /// Code of the last failure: `validation_error` and `no_properties` (the filter is invalid), `timeout`,
-    /// `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+    /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
+    /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_code: ::std::option::Option<::std::string::String>,
     /// Number of members after the last calculation; null before the first.
@@ -854,7 +858,7 @@ pub struct CohortPreview {
     pub sample: ::std::vec::Vec<Person>,
 }
 
-/// The filter to evaluate.
+/// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreviewRequest {
     /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
@@ -1127,7 +1131,9 @@ pub struct PatchedAction {
     pub deleted: crate::Patch<bool>,
 }
 
-/// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored.
+/// The fields of a cohort to change. Absent fields keep their values. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
+/// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
+/// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 pub struct PatchedCohort {
     /// Name of the cohort. May be empty; need not be unique.

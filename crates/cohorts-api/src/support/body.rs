@@ -4,23 +4,25 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::fields::{Field, Violation, read_form, read_object};
+use super::fields::{Field, UnknownFields, Violation, read_body, read_form};
 use super::json;
 use super::multipart::UploadedFile;
 use super::{MemoryBudget, Rejection, Reservation, SMALL_BODY};
 
 mod charge;
+mod content_type;
 mod incoming;
 mod pace;
 mod pending;
 
 pub(super) use charge::BodyCharge;
 pub use charge::{BodyMemory, BodyReservation};
+use content_type::ContentType;
+pub(super) use content_type::json_bytes;
 pub(super) use pace::Pace;
 pub(crate) use pending::{admit, authorize};
 
@@ -47,14 +49,6 @@ impl Media {
             None
         }
     }
-
-    /// The content type of a request with its parameters, and which of the known types it is.
-    fn of_request(request: &HttpRequest) -> (String, Option<Self>) {
-        let value = request.headers().get(header::CONTENT_TYPE);
-        let text = value.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media_type = text.split(';').next().unwrap_or_default().trim();
-        (text.to_owned(), Self::parse(media_type))
-    }
 }
 
 /// How long a large body waits for the memory in which it is parsed.
@@ -65,9 +59,7 @@ const MAX_GROWTH: usize = 64;
 /// A received body with fields.
 pub(crate) struct Body {
     content: Arc<Content>,
-    /// The header `Content-Type`, with its parameters.
-    content_type: String,
-    media: Option<Media>,
+    content_type: ContentType,
     files: Vec<UploadedFile>,
     parsing: Option<MemoryBudget>,
     limit: usize,
@@ -110,23 +102,41 @@ impl Body {
         request: &HttpRequest,
         accepted: &'static [Media],
         rules: &'static [Field],
+        unknown: UnknownFields,
     ) -> Result<T, Rejection> {
-        let is_multipart = self.media == Some(Media::Multipart);
-        let media = if self.content.is_empty() && !is_multipart {
-            Some(Media::Form)
-        } else {
-            let media = self.media.filter(|media| accepted.contains(media));
-            Some(media.ok_or_else(|| self.media_type_rejection())?)
-        };
+        let media = self.media(accepted)?;
         if self.content.len() <= SMALL_BODY {
-            self.content.check(media)?;
-            return self.content.read(media, rules);
+            self.content
+                .check(media)
+                .map_err(|why| self.explain(media, why))?;
+            return self.content.read(media, rules, unknown);
         }
         let content = Arc::clone(&self.content);
-        let bytes = blocking(move || content.check(media)).await?;
+        let bytes = blocking(move || content.check(media)).await;
+        let bytes = bytes.map_err(|why| self.explain(media, why))?;
         self.reserve_values(request, bytes).await?;
         let content = Arc::clone(&self.content);
-        blocking(move || content.read(media, rules)).await
+        blocking(move || content.read(media, rules, unknown)).await
+    }
+
+    /// How the content is read. A missing body is read as a form without fields.
+    fn media(&self, accepted: &[Media]) -> Result<Media, Rejection> {
+        let media = match self.content.as_ref() {
+            Content::Bytes(bytes) if bytes.is_empty() => return Ok(Media::Form),
+            Content::Bytes(bytes) => self.content_type.of_body(bytes),
+            Content::Pairs(_) => Some(Media::Multipart),
+        };
+        let media = media.filter(|media| accepted.contains(media));
+        media.ok_or_else(|| Rejection::MediaType {
+            media_type: self.content_type.text.clone(),
+        })
+    }
+
+    fn explain(&self, media: Media, rejection: Rejection) -> Rejection {
+        match media {
+            Media::Json => self.content_type.explain(rejection),
+            _ => rejection,
+        }
     }
 
     /// Reserves memory for the values of a large body. One body takes at most three quarters of the budget.
@@ -146,12 +156,6 @@ impl Body {
         );
         Ok(())
     }
-
-    fn media_type_rejection(&self) -> Rejection {
-        Rejection::MediaType {
-            media_type: self.content_type.clone(),
-        }
-    }
 }
 
 /// Runs `work` on a thread that may block.
@@ -162,10 +166,6 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Content {
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The bytes of all fields.
     fn len(&self) -> usize {
         match self {
@@ -178,12 +178,12 @@ impl Content {
     }
 
     /// Checks the syntax of JSON, so that no part can fail to parse later. Returns the bytes that its values would take.
-    fn check(&self, media: Option<Media>) -> Result<usize, Rejection> {
+    fn check(&self, media: Media) -> Result<usize, Rejection> {
         match self {
-            Self::Bytes(bytes) if media == Some(Media::Json) => {
+            Self::Bytes(bytes) if media == Media::Json => {
                 json::tree_bytes(text(bytes)?).map_err(malformed)
             }
-            Self::Bytes(bytes) => Ok(bytes.len()),
+            Self::Bytes(bytes) => content_type::check_form(bytes).map(|()| bytes.len()),
             Self::Pairs(pairs) => {
                 let values = pairs.iter().filter(|(_, text)| json::is_container(text));
                 Ok(values
@@ -196,13 +196,21 @@ impl Content {
     /// Reads the fields of checked content.
     fn read<T: DeserializeOwned>(
         &self,
-        media: Option<Media>,
+        media: Media,
         rules: &[Field],
+        unknown: UnknownFields,
     ) -> Result<T, Rejection> {
         let fields = match self {
-            Self::Bytes(bytes) if media == Some(Media::Json) => read_object(text(bytes)?, rules),
-            Self::Bytes(bytes) => read_form(&form_pairs(bytes, rules), rules),
-            Self::Pairs(pairs) => read_form(pairs, rules),
+            Self::Bytes(bytes) if media == Media::Json => read_body(text(bytes)?, rules, unknown),
+            Self::Bytes(bytes) => {
+                let names = form_urlencoded::parse(bytes).map(|(name, _)| name);
+                read_form(&form_pairs(bytes, rules), rules)
+                    .and_then(|fields| unknown.check(fields, names, rules))
+            }
+            Self::Pairs(pairs) => {
+                let names = pairs.iter().map(|(name, _)| name);
+                read_form(pairs, rules).and_then(|fields| unknown.check(fields, names, rules))
+            }
         };
         let fields = fields.map_err(Violation::into_rejection)?;
         serde_json::from_str(&fields).map_err(|error| Rejection::Field {
@@ -222,8 +230,9 @@ fn form_pairs<'a>(bytes: &'a [u8], rules: &[Field]) -> Vec<(Cow<'a, str>, Cow<'a
         .collect()
 }
 
+/// The text of a body of JSON.
 fn text(bytes: &[u8]) -> Result<&str, Rejection> {
-    std::str::from_utf8(bytes).map_err(malformed)
+    std::str::from_utf8(json_bytes(bytes)).map_err(malformed)
 }
 
 fn malformed(cause: impl std::fmt::Display) -> Rejection {

@@ -9,10 +9,12 @@
 
 use serde_json::Value;
 
+mod near;
 mod read;
 mod scalar;
 
 use super::{Rejection, json};
+pub(crate) use near::UnknownFields;
 use read::{list, members};
 pub(super) use scalar::{read_boolean, read_instant, read_integer};
 
@@ -96,6 +98,14 @@ impl Violation {
         self
     }
 
+    /// Sets the valid fields that precede it, unless they are too long.
+    fn after(mut self, fields: String) -> Self {
+        if fields.len() <= MAX_PRECEDING {
+            self.preceding = fields;
+        }
+        self
+    }
+
     pub(super) fn into_rejection(self) -> Rejection {
         Rejection::Field {
             attr: (!self.path.is_empty()).then(|| self.path.join("__")),
@@ -104,6 +114,16 @@ impl Violation {
             preceding: self.preceding,
         }
     }
+}
+
+/// Reads a body that is a JSON object. `text` must be valid JSON.
+pub(super) fn read_body(
+    text: &str,
+    rules: &[Field],
+    unknown: UnknownFields,
+) -> Result<String, Violation> {
+    let fields = read_object(text, rules)?;
+    unknown.check_object(fields, text, rules)
 }
 
 /// Reads a JSON object, the body or a field. `text` must be valid JSON.
@@ -149,12 +169,8 @@ fn write_object(
             }
             Ok(None) => (),
             Err(violation) => {
-                let mut violation = violation.within(rule.name);
                 members.push('}');
-                if members.len() <= MAX_PRECEDING {
-                    violation.preceding = members;
-                }
-                return Err(violation);
+                return Err(violation.within(rule.name).after(members));
             }
         }
     }

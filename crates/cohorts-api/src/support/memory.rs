@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt::time::timeout;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes per permit of the semaphore.
 const UNIT: usize = 1 << 10;
@@ -24,12 +24,17 @@ struct Node {
     units: usize,
     free: Arc<Semaphore>,
     whole: Option<MemoryBudget>,
+    /// Notified when memory is returned to this budget or to a part of it.
+    returned: Notify,
 }
 
 /// A part of a [`MemoryBudget`]. Dropping it returns the memory.
 ///
 /// It contains one permit of the budget and one of each budget that contains it.
-pub struct Reservation(Vec<OwnedSemaphorePermit>);
+pub struct Reservation {
+    permits: Vec<OwnedSemaphorePermit>,
+    budget: MemoryBudget,
+}
 
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +58,13 @@ impl MemoryBudget {
     fn within(whole: Option<Self>, bytes: usize) -> Self {
         let units = (bytes / UNIT).min(Semaphore::MAX_PERMITS);
         let free = Arc::new(Semaphore::new(units));
-        Self(Arc::new(Node { units, free, whole }))
+        let returned = Notify::new();
+        Self(Arc::new(Node {
+            units,
+            free,
+            whole,
+            returned,
+        }))
     }
 
     /// Reserves `bytes`, rounded up to KiB, without waiting. Returns `None` if less is available.
@@ -64,7 +75,12 @@ impl MemoryBudget {
             let permit = Arc::clone(&node.free).try_acquire_many_owned(units);
             permits.push(permit.ok()?);
         }
-        Some(Reservation(permits))
+        Some(self.reservation(permits))
+    }
+
+    fn reservation(&self, permits: Vec<OwnedSemaphorePermit>) -> Reservation {
+        let budget = self.clone();
+        Reservation { permits, budget }
     }
 
     /// Reserves `bytes`, rounded up to KiB, and waits up to `wait` for them, in the order of the callers.
@@ -81,9 +97,29 @@ impl MemoryBudget {
                 let permit = Arc::clone(&node.free).acquire_many_owned(units).await;
                 permits.push(permit.ok()?);
             }
-            Some(Reservation(permits))
+            Some(self.reservation(permits))
         };
         timeout(wait, reserve).await.ok().flatten()
+    }
+
+    /// As [`reserve_within`](Self::reserve_within), but takes none of the memory before all of it is available: other
+    /// callers are not delayed, and may be first.
+    pub async fn reserve_when_free(&self, bytes: usize, wait: Duration) -> Option<Reservation> {
+        if self.chain().any(|node| node.units < bytes.div_ceil(UNIT)) {
+            return None;
+        }
+        let outermost = self.chain().last()?;
+        let reserve = async {
+            loop {
+                // Created first, so that memory that is returned after the attempt is noticed.
+                let returned = outermost.returned.notified();
+                if let Some(reservation) = self.reserve(bytes) {
+                    return reservation;
+                }
+                returned.await;
+            }
+        };
+        timeout(wait, reserve).await.ok()
     }
 
     /// The size in bytes.
@@ -98,7 +134,7 @@ impl MemoryBudget {
 
     /// Whether this is the only clone and nothing is reserved, so that dropping it loses no count.
     pub fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.used() == 0
+        Arc::strong_count(&self.0) == 1
     }
 
     /// The reserved bytes, with those of all parts.
@@ -115,9 +151,8 @@ impl MemoryBudget {
 impl Reservation {
     /// The reserved bytes.
     pub fn bytes(&self) -> usize {
-        self.0
-            .first()
-            .map_or(0, |permit| permit.num_permits() * UNIT)
+        let first = self.permits.first();
+        first.map_or(0, |permit| permit.num_permits() * UNIT)
     }
 
     /// Adds `other`, a reservation of the same budget.
@@ -125,19 +160,34 @@ impl Reservation {
     /// # Panics
     ///
     /// Panics if `other` is from another budget.
-    pub fn merge(&mut self, other: Self) {
-        assert_eq!(self.0.len(), other.0.len(), "reservations of two budgets");
-        for (permit, more) in self.0.iter_mut().zip(other.0) {
+    pub fn merge(&mut self, mut other: Self) {
+        let is_same = Arc::ptr_eq(&self.budget.0, &other.budget.0);
+        assert!(is_same, "reservations of two budgets");
+        for (permit, more) in self.permits.iter_mut().zip(other.permits.drain(..)) {
             permit.merge(more);
         }
     }
 
     /// Returns the memory beyond `bytes`, rounded up to KiB.
     pub fn shrink_to(&mut self, bytes: usize) {
-        for permit in &mut self.0 {
+        for permit in &mut self.permits {
             let rest = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT));
             drop(permit.split(rest));
         }
+        self.notify();
+    }
+
+    fn notify(&self) {
+        if let Some(outermost) = self.budget.chain().last() {
+            outermost.returned.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.permits.clear();
+        self.notify();
     }
 }
 
@@ -191,5 +241,29 @@ mod tests {
         let release = async { drop(reservation) };
         let (waiting, ()) = futures::join!(budget.reserve_within(9 << 10, Duration::MAX), release);
         assert_eq!(waiting.unwrap().bytes(), 9 << 10);
+    }
+
+    #[actix_web::test]
+    async fn memory_that_a_caller_waits_for_remains_free_for_others() {
+        let whole = MemoryBudget::new(10 << 10);
+        let (part, other) = (whole.part(8 << 10), whole.part(8 << 10));
+        assert!(
+            part.reserve_when_free(9 << 10, Duration::MAX)
+                .await
+                .is_none()
+        );
+        assert!(
+            part.reserve_when_free(8 << 10, Duration::MAX)
+                .await
+                .is_some()
+        );
+        let reservation = other.reserve(4 << 10).unwrap();
+        let mut waiting = Box::pin(part.reserve_when_free(8 << 10, Duration::MAX));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert!(other.reserve(4 << 10).is_some());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(reservation);
+        assert_eq!(waiting.await.unwrap().bytes(), 8 << 10);
+        assert!(part.is_unused() && other.is_unused());
     }
 }

@@ -317,6 +317,33 @@ fn the_key_distinct_id_matches_any_distinct_id_of_a_person() {
 }
 
 #[test]
+fn events_and_distinct_ids_are_found_by_the_names_that_were_sent() {
+    let sent = format!(" {} b", "a".repeat(199));
+    let stored = "a".repeat(199);
+    let time = "2025-06-17T00:00:00Z";
+    let mut project = performers(&[&[(&stored, time), ("next", time)], &[("a", time)]]);
+    project.persons[0].distinct_ids = vec![stored.clone()];
+    project.persons[1].distinct_ids = vec!["a".to_owned()];
+    for value in [json!(sent), json!(["x", sent]), json!(stored)] {
+        let leaf =
+            json!({"type": "person", "key": "distinct_id", "operator": "exact", "value": value});
+        check(&project, leaf, &[0]);
+    }
+    let second = json!({"key": sent, "seq_event": " next ", "seq_event_type": "events",
+        "seq_time_value": 1, "seq_time_interval": "day"});
+    for leaf in [
+        behavior("performed_event", json!({"key": sent})),
+        behavior("performed_event_sequence", second),
+    ] {
+        check(&project, leaf, &[0]);
+    }
+    let action = Action::parse(&json!([{"event": sent}])).unwrap();
+    project.actions.insert(4, action);
+    let leaf = json!({"key": " 4 ", "event_type": "actions"});
+    check(&project, behavior("performed_event", leaf), &[0]);
+}
+
+#[test]
 fn creation_times_compare_as_instants() {
     let mut project = persons(&[json!({}), json!({"created_at": "2030-01-01"})]);
     project.persons[0].created_at = micros("2025-06-17T00:00:00Z");

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::long_name;
+use super::{event_name, limits, long_name, short};
 use crate::error::FilterError;
 use crate::predicate::Predicate;
 use crate::source::{Action, ActionProperty, ActionStep};
@@ -16,6 +16,18 @@ const MAX_PROPERTIES: usize = 100;
 const UNSUPPORTED: [&str; 5] = ["selector", "selector_regex", "tag_name", "text", "href"];
 
 impl Action {
+    /// Parses the JSON text of steps; also returns its JSON. Text that is not JSON is null.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Action::parse`], and with code `invalid_input` if the text has more than 50,000
+    /// objects or 500,000 values, which are counted before any is built.
+    pub fn read(text: &str) -> Result<(Action, Value), FilterError> {
+        let steps = limits::read_within_limits(text);
+        let steps = steps.map_err(|size| size.error("steps", "an action"))?;
+        Ok((Action::parse(&steps)?, steps))
+    }
+
     /// Parses a JSON list of at most 100 steps with at most 100 property tests each; null is an
     /// empty list.
     ///
@@ -55,7 +67,7 @@ fn parse_step(
         && !["exact", "regex", "contains"].contains(&other.as_str())
     {
         let place = format!("{path}.url_matching");
-        let sentence = format!("'{other}' is none of exact, regex and contains");
+        let sentence = format!("'{}' is none of exact, regex and contains", short(other));
         return Err(FilterError::input(&place, sentence));
     }
     let place = format!("{path}.properties");
@@ -71,7 +83,7 @@ fn parse_step(
         predicate.charge_patterns(pattern_cost, path)?;
     }
     Ok(ActionStep {
-        event: name(path, step, "event")?,
+        event: name(path, step, "event")?.map(|name| event_name(&name)),
         url,
         url_matching,
         properties,
@@ -89,7 +101,10 @@ fn parse_property(
     if let Some(kind) = text(path, property, "type")?
         && kind != "event"
     {
-        let sentence = format!("properties of type '{kind}' are not supported; only 'event' is");
+        let sentence = format!(
+            "properties of type '{}' are not supported; only 'event' is",
+            short(&kind)
+        );
         return Err(FilterError::input(path, sentence));
     }
     let operator = text(path, property, "operator")?;
@@ -160,7 +175,7 @@ mod tests {
 
     #[test]
     fn steps_are_parsed_with_all_their_parts() {
-        let steps = json!([{"event": "buy", "url": "/shop", "url_matching": "contains", "selector": null,
+        let steps = json!([{"event": " buy ", "url": "/shop", "url_matching": "contains", "selector": null,
             "properties": [{"key": "amount", "operator": "gt", "value": 5, "type": "event"}]}, {"event": null}]);
         let action = Action::parse(&steps).unwrap();
         assert_eq!(action.steps.len(), 2);
@@ -168,6 +183,18 @@ mod tests {
         assert_eq!(action.steps[0].properties[0].value, Some(json!(5)));
         assert_eq!(action.steps[1], ActionStep::default());
         assert_eq!(Action::parse(&Value::Null).unwrap(), Action::default());
+    }
+
+    #[test]
+    fn steps_are_counted_before_they_are_built() {
+        let (action, steps) = Action::read(r#"[{"event":"buy"}]"#).unwrap();
+        assert_eq!(action, Action::parse(&steps).unwrap());
+        assert_eq!(Action::read("null").unwrap(), Default::default());
+        for (unit, limit) in [("{},", "50000 JSON objects"), ("0,", "500000 JSON values")] {
+            let text = format!("[{}0]", unit.repeat(600_000));
+            let detail = Action::read(&text).unwrap_err().detail;
+            assert_eq!(detail, format!("steps: an action may hold {limit} at most"));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_ITEMS, Mode, kind_of, long_name, refuse_unknown};
+use super::{MAX_ITEMS, Mode, event_name, kind_of, long_name, long_word, refuse_unknown, short};
 use crate::FilterError;
 use crate::filter::Name;
 
@@ -68,6 +68,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// An operator, a unit, a date or the like. In a request, it must not be too long.
+    pub fn word(&self, key: &str, mode: Mode) -> Result<Option<String>, FilterError> {
+        let word = self.text(key)?;
+        let long = word
+            .as_deref()
+            .and_then(|word| long_word(&format!("'{key}'"), word));
+        match long {
+            Some(sentence) if mode == Mode::Write => Err(self.fail(sentence)),
+            _ => Ok(word),
+        }
+    }
+
     /// The name of a property. In a request, it must not be too long.
     pub fn property(&self, key: &str, mode: Mode) -> Result<String, FilterError> {
         let name = self.text(key)?.unwrap_or_default();
@@ -112,13 +124,13 @@ impl<'a> Fields<'a> {
         Ok(flag)
     }
 
-    /// The name of an event, or the id of an action.
+    /// The name of an event in its stored form, or the id of an action.
     pub fn name(&self, key: &str, mode: Mode) -> Result<Option<Name>, FilterError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => {
                 self.check_name(key, text, mode)?;
-                Ok(Some(Name::Text(text.clone())))
+                Ok(Some(Name::Text(event_name(text))))
             }
             Some(value) => match whole_number(value) {
                 Some(number) => Ok(Some(Name::Number(number))),
@@ -192,9 +204,5 @@ fn whole_number(value: &Value) -> Option<i64> {
 
 /// The JSON text of a value, cut to 60 characters for use in a sentence.
 pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        None => text,
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    short(&value.to_string()).into_owned()
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, shown};
-use super::{EXPECTED, Mode, kind_of};
+use super::{EXPECTED, Mode, kind_of, short};
 use crate::FilterError;
 use crate::date;
 use crate::filter::{
@@ -43,7 +43,10 @@ pub(super) fn leaf(
         "person_metadata" => metadata(fields, mode),
         "cohort" => cohort(fields, mode),
         "behavioral" => behavioral(fields, mode),
-        other => Err(fields.fail(format!("unknown filter type '{other}'; {EXPECTED}"))),
+        other => Err(fields.fail(format!(
+            "unknown filter type '{}'; {EXPECTED}",
+            short(other)
+        ))),
     }
 }
 
@@ -63,7 +66,7 @@ fn person(mut fields: Fields, mode: Mode) -> Result<(PersonLeaf, Value), FilterE
     fields.refuse_unknown(mode, &["type", "key", "value", "operator", "negation"])?;
     let leaf = PersonLeaf {
         key: fields.property("key", mode)?,
-        operator: fields.text("operator")?,
+        operator: fields.word("operator", mode)?,
         value: fields.value("value")?,
         negation: fields.boolean("negation")?,
     };
@@ -99,7 +102,7 @@ fn metadata(fields: Fields, mode: Mode) -> Result<(Leaf, Value), FilterError> {
     if leaf.key != "created_at" {
         let sentence = format!(
             "'key' of a person_metadata filter must be created_at, got '{}'",
-            leaf.key
+            short(&leaf.key)
         );
         return Err(FilterError::input(path, sentence));
     }
@@ -134,18 +137,18 @@ fn behavioral(mut fields: Fields, mode: Mode) -> Result<(Leaf, Value), FilterErr
     fields.refuse_unknown(mode, &BEHAVIORAL_KEYS)?;
     let leaf = BehavioralLeaf {
         key: fields.name("key", mode)?.unwrap_or_default(),
-        value: fields.text("value")?.unwrap_or_default(),
-        event_type: fields.text("event_type")?.unwrap_or_default(),
-        operator: fields.text("operator")?,
+        value: fields.word("value", mode)?.unwrap_or_default(),
+        event_type: fields.word("event_type", mode)?.unwrap_or_default(),
+        operator: fields.word("operator", mode)?,
         operator_value: fields.integer("operator_value")?,
         time_value: fields.integer("time_value")?,
-        time_interval: fields.text("time_interval")?,
-        explicit_datetime: fields.text("explicit_datetime")?,
-        explicit_datetime_to: fields.text("explicit_datetime_to")?,
+        time_interval: fields.word("time_interval", mode)?,
+        explicit_datetime: fields.word("explicit_datetime", mode)?,
+        explicit_datetime_to: fields.word("explicit_datetime_to", mode)?,
         seq_event: fields.name("seq_event", mode)?,
-        seq_event_type: fields.text("seq_event_type")?,
+        seq_event_type: fields.word("seq_event_type", mode)?,
         seq_time_value: fields.integer("seq_time_value")?,
-        seq_time_interval: fields.text("seq_time_interval")?,
+        seq_time_interval: fields.word("seq_time_interval", mode)?,
         total_periods: fields.integer("total_periods")?,
         min_periods: fields.integer("min_periods")?,
         event_filters: event_filters(&mut fields, mode)?,
@@ -186,12 +189,12 @@ fn event_filter(path: &str, mode: Mode, item: &Value) -> Result<(EventFilter, Va
             )));
         }
         other => {
-            let kind = other.unwrap_or_default();
+            let kind = short(other.unwrap_or_default());
             return Err(fields.fail(format!("unknown type '{kind}'; expected event")));
         }
     }
     fields.require(&["key"])?;
-    let operator = fields.text("operator")?;
+    let operator = fields.word("operator", mode)?;
     if mode == Mode::Write && !matches!(operator.as_deref(), Some("is_set" | "is_not_set")) {
         fields.require(&["value"])?;
     }

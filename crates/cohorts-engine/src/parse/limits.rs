@@ -10,9 +10,12 @@ use serde_json::Value;
 
 use super::MAX_NODES;
 use crate::FilterError;
+use crate::names::stored_name;
 
 /// Bytes of the name of a property or of an event. Names are keys of caches and of stored columns.
 pub(crate) const MAX_NAME_BYTES: usize = 1_000;
+/// Bytes of a word, such as an operator, a unit or a date.
+const MAX_WORD_BYTES: usize = 400;
 /// Objects of one filter, with those inside values.
 pub(crate) const MAX_OBJECTS: usize = 5 * MAX_NODES;
 /// JSON values of one filter.
@@ -28,6 +31,23 @@ pub(crate) fn long_name(field: &str, name: &str) -> Option<String> {
     })
 }
 
+/// The error for a word that is too long, as a sentence.
+pub(crate) fn long_word(field: &str, word: &str) -> Option<String> {
+    let bytes = word.len();
+    (bytes > MAX_WORD_BYTES)
+        .then(|| format!("{field} has {bytes} bytes; at most {MAX_WORD_BYTES} are allowed"))
+}
+
+/// The stored form of the name of an event in a filter. A name that is too long is unchanged, so that its error names its
+/// length.
+pub(crate) fn event_name(name: &str) -> String {
+    if name.len() > MAX_NAME_BYTES {
+        name.to_owned()
+    } else {
+        stored_name(name).into_owned()
+    }
+}
+
 /// Parses the JSON text of criteria within the limits of a filter. Text that is not JSON is null.
 ///
 /// # Errors
@@ -35,11 +55,16 @@ pub(crate) fn long_name(field: &str, name: &str) -> Option<String> {
 /// Fails with code `invalid_input` and the path `path` if the text has more than 50,000 objects or
 /// 500,000 values.
 pub fn read_json(text: &str, path: &str) -> Result<Value, FilterError> {
+    read_within_limits(text).map_err(|size| size.error(path, "a filter"))
+}
+
+/// Parses a JSON text within the limits. Text that is not JSON is null. Fails with the counts that exceed the limits.
+pub(super) fn read_within_limits(text: &str) -> Result<Value, Size> {
     let mut size = Size::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let counted = SizeCounter(&mut size).deserialize(&mut json);
     if counted.is_err() && size.is_exceeded() {
-        return Err(size.error(path));
+        return Err(size);
     }
     Ok(serde_json::from_str(text).unwrap_or_default())
 }
@@ -56,16 +81,14 @@ impl Size {
         self.objects > MAX_OBJECTS || self.values > MAX_VALUES
     }
 
-    pub fn error(&self, path: &str) -> FilterError {
+    /// The error of `what`, such as "a filter", at `path`.
+    pub fn error(&self, path: &str, what: &str) -> FilterError {
         let (limit, kind) = if self.objects > MAX_OBJECTS {
             (MAX_OBJECTS, "objects")
         } else {
             (MAX_VALUES, "values")
         };
-        FilterError::input(
-            path,
-            format!("a filter may hold {limit} JSON {kind} at most"),
-        )
+        FilterError::input(path, format!("{what} may hold {limit} JSON {kind} at most"))
     }
 }
 

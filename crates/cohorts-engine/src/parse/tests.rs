@@ -417,6 +417,34 @@ fn names_beyond_the_limit_are_refused_with_their_place() {
 }
 
 #[test]
+fn words_beyond_the_limit_are_refused_and_parsed_if_stored() {
+    let long = "x".repeat(401);
+    let mut leaves = vec![person(json!({"operator": long}))];
+    for member in [
+        "value",
+        "event_type",
+        "operator",
+        "time_interval",
+        "explicit_datetime",
+        "explicit_datetime_to",
+        "seq_event_type",
+        "seq_time_interval",
+    ] {
+        leaves.push(behavioral(json!({member: long})));
+    }
+    let filter = json!({"type": "event", "key": "a", "operator": long, "value": 1});
+    leaves.push(behavioral(json!({"event_filters": [filter]})));
+    for leaf in leaves {
+        let sentence = refused_leaf(leaf.clone());
+        assert!(
+            sentence.ends_with("has 401 bytes; at most 400 are allowed"),
+            "{sentence}"
+        );
+        assert!(Filter::parse_stored(&tree(json!([leaf]))).is_ok());
+    }
+}
+
+#[test]
 fn stored_names_beyond_the_limit_are_parsed_and_not_planned() {
     let long = "k".repeat(1_001);
     let now = crate::Moment::utc(0);

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::{Criterion, PlacedLeaf, Plan, Tree, behavioral};
 use crate::FilterError;
 use crate::filter::{Filter, Group, Join, Leaf, Node, PersonLeaf};
+use crate::names::stored_name;
 use crate::parse::long_name;
 use crate::predicate::Predicate;
 use crate::window::Moment;
@@ -178,20 +181,37 @@ fn identity(leaf: &Leaf) -> String {
 
 fn criterion(leaf: &Leaf, path: &str, at: &Moment) -> Result<Criterion, FilterError> {
     match leaf {
-        Leaf::Person(leaf) => {
-            let predicate = person_predicate(leaf, path, at)?;
-            Ok(match leaf.key.as_str() {
-                "distinct_id" => Criterion::DistinctId(predicate),
-                key => Criterion::Property {
-                    key: key.to_owned(),
-                    predicate,
-                },
-            })
-        }
+        Leaf::Person(leaf) => Ok(match leaf.key.as_str() {
+            "distinct_id" => {
+                Criterion::DistinctId(person_predicate(&with_stored_ids(leaf), path, at)?)
+            }
+            key => Criterion::Property {
+                key: key.to_owned(),
+                predicate: person_predicate(leaf, path, at)?,
+            },
+        }),
         Leaf::PersonMetadata(leaf) => created_at(leaf, path, at),
         Leaf::Cohort(leaf) => Ok(Criterion::Cohort(leaf.value)),
         Leaf::Behavioral(leaf) => behavioral::criterion(leaf, path, at),
     }
+}
+
+/// A leaf on distinct ids. The ids that it compares with are in their stored form; parts of ids and patterns are unchanged.
+fn with_stored_ids(leaf: &PersonLeaf) -> PersonLeaf {
+    let mut leaf = leaf.clone();
+    if let None | Some("exact" | "is_not" | "in" | "not_in") = leaf.operator.as_deref() {
+        let ids = match &mut leaf.value {
+            Some(Value::Array(ids)) => ids.as_mut_slice(),
+            Some(id) => std::slice::from_mut(id),
+            None => &mut [],
+        };
+        for id in ids {
+            if let Value::String(text) = id {
+                *text = stored_name(text).into_owned();
+            }
+        }
+    }
+    leaf
 }
 
 fn created_at(leaf: &PersonLeaf, path: &str, at: &Moment) -> Result<Criterion, FilterError> {

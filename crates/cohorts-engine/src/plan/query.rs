@@ -12,6 +12,7 @@
 //! Tests of properties have the meaning of the filter operators, also for missing values. Logic is
 //! therefore two-valued, as in the SQL that PostHog generates, and NOT is the complement.
 //! Unsupported constructs are refused by name, never ignored.
+//! A SELECT over `persons` or `events` may return constants only, as in `select 1 from events`.
 
 mod column;
 mod column_test;
@@ -75,7 +76,11 @@ pub fn plan_query(query: &Value, at: &Moment) -> Result<Plan, FilterError> {
     if let Some(sentence) = planner.leaves.iter().find_map(long_name_of) {
         return Err(FilterError::input(PATH, sentence));
     }
-    Ok(planner.finish(root))
+    let mut plan = planner.finish(root);
+    for placed in &mut plan.criteria {
+        placed.path = PATH.to_owned();
+    }
+    Ok(plan)
 }
 
 fn unsupported(what: impl fmt::Display) -> FilterError {
@@ -203,12 +208,37 @@ impl Tree {
 impl Plan {
     /// The ids of the cohorts that the plan refers to directly.
     pub fn cohort_references(&self) -> BTreeSet<i64> {
-        let ids = self.leaves.iter().filter_map(|leaf| match leaf {
-            Criterion::Cohort(id) => Some(*id),
+        let references = self.placed_references().into_iter();
+        references.map(|reference| reference.cohort).collect()
+    }
+
+    /// The cohorts that the plan refers to directly, each with the first place that names it.
+    pub fn placed_references(&self) -> Vec<PlacedReference> {
+        let leaves = self.leaves.iter().enumerate();
+        let references = leaves.filter_map(|(leaf, criterion)| match criterion {
+            Criterion::Cohort(cohort) => Some(PlacedReference {
+                path: self.path_of(leaf),
+                cohort: *cohort,
+            }),
             _ => None,
         });
-        ids.collect()
+        references.collect()
     }
+
+    /// The path of a leaf. The conditions of a query have no paths of their own.
+    fn path_of(&self, leaf: usize) -> String {
+        let placed = self.criteria.iter().find(|placed| placed.leaf == leaf);
+        placed.map_or_else(|| PATH.to_owned(), |placed| placed.path.clone())
+    }
+}
+
+/// A reference to another cohort.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedReference {
+    /// The path of the criterion, such as `properties.values[0]`; `query` in a query.
+    pub path: String,
+    /// The id of the other cohort.
+    pub cohort: i64,
 }
 
 #[cfg(test)]

@@ -325,9 +325,7 @@ mod tests {
         );
     }
 
-    #[test]
-    fn wrong_counts_and_damaged_segments_are_found_and_repaired() {
-        let database = TestDatabase::create();
+    fn data_with_checkpoints(database: &TestDatabase) -> Data {
         let data = Data::open(&Database::Url(database.url())).unwrap();
         let size = Size {
             persons: 2_000,
@@ -336,6 +334,14 @@ mod tests {
         load_and_calculate(&data, size).unwrap();
         let conn = &mut *data.store.connection().unwrap();
         data.store.caches.index.write_checkpoints(conn);
+        data
+    }
+
+    #[test]
+    fn wrong_counts_and_damaged_segments_are_found_and_repaired() {
+        let database = TestDatabase::create();
+        let data = data_with_checkpoints(&database);
+        let conn = &mut *data.store.connection().unwrap();
         // The database of the tests runs without `fsync`, so its settings are wrong.
         let damages = |repair: bool| -> Vec<String> {
             let findings = examine(&data, repair).unwrap().into_iter();
@@ -371,14 +377,8 @@ mod tests {
     #[test]
     fn segments_of_a_person_that_is_being_deleted_are_not_wrong() {
         let database = TestDatabase::create();
-        let data = Data::open(&Database::Url(database.url())).unwrap();
-        let size = Size {
-            persons: 2_000,
-            events: 60_000,
-        };
-        load_and_calculate(&data, size).unwrap();
+        let data = data_with_checkpoints(&database);
         let conn = &mut *data.store.connection().unwrap();
-        data.store.caches.index.write_checkpoints(conn);
         let project = projects::all(conn).unwrap()[0];
         // The first commit of a deletion.
         let statement = "delete from events where event = (select event from segments limit 1) and ordinal in ( \

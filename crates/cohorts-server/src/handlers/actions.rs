@@ -116,8 +116,8 @@ fn new_fields(body: ActionCreate) -> Result<ActionFields, Error> {
 
 /// The steps to store. Fails if they cannot be parsed.
 fn read_steps(steps: &RawJson) -> Result<JsonText, Error> {
-    let steps = steps.parse();
-    ParsedAction::parse(&steps).map_err(|error| Error::field("steps", error.detail))?;
+    let read = ParsedAction::read(steps.as_str());
+    let (_, steps) = read.map_err(|error| Error::field("steps", error.detail))?;
     Ok(JsonText::of(&steps))
 }
 

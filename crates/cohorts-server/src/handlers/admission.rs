@@ -42,6 +42,8 @@ pub struct WorkShares {
     large_bodies: Shares,
     /// As `large_bodies`, for bodies that are decoded in a moment. Large ones of the same peer never delay them.
     small_bodies: Shares,
+    /// The turns of bodies of events that take much memory while they are decoded, one at a time.
+    pub large_decoding: Shares,
 }
 
 impl Default for WorkShares {
@@ -63,6 +65,7 @@ impl Default for WorkShares {
             uploads: shares("uploads", 8, 2, 64),
             large_bodies: shares("capture requests", 3, 2, 4_096),
             small_bodies: shares("capture requests", 4, 4, 4_096),
+            large_decoding: shares("large capture requests", 1, 1, 64),
         }
     }
 }
@@ -90,6 +93,8 @@ pub struct RequestMemory {
     pub parsing: MemoryBudget,
     /// Events between their arrival and their commit.
     pub events: MemoryBudget,
+    /// The part of `events` for bodies that are decoded in turns. The rest is a reserve for small bodies.
+    pub large_events: MemoryBudget,
     /// Responses until their client has read them, with a share for each project.
     pub responses: ResponseShares,
 }
@@ -100,11 +105,13 @@ impl RequestMemory {
         let whole = MemoryBudget::new(bytes);
         let bodies = whole.part(bytes / 8 * 3);
         let large = bodies.part(bodies.capacity() / 4 * 3);
+        let events = whole.part(bytes / 8 * 4);
         Self {
             large_bodies: OwnerBudgets::new(large),
             parsing: whole.part(bytes / 4),
             bodies,
-            events: whole.part(bytes / 8 * 4),
+            large_events: events.part(events.capacity() / 4 * 3),
+            events,
             responses: ResponseShares::new(whole.part(bytes / 8 * 3), bytes / 8 * 3),
         }
     }

@@ -1,10 +1,8 @@
 //! Event capture: decodes the body, parses each item, and commits the valid ones before the response.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header;
-use actix_web::web;
 use cohorts_api::types::{
     AnalyticsAnswer, AnalyticsResult, AnalyticsResultResult, CaptureAnswer, CaptureAnswerStatus,
     CaptureConfig, NoFlags,
@@ -21,21 +19,26 @@ use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::Service;
+use crate::blocking;
 use crate::error::Error;
 use crate::ingest::CommitError;
-use crate::logging::RequestId;
 use crate::peer::{network, peer};
-use crate::shares::ShareOwner;
+use crate::shares::{Permit, ShareOwner};
 
 mod batch;
 mod body;
+mod decoding;
 
 pub(super) use batch::invalid_token;
 #[cfg(fuzzing)]
 pub use batch::token_of;
-use batch::{BodyContext, ItemBatch, ItemOutcome};
+use batch::{BodyContext, ItemBatch, ItemOutcome, SentBatch};
 #[cfg(fuzzing)]
 pub use body::{Payload, decode};
+#[cfg(not(fuzzing))]
+use decoding::DecodingMemory;
+#[cfg(fuzzing)]
+pub use decoding::DecodingMemory;
 
 impl CaptureApi for Service {
     async fn capture_batch(
@@ -219,10 +222,13 @@ impl Service {
             query_sent_at,
             is_analytics: false,
         };
-        self.commit(head, body, context).await?;
-        Ok(CaptureAnswer {
-            status: CaptureAnswerStatus::Ok,
-        })
+        let outcomes = self.commit(head, body, context).await?;
+        match batch::all_refused(&outcomes) {
+            Some(error) => Err(error),
+            None => Ok(CaptureAnswer {
+                status: CaptureAnswerStatus::Ok,
+            }),
+        }
     }
 
     /// Commits the valid items of a body.
@@ -233,8 +239,13 @@ impl Service {
         context: BodyContext,
     ) -> Result<Vec<ItemOutcome>, Error> {
         let peer = network(peer(head.request(), self.peer_source));
-        let batch = self.read_batch(body, context, peer).await?;
-        let reservation = Arc::new(batch.reservation);
+        let sent = SentBatch {
+            body,
+            context,
+            peer,
+        };
+        let batch = self.read_batch(sent).await?;
+        let reservation = Arc::new(batch.reservations);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
             self.group_commit.commit(project, items, reservation)
@@ -248,23 +259,45 @@ impl Service {
         Ok(batch.outcomes)
     }
 
-    async fn read_batch(
-        &self,
-        body: RawBody,
-        context: BodyContext,
-        peer: IpAddr,
-    ) -> Result<ItemBatch, Error> {
-        let permit = self
-            .shares
-            .decoding(body.bytes.len())
-            .acquire(ShareOwner::Peer(peer))
-            .await?;
-        let service = self.clone();
-        let id = RequestId::current();
-        let read = move || {
-            let _permit = permit;
-            id.scope(|| ItemBatch::read(&service, body, context))
+    async fn read_batch(&self, sent: SentBatch) -> Result<ItemBatch, Error> {
+        let shares = self.shares.decoding(sent.body.bytes.len());
+        let permit = shares.acquire(ShareOwner::Peer(sent.peer)).await?;
+        let small = DecodingMemory::small(&self.memory);
+        if let Some(batch) = self.decode(small, sent.clone(), permit).await? {
+            return Ok(batch);
+        }
+        let owner = self.owner(&sent).await?;
+        let turn = self.shares.large_decoding.acquire(owner).await;
+        let turn = turn.map_err(|_| Error::Overloaded)?;
+        let large = DecodingMemory::in_turn(&self.memory);
+        let batch = self.decode(large, sent, turn).await?;
+        batch.ok_or(Error::TooManyEvents)
+    }
+
+    /// The project of the token in the header or the query, else the peer.
+    async fn owner(&self, sent: &SentBatch) -> Result<ShareOwner, Error> {
+        let project = match sent.context.token.clone() {
+            Some(token) => self.look_up_token(token).await?,
+            None => None,
         };
-        web::block(read).await.map_err(|_| Error::Unavailable)?
+        Ok(project.map_or(ShareOwner::Peer(sent.peer), ShareOwner::Project))
+    }
+
+    /// Decodes a batch on a thread that may block. Returns `None` if it takes more than `memory`.
+    async fn decode(
+        &self,
+        memory: DecodingMemory,
+        sent: SentBatch,
+        permit: Permit,
+    ) -> Result<Option<ItemBatch>, Error> {
+        let service = self.clone();
+        blocking::compute(move || {
+            let _permit = permit;
+            match ItemBatch::read(&service, &memory, sent) {
+                Err(Error::TooManyEvents) => Ok(None),
+                batch => batch.map(Some),
+            }
+        })
+        .await
     }
 }

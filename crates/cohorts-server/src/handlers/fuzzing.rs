@@ -3,12 +3,13 @@
 //! The module exists under `cfg(fuzzing)` only.
 
 use std::fs::File;
+use std::time::Duration;
 
 use cohorts_api::{MemoryBudget, RawBody};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::capture::{Payload, decode, token_of};
+use super::capture::{DecodingMemory, Payload, decode, token_of};
 use super::person_file::PersonFile;
 use crate::ingest::{Arrival, Item};
 
@@ -22,9 +23,12 @@ pub fn capture(body: &[u8], content_type: Option<&str>, encoding: Option<&str>) 
         content_type: content_type.map(str::to_owned),
         content_encoding: encoding.map(str::to_owned),
     };
-    let body = decode(&MemoryBudget::new(BUDGET), body).ok()?;
+    let memory = DecodingMemory::new(MemoryBudget::new(BUDGET), Duration::ZERO);
+    let body = decode(&memory, body).ok()?;
     let text = body.text().ok()?;
-    if let Ok(payload) = Payload::parse(text) {
+    let standard = body.standardized(&memory).ok()?;
+    let standard = standard.as_ref().unwrap_or(&body);
+    if let Ok(payload) = Payload::parse(standard.text().ok()?) {
         for item in payload.items {
             token_of(item);
             for arrival in [false, true] {

@@ -3,15 +3,16 @@
 //! Each row with content is returned once, also a row with a malformed id. The parts are `text` (bytes to checked text)
 //! and `layout` (what each column is). The error messages begin as those of PostHog's cohort upload.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Seek};
 
+use cohorts_engine::{is_too_long, stored_name};
 use csv::{ErrorKind, Reader, StringRecord};
 use uuid::Uuid;
 
 use super::formula;
 use crate::error::Error;
-use crate::ingest::LONGEST_NAME;
 
 mod layout;
 mod text;
@@ -46,11 +47,9 @@ impl IdKind {
 
     /// Why an id of this kind is malformed.
     fn fault(self, id: &str) -> Option<&'static str> {
-        let too_long = id.len() > LONGEST_ID
-            || (self == Self::DistinctId && id.chars().count() > LONGEST_NAME);
         if id.is_empty() {
             Some("The row has no id.")
-        } else if too_long {
+        } else if id.len() > LONGEST_ID {
             Some("The id is too long.")
         } else if self == Self::Person && Uuid::parse_str(id).is_err() {
             Some("The id is not a UUID.")
@@ -75,6 +74,8 @@ pub struct FileRow {
     pub id: String,
     /// Why the id is malformed.
     pub fault: Option<&'static str>,
+    /// Whether the id is a distinct id that was cut because it is too long.
+    pub is_truncated: bool,
 }
 
 impl FileRow {
@@ -114,7 +115,12 @@ impl PersonFile {
         let kind = self.layout.kind;
         let id = row.get(self.layout.id_column).unwrap_or_default().trim();
         let id = formula::unescape(id);
-        let fault = kind.fault(id);
+        let is_truncated = kind == IdKind::DistinctId && is_too_long(id);
+        let id = match kind {
+            IdKind::DistinctId => stored_name(id),
+            IdKind::Person | IdKind::Email => Cow::Borrowed(id),
+        };
+        let fault = kind.fault(&id);
         let newlines = row.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
         // The reader returns a row that ends in CRLF before it has passed the LF.
         let passed = newlines + u64::from(self.line_end == b"\n");
@@ -124,9 +130,10 @@ impl PersonFile {
             id: match (fault, kind) {
                 (Some(_), _) => id.chars().take(SHOWN_CHARS).collect(),
                 (None, IdKind::Email) => id.to_lowercase(),
-                (None, _) => id.to_owned(),
+                (None, _) => id.into_owned(),
             },
             fault,
+            is_truncated,
         }
     }
 }
@@ -269,7 +276,7 @@ mod tests {
     #[test]
     fn the_apostrophe_of_an_export_is_removed() {
         let ids = ids("distinct_id,name\n'=a,x\n''-b,x\n'c,x\n-5,x\n'\td,x\n").1;
-        assert_eq!(ids, ["=a", "'-b", "'c", "-5", "\td"]);
+        assert_eq!(ids, ["=a", "'-b", "'c", "-5", "d"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use cohorts_api::{
     PersonsRetrieveResponse, PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
     PersonsValuesRequest, PersonsValuesResponse,
 };
+use cohorts_engine::stored_name;
 use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
 use uuid::Uuid;
 
@@ -32,6 +33,7 @@ mod unsupported;
 mod values;
 
 use bulk_delete::DoomedIds;
+use export::ExportFormat;
 use property::PropertyChange;
 use query::{PersonQuery, PersonSource};
 
@@ -60,7 +62,11 @@ impl Service {
             .with_total(parameters.include_total == Some(true))
             .with_identity(parameters.distinct_id, parameters.email)
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let list = self.persons(query, parameters.format.as_deref(), &request.http);
+        let format = ExportFormat {
+            name: parameters.format.as_deref(),
+            has_mark: parameters.bom.unwrap_or_default(),
+        };
+        let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
             PersonList::Page(page) => CohortsPersonsResponse::Status200(page.into()),
             PersonList::Csv(file) => CohortsPersonsResponse::Status200Csv(file.into()),
@@ -93,7 +99,11 @@ impl PersonsApi for Service {
             .with_total(parameters.include_total == Some(true))
             .with_identity(parameters.distinct_id, parameters.email)
             .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let list = self.persons(query, parameters.format.as_deref(), &request.http);
+        let format = ExportFormat {
+            name: parameters.format.as_deref(),
+            has_mark: parameters.bom.unwrap_or_default(),
+        };
+        let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
             PersonList::Page(page) => PersonsListResponse::Status200(page.into()),
             PersonList::Csv(file) => PersonsListResponse::Status200Csv(file.into()),
@@ -137,12 +147,15 @@ impl PersonsApi for Service {
         request: PersonsCohortsRequest,
     ) -> Result<PersonsCohortsResponse, Error> {
         let (project, person) = (caller.project.id(), PersonId::new(request.query)?);
-        let read = move |conn: &mut Conn| {
-            let uuid = person.uuid(conn, project.shard_key())?;
-            let uuid = uuid.ok_or(Error::NotFound)?;
-            Ok(members::memberships(conn, project, uuid)?)
+        let read = move |conn: &mut Conn| match person {
+            // A frequent lookup, so it is one statement.
+            PersonId::Uuid(uuid) => Ok(members::memberships(conn, project, uuid)?),
+            PersonId::DistinctId(id) => cohorts_store::snapshot(conn, |conn| {
+                let uuid = uuid_of(conn, project.shard_key(), &id)?;
+                Ok(members::memberships(conn, project, uuid)?)
+            }),
         };
-        let cohorts = self.snapshot(project, read).await?;
+        let cohorts = self.read(project, read).await?;
         let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {
             id: cohort.id,
@@ -216,25 +229,21 @@ impl PersonId {
                 "distinct_id",
                 "Send `person_id` or `distinct_id`, not both.",
             )),
-            (None, Some(id)) => Ok(Self::DistinctId(id)),
+            (None, Some(id)) => Ok(Self::DistinctId(stored_name(&id).into_owned())),
             (Some(id), None) => Uuid::parse_str(&id)
                 .map(Self::Uuid)
                 .map_err(|_| Error::field("person_id", "Must be a valid UUID.")),
             (None, None) => Err(Error::field("person_id", "This field is required.")),
         }
     }
+}
 
-    fn uuid(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Option<Uuid>, Error> {
-        let id = match self {
-            Self::Uuid(uuid) => return Ok(Some(*uuid)),
-            Self::DistinctId(id) if id.contains('\0') => return Ok(None),
-            Self::DistinctId(id) => id.as_str(),
-        };
-        let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
-        let ordinals: Vec<i64> = ordinals.into_values().collect();
-        let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
-        Ok(uuids.into_values().next())
-    }
+/// The uuid of the person with a distinct id.
+fn uuid_of(conn: &mut Conn, shard_key: ShardKey, distinct_id: &str) -> Result<Uuid, Error> {
+    let ordinals = persons::ordinals_by_id(conn, shard_key, &[distinct_id])?;
+    let ordinals: Vec<i64> = ordinals.into_values().collect();
+    let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
+    uuids.into_values().next().ok_or(Error::NotFound)
 }
 
 /// A malformed UUID in a path is a person that does not exist.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use cohorts_api::{UploadPermit, types};
+use cohorts_engine::is_too_long;
 use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
     CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, tombstones,
@@ -56,6 +57,8 @@ pub struct UploadedPersons {
     unknown: i64,
     bad: i64,
     created: i64,
+    /// Distinct ids that were cut because they are too long.
+    truncated: u64,
     problems: Vec<RowProblem>,
 }
 
@@ -109,7 +112,9 @@ impl Service {
             }
             UploadedPersons::read(conn, &store, project, open()?, options)
         };
-        self.read(project, read).await.map(Some)
+        let persons = self.read(project, read).await?;
+        self.metrics.truncated("distinct_id", persons.truncated);
+        Ok(Some(persons))
     }
 }
 
@@ -134,6 +139,7 @@ impl UploadedPersons {
             unknown: 0,
             bad: 0,
             created: 0,
+            truncated: 0,
             problems: Vec::new(),
         }
     }
@@ -200,7 +206,7 @@ impl UploadedPersons {
         let mut ids: Vec<&str> = valid.map(|row| row.id.as_str()).collect();
         let mut ordinals = lookup::ordinals_by_id(conn, project, self.layout.kind, &ids)?;
         if self.options.create_persons && self.layout.kind != IdKind::Person {
-            ids.retain(|id| !ordinals.contains_key(*id) && is_distinct_id(id));
+            ids.retain(|id| !ordinals.contains_key(*id) && !is_too_long(id));
             let by_email = self.layout.kind == IdKind::Email;
             for (id, person) in ingest::create_persons(store, conn, project, &ids, by_email)? {
                 self.created += i64::from(person.is_new);
@@ -212,6 +218,7 @@ impl UploadedPersons {
 
     fn add(&mut self, row: FileRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {
         self.rows += 1;
+        self.truncated += u64::from(row.is_truncated);
         if let Some(fault) = row.fault {
             self.bad += 1;
             self.list_problem(&row, fault);
@@ -302,9 +309,4 @@ fn uploaded_column(column: &Column) -> UploadedColumn {
         name: column.name.clone(),
         used_as: column.kind.map(|kind| kind.as_str().to_owned()),
     }
-}
-
-/// Whether events can have the distinct id; longer ids of events are truncated.
-fn is_distinct_id(text: &str) -> bool {
-    text.chars().count() <= ingest::LONGEST_NAME
 }

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use cohorts_engine::reads::EventRead;
 use cohorts_engine::{Action, Reads};
 use cohorts_store::segments::{self, SegmentKey};
-use cohorts_store::{Conn, Error, ProjectId, actions, cohorts, projects};
+use cohorts_store::{Conn, Error, ProjectId, cohorts, projects};
 use parking_lot::Mutex;
+
+use super::actions;
 
 /// The most person properties, and the most names of events, with stored columns.
 const MAX_NAMES: usize = 1_000;
@@ -145,9 +147,7 @@ fn add_columns(columns: &mut Vec<String>, event: &str, properties: &[String]) {
 }
 
 fn action(conn: &mut Conn, project: ProjectId, id: i64) -> Result<Option<Action>, Error> {
-    let row = actions::find(conn, project, id)?;
-    let live = row.filter(|(action, _)| !action.fields.deleted);
-    Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
+    Ok(actions::read(conn, project, id)?.map(|parsed| parsed.action))
 }
 
 /// The live columns of a project, shared by an index and its successors.

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,10 @@ use cohorts_engine::{
     Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PlannedReads,
     PropertyBlock, Reference, Source, TimesBlock,
 };
-use cohorts_store::{CohortId, Conn, ProjectId, actions, cohorts, members};
+use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members};
 use roaring::RoaringBitmap;
 
+use super::actions::{self, ActionCache};
 use super::load::EventSpan;
 use super::project::ProjectIndex;
 use super::read::{Limits, ReadTx};
@@ -33,6 +35,7 @@ pub struct Snapshot<'a, 'c> {
     oldest_event: i64,
     /// What the current plan may read. The properties are taken when the first one is read.
     expected: RefCell<PlannedReads>,
+    actions: Rc<ActionCache>,
 }
 
 /// If a plan reads events of more names, the names that no event has are found first.
@@ -73,6 +76,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
                     cache,
                     index,
                     expected: RefCell::default(),
+                    actions: Rc::default(),
                 };
                 work.take().map(|work| work(&snapshot)).transpose()
             });
@@ -99,6 +103,7 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             index,
             oldest_event: self.oldest_event,
             expected: RefCell::default(),
+            actions: Rc::clone(&self.actions),
         }
     }
 
@@ -288,12 +293,9 @@ impl Source for Snapshot<'_, '_> {
     }
 
     fn action(&self, id: i64) -> IndexResult<Option<Action>> {
-        let row = self
-            .tx
-            .with_conn(|conn| actions::find(conn, self.tx.project, id))?;
-        let live = row.filter(|(action, _)| !action.fields.deleted);
-        // Steps are validated before they are stored.
-        Ok(live.and_then(|(action, _)| Action::parse(&action.fields.steps.parse()).ok()))
+        let project = self.tx.project;
+        let read = || self.tx.with_conn(|conn| actions::read(conn, project, id));
+        self.actions.get(id, read)
     }
 
     fn check_memory(&self, bytes: usize) -> IndexResult<()> {

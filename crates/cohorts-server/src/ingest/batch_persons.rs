@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::item::Item;
 use super::person_state::{PersonChange, PersonState};
@@ -66,6 +66,8 @@ pub struct BatchPersons {
     redirects: HashMap<i64, i64>,
     /// The number of distinct ids of each ordinal that the batch may give more ids.
     id_counts: HashMap<i64, u64>,
+    /// The ordinals of the persons that have a uuid of an exported person.
+    exported: HashMap<Uuid, i64>,
     /// For each survivor that is written under the ordinal of a merged person: that ordinal.
     moved: HashMap<i64, i64>,
     denied: Denied,
@@ -97,6 +99,7 @@ impl BatchPersons {
             new_ids: BTreeMap::new(),
             redirects: HashMap::new(),
             id_counts: HashMap::new(),
+            exported: HashMap::new(),
             moved: HashMap::new(),
             denied: Denied::default(),
         }
@@ -110,6 +113,7 @@ impl BatchPersons {
         owners
             .filter(move |owner| is_changing && owner.is_person)
             .map(|owner| owner.ordinal)
+            .chain(self.exported_ordinal(entry.item))
     }
 
     /// The ordinals that the items may give more distinct ids. Their ids must be counted before the items are applied.
@@ -117,8 +121,21 @@ impl BatchPersons {
         let linking = items.iter().filter(|entry| entry.other_id.is_some());
         let ids = linking.flat_map(|entry| [Some(entry.id), entry.other_id]);
         let owners = ids.flatten().filter_map(|id| self.owners[id]);
-        let ordinals: HashSet<i64> = owners.map(|owner| owner.ordinal).collect();
+        let exported = items.iter();
+        let exported = exported.filter_map(|entry| self.exported_ordinal(entry.item));
+        let ordinals = owners.map(|owner| owner.ordinal).chain(exported);
+        let ordinals: HashSet<i64> = ordinals.collect();
         ordinals.into_iter().collect()
+    }
+
+    /// Takes the ordinals of the persons that have a uuid of an exported person, before persons are loaded.
+    pub fn set_exported(&mut self, ordinals: HashMap<Uuid, i64>) {
+        self.exported = ordinals;
+    }
+
+    /// The ordinal of the person with the uuid of the exported person.
+    fn exported_ordinal(&self, item: &Item) -> Option<i64> {
+        self.exported.get(&item.exported_person?).copied()
     }
 
     /// Takes a stored person, and returns the memory that it needs.
@@ -156,14 +173,14 @@ impl BatchPersons {
                 None => self.assign_new_ordinal(id, false),
             };
         }
-        let ordinal = match self.person_of_other_id(id, other_id) {
+        let ordinal = match self.person_of_other(id, self.other_person(item, other_id)) {
             Some(ordinal) => ordinal,
             None => match self.owner(id) {
                 Some(owner) => owner.ordinal,
                 None => self.assign_new_ordinal(id, true)?,
             },
         };
-        self.ensure_person(id, ordinal, item.timestamp);
+        self.ensure_person(id, ordinal, item);
         if let Some(other) = other_id {
             self.link_other_id(ordinal, other, item);
         }
@@ -173,10 +190,22 @@ impl BatchPersons {
         Ok(ordinal)
     }
 
-    /// Assigns an id without a person to the person of the other id, and returns the person; `None` if the id has a
-    /// person or the other has none.
-    fn person_of_other_id(&mut self, id: usize, other_id: Option<usize>) -> Option<i64> {
-        let other = self.owner(other_id?).filter(|other| other.is_person)?;
+    /// The person of the other id, or that with the uuid of the exported person.
+    fn other_person(&self, item: &Item, other_id: Option<usize>) -> Option<Owner> {
+        let other = other_id.and_then(|id| self.owner(id));
+        other.filter(|other| other.is_person).or_else(|| {
+            let ordinal = self.resolve(self.exported_ordinal(item)?);
+            Some(Owner {
+                ordinal,
+                is_person: true,
+            })
+        })
+    }
+
+    /// Assigns an id without a person to the other person, and returns the person; `None` if the id has a person or
+    /// there is no other.
+    fn person_of_other(&mut self, id: usize, other: Option<Owner>) -> Option<i64> {
+        let other = other?;
         match self.owner(id) {
             None => self.has_room(other.ordinal, 1).then(|| {
                 self.assign(id, other.ordinal);
@@ -218,8 +247,9 @@ impl BatchPersons {
         *self.id_counts.entry(ordinal).or_default() += 1;
     }
 
-    /// Creates the person of `id` if only its ordinal exists. A new person is created at its first event.
-    fn ensure_person(&mut self, id: usize, ordinal: i64, timestamp: DateTime<Utc>) {
+    /// Creates the person of `id` if only its ordinal exists. A new person is created at its first event. An exported
+    /// person has its uuid, unless another person has it.
+    fn ensure_person(&mut self, id: usize, ordinal: i64, item: &Item) {
         let was_person = self.owners[id].is_some_and(|owner| owner.is_person);
         let is_stored = was_person && !self.new_ids.contains_key(&id);
         self.owners[id] = Some(Owner {
@@ -227,9 +257,12 @@ impl BatchPersons {
             is_person: true,
         });
         if let Some(state) = self.states.get_mut(&ordinal) {
-            state.saw_event(timestamp);
+            state.saw_event(item.timestamp);
         } else if !is_stored {
-            let state = PersonState::new(ordinal, timestamp);
+            let uuid = item.exported_person;
+            let uuid = uuid.filter(|uuid| !self.exported.contains_key(uuid));
+            self.exported.extend(uuid.map(|uuid| (uuid, ordinal)));
+            let state = PersonState::new(ordinal, item.timestamp, uuid);
             self.states.insert(ordinal, state);
         }
     }
@@ -372,8 +405,8 @@ impl BatchPersons {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
     use cohorts_store::JsonText;
-    use uuid::Uuid;
 
     use super::*;
     use crate::ingest::Arrival;

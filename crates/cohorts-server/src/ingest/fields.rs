@@ -9,7 +9,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::json::MemberName;
+use super::json::{MemberName, copied_list, copied_object};
 
 /// What is read from a value of any type. The default is to ignore lists and objects.
 pub trait FromAny: Sized {
@@ -151,6 +151,33 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// A distinct id: a text, or the JSON text of another value, as in PostHog. `None` if the field is missing or null.
+#[derive(Debug, Default, PartialEq)]
+pub struct IdText(pub Option<String>);
+
+impl FromAny for IdText {
+    fn from_scalar(scalar: Scalar) -> Self {
+        match scalar {
+            Scalar::Bool(value) => Self(Some(value.to_string())),
+            scalar => Self(scalar.into_text()),
+        }
+    }
+
+    fn from_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
+        copied_list(list).map(|text| Self(Some(text)))
+    }
+
+    fn from_object<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        copied_object(map).map(|text| Self(Some(text)))
+    }
+}
+
+impl<'de> Deserialize<'de> for IdText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        AnyVisitor::read(deserializer)
+    }
+}
+
 /// The strings of a list, or the names of an object's members.
 #[derive(Debug, Default, PartialEq)]
 pub struct NameList(pub Vec<String>);
@@ -218,11 +245,20 @@ impl<'de> Deserialize<'de> for EventOptions {
 /// The value of a field that should be an object.
 #[derive(Debug, Default, PartialEq)]
 pub enum ObjectField<T> {
-    /// The field is missing or null.
+    /// The field is missing, null or an empty list: PHP writes an empty object as `[]`.
     #[default]
     Absent,
     Object(T),
     NotAnObject,
+}
+
+impl<T> ObjectField<T> {
+    pub fn into_object(self) -> Option<T> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Absent | Self::NotAnObject => None,
+        }
+    }
 }
 
 /// What is read from an object.
@@ -237,6 +273,14 @@ impl<T: FromMap> FromAny for ObjectField<T> {
         } else {
             Self::NotAnObject
         }
+    }
+
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut field = Self::Absent;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            field = Self::NotAnObject;
+        }
+        Ok(field)
     }
 
     fn from_object<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
@@ -267,5 +311,24 @@ mod tests {
         assert_eq!(names(r#"["a",1,["b"],"c"]"#), ["a", "c"]);
         assert_eq!(names(r#"{"a":1,"b":[2]}"#), ["a", "b"]);
         assert_eq!(names("7"), [""; 0]);
+    }
+
+    #[test]
+    fn ids_of_other_types_become_their_json_text() {
+        let id = |text: &str| serde_json::from_str::<IdText>(text).unwrap().0;
+        for (sent, expected) in [
+            (r#""a b""#, Some("a b")),
+            ("17", Some("17")),
+            ("true", Some("true")),
+            ("null", None),
+            (r#"[ "a", 1, null ]"#, Some(r#"["a",1,null]"#)),
+            (
+                r#"{ "id": 7, "a": "\u00e9\"" }"#,
+                Some(r#"{"id":7,"a":"é\""}"#),
+            ),
+            ("[]", Some("[]")),
+        ] {
+            assert_eq!(id(sent).as_deref(), expected, "{sent}");
+        }
     }
 }

@@ -6,20 +6,21 @@ use std::fmt;
 use std::mem::take;
 
 use chrono::{DateTime, Utc};
+use cohorts_engine::{LONGEST_NAME, is_too_long, stored_name};
+use cohorts_store::JsonText;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::arrival::{Arrival, FaultyTime};
-use super::fields::{EventOptions, NameList, ObjectField, Scalar};
+use super::fields::{EventOptions, IdText, NameList, ObjectField, Scalar};
 use super::json::{PersonProperties, Properties, TEXT_TOO_LONG, replace_lone_surrogates};
+use super::nonstandard::Standardized;
 use super::person_members::{Members, is_same_value, members_memory, object_text};
-use cohorts_store::JsonText;
 
 /// The most bytes of an item, as JSON text.
 pub const MAX_ITEM_BYTES: usize = 1 << 20;
-/// Longer event names and distinct ids are cut, as PostHog does.
-pub const LONGEST_NAME: usize = 200;
 
 /// Why an item is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +67,8 @@ impl fmt::Display for Refusal {
             Self::NotJson(why) => write!(f, "it is not valid JSON: {why}"),
             Self::NotAnObject => f.write_str("it is not a JSON object"),
             Self::TooLarge => write!(f, "it is longer than {MAX_ITEM_BYTES} bytes"),
-            Self::NoEvent => f.write_str("`event` is missing or is not a string"),
-            Self::NoDistinctId => {
-                f.write_str("`distinct_id` is missing or is not a string or a number")
-            }
+            Self::NoEvent => f.write_str("`event` is missing, empty or not a string"),
+            Self::NoDistinctId => f.write_str("`distinct_id` is missing or empty"),
             Self::PropertiesNotAnObject => {
                 f.write_str("`properties`, `$set` or `$set_once` is not an object")
             }
@@ -101,10 +100,27 @@ pub struct Item {
     pub(super) is_personless: bool,
     /// The person of a line of a person export. Such an item is not an event.
     pub exported_person: Option<Uuid>,
+    /// Whether the export says that the person is identified.
+    is_identified: bool,
     /// Properties that were dropped because their names are too long.
     pub dropped: usize,
     /// The time that was sent, if it was replaced by the time of the arrival.
     pub replaced_time: Option<FaultyTime>,
+    pub truncated: Truncated,
+}
+
+/// The names of an item that were cut because they are too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Truncated {
+    pub events: u64,
+    pub distinct_ids: u64,
+}
+
+impl Truncated {
+    pub fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.distinct_ids += other.distinct_ids;
+    }
 }
 
 /// The fields of an item that the service reads.
@@ -112,7 +128,7 @@ pub struct Item {
 #[serde(default)]
 struct RawItem {
     event: Scalar,
-    distinct_id: Scalar,
+    distinct_id: IdText,
     timestamp: Scalar,
     offset: Scalar,
     uuid: Scalar,
@@ -130,6 +146,19 @@ struct RawItem {
     person_id: Scalar,
     /// When the person was created, in lines of a person export.
     created_at: Scalar,
+    /// Whether the person is identified, in lines of a person export.
+    is_identified: Scalar,
+}
+
+/// The JSON text of the `event` field of an item that may be refused for other reasons. Nothing is copied.
+pub fn sent_event(text: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct EventField<'a> {
+        #[serde(borrow)]
+        event: &'a RawValue,
+    }
+    let fields: EventField<'_> = serde_json::from_str(text).ok()?;
+    Some(fields.event.get())
 }
 
 /// The `uuid` field of an item that may be refused for other reasons; `None` if it is longer than [`LONGEST_NAME`].
@@ -203,18 +232,17 @@ impl Item {
         }
         let mut raw = RawItem::read(text)?;
         let mut properties = object(take(&mut raw.properties))?;
-        let event = match name(take(&mut raw.event)) {
+        let mut truncated = Truncated::default();
+        let event = match name(take(&mut raw.event).into_text(), &mut truncated.events) {
             Some(event) => event,
             None if arrival.is_export && !raw.person_id.is_absent() => {
                 return Self::of_person_export(raw, properties, arrival, uuid());
             }
             None => return Err(Refusal::NoEvent),
         };
-        let id = match take(&mut raw.distinct_id) {
-            Scalar::Absent => take(&mut properties.interpreted.distinct_id),
-            id => id,
-        };
-        let distinct_id = name(id).ok_or(Refusal::NoDistinctId)?;
+        let id = take(&mut raw.distinct_id).0;
+        let id = id.or_else(|| take(&mut properties.interpreted.distinct_id).0);
+        let distinct_id = name(id, &mut truncated.distinct_ids).ok_or(Refusal::NoDistinctId)?;
         let mut set = set_of(&mut properties, SetField::Set, take(&mut raw.set))?;
         let set_once = set_of(&mut properties, SetField::SetOnce, take(&mut raw.set_once))?;
         if arrival.is_export {
@@ -238,9 +266,10 @@ impl Item {
         let other_id = match event.as_str() {
             "$identify" => interpreted.anon_distinct_id,
             "$create_alias" | "$merge_dangerously" => interpreted.alias,
-            _ => Scalar::Absent,
+            _ => IdText::default(),
         };
-        let other_id = name(other_id).filter(|id| *id != distinct_id);
+        let other_id = name(other_id.0, &mut truncated.distinct_ids);
+        let other_id = other_id.filter(|id| *id != distinct_id);
         let (timestamp, replaced_time) = raw.time(arrival, ignores_sent_at)?;
         let mut item = Self {
             other_id: other_id.filter(|id| !is_illegal(id) && !is_illegal(&distinct_id)),
@@ -255,7 +284,9 @@ impl Item {
             unset,
             is_personless,
             exported_person: None,
+            is_identified: false,
             replaced_time,
+            truncated,
         };
         if is_personless || PERSON_UNCHANGED_EVENTS.contains(&item.event.as_str()) {
             item.clear_person_changes();
@@ -275,9 +306,12 @@ impl Item {
         let set: PersonProperties = object(set.map_err(|error| Refusal::not_json(&error))?)?;
         raw.timestamp = take(&mut raw.created_at);
         let (timestamp, replaced_time) = raw.time(arrival, true)?;
+        let mut truncated = Truncated::default();
+        let id = take(&mut raw.distinct_id).0;
+        let id = name(id, &mut truncated.distinct_ids);
         Ok(Self {
             event: String::new(),
-            distinct_id: name(take(&mut raw.distinct_id)).ok_or(Refusal::NoDistinctId)?,
+            distinct_id: id.ok_or(Refusal::NoDistinctId)?,
             other_id: None,
             timestamp,
             uuid,
@@ -288,13 +322,35 @@ impl Item {
             unset: Vec::new(),
             is_personless: false,
             exported_person: Some(person.ok_or(Refusal::NoEvent)?),
+            is_identified: raw.is_identified == Scalar::Bool(true),
             replaced_time,
+            truncated,
         })
     }
 
     /// Adds another distinct id of the same person.
     pub fn link_to(&mut self, other_id: &str) {
         self.other_id = Some(other_id.to_owned());
+    }
+
+    /// Makes `other_id` another distinct id of the person, as `$identify` does. Ids that name no person are ignored.
+    pub fn identify_with(&mut self, other_id: String) {
+        let other_id = name(Some(other_id), &mut self.truncated.distinct_ids);
+        let other_id = other_id.filter(|id| *id != self.distinct_id);
+        let other_id = other_id.filter(|id| !is_illegal(id) && !is_illegal(&self.distinct_id));
+        if !self.is_personless && other_id.is_some() {
+            self.other_id = other_id;
+        }
+    }
+
+    #[cfg(test)]
+    pub fn other_id(&self) -> Option<&str> {
+        self.other_id.as_deref()
+    }
+
+    #[cfg(test)]
+    pub fn set_members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.set.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// The approximate memory of the item in bytes, which may be many times the length of its text.
@@ -330,7 +386,7 @@ impl Item {
 
     /// Whether the item identifies the person. An identified person is merged into another one only by force.
     pub(super) fn identifies(&self) -> bool {
-        self.other_id.is_some() && self.exported_person.is_none()
+        self.is_identified || self.other_id.is_some() && self.exported_person.is_none()
     }
 
     /// Whether the item merges persons even if they are identified.
@@ -344,6 +400,7 @@ impl Item {
             || !self.set_once.is_empty()
             || !self.unset.is_empty()
             || self.other_id.is_some()
+            || self.is_identified
     }
 }
 
@@ -384,11 +441,10 @@ impl RawItem {
             });
         }
         let parsed = serde_json::from_str(text);
-        let parsed = if parsed.is_err() && text.contains("\\u") {
-            serde_json::from_str(&replace_lone_surrogates(text))
-        } else {
-            parsed
-        };
+        let parsed = parsed.or_else(|error| match repaired(text) {
+            Some(text) => serde_json::from_str(&text),
+            None => Err(error),
+        });
         parsed.map_err(|error| {
             if error.to_string().starts_with(TEXT_TOO_LONG) {
                 Refusal::TooLarge
@@ -397,6 +453,16 @@ impl RawItem {
             }
         })
     }
+}
+
+/// The text without lone surrogates, and as standard JSON; `None` if that changes nothing.
+fn repaired(text: &str) -> Option<String> {
+    let standard = Standardized::of(text).map(|standard| standard.rewritten());
+    if standard.is_some() || text.contains("\\u") {
+        let text = standard.as_deref().unwrap_or(text);
+        return Some(replace_lone_surrogates(text));
+    }
+    None
 }
 
 /// The two members of event properties that set properties of the person.
@@ -428,20 +494,12 @@ fn set_of(
     Ok(set)
 }
 
-/// The trimmed name, cut to [`LONGEST_NAME`] characters; `None` if it is blank. Numbers become text.
-fn name(value: Scalar) -> Option<String> {
-    let text = value.into_text()?;
-    let text = match text.trim().char_indices().nth(LONGEST_NAME) {
-        Some((end, _)) => text.trim()[..end].to_owned(),
-        None if text.trim().len() == text.len() => text,
-        None => text.trim().to_owned(),
-    };
-    let text = if text.contains('\0') {
-        text.replace('\0', "\u{fffd}")
-    } else {
-        text
-    };
-    (!text.is_empty()).then_some(text)
+/// The stored form of a name; `None` if it is blank. Counts it in `truncated` if it is cut.
+fn name(text: Option<String>, truncated: &mut u64) -> Option<String> {
+    let text = text?;
+    *truncated += u64::from(is_too_long(&text));
+    let name = stored_name(&text);
+    (!name.is_empty()).then(|| name.into_owned())
 }
 
 fn object<T: Default>(field: ObjectField<T>) -> Result<T, Refusal> {

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::fields::{FromMap, NameList, ObjectField, Scalar};
+use super::fields::{FromMap, IdText, NameList, ObjectField, Scalar};
 use super::person_members::Members;
 
 /// The longest name of a property, in bytes. Members with longer names are dropped.
@@ -64,9 +64,9 @@ pub struct Interpreted {
     pub set: ObjectField<PersonProperties>,
     pub set_once: ObjectField<PersonProperties>,
     pub unset: NameList,
-    pub anon_distinct_id: Scalar,
-    pub alias: Scalar,
-    pub distinct_id: Scalar,
+    pub anon_distinct_id: IdText,
+    pub alias: IdText,
+    pub distinct_id: IdText,
     pub ignore_sent_at: Scalar,
     pub process_person_profile: Scalar,
 }
@@ -160,6 +160,20 @@ impl<'de> Deserialize<'de> for MemberName {
             Ok(MemberName(name))
         }
     }
+}
+
+/// The JSON text of a list, without white space.
+pub fn copied_list<'de, A: SeqAccess<'de>>(list: A) -> Result<String, A::Error> {
+    let mut text = String::new();
+    CopyTo(&mut text).visit_seq(list)?;
+    Ok(text)
+}
+
+/// The JSON text of an object, without white space.
+pub fn copied_object<'de, A: MapAccess<'de>>(map: A) -> Result<String, A::Error> {
+    let mut text = String::new();
+    CopyTo(&mut text).visit_map(map)?;
+    Ok(text)
 }
 
 /// Copies the value that is read to a text.
@@ -337,7 +351,7 @@ mod tests {
     #[test]
     fn interpreted_properties_are_parsed() {
         let mut sent = properties(r#"{"alias":"b","$set":{"a":"\u0000"},"x":1}"#);
-        assert_eq!(sent.interpreted.alias, Scalar::Text("b".to_owned()));
+        assert_eq!(sent.interpreted.alias, IdText(Some("b".to_owned())));
         let ObjectField::Object(set) = &sent.interpreted.set else {
             panic!("{sent:?}");
         };

@@ -27,10 +27,12 @@ pub struct PersonState {
 }
 
 impl PersonState {
-    /// A person that the batch creates, without properties.
-    pub fn new(ordinal: i64, created_at: DateTime<Utc>) -> Self {
+    /// A person that the batch creates, without properties. An export has its uuid.
+    pub fn new(ordinal: i64, created_at: DateTime<Utc>, uuid: Option<Uuid>) -> Self {
+        let mut person = new_person(ordinal, created_at);
+        person.uuid = uuid.unwrap_or(person.uuid);
         Self {
-            person: new_person(ordinal, created_at),
+            person,
             is_stored: false,
             is_changed: true,
             properties: Members::new(),

@@ -8,6 +8,7 @@ use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transaction};
 use roaring::RoaringBitmap;
+use uuid::Uuid;
 
 use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
 use super::{Committed, Item};
@@ -160,6 +161,7 @@ impl<'a> WriteBatch<'a> {
         let owners = self.owners(conn, &cached)?;
         let mut items = self.new_items(conn)?;
         let mut batch_persons = BatchPersons::new(owners, free);
+        batch_persons.set_exported(self.exported_persons(conn, &items)?);
         let fitting = self.load_persons(conn, &mut batch_persons, &items)?;
         let next = items.get(fitting).map(|entry| entry.position);
         items.truncate(fitting);
@@ -228,6 +230,21 @@ impl<'a> WriteBatch<'a> {
             ordinals.all(|ordinal| !unread.contains(&ordinal))
         };
         Ok(items.iter().take_while(is_loaded).count())
+    }
+
+    /// The persons that have a uuid of an exported person.
+    fn exported_persons(
+        &self,
+        conn: &mut Conn,
+        items: &[BatchItem<'_>],
+    ) -> Result<HashMap<Uuid, i64>, Error> {
+        let exported = items.iter().filter_map(|entry| entry.item.exported_person);
+        let exported: HashSet<Uuid> = exported.collect();
+        if exported.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let uuids: Vec<Uuid> = exported.into_iter().collect();
+        persons::ordinals_by_uuid(conn, self.shard_key, &uuids)
     }
 
     /// The numbers of distinct ids of the ordinals that the items may give more ids.

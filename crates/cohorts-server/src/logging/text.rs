@@ -14,6 +14,14 @@ pub fn detail(text: &str) -> String {
     shortened(text, DETAIL_CHARS)
 }
 
+/// A detail for a response: at most 500 characters. The JSON of the response escapes control characters.
+pub fn truncated(text: String) -> String {
+    match text.char_indices().nth(DETAIL_CHARS) {
+        None => text,
+        Some(_) => ended(&text, DETAIL_CHARS),
+    }
+}
+
 /// The message of a log line.
 pub fn line(text: &str) -> String {
     shortened(text, LINE_CHARS)
@@ -90,5 +98,9 @@ mod tests {
             assert!(short.chars().count() <= 500, "{short}");
             assert!(short.ends_with('…'), "{short}");
         }
+        assert_eq!(truncated(exact.clone()), exact);
+        let long = truncated(format!("\n{exact}"));
+        assert!(long.starts_with("\né") && long.ends_with('…'), "{long}");
+        assert_eq!(long.chars().count(), 500);
     }
 }

@@ -1,4 +1,5 @@
-//! Limits the wrong keys of each client, so that it can neither guess keys nor occupy the database with look-ups.
+//! Limits the wrong keys of each client, so that it can neither guess keys nor occupy the database with look-ups. The same
+//! holds for the unknown tokens of captures.
 //!
 //! A valid key is accepted from every client, also from a proxy through which others send wrong keys: keys that were valid
 //! are remembered, and the others of such a client are looked up one after another. The memory is bounded, because the
@@ -15,7 +16,7 @@ use quick_cache::sync::Cache;
 use crate::auth;
 use crate::error::Error;
 use crate::peer;
-use crate::shares::{ShareLimits, ShareOwner, Shares};
+use crate::shares::{Permit, ShareFull, ShareLimits, ShareOwner, Shares};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// The clients that are counted at the same time. Others take the place of those that sent wrong keys least recently.
@@ -24,7 +25,7 @@ const CLIENTS: usize = 16_384;
 const VALID_KEYS: usize = 4_096;
 /// Look-ups of keys for clients that have sent too many wrong ones.
 const LOOK_UPS: ShareLimits = ShareLimits {
-    work: "look-ups of keys",
+    work: "look-ups of unknown keys",
     total: 2,
     per_owner: 1,
     waiting: 1_000,
@@ -74,11 +75,8 @@ impl WrongKeys {
     ) -> Result<T, Error> {
         let (client, hash) = (peer::network(address), auth::hash(key));
         let mut _permit = None;
-        if let Some(throttled) = self.throttled(client)
-            && self.0.valid.get(&hash).is_none()
-        {
-            let permit = self.0.look_ups.acquire(ShareOwner::Peer(client)).await;
-            _permit = Some(permit.map_err(|_| throttled)?);
+        if let Some(throttled) = self.throttled(client) {
+            _permit = self.turn(client, &hash).await.map_err(|_| throttled)?;
         }
         let result = look_up.await;
         match &result {
@@ -96,6 +94,43 @@ impl WrongKeys {
             Err(_) => {}
         }
         result
+    }
+
+    /// Returns the result of `look_up`, which finds the project of the token that the client at `address` sends. An unknown
+    /// token counts as a wrong key, and is never throttled: a client may send the events of many applications.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`Error::ShareFull`] if the client has sent too many unknown tokens, and too many of its tokens wait for
+    /// their look-ups.
+    pub async fn find<T>(
+        &self,
+        address: IpAddr,
+        token: &str,
+        look_up: impl Future<Output = Result<Option<T>, Error>>,
+    ) -> Result<Option<T>, Error> {
+        let (client, hash) = (peer::network(address), auth::hash(token));
+        let mut _permit = None;
+        if self.throttled(client).is_some() {
+            _permit = self.turn(client, &hash).await?;
+        }
+        let found = look_up.await?;
+        if found.is_some() {
+            self.0.valid.insert(hash, ());
+        } else {
+            self.0.valid.remove(&hash);
+            self.count(client);
+        }
+        Ok(found)
+    }
+
+    /// The turn of a client for one look-up; `None` if the key was valid, and needs none.
+    async fn turn(&self, client: IpAddr, hash: &Vec<u8>) -> Result<Option<Permit>, ShareFull> {
+        if self.0.valid.get(hash).is_some() {
+            return Ok(None);
+        }
+        let look_ups = &self.0.look_ups;
+        look_ups.acquire(ShareOwner::Peer(client)).await.map(Some)
     }
 
     /// The error for a further wrong key; `None` if one is allowed.
@@ -177,6 +212,23 @@ mod tests {
         assert_eq!(send(&keys, "1.2.3.4", "phx_a").await, ("throttled", false));
         assert_eq!(send(&keys, "1.2.3.4", KEY).await, ("valid", true));
         assert_eq!(send(&keys, "1.2.3.5", "phx_a").await, ("wrong", true));
+    }
+
+    #[actix_web::test]
+    async fn tokens_of_a_suspicious_client_are_looked_up_one_after_another() {
+        let tokens = WrongKeys::new(2);
+        let address: IpAddr = "1.2.3.4".parse().unwrap();
+        let send = async |token: &str| {
+            let look_up = async { Ok((token == "phc_valid").then_some(())) };
+            tokens.find(address, token, look_up).await
+        };
+        assert!(matches!(send("phc_valid").await, Ok(Some(()))));
+        for token in ["phc_a", "phc_b", "phc_c"] {
+            assert!(matches!(send(token).await, Ok(None)));
+        }
+        let _busy = tokens.0.look_ups.acquire(ShareOwner::Peer(address)).await;
+        assert!(matches!(send("phc_d").await, Err(Error::ShareFull(_))));
+        assert!(matches!(send("phc_valid").await, Ok(Some(()))));
     }
 
     #[actix_web::test]

@@ -8,7 +8,7 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::Dependencies;
 
-use crate::calculation::{MAX_ERRORS, moment};
+use crate::calculation::moment;
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::projects::{self, Project};
 use cohorts_store::queue::{self, DueCohort};
@@ -26,7 +26,7 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
     let conn = &mut *store.connection()?;
     // The rest is checked next time, so other upkeep is not delayed.
     for _ in 0..MAX_ROUNDS {
-        let due = queue::due(conn, Utc::now(), MAX_ERRORS, MAX_DUE)?;
+        let due = queue::due(conn, Utc::now(), MAX_DUE)?;
         let mut by_project: HashMap<ProjectId, Vec<DueCohort>> = HashMap::new();
         let count = due.len() as i64;
         for due in due {

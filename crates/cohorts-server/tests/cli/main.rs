@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod crash;
+mod import;
 mod removal;
 
 use std::fs;

@@ -157,6 +157,30 @@ fn bodies_with_very_many_values_take_little_memory() {
 }
 
 #[test]
+fn actions_with_very_many_steps_take_little_memory() {
+    let attacked = Attacked::start();
+    let (url, access) = (attacked.service.url.as_str(), &attacked.access);
+    let path = format!("/api/projects/{}/actions/", access.project);
+    let post = [
+        format!("POST {path} HTTP/1.1"),
+        JSON.to_owned(),
+        bearer(&access.key),
+    ];
+    let steps = "{},".repeat((4 << 20) / 3 - 100);
+    let body = format!(r#"{{"name": "A", "steps": [{steps}{{}}]}}"#).into_bytes();
+    attacked.withstands(MARGIN / 4, || {
+        thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    let status = exchange(url, &post, &body);
+                    assert!(matches!(status, Some(400 | 503) | None), "{status:?}");
+                });
+            }
+        });
+    });
+}
+
+#[test]
 fn parts_without_content_are_refused_before_they_take_memory() {
     let attacked = Attacked::start();
     let (url, access) = (attacked.service.url.as_str(), &attacked.access);

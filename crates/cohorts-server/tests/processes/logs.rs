@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Location, PATIENCE, Service, database};
+use crate::harness::{Location, PATIENCE, Service, database, event, sent};
 
 /// Odd requests: each is sent on a connection of its own, which then ends.
 fn requests() -> Vec<Vec<u8>> {
@@ -243,4 +243,36 @@ fn a_slow_body_is_not_a_slow_request() {
     let log = fs::read_to_string(path).unwrap();
     assert!(log.contains("POST /batch/ 401 "), "{log}");
     assert!(!log.contains("slow:"), "{log}");
+}
+
+#[test]
+fn refused_events_are_logged_with_reason_and_name_in_few_lines() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let at = Location::Url(database());
+    let access = at.project();
+    let mut command = at.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("RUST_LOG", "info");
+    command.stderr(Stdio::from(File::create(&path).unwrap()));
+    let service = Service::spawn(command);
+    let name = format!("sign\nup{}", "a".repeat(5_000));
+    let mut batch = vec![json!({"event": name, "distinctId": "camel"}); 1_000];
+    batch[1] = json!({"distinct_id": "a"});
+    assert!(!sent(&service.url, &access, &json!(batch)));
+    batch.push(event("a", 1));
+    assert!(sent(&service.url, &access, &json!(batch)));
+    assert!(service.stop());
+    let log = fs::read_to_string(path).unwrap();
+    let refused: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("refused"))
+        .collect();
+    assert_eq!(refused.len(), 8, "{log}");
+    for line in [refused[0], refused[2]] {
+        assert!(line.contains(r#"the event "sign\nupa"#), "{line}");
+        assert!(line.contains("`distinct_id` is missing"), "{line}");
+        assert!(line.len() < 500, "{line}");
+    }
+    assert!(refused[1].contains("`event` is missing"), "{log}");
+    assert!(refused[7].contains("refused 1000 of 1001 items"), "{log}");
 }

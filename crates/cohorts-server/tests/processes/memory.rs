@@ -117,6 +117,47 @@ fn small_bodies_that_unpack_to_large_trees_take_little_memory() {
     });
 }
 
+/// A compressed batch of the largest size.
+fn large_batch(access: &Access, person: usize) -> Vec<u8> {
+    let text = "x".repeat(100_000);
+    let item = format!(
+        r#",{{"event":"large","distinct_id":"p{person}","properties":{{"text":"{text}"}}}}"#
+    );
+    let start = format!(
+        r#"{{"api_key":"{}","batch":[{{"event":"x","distinct_id":"p{person}"}}"#,
+        access.token
+    );
+    bomb(&start, &item, "]}")
+}
+
+#[test]
+fn large_batches_at_once_are_all_stored() {
+    let attacked = Attacked::start();
+    let url = attacked.service.url.as_str();
+    let batches: Vec<Vec<u8>> = (0..3)
+        .map(|person| large_batch(&attacked.access, person))
+        .collect();
+    let bomb = bomb(r#"{"batch":[{}"#, ",{}", "]}");
+    attacked.withstands(MARGIN, || {
+        thread::scope(|scope| {
+            // Bodies without a token unpack to much at the same time.
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2 {
+                        assert!(matches!(post(url, "gzip", &bomb), 400 | 401));
+                    }
+                });
+            }
+            for batch in &batches {
+                scope.spawn(|| assert_eq!(post(url, "gzip", batch), 200));
+            }
+        });
+    });
+    let stored = json!({"properties": {"type": "AND", "values": [{"type": "behavioral", "value": "performed_event",
+        "key": "large", "event_type": "events", "time_value": 30, "time_interval": "day"}]}});
+    assert_eq!(count(url, &attacked.access, &stored), 3);
+}
+
 /// Sends an item with the text `properties`, until it is acknowledged.
 fn set_properties(url: &str, access: &Access, person: usize, properties: &str) {
     let body = format!(

@@ -254,6 +254,33 @@ fn run_sql(directory: &std::path::Path, statement: &str) {
     assert!(sql_rows(directory, statement) > 0);
 }
 
+/// The time of the next attempt is moved in the database.
+#[test]
+fn cohort_that_failed_very_often_is_calculated_again() {
+    let directory = TempDir::new().unwrap();
+    let at = Location::Directory(directory.path().to_owned());
+    let service = Service::start(&at, &[]);
+    let access = at.project();
+    let call = |method: Method, rest: &str, body: Option<&Value>| {
+        well(&service.url, &access, method, rest, body)
+    };
+    let leaf = json!({"type": "person", "key": "plan", "operator": "regex", "value": "("});
+    let body = json!({"filters": {"properties": {"type": "AND", "values": [leaf]}}});
+    let id = call(Method::POST, "cohorts/", Some(&body))["id"].clone();
+    let path = format!("cohorts/{id}/");
+    let failures = || call(Method::GET, &path, None)["errors_calculating"].as_i64();
+    until("the cohort fails", || failures() == Some(1));
+    run_sql(
+        directory.path(),
+        "update cohorts set errors_calculating = 30, due_at = now() - interval '1 minute'",
+    );
+    until("the cohort fails again", || failures() == Some(31));
+    let cohort = call(Method::GET, &path, None);
+    let next = cohort["next_calculation"].as_str().unwrap();
+    let pause = next.parse::<chrono::DateTime<chrono::Utc>>().unwrap() - chrono::Utc::now();
+    assert!(pause <= chrono::TimeDelta::days(1), "{cohort}");
+}
+
 #[test]
 fn doctor_reports_failures_by_its_exit_status() {
     let directory = TempDir::new().unwrap();

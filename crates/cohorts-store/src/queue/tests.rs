@@ -164,7 +164,7 @@ fn an_expired_claim_is_taken_over_and_writes_nothing() {
 fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
     let (_database, store, cohort) = new_cohort();
     let conn = &mut *store.connection().unwrap();
-    let due_count = |conn: &mut Conn| due(conn, Utc::now(), 9, 9).unwrap().len();
+    let due_count = |conn: &mut Conn| due(conn, Utc::now(), 9).unwrap().len();
     let mut static_definition = cohort.definition.clone();
     static_definition.is_static = true;
     request_calculation(conn, cohort.id()).unwrap();
@@ -186,6 +186,27 @@ fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
     let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     publish(conn, &last, Utc::now(), evaluated(), |_| Ok(Some(2))).unwrap();
     assert_eq!(due_count(conn), 0);
+}
+
+#[test]
+fn a_dynamic_cohort_is_due_after_any_number_of_failures() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    for _ in 0..30 {
+        request_calculation(conn, cohort.id()).unwrap();
+        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        let due_at = Utc::now() + TimeDelta::days(1);
+        fail(conn, &claimed, Utc::now(), due_at, "unknown", "why").unwrap();
+    }
+    let due_at = |time| due(conn, time, 9).unwrap();
+    let found: Vec<i64> = [0, 2]
+        .map(TimeDelta::days)
+        .map(|days| Utc::now() + days)
+        .into_iter()
+        .flat_map(due_at)
+        .map(|due| due.cohort.errors_calculating)
+        .collect();
+    assert_eq!(found, [30]);
 }
 
 #[test]

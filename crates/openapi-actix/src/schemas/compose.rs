@@ -128,6 +128,7 @@ impl Schemas<'_> {
             "minProperties",
             "maxProperties",
             "x-patch",
+            "x-ignored-fields",
         ];
         let is_object = matches!(schema["type"].as_str(), None | Some("object"));
         let mut keys = object(schema).keys();

@@ -380,8 +380,9 @@ fn own_body(
     };
     let (r#type, media) = (rust_type(contract, &typed.r#type), media(typed));
     let table = rules::table_name(&contract.model.items[id].name);
+    let unknown = rules::unknown_fields(contract, id);
     fields.push(quote! { #[doc = " The fields of the body."] pub body: #r#type });
-    reads.push(quote! { body: body.fields(&request, #media, #table).await? });
+    reads.push(quote! { body: body.fields(&request, #media, #table, #unknown).await? });
 }
 
 fn bundled_body(

@@ -260,6 +260,20 @@ fn every_operation_checks_key_or_token_before_its_body() {
 }
 
 #[test]
+fn unknown_fields_are_ignored_unless_the_schema_lists_the_ignored_ones() {
+    assert_contains(&server(), "THING_CREATE_FIELDS, UnknownFields::Ignored)");
+    let text = edited_sample(
+        "    ThingCreate:\n",
+        "    ThingCreate:\n      x-ignored-fields: [id, made]\n",
+    );
+    let code = server::generate(&Contract::read(&text).unwrap()).unwrap();
+    let checked = "THING_CREATE_FIELDS, UnknownFields::NearRefused(THING_CREATE_IGNORED))";
+    assert_contains(&code, checked);
+    let list = r#"static THING_CREATE_IGNORED: &[&str] = &["id", "made"];"#;
+    assert_contains(&code, list);
+}
+
+#[test]
 fn get_that_writes_is_not_routed_for_head() {
     let route = |code: &str| code.contains("web::head().to(things_list::<A>)");
     assert!(route(&server()));

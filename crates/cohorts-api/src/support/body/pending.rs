@@ -9,13 +9,12 @@ use super::super::credentials::in_body;
 use super::super::multipart::Parts;
 use super::super::{Api, Credentials, Limits, Operation, RawBody, Rejection};
 use super::incoming::Incoming;
-use super::{Body, BodyMemory, Content, Held, Media, hold};
+use super::{Body, BodyMemory, Content, ContentType, Held, Media, hold};
 
 /// A body of an admitted request, which is not received yet.
 pub(crate) struct PendingBody {
     incoming: Incoming,
-    content_type: String,
-    media: Option<Media>,
+    content_type: ContentType,
 }
 
 /// Authorizes the caller of an operation with a key.
@@ -44,7 +43,8 @@ pub(crate) async fn authorize<A: Api>(
     received.map_err(|why| api.reject(why))?;
     let is_searched = body.incoming.is_complete && body.incoming.bytes.len() <= limit;
     let start = &body.incoming.bytes[..body.incoming.bytes.len().min(limit)];
-    let key = in_body(request, body.media, start, is_searched).await;
+    let media = body.content_type.of_body(start);
+    let key = in_body(request, media, start, is_searched).await;
     let caller = match (key, by_query) {
         (Some(key), _) => api.authorize(request, operation, Some(key)).await?,
         (None, Some(caller)) => caller?,
@@ -70,12 +70,14 @@ pub(crate) async fn admit<A: Api>(
 
 impl PendingBody {
     fn new(request: &HttpRequest, payload: web::Payload, memory: BodyMemory) -> Self {
-        let (content_type, media) = Media::of_request(request);
         Self {
             incoming: Incoming::new(request, payload, memory),
-            content_type,
-            media,
+            content_type: ContentType::of_request(request),
         }
+    }
+
+    fn is_multipart(&self) -> bool {
+        self.content_type.declared() == Some(Media::Multipart)
     }
 
     /// Receives a body with fields and without files. A multipart body is not received.
@@ -83,7 +85,7 @@ impl PendingBody {
         let limit = Limits::from_request(request).fields;
         let parsing = self.incoming.charge.memory.parsing.clone();
         let mut content = Content::Pairs(Vec::new());
-        if self.media != Some(Media::Multipart) {
+        if !self.is_multipart() {
             let (bytes, memory) = self.incoming.receive_all(limit).await?;
             hold(request, Held::Body(memory));
             content = Content::Bytes(bytes);
@@ -91,7 +93,6 @@ impl PendingBody {
         Ok(Body {
             content: content.into(),
             content_type: self.content_type,
-            media: self.media,
             files: Vec::new(),
             parsing,
             limit,
@@ -108,7 +109,7 @@ impl PendingBody {
         caller: &A::Caller,
         files: &[&str],
     ) -> Result<Body, A::Error> {
-        if self.media != Some(Media::Multipart) {
+        if !self.is_multipart() {
             return self.receive(request).await.map_err(|why| api.reject(why));
         }
         let limits = Limits::from_request(request);
@@ -130,7 +131,6 @@ impl PendingBody {
         Ok(Body {
             content: Content::Pairs(parts.pairs).into(),
             content_type: self.content_type,
-            media: self.media,
             files: parts.files,
             parsing,
             limit: limits.fields,
@@ -146,7 +146,7 @@ impl PendingBody {
         Ok(RawBody {
             bytes,
             reservation: Some(memory.into()),
-            content_type: Some(self.content_type).filter(|text| !text.is_empty()),
+            content_type: Some(self.content_type.text).filter(|text| !text.is_empty()),
             content_encoding: content_encoding.map(str::to_owned),
         })
     }

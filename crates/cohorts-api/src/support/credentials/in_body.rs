@@ -11,7 +11,7 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::body::Media;
+use super::super::body::{Media, json_bytes};
 use super::{CredentialSource, Credentials, FIELD};
 
 /// Maximum length of a key in a multipart body, in bytes.
@@ -37,7 +37,7 @@ pub(in super::super) async fn in_body(
 /// The last value of a top-level member. A complete body must be valid JSON.
 fn in_json(start: &[u8], is_complete: bool) -> Option<String> {
     let mut key = None;
-    let mut deserializer = serde_json::Deserializer::from_slice(start);
+    let mut deserializer = serde_json::Deserializer::from_slice(json_bytes(start));
     let members = deserializer.deserialize_map(KeyMember(&mut key));
     let is_valid = members.is_ok() && deserializer.end().is_ok();
     key.filter(|_| is_valid || !is_complete)

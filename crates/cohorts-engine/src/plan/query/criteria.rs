@@ -9,6 +9,7 @@ use super::column_test::{Check, ColumnTest};
 use super::unsupported;
 use crate::FilterError;
 use crate::condition::Condition;
+use crate::parse::event_name;
 use crate::plan::{Criterion, GroupTest, Planner, RowTest, Tree};
 use crate::predicate::Comparison;
 
@@ -42,11 +43,11 @@ pub(super) fn rows(
 ) -> Result<Condition<RowTest>, FilterError> {
     let row = match (&test.column, &test.check) {
         (SqlColumn::Event, Check::Compares(Comparison::Equal, Value::String(name))) => {
-            RowTest::Named(BTreeSet::from([name.clone()]))
+            RowTest::Named(BTreeSet::from([event_name(name)]))
         }
         (SqlColumn::Event, Check::OneOf(names)) => {
             let names = names.iter().filter_map(Value::as_str);
-            RowTest::Named(names.map(str::to_owned).collect())
+            RowTest::Named(names.map(event_name).collect())
         }
         (SqlColumn::Event, check) => RowTest::Name(check.predicate(planner.moment)?),
         (SqlColumn::EventProperty(key), check) => {

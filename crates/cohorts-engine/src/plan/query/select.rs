@@ -19,7 +19,7 @@ use crate::window::Moment;
 /// Which columns a SELECT may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Projection {
-    /// Any known columns.
+    /// Any known columns and constants.
     Any,
     /// The person only, as in a subquery of IN.
     Person,
@@ -283,7 +283,7 @@ fn aliases(select: &Select) -> Aliases<'_> {
     Aliases(aliases.collect())
 }
 
-/// Every column must be known, and a column with a person's alias must be the person.
+/// Every column must be known or a constant, and a column with a person's alias must be the person.
 fn check_columns(
     select: &Select,
     scope: &SelectScope,
@@ -298,17 +298,21 @@ fn check_columns(
             SelectItem::Wildcard(_) if scope.table != Table::Members && !is_grouped => continue,
             other => return Err(unsupported(format!("{other} in SELECT"))),
         };
-        let column = match Operand::read(expr, scope, at)? {
+        let is_person = match Operand::read(expr, scope, at)? {
+            Operand::Column(SqlColumn::Aggregate(_)) if !is_grouped => {
+                return Err(unsupported(format!("{expr} without GROUP BY the person")));
+            }
             Operand::Column(column)
             | Operand::Day(column)
             | Operand::Float(column)
-            | Operand::DateTime(column) => column,
-            _ => return Err(unsupported(format!("{expr} in SELECT"))),
+            | Operand::DateTime(column) => column == SqlColumn::Person,
+            // As in `select 1 from events`: the table alone decides which persons these are.
+            Operand::Text(_)
+            | Operand::Number(_)
+            | Operand::Bool(_)
+            | Operand::Null
+            | Operand::Instant(_) => false,
         };
-        if matches!(column, SqlColumn::Aggregate(_)) && !is_grouped {
-            return Err(unsupported(format!("{expr} without GROUP BY the person")));
-        }
-        let is_person = column == SqlColumn::Person;
         if matches!(alias, Some("person_id" | "actor_id" | "id")) && !is_person {
             return Err(unsupported(format!("{expr} in place of a person")));
         }

@@ -1,5 +1,6 @@
 //! Queries: what is planned, and what is refused by name.
 
+mod projection;
 mod twin;
 
 use std::sync::Arc;
@@ -394,7 +395,12 @@ fn unsupported_constructs_are_refused_by_name() {
             "SELECT event AS person_id FROM events",
             "event in place of a person",
         ),
-        ("SELECT 'x' AS id FROM persons", "'x' in SELECT"),
+        ("SELECT 'x' AS id FROM persons", "'x' in place of a person"),
+        (
+            "SELECT id FROM persons WHERE id IN (SELECT 1 FROM events)",
+            "a subquery that shows 1, which is not the person,",
+        ),
+        ("SELECT lower('x') FROM persons", "the function lower('x')"),
         (
             "SELECT id FROM persons WHERE properties.a.b = 1",
             "the path properties.a.b inside a property",

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use flate2::bufread::MultiGzDecoder;
 
 /// The most bytes of a line. Events are far smaller, so a longer line means that the file has no line ends.
@@ -16,6 +16,16 @@ const MAX_LINE_BYTES: u64 = 20 * 1024 * 1024;
 const BUFFER: usize = 256 * 1024;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// The first bytes of files that cannot have lines of JSON, with their format and the remedy.
+const OTHER_FORMATS: [(&[u8], &str); 7] = [
+    (b"PK\x03\x04", "a zip archive; extract its files first"),
+    (b"PAR1", "a Parquet file; export JSON lines instead"),
+    (b"Obj\x01", "an Avro file; export JSON lines instead"),
+    (b"BZh", "a bzip2 file; decompress it first"),
+    (b"\xfd7zX", "an xz file; decompress it first"),
+    (b"\xff\xfe", "UTF-16 text; convert it to UTF-8 first"),
+    (b"\xfe\xff", "UTF-16 text; convert it to UTF-8 first"),
+];
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 
 /// A line that is not blank, without trailing white space.
@@ -83,6 +93,10 @@ impl Lines {
             .take(ZSTD.len() as u64)
             .read_to_end(&mut head)
             .with_context(|| format!("cannot read {name}"))?;
+        let mut others = OTHER_FORMATS.iter();
+        if let Some((_, format)) = others.find(|(begin, _)| head.starts_with(begin)) {
+            bail!("cannot read {name}: it is {format}");
+        }
         let gzip = head.starts_with(GZIP);
         let zstd = head.starts_with(ZSTD);
         let stored = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(source));
@@ -276,6 +290,18 @@ mod tests {
             let file = file(&content[..content.len() - 5]);
             let lines = open(file.path().to_str().unwrap()).unwrap();
             assert!(lines.last().unwrap().is_err());
+        }
+    }
+
+    #[test]
+    fn files_of_other_formats_are_named() {
+        for (content, part) in [
+            (&b"PK\x03\x04rest"[..], "a zip archive"),
+            (b"PAR1rest", "a Parquet file"),
+            (b"\xff\xfe{\0", "UTF-16 text"),
+        ] {
+            let error = Lines::new("export", content, None).err().unwrap();
+            assert!(error.to_string().contains(part), "{error}");
         }
     }
 

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::{HttpRequest, web};
 use cohorts_api::{MemoryBudget, Operation};
+use cohorts_store::ProjectId;
 use parking_lot::Mutex;
 
+use crate::blocking;
 use crate::error::Error;
 use crate::handlers::{Service, capture};
 use crate::peer;
@@ -56,19 +58,27 @@ impl Service {
         request: &HttpRequest,
         operation: &Operation,
     ) -> Result<ShareOwner, Error> {
+        let address = peer::peer(request, self.peer_source);
         let Some(token) = sent_token(request, operation) else {
-            let address = peer::peer(request, self.peer_source);
             return Ok(ShareOwner::Peer(peer::network(address)));
         };
-        let store = self.store.clone();
-        let find = move || match token.contains('\0') {
-            true => Ok(None),
-            false => store.project_of_token(&token),
-        };
-        let project = web::block(find).await.map_err(|_| Error::Unavailable)??;
+        let find = self.look_up_token(token.clone());
+        let project = self.tokens.find(address, &token, find).await?;
         project
             .map(ShareOwner::Project)
             .ok_or_else(capture::invalid_token)
+    }
+
+    /// The project of a token.
+    pub(in crate::handlers) async fn look_up_token(
+        &self,
+        token: String,
+    ) -> Result<Option<ProjectId>, Error> {
+        if token.contains('\0') {
+            return Ok(None);
+        }
+        let store = self.store.clone();
+        blocking::compute(move || Ok(store.project_of_token(&token)?)).await
     }
 }
 

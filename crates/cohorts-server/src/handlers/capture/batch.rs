@@ -1,20 +1,27 @@
 //! The items of one request, with the project of each. Everything that is read here is in memory only.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use cohorts_api::{RawBody, Reservation};
 use cohorts_store::ProjectId;
 use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::body::{Payload, decode};
+use super::body::{BodyBytes, Payload, decode, parsing_bytes};
+use super::decoding::DecodingMemory;
 use crate::error::Error;
 use crate::handlers::Service;
-use crate::ingest::{self, Arrival, FaultyTime, Item, Refusal, Scalar};
+use crate::ingest::{
+    self, Arrival, FaultyTime, FromMap, Item, ObjectField, Refusal, Scalar, Truncated,
+};
 
 /// What a request says about its body, outside of the body.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BodyContext {
     /// The token in the header or the query.
     pub token: Option<String>,
@@ -45,6 +52,14 @@ impl BodyContext {
     }
 }
 
+/// A batch before it is decoded.
+#[derive(Clone)]
+pub struct SentBatch {
+    pub body: RawBody,
+    pub context: BodyContext,
+    pub peer: IpAddr,
+}
+
 /// The result of one item.
 pub struct ItemOutcome {
     /// The uuid as it was sent.
@@ -55,11 +70,12 @@ pub struct ItemOutcome {
 
 /// The bytes that items may take before their memory is reserved.
 const MAX_UNRESERVED: usize = 64 << 10;
-/// The bytes that one byte of a body takes while the items are found: a string with escapes is copied, and so are the
-/// brackets of nested lists.
-const SCAN_COST: usize = 2;
 /// The bytes that one byte of an item takes while it is read: a member of six bytes takes a hundred.
 const READ_COST: usize = 16;
+/// The refusals of one request that are logged.
+const LOGGED_REFUSALS: usize = 3;
+/// The characters of an event name in the log.
+const SHOWN_CHARS: usize = 200;
 /// The bytes of an outcome.
 const OUTCOME_BYTES: usize = size_of::<ItemOutcome>() + 64;
 
@@ -70,23 +86,43 @@ const MAX_LOGGED_TIMES: usize = 5;
 pub struct ItemBatch {
     pub items: BTreeMap<ProjectId, Vec<Item>>,
     pub outcomes: Vec<ItemOutcome>,
-    pub reservation: Reservation,
+    pub reservations: Vec<Reservation>,
     /// The bytes of the last items, which are not reserved yet.
     unreserved: usize,
     /// Properties that were dropped because their names are too long.
     dropped: usize,
-    /// Times that were replaced by the time of the arrival.
-    replaced_times: usize,
+    /// Why times were replaced by the time of the arrival.
+    replaced_times: Vec<&'static str>,
+    /// The log lines of the first of them.
+    first_replaced_times: Vec<String>,
+    truncated: Truncated,
+    refused: usize,
+    /// The log lines of the first refusals.
+    first_refusals: Vec<String>,
 }
 
 impl ItemBatch {
-    pub fn read(service: &Service, body: RawBody, context: BodyContext) -> Result<Self, Error> {
-        let body = decode(&service.memory.events, body)?;
-        let text = body.text()?;
-        let scanning = reserve(service, text.len() * SCAN_COST)?;
-        let payload = Payload::parse(text)?;
-        drop(scanning);
-        let mut projects = TokenProjects::new(service);
+    pub fn read(
+        service: &Service,
+        memory: &DecodingMemory,
+        sent: SentBatch,
+    ) -> Result<Self, Error> {
+        let SentBatch {
+            body,
+            context,
+            peer,
+        } = sent;
+        let body = decode(memory, body)?;
+        let standard;
+        let payload = match parse(memory, &body) {
+            Ok(payload) => payload,
+            Err(Error::TooManyEvents) => return Err(Error::TooManyEvents),
+            Err(error) => {
+                standard = body.standardized(memory)?.ok_or(error)?;
+                parse(memory, &standard)?
+            }
+        };
+        let mut projects = TokenProjects::new(service, peer);
         let arrival = Arrival {
             now: Utc::now(),
             sent_at: context.sent_at(&payload),
@@ -95,22 +131,26 @@ impl ItemBatch {
         let project = projects.of_batch(payload.token.or(context.token))?;
         let longest = payload.items.iter().map(|item| item.len()).max();
         let longest = longest.unwrap_or(0).min(ingest::MAX_ITEM_BYTES);
-        let _reading = reserve(service, longest * READ_COST)?;
-        let reservation = reserve(service, payload.items.len() * OUTCOME_BYTES)?;
+        let _reading = memory.reserve(longest * READ_COST)?;
+        let reservation = memory.reserve(payload.items.len() * OUTCOME_BYTES)?;
         let mut batch = Self {
             items: BTreeMap::new(),
             outcomes: Vec::with_capacity(payload.items.len()),
-            reservation,
+            reservations: vec![reservation],
             unreserved: 0,
             dropped: 0,
-            replaced_times: 0,
+            replaced_times: Vec::new(),
+            first_replaced_times: Vec::new(),
+            truncated: Truncated::default(),
+            refused: 0,
+            first_refusals: Vec::new(),
         };
         for text in &payload.items {
             let project = match project {
                 Some(project) => Some(project),
                 None => projects.of_item(text)?,
             };
-            batch.add(service, text, project, &arrival)?;
+            batch.add(memory, text, project, &arrival)?;
         }
         if !projects.has_token {
             return Err(missing_token());
@@ -119,24 +159,24 @@ impl ItemBatch {
             return Err(invalid_token());
         }
         batch.log_refusals();
-        service.metrics.dropped_properties(batch.dropped);
+        batch.count(service);
         Ok(batch)
     }
 
     fn add(
         &mut self,
-        service: &Service,
+        memory: &DecodingMemory,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> Result<(), Error> {
-        let outcome = self.add_item(service, text, project, arrival);
+        let outcome = self.add_item(text, project, arrival);
         if self.unreserved > MAX_UNRESERVED {
-            self.reservation.merge(reserve(service, self.unreserved)?);
+            self.reservations.push(memory.reserve(self.unreserved)?);
             self.unreserved = 0;
         }
         if let Some(refusal) = &outcome.refusal {
-            service.metrics.refused(refusal.reason());
+            self.add_refusal(text, project, refusal);
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -144,7 +184,6 @@ impl ItemBatch {
 
     fn add_item(
         &mut self,
-        service: &Service,
         text: &str,
         project: Option<ProjectId>,
         arrival: &Arrival,
@@ -152,12 +191,12 @@ impl ItemBatch {
         match (Item::read(text, arrival, Uuid::now_v7), project) {
             (Ok(mut item), Some(project)) => {
                 if let Some(time) = item.replaced_time.take() {
-                    service.metrics.replaced_timestamp(time.fault.reason());
-                    self.log_replaced_time(&item.event, &time);
+                    self.add_replaced_time(&item.event, &time);
                 }
                 let uuid = Some(item.uuid.to_string());
                 self.unreserved += item.memory();
                 self.dropped += item.dropped;
+                self.truncated.add(item.truncated);
                 self.items.entry(project).or_default().push(item);
                 let refusal = None;
                 ItemOutcome { uuid, refusal }
@@ -173,22 +212,65 @@ impl ItemBatch {
         }
     }
 
-    fn log_replaced_time(&mut self, event: &str, time: &FaultyTime) {
-        self.replaced_times += 1;
-        if self.replaced_times <= MAX_LOGGED_TIMES {
-            log::warn!("the event `{event}` got the time of its arrival: {time}");
+    fn add_replaced_time(&mut self, event: &str, time: &FaultyTime) {
+        self.replaced_times.push(time.fault.reason());
+        if self.replaced_times.len() <= MAX_LOGGED_TIMES {
+            let line = format!("the event `{event}` got the time of its arrival: {time}");
+            self.first_replaced_times.push(line);
         }
     }
 
+    /// Adds a refusal, and describes it for the log if it is one of the first.
+    fn add_refusal(&mut self, text: &str, project: Option<ProjectId>, refusal: &Refusal) {
+        self.refused += 1;
+        if self.first_refusals.len() == LOGGED_REFUSALS {
+            return;
+        }
+        let project = match project {
+            Some(project) => format!("project {}", project.0),
+            None => "no project".to_owned(),
+        };
+        let item = match ingest::sent_event(text) {
+            Some(name) => format!("the event {}", shortened(name)),
+            None => "an item without an event name".to_owned(),
+        };
+        self.first_refusals
+            .push(format!("{project}: refused {item}: {refusal}"));
+    }
+
+    /// Counts in the end, because a large body is read twice.
+    fn count(&self, service: &Service) {
+        let refusals = self.outcomes.iter();
+        for refusal in refusals.filter_map(|outcome| outcome.refusal.as_ref()) {
+            service.metrics.refused(refusal.reason());
+        }
+        for reason in &self.replaced_times {
+            service.metrics.replaced_timestamp(reason);
+        }
+        service.metrics.dropped_properties(self.dropped);
+        let Truncated {
+            events,
+            distinct_ids,
+        } = self.truncated;
+        service.metrics.truncated("event", events);
+        service.metrics.truncated("distinct_id", distinct_ids);
+    }
+
+    /// Logs a bounded number of lines. The log escapes control characters.
     fn log_refusals(&self) {
-        if self.replaced_times > MAX_LOGGED_TIMES {
-            let count = self.replaced_times;
+        for line in &self.first_replaced_times {
+            log::warn!("{line}");
+        }
+        let count = self.replaced_times.len();
+        if count > MAX_LOGGED_TIMES {
             log::warn!("{count} events of one request got the time of their arrival");
         }
-        let outcomes = self.outcomes.iter();
-        let refused = outcomes.filter(|outcome| outcome.refusal.is_some()).count();
-        if refused > 0 {
-            log::warn!("refused {refused} of {} items", self.outcomes.len());
+        for refusal in &self.first_refusals {
+            log::warn!("{refusal}");
+        }
+        if self.refused > self.first_refusals.len() {
+            let items = self.outcomes.len();
+            log::warn!("refused {} of {items} items in total", self.refused);
         }
         if self.dropped > 0 {
             log::warn!(
@@ -200,12 +282,36 @@ impl ItemBatch {
     }
 }
 
-fn reserve(service: &Service, bytes: usize) -> Result<Reservation, Error> {
-    service
-        .memory
-        .events
-        .reserve(bytes)
-        .ok_or(Error::Overloaded)
+/// The first characters of a text.
+fn shortened(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS).collect()
+}
+
+/// The error for a request without a valid item; `None` if it has one or is empty.
+pub fn all_refused(outcomes: &[ItemOutcome]) -> Option<Error> {
+    let mut refusals = outcomes.iter().map(|outcome| outcome.refusal.as_ref());
+    let first = refusals.next()??;
+    if refusals.any(|refusal| refusal.is_none()) {
+        return None;
+    }
+    let detail = match outcomes.len() {
+        1 => format!("The event was refused: {first}."),
+        count => format!("All {count} events were refused, the first because {first}."),
+    };
+    let (attr, code) = match first {
+        Refusal::NoEvent => (Some("event"), "required"),
+        Refusal::NoDistinctId => (Some("distinct_id"), "required"),
+        _ => (None, "invalid_payload"),
+    };
+    let attr = attr.map(str::to_owned);
+    Some(Error::Validation { attr, code, detail })
+}
+
+/// Finds the items of a body.
+fn parse<'a>(memory: &DecodingMemory, body: &'a BodyBytes) -> Result<Payload<'a>, Error> {
+    let text = body.text()?;
+    let _parsing = memory.reserve(parsing_bytes(text))?;
+    Payload::parse(text)
 }
 
 /// The most different tokens in one request.
@@ -216,15 +322,17 @@ const LONGEST_TOKEN: usize = 200;
 /// The projects of tokens. Each token is looked up once.
 struct TokenProjects<'a> {
     service: &'a Service,
+    peer: IpAddr,
     projects: HashMap<String, Option<ProjectId>>,
     /// Whether any token was looked up.
     has_token: bool,
 }
 
 impl<'a> TokenProjects<'a> {
-    fn new(service: &'a Service) -> Self {
+    fn new(service: &'a Service, peer: IpAddr) -> Self {
         Self {
             service,
+            peer,
             projects: HashMap::new(),
             has_token: false,
         }
@@ -241,10 +349,17 @@ impl<'a> TokenProjects<'a> {
         let project = if token.contains('\0') || self.projects.len() >= MAX_TOKENS {
             None
         } else {
-            self.service.store.project_of_token(token)?
+            self.look_up(token)?
         };
         self.projects.insert(token.to_owned(), project);
         Ok(project)
+    }
+
+    /// Blocks while the look-ups of a peer that sends many unknown tokens take turns.
+    fn look_up(&self, token: &str) -> Result<Option<ProjectId>, Error> {
+        let look_up = async { Ok(self.service.store.project_of_token(token)?) };
+        let tokens = &self.service.tokens_in_bodies;
+        Handle::current().block_on(tokens.find(self.peer, token, look_up))
     }
 
     /// The project of all items; `None` if the batch has no token.
@@ -268,7 +383,12 @@ pub fn token_of(item: &str) -> Option<String> {
     let tokens: ItemTokens = serde_json::from_str(item).ok()?;
     let fields = [tokens.api_key, tokens.token].into_iter();
     let token = fields
-        .chain(tokens.properties.map(|properties| properties.token))
+        .chain(
+            tokens
+                .properties
+                .into_object()
+                .map(|properties| properties.token),
+        )
         .find_map(Scalar::into_text);
     token.filter(|token| !token.is_empty())
 }
@@ -294,11 +414,24 @@ struct ItemTokens {
     api_key: Scalar,
     #[serde(default)]
     token: Scalar,
-    properties: Option<TokenProperty>,
+    #[serde(default)]
+    properties: ObjectField<TokenProperty>,
 }
 
-#[derive(Deserialize)]
 struct TokenProperty {
-    #[serde(default)]
     token: Scalar,
+}
+
+impl FromMap for TokenProperty {
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut token = Scalar::Absent;
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            if name == "token" {
+                token = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Self { token })
+    }
 }

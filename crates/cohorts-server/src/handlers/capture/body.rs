@@ -10,14 +10,15 @@ use actix_web::web::Bytes;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use cohorts_api::{MemoryBudget, RawBody, Reservation};
+use cohorts_api::{RawBody, Reservation};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::decoding::DecodingMemory;
 use crate::error::Error;
-use crate::ingest::{HeldMemory, Scalar};
+use crate::ingest::{HeldMemory, Scalar, Standardized};
 
 /// The most bytes of a decompressed body.
 const MAX_BYTES: usize = 32 << 20;
@@ -30,6 +31,11 @@ const ZSTD_BYTES: usize = 9 << 20;
 /// The most bytes that one byte of a form takes while it is decoded: the text without escapes, twice, and thrice as many
 /// bytes if none of them is UTF-8.
 const FORM_COST: usize = 5;
+/// The bytes that one byte of the longest text takes while the items are found: it is copied for each of two tokens, and its
+/// escapes are decoded in a buffer that doubles.
+const PARSE_COST: usize = 4;
+/// The bytes that one byte of the whole text takes at most.
+const MAX_PARSE_COST: usize = 2;
 /// The most items in a batch. A small compressed body may contain millions.
 const MAX_ITEMS: usize = 50_000;
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -138,18 +144,30 @@ impl BodyBytes {
             .map_err(|error| malformed(format!("JSON parse error - {error}")))
     }
 
+    /// The text as standard JSON; `None` if it has nothing to rewrite.
+    pub fn standardized(&self, memory: &DecodingMemory) -> Result<Option<Self>, Error> {
+        let Some(standard) = Standardized::of(self.text()?) else {
+            return Ok(None);
+        };
+        let memory = memory.reserve(standard.length())?;
+        Ok(Some(Self::new(standard.rewritten(), memory)))
+    }
+
     fn is_json(&self) -> bool {
-        let first = self.bytes.trim_ascii_start().first();
-        matches!(first, Some(b'{' | b'['))
+        is_json(&self.bytes)
     }
 }
 
+fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
 /// Decodes a body to JSON text. Each step frees the bytes of the step before.
-pub fn decode(budget: &MemoryBudget, body: RawBody) -> Result<BodyBytes, Error> {
+pub fn decode(memory: &DecodingMemory, body: RawBody) -> Result<BodyBytes, Error> {
     let media_type = body.content_type.as_deref().unwrap_or_default();
     let is_form = media_type.starts_with("application/x-www-form-urlencoded");
     let encoding = body.content_encoding.clone();
-    let decoder = BodyDecoder { budget };
+    let decoder = BodyDecoder { memory };
     let body = BodyBytes {
         bytes: body.bytes.clone(),
         _memory: Arc::new(body),
@@ -170,12 +188,12 @@ pub fn decode(budget: &MemoryBudget, body: RawBody) -> Result<BodyBytes, Error> 
 }
 
 struct BodyDecoder<'a> {
-    budget: &'a MemoryBudget,
+    memory: &'a DecodingMemory,
 }
 
 impl BodyDecoder<'_> {
     fn reserve(&self, bytes: usize) -> Result<Reservation, Error> {
-        self.budget.reserve(bytes).ok_or(Error::Overloaded)
+        self.memory.reserve(bytes)
     }
 
     /// Returns bytes that are not base64 unchanged, so that the error is about their JSON.
@@ -191,9 +209,11 @@ impl BodyDecoder<'_> {
         let (_, data) =
             data.ok_or_else(|| malformed("The form has no field `data`.".to_owned()))?;
         let mut data = data.into_owned().into_bytes();
-        // The form decoder turns an unencoded plus into a space.
-        for byte in data.iter_mut().filter(|byte| **byte == b' ') {
-            *byte = b'+';
+        if !is_json(&data) {
+            // The form decoder turns an unencoded plus of base64 into a space.
+            for byte in data.iter_mut().filter(|byte| **byte == b' ') {
+                *byte = b'+';
+            }
         }
         let memory = self.reserve(data.capacity())?;
         Ok(BodyBytes::new(data, memory))
@@ -252,6 +272,40 @@ impl BodyDecoder<'_> {
     }
 }
 
+/// The bytes that [`Payload::parse`] takes for `text`, about: the longest text is copied, and so are the brackets around a
+/// value.
+pub fn parsing_bytes(text: &str) -> usize {
+    let (mut rest, mut longest, mut depth) = (text.as_bytes(), 0, 0_usize);
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        match first {
+            b'[' | b'{' => {
+                depth += 1;
+                longest = longest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let length = string_length(rest);
+                longest = longest.max(length);
+                rest = &rest[length..];
+            }
+            _ => {}
+        }
+    }
+    (longest * PARSE_COST).min(text.len() * MAX_PARSE_COST)
+}
+
+/// The bytes of a JSON string up to and with its closing quote.
+fn string_length(text: &[u8]) -> usize {
+    let mut is_escaped = false;
+    let end = text.iter().position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |end| end + 1)
+}
+
 fn malformed(detail: String) -> Error {
     Error::Malformed { detail }
 }
@@ -263,6 +317,9 @@ fn invalid_json(error: serde_json::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
+
+    use cohorts_api::MemoryBudget;
 
     use super::*;
 
@@ -284,7 +341,8 @@ mod tests {
             content_encoding: encoding.map(str::to_owned),
             reservation: None,
         };
-        let body = decode(&MemoryBudget::new(budget), body);
+        let memory = DecodingMemory::new(MemoryBudget::new(budget), Duration::ZERO);
+        let body = decode(&memory, body);
         let text = body.and_then(|body| Ok(body.text()?.to_owned()));
         text.map_err(|error| error.to_string())
     }
@@ -368,8 +426,8 @@ mod tests {
         for (bytes, encoding) in [(gzip(&spaces), None), (zstd, Some("zstd"))] {
             assert!(bytes.len() < 10_000);
             let within = |budget| text_within(budget, &bytes, json, encoding);
-            let overloaded = Error::Overloaded.to_string();
-            assert_eq!(within(1 << 20), Err(overloaded), "{encoding:?}");
+            let too_much = Error::TooManyEvents.to_string();
+            assert_eq!(within(1 << 20), Err(too_much), "{encoding:?}");
             assert!(within(12 << 20).is_ok(), "{encoding:?}");
         }
         let form = [b"data={".as_slice(), &spaces].concat();
@@ -379,12 +437,47 @@ mod tests {
     }
 
     #[test]
+    fn spaces_in_the_json_of_a_form_remain() {
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("data", r#"{"event": "a b+c"}"#)
+            .finish();
+        let decoded = text(form.as_bytes(), "application/x-www-form-urlencoded", None);
+        assert_eq!(decoded.as_deref(), Ok(r#"{"event": "a b+c"}"#));
+    }
+
+    #[test]
+    fn a_body_is_rewritten_only_within_the_memory_budget() {
+        let text = format!("[\"{}\"]", "\u{1}".repeat(1 << 10));
+        let budget = |bytes| DecodingMemory::new(MemoryBudget::new(bytes), Duration::ZERO);
+        let body = BodyBytes::new(text, budget(8).reserve(0).unwrap());
+        let standard = body.standardized(&budget(6 << 10));
+        assert!(matches!(standard, Err(Error::TooManyEvents)));
+        let standard = body.standardized(&budget(7 << 10)).unwrap().unwrap();
+        assert_eq!(standard.text().unwrap().len(), (6 << 10) + 4);
+        assert!(standard.standardized(&budget(0)).unwrap().is_none());
+    }
+
+    #[test]
     fn a_frame_with_a_large_window_is_malformed() {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(27).unwrap();
         encoder.write_all(JSON.as_bytes()).unwrap();
         let error = text(&encoder.finish().unwrap(), "application/json", Some("zstd"));
         assert!(error.unwrap_err().contains("zstd"));
+    }
+
+    #[test]
+    fn memory_to_find_items_depends_on_the_longest_text_and_the_levels() {
+        for (text, bytes) in [
+            (r#"{"a":1,"b":[2]}"#.to_owned(), 8),
+            (r#"{"a":"\\\"[[[[[[[[","b":{}}"#.to_owned(), 4 * 13),
+            (r#"["\\",[[["#.to_owned(), 4 * 4),
+            (format!("[{}]", r#"{"a":"xyz"},"#.repeat(1_000)), 16),
+            ("[".repeat(1_000), 2_000),
+            (format!("\"{}", "x".repeat(1_000)), 2_002),
+        ] {
+            assert_eq!(parsing_bytes(&text), bytes, "{text}");
+        }
     }
 
     #[test]

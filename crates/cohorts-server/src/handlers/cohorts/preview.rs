@@ -13,6 +13,7 @@ use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::present;
 use crate::index::Caches;
+use crate::index::references::CheckedCohorts;
 use crate::index::snapshot::Snapshot;
 
 /// How long a preview may read data.
@@ -45,6 +46,9 @@ impl Preview {
         let start = Instant::now();
         let plan = plan(&self.filter, &self.moment).map_err(invalid)?;
         Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+            snapshot
+                .check_references(&plan, &mut CheckedCohorts::default())
+                .map_err(|cause| Error::reference("filters", cause))?;
             let explanation = snapshot.explain(&plan)?;
             let members = explanation.members;
             let duration = start.elapsed();

@@ -1,6 +1,9 @@
 //! Deletes many persons in one request, some of them at a time.
 
+use std::borrow::Cow;
+
 use cohorts_api::types::{PersonNotDeleted, PersonsDeleted, PersonsToDelete};
+use cohorts_engine::stored_name;
 use cohorts_store::{Conn, ShardKey, persons};
 use uuid::Uuid;
 
@@ -64,7 +67,8 @@ impl DoomedIds {
                 ordinals.into_iter().collect()
             }
             Self::DistinctIds(ids) => {
-                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+                let ids: Vec<Cow<str>> = ids.iter().map(|id| stored_name(id)).collect();
+                let ids: Vec<&str> = ids.iter().map(Cow::as_ref).collect();
                 let ordinals = persons::ordinals_by_id(conn, shard_key, &ids)?;
                 let ordinals: Vec<i64> = ordinals.into_values().collect();
                 let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;

@@ -19,6 +19,16 @@ use crate::shares::ShareOwner;
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
 
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The format that the parameters request.
+pub(super) struct ExportFormat<'a> {
+    pub name: Option<&'a str>,
+    /// Whether a CSV file begins with a byte order mark.
+    pub has_mark: bool,
+}
+
 enum Format {
     Json,
     Csv,
@@ -29,21 +39,27 @@ impl Service {
     pub(super) async fn persons(
         &self,
         query: PersonQuery,
-        format: Option<&str>,
+        format: ExportFormat<'_>,
         head: &RequestHead,
     ) -> Result<PersonList, Error> {
         let accept = head.accept().unwrap_or_default();
-        Ok(match self::format(format, accept)? {
+        Ok(match self::format(format.name, accept)? {
             Format::Json => PersonList::Page(self.person_page(query, head).await?),
-            Format::Csv => PersonList::Csv(self.csv(query, head).await?),
+            Format::Csv => PersonList::Csv(self.csv(query, format.has_mark, head).await?),
             Format::Ndjson => PersonList::Ndjson(self.ndjson(query, head).await?),
         })
     }
 
-    async fn csv(&self, query: PersonQuery, head: &RequestHead) -> Result<HttpResponse, Error> {
+    async fn csv(
+        &self,
+        query: PersonQuery,
+        has_mark: bool,
+        head: &RequestHead,
+    ) -> Result<HttpResponse, Error> {
         let pieces = CsvPieces {
             reader: self.all_persons(query),
             columns: None,
+            has_mark,
         };
         let project = pieces.reader.query.project;
         self.export(project, CSV, head, pieces).await
@@ -124,6 +140,8 @@ struct CsvPieces {
     reader: PersonReader,
     /// `None` before the first piece.
     columns: Option<TableColumns>,
+    /// Whether the file begins with a byte order mark. A file without persons is empty.
+    has_mark: bool,
 }
 
 struct TableColumns {
@@ -140,7 +158,12 @@ impl Pieces for CsvPieces {
             None => {
                 let columns = self.read_columns().await?;
                 if !columns.names().is_empty() {
-                    header = line(columns.names())?;
+                    header = if self.has_mark {
+                        MARK.to_vec()
+                    } else {
+                        Vec::new()
+                    };
+                    header.extend(line(columns.names())?);
                 }
                 columns
             }

@@ -1,12 +1,11 @@
 //! The persons that a request reads: source, criteria, and page. One transaction selects and ranks them, and reads the
 //! first of them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use cohorts_engine::{Filter, LeafCache, Plan, plan};
+use cohorts_engine::{Filter, LeafCache, Plan, plan, stored_name};
 use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members, persons};
 use roaring::RoaringBitmap;
 use serde_json::Value;
@@ -19,6 +18,7 @@ use crate::handlers::lookup;
 use crate::index::IndexedStore;
 use crate::index::ranking::{Ranking, RankingCache};
 use crate::index::read::{Limits, ReadTx};
+use crate::index::references::CheckedCohorts;
 use crate::index::snapshot::Snapshot;
 
 /// The most persons on a page.
@@ -115,7 +115,7 @@ impl PersonQuery {
     /// Narrows the persons to the one with a distinct id, and to those with an e-mail address.
     pub fn with_identity(self, distinct_id: Option<String>, email: Option<String>) -> Self {
         Self {
-            distinct_id,
+            distinct_id: distinct_id.map(|id| stored_name(&id).into_owned()),
             email,
             ..self
         }
@@ -148,6 +148,9 @@ impl PersonQuery {
             });
         };
         Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+            snapshot
+                .check_references(plan, &mut CheckedCohorts::default())
+                .map_err(|cause| Error::reference("properties", cause))?;
             let matches = snapshot.evaluate(plan, &LeafCache::default())?;
             self.select(snapshot.tx(), Some(matches), &caches.rankings, read)
         })
@@ -202,10 +205,7 @@ impl PersonQuery {
         };
         let shard_key = self.project.shard_key();
         if let Some(id) = &self.distinct_id {
-            let ordinals = match storable(id) {
-                Some(id) => persons::ordinals_by_id(conn, shard_key, &[id])?,
-                None => HashMap::new(),
-            };
+            let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
             intersect(&mut persons, lookup::ordinal_set(ordinals.into_values())?);
         }
         if let Some(email) = &self.email {

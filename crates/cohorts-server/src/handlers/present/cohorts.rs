@@ -67,6 +67,11 @@ fn failure_message(row: &cohorts::Cohort) -> Option<String> {
             "The calculation is taking too long. Narrow the criteria, for example with a shorter time window."
         }
         "memory_limit" => "The calculation needs too much memory. Narrow the criteria.",
+        "invalid_regex" => {
+            return Some(format!(
+                "The cohort contains an invalid regular expression. Please review the criteria: {detail}"
+            ));
+        }
         "validation_error" | "no_properties" => {
             return Some(format!(
                 "The criteria cannot be calculated. Please review them: {detail}"

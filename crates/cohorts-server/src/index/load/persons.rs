@@ -141,35 +141,23 @@ impl ProjectIndex {
     }
 
     fn property_from_rows(&self, tx: &ReadTx<'_>, key: &str) -> IndexResult<PropertyBlock> {
-        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
+        let mut builder = RowBuilder::new(tx);
         tx.with_conn(|conn| {
             scan::property(conn, tx.shard_key(), key, &self.range, |person, value| {
-                builder.push_raw(person, value);
-                rows += 1;
-                if rows % CHECK_ROWS == 0 {
-                    tx.check_memory(builder.bytes())?;
-                }
-                Ok::<_, IndexError>(())
+                builder.add(|block| block.push_raw(person, value))
             })
         })?;
-        tx.check_memory(builder.bytes())?;
-        Ok(builder.finish())
+        builder.finish()
     }
 
     fn distinct_ids_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<PropertyBlock> {
-        let (mut builder, mut rows) = (PropertyBlockBuilder::new(), 0);
+        let mut builder = RowBuilder::new(tx);
         tx.with_conn(|conn| {
             scan::distinct_ids(conn, tx.shard_key(), &self.range, |person, id| {
-                builder.push(person, &id.into());
-                rows += 1;
-                if rows % CHECK_ROWS == 0 {
-                    tx.check_memory(builder.bytes())?;
-                }
-                Ok::<_, IndexError>(())
+                builder.add(|block| block.push(person, &id.into()))
             })
         })?;
-        tx.check_memory(builder.bytes())?;
-        Ok(builder.finish())
+        builder.finish()
     }
 
     /// A property from its checkpoint and the persons written after it.
@@ -200,5 +188,34 @@ impl ProjectIndex {
         } else {
             with_changed_persons(&block, &touched, &persons, 0)
         }))
+    }
+}
+
+/// Builds a block from rows, within the memory limit.
+struct RowBuilder<'a, 't> {
+    tx: &'a ReadTx<'t>,
+    block: PropertyBlockBuilder,
+    rows: usize,
+}
+
+impl<'a, 't> RowBuilder<'a, 't> {
+    fn new(tx: &'a ReadTx<'t>) -> Self {
+        let block = PropertyBlockBuilder::new();
+        Self { tx, block, rows: 0 }
+    }
+
+    /// Adds a row by `push`.
+    fn add(&mut self, push: impl FnOnce(&mut PropertyBlockBuilder)) -> IndexResult<()> {
+        push(&mut self.block);
+        self.rows += 1;
+        if self.rows.is_multiple_of(CHECK_ROWS) {
+            self.tx.check_memory(self.block.bytes())?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> IndexResult<PropertyBlock> {
+        self.tx.check_memory(self.block.bytes())?;
+        Ok(self.block.finish())
     }
 }
