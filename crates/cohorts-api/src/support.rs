@@ -29,7 +29,7 @@ pub use memory::{MemoryBudget, Reservation};
 pub use multipart::{UploadPermit, UploadedFile};
 pub use patch::Patch;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
-pub(crate) use query::{Query, required};
+pub(crate) use query::{Query, required, within};
 pub use raw_json::RawJson;
 pub use request::{RawBody, RequestHead};
 #[allow(unused_imports, reason = "which are used depends on the contract")]

@@ -132,8 +132,16 @@ pub enum TypeKind {
 #[derive(Clone, PartialEq)]
 pub enum Limit {
     Pattern(String),
-    Minimum { bound: f64, exclusive: bool },
-    Maximum { bound: f64, exclusive: bool },
+    /// A format that the hand-written runtime does not check.
+    Format(String),
+    Minimum {
+        bound: f64,
+        exclusive: bool,
+    },
+    Maximum {
+        bound: f64,
+        exclusive: bool,
+    },
     MultipleOf(f64),
     OneOf(Vec<i64>),
     MinItems(u64),

@@ -336,6 +336,7 @@ fn lint_type(schemas: &Schemas, r#type: &Type, schema: &Value, source: Source, l
     let is_list_of_text = matches!(&r#type.kind, TypeKind::List { item, max_items: None }
         if matches!(item.kind, TypeKind::Text { min_length: 0, max_length: None, .. }) && item.limits.is_empty());
     let is_own = (own_kinds || is_list_of_text) && r#type.limits.is_empty();
+    let is_own = is_own && source != Source::Cookie;
     let is_plain_path = source != Source::Path
         || matches!(
             r#type.kind,

@@ -195,7 +195,10 @@ impl<'a> Rules<'a> {
         }
         if self.is_own() {
             for limit in &r#type.limits {
-                let message = format!("no rule enforces `{}` in a body", limit_name(limit));
+                let message = match limit {
+                    Limit::Format(format) => format!("no rule checks the format `{format}`"),
+                    limit => format!("no rule enforces `{}` in a body", limit_name(limit)),
+                };
                 self.findings.report(location, message);
             }
             return plain;
@@ -327,7 +330,7 @@ impl<'a> Rules<'a> {
 
 fn limit(limit: &Limit) -> TokenStream {
     match limit {
-        Limit::Pattern(pattern) => quote! { Limit::Pattern(#pattern) },
+        Limit::Pattern(pattern) | Limit::Format(pattern) => quote! { Limit::Pattern(#pattern) },
         Limit::Minimum { bound, exclusive } => {
             let bound = Literal::f64_suffixed(*bound);
             quote! { Limit::Minimum { bound: #bound, exclusive: #exclusive } }
@@ -361,6 +364,7 @@ fn length(name: TokenStream, count: u64) -> TokenStream {
 fn limit_name(limit: &Limit) -> &'static str {
     match limit {
         Limit::Pattern(_) => "pattern",
+        Limit::Format(_) => "format",
         Limit::Minimum { .. } => "minimum",
         Limit::Maximum { .. } => "maximum",
         Limit::MultipleOf(_) => "multipleOf",

@@ -16,7 +16,7 @@ mod scalar;
 use super::{Rejection, json};
 pub(crate) use near::UnknownFields;
 use read::{list, members};
-pub(super) use scalar::{read_boolean, read_instant, read_integer};
+pub(super) use scalar::{read_boolean, read_instant, read_integer, read_text};
 
 /// The rule of a field.
 #[derive(Debug)]

@@ -89,7 +89,9 @@ impl Scheme {
             name.eq_ignore_ascii_case(scheme).then(|| rest.trim().to_owned())
         };
         let value = match self.kind {
-            SchemeKind::Header(name) => Query::from_headers(request).last(name).map(str::to_owned),
+            SchemeKind::Header(name) => Query::from_headers(request)
+                .last(&name.to_ascii_lowercase())
+                .map(str::to_owned),
             SchemeKind::Query(name) => Query::from_request(request).last(name).map(str::to_owned),
             SchemeKind::Cookie(name) => Query::from_cookies(request).last(name).map(str::to_owned),
             SchemeKind::Bearer => authorization("Bearer"),

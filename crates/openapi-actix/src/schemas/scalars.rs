@@ -25,7 +25,7 @@ impl Schemas<'_> {
                 self.report(place, message);
                 TypeKind::Json
             }
-            // Other formats inform readers.
+            // The bundled runtime checks no other format; they inform readers.
             _ => return self.plain_text(schema, place),
         };
         self.allow_structure(schema, &["format"], place);
@@ -46,6 +46,11 @@ impl Schemas<'_> {
             min_length: reader.length(schema, "minLength", location).unwrap_or(0),
             max_length: reader.length(schema, "maxLength", location),
         });
+        let format = reader.text(schema, "format", location);
+        let format = format.filter(|format| !["uri", "email"].contains(format));
+        if let Some(format) = format.filter(|_| !reader.config.is_bundled()) {
+            r#type.limits.push(Limit::Format(format.to_owned()));
+        }
         if let Some(pattern) = reader.text(schema, "pattern", location) {
             if let Err(message) = check_pattern(pattern) {
                 reader.report(location, message);

@@ -114,10 +114,14 @@ fn plain_type(contract: &Contract, r#type: &Type) -> TokenStream {
 }
 
 fn read_parameter(contract: &Contract, parameter: &Parameter) -> TokenStream {
-    let name = &parameter.name;
     if parameter.in_path() {
         return read_path(contract, parameter);
     }
+    // Names of headers are in lower case in a request.
+    let name = &match parameter.source {
+        Source::Header => parameter.name.to_ascii_lowercase(),
+        _ => parameter.name.clone(),
+    };
     let is_text_list = matches!(&parameter.r#type.kind, TypeKind::List { item, max_items: None }
         if is_plain_text(item))
         && parameter.r#type.limits.is_empty();

@@ -22,10 +22,11 @@ fn parameter_has_a_unique_and_valid_name() {
 }
 
 #[test]
-fn parameter_is_in_the_path_or_query() {
-    let finding =
-        format!("{LIST}.parameters.search: a parameter must be in the path or in the query");
-    assert_finding("search, in: query", "search, in: header", &finding);
+fn parameter_is_in_a_known_part_of_the_request() {
+    let finding = format!(
+        "{LIST}.parameters.search: `in` of a parameter must be path, query, header or cookie"
+    );
+    assert_finding("search, in: query", "search, in: body", &finding);
 }
 
 #[test]
@@ -54,23 +55,25 @@ fn parameter_has_a_supported_schema() {
         "name: search, in: query, required: true, schema: { type: string }",
         "name: search, in: query, schema: { type: object }",
         &format!(
-            r#"{location}.search: the schema {{"type":"object"}} is not supported in a path or query"#
+            r#"{location}.search: the schema {{"type":"object"}} is not supported in a query"#
         ),
     );
     assert_finding(
         "search, in: query, required: true, schema: { type: string }",
         "search, in: query, schema: { type: string, pattern: a }",
-        &format!("{location}.search.schema: `pattern` is not supported"),
+        &format!(
+            "{location}.search: the runtime `crate::support` does not read the schema {{\"type\":\"string\",\"pattern\":\"a\"}} from a query"
+        ),
     );
     assert_finding(
         "in: path, required: true, schema: { type: integer, format: int64 }",
         "in: path, required: true, schema: { type: boolean }",
-        "paths./api/projects/{project_id}/things/{id}/.patch.parameters.id: a path parameter must be a string or an integer",
+        "paths./api/projects/{project_id}/things/{id}/.patch.parameters.id: the runtime `crate::support` does not read the schema {\"type\":\"boolean\"} from a path",
     );
     assert_finding(
         "required: true, schema: { type: string } }\n        - { name: label",
         "schema: { type: string, default: a } }\n        - { name: label",
-        &format!("{location}.search: only an integer parameter may have a default"),
+        &format!("{location}.search: a required parameter cannot have a default"),
     );
     assert_finding(
         "search, in: query, required: true",

@@ -124,7 +124,12 @@ fn missing_required_field_is_a_violation() {
 
 #[test]
 fn null_needs_a_nullable_field() {
-    for kind in [TEXT, Kind::Boolean, Kind::Json, Kind::Object(&(&[] as &[Field]))] {
+    for kind in [
+        TEXT,
+        Kind::Boolean,
+        Kind::Json,
+        Kind::Object(&(&[] as &[Field])),
+    ] {
         let expected = Err(violation("f", "null", "This field may not be null."));
         assert_eq!(value(kind, json!(null)), expected);
     }
