@@ -105,6 +105,7 @@ fn cohorts() -> Config {
                 scheme: "personalApiKey".to_owned(),
                 scopes: "x-required-scopes".to_owned(),
             }),
+            known_extensions: true,
             missing_body_is_empty: true,
             statuses_with_parsed_body: vec![400, 415],
             statuses_with_body: vec![413],

@@ -57,6 +57,8 @@ pub struct Rules {
     pub envelope: Option<String>,
     /// The only security scheme, if an operation states its scopes in an extension.
     pub key: Option<KeyRule>,
+    /// An extension (`x-…`) that the generator does not know is a finding. Otherwise it informs readers.
+    pub known_extensions: bool,
     /// A missing body is equivalent to an empty object.
     ///
     /// Otherwise a body without `required: true` is an `Option`.

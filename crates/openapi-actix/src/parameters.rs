@@ -81,29 +81,42 @@ pub fn read(
     name: &str,
     location: &str,
 ) -> Vec<Parameter> {
-    let mut parameters: Vec<Parameter> = Vec::new();
-    for list in [item, operation] {
-        let mut own: Vec<Parameter> = Vec::new();
-        for parameter in schemas.reader.list(list, "parameters", location) {
-            if let Some(parameter) = resolve(schemas, parameter, name, location) {
-                let is_same = |known: &&Parameter| {
-                    known.name == parameter.name && known.source == parameter.source
-                };
-                if own.iter().any(|known| is_same(&known)) {
-                    let message = format!("two parameters have the name `{}`", parameter.name);
-                    schemas.reader.report(location, message);
-                }
-                own.push(parameter);
-            }
-        }
-        parameters.retain(|known| {
-            !own.iter()
-                .any(|new| new.name == known.name && new.source == known.source)
-        });
-        parameters.extend(own);
-    }
+    let own = read_list(schemas, operation, &[], name, location);
+    let mut parameters = read_list(schemas, item, &own, name, location);
+    parameters.extend(own);
     claim_names(schemas, &parameters, location);
     lint_path(schemas, path, &parameters, location);
+    parameters
+}
+
+/// Reads a list of parameters, without those that others replace.
+fn read_list(
+    schemas: &mut Schemas,
+    holder: &Value,
+    others: &[Parameter],
+    name: &str,
+    location: &str,
+) -> Vec<Parameter> {
+    let reader = schemas.reader;
+    let mut parameters: Vec<Parameter> = Vec::new();
+    for parameter in reader.list(holder, "parameters", location) {
+        let Some(parameter) = reader.resolve(parameter, "parameters", location) else {
+            continue;
+        };
+        let is_same = |known: &Parameter| {
+            parameter["name"] == known.name && parameter["in"] == known.source.name()
+        };
+        if others.iter().any(is_same) {
+            continue;
+        }
+        let own_name = parameter["name"].as_str().unwrap_or_default();
+        if parameters.iter().any(is_same) {
+            let message = format!("two parameters have the name `{own_name}`");
+            reader.report(location, message);
+        }
+        let location = format!("{location}.parameters.{own_name}");
+        parameters.extend(read_one(schemas, parameter, name, &location));
+    }
     parameters
 }
 
@@ -174,23 +187,6 @@ fn lint_path(schemas: &Schemas, path: &str, parameters: &[Parameter], location: 
     }
 }
 
-fn resolve(
-    schemas: &mut Schemas,
-    parameter: &Value,
-    operation: &str,
-    location: &str,
-) -> Option<Parameter> {
-    let reader = schemas.reader;
-    let parameter = reader.resolve(parameter, "parameters", location)?;
-    let name = parameter["name"].as_str().unwrap_or_default();
-    read_one(
-        schemas,
-        parameter,
-        operation,
-        &format!("{location}.parameters.{name}"),
-    )
-}
-
 fn read_one(
     schemas: &mut Schemas,
     parameter: &Value,
@@ -235,7 +231,11 @@ fn read_one(
         return None;
     }
     let type_name = format!("{operation}{}", naming::pascal(name));
-    let place = Place::new(type_name, format!("{location}.schema"));
+    // Parameters in different places may have one name.
+    let place = match source {
+        Source::Query => Place::new(type_name, format!("{location}.schema")),
+        _ => Place::new(type_name, format!("{location}.{}.schema", source.name())),
+    };
     let schema = reader.resolve(&parameter["schema"], "schemas", location)?;
     let r#type = schemas.read(&parameter["schema"], &place);
     let words = reader.strings(parameter, "x-true", location);

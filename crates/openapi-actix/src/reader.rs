@@ -69,7 +69,8 @@ impl<'a> Reader<'a> {
     /// Reports every key of `value` that is not in `allowed`, because the generator would ignore it.
     pub fn allow_keys(&self, value: &Value, allowed: &[&[&str]], location: &str) {
         for key in self.object(value, location).keys() {
-            if !allowed.iter().any(|keys| keys.contains(&key.as_str())) {
+            let is_for_readers = key.starts_with("x-") && !self.rules().known_extensions;
+            if !is_for_readers && !allowed.iter().any(|keys| keys.contains(&key.as_str())) {
                 self.report(location, format!("`{key}` is not supported"));
             }
         }

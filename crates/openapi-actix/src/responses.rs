@@ -77,6 +77,7 @@ pub struct ResponseContent {
     /// The type of a JSON body; `None` for other media types.
     pub r#type: Option<Type>,
     /// The name of the component schema, if the body is one.
+    #[cfg(feature = "client")]
     pub schema: Option<String>,
     /// Whether the handler writes the body itself, in pieces (`x-streamed`). Bodies of other media types than JSON always are.
     pub is_streamed: bool,
@@ -104,6 +105,7 @@ impl Response {
     }
 
     /// The JSON body, if it has one.
+    #[cfg(feature = "client")]
     pub fn json(&self) -> Option<&ResponseContent> {
         self.content.iter().find(|content| content.r#type.is_some())
     }
@@ -294,6 +296,7 @@ fn read_content(
     ResponseContent {
         media_type: media_type.to_owned(),
         suffix: String::new(),
+        #[cfg(feature = "client")]
         schema: component.filter(|_| is_json),
         r#type,
         is_streamed: is_streamed || !is_json,

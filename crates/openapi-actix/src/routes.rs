@@ -165,7 +165,7 @@ fn handler(contract: &Contract, index: usize, operation: &Operation) -> TokenStr
             let operation = &OPERATIONS[#index];
             let api = api.get_ref();
             let respond = async || -> Result<HttpResponse, A::Error> {
-                let reject = |why| A::reject(api, why);
+                let reject = |why| <A as Api>::reject(api, why);
                 #accepts
                 #admission
                 #receive

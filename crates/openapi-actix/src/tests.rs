@@ -36,6 +36,7 @@ fn project() -> Config {
                 scheme: "personalApiKey".to_owned(),
                 scopes: "x-required-scopes".to_owned(),
             }),
+            known_extensions: true,
             missing_body_is_empty: true,
             common_headers: vec!["X-Request-Id".to_owned()],
             ..Rules::default()

@@ -4893,7 +4893,7 @@ async fn route_cohorts_list<A: CohortsApi>(
     let operation = &OPERATIONS[0];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsListRequest::read(request).map_err(reject)?;
@@ -4910,7 +4910,7 @@ async fn route_cohorts_create<A: CohortsApi>(
     let operation = &OPERATIONS[1];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let files = &["csv"];
@@ -4931,7 +4931,7 @@ async fn route_cohorts_preview<A: CohortsApi>(
     let operation = &OPERATIONS[2];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -4949,7 +4949,7 @@ async fn route_cohorts_all_activity<A: ActivityApi>(
     let operation = &OPERATIONS[3];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
@@ -4970,7 +4970,7 @@ async fn route_cohorts_retrieve<A: CohortsApi>(
     let operation = &OPERATIONS[4];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
@@ -4987,7 +4987,7 @@ async fn route_cohorts_update<A: CohortsApi>(
     let operation = &OPERATIONS[5];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let files = &["csv"];
@@ -5008,7 +5008,7 @@ async fn route_cohorts_partial_update<A: CohortsApi>(
     let operation = &OPERATIONS[6];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let files = &["csv"];
@@ -5035,7 +5035,7 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     let operation = &OPERATIONS[7];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsDestroyRequest::read(request).map_err(reject)?;
         Ok(<A as CohortsApi>::cohorts_destroy(api, caller, request).await?.into_http())
@@ -5051,7 +5051,7 @@ async fn route_cohorts_activity<A: ActivityApi>(
     let operation = &OPERATIONS[8];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsActivityRequest::read(request).map_err(reject)?;
@@ -5068,7 +5068,7 @@ async fn route_cohorts_duplicate_as_static_cohort<A: CohortsApi>(
     let operation = &OPERATIONS[9];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsDuplicateAsStaticCohortRequest::read(request)
@@ -5090,7 +5090,7 @@ async fn route_cohorts_add_persons_to_static_cohort<A: MembersApi>(
     let operation = &OPERATIONS[10];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -5114,7 +5114,7 @@ async fn route_cohorts_remove_person_from_static_cohort<A: MembersApi>(
     let operation = &OPERATIONS[11];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -5142,7 +5142,7 @@ async fn route_cohorts_calculation_history<A: CohortsApi>(
     let operation = &OPERATIONS[12];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
@@ -5163,7 +5163,7 @@ async fn route_cohorts_used_in<A: CohortsApi>(
     let operation = &OPERATIONS[13];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsUsedInRequest::read(request).map_err(reject)?;
@@ -5180,7 +5180,7 @@ async fn route_cohorts_persons<A: CohortsApi>(
     let operation = &OPERATIONS[14];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
             .map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
@@ -5198,7 +5198,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsUploadsRequest::read(request).map_err(reject)?;
@@ -5215,7 +5215,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsUploadRequest::read(request).map_err(reject)?;
@@ -5232,7 +5232,7 @@ async fn route_actions_list<A: ActionsApi>(
     let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = ActionsListRequest::read(request).map_err(reject)?;
@@ -5249,7 +5249,7 @@ async fn route_actions_create<A: ActionsApi>(
     let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -5267,7 +5267,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
@@ -5284,7 +5284,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -5308,7 +5308,7 @@ async fn route_persons_list<A: PersonsApi>(
     let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
             .map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
@@ -5326,7 +5326,7 @@ async fn route_persons_values<A: PersonsApi>(
     let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = PersonsValuesRequest::read(request).map_err(reject)?;
@@ -5343,7 +5343,7 @@ async fn route_persons_bulk_delete<A: PersonsApi>(
     let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -5367,7 +5367,7 @@ async fn route_persons_cohorts<A: PersonsApi>(
     let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = PersonsCohortsRequest::read(request).map_err(reject)?;
@@ -5384,7 +5384,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
@@ -5401,7 +5401,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = PersonsDestroyRequest::read(request).map_err(reject)?;
         Ok(<A as PersonsApi>::persons_destroy(api, caller, request).await?.into_http())
@@ -5417,7 +5417,7 @@ async fn route_persons_update_property<A: PersonsApi>(
     let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
         let request = PersonsUpdatePropertyRequest::read(request, body)
@@ -5440,7 +5440,7 @@ async fn route_persons_delete_property<A: PersonsApi>(
     let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
@@ -5464,7 +5464,7 @@ async fn route_projects_list<A: ProjectsApi>(
     let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = ProjectsListRequest::read(request).map_err(reject)?;
@@ -5481,7 +5481,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
@@ -5502,7 +5502,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = UsersRetrieveRequest::read(request).map_err(reject)?;
@@ -5519,7 +5519,7 @@ async fn route_capture_batch<A: CaptureApi>(
     let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
@@ -5536,7 +5536,7 @@ async fn route_capture_event<A: CaptureApi>(
     let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
@@ -5553,7 +5553,7 @@ async fn route_capture_e<A: CaptureApi>(
     let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = CaptureERequest::read(request, raw).map_err(reject)?;
@@ -5570,7 +5570,7 @@ async fn route_capture_i<A: CaptureApi>(
     let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = CaptureIRequest::read(request, raw).map_err(reject)?;
@@ -5587,7 +5587,7 @@ async fn route_capture_track<A: CaptureApi>(
     let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
@@ -5604,7 +5604,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
@@ -5621,7 +5621,7 @@ async fn route_flags<A: CaptureApi>(
     let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = FlagsRequest::read(request, raw).map_err(reject)?;
@@ -5638,7 +5638,7 @@ async fn route_decide<A: CaptureApi>(
     let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
         let request = DecideRequest::read(request, raw).map_err(reject)?;
@@ -5654,7 +5654,7 @@ async fn route_capture_config<A: CaptureApi>(
     let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| A::reject(api, why);
+        let reject = |why| <A as Api>::reject(api, why);
         let request = CaptureConfigRequest::read(request).map_err(reject)?;
         Ok(<A as CaptureApi>::capture_config(api, request).await?.into_http())
     };

@@ -103,7 +103,9 @@ fn essence(content_type: &str) -> String {
 impl PendingBody {
     fn new(request: &HttpRequest, payload: web::Payload) -> Self {
         let value = request.headers().get(header::CONTENT_TYPE);
-        let content_type = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type = value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         Self {
             payload,
             content_type: content_type.to_owned(),
@@ -172,7 +174,9 @@ impl PendingBody {
                 let disposition = field.content_disposition();
                 body.files.push(UploadedFile {
                     field: name,
-                    file_name: disposition.and_then(|value| value.get_filename()).map(str::to_owned),
+                    file_name: disposition
+                        .and_then(|value| value.get_filename())
+                        .map(str::to_owned),
                     content_type: field.content_type().map(ToString::to_string),
                     bytes: bytes.freeze(),
                 });
@@ -197,7 +201,8 @@ impl PendingBody {
 impl RawBody {
     /// Rejects a body of another media type.
     pub(crate) fn accept(self, accepted: &[&str]) -> Result<Self, Rejection> {
-        let is_accepted = self.bytes.is_empty() || is_covered(accepted, &essence(&self.content_type));
+        let is_accepted =
+            self.bytes.is_empty() || is_covered(accepted, &essence(&self.content_type));
         is_accepted.then_some(()).ok_or(Rejection::MediaType {
             media_type: self.content_type.clone(),
         })?;
@@ -207,10 +212,15 @@ impl RawBody {
 
 /// Whether a media type is one of the accepted ones, which may be ranges such as `image/*`.
 fn is_covered(accepted: &[&str], media_type: &str) -> bool {
-    accepted.iter().map(|accepted| essence(accepted)).any(|accepted| {
-        let family = accepted.strip_suffix('*');
-        accepted == "*/*" || accepted == media_type || family.is_some_and(|family| media_type.starts_with(family))
-    })
+    accepted
+        .iter()
+        .map(|accepted| essence(accepted))
+        .any(|accepted| {
+            let family = accepted.strip_suffix('*');
+            accepted == "*/*"
+                || accepted == media_type
+                || family.is_some_and(|family| media_type.starts_with(family))
+        })
 }
 
 impl Body {
@@ -235,14 +245,25 @@ impl Body {
     }
 
     /// Checks the body by a rule, and deserializes it.
-    pub(crate) fn read<T: DeserializeOwned>(&self, accepted: &[Media], kind: &Kind, nullable: bool) -> Result<T, Rejection> {
-        let media = Media::parse(&essence(&self.content_type)).filter(|media| accepted.contains(media));
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        accepted: &[Media],
+        kind: &Kind,
+        nullable: bool,
+    ) -> Result<T, Rejection> {
+        let media =
+            Media::parse(&essence(&self.content_type)).filter(|media| accepted.contains(media));
         let media = media.ok_or_else(|| Rejection::MediaType {
             media_type: self.content_type.clone(),
         });
         let mut value = match media? {
             Media::Json => serde_json::from_slice(&self.bytes).map_err(invalid)?,
-            Media::Form => from_pairs(&form_urlencoded::parse(&self.bytes).into_owned().collect::<Vec<_>>(), kind),
+            Media::Form => from_pairs(
+                &form_urlencoded::parse(&self.bytes)
+                    .into_owned()
+                    .collect::<Vec<_>>(),
+                kind,
+            ),
             Media::Multipart => from_pairs(&self.pairs, kind),
         };
         if !(nullable && value.is_null()) {

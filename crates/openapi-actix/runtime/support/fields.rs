@@ -104,7 +104,11 @@ impl Violation {
     }
 
     fn within(mut self, outer: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        let dot = if self.path.is_empty() || self.path.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
         self.path = format!("{outer}{dot}{}", self.path);
         self
     }
@@ -121,31 +125,57 @@ impl Violation {
 pub(crate) fn check(kind: &Kind, value: &mut Value) -> Result<(), Violation> {
     match kind {
         Kind::Json => Ok(()),
-        Kind::Text { trim, min_length, max_length } => text(value, *trim, *min_length, *max_length),
+        Kind::Text {
+            trim,
+            min_length,
+            max_length,
+        } => text(value, *trim, *min_length, *max_length),
         Kind::Choice(words) => match value.as_str() {
             Some(word) if words.contains(&word) => Ok(()),
-            _ => Err(Violation::new(format!("it must be one of: {}", words.join(", ")))),
+            _ => Err(Violation::new(format!(
+                "it must be one of: {}",
+                words.join(", ")
+            ))),
         },
         Kind::Uuid => parsed::<uuid::Uuid>(value, "a UUID"),
         Kind::Date => parsed::<chrono::NaiveDate>(value, "a date such as 2026-01-31"),
-        Kind::Instant => parsed::<chrono::DateTime<chrono::FixedOffset>>(value, "a time such as 2026-01-31T12:00:00Z"),
+        Kind::Instant => parsed::<chrono::DateTime<chrono::FixedOffset>>(
+            value,
+            "a time such as 2026-01-31T12:00:00Z",
+        ),
         Kind::Boolean => expect(value.is_boolean(), "it must be true or false"),
         Kind::Integer { minimum, maximum } => integer(value, *minimum, *maximum),
         Kind::Number => expect(value.is_number(), "it must be a number"),
-        Kind::List { item, nullable, max_items } => list(value, item, *nullable, *max_items),
-        Kind::Map { value: kind, nullable } => {
-            let members = value.as_object_mut().ok_or_else(|| Violation::new("it must be an object"))?;
-            members.iter_mut().try_for_each(|(name, value)| member(name, kind, *nullable, value))
+        Kind::List {
+            item,
+            nullable,
+            max_items,
+        } => list(value, item, *nullable, *max_items),
+        Kind::Map {
+            value: kind,
+            nullable,
+        } => {
+            let members = value
+                .as_object_mut()
+                .ok_or_else(|| Violation::new("it must be an object"))?;
+            members
+                .iter_mut()
+                .try_for_each(|(name, value)| member(name, kind, *nullable, value))
         }
         Kind::AnyObject => expect(value.is_object(), "it must be an object"),
         Kind::Object(fields) => object(value, fields, &Rest::Ignored),
         Kind::ObjectWith(fields, rest) => object(value, fields, rest),
-        Kind::Union { exclusive, alternatives } => union(value, alternatives, *exclusive),
+        Kind::Union {
+            exclusive,
+            alternatives,
+        } => union(value, alternatives, *exclusive),
         Kind::Tagged { tag, alternatives } => tagged(value, tag, alternatives),
         Kind::Of(kind) => check(kind, value),
         Kind::Limited(kind, limits) => {
             check(kind, value)?;
-            limits.iter().try_for_each(|limit| within_limit(limit, value))
+            limits
+                .iter()
+                .try_for_each(|limit| within_limit(limit, value))
         }
     }
 }
@@ -159,7 +189,12 @@ fn parsed<T: std::str::FromStr>(value: &Value, name: &str) -> Result<(), Violati
     expect(is_valid, &format!("it must be {name}"))
 }
 
-fn text(value: &mut Value, trim: bool, min_length: usize, max_length: Option<usize>) -> Result<(), Violation> {
+fn text(
+    value: &mut Value,
+    trim: bool,
+    min_length: usize,
+    max_length: Option<usize>,
+) -> Result<(), Violation> {
     let Value::String(text) = value else {
         return Err(Violation::new("it must be text"));
     };
@@ -168,16 +203,22 @@ fn text(value: &mut Value, trim: bool, min_length: usize, max_length: Option<usi
     }
     let length = text.chars().count();
     if length < min_length {
-        return Err(Violation::new(format!("it must have at least {min_length} characters")));
+        return Err(Violation::new(format!(
+            "it must have at least {min_length} characters"
+        )));
     }
     match max_length.filter(|max| length > *max) {
-        Some(max) => Err(Violation::new(format!("it must have at most {max} characters"))),
+        Some(max) => Err(Violation::new(format!(
+            "it must have at most {max} characters"
+        ))),
         None => Ok(()),
     }
 }
 
 fn integer(value: &mut Value, minimum: Option<i64>, maximum: Option<i64>) -> Result<(), Violation> {
-    let whole = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15);
+    let whole = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && number.abs() < 9e15);
     let number = value.as_i64().or(whole.map(|number| number as i64));
     let number = number.ok_or_else(|| Violation::new("it must be an integer of 64 bits"))?;
     *value = number.into();
@@ -190,8 +231,15 @@ fn integer(value: &mut Value, minimum: Option<i64>, maximum: Option<i64>) -> Res
     }
 }
 
-fn list(value: &mut Value, kind: &Kind, nullable: bool, max_items: Option<usize>) -> Result<(), Violation> {
-    let items = value.as_array_mut().ok_or_else(|| Violation::new("it must be a list"))?;
+fn list(
+    value: &mut Value,
+    kind: &Kind,
+    nullable: bool,
+    max_items: Option<usize>,
+) -> Result<(), Violation> {
+    let items = value
+        .as_array_mut()
+        .ok_or_else(|| Violation::new("it must be a list"))?;
     if let Some(max) = max_items.filter(|max| items.len() > *max) {
         return Err(Violation::new(format!("it must have at most {max} items")));
     }
@@ -209,11 +257,15 @@ fn member(name: &str, kind: &Kind, nullable: bool, value: &mut Value) -> Result<
 }
 
 fn object(value: &mut Value, fields: &[Field], rest: &Rest) -> Result<(), Violation> {
-    let members = value.as_object_mut().ok_or_else(|| Violation::new("it must be an object"))?;
+    let members = value
+        .as_object_mut()
+        .ok_or_else(|| Violation::new("it must be an object"))?;
     for field in fields {
         match members.get_mut(field.name) {
             Some(value) => member(field.name, &field.kind, field.nullable, value)?,
-            None if field.required => return Err(Violation::new("it is required").within(field.name)),
+            None if field.required => {
+                return Err(Violation::new("it is required").within(field.name));
+            }
             None => {}
         }
     }
@@ -249,7 +301,9 @@ fn union(value: &mut Value, alternatives: &[Kind], exclusive: bool) -> Result<()
         }
     }
     match (converted, first_violation) {
-        (Some(_), _) if exclusive && matches > 1 => Err(Violation::new("it matches more than one alternative")),
+        (Some(_), _) if exclusive && matches > 1 => {
+            Err(Violation::new("it matches more than one alternative"))
+        }
         (Some(candidate), _) => {
             *value = candidate;
             Ok(())
@@ -259,7 +313,11 @@ fn union(value: &mut Value, alternatives: &[Kind], exclusive: bool) -> Result<()
     }
 }
 
-fn tagged(value: &mut Value, tag: &'static str, alternatives: &[(&[&str], Kind)]) -> Result<(), Violation> {
+fn tagged(
+    value: &mut Value,
+    tag: &'static str,
+    alternatives: &[(&[&str], Kind)],
+) -> Result<(), Violation> {
     let word = value.get(tag).and_then(Value::as_str);
     let mut kinds = alternatives.iter();
     let kind = kinds.find(|(tags, _)| word.is_some_and(|word| tags.contains(&word)));
@@ -278,23 +336,46 @@ fn within_limit(limit: &Limit, value: &Value) -> Result<(), Violation> {
             value.as_str().is_some_and(|text| is_match(pattern, text)),
             format!("it must match the pattern {pattern}"),
         ),
-        Limit::Minimum { bound, exclusive: false } => (number >= *bound, format!("it must be at least {bound}")),
-        Limit::Minimum { bound, exclusive: true } => (number > *bound, format!("it must be above {bound}")),
-        Limit::Maximum { bound, exclusive: false } => (number <= *bound, format!("it must be at most {bound}")),
-        Limit::Maximum { bound, exclusive: true } => (number < *bound, format!("it must be below {bound}")),
+        Limit::Minimum {
+            bound,
+            exclusive: false,
+        } => (number >= *bound, format!("it must be at least {bound}")),
+        Limit::Minimum {
+            bound,
+            exclusive: true,
+        } => (number > *bound, format!("it must be above {bound}")),
+        Limit::Maximum {
+            bound,
+            exclusive: false,
+        } => (number <= *bound, format!("it must be at most {bound}")),
+        Limit::Maximum {
+            bound,
+            exclusive: true,
+        } => (number < *bound, format!("it must be below {bound}")),
         Limit::MultipleOf(step) => {
             let quotient = number / step;
             let is_multiple = (quotient - quotient.round()).abs() < 1e-9;
             (is_multiple, format!("it must be a multiple of {step}"))
         }
         Limit::OneOf(numbers) => (
-            value.as_i64().is_some_and(|number| numbers.contains(&number)),
+            value
+                .as_i64()
+                .is_some_and(|number| numbers.contains(&number)),
             format!("it must be one of: {numbers:?}"),
         ),
-        Limit::MinItems(count) => (items >= *count, format!("it must have at least {count} items")),
+        Limit::MinItems(count) => (
+            items >= *count,
+            format!("it must have at least {count} items"),
+        ),
         Limit::UniqueItems => (is_unique(value), "its items must differ".to_owned()),
-        Limit::MinProperties(count) => (members >= *count, format!("it must have at least {count} members")),
-        Limit::MaxProperties(count) => (members <= *count, format!("it must have at most {count} members")),
+        Limit::MinProperties(count) => (
+            members >= *count,
+            format!("it must have at least {count} members"),
+        ),
+        Limit::MaxProperties(count) => (
+            members <= *count,
+            format!("it must have at most {count} members"),
+        ),
     };
     expect(is_valid, &detail)
 }
@@ -307,9 +388,13 @@ fn is_unique(value: &Value) -> bool {
 
 /// Codegen accepts only patterns that compile.
 fn is_match(pattern: &'static str, text: &str) -> bool {
-    static PATTERNS: LazyLock<Mutex<HashMap<&'static str, Option<Regex>>>> = LazyLock::new(Mutex::default);
+    static PATTERNS: LazyLock<Mutex<HashMap<&'static str, Option<Regex>>>> =
+        LazyLock::new(Mutex::default);
     let regex = match PATTERNS.lock() {
-        Ok(mut patterns) => patterns.entry(pattern).or_insert_with(|| Regex::new(pattern).ok()).clone(),
+        Ok(mut patterns) => patterns
+            .entry(pattern)
+            .or_insert_with(|| Regex::new(pattern).ok())
+            .clone(),
         Err(_) => None,
     };
     regex.is_some_and(|regex| regex.is_match(text))
@@ -324,7 +409,10 @@ pub(crate) fn from_pairs(pairs: &[(String, String)], kind: &Kind) -> Value {
     };
     let mut members = Map::new();
     for (name, text) in pairs {
-        let kind = fields.iter().find(|field| field.name == name).map(|field| &field.kind);
+        let kind = fields
+            .iter()
+            .find(|field| field.name == name)
+            .map(|field| &field.kind);
         let items = kind.and_then(item_kind);
         let value = from_text(text, items.or(kind).unwrap_or(&Kind::Json));
         match (items, members.get_mut(name)) {
@@ -347,7 +435,9 @@ fn item_kind(kind: &Kind) -> Option<&Kind> {
 fn from_text(text: &str, kind: &Kind) -> Value {
     match kind {
         Kind::Of(kind) | Kind::Limited(kind, _) => from_text(text, kind),
-        Kind::Text { .. } | Kind::Choice(_) | Kind::Uuid | Kind::Date | Kind::Instant => text.into(),
+        Kind::Text { .. } | Kind::Choice(_) | Kind::Uuid | Kind::Date | Kind::Instant => {
+            text.into()
+        }
         _ => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
     }
 }
@@ -365,7 +455,11 @@ mod tests {
             required: true,
             nullable: false,
             kind: Kind::Limited(
-                &Kind::Text { trim: false, min_length: 1, max_length: Some(3) },
+                &Kind::Text {
+                    trim: false,
+                    min_length: 1,
+                    max_length: Some(3),
+                },
                 &[Limit::Pattern("^[a-z]*$")],
             ),
         },
@@ -374,7 +468,11 @@ mod tests {
             required: false,
             nullable: true,
             kind: Kind::Limited(
-                &Kind::List { item: &Kind::Of(&TREE), nullable: false, max_items: Some(2) },
+                &Kind::List {
+                    item: &Kind::Of(&TREE),
+                    nullable: false,
+                    max_items: Some(2),
+                },
                 &[Limit::UniqueItems],
             ),
         },
@@ -391,31 +489,93 @@ mod tests {
             (json!([]), "", "it must be an object"),
             (json!({}), "name", "it is required"),
             (json!({ "name": null }), "name", "it must not be null"),
-            (json!({ "name": "A" }), "name", "it must match the pattern ^[a-z]*$"),
-            (json!({ "name": "a", "x": 1 }), "x", "it is not a member of this object"),
-            (json!({ "name": "a", "trees": [{ "name": "" }] }), "trees[0].name", "it must have at least 1 characters"),
-            (json!({ "name": "a", "trees": [{ "name": "b" }, { "name": "b" }] }), "trees", "its items must differ"),
+            (
+                json!({ "name": "A" }),
+                "name",
+                "it must match the pattern ^[a-z]*$",
+            ),
+            (
+                json!({ "name": "a", "x": 1 }),
+                "x",
+                "it is not a member of this object",
+            ),
+            (
+                json!({ "name": "a", "trees": [{ "name": "" }] }),
+                "trees[0].name",
+                "it must have at least 1 characters",
+            ),
+            (
+                json!({ "name": "a", "trees": [{ "name": "b" }, { "name": "b" }] }),
+                "trees",
+                "its items must differ",
+            ),
         ] {
-            assert_eq!(violation(&TREE, value.clone()), Some((path.to_owned(), detail.to_owned())), "{value}");
+            assert_eq!(
+                violation(&TREE, value.clone()),
+                Some((path.to_owned(), detail.to_owned())),
+                "{value}"
+            );
         }
-        assert_eq!(violation(&TREE, json!({ "name": "a", "trees": [{ "name": "b" }] })), None);
+        assert_eq!(
+            violation(&TREE, json!({ "name": "a", "trees": [{ "name": "b" }] })),
+            None
+        );
     }
 
     #[test]
     fn numbers_are_within_their_bounds() {
-        let kind = Kind::Integer { minimum: Some(1), maximum: Some(5) };
-        for (value, is_valid) in [(json!(1), true), (json!(5.0), true), (json!(0), false), (json!(1.5), false), (json!("1"), false)] {
-            assert_eq!(violation(&kind, value.clone()).is_none(), is_valid, "{value}");
+        let kind = Kind::Integer {
+            minimum: Some(1),
+            maximum: Some(5),
+        };
+        for (value, is_valid) in [
+            (json!(1), true),
+            (json!(5.0), true),
+            (json!(0), false),
+            (json!(1.5), false),
+            (json!("1"), false),
+        ] {
+            assert_eq!(
+                violation(&kind, value.clone()).is_none(),
+                is_valid,
+                "{value}"
+            );
         }
-        let kind = Kind::Limited(&Kind::Number, &[Limit::Minimum { bound: 0.5, exclusive: true }, Limit::MultipleOf(0.1)]);
-        for (value, is_valid) in [(json!(0.7), true), (json!(0.5), false), (json!(0.75), false)] {
-            assert_eq!(violation(&kind, value.clone()).is_none(), is_valid, "{value}");
+        let kind = Kind::Limited(
+            &Kind::Number,
+            &[
+                Limit::Minimum {
+                    bound: 0.5,
+                    exclusive: true,
+                },
+                Limit::MultipleOf(0.1),
+            ],
+        );
+        for (value, is_valid) in [
+            (json!(0.7), true),
+            (json!(0.5), false),
+            (json!(0.75), false),
+        ] {
+            assert_eq!(
+                violation(&kind, value.clone()).is_none(),
+                is_valid,
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn union_matches_one_alternative() {
-        let kind = Kind::Union { exclusive: true, alternatives: &[Kind::Integer { minimum: None, maximum: None }, Kind::Number] };
+        let kind = Kind::Union {
+            exclusive: true,
+            alternatives: &[
+                Kind::Integer {
+                    minimum: None,
+                    maximum: None,
+                },
+                Kind::Number,
+            ],
+        };
         assert_eq!(violation(&kind, json!(1.5)), None);
         assert!(violation(&kind, json!(1)).is_some());
         assert!(violation(&kind, json!("a")).is_some());
@@ -423,8 +583,15 @@ mod tests {
 
     #[test]
     fn form_is_an_object() {
-        let pairs = [("name", "12"), ("trees", "{\"name\":\"b\"}"), ("trees", "x")];
+        let pairs = [
+            ("name", "12"),
+            ("trees", "{\"name\":\"b\"}"),
+            ("trees", "x"),
+        ];
         let pairs = pairs.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        assert_eq!(from_pairs(&pairs, &TREE), json!({ "name": "12", "trees": [{ "name": "b" }, "x"] }));
+        assert_eq!(
+            from_pairs(&pairs, &TREE),
+            json!({ "name": "12", "trees": [{ "name": "b" }, "x"] })
+        );
     }
 }

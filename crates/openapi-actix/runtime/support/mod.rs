@@ -1,7 +1,11 @@
 //! The runtime of a generated server: the trait [`Api`], how requests are parsed, and how responses are built.
 //!
 //! It has nothing that is specific to one operation. Generated code passes the differences as arguments.
-#![allow(dead_code, unused_imports, reason = "which parts are used depends on the document")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "which parts are used depends on the document"
+)]
 
 use std::fmt;
 use std::future::Future;
@@ -20,7 +24,9 @@ pub use body::{RawBody, UploadedFile};
 pub(crate) use fields::{Field, Kind, Limit, Rest};
 pub(crate) use query::{Query, accepts, path_integer, path_text, required, within};
 pub use response::{ResponseBody, undocumented_responses};
-pub(crate) use response::{documented, empty_response, json_response, json_response_of, resource, set_header};
+pub(crate) use response::{
+    documented, empty_response, json_response, json_response_of, resource, set_header,
+};
 pub use values::{Patch, RawJson};
 
 /// An operation of the document.
@@ -43,7 +49,10 @@ pub struct Operation {
 impl Operation {
     fn documents(&self, status: u16) -> bool {
         let statuses = self.statuses.iter().copied();
-        status >= 500 || statuses.into_iter().any(|documented| [0, status, status / 100].contains(&documented))
+        status >= 500
+            || statuses
+                .into_iter()
+                .any(|documented| [0, status, status / 100].contains(&documented))
     }
 }
 
@@ -86,7 +95,8 @@ impl Scheme {
         let authorization = |scheme: &str| {
             let value = request.headers().get("authorization")?.to_str().ok()?;
             let (name, rest) = value.split_once(' ')?;
-            name.eq_ignore_ascii_case(scheme).then(|| rest.trim().to_owned())
+            name.eq_ignore_ascii_case(scheme)
+                .then(|| rest.trim().to_owned())
         };
         let value = match self.kind {
             SchemeKind::Header(name) => Query::from_headers(request)
@@ -174,14 +184,22 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownPath | Self::Path => f.write_str("Not found."),
-            Self::Parameter { name, detail } => write!(f, "The parameter `{name}` is invalid: {detail}"),
+            Self::Parameter { name, detail } => {
+                write!(f, "The parameter `{name}` is invalid: {detail}")
+            }
             Self::Unauthorized => f.write_str("The request has no valid credentials."),
-            Self::Body { path, detail } if path.is_empty() => write!(f, "The body is invalid: {detail}"),
+            Self::Body { path, detail } if path.is_empty() => {
+                write!(f, "The body is invalid: {detail}")
+            }
             Self::Body { path, detail } => write!(f, "The body is invalid at `{path}`: {detail}"),
             Self::TooLarge { limit } => write!(f, "The body is larger than {limit} bytes."),
-            Self::MediaType { media_type } => write!(f, "The content type `{media_type}` is not supported."),
+            Self::MediaType { media_type } => {
+                write!(f, "The content type `{media_type}` is not supported.")
+            }
             Self::NotAcceptable => f.write_str("No media type of the response is acceptable."),
-            Self::MethodNotAllowed { method, .. } => write!(f, "The method {method} is not allowed."),
+            Self::MethodNotAllowed { method, .. } => {
+                write!(f, "The method {method} is not allowed.")
+            }
             Self::Undocumented { .. } => f.write_str("The service failed."),
         }
     }

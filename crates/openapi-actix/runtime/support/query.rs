@@ -7,8 +7,8 @@ use actix_web::http::header;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
-use super::fields::{Kind, check};
 use super::Rejection;
+use super::fields::{Kind, check};
 
 /// Parameters in the order of the request. If a parameter is repeated, the last value counts.
 pub(crate) struct Query(Vec<(String, String)>);
@@ -21,21 +21,33 @@ impl Query {
 
     pub(crate) fn from_path(request: &HttpRequest) -> Self {
         let pairs = request.match_info().iter();
-        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
     }
 
     /// The headers that are text.
     pub(crate) fn from_headers(request: &HttpRequest) -> Self {
         let headers = request.headers().iter();
-        let pairs = headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        let pairs = headers.filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        });
         Self(pairs.collect())
     }
 
     pub(crate) fn from_cookies(request: &HttpRequest) -> Self {
         let headers = request.headers().get_all(header::COOKIE);
-        let texts = headers.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
+        let texts = headers
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.split(';'));
         let pairs = texts.filter_map(|pair| pair.trim().split_once('='));
-        Self(pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned())).collect())
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+                .collect(),
+        )
     }
 
     /// The last value of a parameter. Names of headers are in lower case.
@@ -57,7 +69,12 @@ impl Query {
         self.all(name).map(str::to_owned).collect()
     }
 
-    pub(crate) fn integer(&self, name: &'static str, minimum: Option<i64>, maximum: Option<i64>) -> Result<Option<i64>, Rejection> {
+    pub(crate) fn integer(
+        &self,
+        name: &'static str,
+        minimum: Option<i64>,
+        maximum: Option<i64>,
+    ) -> Result<Option<i64>, Rejection> {
         let number = self.parse::<i64>(name, "it must be an integer of 64 bits")?;
         within(name, number, &Kind::Integer { minimum, maximum })
     }
@@ -68,11 +85,15 @@ impl Query {
 
     /// Whether the parameter is one of `words`, case-insensitive.
     pub(crate) fn switch(&self, name: &'static str, words: &[&str]) -> bool {
-        self.last(name).is_some_and(|text| words.iter().any(|word| word.eq_ignore_ascii_case(text)))
+        self.last(name)
+            .is_some_and(|text| words.iter().any(|word| word.eq_ignore_ascii_case(text)))
     }
 
     pub(crate) fn instant(&self, name: &'static str) -> Result<Option<DateTime<Utc>>, Rejection> {
-        let instant = self.parse::<DateTime<chrono::FixedOffset>>(name, "it must be a time such as 2026-01-31T12:00:00Z")?;
+        let instant = self.parse::<DateTime<chrono::FixedOffset>>(
+            name,
+            "it must be a time such as 2026-01-31T12:00:00Z",
+        )?;
         Ok(instant.map(|instant| instant.to_utc()))
     }
 
@@ -115,7 +136,10 @@ impl Query {
             None => self.all(name).collect(),
             Some(separator) => {
                 let text = self.last(name).unwrap_or_default();
-                text.split(separator).map(str::trim).filter(|_| !text.is_empty()).collect()
+                text.split(separator)
+                    .map(str::trim)
+                    .filter(|_| !text.is_empty())
+                    .collect()
             }
         };
         let items = texts.into_iter().map(|text| {
@@ -126,7 +150,9 @@ impl Query {
     }
 
     fn parse<T: FromStr>(&self, name: &'static str, detail: &str) -> Result<Option<T>, Rejection> {
-        let value = self.last(name).map(|text| text.parse().map_err(|_| invalid(name, detail)));
+        let value = self
+            .last(name)
+            .map(|text| text.parse().map_err(|_| invalid(name, detail)));
         value.transpose()
     }
 }
@@ -144,9 +170,14 @@ pub(crate) fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Rej
 }
 
 /// Rejects a value that violates a rule.
-pub(crate) fn within<T: Serialize>(name: &'static str, value: Option<T>, kind: &Kind) -> Result<Option<T>, Rejection> {
+pub(crate) fn within<T: Serialize>(
+    name: &'static str,
+    value: Option<T>,
+    kind: &Kind,
+) -> Result<Option<T>, Rejection> {
     if let Some(value) = &value {
-        let mut value = serde_json::to_value(value).map_err(|error| invalid(name, error.to_string()))?;
+        let mut value =
+            serde_json::to_value(value).map_err(|error| invalid(name, error.to_string()))?;
         check(kind, &mut value).map_err(|violation| invalid(name, violation.detail))?;
     }
     Ok(value)
@@ -154,11 +185,17 @@ pub(crate) fn within<T: Serialize>(name: &'static str, value: Option<T>, kind: &
 
 /// A path parameter as text. The route's pattern guarantees that it is present.
 pub(crate) fn path_text(request: &HttpRequest, name: &str) -> String {
-    request.match_info().get(name).unwrap_or_default().to_owned()
+    request
+        .match_info()
+        .get(name)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub(crate) fn path_integer(request: &HttpRequest, name: &str) -> Result<i64, Rejection> {
-    path_text(request, name).parse().map_err(|_| Rejection::Path)
+    path_text(request, name)
+        .parse()
+        .map_err(|_| Rejection::Path)
 }
 
 /// Rejects a request if the header `Accept` excludes all `offered` media types.
@@ -170,7 +207,10 @@ pub(crate) fn accepts(request: &HttpRequest, offered: &[&str]) -> Result<(), Rej
     let mut ranges = ranges.map(|range| range.split(';').next().unwrap_or_default().trim());
     let is_offered = ranges.any(|range| {
         let family = range.strip_suffix('*');
-        let covers = |offer: &&str| range.eq_ignore_ascii_case(offer) || family.is_some_and(|family| offer.starts_with(family));
+        let covers = |offer: &&str| {
+            range.eq_ignore_ascii_case(offer)
+                || family.is_some_and(|family| offer.starts_with(family))
+        };
         range.is_empty() || range == "*/*" || offered.iter().any(|offer| covers(&offer))
     });
     is_offered.then_some(()).ok_or(Rejection::NotAcceptable)
@@ -182,17 +222,34 @@ mod tests {
 
     fn query(pairs: &[(&str, &str)]) -> Query {
         let pairs = pairs.iter();
-        Query(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        Query(
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
     fn lists_are_repeated_or_separated() {
         let repeated = query(&[("a", "1"), ("b", "x"), ("a", "2")]);
-        assert_eq!(repeated.list("a", None, |item| item.integer("a", None, None)), Ok(Some(vec![1, 2])));
+        assert_eq!(
+            repeated.list("a", None, |item| item.integer("a", None, None)),
+            Ok(Some(vec![1, 2]))
+        );
         let separated = query(&[("a", "1|2")]);
-        assert_eq!(separated.list("a", Some('|'), |item| item.integer("a", None, None)), Ok(Some(vec![1, 2])));
-        assert_eq!(separated.list("b", Some('|'), |item| item.text("b")), Ok(None));
-        assert!(separated.list("a", Some(','), |item| item.integer("a", None, None)).is_err());
+        assert_eq!(
+            separated.list("a", Some('|'), |item| item.integer("a", None, None)),
+            Ok(Some(vec![1, 2]))
+        );
+        assert_eq!(
+            separated.list("b", Some('|'), |item| item.text("b")),
+            Ok(None)
+        );
+        assert!(
+            separated
+                .list("a", Some(','), |item| item.integer("a", None, None))
+                .is_err()
+        );
     }
 
     #[test]

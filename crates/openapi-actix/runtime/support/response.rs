@@ -47,7 +47,11 @@ pub(crate) fn json_response(status: u16, body: &impl Serialize) -> HttpResponse 
     HttpResponse::build(status_code(status)).json(body)
 }
 
-pub(crate) fn json_response_of(status: u16, media_type: &'static str, body: &impl Serialize) -> HttpResponse {
+pub(crate) fn json_response_of(
+    status: u16,
+    media_type: &'static str,
+    body: &impl Serialize,
+) -> HttpResponse {
     let mut response = json_response(status, body);
     set_content_type(&mut response, media_type);
     response
@@ -79,7 +83,11 @@ pub fn undocumented_responses() -> u64 {
 ///
 /// Then it panics in a debug build. In a release build, the response is [`Rejection::Undocumented`], logged and counted.
 /// A server error is always documented.
-pub(crate) fn documented<A: Api>(api: &A, operation: &'static Operation, result: Result<HttpResponse, A::Error>) -> HttpResponse {
+pub(crate) fn documented<A: Api>(
+    api: &A,
+    operation: &'static Operation,
+    result: Result<HttpResponse, A::Error>,
+) -> HttpResponse {
     let response = result.unwrap_or_else(HttpResponse::from_error);
     let status = response.status().as_u16();
     if operation.documents(status) {
@@ -106,7 +114,11 @@ pub(crate) fn resource<A: Api>(
             allow,
         }))
     };
-    let resource = routes.into_iter().fold(web::resource(paths.to_vec()), |resource, route| resource.route(route));
+    let resource = routes
+        .into_iter()
+        .fold(web::resource(paths.to_vec()), |resource, route| {
+            resource.route(route)
+        });
     resource
         .route(web::method(Method::OPTIONS).to(HttpResponse::Ok))
         .default_service(web::to(not_allowed))

@@ -82,7 +82,9 @@ pub struct RawJson(pub Value);
 
 impl RawJson {
     /// For `deserialize_with`, on a field where null is a value: null gives `Some`, and only an absent field gives `None`.
-    pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+    pub(crate) fn present<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Self>, D::Error> {
         Self::deserialize(deserializer).map(Some)
     }
 }
