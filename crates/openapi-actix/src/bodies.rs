@@ -101,7 +101,7 @@ fn contents<'a>(schemas: &Schemas<'a>, body: &'a Value, location: &str) -> Vec<C
         reader.allow_keys(content, &[keys::BODY_CONTENT], &location);
         let schema = &content["schema"];
         if !schema.is_null() {
-            reader.resolve(schema, "schemas", &location);
+            reader.resolve(schema, "schemas", &format!("{location}.schema"));
         }
         if !media_type.contains('/') {
             reader.report(&location, format!("`{media_type}` is not a media type"));

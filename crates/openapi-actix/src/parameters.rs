@@ -236,7 +236,7 @@ fn read_one(
         Source::Query => Place::new(type_name, format!("{location}.schema")),
         _ => Place::new(type_name, format!("{location}.{}.schema", source.name())),
     };
-    let schema = reader.resolve(&parameter["schema"], "schemas", location)?;
+    let schema = reader.resolve(&parameter["schema"], "schemas", &place.location)?;
     let r#type = schemas.read(&parameter["schema"], &place);
     let words = reader.strings(parameter, "x-true", location);
     if words.is_some() && !matches!(r#type.kind, TypeKind::Boolean) {

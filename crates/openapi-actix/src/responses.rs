@@ -284,7 +284,7 @@ fn read_content(
         );
     }
     if !schema.is_null() {
-        reader.resolve(schema, "schemas", location);
+        reader.resolve(schema, "schemas", &format!("{location}.schema"));
     }
     let r#type = is_json.then(|| match schema.is_null() {
         true => Type::new(TypeKind::Json),

@@ -239,6 +239,7 @@ fn status_is_a_number_or_5xx() {
 }
 
 #[test]
+#[cfg(feature = "client")]
 fn operation_has_one_success_status() {
     let finding = format!("{LIST}: for the client, an operation must have only one success status");
     assert_finding(
@@ -271,6 +272,7 @@ fn error_has_the_envelope_or_no_body() {
 }
 
 #[test]
+#[cfg(feature = "client")]
 fn response_is_a_component_with_a_supported_media_type() {
     let location = format!("{LIST}.responses.200.content");
     let json = "application/json: { schema: { $ref: '#/components/schemas/ThingPage' } }";

@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[cfg(feature = "client")]
 fn parameter_has_a_unique_and_valid_name() {
     assert_finding(
         "name: search",
@@ -49,6 +50,7 @@ fn path_parameters_match_the_path() {
 }
 
 #[test]
+#[cfg(feature = "client")]
 fn parameter_has_a_supported_schema() {
     let location = format!("{LIST}.parameters");
     assert_finding(
