@@ -24,7 +24,7 @@ fn send_json(project: &Project, path: &str, mut body: Value) -> Answer {
     send_raw(path, "application/json", body.to_string())
 }
 
-/// The body of a batch whose items are JSON texts.
+/// The body of a batch. The items are JSON texts.
 fn batch(project: &Project, items: &[&str]) -> String {
     let items = items.join(",");
     format!(r#"{{"api_key":"{}","batch":[{items}]}}"#, project.token)

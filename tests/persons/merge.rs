@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, count, did, find_person, metric, person, person_count};
+use crate::harness::{
+    Project, any_of, count, did, find_person, metric, person, person_count, request, send,
+};
 
 fn identify(id: &str, other: &str) -> Value {
     json!({"event": "$identify", "distinct_id": id, "properties": {"$anon_distinct_id": other}})
@@ -263,7 +265,10 @@ fn person_events_without_a_profile_are_rejected() {
     };
     let name = r#"cohorts_events_refused_total{reason="needs_person"}"#;
     let before = metric(name);
-    project.capture(events.iter().map(item).collect());
+    let batch: Vec<Value> = events.iter().map(item).collect();
+    let body = json!({"api_key": project.token, "batch": batch});
+    let answer = send(&Method::POST, request(Method::POST, "/batch/").json(&body));
+    answer.is_error(400, "invalid_payload", None);
     assert!(metric(name) >= before + 4);
     assert_eq!(person_count(&project), 0);
 }

@@ -76,7 +76,10 @@ async fn stream_follows_the_pages_until_next_is_null() {
         page(&[], None),
     ];
     let (client, requests) = listen(responses);
-    let call = client.cohorts_persons().project_id("@current").id(3);
+    let call = client
+        .cohorts_persons_retrieve()
+        .project_id("@current")
+        .id(3);
     let persons: Vec<types::Person> = call
         .limit(2)
         .offset(5)
@@ -102,7 +105,11 @@ async fn stream_follows_the_pages_until_next_is_null() {
 async fn stream_ends_after_an_error() {
     let body = r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#;
     let (client, requests) = listen(vec![response("404 Not Found", body)]);
-    let call = client.cohorts_persons().project_id("1").id(3).stream();
+    let call = client
+        .cohorts_persons_retrieve()
+        .project_id("1")
+        .id(3)
+        .stream();
     let error = call
         .try_collect::<Vec<_>>()
         .await

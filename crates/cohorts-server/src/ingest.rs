@@ -23,6 +23,7 @@ mod json;
 mod nonstandard;
 mod person_members;
 mod person_state;
+mod refusal;
 mod write;
 
 #[cfg(test)]
@@ -31,10 +32,11 @@ pub use arrival::{Arrival, FaultyTime, instant, query_sent_at};
 pub use batch_persons::Denied;
 pub use fields::{FromMap, ObjectField, Scalar};
 pub use group_commit::{CommitError, GroupCommit, HeldMemory, Writers};
-pub use item::{Item, MAX_ITEM_BYTES, Refusal, Truncated, sent_event, sent_uuid};
+pub use item::{Item, MAX_ITEM_BYTES, Truncated, sent_event, sent_uuid};
 pub use json::LONGEST_PROPERTY_NAME;
 pub use nonstandard::Standardized;
 use person_state::{PersonState, new_person};
+pub use refusal::Refusal;
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.

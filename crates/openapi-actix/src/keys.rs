@@ -4,6 +4,7 @@
 //! `tests/keys.rs` proves for each of them.
 
 /// Keys that inform readers, wherever they are allowed.
+#[cfg(test)]
 pub const READERS: &[&str] = &[
     "example",
     "examples",

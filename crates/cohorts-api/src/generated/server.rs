@@ -34,7 +34,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "cohorts_all_activity",
+        id: "cohorts_all_activity_retrieve",
         tag: "activity",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
@@ -74,7 +74,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[401, 403, 404, 405, 429, 5],
     },
     Operation {
-        id: "cohorts_activity",
+        id: "cohorts_activity_retrieve",
         tag: "activity",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
@@ -82,7 +82,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_duplicate_as_static_cohort",
+        id: "cohorts_duplicate_as_static_cohort_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
@@ -90,7 +90,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_add_persons_to_static_cohort",
+        id: "cohorts_add_persons_to_static_cohort_partial_update",
         tag: "members",
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
@@ -98,7 +98,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "cohorts_remove_person_from_static_cohort",
+        id: "cohorts_remove_person_from_static_cohort_partial_update",
         tag: "members",
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
@@ -106,7 +106,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "cohorts_calculation_history",
+        id: "cohorts_calculation_history_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
@@ -114,7 +114,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_used_in",
+        id: "cohorts_used_in_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
@@ -122,7 +122,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_persons",
+        id: "cohorts_persons_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
@@ -186,7 +186,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "persons_values",
+        id: "persons_values_retrieve",
         tag: "persons",
         method: "GET",
         path: "/api/projects/{project_id}/persons/values/",
@@ -194,7 +194,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "persons_bulk_delete",
+        id: "persons_bulk_delete_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/bulk_delete/",
@@ -202,7 +202,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "persons_cohorts",
+        id: "persons_cohorts_retrieve",
         tag: "persons",
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
@@ -226,7 +226,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[204, 400, 401, 403, 404, 429, 5],
     },
     Operation {
-        id: "persons_update_property",
+        id: "persons_update_property_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
@@ -234,7 +234,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
     },
     Operation {
-        id: "persons_delete_property",
+        id: "persons_delete_property_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
@@ -282,7 +282,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
-        id: "capture_e",
+        id: "capture_browser_event",
         tag: "capture",
         method: "POST",
         path: "/e/",
@@ -290,7 +290,7 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
-        id: "capture_i",
+        id: "capture_event_v0",
         tag: "capture",
         method: "POST",
         path: "/i/v0/e/",
@@ -476,12 +476,12 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_duplicate_as_static_cohort(
+    fn cohorts_duplicate_as_static_cohort_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsDuplicateAsStaticCohortRequest,
+        request: CohortsDuplicateAsStaticCohortRetrieveRequest,
     ) -> impl Future<
-        Output = Result<CohortsDuplicateAsStaticCohortResponse, Self::Error>,
+        Output = Result<CohortsDuplicateAsStaticCohortRetrieveResponse, Self::Error>,
     >;
     /// List the calculations of a cohort.
     ///
@@ -493,11 +493,13 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_calculation_history(
+    fn cohorts_calculation_history_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsCalculationHistoryRequest,
-    ) -> impl Future<Output = Result<CohortsCalculationHistoryResponse, Self::Error>>;
+        request: CohortsCalculationHistoryRetrieveRequest,
+    ) -> impl Future<
+        Output = Result<CohortsCalculationHistoryRetrieveResponse, Self::Error>,
+    >;
     /// List the uses of a cohort.
     ///
     /// Returns at most 100 cohorts with a criterion that refers to this cohort.
@@ -508,11 +510,11 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_used_in(
+    fn cohorts_used_in_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsUsedInRequest,
-    ) -> impl Future<Output = Result<CohortsUsedInResponse, Self::Error>>;
+        request: CohortsUsedInRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsUsedInRetrieveResponse, Self::Error>>;
     /// List the members of a cohort.
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -535,11 +537,11 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_persons(
+    fn cohorts_persons_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsPersonsRequest,
-    ) -> impl Future<Output = Result<CohortsPersonsResponse, Self::Error>>;
+        request: CohortsPersonsRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsRetrieveResponse, Self::Error>>;
 }
 
 /// The log of changes to cohorts.
@@ -553,11 +555,11 @@ pub trait ActivityApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_all_activity(
+    fn cohorts_all_activity_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsAllActivityRequest,
-    ) -> impl Future<Output = Result<CohortsAllActivityResponse, Self::Error>>;
+        request: CohortsAllActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsAllActivityRetrieveResponse, Self::Error>>;
     /// List the changes to a cohort.
     ///
     /// Returns the newest change first. A page past the end is empty.
@@ -568,11 +570,11 @@ pub trait ActivityApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_activity(
+    fn cohorts_activity_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsActivityRequest,
-    ) -> impl Future<Output = Result<CohortsActivityResponse, Self::Error>>;
+        request: CohortsActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsActivityRetrieveResponse, Self::Error>>;
 }
 
 /// The list of members of a static cohort: additions, removals and uploads.
@@ -588,12 +590,15 @@ pub trait MembersApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn cohorts_add_persons_to_static_cohort(
+    fn cohorts_add_persons_to_static_cohort_partial_update(
         &self,
         caller: Self::Caller,
-        request: CohortsAddPersonsToStaticCohortRequest,
+        request: CohortsAddPersonsToStaticCohortPartialUpdateRequest,
     ) -> impl Future<
-        Output = Result<CohortsAddPersonsToStaticCohortResponse, Self::Error>,
+        Output = Result<
+            CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+            Self::Error,
+        >,
     >;
     /// Remove a person from a static cohort.
     ///
@@ -604,12 +609,15 @@ pub trait MembersApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn cohorts_remove_person_from_static_cohort(
+    fn cohorts_remove_person_from_static_cohort_partial_update(
         &self,
         caller: Self::Caller,
-        request: CohortsRemovePersonFromStaticCohortRequest,
+        request: CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
     ) -> impl Future<
-        Output = Result<CohortsRemovePersonFromStaticCohortResponse, Self::Error>,
+        Output = Result<
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
+            Self::Error,
+        >,
     >;
     /// List the uploads to a static cohort.
     ///
@@ -733,11 +741,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 401, 403, 404, 406, 429 or a server error.
-    fn persons_values(
+    fn persons_values_retrieve(
         &self,
         caller: Self::Caller,
-        request: PersonsValuesRequest,
-    ) -> impl Future<Output = Result<PersonsValuesResponse, Self::Error>>;
+        request: PersonsValuesRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsValuesRetrieveResponse, Self::Error>>;
     /// Delete persons.
     ///
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
@@ -749,11 +757,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn persons_bulk_delete(
+    fn persons_bulk_delete_create(
         &self,
         caller: Self::Caller,
-        request: PersonsBulkDeleteRequest,
-    ) -> impl Future<Output = Result<PersonsBulkDeleteResponse, Self::Error>>;
+        request: PersonsBulkDeleteCreateRequest,
+    ) -> impl Future<Output = Result<PersonsBulkDeleteCreateResponse, Self::Error>>;
     /// List the cohorts that a person is a member of.
     ///
     /// Returns the cohorts that are not deleted, ordered by ID. Membership is that of the last calculation.
@@ -764,11 +772,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn persons_cohorts(
+    fn persons_cohorts_retrieve(
         &self,
         caller: Self::Caller,
-        request: PersonsCohortsRequest,
-    ) -> impl Future<Output = Result<PersonsCohortsResponse, Self::Error>>;
+        request: PersonsCohortsRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsCohortsRetrieveResponse, Self::Error>>;
     /// Get a person.
     ///
     /// Returns at most 10 of the person's distinct IDs.
@@ -809,11 +817,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 413, 415, 429 or a server error.
-    fn persons_update_property(
+    fn persons_update_property_create(
         &self,
         caller: Self::Caller,
-        request: PersonsUpdatePropertyRequest,
-    ) -> impl Future<Output = Result<PersonsUpdatePropertyResponse, Self::Error>>;
+        request: PersonsUpdatePropertyCreateRequest,
+    ) -> impl Future<Output = Result<PersonsUpdatePropertyCreateResponse, Self::Error>>;
     /// Delete a property of a person.
     ///
     /// Captures an event `$delete_person_property` of the person. A property that the person does not have is ignored.
@@ -823,11 +831,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn persons_delete_property(
+    fn persons_delete_property_create(
         &self,
         caller: Self::Caller,
-        request: PersonsDeletePropertyRequest,
-    ) -> impl Future<Output = Result<PersonsDeletePropertyResponse, Self::Error>>;
+        request: PersonsDeletePropertyCreateRequest,
+    ) -> impl Future<Output = Result<PersonsDeletePropertyCreateResponse, Self::Error>>;
 }
 
 /// The projects that a key can access, and the user who owns the key.
@@ -948,10 +956,10 @@ pub trait CaptureApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 413 or a server error.
-    fn capture_e(
+    fn capture_browser_event(
         &self,
-        request: CaptureERequest,
-    ) -> impl Future<Output = Result<CaptureEResponse, Self::Error>>;
+        request: CaptureBrowserEventRequest,
+    ) -> impl Future<Output = Result<CaptureBrowserEventResponse, Self::Error>>;
     /// Send events from a browser or a mobile app.
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
@@ -961,10 +969,10 @@ pub trait CaptureApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 413 or a server error.
-    fn capture_i(
+    fn capture_event_v0(
         &self,
-        request: CaptureIRequest,
-    ) -> impl Future<Output = Result<CaptureIResponse, Self::Error>>;
+        request: CaptureEventV0Request,
+    ) -> impl Future<Output = Result<CaptureEventV0Response, Self::Error>>;
     /// Send events to a legacy path.
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
@@ -1241,14 +1249,14 @@ impl CohortsPreviewResponse {
     }
 }
 
-/// The path parameters of `cohorts_all_activity`.
+/// The path parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAllActivityPath {
+pub struct CohortsAllActivityRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl CohortsAllActivityPath {
+impl CohortsAllActivityRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1256,16 +1264,16 @@ impl CohortsAllActivityPath {
     }
 }
 
-/// The query parameters of `cohorts_all_activity`.
+/// The query parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAllActivityQuery {
+pub struct CohortsAllActivityRetrieveQuery {
     /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
 }
 
-impl CohortsAllActivityQuery {
+impl CohortsAllActivityRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1275,35 +1283,35 @@ impl CohortsAllActivityQuery {
     }
 }
 
-/// The request of `cohorts_all_activity`.
+/// The request of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsAllActivityRequest {
+pub struct CohortsAllActivityRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsAllActivityPath,
+    pub path: CohortsAllActivityRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsAllActivityQuery,
+    pub query: CohortsAllActivityRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsAllActivityRequest {
+impl CohortsAllActivityRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsAllActivityPath::read(&request)?,
-            query: CohortsAllActivityQuery::read(&request)?,
+            path: CohortsAllActivityRetrievePath::read(&request)?,
+            query: CohortsAllActivityRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_all_activity`, except errors with a body.
+/// The responses of `cohorts_all_activity_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsAllActivityResponse {
+pub enum CohortsAllActivityRetrieveResponse {
     /// A page of changes.
     Status200(ResponseBody),
 }
 
-impl CohortsAllActivityResponse {
+impl CohortsAllActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
@@ -1541,16 +1549,16 @@ impl CohortsDestroyResponse {
     }
 }
 
-/// The path parameters of `cohorts_activity`.
+/// The path parameters of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsActivityPath {
+pub struct CohortsActivityRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsActivityPath {
+impl CohortsActivityRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1559,16 +1567,16 @@ impl CohortsActivityPath {
     }
 }
 
-/// The query parameters of `cohorts_activity`.
+/// The query parameters of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsActivityQuery {
+pub struct CohortsActivityRetrieveQuery {
     /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
 }
 
-impl CohortsActivityQuery {
+impl CohortsActivityRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1578,37 +1586,37 @@ impl CohortsActivityQuery {
     }
 }
 
-/// The request of `cohorts_activity`.
+/// The request of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsActivityRequest {
+pub struct CohortsActivityRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsActivityPath,
+    pub path: CohortsActivityRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsActivityQuery,
+    pub query: CohortsActivityRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsActivityRequest {
+impl CohortsActivityRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsActivityPath::read(&request)?,
-            query: CohortsActivityQuery::read(&request)?,
+            path: CohortsActivityRetrievePath::read(&request)?,
+            query: CohortsActivityRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_activity`, except errors with a body.
+/// The responses of `cohorts_activity_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsActivityResponse {
+pub enum CohortsActivityRetrieveResponse {
     /// A page of changes.
     Status200(ResponseBody),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
 
-impl CohortsActivityResponse {
+impl CohortsActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
@@ -1617,16 +1625,16 @@ impl CohortsActivityResponse {
     }
 }
 
-/// The path parameters of `cohorts_duplicate_as_static_cohort`.
+/// The path parameters of `cohorts_duplicate_as_static_cohort_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsDuplicateAsStaticCohortPath {
+pub struct CohortsDuplicateAsStaticCohortRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsDuplicateAsStaticCohortPath {
+impl CohortsDuplicateAsStaticCohortRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1635,32 +1643,32 @@ impl CohortsDuplicateAsStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_duplicate_as_static_cohort`.
+/// The request of `cohorts_duplicate_as_static_cohort_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsDuplicateAsStaticCohortRequest {
+pub struct CohortsDuplicateAsStaticCohortRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsDuplicateAsStaticCohortPath,
+    pub path: CohortsDuplicateAsStaticCohortRetrievePath,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsDuplicateAsStaticCohortRequest {
+impl CohortsDuplicateAsStaticCohortRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsDuplicateAsStaticCohortPath::read(&request)?,
+            path: CohortsDuplicateAsStaticCohortRetrievePath::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_duplicate_as_static_cohort`, except errors with a body.
+/// The responses of `cohorts_duplicate_as_static_cohort_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsDuplicateAsStaticCohortResponse {
+pub enum CohortsDuplicateAsStaticCohortRetrieveResponse {
     /// The new static cohort.
     Status200(types::Cohort),
 }
 
-impl CohortsDuplicateAsStaticCohortResponse {
+impl CohortsDuplicateAsStaticCohortRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1668,16 +1676,16 @@ impl CohortsDuplicateAsStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_add_persons_to_static_cohort`.
+/// The path parameters of `cohorts_add_persons_to_static_cohort_partial_update`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAddPersonsToStaticCohortPath {
+pub struct CohortsAddPersonsToStaticCohortPartialUpdatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsAddPersonsToStaticCohortPath {
+impl CohortsAddPersonsToStaticCohortPartialUpdatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1686,21 +1694,21 @@ impl CohortsAddPersonsToStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_add_persons_to_static_cohort`.
+/// The request of `cohorts_add_persons_to_static_cohort_partial_update`.
 #[derive(Debug, Clone)]
-pub struct CohortsAddPersonsToStaticCohortRequest {
+pub struct CohortsAddPersonsToStaticCohortPartialUpdateRequest {
     /// The parameters of the path.
-    pub path: CohortsAddPersonsToStaticCohortPath,
+    pub path: CohortsAddPersonsToStaticCohortPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PersonsToAdd,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsAddPersonsToStaticCohortRequest {
+impl CohortsAddPersonsToStaticCohortPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
+            path: CohortsAddPersonsToStaticCohortPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1714,14 +1722,14 @@ impl CohortsAddPersonsToStaticCohortRequest {
     }
 }
 
-/// The responses of `cohorts_add_persons_to_static_cohort`, except errors with a body.
+/// The responses of `cohorts_add_persons_to_static_cohort_partial_update`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsAddPersonsToStaticCohortResponse {
+pub enum CohortsAddPersonsToStaticCohortPartialUpdateResponse {
     /// The persons are members.
     Status200(types::Done),
 }
 
-impl CohortsAddPersonsToStaticCohortResponse {
+impl CohortsAddPersonsToStaticCohortPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1729,16 +1737,16 @@ impl CohortsAddPersonsToStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_remove_person_from_static_cohort`.
+/// The path parameters of `cohorts_remove_person_from_static_cohort_partial_update`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsRemovePersonFromStaticCohortPath {
+pub struct CohortsRemovePersonFromStaticCohortPartialUpdatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsRemovePersonFromStaticCohortPath {
+impl CohortsRemovePersonFromStaticCohortPartialUpdatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1747,21 +1755,21 @@ impl CohortsRemovePersonFromStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_remove_person_from_static_cohort`.
+/// The request of `cohorts_remove_person_from_static_cohort_partial_update`.
 #[derive(Debug, Clone)]
-pub struct CohortsRemovePersonFromStaticCohortRequest {
+pub struct CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
     /// The parameters of the path.
-    pub path: CohortsRemovePersonFromStaticCohortPath,
+    pub path: CohortsRemovePersonFromStaticCohortPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PersonToRemove,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsRemovePersonFromStaticCohortRequest {
+impl CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
+            path: CohortsRemovePersonFromStaticCohortPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1775,14 +1783,14 @@ impl CohortsRemovePersonFromStaticCohortRequest {
     }
 }
 
-/// The responses of `cohorts_remove_person_from_static_cohort`, except errors with a body.
+/// The responses of `cohorts_remove_person_from_static_cohort_partial_update`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsRemovePersonFromStaticCohortResponse {
+pub enum CohortsRemovePersonFromStaticCohortPartialUpdateResponse {
     /// The persons are members.
     Status200(types::Done),
 }
 
-impl CohortsRemovePersonFromStaticCohortResponse {
+impl CohortsRemovePersonFromStaticCohortPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1790,16 +1798,16 @@ impl CohortsRemovePersonFromStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_calculation_history`.
+/// The path parameters of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsCalculationHistoryPath {
+pub struct CohortsCalculationHistoryRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsCalculationHistoryPath {
+impl CohortsCalculationHistoryRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1808,16 +1816,16 @@ impl CohortsCalculationHistoryPath {
     }
 }
 
-/// The query parameters of `cohorts_calculation_history`.
+/// The query parameters of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsCalculationHistoryQuery {
+pub struct CohortsCalculationHistoryRetrieveQuery {
     /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
 }
 
-impl CohortsCalculationHistoryQuery {
+impl CohortsCalculationHistoryRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1827,35 +1835,35 @@ impl CohortsCalculationHistoryQuery {
     }
 }
 
-/// The request of `cohorts_calculation_history`.
+/// The request of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsCalculationHistoryRequest {
+pub struct CohortsCalculationHistoryRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsCalculationHistoryPath,
+    pub path: CohortsCalculationHistoryRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsCalculationHistoryQuery,
+    pub query: CohortsCalculationHistoryRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsCalculationHistoryRequest {
+impl CohortsCalculationHistoryRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsCalculationHistoryPath::read(&request)?,
-            query: CohortsCalculationHistoryQuery::read(&request)?,
+            path: CohortsCalculationHistoryRetrievePath::read(&request)?,
+            query: CohortsCalculationHistoryRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_calculation_history`, except errors with a body.
+/// The responses of `cohorts_calculation_history_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsCalculationHistoryResponse {
+pub enum CohortsCalculationHistoryRetrieveResponse {
     /// A page of calculations.
     Status200(ResponseBody),
 }
 
-impl CohortsCalculationHistoryResponse {
+impl CohortsCalculationHistoryRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
@@ -1863,16 +1871,16 @@ impl CohortsCalculationHistoryResponse {
     }
 }
 
-/// The path parameters of `cohorts_used_in`.
+/// The path parameters of `cohorts_used_in_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsUsedInPath {
+pub struct CohortsUsedInRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsUsedInPath {
+impl CohortsUsedInRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1881,32 +1889,32 @@ impl CohortsUsedInPath {
     }
 }
 
-/// The request of `cohorts_used_in`.
+/// The request of `cohorts_used_in_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsUsedInRequest {
+pub struct CohortsUsedInRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsUsedInPath,
+    pub path: CohortsUsedInRetrievePath,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsUsedInRequest {
+impl CohortsUsedInRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsUsedInPath::read(&request)?,
+            path: CohortsUsedInRetrievePath::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_used_in`, except errors with a body.
+/// The responses of `cohorts_used_in_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsUsedInResponse {
+pub enum CohortsUsedInRetrieveResponse {
     /// The uses of the cohort.
     Status200(types::UsedIn),
 }
 
-impl CohortsUsedInResponse {
+impl CohortsUsedInRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1914,16 +1922,16 @@ impl CohortsUsedInResponse {
     }
 }
 
-/// The path parameters of `cohorts_persons`.
+/// The path parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsPersonsPath {
+pub struct CohortsPersonsRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsPersonsPath {
+impl CohortsPersonsRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1932,9 +1940,9 @@ impl CohortsPersonsPath {
     }
 }
 
-/// The query parameters of `cohorts_persons`.
+/// The query parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsPersonsQuery {
+pub struct CohortsPersonsRetrieveQuery {
     /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
     pub limit: Option<i64>,
     /// Number of persons to skip.
@@ -1962,7 +1970,7 @@ pub struct CohortsPersonsQuery {
     pub bom: Option<bool>,
 }
 
-impl CohortsPersonsQuery {
+impl CohortsPersonsRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1980,30 +1988,30 @@ impl CohortsPersonsQuery {
     }
 }
 
-/// The request of `cohorts_persons`.
+/// The request of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsPersonsRequest {
+pub struct CohortsPersonsRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsPersonsPath,
+    pub path: CohortsPersonsRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsPersonsQuery,
+    pub query: CohortsPersonsRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsPersonsRequest {
+impl CohortsPersonsRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsPersonsPath::read(&request)?,
-            query: CohortsPersonsQuery::read(&request)?,
+            path: CohortsPersonsRetrievePath::read(&request)?,
+            query: CohortsPersonsRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_persons`, except errors with a body.
+/// The responses of `cohorts_persons_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsPersonsResponse {
+pub enum CohortsPersonsRetrieveResponse {
     /// A page of persons.
     Status200(ResponseBody),
     /// A page of persons.
@@ -2012,7 +2020,7 @@ pub enum CohortsPersonsResponse {
     Status200Ndjson(ResponseBody),
 }
 
-impl CohortsPersonsResponse {
+impl CohortsPersonsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
@@ -2498,14 +2506,14 @@ impl PersonsListResponse {
     }
 }
 
-/// The path parameters of `persons_values`.
+/// The path parameters of `persons_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsValuesPath {
+pub struct PersonsValuesRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsValuesPath {
+impl PersonsValuesRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2513,16 +2521,16 @@ impl PersonsValuesPath {
     }
 }
 
-/// The query parameters of `persons_values`.
+/// The query parameters of `persons_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsValuesQuery {
+pub struct PersonsValuesRetrieveQuery {
     /// Name of the property.
     pub key: Option<String>,
     /// Text that the values contain, case-insensitive.
     pub value: Option<String>,
 }
 
-impl PersonsValuesQuery {
+impl PersonsValuesRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -2532,35 +2540,35 @@ impl PersonsValuesQuery {
     }
 }
 
-/// The request of `persons_values`.
+/// The request of `persons_values_retrieve`.
 #[derive(Debug, Clone)]
-pub struct PersonsValuesRequest {
+pub struct PersonsValuesRetrieveRequest {
     /// The parameters of the path.
-    pub path: PersonsValuesPath,
+    pub path: PersonsValuesRetrievePath,
     /// The parameters of the query.
-    pub query: PersonsValuesQuery,
+    pub query: PersonsValuesRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsValuesRequest {
+impl PersonsValuesRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsValuesPath::read(&request)?,
-            query: PersonsValuesQuery::read(&request)?,
+            path: PersonsValuesRetrievePath::read(&request)?,
+            query: PersonsValuesRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `persons_values`, except errors with a body.
+/// The responses of `persons_values_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsValuesResponse {
+pub enum PersonsValuesRetrieveResponse {
     /// The values.
     Status200(::std::vec::Vec<types::PersonValue>),
 }
 
-impl PersonsValuesResponse {
+impl PersonsValuesRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -2568,14 +2576,14 @@ impl PersonsValuesResponse {
     }
 }
 
-/// The path parameters of `persons_bulk_delete`.
+/// The path parameters of `persons_bulk_delete_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsBulkDeletePath {
+pub struct PersonsBulkDeleteCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsBulkDeletePath {
+impl PersonsBulkDeleteCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2583,21 +2591,21 @@ impl PersonsBulkDeletePath {
     }
 }
 
-/// The request of `persons_bulk_delete`.
+/// The request of `persons_bulk_delete_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsBulkDeleteRequest {
+pub struct PersonsBulkDeleteCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsBulkDeletePath,
+    pub path: PersonsBulkDeleteCreatePath,
     /// The fields of the body.
     pub body: types::PersonsToDelete,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsBulkDeleteRequest {
+impl PersonsBulkDeleteCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsBulkDeletePath::read(&request)?,
+            path: PersonsBulkDeleteCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2611,14 +2619,14 @@ impl PersonsBulkDeleteRequest {
     }
 }
 
-/// The responses of `persons_bulk_delete`, except errors with a body.
+/// The responses of `persons_bulk_delete_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsBulkDeleteResponse {
+pub enum PersonsBulkDeleteCreateResponse {
     /// The persons are deleted.
     Status202(types::PersonsDeleted),
 }
 
-impl PersonsBulkDeleteResponse {
+impl PersonsBulkDeleteCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status202(body) => json_response(202, &body),
@@ -2626,14 +2634,14 @@ impl PersonsBulkDeleteResponse {
     }
 }
 
-/// The path parameters of `persons_cohorts`.
+/// The path parameters of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsCohortsPath {
+pub struct PersonsCohortsRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsCohortsPath {
+impl PersonsCohortsRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2641,9 +2649,9 @@ impl PersonsCohortsPath {
     }
 }
 
-/// The query parameters of `persons_cohorts`.
+/// The query parameters of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsCohortsQuery {
+pub struct PersonsCohortsRetrieveQuery {
     /// `id` of the person.
     pub person_id: Option<String>,
     /// Extension of this service; not part of PostHog's API.
@@ -2651,7 +2659,7 @@ pub struct PersonsCohortsQuery {
     pub distinct_id: Option<String>,
 }
 
-impl PersonsCohortsQuery {
+impl PersonsCohortsRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -2661,35 +2669,35 @@ impl PersonsCohortsQuery {
     }
 }
 
-/// The request of `persons_cohorts`.
+/// The request of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone)]
-pub struct PersonsCohortsRequest {
+pub struct PersonsCohortsRetrieveRequest {
     /// The parameters of the path.
-    pub path: PersonsCohortsPath,
+    pub path: PersonsCohortsRetrievePath,
     /// The parameters of the query.
-    pub query: PersonsCohortsQuery,
+    pub query: PersonsCohortsRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsCohortsRequest {
+impl PersonsCohortsRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsCohortsPath::read(&request)?,
-            query: PersonsCohortsQuery::read(&request)?,
+            path: PersonsCohortsRetrievePath::read(&request)?,
+            query: PersonsCohortsRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `persons_cohorts`, except errors with a body.
+/// The responses of `persons_cohorts_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsCohortsResponse {
+pub enum PersonsCohortsRetrieveResponse {
     /// The cohorts.
     Status200(types::PersonCohorts),
 }
 
-impl PersonsCohortsResponse {
+impl PersonsCohortsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -2799,16 +2807,16 @@ impl PersonsDestroyResponse {
     }
 }
 
-/// The path parameters of `persons_update_property`.
+/// The path parameters of `persons_update_property_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsUpdatePropertyPath {
+pub struct PersonsUpdatePropertyCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// `id` of the person.
     pub uuid: String,
 }
 
-impl PersonsUpdatePropertyPath {
+impl PersonsUpdatePropertyCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2817,21 +2825,21 @@ impl PersonsUpdatePropertyPath {
     }
 }
 
-/// The request of `persons_update_property`.
+/// The request of `persons_update_property_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsUpdatePropertyRequest {
+pub struct PersonsUpdatePropertyCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsUpdatePropertyPath,
+    pub path: PersonsUpdatePropertyCreatePath,
     /// The fields of the body.
     pub body: types::PersonPropertyValue,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsUpdatePropertyRequest {
+impl PersonsUpdatePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsUpdatePropertyPath::read(&request)?,
+            path: PersonsUpdatePropertyCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2845,14 +2853,14 @@ impl PersonsUpdatePropertyRequest {
     }
 }
 
-/// The responses of `persons_update_property`, except errors with a body.
+/// The responses of `persons_update_property_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsUpdatePropertyResponse {
+pub enum PersonsUpdatePropertyCreateResponse {
     /// The property has the value.
     Status202,
 }
 
-impl PersonsUpdatePropertyResponse {
+impl PersonsUpdatePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status202 => empty_response(202),
@@ -2860,16 +2868,16 @@ impl PersonsUpdatePropertyResponse {
     }
 }
 
-/// The path parameters of `persons_delete_property`.
+/// The path parameters of `persons_delete_property_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsDeletePropertyPath {
+pub struct PersonsDeletePropertyCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// `id` of the person.
     pub uuid: String,
 }
 
-impl PersonsDeletePropertyPath {
+impl PersonsDeletePropertyCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2878,21 +2886,21 @@ impl PersonsDeletePropertyPath {
     }
 }
 
-/// The request of `persons_delete_property`.
+/// The request of `persons_delete_property_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsDeletePropertyRequest {
+pub struct PersonsDeletePropertyCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsDeletePropertyPath,
+    pub path: PersonsDeletePropertyCreatePath,
     /// The fields of the body.
     pub body: types::PersonPropertyToDelete,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsDeletePropertyRequest {
+impl PersonsDeletePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsDeletePropertyPath::read(&request)?,
+            path: PersonsDeletePropertyCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2906,14 +2914,14 @@ impl PersonsDeletePropertyRequest {
     }
 }
 
-/// The responses of `persons_delete_property`, except errors with a body.
+/// The responses of `persons_delete_property_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsDeletePropertyResponse {
+pub enum PersonsDeletePropertyCreateResponse {
     /// The person does not have the property.
     Status201(types::Done),
 }
 
-impl PersonsDeletePropertyResponse {
+impl PersonsDeletePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status201(body) => json_response(201, &body),
@@ -3167,9 +3175,9 @@ impl CaptureEventResponse {
     }
 }
 
-/// The query parameters of `capture_e`.
+/// The query parameters of `capture_browser_event`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CaptureEQuery {
+pub struct CaptureBrowserEventQuery {
     /// Token of the project, if the body does not contain it.
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -3178,7 +3186,7 @@ pub struct CaptureEQuery {
     pub underscore: Option<String>,
 }
 
-impl CaptureEQuery {
+impl CaptureBrowserEventQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -3189,35 +3197,35 @@ impl CaptureEQuery {
     }
 }
 
-/// The request of `capture_e`.
+/// The request of `capture_browser_event`.
 #[derive(Debug, Clone)]
-pub struct CaptureERequest {
+pub struct CaptureBrowserEventRequest {
     /// The parameters of the query.
-    pub query: CaptureEQuery,
+    pub query: CaptureBrowserEventQuery,
     /// The unparsed body.
     pub raw: RawBody,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CaptureERequest {
+impl CaptureBrowserEventRequest {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
-            query: CaptureEQuery::read(&request)?,
+            query: CaptureBrowserEventQuery::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `capture_e`, except errors with a body.
+/// The responses of `capture_browser_event`, except errors with a body.
 #[derive(Debug)]
-pub enum CaptureEResponse {
+pub enum CaptureBrowserEventResponse {
     /// All accepted events are committed.
     Status200(types::CaptureAnswer),
 }
 
-impl CaptureEResponse {
+impl CaptureBrowserEventResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -3225,9 +3233,9 @@ impl CaptureEResponse {
     }
 }
 
-/// The query parameters of `capture_i`.
+/// The query parameters of `capture_event_v0`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CaptureIQuery {
+pub struct CaptureEventV0Query {
     /// Token of the project, if the body does not contain it.
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -3236,7 +3244,7 @@ pub struct CaptureIQuery {
     pub underscore: Option<String>,
 }
 
-impl CaptureIQuery {
+impl CaptureEventV0Query {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -3247,35 +3255,35 @@ impl CaptureIQuery {
     }
 }
 
-/// The request of `capture_i`.
+/// The request of `capture_event_v0`.
 #[derive(Debug, Clone)]
-pub struct CaptureIRequest {
+pub struct CaptureEventV0Request {
     /// The parameters of the query.
-    pub query: CaptureIQuery,
+    pub query: CaptureEventV0Query,
     /// The unparsed body.
     pub raw: RawBody,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CaptureIRequest {
+impl CaptureEventV0Request {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
-            query: CaptureIQuery::read(&request)?,
+            query: CaptureEventV0Query::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `capture_i`, except errors with a body.
+/// The responses of `capture_event_v0`, except errors with a body.
 #[derive(Debug)]
-pub enum CaptureIResponse {
+pub enum CaptureEventV0Response {
     /// All accepted events are committed.
     Status200(types::CaptureAnswer),
 }
 
-impl CaptureIResponse {
+impl CaptureEventV0Response {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -4158,8 +4166,8 @@ where
         "/api/projects/{project_id}/cohorts/activity",
     ];
     let routes = [
-        web::get().to(route_cohorts_all_activity::<A>),
-        web::head().to(route_cohorts_all_activity::<A>),
+        web::get().to(route_cohorts_all_activity_retrieve::<A>),
+        web::head().to(route_cohorts_all_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4266,8 +4274,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/activity",
     ];
     let routes = [
-        web::get().to(route_cohorts_activity::<A>),
-        web::head().to(route_cohorts_activity::<A>),
+        web::get().to(route_cohorts_activity_retrieve::<A>),
+        web::head().to(route_cohorts_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4301,7 +4309,9 @@ where
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
     ];
-    let routes = [web::patch().to(route_cohorts_add_persons_to_static_cohort::<A>)];
+    let routes = [
+        web::patch().to(route_cohorts_add_persons_to_static_cohort_partial_update::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4335,8 +4345,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/calculation_history",
     ];
     let routes = [
-        web::get().to(route_cohorts_calculation_history::<A>),
-        web::head().to(route_cohorts_calculation_history::<A>),
+        web::get().to(route_cohorts_calculation_history_retrieve::<A>),
+        web::head().to(route_cohorts_calculation_history_retrieve::<A>),
     ];
     config
         .service(
@@ -4370,7 +4380,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [web::get().to(route_cohorts_duplicate_as_static_cohort::<A>)];
+    let routes = [web::get().to(route_cohorts_duplicate_as_static_cohort_retrieve::<A>)];
     config
         .service(
             resource::<
@@ -4404,8 +4414,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/persons",
     ];
     let routes = [
-        web::get().to(route_cohorts_persons::<A>),
-        web::head().to(route_cohorts_persons::<A>),
+        web::get().to(route_cohorts_persons_retrieve::<A>),
+        web::head().to(route_cohorts_persons_retrieve::<A>),
     ];
     config
         .service(
@@ -4439,7 +4449,10 @@ where
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
-    let routes = [web::patch().to(route_cohorts_remove_person_from_static_cohort::<A>)];
+    let routes = [
+        web::patch()
+            .to(route_cohorts_remove_person_from_static_cohort_partial_update::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4545,8 +4558,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/used_in",
     ];
     let routes = [
-        web::get().to(route_cohorts_used_in::<A>),
-        web::head().to(route_cohorts_used_in::<A>),
+        web::get().to(route_cohorts_used_in_retrieve::<A>),
+        web::head().to(route_cohorts_used_in_retrieve::<A>),
     ];
     config
         .service(
@@ -4616,7 +4629,7 @@ where
         "/api/projects/{project_id}/persons/bulk_delete/",
         "/api/projects/{project_id}/persons/bulk_delete",
     ];
-    let routes = [web::post().to(route_persons_bulk_delete::<A>)];
+    let routes = [web::post().to(route_persons_bulk_delete_create::<A>)];
     config
         .service(
             resource::<
@@ -4650,8 +4663,8 @@ where
         "/api/projects/{project_id}/persons/cohorts",
     ];
     let routes = [
-        web::get().to(route_persons_cohorts::<A>),
-        web::head().to(route_persons_cohorts::<A>),
+        web::get().to(route_persons_cohorts_retrieve::<A>),
+        web::head().to(route_persons_cohorts_retrieve::<A>),
     ];
     config
         .service(
@@ -4686,8 +4699,8 @@ where
         "/api/projects/{project_id}/persons/values",
     ];
     let routes = [
-        web::get().to(route_persons_values::<A>),
-        web::head().to(route_persons_values::<A>),
+        web::get().to(route_persons_values_retrieve::<A>),
+        web::head().to(route_persons_values_retrieve::<A>),
     ];
     config
         .service(
@@ -4758,7 +4771,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         "/api/projects/{project_id}/persons/{uuid}/delete_property",
     ];
-    let routes = [web::post().to(route_persons_delete_property::<A>)];
+    let routes = [web::post().to(route_persons_delete_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4791,7 +4804,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/update_property/",
         "/api/projects/{project_id}/persons/{uuid}/update_property",
     ];
-    let routes = [web::post().to(route_persons_update_property::<A>)];
+    let routes = [web::post().to(route_persons_update_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4869,13 +4882,13 @@ where
     let routes = [web::post().to(route_decide::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/e/", "/e"];
-    let routes = [web::post().to(route_capture_e::<A>)];
+    let routes = [web::post().to(route_capture_browser_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/flags/", "/flags"];
     let routes = [web::post().to(route_flags::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v0/e/", "/i/v0/e"];
-    let routes = [web::post().to(route_capture_i::<A>)];
+    let routes = [web::post().to(route_capture_event_v0::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v1/analytics/events/", "/i/v1/analytics/events"];
     let routes = [web::post().to(route_capture_analytics::<A>)];
@@ -4941,7 +4954,7 @@ async fn route_cohorts_preview<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_all_activity<A: ActivityApi>(
+async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -4952,9 +4965,9 @@ async fn route_cohorts_all_activity<A: ActivityApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
+        let request = CohortsAllActivityRetrieveRequest::read(request).map_err(reject)?;
         Ok(
-            <A as ActivityApi>::cohorts_all_activity(api, caller, request)
+            <A as ActivityApi>::cohorts_all_activity_retrieve(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5043,7 +5056,7 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_activity<A: ActivityApi>(
+async fn route_cohorts_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5054,13 +5067,17 @@ async fn route_cohorts_activity<A: ActivityApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = CohortsActivityRequest::read(request).map_err(reject)?;
-        Ok(<A as ActivityApi>::cohorts_activity(api, caller, request).await?.into_http())
+        let request = CohortsActivityRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ActivityApi>::cohorts_activity_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
     };
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_duplicate_as_static_cohort<A: CohortsApi>(
+async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5071,58 +5088,10 @@ async fn route_cohorts_duplicate_as_static_cohort<A: CohortsApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = CohortsDuplicateAsStaticCohortRequest::read(request)
+        let request = CohortsDuplicateAsStaticCohortRetrieveRequest::read(request)
             .map_err(reject)?;
         Ok(
-            <A as CohortsApi>::cohorts_duplicate_as_static_cohort(api, caller, request)
-                .await?
-                .into_http(),
-        )
-    };
-    documented(api, operation, respond().await)
-}
-
-async fn route_cohorts_add_persons_to_static_cohort<A: MembersApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> HttpResponse {
-    let operation = &OPERATIONS[10];
-    let api = api.get_ref();
-    let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
-        accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as MembersApi>::cohorts_add_persons_to_static_cohort(api, caller, request)
-                .await?
-                .into_http(),
-        )
-    };
-    documented(api, operation, respond().await)
-}
-
-async fn route_cohorts_remove_person_from_static_cohort<A: MembersApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> HttpResponse {
-    let operation = &OPERATIONS[11];
-    let api = api.get_ref();
-    let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
-        accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as MembersApi>::cohorts_remove_person_from_static_cohort(
+            <A as CohortsApi>::cohorts_duplicate_as_static_cohort_retrieve(
                     api,
                     caller,
                     request,
@@ -5134,7 +5103,69 @@ async fn route_cohorts_remove_person_from_static_cohort<A: MembersApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_calculation_history<A: CohortsApi>(
+async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[10];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsAddPersonsToStaticCohortPartialUpdateRequest::read(
+                request,
+                body,
+            )
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_add_persons_to_static_cohort_partial_update(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: MembersApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[11];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsRemovePersonFromStaticCohortPartialUpdateRequest::read(
+                request,
+                body,
+            )
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_remove_person_from_static_cohort_partial_update(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5145,9 +5176,10 @@ async fn route_cohorts_calculation_history<A: CohortsApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
+        let request = CohortsCalculationHistoryRetrieveRequest::read(request)
+            .map_err(reject)?;
         Ok(
-            <A as CohortsApi>::cohorts_calculation_history(api, caller, request)
+            <A as CohortsApi>::cohorts_calculation_history_retrieve(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5155,7 +5187,7 @@ async fn route_cohorts_calculation_history<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_used_in<A: CohortsApi>(
+async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5166,13 +5198,17 @@ async fn route_cohorts_used_in<A: CohortsApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = CohortsUsedInRequest::read(request).map_err(reject)?;
-        Ok(<A as CohortsApi>::cohorts_used_in(api, caller, request).await?.into_http())
+        let request = CohortsUsedInRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_used_in_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
     };
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_persons<A: CohortsApi>(
+async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5184,8 +5220,12 @@ async fn route_cohorts_persons<A: CohortsApi>(
         accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
             .map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = CohortsPersonsRequest::read(request).map_err(reject)?;
-        Ok(<A as CohortsApi>::cohorts_persons(api, caller, request).await?.into_http())
+        let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
     };
     documented(api, operation, respond().await)
 }
@@ -5318,7 +5358,7 @@ async fn route_persons_list<A: PersonsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_persons_values<A: PersonsApi>(
+async fn route_persons_values_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5329,13 +5369,17 @@ async fn route_persons_values<A: PersonsApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = PersonsValuesRequest::read(request).map_err(reject)?;
-        Ok(<A as PersonsApi>::persons_values(api, caller, request).await?.into_http())
+        let request = PersonsValuesRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_values_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
     };
     documented(api, operation, respond().await)
 }
 
-async fn route_persons_bulk_delete<A: PersonsApi>(
+async fn route_persons_bulk_delete_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5347,11 +5391,11 @@ async fn route_persons_bulk_delete<A: PersonsApi>(
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
-        let request = PersonsBulkDeleteRequest::read(request, body)
+        let request = PersonsBulkDeleteCreateRequest::read(request, body)
             .await
             .map_err(reject)?;
         Ok(
-            <A as PersonsApi>::persons_bulk_delete(api, caller, request)
+            <A as PersonsApi>::persons_bulk_delete_create(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5359,7 +5403,7 @@ async fn route_persons_bulk_delete<A: PersonsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_persons_cohorts<A: PersonsApi>(
+async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5370,8 +5414,12 @@ async fn route_persons_cohorts<A: PersonsApi>(
         let reject = |why| <A as Api>::reject(api, why);
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = PersonsCohortsRequest::read(request).map_err(reject)?;
-        Ok(<A as PersonsApi>::persons_cohorts(api, caller, request).await?.into_http())
+        let request = PersonsCohortsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_cohorts_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
     };
     documented(api, operation, respond().await)
 }
@@ -5409,7 +5457,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_persons_update_property<A: PersonsApi>(
+async fn route_persons_update_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5420,11 +5468,11 @@ async fn route_persons_update_property<A: PersonsApi>(
         let reject = |why| <A as Api>::reject(api, why);
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
-        let request = PersonsUpdatePropertyRequest::read(request, body)
+        let request = PersonsUpdatePropertyCreateRequest::read(request, body)
             .await
             .map_err(reject)?;
         Ok(
-            <A as PersonsApi>::persons_update_property(api, caller, request)
+            <A as PersonsApi>::persons_update_property_create(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5432,7 +5480,7 @@ async fn route_persons_update_property<A: PersonsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_persons_delete_property<A: PersonsApi>(
+async fn route_persons_delete_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5444,11 +5492,11 @@ async fn route_persons_delete_property<A: PersonsApi>(
         accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, body) = authorize(api, &request, payload, operation).await?;
         let body = body.receive(&request).await.map_err(reject)?;
-        let request = PersonsDeletePropertyRequest::read(request, body)
+        let request = PersonsDeletePropertyCreateRequest::read(request, body)
             .await
             .map_err(reject)?;
         Ok(
-            <A as PersonsApi>::persons_delete_property(api, caller, request)
+            <A as PersonsApi>::persons_delete_property_create(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5545,7 +5593,7 @@ async fn route_capture_event<A: CaptureApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_capture_e<A: CaptureApi>(
+async fn route_capture_browser_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5556,13 +5604,13 @@ async fn route_capture_e<A: CaptureApi>(
         let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
-        let request = CaptureERequest::read(request, raw).map_err(reject)?;
-        Ok(<A as CaptureApi>::capture_e(api, request).await?.into_http())
+        let request = CaptureBrowserEventRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_browser_event(api, request).await?.into_http())
     };
     documented(api, operation, respond().await)
 }
 
-async fn route_capture_i<A: CaptureApi>(
+async fn route_capture_event_v0<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
@@ -5573,8 +5621,8 @@ async fn route_capture_i<A: CaptureApi>(
         let reject = |why| <A as Api>::reject(api, why);
         let body = admit(api, &request, payload, operation).await?;
         let raw = body.raw(&request).await.map_err(reject)?;
-        let request = CaptureIRequest::read(request, raw).map_err(reject)?;
-        Ok(<A as CaptureApi>::capture_i(api, request).await?.into_http())
+        let request = CaptureEventV0Request::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_event_v0(api, request).await?.into_http())
     };
     documented(api, operation, respond().await)
 }
@@ -5671,27 +5719,31 @@ pub mod prelude {
             CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
             CohortsUpdateResponse, CohortsPartialUpdateRequest,
             CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
-            CohortsDuplicateAsStaticCohortRequest,
-            CohortsDuplicateAsStaticCohortResponse, CohortsCalculationHistoryRequest,
-            CohortsCalculationHistoryResponse, CohortsUsedInRequest,
-            CohortsUsedInResponse, CohortsPersonsRequest, CohortsPersonsResponse,
+            CohortsDuplicateAsStaticCohortRetrieveRequest,
+            CohortsDuplicateAsStaticCohortRetrieveResponse,
+            CohortsCalculationHistoryRetrieveRequest,
+            CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
+            CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
+            CohortsPersonsRetrieveResponse,
         };
     }
     /// The trait of the tag `activity`, and the requests and responses of its operations.
     pub mod activity {
         pub use super::super::{
-            ActivityApi, CohortsAllActivityRequest, CohortsAllActivityResponse,
-            CohortsActivityRequest, CohortsActivityResponse,
+            ActivityApi, CohortsAllActivityRetrieveRequest,
+            CohortsAllActivityRetrieveResponse, CohortsActivityRetrieveRequest,
+            CohortsActivityRetrieveResponse,
         };
     }
     /// The trait of the tag `members`, and the requests and responses of its operations.
     pub mod members {
         pub use super::super::{
-            MembersApi, CohortsAddPersonsToStaticCohortRequest,
-            CohortsAddPersonsToStaticCohortResponse,
-            CohortsRemovePersonFromStaticCohortRequest,
-            CohortsRemovePersonFromStaticCohortResponse, CohortsUploadsRequest,
-            CohortsUploadsResponse, CohortsUploadRequest, CohortsUploadResponse,
+            MembersApi, CohortsAddPersonsToStaticCohortPartialUpdateRequest,
+            CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+            CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
+            CohortsUploadsRequest, CohortsUploadsResponse, CohortsUploadRequest,
+            CohortsUploadResponse,
         };
     }
     /// The trait of the tag `actions`, and the requests and responses of its operations.
@@ -5705,12 +5757,14 @@ pub mod prelude {
     /// The trait of the tag `persons`, and the requests and responses of its operations.
     pub mod persons {
         pub use super::super::{
-            PersonsApi, PersonsListRequest, PersonsListResponse, PersonsValuesRequest,
-            PersonsValuesResponse, PersonsBulkDeleteRequest, PersonsBulkDeleteResponse,
-            PersonsCohortsRequest, PersonsCohortsResponse, PersonsRetrieveRequest,
-            PersonsRetrieveResponse, PersonsDestroyRequest, PersonsDestroyResponse,
-            PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
-            PersonsDeletePropertyRequest, PersonsDeletePropertyResponse,
+            PersonsApi, PersonsListRequest, PersonsListResponse,
+            PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse,
+            PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
+            PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
+            PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsDestroyRequest,
+            PersonsDestroyResponse, PersonsUpdatePropertyCreateRequest,
+            PersonsUpdatePropertyCreateResponse, PersonsDeletePropertyCreateRequest,
+            PersonsDeletePropertyCreateResponse,
         };
     }
     /// The trait of the tag `projects`, and the requests and responses of its operations.
@@ -5725,11 +5779,11 @@ pub mod prelude {
     pub mod capture {
         pub use super::super::{
             CaptureApi, CaptureBatchRequest, CaptureBatchResponse, CaptureEventRequest,
-            CaptureEventResponse, CaptureERequest, CaptureEResponse, CaptureIRequest,
-            CaptureIResponse, CaptureTrackRequest, CaptureTrackResponse,
-            CaptureAnalyticsRequest, CaptureAnalyticsResponse, FlagsRequest,
-            FlagsResponse, DecideRequest, DecideResponse, CaptureConfigRequest,
-            CaptureConfigResponse,
+            CaptureEventResponse, CaptureBrowserEventRequest,
+            CaptureBrowserEventResponse, CaptureEventV0Request, CaptureEventV0Response,
+            CaptureTrackRequest, CaptureTrackResponse, CaptureAnalyticsRequest,
+            CaptureAnalyticsResponse, FlagsRequest, FlagsResponse, DecideRequest,
+            DecideResponse, CaptureConfigRequest, CaptureConfigResponse,
         };
     }
 }

@@ -151,10 +151,10 @@ impl CohortsApi for Echo {
         cohorts_retrieve(CohortsRetrieveRequest) -> CohortsRetrieveResponse,
         cohorts_partial_update(CohortsPartialUpdateRequest) -> CohortsPartialUpdateResponse,
         cohorts_update(CohortsUpdateRequest) -> CohortsUpdateResponse,
-        cohorts_calculation_history(CohortsCalculationHistoryRequest) -> CohortsCalculationHistoryResponse,
-        cohorts_used_in(CohortsUsedInRequest) -> CohortsUsedInResponse,
-        cohorts_duplicate_as_static_cohort(CohortsDuplicateAsStaticCohortRequest) -> CohortsDuplicateAsStaticCohortResponse,
-        cohorts_persons(CohortsPersonsRequest) -> CohortsPersonsResponse,
+        cohorts_calculation_history_retrieve(CohortsCalculationHistoryRetrieveRequest) -> CohortsCalculationHistoryRetrieveResponse,
+        cohorts_used_in_retrieve(CohortsUsedInRetrieveRequest) -> CohortsUsedInRetrieveResponse,
+        cohorts_duplicate_as_static_cohort_retrieve(CohortsDuplicateAsStaticCohortRetrieveRequest) -> CohortsDuplicateAsStaticCohortRetrieveResponse,
+        cohorts_persons_retrieve(CohortsPersonsRetrieveRequest) -> CohortsPersonsRetrieveResponse,
     }
 
     async fn cohorts_destroy(
@@ -168,8 +168,8 @@ impl CohortsApi for Echo {
 
 impl MembersApi for Echo {
     echo! {
-        cohorts_add_persons_to_static_cohort(CohortsAddPersonsToStaticCohortRequest) -> CohortsAddPersonsToStaticCohortResponse,
-        cohorts_remove_person_from_static_cohort(CohortsRemovePersonFromStaticCohortRequest) -> CohortsRemovePersonFromStaticCohortResponse,
+        cohorts_add_persons_to_static_cohort_partial_update(CohortsAddPersonsToStaticCohortPartialUpdateRequest) -> CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+        cohorts_remove_person_from_static_cohort_partial_update(CohortsRemovePersonFromStaticCohortPartialUpdateRequest) -> CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
         cohorts_uploads(CohortsUploadsRequest) -> CohortsUploadsResponse,
         cohorts_upload(CohortsUploadRequest) -> CohortsUploadResponse,
     }
@@ -178,13 +178,13 @@ impl MembersApi for Echo {
 impl PersonsApi for Echo {
     echo! {
         persons_list(PersonsListRequest) -> PersonsListResponse,
-        persons_cohorts(PersonsCohortsRequest) -> PersonsCohortsResponse,
+        persons_cohorts_retrieve(PersonsCohortsRetrieveRequest) -> PersonsCohortsRetrieveResponse,
         persons_retrieve(PersonsRetrieveRequest) -> PersonsRetrieveResponse,
         persons_destroy(PersonsDestroyRequest) -> PersonsDestroyResponse,
-        persons_values(PersonsValuesRequest) -> PersonsValuesResponse,
-        persons_bulk_delete(PersonsBulkDeleteRequest) -> PersonsBulkDeleteResponse,
-        persons_update_property(PersonsUpdatePropertyRequest) -> PersonsUpdatePropertyResponse,
-        persons_delete_property(PersonsDeletePropertyRequest) -> PersonsDeletePropertyResponse,
+        persons_values_retrieve(PersonsValuesRetrieveRequest) -> PersonsValuesRetrieveResponse,
+        persons_bulk_delete_create(PersonsBulkDeleteCreateRequest) -> PersonsBulkDeleteCreateResponse,
+        persons_update_property_create(PersonsUpdatePropertyCreateRequest) -> PersonsUpdatePropertyCreateResponse,
+        persons_delete_property_create(PersonsDeletePropertyCreateRequest) -> PersonsDeletePropertyCreateResponse,
     }
 }
 
@@ -207,8 +207,8 @@ impl ActionsApi for Echo {
 
 impl ActivityApi for Echo {
     echo! {
-        cohorts_all_activity(CohortsAllActivityRequest) -> CohortsAllActivityResponse,
-        cohorts_activity(CohortsActivityRequest) -> CohortsActivityResponse,
+        cohorts_all_activity_retrieve(CohortsAllActivityRetrieveRequest) -> CohortsAllActivityRetrieveResponse,
+        cohorts_activity_retrieve(CohortsActivityRetrieveRequest) -> CohortsActivityRetrieveResponse,
     }
 }
 
@@ -224,8 +224,8 @@ macro_rules! echo_without_key {
 impl CaptureApi for Echo {
     echo_without_key! {
         capture_event(CaptureEventRequest) -> CaptureEventResponse,
-        capture_e(CaptureERequest) -> CaptureEResponse,
-        capture_i(CaptureIRequest) -> CaptureIResponse,
+        capture_browser_event(CaptureBrowserEventRequest) -> CaptureBrowserEventResponse,
+        capture_event_v0(CaptureEventV0Request) -> CaptureEventV0Response,
         capture_track(CaptureTrackRequest) -> CaptureTrackResponse,
         capture_analytics(CaptureAnalyticsRequest) -> CaptureAnalyticsResponse,
         flags(FlagsRequest) -> FlagsResponse,

@@ -84,7 +84,7 @@ async fn trailing_slash_is_optional() {
 async fn fixed_path_segment_precedes_a_parameter() {
     let reply = send(with_key(Method::GET, "/api/projects/1/cohorts/activity/")).await;
     assert!(
-        reply.body.starts_with("cohorts_all_activity"),
+        reply.body.starts_with("cohorts_all_activity_retrieve"),
         "{}",
         reply.body
     );
@@ -130,7 +130,7 @@ async fn authorize_receives_the_operation_and_its_scopes() {
     .await;
     assert_eq!(
         reply.body,
-        r#"cohorts_persons ["cohort:read", "person:read"]"#
+        r#"cohorts_persons_retrieve ["cohort:read", "person:read"]"#
     );
 }
 

@@ -2,7 +2,6 @@
 //!
 //! The rules for names, times and persons are those of PostHog's ingestion.
 
-use std::fmt;
 use std::mem::take;
 
 use chrono::{DateTime, Utc};
@@ -18,68 +17,10 @@ use super::fields::{EventOptions, IdText, NameList, ObjectField, Scalar};
 use super::json::{PersonProperties, Properties, TEXT_TOO_LONG, replace_lone_surrogates};
 use super::nonstandard::Standardized;
 use super::person_members::{Members, is_same_value, members_memory, object_text};
+use super::refusal::Refusal;
 
 /// The most bytes of an item, as JSON text.
 pub const MAX_ITEM_BYTES: usize = 1 << 20;
-
-/// Why an item is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    NotJson(String),
-    NotAnObject,
-    TooLarge,
-    NoEvent,
-    NoDistinctId,
-    PropertiesNotAnObject,
-    NeedsPerson,
-    UnknownToken,
-    /// The time of a line in a file cannot be used. Capture replaces such a time.
-    Time(FaultyTime),
-}
-
-/// The most characters of the error of a JSON library.
-const SHOWN_CHARS: usize = 200;
-
-impl Refusal {
-    fn not_json(error: &serde_json::Error) -> Self {
-        Self::NotJson(error.to_string().chars().take(SHOWN_CHARS).collect())
-    }
-
-    /// The value of the `reason` label of the metric.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NotJson(_) => "not_json",
-            Self::NotAnObject => "not_an_object",
-            Self::TooLarge => "too_large",
-            Self::NoEvent => "no_event",
-            Self::NoDistinctId => "no_distinct_id",
-            Self::PropertiesNotAnObject => "properties_not_an_object",
-            Self::NeedsPerson => "needs_person",
-            Self::UnknownToken => "unknown_token",
-            Self::Time(_) => "time",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson(why) => write!(f, "it is not valid JSON: {why}"),
-            Self::NotAnObject => f.write_str("it is not a JSON object"),
-            Self::TooLarge => write!(f, "it is longer than {MAX_ITEM_BYTES} bytes"),
-            Self::NoEvent => f.write_str("`event` is missing, empty or not a string"),
-            Self::NoDistinctId => f.write_str("`distinct_id` is missing or empty"),
-            Self::PropertiesNotAnObject => {
-                f.write_str("`properties`, `$set` or `$set_once` is not an object")
-            }
-            Self::NeedsPerson => {
-                f.write_str("it needs a person, but `$process_person_profile` is false")
-            }
-            Self::UnknownToken => f.write_str("its token is missing or unknown"),
-            Self::Time(time) => time.fmt(f),
-        }
-    }
-}
 
 /// An event, or a line of a person export.
 #[derive(Clone, Debug, PartialEq)]

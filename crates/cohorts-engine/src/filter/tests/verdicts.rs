@@ -35,8 +35,10 @@ fn as_json_schema(schema: &Value) -> Value {
                 .iter()
                 .map(|(key, value)| (key.clone(), as_json_schema(value)));
             let mut map: Map<String, Value> = members.collect();
-            if map.shift_remove("nullable") == Some(json!(true)) {
-                map["type"] = json!([map["type"], "null"]);
+            let is_nullable = map.shift_remove("nullable") == Some(json!(true));
+            // A schema without a type allows null anyway.
+            if let Some(kind) = map.get_mut("type").filter(|_| is_nullable) {
+                *kind = json!([kind, "null"]);
             }
             if map.get("format") == Some(&json!("int64")) {
                 map.insert("minimum".to_owned(), json!(i64::MIN));

@@ -155,7 +155,7 @@ impl ItemBatch {
         if !projects.has_token {
             return Err(missing_token());
         }
-        if batch.items.is_empty() && project.is_none() {
+        if !projects.has_project() {
             return Err(invalid_token());
         }
         batch.log_refusals();
@@ -336,6 +336,11 @@ impl<'a> TokenProjects<'a> {
             projects: HashMap::new(),
             has_token: false,
         }
+    }
+
+    /// Whether any of the tokens is valid.
+    fn has_project(&self) -> bool {
+        self.projects.values().any(Option::is_some)
     }
 
     fn find(&mut self, token: &str) -> Result<Option<ProjectId>, Error> {
