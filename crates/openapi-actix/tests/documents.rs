@@ -144,3 +144,22 @@ fn mutated_documents_cause_no_panic() {
     }
     assert!(accepted > 50, "{accepted}");
 }
+
+/// The generated manifest has the versions with which the runtime is tested here.
+#[test]
+fn versions_of_a_generated_crate_are_those_of_the_lock_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lock = std::fs::read_to_string(root.join("../../Cargo.lock")).unwrap();
+    let document = Document::parse("petstore.yaml", &read("petstore.yaml")).unwrap();
+    let files = generate(&document, &Config::default()).unwrap();
+    let manifest = files.text("Cargo.toml").unwrap();
+    let dependencies = manifest.split("[dependencies]\n").nth(1).unwrap();
+    let dependencies = dependencies.lines().take_while(|line| !line.is_empty());
+    for line in dependencies {
+        let (name, rest) = line.split_once(" = ").unwrap();
+        let version = rest.split("\"=").nth(1).unwrap().split('"').next().unwrap();
+        let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(lock.contains(&locked), "{name} {version}");
+    }
+    assert!(!manifest.contains("path =") && !manifest.contains("workspace = true"));
+}

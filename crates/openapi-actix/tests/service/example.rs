@@ -1,3 +1,5 @@
+//! The service of Petstore.
+
 use std::sync::Mutex;
 
 use actix_web::http::StatusCode;
@@ -6,7 +8,7 @@ use petstore::prelude::pets::*;
 use petstore::types::{Error, Pet};
 use petstore::{Api, BASE_PATH, Rejection, configure};
 
-pub struct Store(Mutex<Vec<Pet>>);
+pub struct Store(pub Mutex<Vec<Pet>>);
 
 impl Api for Store {
     type Caller = ();
@@ -17,26 +19,29 @@ impl Api for Store {
     }
 }
 
+type Reply<T> = Result<T, Rejection>;
+
 impl PetsApi for Store {
-    async fn list_pets(&self, request: ListPetsRequest) -> Result<ListPetsResponse, Rejection> {
-        let limit = request.query.limit.unwrap_or(100).max(0) as usize;
-        let pets = self.0.lock().unwrap();
-        let page = pets.iter().take(limit).cloned().collect();
-        Ok(ListPetsResponse::Status200(page, ListPetsStatus200Headers::default()))
+    async fn list_pets(&self, call: ListPetsRequest) -> Reply<ListPetsResponse> {
+        let limit = call.query.limit.unwrap_or(100).max(0) as usize;
+        let page = self.0.lock().unwrap().iter().take(limit).cloned().collect();
+        Ok(ListPetsResponse::Status200(page, Default::default()))
     }
 
-    async fn create_pets(&self, request: CreatePetsRequest) -> Result<CreatePetsResponse, Rejection> {
-        self.0.lock().unwrap().push(request.body);
+    async fn create_pets(&self, call: CreatePetsRequest) -> Reply<CreatePetsResponse> {
+        self.0.lock().unwrap().push(call.body);
         Ok(CreatePetsResponse::Status201)
     }
 
-    async fn show_pet_by_id(&self, request: ShowPetByIdRequest) -> Result<ShowPetByIdResponse, Rejection> {
+    async fn show_pet_by_id(&self, call: ShowPetByIdRequest) -> Reply<ShowPetByIdResponse> {
         let pets = self.0.lock().unwrap();
-        let pet = pets.iter().find(|pet| pet.id.to_string() == request.path.pet_id);
+        let pet = pets
+            .iter()
+            .find(|pet| pet.id.to_string() == call.path.pet_id);
+        let message = "There is no such pet.".to_owned();
         Ok(match pet {
             Some(pet) => ShowPetByIdResponse::Status200(pet.clone()),
             None => {
-                let message = "There is no such pet.".to_owned();
                 ShowPetByIdResponse::Default(StatusCode::NOT_FOUND, Error { code: 404, message })
             }
         })
@@ -46,11 +51,9 @@ impl PetsApi for Store {
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     let store = web::Data::new(Store(Mutex::default()));
-    HttpServer::new(move || {
+    let app = move || {
         let pets = web::scope(BASE_PATH).configure(configure::<Store>);
         App::new().app_data(store.clone()).service(pets)
-    })
-    .bind("127.0.0.1:8080")?
-    .run()
-    .await
+    };
+    HttpServer::new(app).bind("127.0.0.1:8080")?.run().await
 }
