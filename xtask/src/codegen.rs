@@ -79,10 +79,15 @@ fn package(folder: &Path) -> Config {
         .filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c))
         .collect();
     let is_valid = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let mut config = Config::default();
-    config.command = "cargo xtask codegen".to_owned();
-    config.layout.package = Some(if is_valid { name } else { "server".to_owned() });
-    config
+    let defaults = Config::default();
+    Config {
+        command: "cargo xtask codegen".to_owned(),
+        layout: Layout {
+            package: Some(if is_valid { name } else { "server".to_owned() }),
+            ..defaults.layout
+        },
+        ..defaults
+    }
 }
 
 /// The rules of this project, and the paths of its generated files.

@@ -175,8 +175,7 @@ fn read_one(
         );
         return None;
     };
-    if reader.rules().envelope.is_some()
-        && matches!(status, Status::Default | Status::Range(2 | 3 | 4))
+    if reader.rules().envelope.is_some() && matches!(status, Status::Default | Status::Range(2..=4))
     {
         let message =
             "a status must be a number or `5XX`; other ranges and `default` are not supported";

@@ -230,11 +230,9 @@ impl Printer<'_> {
                 TypeKind::Text { .. } | TypeKind::Word(_) => value.is_some_and(|value| value == ""),
                 TypeKind::Boolean => value.is_some_and(|value| *value == false),
                 TypeKind::Integer { .. } => value.and_then(serde_json::Value::as_i64) == Some(0),
-                TypeKind::List { .. } => {
-                    true && value
-                        .and_then(|value| value.as_array())
-                        .is_some_and(Vec::is_empty)
-                }
+                TypeKind::List { .. } => value
+                    .and_then(|value| value.as_array())
+                    .is_some_and(Vec::is_empty),
                 _ => false,
             }
     }

@@ -18,7 +18,7 @@ const NAMES: [&str; 6] = [
 
 fn read(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/documents");
-    std::fs::read_to_string(root.join(name)).unwrap()
+    std::fs::read_to_string(root.join(name)).expect("a document")
 }
 
 #[test]

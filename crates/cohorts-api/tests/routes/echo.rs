@@ -42,7 +42,7 @@ impl EchoError {
         let mut operations = OPERATIONS.iter();
         let operation = operations.find(|known| known.id == operation);
         let status = operation.map_or(200, |operation| operation.statuses[0]);
-        Self::Called(StatusCode::from_u16(status).unwrap(), call)
+        Self::Called(StatusCode::from_u16(status).expect("a status"), call)
     }
 }
 
