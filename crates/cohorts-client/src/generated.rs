@@ -3956,7 +3956,7 @@ pub mod types {
         /// Name of the property.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub key: ::std::option::Option<::std::string::String>,
-        /// Value of any type; null is a value too.
+        /// Value of any type except null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub value: ::std::option::Option<::serde_json::Value>,
     }
@@ -12992,7 +12992,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Value of any type; null is a value too.
+            /// Sets `value`. Value of any type except null.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
@@ -15667,6 +15667,7 @@ impl Client {
     ///
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
     /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// The options `delete_events`, `delete_recordings` and `keep_person` give 400 in the body and in the query, unless their value is `false`.
     /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
     ///
     ///
@@ -16003,7 +16004,7 @@ impl Client {
     /// Send events and get a result for each
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped, and 400 if one of the dropped events has no `uuid`, because it has no result.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     ///

@@ -750,6 +750,7 @@ pub trait PersonsApi: Api {
     ///
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
     /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// The options `delete_events`, `delete_recordings` and `keep_person` give 400 in the body and in the query, unless their value is `false`.
     /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
     ///
     /// `POST /api/projects/{project_id}/persons/bulk_delete/`
@@ -989,7 +990,7 @@ pub trait CaptureApi: Api {
     /// Send events and get a result for each.
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped, and 400 if one of the dropped events has no `uuid`, because it has no result.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     /// `POST /i/v1/analytics/events/`

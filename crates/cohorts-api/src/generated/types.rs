@@ -1289,7 +1289,7 @@ pub struct PersonPropertyValue {
         deserialize_with = "crate::RawJson::present"
     )]
     pub key: ::std::option::Option<crate::RawJson>,
-    /// Value of any type; null is a value too.
+    /// Value of any type except null.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",

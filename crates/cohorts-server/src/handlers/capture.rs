@@ -126,6 +126,12 @@ impl CaptureApi for Service {
             is_analytics: true,
         };
         let outcomes = self.commit(&request.http, request.raw, context).await?;
+        // An item without a uuid has no result, so an error must tell that it was refused.
+        if outcomes.iter().any(|outcome| outcome.uuid.is_none())
+            && let Some(error) = batch::all_refused(&outcomes)
+        {
+            return Err(error);
+        }
         let results = outcomes.into_iter().filter_map(analytics_result);
         Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
             results: results.collect(),

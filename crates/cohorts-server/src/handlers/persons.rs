@@ -214,6 +214,7 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsBulkDeleteCreateRequest,
     ) -> Result<PersonsBulkDeleteCreateResponse, Error> {
+        unsupported::refuse_bulk_deletions(&request.http)?;
         let ids = DoomedIds::new(request.body)?;
         let response = self.delete_persons(caller, ids).await?;
         Ok(PersonsBulkDeleteCreateResponse::Status202(response))
