@@ -15,6 +15,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_create",
@@ -22,6 +23,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_preview",
@@ -29,6 +31,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_all_activity_retrieve",
@@ -36,6 +39,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
         scopes: &["activity_log:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_retrieve",
@@ -43,6 +47,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_update",
@@ -50,6 +55,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PUT",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_partial_update",
@@ -57,6 +63,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_destroy",
@@ -64,6 +71,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[401, 403, 404, 405, 429, 5],
     },
     Operation {
         id: "cohorts_activity_retrieve",
@@ -71,6 +79,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
         scopes: &["activity_log:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_duplicate_as_static_cohort_retrieve",
@@ -78,6 +87,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_add_persons_to_static_cohort_partial_update",
@@ -85,6 +95,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_remove_person_from_static_cohort_partial_update",
@@ -92,6 +103,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_calculation_history_retrieve",
@@ -99,6 +111,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         scopes: &["cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_used_in_retrieve",
@@ -106,6 +119,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
         scopes: &["cohort:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_persons_retrieve",
@@ -113,6 +127,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_uploads",
@@ -120,6 +135,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_upload",
@@ -127,6 +143,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_list",
@@ -134,6 +151,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_create",
@@ -141,6 +159,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "actions_retrieve",
@@ -148,6 +167,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_partial_update",
@@ -155,6 +175,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "persons_list",
@@ -162,6 +183,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/",
         scopes: &["person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_values_retrieve",
@@ -169,6 +191,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/values/",
         scopes: &["person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_bulk_delete_create",
@@ -176,6 +199,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/bulk_delete/",
         scopes: &["person:write"],
+        statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "persons_cohorts_retrieve",
@@ -183,6 +207,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
         scopes: &["person:read", "cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_retrieve",
@@ -190,6 +215,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_destroy",
@@ -197,6 +223,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:write"],
+        statuses: &[204, 400, 401, 403, 404, 429, 5],
     },
     Operation {
         id: "persons_update_property_create",
@@ -204,6 +231,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
         scopes: &["person:write"],
+        statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
     },
     Operation {
         id: "persons_delete_property_create",
@@ -211,6 +239,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         scopes: &["person:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "projects_list",
@@ -218,6 +247,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/",
         scopes: &["project:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "projects_retrieve",
@@ -225,6 +255,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/",
         scopes: &["project:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "users_retrieve",
@@ -232,6 +263,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/users/@me/",
         scopes: &["user:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "capture_batch",
@@ -239,6 +271,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/batch/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_event",
@@ -246,6 +279,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/capture/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_browser_event",
@@ -253,6 +287,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/e/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_event_v0",
@@ -260,6 +295,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v0/e/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_track",
@@ -267,6 +303,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/track/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_analytics",
@@ -274,6 +311,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v1/analytics/events/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "flags",
@@ -281,6 +319,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/flags/",
         scopes: &[],
+        statuses: &[200, 413, 5],
     },
     Operation {
         id: "decide",
@@ -288,6 +327,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/decide/",
         scopes: &[],
+        statuses: &[200, 413, 5],
     },
     Operation {
         id: "capture_config",
@@ -295,6 +335,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/array/{token}/config/",
         scopes: &[],
+        statuses: &[200, 404, 5],
     },
 ];
 
@@ -1079,13 +1120,13 @@ impl CohortsListRequest {
 #[derive(Debug)]
 pub enum CohortsListResponse {
     /// A page of cohorts.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1268,13 +1309,13 @@ impl CohortsAllActivityRetrieveRequest {
 #[derive(Debug)]
 pub enum CohortsAllActivityRetrieveResponse {
     /// A page of changes.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsAllActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1571,7 +1612,7 @@ impl CohortsActivityRetrieveRequest {
 #[derive(Debug)]
 pub enum CohortsActivityRetrieveResponse {
     /// A page of changes.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
@@ -1579,7 +1620,7 @@ pub enum CohortsActivityRetrieveResponse {
 impl CohortsActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
             Self::Status404 => empty_response(404),
         }
     }
@@ -1820,13 +1861,13 @@ impl CohortsCalculationHistoryRetrieveRequest {
 #[derive(Debug)]
 pub enum CohortsCalculationHistoryRetrieveResponse {
     /// A page of calculations.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsCalculationHistoryRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1973,19 +2014,19 @@ impl CohortsPersonsRetrieveRequest {
 #[derive(Debug)]
 pub enum CohortsPersonsRetrieveResponse {
     /// A page of persons.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// A page of persons.
-    Status200Csv(HttpResponse),
+    Status200Csv(ResponseBody),
     /// A page of persons.
-    Status200Ndjson(HttpResponse),
+    Status200Ndjson(ResponseBody),
 }
 
 impl CohortsPersonsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
-            Self::Status200Csv(response) => response,
-            Self::Status200Ndjson(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
+            Self::Status200Csv(body) => body.respond(200, "text/csv"),
+            Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
 }
@@ -2052,13 +2093,13 @@ impl CohortsUploadsRequest {
 #[derive(Debug)]
 pub enum CohortsUploadsResponse {
     /// A page of uploads.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsUploadsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -2176,13 +2217,13 @@ impl ActionsListRequest {
 #[derive(Debug)]
 pub enum ActionsListResponse {
     /// A page of actions.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl ActionsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -2449,19 +2490,19 @@ impl PersonsListRequest {
 #[derive(Debug)]
 pub enum PersonsListResponse {
     /// A page of persons.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// A page of persons.
-    Status200Csv(HttpResponse),
+    Status200Csv(ResponseBody),
     /// A page of persons.
-    Status200Ndjson(HttpResponse),
+    Status200Ndjson(ResponseBody),
 }
 
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
-            Self::Status200Csv(response) => response,
-            Self::Status200Ndjson(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
+            Self::Status200Csv(body) => body.respond(200, "text/csv"),
+            Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
 }
@@ -2525,7 +2566,7 @@ impl PersonsValuesRetrieveRequest {
 #[derive(Debug)]
 pub enum PersonsValuesRetrieveResponse {
     /// The values.
-    Status200(types::PersonValues),
+    Status200(::std::vec::Vec<types::PersonValue>),
 }
 
 impl PersonsValuesRetrieveResponse {
@@ -3945,7 +3986,10 @@ where
         + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
-    let routes = [web::get().to(projects_list::<A>), web::head().to(projects_list::<A>)];
+    let routes = [
+        web::get().to(route_projects_list::<A>),
+        web::head().to(route_projects_list::<A>),
+    ];
     config
         .service(
             resource::<
@@ -3960,6 +4004,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/",
                         scopes: &["project:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3967,6 +4012,7 @@ where
                         method: "",
                         path: "/api/projects/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3974,8 +4020,8 @@ where
         );
     let paths = ["/api/projects/{project_id}/", "/api/projects/{project_id}"];
     let routes = [
-        web::get().to(projects_retrieve::<A>),
-        web::head().to(projects_retrieve::<A>),
+        web::get().to(route_projects_retrieve::<A>),
+        web::head().to(route_projects_retrieve::<A>),
     ];
     config
         .service(
@@ -3991,6 +4037,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/",
                         scopes: &["project:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3998,6 +4045,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4008,9 +4056,9 @@ where
         "/api/projects/{project_id}/actions",
     ];
     let routes = [
-        web::get().to(actions_list::<A>),
-        web::head().to(actions_list::<A>),
-        web::post().to(actions_create::<A>),
+        web::get().to(route_actions_list::<A>),
+        web::head().to(route_actions_list::<A>),
+        web::post().to(route_actions_create::<A>),
     ];
     config
         .service(
@@ -4026,6 +4074,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &["action:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4033,6 +4082,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4043,9 +4093,9 @@ where
         "/api/projects/{project_id}/actions/{id}",
     ];
     let routes = [
-        web::get().to(actions_retrieve::<A>),
-        web::head().to(actions_retrieve::<A>),
-        web::patch().to(actions_partial_update::<A>),
+        web::get().to(route_actions_retrieve::<A>),
+        web::head().to(route_actions_retrieve::<A>),
+        web::patch().to(route_actions_partial_update::<A>),
     ];
     config
         .service(
@@ -4061,6 +4111,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &["action:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4068,6 +4119,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4078,9 +4130,9 @@ where
         "/api/projects/{project_id}/cohorts",
     ];
     let routes = [
-        web::get().to(cohorts_list::<A>),
-        web::head().to(cohorts_list::<A>),
-        web::post().to(cohorts_create::<A>),
+        web::get().to(route_cohorts_list::<A>),
+        web::head().to(route_cohorts_list::<A>),
+        web::post().to(route_cohorts_create::<A>),
     ];
     config
         .service(
@@ -4096,6 +4148,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4103,6 +4156,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4113,8 +4167,8 @@ where
         "/api/projects/{project_id}/cohorts/activity",
     ];
     let routes = [
-        web::get().to(cohorts_all_activity_retrieve::<A>),
-        web::head().to(cohorts_all_activity_retrieve::<A>),
+        web::get().to(route_cohorts_all_activity_retrieve::<A>),
+        web::head().to(route_cohorts_all_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4130,6 +4184,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &["activity_log:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4137,6 +4192,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4146,7 +4202,7 @@ where
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
-    let routes = [web::post().to(cohorts_preview::<A>)];
+    let routes = [web::post().to(route_cohorts_preview::<A>)];
     config
         .service(
             resource::<
@@ -4161,6 +4217,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4168,6 +4225,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4178,11 +4236,11 @@ where
         "/api/projects/{project_id}/cohorts/{id}",
     ];
     let routes = [
-        web::get().to(cohorts_retrieve::<A>),
-        web::head().to(cohorts_retrieve::<A>),
-        web::put().to(cohorts_update::<A>),
-        web::patch().to(cohorts_partial_update::<A>),
-        web::delete().to(cohorts_destroy::<A>),
+        web::get().to(route_cohorts_retrieve::<A>),
+        web::head().to(route_cohorts_retrieve::<A>),
+        web::put().to(route_cohorts_update::<A>),
+        web::patch().to(route_cohorts_partial_update::<A>),
+        web::delete().to(route_cohorts_destroy::<A>),
     ];
     config
         .service(
@@ -4198,6 +4256,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4205,6 +4264,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4215,8 +4275,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/activity",
     ];
     let routes = [
-        web::get().to(cohorts_activity_retrieve::<A>),
-        web::head().to(cohorts_activity_retrieve::<A>),
+        web::get().to(route_cohorts_activity_retrieve::<A>),
+        web::head().to(route_cohorts_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4232,6 +4292,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &["activity_log:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4239,6 +4300,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4249,7 +4311,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
     ];
     let routes = [
-        web::patch().to(cohorts_add_persons_to_static_cohort_partial_update::<A>),
+        web::patch().to(route_cohorts_add_persons_to_static_cohort_partial_update::<A>),
     ];
     config
         .service(
@@ -4265,6 +4327,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4272,6 +4335,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4282,8 +4346,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/calculation_history",
     ];
     let routes = [
-        web::get().to(cohorts_calculation_history_retrieve::<A>),
-        web::head().to(cohorts_calculation_history_retrieve::<A>),
+        web::get().to(route_cohorts_calculation_history_retrieve::<A>),
+        web::head().to(route_cohorts_calculation_history_retrieve::<A>),
     ];
     config
         .service(
@@ -4299,6 +4363,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4306,6 +4371,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4315,7 +4381,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [web::get().to(cohorts_duplicate_as_static_cohort_retrieve::<A>)];
+    let routes = [web::get().to(route_cohorts_duplicate_as_static_cohort_retrieve::<A>)];
     config
         .service(
             resource::<
@@ -4330,6 +4396,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4337,6 +4404,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4347,8 +4415,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/persons",
     ];
     let routes = [
-        web::get().to(cohorts_persons_retrieve::<A>),
-        web::head().to(cohorts_persons_retrieve::<A>),
+        web::get().to(route_cohorts_persons_retrieve::<A>),
+        web::head().to(route_cohorts_persons_retrieve::<A>),
     ];
     config
         .service(
@@ -4364,6 +4432,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4371,6 +4440,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4381,7 +4451,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
     let routes = [
-        web::patch().to(cohorts_remove_person_from_static_cohort_partial_update::<A>),
+        web::patch()
+            .to(route_cohorts_remove_person_from_static_cohort_partial_update::<A>),
     ];
     config
         .service(
@@ -4397,6 +4468,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4404,6 +4476,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4414,8 +4487,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/uploads",
     ];
     let routes = [
-        web::get().to(cohorts_uploads::<A>),
-        web::head().to(cohorts_uploads::<A>),
+        web::get().to(route_cohorts_uploads::<A>),
+        web::head().to(route_cohorts_uploads::<A>),
     ];
     config
         .service(
@@ -4431,6 +4504,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4438,6 +4512,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4448,8 +4523,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}",
     ];
     let routes = [
-        web::get().to(cohorts_upload::<A>),
-        web::head().to(cohorts_upload::<A>),
+        web::get().to(route_cohorts_upload::<A>),
+        web::head().to(route_cohorts_upload::<A>),
     ];
     config
         .service(
@@ -4465,6 +4540,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4472,6 +4548,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4482,8 +4559,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/used_in",
     ];
     let routes = [
-        web::get().to(cohorts_used_in_retrieve::<A>),
-        web::head().to(cohorts_used_in_retrieve::<A>),
+        web::get().to(route_cohorts_used_in_retrieve::<A>),
+        web::head().to(route_cohorts_used_in_retrieve::<A>),
     ];
     config
         .service(
@@ -4499,6 +4576,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4506,6 +4584,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4515,7 +4594,10 @@ where
         "/api/projects/{project_id}/persons/",
         "/api/projects/{project_id}/persons",
     ];
-    let routes = [web::get().to(persons_list::<A>), web::head().to(persons_list::<A>)];
+    let routes = [
+        web::get().to(route_persons_list::<A>),
+        web::head().to(route_persons_list::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4530,6 +4612,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4537,6 +4620,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4546,7 +4630,7 @@ where
         "/api/projects/{project_id}/persons/bulk_delete/",
         "/api/projects/{project_id}/persons/bulk_delete",
     ];
-    let routes = [web::post().to(persons_bulk_delete_create::<A>)];
+    let routes = [web::post().to(route_persons_bulk_delete_create::<A>)];
     config
         .service(
             resource::<
@@ -4561,6 +4645,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4568,6 +4653,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4578,8 +4664,8 @@ where
         "/api/projects/{project_id}/persons/cohorts",
     ];
     let routes = [
-        web::get().to(persons_cohorts_retrieve::<A>),
-        web::head().to(persons_cohorts_retrieve::<A>),
+        web::get().to(route_persons_cohorts_retrieve::<A>),
+        web::head().to(route_persons_cohorts_retrieve::<A>),
     ];
     config
         .service(
@@ -4595,6 +4681,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &["person:read", "cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4602,6 +4689,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4612,8 +4700,8 @@ where
         "/api/projects/{project_id}/persons/values",
     ];
     let routes = [
-        web::get().to(persons_values_retrieve::<A>),
-        web::head().to(persons_values_retrieve::<A>),
+        web::get().to(route_persons_values_retrieve::<A>),
+        web::head().to(route_persons_values_retrieve::<A>),
     ];
     config
         .service(
@@ -4629,6 +4717,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4636,6 +4725,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4646,9 +4736,9 @@ where
         "/api/projects/{project_id}/persons/{uuid}",
     ];
     let routes = [
-        web::get().to(persons_retrieve::<A>),
-        web::head().to(persons_retrieve::<A>),
-        web::delete().to(persons_destroy::<A>),
+        web::get().to(route_persons_retrieve::<A>),
+        web::head().to(route_persons_retrieve::<A>),
+        web::delete().to(route_persons_destroy::<A>),
     ];
     config
         .service(
@@ -4664,6 +4754,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4671,6 +4762,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4680,7 +4772,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         "/api/projects/{project_id}/persons/{uuid}/delete_property",
     ];
-    let routes = [web::post().to(persons_delete_property_create::<A>)];
+    let routes = [web::post().to(route_persons_delete_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4695,6 +4787,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4702,6 +4795,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4711,7 +4805,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/update_property/",
         "/api/projects/{project_id}/persons/{uuid}/update_property",
     ];
-    let routes = [web::post().to(persons_update_property_create::<A>)];
+    let routes = [web::post().to(route_persons_update_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4726,6 +4820,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4733,6 +4828,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4740,8 +4836,8 @@ where
         );
     let paths = ["/api/users/@me/", "/api/users/@me"];
     let routes = [
-        web::get().to(users_retrieve::<A>),
-        web::head().to(users_retrieve::<A>),
+        web::get().to(route_users_retrieve::<A>),
+        web::head().to(route_users_retrieve::<A>),
     ];
     config
         .service(
@@ -4757,6 +4853,7 @@ where
                         method: "OPTIONS",
                         path: "/api/users/@me/",
                         scopes: &["user:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4764,6 +4861,7 @@ where
                         method: "",
                         path: "/api/users/@me/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4771,618 +4869,922 @@ where
         );
     let paths = ["/array/{token}/config/", "/array/{token}/config"];
     let routes = [
-        web::get().to(capture_config::<A>),
-        web::head().to(capture_config::<A>),
+        web::get().to(route_capture_config::<A>),
+        web::head().to(route_capture_config::<A>),
     ];
     config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", None, routes));
     let paths = ["/batch/", "/batch"];
-    let routes = [web::post().to(capture_batch::<A>)];
+    let routes = [web::post().to(route_capture_batch::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/capture/", "/capture"];
-    let routes = [web::post().to(capture_event::<A>)];
+    let routes = [web::post().to(route_capture_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/decide/", "/decide"];
-    let routes = [web::post().to(decide::<A>)];
+    let routes = [web::post().to(route_decide::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/e/", "/e"];
-    let routes = [web::post().to(capture_browser_event::<A>)];
+    let routes = [web::post().to(route_capture_browser_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/flags/", "/flags"];
-    let routes = [web::post().to(flags::<A>)];
+    let routes = [web::post().to(route_flags::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v0/e/", "/i/v0/e"];
-    let routes = [web::post().to(capture_event_v0::<A>)];
+    let routes = [web::post().to(route_capture_event_v0::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v1/analytics/events/", "/i/v1/analytics/events"];
-    let routes = [web::post().to(capture_analytics::<A>)];
+    let routes = [web::post().to(route_capture_analytics::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/track/", "/track"];
-    let routes = [web::post().to(capture_track::<A>)];
+    let routes = [web::post().to(route_capture_track::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
 }
 
-async fn cohorts_list<A: CohortsApi>(
+async fn route_cohorts_list<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[0];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[0]).await?;
-    let request = CohortsListRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsListRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_create<A: CohortsApi>(
+async fn route_cohorts_create<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[1];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[1]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[1], &caller, files)
-        .await?;
-    let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_preview<A: CohortsApi>(
+async fn route_cohorts_preview<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[2];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[2]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_preview(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_preview(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_all_activity_retrieve<A: ActivityApi>(
+async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[3];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[3]).await?;
-    let request = CohortsAllActivityRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_all_activity_retrieve(caller, request).await?.into_http())
-}
-
-async fn cohorts_retrieve<A: CohortsApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[4]).await?;
-    let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_retrieve(caller, request).await?.into_http())
-}
-
-async fn cohorts_update<A: CohortsApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[5]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[5], &caller, files)
-        .await?;
-    let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_update(caller, request).await?.into_http())
-}
-
-async fn cohorts_partial_update<A: CohortsApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[6]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[6], &caller, files)
-        .await?;
-    let request = CohortsPartialUpdateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_partial_update(caller, request).await?.into_http())
-}
-
-async fn cohorts_destroy<A: CohortsApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[7]).await?;
-    let request = CohortsDestroyRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_destroy(caller, request).await?.into_http())
-}
-
-async fn cohorts_activity_retrieve<A: ActivityApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[8]).await?;
-    let request = CohortsActivityRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_activity_retrieve(caller, request).await?.into_http())
-}
-
-async fn cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[9]).await?;
-    let request = CohortsDuplicateAsStaticCohortRetrieveRequest::read(request)
-        .map_err(reject)?;
-    Ok(
-        api
-            .cohorts_duplicate_as_static_cohort_retrieve(caller, request)
-            .await?
-            .into_http(),
-    )
-}
-
-async fn cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi>(
-    api: web::Data<A>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
-    let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[10]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsAddPersonsToStaticCohortPartialUpdateRequest::read(
-            request,
-            body,
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllActivityRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ActivityApi>::cohorts_all_activity_retrieve(api, caller, request)
+                .await?
+                .into_http(),
         )
-        .await
-        .map_err(reject)?;
-    Ok(
-        api
-            .cohorts_add_persons_to_static_cohort_partial_update(caller, request)
-            .await?
-            .into_http(),
-    )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_remove_person_from_static_cohort_partial_update<A: MembersApi>(
+async fn route_cohorts_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[4];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[11]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsRemovePersonFromStaticCohortPartialUpdateRequest::read(
-            request,
-            body,
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_update<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[5];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_update(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_partial_update<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[6];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_partial_update(api, caller, request)
+                .await?
+                .into_http(),
         )
-        .await
-        .map_err(reject)?;
-    Ok(
-        api
-            .cohorts_remove_person_from_static_cohort_partial_update(caller, request)
-            .await?
-            .into_http(),
-    )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_calculation_history_retrieve<A: CohortsApi>(
+async fn route_cohorts_destroy<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[7];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[12]).await?;
-    let request = CohortsCalculationHistoryRetrieveRequest::read(request)
-        .map_err(reject)?;
-    Ok(api.cohorts_calculation_history_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_used_in_retrieve<A: CohortsApi>(
+async fn route_cohorts_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[8];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[13]).await?;
-    let request = CohortsUsedInRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_used_in_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsActivityRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ActivityApi>::cohorts_activity_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_persons_retrieve<A: CohortsApi>(
+async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[9];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-        .map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[14]).await?;
-    let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_persons_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsDuplicateAsStaticCohortRetrieveRequest::read(request)
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_duplicate_as_static_cohort_retrieve(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_uploads<A: MembersApi>(
+async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[15]).await?;
-    let request = CohortsUploadsRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_uploads(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsAddPersonsToStaticCohortPartialUpdateRequest::read(
+                request,
+                body,
+            )
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_add_persons_to_static_cohort_partial_update(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_upload<A: MembersApi>(
+async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[11];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[16]).await?;
-    let request = CohortsUploadRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_upload(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsRemovePersonFromStaticCohortPartialUpdateRequest::read(
+                request,
+                body,
+            )
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_remove_person_from_static_cohort_partial_update(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_list<A: ActionsApi>(
+async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[12];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[17]).await?;
-    let request = ActionsListRequest::read(request).map_err(reject)?;
-    Ok(api.actions_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsCalculationHistoryRetrieveRequest::read(request)
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_calculation_history_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_create<A: ActionsApi>(
+async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[13];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[18]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.actions_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUsedInRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_used_in_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_retrieve<A: ActionsApi>(
+async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[14];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[19]).await?;
-    let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.actions_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+            .map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_partial_update<A: ActionsApi>(
+async fn route_cohorts_uploads<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[20]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = ActionsPartialUpdateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.actions_partial_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUploadsRequest::read(request).map_err(reject)?;
+        Ok(<A as MembersApi>::cohorts_uploads(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_list<A: PersonsApi>(
+async fn route_cohorts_upload<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-        .map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[21]).await?;
-    let request = PersonsListRequest::read(request).map_err(reject)?;
-    Ok(api.persons_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUploadRequest::read(request).map_err(reject)?;
+        Ok(<A as MembersApi>::cohorts_upload(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_values_retrieve<A: PersonsApi>(
+async fn route_actions_list<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
-    let request = PersonsValuesRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.persons_values_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ActionsListRequest::read(request).map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_bulk_delete_create<A: PersonsApi>(
+async fn route_actions_create<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsBulkDeleteCreateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.persons_bulk_delete_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_cohorts_retrieve<A: PersonsApi>(
+async fn route_actions_retrieve<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
-    let request = PersonsCohortsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.persons_cohorts_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_retrieve<A: PersonsApi>(
+async fn route_actions_partial_update<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
-    let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.persons_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ActionsPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as ActionsApi>::actions_partial_update(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_destroy<A: PersonsApi>(
+async fn route_persons_list<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
-    let request = PersonsDestroyRequest::read(request).map_err(reject)?;
-    Ok(api.persons_destroy(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+            .map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsListRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_update_property_create<A: PersonsApi>(
+async fn route_persons_values_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsUpdatePropertyCreateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.persons_update_property_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsValuesRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_values_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_delete_property_create<A: PersonsApi>(
+async fn route_persons_bulk_delete_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[28]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsDeletePropertyCreateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.persons_delete_property_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsBulkDeleteCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_bulk_delete_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn projects_list<A: ProjectsApi>(
+async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[29]).await?;
-    let request = ProjectsListRequest::read(request).map_err(reject)?;
-    Ok(api.projects_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsCohortsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_cohorts_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn projects_retrieve<A: ProjectsApi>(
+async fn route_persons_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[30]).await?;
-    let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.projects_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn users_retrieve<A: ProjectsApi>(
+async fn route_persons_destroy<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[31]).await?;
-    let request = UsersRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.users_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_batch<A: CaptureApi>(
+async fn route_persons_update_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_batch(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsUpdatePropertyCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_update_property_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_event<A: CaptureApi>(
+async fn route_persons_delete_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_event(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsDeletePropertyCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_delete_property_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_browser_event<A: CaptureApi>(
+async fn route_projects_list<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureBrowserEventRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_browser_event(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ProjectsListRequest::read(request).map_err(reject)?;
+        Ok(<A as ProjectsApi>::projects_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_event_v0<A: CaptureApi>(
+async fn route_projects_retrieve<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureEventV0Request::read(request, raw).map_err(reject)?;
-    Ok(api.capture_event_v0(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ProjectsApi>::projects_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_track<A: CaptureApi>(
+async fn route_users_retrieve<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[36]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_track(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = UsersRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as ProjectsApi>::users_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_analytics<A: CaptureApi>(
+async fn route_capture_batch<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[37]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_analytics(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_batch(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn flags<A: CaptureApi>(
+async fn route_capture_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[38]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = FlagsRequest::read(request, raw).map_err(reject)?;
-    Ok(api.flags(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_event(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn decide<A: CaptureApi>(
+async fn route_capture_browser_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[39]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = DecideRequest::read(request, raw).map_err(reject)?;
-    Ok(api.decide(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureBrowserEventRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_browser_event(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_config<A: CaptureApi>(
+async fn route_capture_event_v0<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
-) -> Result<HttpResponse, A::Error> {
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let request = CaptureConfigRequest::read(request).map_err(reject)?;
-    Ok(api.capture_config(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureEventV0Request::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_event_v0(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_capture_track<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[36];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_track(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_capture_analytics<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[37];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_analytics(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_flags<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[38];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = FlagsRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::flags(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_decide<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[39];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = DecideRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::decide(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_capture_config<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let operation = &OPERATIONS[40];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let request = CaptureConfigRequest::read(request).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_config(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+/// Imports for the implementation of each trait.
+pub mod prelude {
+    /// The trait of the tag `cohorts`, and the requests and responses of its operations.
+    pub mod cohorts {
+        pub use super::super::{
+            CohortsApi, CohortsListRequest, CohortsListResponse, CohortsCreateRequest,
+            CohortsCreateResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+            CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
+            CohortsUpdateResponse, CohortsPartialUpdateRequest,
+            CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
+            CohortsDuplicateAsStaticCohortRetrieveRequest,
+            CohortsDuplicateAsStaticCohortRetrieveResponse,
+            CohortsCalculationHistoryRetrieveRequest,
+            CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
+            CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
+            CohortsPersonsRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `activity`, and the requests and responses of its operations.
+    pub mod activity {
+        pub use super::super::{
+            ActivityApi, CohortsAllActivityRetrieveRequest,
+            CohortsAllActivityRetrieveResponse, CohortsActivityRetrieveRequest,
+            CohortsActivityRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `members`, and the requests and responses of its operations.
+    pub mod members {
+        pub use super::super::{
+            MembersApi, CohortsAddPersonsToStaticCohortPartialUpdateRequest,
+            CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+            CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
+            CohortsUploadsRequest, CohortsUploadsResponse, CohortsUploadRequest,
+            CohortsUploadResponse,
+        };
+    }
+    /// The trait of the tag `actions`, and the requests and responses of its operations.
+    pub mod actions {
+        pub use super::super::{
+            ActionsApi, ActionsListRequest, ActionsListResponse, ActionsCreateRequest,
+            ActionsCreateResponse, ActionsRetrieveRequest, ActionsRetrieveResponse,
+            ActionsPartialUpdateRequest, ActionsPartialUpdateResponse,
+        };
+    }
+    /// The trait of the tag `persons`, and the requests and responses of its operations.
+    pub mod persons {
+        pub use super::super::{
+            PersonsApi, PersonsListRequest, PersonsListResponse,
+            PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse,
+            PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
+            PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
+            PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsDestroyRequest,
+            PersonsDestroyResponse, PersonsUpdatePropertyCreateRequest,
+            PersonsUpdatePropertyCreateResponse, PersonsDeletePropertyCreateRequest,
+            PersonsDeletePropertyCreateResponse,
+        };
+    }
+    /// The trait of the tag `projects`, and the requests and responses of its operations.
+    pub mod projects {
+        pub use super::super::{
+            ProjectsApi, ProjectsListRequest, ProjectsListResponse,
+            ProjectsRetrieveRequest, ProjectsRetrieveResponse, UsersRetrieveRequest,
+            UsersRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `capture`, and the requests and responses of its operations.
+    pub mod capture {
+        pub use super::super::{
+            CaptureApi, CaptureBatchRequest, CaptureBatchResponse, CaptureEventRequest,
+            CaptureEventResponse, CaptureBrowserEventRequest,
+            CaptureBrowserEventResponse, CaptureEventV0Request, CaptureEventV0Response,
+            CaptureTrackRequest, CaptureTrackResponse, CaptureAnalyticsRequest,
+            CaptureAnalyticsResponse, FlagsRequest, FlagsResponse, DecideRequest,
+            DecideResponse, CaptureConfigRequest, CaptureConfigResponse,
+        };
+    }
 }

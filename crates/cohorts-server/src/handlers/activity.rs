@@ -27,7 +27,7 @@ impl ActivityApi for Service {
         };
         let response = self.activity_page(project, read, limit, page, &request.http);
         Ok(CohortsAllActivityRetrieveResponse::Status200(
-            response.await?,
+            response.await?.into(),
         ))
     }
 
@@ -44,7 +44,7 @@ impl ActivityApi for Service {
         };
         let response = self.activity_page(project, read, limit, page, &request.http);
         Ok(match response.await {
-            Ok(response) => CohortsActivityRetrieveResponse::Status200(response),
+            Ok(response) => CohortsActivityRetrieveResponse::Status200(response.into()),
             // This operation has a 404 without a body.
             Err(Error::NotFound) => CohortsActivityRetrieveResponse::Status404,
             Err(cause) => return Err(cause),

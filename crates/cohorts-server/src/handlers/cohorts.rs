@@ -70,7 +70,7 @@ impl CohortsApi for Service {
             }
         };
         let list = self.list(project, &request.http, rows, read, frame);
-        Ok(CohortsListResponse::Status200(list.await?))
+        Ok(CohortsListResponse::Status200(list.await?.into()))
     }
 
     async fn cohorts_create(
@@ -80,7 +80,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsCreateResponse, Error> {
         let project = caller.project.id();
         let mut body = request.body;
-        let person_ids = std::mem::take(&mut body.create_static_person_ids);
+        let person_ids = body.create_static_person_ids.take().unwrap_or_default();
         let options = UploadOptions {
             create_persons: body.create_people == Some(true),
             replace_members: body.replace_members == Some(true),
@@ -196,7 +196,7 @@ impl CohortsApi for Service {
             frame,
         );
         Ok(CohortsCalculationHistoryRetrieveResponse::Status200(
-            list.await?,
+            list.await?.into(),
         ))
     }
 

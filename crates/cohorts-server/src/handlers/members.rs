@@ -71,7 +71,7 @@ impl MembersApi for Service {
             }
         };
         let list = self.list(project, &request.http, UploadRows(project, id), read, frame);
-        Ok(CohortsUploadsResponse::Status200(list.await?))
+        Ok(CohortsUploadsResponse::Status200(list.await?.into()))
     }
 
     async fn cohorts_upload(

@@ -70,9 +70,11 @@ impl Service {
         };
         let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
-            PersonList::Page(page) => CohortsPersonsRetrieveResponse::Status200(page),
-            PersonList::Csv(file) => CohortsPersonsRetrieveResponse::Status200Csv(file),
-            PersonList::Ndjson(file) => CohortsPersonsRetrieveResponse::Status200Ndjson(file),
+            PersonList::Page(page) => CohortsPersonsRetrieveResponse::Status200(page.into()),
+            PersonList::Csv(file) => CohortsPersonsRetrieveResponse::Status200Csv(file.into()),
+            PersonList::Ndjson(file) => {
+                CohortsPersonsRetrieveResponse::Status200Ndjson(file.into())
+            }
         })
     }
 }
@@ -107,9 +109,9 @@ impl PersonsApi for Service {
         };
         let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
-            PersonList::Page(page) => PersonsListResponse::Status200(page),
-            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file),
-            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file),
+            PersonList::Page(page) => PersonsListResponse::Status200(page.into()),
+            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file.into()),
+            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file.into()),
         })
     }
 
