@@ -536,3 +536,48 @@ fn every_method_of_the_client_is_called() {
         .collect();
     assert_eq!(missing, Vec::<&String>::new());
 }
+
+#[tokio::test]
+async fn stream_has_each_person_once_while_others_are_added_and_deleted() {
+    let project = blocking(|| {
+        let project = Project::new();
+        let person = |number: usize| json!({"event": "x", "distinct_id": format!("p{number:02}")});
+        project.capture((0..30).map(person).collect());
+        project
+    })
+    .await;
+    let client = client(&project);
+    let id = project.id.to_string();
+    let stream = client.persons_list().project_id(&id).limit(4).stream();
+    let mut stream = std::pin::pin!(stream);
+    let mut seen: Vec<String> = Vec::new();
+    let mut deleted: Vec<String> = Vec::new();
+    while let Some(person) = stream.try_next().await.expect("a page") {
+        seen.push(person.distinct_ids[0].clone());
+        // Before each second page, a person who was seen disappears, and a new one is stored.
+        if seen.len() % 8 == 0 {
+            let last = client
+                .persons_destroy()
+                .project_id(&id)
+                .uuid(person.id.to_string());
+            last.send().await.expect("deleted");
+            deleted.extend(seen.last().cloned());
+            let (number, token) = (seen.len(), project.token.clone());
+            blocking(move || {
+                let event =
+                    json!({"api_key": token, "event": "x", "distinct_id": format!("new{number}")});
+                let call = crate::harness::request(reqwest::Method::POST, "/capture/").json(&event);
+                assert_eq!(
+                    crate::harness::send(&reqwest::Method::POST, call).status,
+                    200
+                );
+            })
+            .await;
+        }
+    }
+    assert!(deleted.len() >= 3, "{seen:?}");
+    seen.retain(|id| !id.starts_with("new"));
+    seen.sort_unstable();
+    let all: Vec<String> = (0..30).map(|number| format!("p{number:02}")).collect();
+    assert_eq!(seen, all);
+}

@@ -21282,7 +21282,7 @@ pub mod builder {
         }
     }
     impl<'a> CohortsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21306,7 +21306,7 @@ pub mod builder {
         }
     }
     impl<'a> CohortsCalculationHistoryRetrieve<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21330,7 +21330,7 @@ pub mod builder {
         }
     }
     impl<'a> CohortsPersonsRetrieve<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It follows the cursors of the pages, so it neither skips nor repeats rows while others are added or deleted. With `offset` and without `cursor`, it starts at `offset` and pages by offset.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21340,21 +21340,27 @@ pub mod builder {
         ) -> impl futures::Stream<
             Item = Result<types::Person, Error<types::Error>>,
         > + 'a {
-            let start = self.offset.clone().ok().flatten().unwrap_or(0);
-            crate::paging::rows(
+            use crate::paging::PageStart;
+            let cursor = self.cursor.clone().ok().flatten();
+            let start = PageStart::new(cursor, self.offset.clone().ok().flatten());
+            crate::paging::linked_rows(
                 start,
-                move |offset| {
-                    let page = self.clone().offset(offset).send();
+                move |start| {
+                    let call = self.clone();
+                    let page = match start {
+                        PageStart::Cursor(cursor) => call.cursor(cursor).send(),
+                        PageStart::Offset(offset) => call.offset(offset).send(),
+                    };
                     async move {
                         let page = page.await?.into_inner();
-                        Ok((page.results, page.next.is_some()))
+                        Ok((page.results, page.next))
                     }
                 },
             )
         }
     }
     impl<'a> CohortsUploads<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21378,7 +21384,7 @@ pub mod builder {
         }
     }
     impl<'a> ActionsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21402,7 +21408,7 @@ pub mod builder {
         }
     }
     impl<'a> PersonsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It follows the cursors of the pages, so it neither skips nor repeats rows while others are added or deleted. With `offset` and without `cursor`, it starts at `offset` and pages by offset.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21412,21 +21418,27 @@ pub mod builder {
         ) -> impl futures::Stream<
             Item = Result<types::Person, Error<types::Error>>,
         > + 'a {
-            let start = self.offset.clone().ok().flatten().unwrap_or(0);
-            crate::paging::rows(
+            use crate::paging::PageStart;
+            let cursor = self.cursor.clone().ok().flatten();
+            let start = PageStart::new(cursor, self.offset.clone().ok().flatten());
+            crate::paging::linked_rows(
                 start,
-                move |offset| {
-                    let page = self.clone().offset(offset).send();
+                move |start| {
+                    let call = self.clone();
+                    let page = match start {
+                        PageStart::Cursor(cursor) => call.cursor(cursor).send(),
+                        PageStart::Offset(offset) => call.offset(offset).send(),
+                    };
                     async move {
                         let page = page.await?.into_inner();
-                        Ok((page.results, page.next.is_some()))
+                        Ok((page.results, page.next))
                     }
                 },
             )
         }
     }
     impl<'a> ProjectsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///

@@ -106,15 +106,15 @@ fn extend_module(code: &mut File, module: &str, additions: Vec<Item>) {
     }
 }
 
-/// Generates a stream over the rows of all pages, for a list with `limit` and `offset`.
+/// Generates a stream over the rows of all pages, for a list with `limit` and `offset`. The stream follows the cursors of
+/// a list that has them.
 fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
-    let has_integer = |name: &str| {
+    let has = |name: &str, is_kind: fn(&TypeKind) -> bool| {
         operation.parameters.iter().any(|parameter| {
-            !parameter.in_path()
-                && parameter.name == name
-                && matches!(parameter.r#type.kind, TypeKind::Integer { .. })
+            !parameter.in_path() && parameter.name == name && is_kind(&parameter.r#type.kind)
         })
     };
+    let is_integer = |kind: &TypeKind| matches!(kind, TypeKind::Integer { .. });
     let response = operation
         .responses
         .iter()
@@ -122,13 +122,19 @@ fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
     let page = schema(contract, response.json_schema()?);
     let properties = object(&page["properties"]);
     let row = reference(&properties.get("results")?["items"])?;
-    if !has_integer("limit") || !has_integer("offset") || !properties.contains_key("next") {
+    let is_list = has("limit", is_integer) && has("offset", is_integer);
+    if !is_list || !properties.contains_key("next") {
         return None;
     }
     let envelope = envelope(contract);
     let (builder, row) = (ident(&pascal(&operation.id)), ident(row));
+    let (start, rows) = if has("cursor", |kind| matches!(kind, TypeKind::Text { .. })) {
+        (CURSOR_START, rows_by_link())
+    } else {
+        (OFFSET_START, rows_by_offset())
+    };
     let text = format!(
-        "Returns a stream over the rows of all pages, starting at `offset`.\n\n\
+        "Returns a stream over the rows of all pages. {start}\n\n\
          `limit` is the size of a page. The stream ends after the first error.\n\n\
          {}.",
         operation.summary
@@ -140,17 +146,46 @@ fn stream(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
             pub fn stream(
                 self,
             ) -> impl futures::Stream<Item = Result<types::#row, Error<types::#envelope>>> + 'a {
-                let start = self.offset.clone().ok().flatten().unwrap_or(0);
-                crate::paging::rows(start, move |offset| {
-                    let page = self.clone().offset(offset).send();
-                    async move {
-                        let page = page.await?.into_inner();
-                        Ok((page.results, page.next.is_some()))
-                    }
-                })
+                #rows
             }
         }
     })
+}
+
+const OFFSET_START: &str = "It starts at `offset`.";
+const CURSOR_START: &str = "It follows the cursors of the pages, so it neither skips nor repeats rows while others are \
+    added or deleted. With `offset` and without `cursor`, it starts at `offset` and pages by offset.";
+
+fn rows_by_offset() -> TokenStream {
+    quote! {
+        let start = self.offset.clone().ok().flatten().unwrap_or(0);
+        crate::paging::rows(start, move |offset| {
+            let page = self.clone().offset(offset).send();
+            async move {
+                let page = page.await?.into_inner();
+                Ok((page.results, page.next.is_some()))
+            }
+        })
+    }
+}
+
+fn rows_by_link() -> TokenStream {
+    quote! {
+        use crate::paging::PageStart;
+        let cursor = self.cursor.clone().ok().flatten();
+        let start = PageStart::new(cursor, self.offset.clone().ok().flatten());
+        crate::paging::linked_rows(start, move |start| {
+            let call = self.clone();
+            let page = match start {
+                PageStart::Cursor(cursor) => call.cursor(cursor).send(),
+                PageStart::Offset(offset) => call.offset(offset).send(),
+            };
+            async move {
+                let page = page.await?.into_inner();
+                Ok((page.results, page.next))
+            }
+        })
+    }
 }
 
 /// Generates one call per response that is not JSON. The call returns the response, so the caller can stream the body.
