@@ -121,3 +121,54 @@ fn cohorts() -> Config {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the command for a document of the generator's tests, with an edit, and returns the folder of the output.
+    fn generate_petstore(
+        name: &str,
+        from: &str,
+        to: &str,
+    ) -> (Result<(), String>, std::path::PathBuf) {
+        let documents =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/openapi-actix/tests/documents");
+        let text = fs::read_to_string(documents.join("petstore.yaml")).unwrap();
+        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let document = folder.join("pets.yaml");
+        fs::write(&document, text.replacen(from, to, 1)).unwrap();
+        let into = folder.join("pets");
+        let arguments = [
+            "--from",
+            document.to_str().unwrap(),
+            "--into",
+            into.to_str().unwrap(),
+        ];
+        (run(&arguments.map(str::to_owned)), folder)
+    }
+
+    #[test]
+    fn crate_of_another_document_has_no_reference_to_this_workspace() {
+        let (result, folder) = generate_petstore("codegen-crate", "", "");
+        assert_eq!(result, Ok(()));
+        let manifest = fs::read_to_string(folder.join("pets/Cargo.toml")).unwrap();
+        assert!(manifest.contains("name = \"pets\""), "{manifest}");
+        for word in ["path =", "workspace = true", "cohorts"] {
+            assert!(!manifest.contains(word), "{manifest}");
+        }
+        assert!(folder.join("pets/src/support/mod.rs").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn findings_are_an_error_and_nothing_is_written() {
+        let (result, folder) = generate_petstore("codegen-findings", "maximum: 100", "not: {}");
+        let error = result.unwrap_err();
+        let finding = "pets.yaml: paths./pets.get.parameters.limit.schema: `not` is not supported";
+        assert_eq!(error, finding);
+        assert!(!folder.join("pets").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

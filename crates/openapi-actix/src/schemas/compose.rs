@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Place, Schemas};
-use crate::model::{Alternative, Choice, Shape, Type, TypeKind, Union};
+use crate::model::{Alternative, Shape, Type, TypeKind, Union};
 use crate::naming;
 use crate::reader::{SCHEMA_PREFIX, object, reference};
 
@@ -22,6 +22,9 @@ const ANNOTATIONS: [&str; 12] = [
     "x-rust-name",
     "xml",
 ];
+
+/// The most objects that one `allOf` combines, with those inside of its parts.
+const MAX_PARTS: usize = 100;
 
 /// Returns the schema inside an `allOf` with one element, or `schema` itself.
 pub fn only_part(schema: &Value) -> &Value {
@@ -91,13 +94,24 @@ impl Schemas<'_> {
         }
         self.item(schema, place, component, |schemas, place| {
             let mut parts = Vec::new();
-            schemas.parts(schema, place, &mut parts);
+            schemas.parts(schema, place, &mut Vec::new(), &mut parts);
             Shape::Struct(schemas.structure(&parts, place))
         })
     }
 
-    /// Collects the objects of an `allOf`, and of those inside it.
-    fn parts(&self, schema: &Value, place: &Place, parts: &mut Vec<(Value, Place)>) {
+    /// Collects the objects of an `allOf`, and of those inside it. `around` has the locations of the enclosing ones.
+    fn parts(
+        &self,
+        schema: &Value,
+        place: &Place,
+        around: &mut Vec<String>,
+        parts: &mut Vec<(Value, Place)>,
+    ) {
+        if around.contains(&place.location) || parts.len() > MAX_PARTS {
+            let message = "the parts of `allOf` contain each other, or are more than 100";
+            return self.report(place, message);
+        }
+        around.push(place.location.clone());
         let list = self.reader.list(schema, "allOf", &place.location);
         for (index, part) in list.iter().enumerate() {
             let location = format!("{}.allOf[{index}]", place.location);
@@ -111,13 +125,7 @@ impl Schemas<'_> {
                 }
                 None => (part, Place::new(place.name.clone(), location)),
             };
-            if parts.len() > 100 {
-                return self.report(
-                    place,
-                    "the parts of `allOf` contain each other, or are more than 100",
-                );
-            }
-            self.parts(target, &target_place, parts);
+            self.parts(target, &target_place, around, parts);
         }
         self.reader
             .allow_keys(schema, &[crate::keys::SCHEMA], &place.location);
@@ -143,7 +151,7 @@ impl Schemas<'_> {
             let message = "a part of `allOf` must be an object with `properties`; move other keywords into a property";
             self.report(place, message);
         }
-        // Cut the cycle of an `allOf` that contains itself.
+        around.pop();
         parts.push((schema.clone(), place.clone()));
     }
 
@@ -282,36 +290,48 @@ impl Schemas<'_> {
                 self.reader.report(&location, message);
                 continue;
             };
-            let fields = self
-                .model
-                .struct_of(&alternative.r#type)
-                .map(|shape| &shape.fields);
-            if !fields.is_some_and(|fields| fields.iter().any(|field| field.name == property)) {
+            // The alternative may be being read, so its fields are not known.
+            if self.property(schema, property, 0).is_none() {
                 let message =
                     format!("the alternative `{name}` does not describe the property `{property}`");
                 self.reader.report(&location, message);
             }
             if alternative.tags.is_empty() {
-                alternative
-                    .tags
-                    .push(self.default_tag(alternative, property, name));
+                let tag = self.default_tag(schema, property).unwrap_or(name);
+                alternative.tags.push(tag.to_owned());
             }
         }
         Some(property.to_owned())
     }
 
-    /// The only value of the property, or the name of the component.
-    fn default_tag(&self, alternative: &Alternative, property: &str, name: &str) -> String {
-        let shape = self.model.struct_of(&alternative.r#type);
-        let field =
-            shape.and_then(|shape| shape.fields.iter().find(|field| field.name == property));
-        let item = field.and_then(|field| field.r#type.item());
-        match item.map(|id| &self.model.items[id].shape) {
-            Some(Shape::Enum(choices)) => match choices.as_slice() {
-                [Choice { value, .. }] => value.clone(),
-                _ => name.to_owned(),
-            },
-            _ => name.to_owned(),
+    /// The only value of the property that selects the alternative.
+    fn default_tag<'v>(&'v self, schema: &'v Value, property: &str) -> Option<&'v str> {
+        let property = self.property(schema, property, 0)?;
+        match self.target(only_part(property))["enum"]
+            .as_array()?
+            .as_slice()
+        {
+            [value] => value.as_str(),
+            _ => None,
         }
+    }
+
+    /// The description of a property in an object or in a part of its `allOf`.
+    fn property<'v>(&'v self, schema: &'v Value, name: &str, depth: usize) -> Option<&'v Value> {
+        let target = self.target(schema);
+        let own = target["properties"].get(name);
+        let parts = target["allOf"].as_array().filter(|_| depth < 4);
+        own.or_else(|| {
+            let mut parts = parts.into_iter().flatten();
+            parts.find_map(|part| self.property(part, name, depth + 1))
+        })
+    }
+
+    /// The component that a schema refers to, or the schema itself.
+    fn target<'v>(&'v self, schema: &'v Value) -> &'v Value {
+        let name = reference(schema);
+        name.map_or(schema, |name| {
+            &self.reader.root["components"]["schemas"][name]
+        })
     }
 }

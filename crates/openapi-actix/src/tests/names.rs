@@ -133,6 +133,13 @@ fn unsupported_schemas_are_findings_with_a_remedy() {
         "components.schemas.A: the schema contains itself only through lists or references; put the list into an object",
     );
     assert_only(
+        &with_body(
+            "{ $ref: '#/components/schemas/A' }",
+            "{ A: { allOf: [{ $ref: '#/components/schemas/A' }, { type: object, properties: { a: {} } }] } }",
+        ),
+        "components.schemas.A: the parts of `allOf` contain each other, or are more than 100",
+    );
+    assert_only(
         &with_body("{ $ref: 'other.yaml#/A' }", "{}"),
         "paths./a.get.requestBody.content.application/json.schema: `other.yaml#/A` is not one of components.schemas",
     );

@@ -10,6 +10,14 @@ use super::support::*;
 /// All operations in the order of the contract.
 pub const OPERATIONS: &[Operation] = &[
     Operation {
+        id: "getGroup",
+        tag: "default",
+        method: "GET",
+        path: "/groups",
+        security: &[],
+        statuses: &[200],
+    },
+    Operation {
         id: "postShape",
         tag: "default",
         method: "POST",
@@ -53,6 +61,17 @@ pub const OPERATIONS: &[Operation] = &[
 
 /// default
 pub trait DefaultApi: Api {
+    /// getGroup.
+    ///
+    /// `GET /groups`
+    ///
+    /// # Errors
+    ///
+    /// Fails with server errors only.
+    fn get_group(
+        &self,
+        request: GetGroupRequest,
+    ) -> impl Future<Output = Result<GetGroupResponse, Self::Error>>;
     /// postShape.
     ///
     /// `POST /shapes`
@@ -108,6 +127,36 @@ pub trait DefaultApi: Api {
         &self,
         request: GetPageRequest,
     ) -> impl Future<Output = Result<GetPageResponse, Self::Error>>;
+}
+
+/// The request of `getGroup`.
+#[derive(Debug, Clone)]
+pub struct GetGroupRequest {
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl GetGroupRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `getGroup`.
+#[derive(Debug)]
+pub enum GetGroupResponse {
+    /// A group that contains its own alternatives.
+    Status200(types::Group),
+}
+
+impl GetGroupResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
 }
 
 /// The request of `postShape`.
@@ -450,6 +499,12 @@ where
     let paths = &["/dogs"];
     let routes = [web::post().to(route_post_dog::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", routes));
+    let paths = &["/groups"];
+    let routes = [
+        web::get().to(route_get_group::<A>),
+        web::head().to(route_get_group::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
     let paths = &["/pages"];
     let routes = [
         web::get().to(route_get_page::<A>),
@@ -467,12 +522,26 @@ where
     config.service(resource::<A>(paths, "POST, OPTIONS", routes));
 }
 
+async fn route_get_group<A: DefaultApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let operation = &OPERATIONS[0];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let request = GetGroupRequest::read(request).map_err(reject)?;
+        Ok(<A as DefaultApi>::get_group(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_post_shape<A: DefaultApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[0];
+    let operation = &OPERATIONS[1];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -489,7 +558,7 @@ async fn route_post_dog<A: DefaultApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[1];
+    let operation = &OPERATIONS[2];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -506,7 +575,7 @@ async fn route_post_tree<A: DefaultApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[2];
+    let operation = &OPERATIONS[3];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -523,7 +592,7 @@ async fn route_post_value<A: DefaultApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[3];
+    let operation = &OPERATIONS[4];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -539,7 +608,7 @@ async fn route_get_page<A: DefaultApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[4];
+    let operation = &OPERATIONS[5];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -554,9 +623,10 @@ pub mod prelude {
     /// The trait of the tag `default`, and the requests and responses of its operations.
     pub mod default {
         pub use super::super::{
-            DefaultApi, PostShapeRequest, PostShapeResponse, PostDogRequest,
-            PostDogResponse, PostTreeRequest, PostTreeResponse, PostValueRequest,
-            PostValueResponse, GetPageRequest, GetPageResponse,
+            DefaultApi, GetGroupRequest, GetGroupResponse, PostShapeRequest,
+            PostShapeResponse, PostDogRequest, PostDogResponse, PostTreeRequest,
+            PostTreeResponse, PostValueRequest, PostValueResponse, GetPageRequest,
+            GetPageResponse,
         };
     }
 }
