@@ -10,8 +10,7 @@ use uuid::Uuid;
 use crate::keys::AccessQuery;
 use crate::members::MembershipQuery;
 use crate::persons::page::{self, RowsWithin};
-use crate::persons::values;
-use crate::persons::{ByOrdinals, PersonRows, ShownIds};
+use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::{BANNED, PERSON};
 use crate::{ProjectId, activity, events, health, history, members, migrate, persons, purge, scan};
@@ -114,7 +113,11 @@ fn families() -> Vec<Family> {
             "persons",
             &[
                 ("persons::BY_UUID", persons::BY_UUID),
-                ("persons::BY_EMAIL", persons::BY_EMAIL),
+                ("persons::addresses::BY_EMAIL", addresses::BY_EMAIL),
+                (
+                    "persons::addresses::FIRST_SPELLINGS",
+                    addresses::FIRST_SPELLINGS,
+                ),
                 ("persons::OWNERS", persons::OWNERS),
                 ("persons::COUNT_IDS", persons::COUNT_IDS),
                 ("persons::MOVE_IDS", persons::MOVE_IDS),

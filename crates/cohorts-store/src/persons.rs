@@ -18,9 +18,11 @@ use crate::schema::{distinct_ids, persons};
 use crate::tombstones::{self, NewTombstone};
 use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
 
+pub(crate) mod addresses;
 pub(crate) mod page;
 pub(crate) mod values;
 
+pub use addresses::{first_spellings, ordinals_by_email};
 pub use page::{first_within, sizes};
 pub use values::{ValueCount, values};
 
@@ -110,14 +112,6 @@ struct UuidRow {
 }
 
 #[derive(QueryableByName)]
-struct EmailRow {
-    #[diesel(sql_type = Text)]
-    email: String,
-    #[diesel(sql_type = BigInt)]
-    ordinal: i64,
-}
-
-#[derive(QueryableByName)]
 struct OrdinalRow {
     #[diesel(sql_type = BigInt)]
     ordinal: i64,
@@ -194,35 +188,6 @@ pub fn uuids_by_ordinal(
         .select((persons::ordinal, persons::uuid))
         .load(conn)?;
     Ok(rows.into_iter().collect())
-}
-
-pub(crate) const BY_EMAIL: &str = "\
-    select keys.email, p.ordinal from (select distinct unnest($2) as email) as keys cross join lateral ( \
-        select ordinal from persons where shard_key = $1 and properties ? 'email' \
-            and md5(lower(btrim(properties ->> 'email', E' \\t\\r\\n'))) = md5(lower(btrim(keys.email, E' \\t\\r\\n'))) \
-            and lower(btrim(properties ->> 'email', E' \\t\\r\\n')) = lower(btrim(keys.email, E' \\t\\r\\n')) \
-            offset 0) p";
-
-/// The persons that have one of these addresses as their property `email`, each with the address as it is in `emails`.
-///
-/// Addresses are compared without blanks around them and without case.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn ordinals_by_email(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    emails: &[&str],
-) -> Result<Vec<(String, i64)>> {
-    let rows: Vec<EmailRow> = diesel::sql_query(BY_EMAIL)
-        .bind::<BigInt, _>(shard_key.0)
-        .bind::<Array<Text>, _>(emails)
-        .load(conn)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.email, row.ordinal))
-        .collect())
 }
 
 /// The owner of a distinct id.

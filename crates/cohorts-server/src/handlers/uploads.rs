@@ -9,7 +9,8 @@ use cohorts_api::{UploadPermit, types};
 use cohorts_engine::is_too_long;
 use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
-    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, tombstones,
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, persons,
+    tombstones,
 };
 use roaring::RoaringBitmap;
 
@@ -165,7 +166,7 @@ impl UploadedPersons {
                 upload.add(row, &ordinals)?;
             }
         }
-        if !has_id {
+        if !has_id && !(options.replace_members && options.allow_empty) {
             return Err(person_file::no_ids());
         }
         upload.check_replacement()?;
@@ -207,13 +208,35 @@ impl UploadedPersons {
         let mut ordinals = lookup::ordinals_by_id(conn, project, self.layout.kind, &ids)?;
         if self.options.create_persons && self.layout.kind != IdKind::Person {
             ids.retain(|id| !ordinals.contains_key(*id) && !is_too_long(id));
-            let by_email = self.layout.kind == IdKind::Email;
-            for (id, person) in ingest::create_persons(store, conn, project, &ids, by_email)? {
-                self.created += i64::from(person.is_new);
-                ordinals.entry(id).or_default().push(person.ordinal);
-            }
+            ordinals.extend(self.create(conn, store, project, &ids)?);
         }
         Ok(ordinals)
+    }
+
+    /// Creates a person for each of these ids that has none. One address in several spellings is one person, who keeps
+    /// the first spelling.
+    fn create(
+        &mut self,
+        conn: &mut Conn,
+        store: &Store,
+        project: ProjectId,
+        ids: &[&str],
+    ) -> Result<Vec<(String, Vec<i64>)>, Error> {
+        let by_email = self.layout.kind == IdKind::Email;
+        let spellings = match by_email {
+            true => persons::first_spellings(conn, ids)?,
+            false => HashMap::new(),
+        };
+        let firsts: Vec<&str> = ids
+            .iter()
+            .map(|id| spellings.get(*id).map_or(*id, String::as_str))
+            .collect();
+        let created = ingest::create_persons(store, conn, project, &firsts, by_email)?;
+        self.created += created.values().filter(|person| person.is_new).count() as i64;
+        let pairs = ids.iter().zip(&firsts);
+        Ok(pairs
+            .filter_map(|(id, first)| Some(((*id).to_owned(), vec![created.get(*first)?.ordinal])))
+            .collect())
     }
 
     fn add(&mut self, row: FileRow, ordinals: &HashMap<String, Vec<i64>>) -> Result<(), Error> {

@@ -6,13 +6,18 @@ cross join lateral (select uuid, ordinal
     where shard_key = $1 and uuid = keys.uuid
     offset 0) p;
 
--- persons::BY_EMAIL
+-- persons::addresses::BY_EMAIL
 select keys.email, p.ordinal
 from (select distinct unnest($2) as email) as keys
 cross join lateral (select ordinal
     from persons
-    where shard_key = $1 and properties ? 'email' and md5(lower(btrim(properties ->> 'email', E' \t\r\n'))) = md5(lower(btrim(keys.email, E' \t\r\n'))) and lower(btrim(properties ->> 'email', E' \t\r\n')) = lower(btrim(keys.email, E' \t\r\n'))
+    where shard_key = $1 and properties ? 'email' and md5(lower(btrim(properties ->> 'email', E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'))) = md5(lower(btrim(keys.email, E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'))) and lower(btrim(properties ->> 'email', E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000')) = lower(btrim(keys.email, E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'))
     offset 0) p;
+
+-- persons::addresses::FIRST_SPELLINGS
+select email, first_value(email) over (partition by lower(btrim(email, E'\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'))
+    order by number) as first
+from unnest($1) with ordinality as keys(email, number);
 
 -- persons::OWNERS
 select d.*

@@ -11,8 +11,10 @@ use crate::error::Error;
 
 /// The delimiters, in the order in which they are preferred.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
-/// The rows among which the header is.
+/// The rows with content among which the header is.
 const FIRST_ROWS: usize = 12;
+/// The rows of a title that may precede a header of one cell. More of them are ids.
+const TITLE_ROWS: usize = 3;
 /// Columns that a report or an error lists, and characters of each name.
 const LISTED_COLUMNS: usize = 100;
 const LISTED_CHARS: usize = 100;
@@ -54,6 +56,15 @@ enum Role {
     Email,
 }
 
+/// Whether an id is the name of a column in the header, such as the header of another file that follows this one.
+pub fn is_column_name(id: &str, kind: IdKind) -> bool {
+    match Role::of(id) {
+        Some(Role::Id) | None => false,
+        Some(Role::Email) => kind == IdKind::Email,
+        Some(_) => true,
+    }
+}
+
 impl Role {
     /// The role of a column, in any letter case and with any punctuation in the name.
     fn of(name: &str) -> Option<Self> {
@@ -67,6 +78,18 @@ impl Role {
             "email" | "emailaddress" => Self::Email,
             _ => return None,
         })
+    }
+
+    /// Whether the first value of a column can have this role.
+    fn fits(self, value: Option<&str>) -> bool {
+        match self {
+            Self::PersonId => value.is_none_or(is_uuid),
+            Self::ExportedId | Self::Id => value.is_some_and(is_uuid),
+            Self::Email => value.is_some_and(|value| value.contains('@')),
+            Self::DistinctId | Self::FirstDistinctId | Self::UserId => {
+                value.is_none_or(|value| Self::of(value).is_none())
+            }
+        }
     }
 
     fn kind(self) -> IdKind {
@@ -85,32 +108,33 @@ impl Layout {
     ///
     /// Fails if the file has no rows, or a header without a column of ids.
     pub fn of(start: &Beginning) -> Result<Self, Error> {
-        let declared = declared_delimiter(&start.text);
-        let delimiters = match &declared {
-            Some(delimiter) => std::slice::from_ref(delimiter),
-            None => &DELIMITERS,
-        };
-        let skipped = usize::from(declared.is_some());
-        let mut tables: Vec<Table> = delimiters
-            .iter()
-            .map(|delimiter| Table::read(start, *delimiter, skipped))
-            .collect();
+        let declared = Declared::of(&start.text)?;
+        let mut delimiters = DELIMITERS;
+        delimiters.sort_by_key(|delimiter| Some(*delimiter) != declared.delimiter);
+        let tables = delimiters.map(|delimiter| Table::read(start, delimiter, declared.rows));
         if tables.iter().all(|table| table.rows.is_empty()) {
-            return Err(invalid(
-                "CSV file is empty. Please upload a CSV file with at least one row.",
-            ));
+            return without_rows(start);
+        }
+        if declared.delimiter.is_some() && tables[0].header.is_some() {
+            return tables[0].layout();
         }
         // Of the tables with a header, the one with most columns; the first of them if there are several.
-        tables.sort_by_key(|table| std::cmp::Reverse(table.header_cells()));
-        match tables.iter().find(|table| table.header_cells() > 0) {
+        let with_header = tables.iter().rev().filter(|table| table.header.is_some());
+        match with_header.max_by_key(|table| table.header_cells()) {
             Some(table) => table.layout(),
-            None => without_header(tables),
+            None => without_header(&tables, &declared),
         }
     }
 
     /// A reader of rows with this delimiter.
     pub fn reader<R: std::io::Read>(&self, text: R) -> Reader<R> {
         rows(text, self.delimiter)
+    }
+
+    /// One column of distinct ids without a name.
+    fn of_ids(delimiter: u8, skipped: usize) -> Self {
+        let names = StringRecord::from(vec![""]);
+        Self::new(delimiter, IdKind::DistinctId, 0, &names, skipped)
     }
 
     fn new(
@@ -139,21 +163,57 @@ impl Layout {
     }
 }
 
-/// The delimiter of a first line such as `sep=;`.
-fn declared_delimiter(text: &[u8]) -> Option<u8> {
-    let line = text
-        .split(|byte| matches!(byte, b'\n' | b'\r'))
-        .find(|line| !line.is_empty())?;
-    let line = line
-        .strip_prefix(b"\"")
-        .map_or(line, |line| line.strip_suffix(b"\"").unwrap_or(line));
-    let (name, delimiter) = line.split_at_checked(4)?;
-    match delimiter {
-        [delimiter] if name.eq_ignore_ascii_case(b"sep=") && DELIMITERS.contains(delimiter) => {
-            Some(*delimiter)
-        }
-        _ => None,
+/// Whether the beginning has enough rows to decide from.
+pub fn is_enough(start: &Beginning) -> bool {
+    let has_rows = |delimiter| {
+        let table = Table::read(start, delimiter, 0);
+        table.rows.iter().filter(|row| filled(row) > 0).count() == FIRST_ROWS
+    };
+    DELIMITERS.into_iter().all(has_rows)
+}
+
+/// What a first line such as `sep=;` declares.
+struct Declared {
+    delimiter: Option<u8>,
+    /// The rows of the line: 1, or 0 without it.
+    rows: usize,
+}
+
+impl Declared {
+    /// Fails if the line declares another delimiter.
+    fn of(text: &str) -> Result<Self, Error> {
+        let line = text.split(['\n', '\r']).find(|line| !line.is_empty());
+        let line = line.unwrap_or_default().trim_start_matches(['"', ' ']);
+        let Some((_, value)) = line
+            .split_at_checked("sep=".len())
+            .filter(|(name, _)| name.eq_ignore_ascii_case("sep="))
+        else {
+            return Ok(Self {
+                delimiter: None,
+                rows: 0,
+            });
+        };
+        let value = value.trim_matches('"');
+        let is_filler = |byte: &u8| DELIMITERS.contains(byte) || matches!(byte, b' ' | b'"');
+        let delimiter = match value.as_bytes() {
+            [] => None,
+            b"\\t" => Some(b'\t'),
+            // A spreadsheet fills the line up to the number of columns.
+            [first, rest @ ..] if DELIMITERS.contains(first) && rest.iter().all(is_filler) => {
+                Some(*first)
+            }
+            _ => return Err(unknown_delimiter(value)),
+        };
+        Ok(Self { delimiter, rows: 1 })
     }
+}
+
+fn unknown_delimiter(value: &str) -> Error {
+    let value: String = value.chars().take(LISTED_CHARS).collect();
+    invalid(format!(
+        "CSV file format is invalid: the first line declares the delimiter {value:?}. Use comma, semicolon, tab or `|`, \
+         or remove that line."
+    ))
 }
 
 fn rows<R: std::io::Read>(text: R, delimiter: u8) -> Reader<R> {
@@ -177,24 +237,23 @@ struct Table {
 
 impl Table {
     fn read(start: &Beginning, delimiter: u8, skipped: usize) -> Self {
-        let reader = rows(start.text.as_slice(), delimiter);
-        let mut rows: Vec<StringRecord> = reader
-            .into_records()
-            .map_while(Result::ok)
-            .take(skipped + FIRST_ROWS)
-            .collect();
-        if start.is_cut && rows.len() < skipped + FIRST_ROWS {
+        let records = rows(start.text.as_bytes(), delimiter).into_records();
+        let mut rows = Vec::new();
+        let mut with_content = 0;
+        for row in records.skip(skipped).map_while(Result::ok) {
+            with_content += usize::from(filled(&row) > 0);
+            rows.push(row);
+            if with_content == FIRST_ROWS {
+                break;
+            }
+        }
+        if start.is_cut && with_content < FIRST_ROWS {
             // The last row is not complete.
             rows.pop();
         }
-        rows.drain(..skipped.min(rows.len()));
-        let is_blank = |row: &StringRecord| filled(row) == 0;
-        let skipped = if rows.iter().all(is_blank) {
+        if rows.iter().all(|row| filled(row) == 0) {
             rows.clear();
-            skipped
-        } else {
-            skipped
-        };
+        }
         let header = header(&rows);
         Self {
             delimiter,
@@ -227,6 +286,10 @@ impl Table {
                 let id = roles.iter().position(Option::is_some);
                 (IdKind::DistinctId, id.unwrap_or_default())
             }
+            None if self.rows[index + 1..].iter().all(|row| filled(row) == 0) => {
+                let id = roles.iter().position(Option::is_some);
+                (IdKind::Person, id.unwrap_or_default())
+            }
             None => {
                 return Err(invalid(
                     "CSV file must contain at least one column with a supported ID header: 'person_id', \
@@ -239,32 +302,42 @@ impl Table {
         Ok(Layout::new(self.delimiter, kind, column, names, skipped))
     }
 
-    /// Whether the first value under the header is a UUID.
     fn has_uuids(&self, header: usize, column: usize) -> bool {
-        let mut values = self.rows[header + 1..]
-            .iter()
-            .filter_map(|row| row.get(column));
-        let first = values.find(|value| !value.trim().is_empty());
-        first.is_some_and(|value| Uuid::parse_str(value.trim()).is_ok())
+        first_value(&self.rows[header + 1..], column).is_some_and(is_uuid)
     }
 }
 
-/// The row that names a column of ids. Only blank rows and a title may precede it.
+fn is_uuid(text: &str) -> bool {
+    Uuid::parse_str(text).is_ok()
+}
+
+/// The first value of a column that is not blank.
+fn first_value(rows: &[StringRecord], column: usize) -> Option<&str> {
+    let values = rows.iter().filter_map(|row| row.get(column));
+    values.map(str::trim).find(|value| !value.is_empty())
+}
+
+/// The row that names a column of ids.
 fn header(rows: &[StringRecord]) -> Option<usize> {
-    for (index, row) in rows.iter().enumerate() {
-        let is_named = row.iter().any(|cell| Role::of(cell).is_some());
-        if is_named && (index == 0 || filled(row) > 1 || filled_before(rows, index) == 0) {
-            return Some(index);
-        }
-        if filled(row) > 1 {
-            return None;
-        }
-    }
-    None
+    (0..rows.len()).find(|index| is_header(rows, *index))
 }
 
-fn filled_before(rows: &[StringRecord], index: usize) -> usize {
-    rows[..index].iter().map(filled).sum()
+/// Only blank rows and a title may precede a header. A row of several cells before it may also be a header without ids,
+/// so the row must then be a header by its values, too.
+fn is_header(rows: &[StringRecord], index: usize) -> bool {
+    let row = &rows[index];
+    let roles = row.iter().map(Role::of).enumerate();
+    let mut roles = roles.filter_map(|(column, role)| Some((column, role?)));
+    let before: Vec<usize> = rows[..index]
+        .iter()
+        .map(filled)
+        .filter(|cells| *cells > 0)
+        .collect();
+    if before.iter().any(|cells| *cells > 1) {
+        roles.any(|(column, role)| role.fits(first_value(&rows[index + 1..], column)))
+    } else {
+        roles.next().is_some() && (filled(row) > 1 || before.len() <= TITLE_ROWS)
+    }
 }
 
 /// The cells with content.
@@ -272,15 +345,24 @@ fn filled(row: &StringRecord) -> usize {
     row.iter().filter(|cell| !cell.trim().is_empty()).count()
 }
 
+/// A file without rows is empty, or its first row is so long that the reader refuses it.
+fn without_rows(start: &Beginning) -> Result<Layout, Error> {
+    if start.is_cut && !start.text.trim().is_empty() {
+        return Ok(Layout::of_ids(b',', 0));
+    }
+    Err(invalid(
+        "CSV file is empty. Please upload a CSV file with at least one row.",
+    ))
+}
+
 /// A file without a header has one column of distinct ids. Several columns need a header.
-fn without_header(tables: Vec<Table>) -> Result<Layout, Error> {
-    let first = |table: &Table| table.rows.iter().find(|row| filled(row) > 0).cloned();
+fn without_header(tables: &[Table], declared: &Declared) -> Result<Layout, Error> {
     // Distinct ids may contain the fourth delimiter, such as `auth0|7`.
-    let divided = tables
-        .iter()
-        .filter(|table| table.delimiter != b'|')
-        .filter_map(first);
-    if let Some(names) = divided.filter(|row| filled(row) > 1).max_by_key(filled) {
+    let divides = |table: &&Table| table.delimiter != b'|' || declared.delimiter == Some(b'|');
+    // A title may precede the names.
+    let names = |table: &Table| table.rows.iter().find(|row| filled(row) > 1).cloned();
+    let divided = tables.iter().filter(divides).filter_map(names);
+    if let Some(names) = divided.max_by_key(filled) {
         let names: Vec<String> = names
             .iter()
             .take(LISTED_COLUMNS)
@@ -292,14 +374,8 @@ fn without_header(tables: Vec<Table>) -> Result<Layout, Error> {
             names.join(", ")
         )));
     }
-    let declared = tables.first().filter(|table| table.skipped > 0);
-    let (delimiter, skipped) = declared.map_or((b',', 0), |table| (table.delimiter, table.skipped));
-    let names = StringRecord::from(vec![""]);
-    Ok(Layout::new(
-        delimiter,
-        IdKind::DistinctId,
-        0,
-        &names,
-        skipped,
+    Ok(Layout::of_ids(
+        declared.delimiter.unwrap_or(b','),
+        declared.rows,
     ))
 }

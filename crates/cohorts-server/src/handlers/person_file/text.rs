@@ -3,26 +3,29 @@
 //! A file that passes is text without NUL, with complete quotation marks and rows of bounded length.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
-use super::invalid;
+use super::utf16::CheckedUtf16;
+use super::{UNSUPPORTED, invalid, unreadable_text};
 use crate::error::Error;
 
 /// The longest row, in bytes.
 const LONGEST_ROW: usize = 1 << 20;
-/// The bytes from which the layout of a file is decided.
-const BEGINNING: u64 = 64 << 10;
+/// The bytes from which the layout of a file is decided: first a few, then as many as some of the longest rows have.
+const BEGINNINGS: [usize; 2] = [64 << 10, 4 * LONGEST_ROW];
+
+type DecodedText<R> = DecodeReaderBytes<CheckedUtf16<R>, Vec<u8>>;
 
 /// Why a text is refused, as the cause of an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Fault(pub String);
 
-/// The beginning of a file in UTF-8.
+/// The beginning of a file.
 pub struct Beginning {
-    pub text: Vec<u8>,
+    pub text: String,
     /// Whether the file has more text.
     pub is_cut: bool,
 }
@@ -30,52 +33,92 @@ pub struct Beginning {
 impl Beginning {
     /// The end of the first line.
     pub fn line_end(&self) -> &'static [u8] {
-        let end = self.text.iter().position(|byte| *byte == b'\n');
-        let is_crlf = end.is_some_and(|end| end > 0 && self.text[end - 1] == b'\r');
+        let line = self.text.split_once('\n').map(|(line, _)| line);
+        let is_crlf = line.is_some_and(|line| line.ends_with('\r'));
         if is_crlf { b"\r\n" } else { b"\n" }
     }
 }
 
-/// Reads the beginning of a file. Fails if its content is no delimited text.
-pub fn beginning(file: &mut File) -> Result<Beginning, Error> {
+/// Reads the beginning of a file, as far as `is_enough` needs it. Fails if its content is no delimited text.
+pub fn beginning(
+    file: &mut File,
+    is_enough: impl Fn(&Beginning) -> bool,
+) -> Result<Beginning, Error> {
+    let [few, many] = BEGINNINGS;
     let mut bytes = Vec::new();
-    let mut read = file.take(BEGINNING);
-    read.read_to_end(&mut bytes).map_err(anyhow::Error::from)?;
-    if let Some(format) = format(&bytes) {
-        return Err(invalid(format!(
-            "CSV file format is invalid: the file seems to be {format}. Save it as CSV (UTF-8) and upload that file."
-        )));
-    }
-    let is_cut = bytes.len() as u64 == BEGINNING;
-    let mut text = Vec::new();
-    let mut decoded = decoder(bytes.as_slice());
-    decoded
-        .read_to_end(&mut text)
+    file.take(few as u64)
+        .read_to_end(&mut bytes)
         .map_err(anyhow::Error::from)?;
+    if let Some(format) = format(&bytes) {
+        return Err(other_format(format));
+    }
+    let start = decoded(file, few)?;
+    if let Some(format) = markup(&start.text) {
+        return Err(other_format(format));
+    }
+    if start.is_cut && !is_enough(&start) {
+        return decoded(file, many);
+    }
+    Ok(start)
+}
+
+fn other_format(format: &str) -> Error {
+    invalid(format!(
+        "CSV file format is invalid: the file seems to be {format}. Save it as CSV (UTF-8) and upload that file."
+    ))
+}
+
+/// The first `length` bytes of the text of a file.
+fn decoded(file: &mut File, length: usize) -> Result<Beginning, Error> {
+    file.rewind().map_err(anyhow::Error::from)?;
+    let mut text = Vec::new();
+    decoder(file)
+        .take(length as u64)
+        .read_to_end(&mut text)
+        .map_err(unreadable_text)?;
+    let is_cut = text.len() == length;
+    if let Err(fault) = std::str::from_utf8(&text) {
+        // The last character may be cut.
+        if fault.error_len().is_some() || !is_cut {
+            return Err(invalid(UNSUPPORTED));
+        }
+        text.truncate(fault.valid_up_to());
+    }
+    let text = String::from_utf8(text).map_err(anyhow::Error::from)?;
     Ok(Beginning { text, is_cut })
 }
 
 /// UTF-8 as it is, without a byte order mark; UTF-16 with one as UTF-8.
-fn decoder<R: Read>(bytes: R) -> DecodeReaderBytes<R, Vec<u8>> {
+fn decoder<R: Read>(bytes: R) -> DecodedText<R> {
     DecodeReaderBytesBuilder::new()
         .utf8_passthru(true)
         .strip_bom(true)
-        .build(bytes)
+        .build(CheckedUtf16::new(bytes))
 }
+
+/// The first bytes of formats that are no text.
+const MAGIC: [(&[u8], &str); 14] = [
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an Excel workbook (.xls)",
+    ),
+    (b"%PDF-", "a PDF document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"\xfd7zXZ\0", "an xz archive"),
+    (b"BZh91AY&SY", "a bzip2 archive"),
+    (b"\x04\x22\x4d\x18", "an LZ4 archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"PAR1", "a Parquet file"),
+    (b"{\\rtf", "an RTF document"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\xff\xfe\0\0", "in UTF-32"),
+    (b"\0\0\xfe\xff", "in UTF-32"),
+];
 
 /// The apparent format of a file that is no delimited text.
 fn format(bytes: &[u8]) -> Option<&'static str> {
-    const MAGIC: [(&[u8], &str); 6] = [
-        (
-            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-            "an Excel workbook (.xls)",
-        ),
-        (b"%PDF-", "a PDF document"),
-        (b"\x1f\x8b", "a gzip archive"),
-        (b"PAR1", "a Parquet file"),
-        (b"{\\rtf", "an RTF document"),
-        (b"SQLite format 3", "an SQLite database"),
-    ];
     if bytes.starts_with(b"PK\x03\x04") {
         return Some(zip_format(bytes));
     }
@@ -102,7 +145,7 @@ fn format(bytes: &[u8]) -> Option<&'static str> {
     if start.iter().any(is_control) {
         return Some("a binary file");
     }
-    markup(start)
+    None
 }
 
 fn zip_format(bytes: &[u8]) -> &'static str {
@@ -117,12 +160,9 @@ fn zip_format(bytes: &[u8]) -> &'static str {
 }
 
 /// HTML, XML and JSON by their first characters.
-fn markup(start: &[u8]) -> Option<&'static str> {
-    let text = String::from_utf8_lossy(start);
-    let text = text
-        .trim_start_matches('\u{feff}')
-        .trim_start()
-        .to_ascii_lowercase();
+fn markup(text: &str) -> Option<&'static str> {
+    let start: String = text.trim_start().chars().take(1_024).collect();
+    let text = start.to_ascii_lowercase();
     let after = |bracket| text.strip_prefix(bracket).map(str::trim_start);
     if ["<!doctype html", "<html", "<table", "<head", "<body"]
         .iter()
@@ -132,7 +172,7 @@ fn markup(start: &[u8]) -> Option<&'static str> {
     } else if text.starts_with("<?xml") || text.starts_with("<!doctype") {
         Some("an XML document")
     } else if after('{').is_some_and(|rest| rest.starts_with(['"', '}']))
-        || after('[').is_some_and(|rest| rest.starts_with(['{', '[', '"', ']']))
+        || after('[').is_some_and(begins_list)
     {
         Some("JSON")
     } else {
@@ -140,10 +180,33 @@ fn markup(start: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Whether a list of JSON begins in this way after its bracket. `[2024] Export` is a title.
+fn begins_list(rest: &str) -> bool {
+    if rest.starts_with(['{', '[', '"', ']']) {
+        return true;
+    }
+    let is_literal = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    let end = rest
+        .find(|letter| !is_literal(letter))
+        .unwrap_or(rest.len());
+    let (literal, rest) = rest.split_at(end);
+    let is_value = serde_json::from_str::<serde_json::Value>(literal).is_ok();
+    match rest.trim_start().strip_prefix(']') {
+        Some(rest) => {
+            is_value
+                && rest
+                    .lines()
+                    .next()
+                    .is_none_or(|line| line.trim().is_empty())
+        }
+        None => is_value && rest.trim_start().starts_with(','),
+    }
+}
+
 /// The decoded text of a file. Reading fails with a [`Fault`] at the first place that is no delimited text.
 #[derive(Debug)]
 pub struct PersonText {
-    text: io::Chain<DecodeReaderBytes<File, Vec<u8>>, &'static [u8]>,
+    text: io::Chain<DecodedText<File>, &'static [u8]>,
     delimiter: u8,
     quotes: Quotes,
     line: u64,

@@ -1,0 +1,1 @@
+drop index concurrently if exists persons_by_folded_email;
