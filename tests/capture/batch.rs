@@ -205,6 +205,13 @@ fn analytics_endpoint_reports_the_result_of_each_event() {
     assert!(answer["results"][bad]["details"].is_string());
     let shown = project.get("persons/").json();
     assert_eq!(shown["results"][0]["properties"], json!({"plan": "pro"}));
+    // An event without a uuid has no result.
+    let call = request(Method::POST, "/i/v1/analytics/events").bearer_auth(&project.token);
+    let answer = send(
+        &Method::POST,
+        call.json(&json!({"batch": [{"event": "x"}]})),
+    );
+    answer.is_error(400, "required", Some("distinct_id"));
 }
 
 #[test]

@@ -65,7 +65,7 @@ async fn cohort_is_created_calculated_and_listed_with_its_members() {
     );
 
     let members = client
-        .cohorts_persons()
+        .cohorts_persons_retrieve()
         .project_id(&id)
         .id(cohort.id)
         .limit(2)
@@ -178,7 +178,7 @@ async fn members_are_downloaded_as_csv() {
     })
     .await;
     let answer = client(&project)
-        .cohorts_persons_csv(&project.id.to_string(), cohort, &[])
+        .cohorts_persons_retrieve_csv(&project.id.to_string(), cohort, &[])
         .await;
     let text = answer.expect("an answer").text().await.expect("a text");
     assert!(
@@ -215,9 +215,9 @@ async fn events_are_captured_on_every_path_and_flags_are_empty() {
     let ok = types::CaptureAnswerStatus::Ok;
     let sent = plain.capture_event().body(event("a")).send().await;
     assert_eq!(sent.expect("captured").status, ok);
-    let sent = plain.capture_e().body(event("b")).send().await;
+    let sent = plain.capture_browser_event().body(event("b")).send().await;
     assert_eq!(sent.expect("captured").status, ok);
-    let sent = plain.capture_i().body(event("c")).send().await;
+    let sent = plain.capture_event_v0().body(event("c")).send().await;
     assert_eq!(sent.expect("captured").status, ok);
     let sent = plain.capture_track().body(event("d")).send().await;
     assert_eq!(sent.expect("captured").status, ok);
@@ -284,7 +284,9 @@ async fn members_are_added_removed_and_uploaded() {
     let ann = persons.iter().find(|one| one.name == "ann").expect("Ann");
 
     let add = types::PersonsToAdd::builder().person_ids(vec![ann.id.to_string()]);
-    let add = client.cohorts_add_persons_to_static_cohort().body(add);
+    let add = client
+        .cohorts_add_persons_to_static_cohort_partial_update()
+        .body(add);
     assert!(
         add.project_id(&id)
             .id(cohort)
@@ -294,14 +296,14 @@ async fn members_are_added_removed_and_uploaded() {
             .success
     );
     let theirs = client
-        .persons_cohorts()
+        .persons_cohorts_retrieve()
         .project_id(&id)
         .person_id(ann.id.to_string());
     let theirs = theirs.send().await.expect("cohorts");
     assert!(theirs.results.iter().any(|one| one.id == cohort));
     let remove = types::PersonToRemove::builder().person_id(ann.id.to_string());
     let remove = client
-        .cohorts_remove_person_from_static_cohort()
+        .cohorts_remove_person_from_static_cohort_partial_update()
         .body(remove);
     assert!(
         remove
@@ -366,32 +368,36 @@ async fn cohort_is_replaced_and_copied_and_its_history_is_listed() {
         Some("Professionals")
     );
     let copied = client
-        .cohorts_duplicate_as_static_cohort()
+        .cohorts_duplicate_as_static_cohort_retrieve()
         .project_id(&id)
         .id(cohort);
     assert_eq!(copied.send().await.expect("copied").count, Some(1));
     let history = client
-        .cohorts_calculation_history()
+        .cohorts_calculation_history_retrieve()
         .project_id(&id)
         .id(cohort)
         .send()
         .await;
     assert_eq!(history.expect("a history").count, 1);
     let uses = client
-        .cohorts_used_in()
+        .cohorts_used_in_retrieve()
         .project_id(&id)
         .id(listed)
         .send()
         .await;
     assert_eq!(uses.expect("uses").cohorts.total, 0);
     let changes = client
-        .cohorts_activity()
+        .cohorts_activity_retrieve()
         .project_id(&id)
         .id(cohort)
         .send()
         .await;
     assert_eq!(changes.expect("changes").total_count, 2);
-    let all = client.cohorts_all_activity().project_id(&id).send().await;
+    let all = client
+        .cohorts_all_activity_retrieve()
+        .project_id(&id)
+        .send()
+        .await;
     assert_eq!(all.expect("changes").total_count, 4);
 }
 
@@ -399,7 +405,7 @@ async fn cohort_is_replaced_and_copied_and_its_history_is_listed() {
 async fn persons_are_retrieved_downloaded_and_deleted() {
     let (client, id, _, cohort) = prepared().await;
     let lines = client
-        .cohorts_persons_ndjson(&id, cohort, &[])
+        .cohorts_persons_retrieve_ndjson(&id, cohort, &[])
         .await
         .expect("an answer");
     let line = lines.text().await.expect("a text");
@@ -438,21 +444,30 @@ async fn persons_are_changed_counted_by_value_and_deleted_by_their_ids() {
     let body = types::PersonPropertyValue::builder()
         .key("plan".to_owned())
         .value(json!("max"));
-    let set = client.persons_update_property().project_id(&id).uuid(&ann);
+    let set = client
+        .persons_update_property_create()
+        .project_id(&id)
+        .uuid(&ann);
     set.body(body).send().await.expect("a change");
     let values = async |client: &Client| {
-        let call = client.persons_values().project_id(&id).key("plan");
+        let call = client.persons_values_retrieve().project_id(&id).key("plan");
         let values = call.value("MA").send().await.expect("values");
         let pair = |value: &types::PersonValue| (value.name.clone(), value.count);
         values.iter().map(pair).collect::<Vec<_>>()
     };
     assert_eq!(values(&client).await, [("max".to_owned(), 1)]);
     let body = types::PersonPropertyToDelete::builder().unset("plan".to_owned());
-    let unset = client.persons_delete_property().project_id(&id).uuid(&ann);
+    let unset = client
+        .persons_delete_property_create()
+        .project_id(&id)
+        .uuid(&ann);
     assert!(unset.body(body).send().await.expect("a change").success);
     assert_eq!(values(&client).await, []);
     let body = types::PersonsToDelete::builder().distinct_ids(vec!["ann".to_owned()]);
-    let delete = client.persons_bulk_delete().project_id(&id).body(body);
+    let delete = client
+        .persons_bulk_delete_create()
+        .project_id(&id)
+        .body(body);
     assert_eq!(delete.send().await.expect("a result").persons_deleted, 1);
 }
 
@@ -520,4 +535,49 @@ fn every_method_of_the_client_is_called() {
         .filter(|name| !calls.contains(&format!(".{name}(")))
         .collect();
     assert_eq!(missing, Vec::<&String>::new());
+}
+
+#[tokio::test]
+async fn stream_has_each_person_once_while_others_are_added_and_deleted() {
+    let project = blocking(|| {
+        let project = Project::new();
+        let person = |number: usize| json!({"event": "x", "distinct_id": format!("p{number:02}")});
+        project.capture((0..30).map(person).collect());
+        project
+    })
+    .await;
+    let client = client(&project);
+    let id = project.id.to_string();
+    let stream = client.persons_list().project_id(&id).limit(4).stream();
+    let mut stream = std::pin::pin!(stream);
+    let mut seen: Vec<String> = Vec::new();
+    let mut deleted: Vec<String> = Vec::new();
+    while let Some(person) = stream.try_next().await.expect("a page") {
+        seen.push(person.distinct_ids[0].clone());
+        // Before each second page, a person who was seen disappears, and a new one is stored.
+        if seen.len() % 8 == 0 {
+            let last = client
+                .persons_destroy()
+                .project_id(&id)
+                .uuid(person.id.to_string());
+            last.send().await.expect("deleted");
+            deleted.extend(seen.last().cloned());
+            let (number, token) = (seen.len(), project.token.clone());
+            blocking(move || {
+                let event =
+                    json!({"api_key": token, "event": "x", "distinct_id": format!("new{number}")});
+                let call = crate::harness::request(reqwest::Method::POST, "/capture/").json(&event);
+                assert_eq!(
+                    crate::harness::send(&reqwest::Method::POST, call).status,
+                    200
+                );
+            })
+            .await;
+        }
+    }
+    assert!(deleted.len() >= 3, "{seen:?}");
+    seen.retain(|id| !id.starts_with("new"));
+    seen.sort_unstable();
+    let all: Vec<String> = (0..30).map(|number| format!("p{number:02}")).collect();
+    assert_eq!(seen, all);
 }

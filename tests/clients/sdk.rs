@@ -226,7 +226,7 @@ async fn persons(client: &Client, filters: Value) -> Vec<types::Person> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let members = client
-        .cohorts_persons()
+        .cohorts_persons_retrieve()
         .project_id("@current")
         .id(cohort.id)
         .limit(2)

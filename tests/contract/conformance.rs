@@ -54,13 +54,15 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_preview", 415, |p| {
         as_xml(p, Method::POST, "cohorts/preview/")
     }),
-    ("cohorts_all_activity", 400, |p| {
+    ("cohorts_all_activity_retrieve", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),
-    ("cohorts_all_activity", 404, |p| {
+    ("cohorts_all_activity_retrieve", 404, |p| {
         in_unknown_project(p, Method::GET, "cohorts/activity/")
     }),
-    ("cohorts_all_activity", 200, |p| p.get("cohorts/activity/")),
+    ("cohorts_all_activity_retrieve", 200, |p| {
+        p.get("cohorts/activity/")
+    }),
     ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
     ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),
     ("cohorts_partial_update", 200, |p| {
@@ -84,13 +86,13 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_destroy", 405, |p| {
         p.ask(Method::DELETE, "cohorts/1/", None)
     }),
-    ("cohorts_activity", 400, |p| {
+    ("cohorts_activity_retrieve", 400, |p| {
         p.get("cohorts/1/activity/?page=x")
     }),
-    ("cohorts_activity", 404, |p| {
+    ("cohorts_activity_retrieve", 404, |p| {
         in_unknown_project(p, Method::GET, "cohorts/1/activity/")
     }),
-    ("cohorts_activity", 200, |p| {
+    ("cohorts_activity_retrieve", 200, |p| {
         p.get(&of_cohort(p, "activity/"))
     }),
     ("cohorts_update", 200, |p| {
@@ -112,75 +114,111 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_update", 415, |p| {
         as_xml(p, Method::PUT, "cohorts/1/")
     }),
-    ("cohorts_duplicate_as_static_cohort", 200, |p| {
+    ("cohorts_duplicate_as_static_cohort_retrieve", 200, |p| {
         p.get(&of_cohort(p, "duplicate_as_static_cohort/"))
     }),
-    ("cohorts_duplicate_as_static_cohort", 400, |p| {
+    ("cohorts_duplicate_as_static_cohort_retrieve", 400, |p| {
         p.get(&of_static(p, "duplicate_as_static_cohort/"))
     }),
-    ("cohorts_duplicate_as_static_cohort", 404, |p| {
+    ("cohorts_duplicate_as_static_cohort_retrieve", 404, |p| {
         p.get("cohorts/999999/duplicate_as_static_cohort/")
     }),
-    ("cohorts_add_persons_to_static_cohort", 200, |p| {
-        p.persons([("d1", json!({}))]);
-        p.patch(
-            &of_static(p, "add_persons_to_static_cohort/"),
-            json!({"person_ids": [p.person("d1")]}),
-        )
-    }),
-    ("cohorts_add_persons_to_static_cohort", 400, |p| {
-        p.patch(&of_cohort(p, "add_persons_to_static_cohort/"), json!({}))
-    }),
-    ("cohorts_add_persons_to_static_cohort", 404, |p| {
-        p.patch("cohorts/999999/add_persons_to_static_cohort/", json!({}))
-    }),
-    ("cohorts_add_persons_to_static_cohort", 413, |p| {
-        too_large(p, Method::PATCH, ADD)
-    }),
-    ("cohorts_add_persons_to_static_cohort", 415, |p| {
-        as_xml(p, Method::PATCH, ADD)
-    }),
-    ("cohorts_remove_person_from_static_cohort", 200, |p| {
-        p.persons([("d1", json!({}))]);
-        p.patch(
-            &of_static(p, "remove_person_from_static_cohort/"),
-            json!({"person_id": p.person("d1")}),
-        )
-    }),
-    ("cohorts_remove_person_from_static_cohort", 400, |p| {
-        p.patch(
-            &of_static(p, "remove_person_from_static_cohort/"),
-            json!({}),
-        )
-    }),
-    ("cohorts_remove_person_from_static_cohort", 404, |p| {
-        p.patch(
-            "cohorts/999999/remove_person_from_static_cohort/",
-            json!({}),
-        )
-    }),
-    ("cohorts_remove_person_from_static_cohort", 413, |p| {
-        too_large(p, Method::PATCH, REMOVE)
-    }),
-    ("cohorts_remove_person_from_static_cohort", 415, |p| {
-        as_xml(p, Method::PATCH, REMOVE)
-    }),
-    ("cohorts_calculation_history", 200, |p| {
+    (
+        "cohorts_add_persons_to_static_cohort_partial_update",
+        200,
+        |p| {
+            p.persons([("d1", json!({}))]);
+            p.patch(
+                &of_static(p, "add_persons_to_static_cohort/"),
+                json!({"person_ids": [p.person("d1")]}),
+            )
+        },
+    ),
+    (
+        "cohorts_add_persons_to_static_cohort_partial_update",
+        400,
+        |p| p.patch(&of_cohort(p, "add_persons_to_static_cohort/"), json!({})),
+    ),
+    (
+        "cohorts_add_persons_to_static_cohort_partial_update",
+        404,
+        |p| p.patch("cohorts/999999/add_persons_to_static_cohort/", json!({})),
+    ),
+    (
+        "cohorts_add_persons_to_static_cohort_partial_update",
+        413,
+        |p| too_large(p, Method::PATCH, ADD),
+    ),
+    (
+        "cohorts_add_persons_to_static_cohort_partial_update",
+        415,
+        |p| as_xml(p, Method::PATCH, ADD),
+    ),
+    (
+        "cohorts_remove_person_from_static_cohort_partial_update",
+        200,
+        |p| {
+            p.persons([("d1", json!({}))]);
+            p.patch(
+                &of_static(p, "remove_person_from_static_cohort/"),
+                json!({"person_id": p.person("d1")}),
+            )
+        },
+    ),
+    (
+        "cohorts_remove_person_from_static_cohort_partial_update",
+        400,
+        |p| {
+            p.patch(
+                &of_static(p, "remove_person_from_static_cohort/"),
+                json!({}),
+            )
+        },
+    ),
+    (
+        "cohorts_remove_person_from_static_cohort_partial_update",
+        404,
+        |p| {
+            p.patch(
+                "cohorts/999999/remove_person_from_static_cohort/",
+                json!({}),
+            )
+        },
+    ),
+    (
+        "cohorts_remove_person_from_static_cohort_partial_update",
+        413,
+        |p| too_large(p, Method::PATCH, REMOVE),
+    ),
+    (
+        "cohorts_remove_person_from_static_cohort_partial_update",
+        415,
+        |p| as_xml(p, Method::PATCH, REMOVE),
+    ),
+    ("cohorts_calculation_history_retrieve", 200, |p| {
         p.get(&of_cohort(p, "calculation_history/"))
     }),
-    ("cohorts_calculation_history", 400, |p| {
+    ("cohorts_calculation_history_retrieve", 400, |p| {
         p.get(&of_cohort(p, "calculation_history/?limit=0"))
     }),
-    ("cohorts_calculation_history", 404, |p| {
+    ("cohorts_calculation_history_retrieve", 404, |p| {
         p.get("cohorts/999999/calculation_history/")
     }),
-    ("cohorts_used_in", 200, |p| p.get(&of_cohort(p, "used_in/"))),
-    ("cohorts_used_in", 404, |p| p.get("cohorts/999999/used_in/")),
-    ("cohorts_persons", 200, |p| p.get(&of_cohort(p, "persons/"))),
-    ("cohorts_persons", 400, |p| {
+    ("cohorts_used_in_retrieve", 200, |p| {
+        p.get(&of_cohort(p, "used_in/"))
+    }),
+    ("cohorts_used_in_retrieve", 404, |p| {
+        p.get("cohorts/999999/used_in/")
+    }),
+    ("cohorts_persons_retrieve", 200, |p| {
+        p.get(&of_cohort(p, "persons/"))
+    }),
+    ("cohorts_persons_retrieve", 400, |p| {
         p.get(&of_cohort(p, "persons/?limit=many"))
     }),
-    ("cohorts_persons", 404, |p| p.get("cohorts/999999/persons/")),
+    ("cohorts_persons_retrieve", 404, |p| {
+        p.get("cohorts/999999/persons/")
+    }),
     ("cohorts_uploads", 200, |p| p.get(&of_static(p, "uploads/"))),
     ("cohorts_uploads", 400, |p| {
         p.get(&of_static(p, "uploads/?limit=none"))
@@ -196,31 +234,35 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("persons_list", 200, |p| p.get("persons/")),
     ("persons_list", 400, |p| p.get("persons/?cursor=x")),
     ("persons_list", 404, |p| p.get("persons/?format=xml")),
-    ("persons_values", 200, |p| p.get("persons/values/?key=plan")),
-    ("persons_values", 404, |p| {
+    ("persons_values_retrieve", 200, |p| {
+        p.get("persons/values/?key=plan")
+    }),
+    ("persons_values_retrieve", 404, |p| {
         in_unknown_project(p, Method::GET, "persons/values/")
     }),
-    ("persons_bulk_delete", 202, |p| {
+    ("persons_bulk_delete_create", 202, |p| {
         p.post(BULK_DELETE, json!({"distinct_ids": ["unknown"]}))
     }),
-    ("persons_bulk_delete", 400, |p| {
+    ("persons_bulk_delete_create", 400, |p| {
         p.post(BULK_DELETE, json!({}))
     }),
-    ("persons_bulk_delete", 404, |p| {
+    ("persons_bulk_delete_create", 404, |p| {
         in_unknown_project(p, Method::POST, BULK_DELETE)
     }),
-    ("persons_bulk_delete", 413, |p| {
+    ("persons_bulk_delete_create", 413, |p| {
         too_large(p, Method::POST, BULK_DELETE)
     }),
-    ("persons_bulk_delete", 415, |p| {
+    ("persons_bulk_delete_create", 415, |p| {
         as_xml(p, Method::POST, BULK_DELETE)
     }),
-    ("persons_cohorts", 200, |p| {
+    ("persons_cohorts_retrieve", 200, |p| {
         p.persons([("d1", json!({}))]);
         p.get(&format!("persons/cohorts/?person_id={}", p.person("d1")))
     }),
-    ("persons_cohorts", 400, |p| p.get("persons/cohorts/")),
-    ("persons_cohorts", 404, |p| {
+    ("persons_cohorts_retrieve", 400, |p| {
+        p.get("persons/cohorts/")
+    }),
+    ("persons_cohorts_retrieve", 404, |p| {
         p.get(&format!(
             "persons/cohorts/?person_id={}",
             spec::UNKNOWN_PERSON
@@ -239,40 +281,40 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("persons_destroy", 400, |p| {
         p.ask(Method::DELETE, "persons/d2/?keep_person=true", None)
     }),
-    ("persons_update_property", 202, |p| {
+    ("persons_update_property_create", 202, |p| {
         p.post(
             &of_person(p, "update_property/"),
             json!({"key": "a", "value": 1}),
         )
     }),
-    ("persons_update_property", 400, |p| {
+    ("persons_update_property_create", 400, |p| {
         p.post("persons/d1/update_property/", json!({"key": "a"}))
     }),
-    ("persons_update_property", 404, |p| {
+    ("persons_update_property_create", 404, |p| {
         p.post(
             "persons/d1/update_property/",
             json!({"key": "a", "value": 1}),
         )
     }),
-    ("persons_update_property", 413, |p| {
+    ("persons_update_property_create", 413, |p| {
         too_large(p, Method::POST, "persons/d1/update_property/")
     }),
-    ("persons_update_property", 415, |p| {
+    ("persons_update_property_create", 415, |p| {
         as_xml(p, Method::POST, "persons/d1/update_property/")
     }),
-    ("persons_delete_property", 201, |p| {
+    ("persons_delete_property_create", 201, |p| {
         p.post(&of_person(p, "delete_property/"), json!({"$unset": "a"}))
     }),
-    ("persons_delete_property", 400, |p| {
+    ("persons_delete_property_create", 400, |p| {
         p.post("persons/d1/delete_property/", json!({}))
     }),
-    ("persons_delete_property", 404, |p| {
+    ("persons_delete_property_create", 404, |p| {
         p.post("persons/d1/delete_property/", json!({"$unset": "a"}))
     }),
-    ("persons_delete_property", 413, |p| {
+    ("persons_delete_property_create", 413, |p| {
         too_large(p, Method::POST, "persons/d1/delete_property/")
     }),
-    ("persons_delete_property", 415, |p| {
+    ("persons_delete_property_create", 415, |p| {
         as_xml(p, Method::POST, "persons/d1/delete_property/")
     }),
     ("persons_destroy", 404, |p| {
@@ -341,14 +383,26 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("capture_event", 413, |_| {
         send_events("/capture/", &oversized())
     }),
-    ("capture_e", 200, |p| send_events("/e/", &event_of(p))),
-    ("capture_e", 400, |_| send_events("/e/", "{")),
-    ("capture_e", 401, |_| send_events("/e/", UNKNOWN)),
-    ("capture_e", 413, |_| send_events("/e/", &oversized())),
-    ("capture_i", 200, |p| send_events("/i/v0/e/", &event_of(p))),
-    ("capture_i", 400, |_| send_events("/i/v0/e/", "{")),
-    ("capture_i", 401, |_| send_events("/i/v0/e/", UNKNOWN)),
-    ("capture_i", 413, |_| send_events("/i/v0/e/", &oversized())),
+    ("capture_browser_event", 200, |p| {
+        send_events("/e/", &event_of(p))
+    }),
+    ("capture_browser_event", 400, |_| send_events("/e/", "{")),
+    ("capture_browser_event", 401, |_| {
+        send_events("/e/", UNKNOWN)
+    }),
+    ("capture_browser_event", 413, |_| {
+        send_events("/e/", &oversized())
+    }),
+    ("capture_event_v0", 200, |p| {
+        send_events("/i/v0/e/", &event_of(p))
+    }),
+    ("capture_event_v0", 400, |_| send_events("/i/v0/e/", "{")),
+    ("capture_event_v0", 401, |_| {
+        send_events("/i/v0/e/", UNKNOWN)
+    }),
+    ("capture_event_v0", 413, |_| {
+        send_events("/i/v0/e/", &oversized())
+    }),
     ("capture_track", 200, |p| {
         send_events("/track/", &event_of(p))
     }),

@@ -51,7 +51,7 @@ impl Objects {
             .replace("{uuid}", &self.person)
             .replace("{token}", &project.token)
             .replace("{upload_id}", &self.upload.to_string());
-        if operation.id == "persons_cohorts" {
+        if operation.id == "persons_cohorts_retrieve" {
             return vec![format!("{path}?person_id={}", self.person)];
         }
         if !path.contains("{id}") {

@@ -51,33 +51,41 @@ const ROWS: &[(&str, &str, Check)] = &[
     ("cohorts_partial_update", MULTIPART, |p| {
         filled(p, Method::PATCH);
     }),
-    ("cohorts_add_persons_to_static_cohort", JSON, |p| {
-        let id = static_cohort(p);
-        let body = json!({"person_ids": [p.person("d1")]});
-        let path = format!("cohorts/{id}/add_persons_to_static_cohort/");
-        assert_eq!(p.patch(&path, body).status, 200);
-        assert_eq!(p.members(id), ["d1"]);
-    }),
-    ("cohorts_remove_person_from_static_cohort", JSON, |p| {
-        p.persons([("d1", json!({}))]);
-        let id = id_of(&p.upload(None, "d1\n", &[]));
-        let body = json!({"person_id": p.person("d1")});
-        let path = format!("cohorts/{id}/remove_person_from_static_cohort/");
-        assert_eq!(p.patch(&path, body).status, 200);
-        assert_eq!(p.members(id), [""; 0]);
-    }),
-    ("persons_bulk_delete", JSON, |p| {
+    (
+        "cohorts_add_persons_to_static_cohort_partial_update",
+        JSON,
+        |p| {
+            let id = static_cohort(p);
+            let body = json!({"person_ids": [p.person("d1")]});
+            let path = format!("cohorts/{id}/add_persons_to_static_cohort/");
+            assert_eq!(p.patch(&path, body).status, 200);
+            assert_eq!(p.members(id), ["d1"]);
+        },
+    ),
+    (
+        "cohorts_remove_person_from_static_cohort_partial_update",
+        JSON,
+        |p| {
+            p.persons([("d1", json!({}))]);
+            let id = id_of(&p.upload(None, "d1\n", &[]));
+            let body = json!({"person_id": p.person("d1")});
+            let path = format!("cohorts/{id}/remove_person_from_static_cohort/");
+            assert_eq!(p.patch(&path, body).status, 200);
+            assert_eq!(p.members(id), [""; 0]);
+        },
+    ),
+    ("persons_bulk_delete_create", JSON, |p| {
         p.persons([("d1", json!({})), ("d2", json!({}))]);
         let body = json!({"distinct_ids": ["d1"]});
         assert_eq!(p.post("persons/bulk_delete/", body).status, 202);
         assert_eq!(first_ids(&p.get("persons/").json()["results"]), ["d2"]);
     }),
-    ("persons_update_property", JSON, |p| {
+    ("persons_update_property_create", JSON, |p| {
         let body = json!({"key": "plan", "value": "pro"});
         let properties = changed(p, "update_property", body);
         assert_eq!(properties, json!({"plan": "pro", "seats": 2}));
     }),
-    ("persons_delete_property", JSON, |p| {
+    ("persons_delete_property_create", JSON, |p| {
         let properties = changed(p, "delete_property", json!({"$unset": "plan"}));
         assert_eq!(properties, json!({"seats": 2}));
     }),
@@ -96,12 +104,12 @@ const ROWS: &[(&str, &str, Check)] = &[
     ("capture_event", JSON, |p| captured(p, "/capture/", JSON)),
     ("capture_event", TEXT, |p| captured(p, "/capture/", TEXT)),
     ("capture_event", FORM, |p| captured(p, "/capture/", FORM)),
-    ("capture_e", JSON, |p| captured(p, "/e/", JSON)),
-    ("capture_e", TEXT, |p| captured(p, "/e/", TEXT)),
-    ("capture_e", FORM, |p| captured(p, "/e/", FORM)),
-    ("capture_i", JSON, |p| captured(p, "/i/v0/e/", JSON)),
-    ("capture_i", TEXT, |p| captured(p, "/i/v0/e/", TEXT)),
-    ("capture_i", FORM, |p| captured(p, "/i/v0/e/", FORM)),
+    ("capture_browser_event", JSON, |p| captured(p, "/e/", JSON)),
+    ("capture_browser_event", TEXT, |p| captured(p, "/e/", TEXT)),
+    ("capture_browser_event", FORM, |p| captured(p, "/e/", FORM)),
+    ("capture_event_v0", JSON, |p| captured(p, "/i/v0/e/", JSON)),
+    ("capture_event_v0", TEXT, |p| captured(p, "/i/v0/e/", TEXT)),
+    ("capture_event_v0", FORM, |p| captured(p, "/i/v0/e/", FORM)),
     ("capture_track", JSON, |p| captured(p, "/track/", JSON)),
     ("capture_track", TEXT, |p| captured(p, "/track/", TEXT)),
     ("capture_track", FORM, |p| captured(p, "/track/", FORM)),

@@ -47,7 +47,7 @@ impl Operation {
             .replace("{uuid}", UNKNOWN_PERSON)
             .replace("{upload_id}", "1");
         match self.id {
-            "persons_cohorts" => format!("{path}?person_id={UNKNOWN_PERSON}"),
+            "persons_cohorts_retrieve" => format!("{path}?person_id={UNKNOWN_PERSON}"),
             _ => path,
         }
     }

@@ -211,6 +211,9 @@ fn bulk_deletion_refuses_what_it_cannot_do() {
     for option in ["delete_events", "delete_recordings", "keep_person"] {
         let body = json!({"distinct_ids": ["ann"], option: true});
         answer(body).is_error(400, "invalid_input", Some(option));
+        let path = format!("persons/bulk_delete/?{option}=true");
+        let answer = project.post(&path, json!({"distinct_ids": ["ann"]}));
+        answer.is_error(400, "invalid_input", Some(option));
     }
     answer(json!({"distinct_ids": "ann"})).is_error(400, "not_a_list", Some("distinct_ids"));
     assert_eq!(ids_of(&project), ["ann", "bob", "cid"]);

@@ -32,13 +32,13 @@ fn property_is_set_like_one_of_an_event() {
     project.settle(pros);
     set(&project, &ann, "plan", json!("pro"));
     for (key, value) in [
-        ("age", json!(null)),
+        ("age", json!(4)),
         ("tags", json!({"a": [1, 2.50, "\u{e9}\""]})),
         ("a \"quoted\" name", json!(12345678901234567890_u64)),
     ] {
         set(&project, &ann, key, value);
     }
-    let expected = json!({"plan": "pro", "age": null, "tags": {"a": [1, 2.5, "\u{e9}\""]},
+    let expected = json!({"plan": "pro", "age": 4, "tags": {"a": [1, 2.5, "\u{e9}\""]},
         "a \"quoted\" name": 12345678901234567890_u64});
     assert_eq!(properties(&project, "ann"), expected);
     assert_eq!(properties(&project, "bob"), json!({}));
@@ -74,7 +74,8 @@ fn missing_fields_are_named_as_by_posthog() {
     for (body, field) in [
         (json!({}), "value"),
         (json!({"key": "a"}), "value"),
-        (json!({"value": null}), "key"),
+        (json!({"key": "a", "value": null}), "value"),
+        (json!({"value": 1}), "key"),
         (json!({"key": null, "value": 1}), "key"),
     ] {
         let answer = change(&project, &ann, "update_property", body);

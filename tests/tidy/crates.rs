@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::sources::{Source, names, read, sources};
 
 /// Each package of the workspace, and the packages of the workspace that it may depend on.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("crates/cohorts-engine", &[]),
     ("crates/cohorts-api", &[]),
     ("crates/cohorts-client", &[]),
     ("crates/cohorts-postgres", &[]),
+    ("crates/openapi-actix", &[]),
     (
         "crates/cohorts-store",
         &["cohorts-engine", "cohorts-postgres"],
@@ -56,7 +57,7 @@ const WORDS: [(&str, &[&str]); 5] = [
         &[
             "crates/cohorts-api",
             "crates/cohorts-server",
-            "xtask/src/codegen",
+            "crates/openapi-actix",
         ],
     ),
 ];

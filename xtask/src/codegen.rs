@@ -1,102 +1,174 @@
-//! Code generation: from `openapi.yaml` to the generated files of `cohorts-api` and `cohorts-client`.
+//! Generates code: that of `cohorts-api` and `cohorts-client` from `openapi.yaml`, or a server crate from another document.
 //!
-//! [`Contract::read`] lints the whole document first, and files are generated only if there is no finding.
-//! The text of the files depends on the document alone.
-//! What the generators cannot express is a finding and is never skipped silently.
+//! It must not depend on generated code, so that it runs when that code does not compile.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use openapi_actix::{Config, Document, Files, KeyRule, Layout, Rules, Runtime, generate};
 
-mod client;
-mod contract;
-mod documentation;
-mod findings;
-mod operations;
-mod parameters;
-mod print;
-mod projection;
-mod responses;
-mod routes;
-mod rules;
-mod schemas;
-mod server;
-mod types;
+const USAGE: &str = "usage: cargo xtask codegen [--check]
+       cargo xtask codegen --from DOCUMENT --into FOLDER [--check]
+
+Without --from, the document is openapi.yaml, and the folder is the workspace.
+With --check, no file is written, and a difference is an error.";
+
+fn main() -> ExitCode {
+    match run(&std::env::args().skip(2).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), String> {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (arguments, check) = match arguments.split_last() {
+        Some((&"--check", rest)) => (rest, true),
+        _ => (arguments.as_slice(), false),
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    match arguments {
+        [] => finish(
+            &files(&root.join("openapi.yaml"), "openapi.yaml", &cohorts())?,
+            &root,
+            check,
+        ),
+        ["--from", from, "--into", into] => {
+            let (from, into) = (Path::new(from), Path::new(into));
+            let name = from
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or("openapi.yaml");
+            finish(&files(from, name, &package(into))?, into, check)
+        }
+        _ => Err(USAGE.to_owned()),
+    }
+}
+
+fn files(path: &Path, name: &str, config: &Config) -> Result<Files, String> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let document = Document::parse(name, &text).map_err(|findings| findings.to_string())?;
+    generate(&document, config).map_err(|findings| findings.to_string())
+}
+
+fn finish(files: &Files, folder: &Path, check: bool) -> Result<(), String> {
+    if !check {
+        return files.write(folder).map_err(|error| error.to_string());
+    }
+    match files.diff(folder) {
+        diff if diff.is_empty() => Ok(()),
+        diff => Err(format!(
+            "{diff}\nThe generated files are out of date. Run the command without --check, and commit the result."
+        )),
+    }
+}
+
+/// A crate for any document. The folder has its name.
+fn package(folder: &Path) -> Config {
+    let name = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let name: String = name
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c))
+        .collect();
+    let is_valid = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let defaults = Config::default();
+    Config {
+        command: "cargo xtask codegen".to_owned(),
+        layout: Layout {
+            package: Some(if is_valid { name } else { "server".to_owned() }),
+            ..defaults.layout
+        },
+        ..defaults
+    }
+}
+
+/// The rules of this project, and the paths of its generated files.
+fn cohorts() -> Config {
+    Config {
+        command: "cargo xtask codegen".to_owned(),
+        runtime: Runtime::Own,
+        layout: Layout {
+            types: "crates/cohorts-api/src/generated/types.rs".to_owned(),
+            server: "crates/cohorts-api/src/generated/server.rs".to_owned(),
+            client: Some("crates/cohorts-client/src/generated.rs".to_owned()),
+            package: None,
+        },
+        rules: Rules {
+            trailing_slash: true,
+            one_tag: true,
+            snake_case_ids: true,
+            envelope: Some("Error".to_owned()),
+            key: Some(KeyRule {
+                scheme: "personalApiKey".to_owned(),
+                scopes: "x-required-scopes".to_owned(),
+            }),
+            known_extensions: true,
+            missing_body_is_empty: true,
+            statuses_with_parsed_body: vec![400, 415],
+            statuses_with_body: vec![413],
+            statuses_with_key: vec![401, 403, 429],
+            common_headers: ["Allow", "Retry-After", "X-Request-Id"]
+                .map(str::to_owned)
+                .to_vec(),
+        },
+    }
+}
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
 
-use contract::Contract;
-
-const DOCUMENT: &str = "openapi.yaml";
-const COMMAND: &str = "cargo xtask codegen";
-
-/// A generated file: its path relative to the root of the workspace, and its text.
-struct Output {
-    path: &'static str,
-    text: String,
-}
-
-/// Writes the generated files. With `check`, compares them with the files on disk and writes nothing.
-pub fn run(root: &Path, check: bool) -> Result<()> {
-    let document = root.join(DOCUMENT);
-    let text = fs::read_to_string(&document)
-        .with_context(|| format!("cannot read {}", document.display()))?;
-    let outputs = generate(&text)?;
-    if check {
-        compare(root, &outputs)
-    } else {
-        write(root, &outputs)
+    /// Runs the command for a document of the generator's tests, with an edit, and returns the folder of the output.
+    fn generate_petstore(
+        name: &str,
+        from: &str,
+        to: &str,
+    ) -> (Result<(), String>, std::path::PathBuf) {
+        let documents =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/openapi-actix/tests/documents");
+        let text = fs::read_to_string(documents.join("petstore.yaml")).unwrap();
+        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let document = folder.join("pets.yaml");
+        fs::write(&document, text.replacen(from, to, 1)).unwrap();
+        let into = folder.join("pets");
+        let arguments = [
+            "--from",
+            document.to_str().unwrap(),
+            "--into",
+            into.to_str().unwrap(),
+        ];
+        (run(&arguments.map(str::to_owned)), folder)
     }
-}
 
-fn generate(text: &str) -> Result<Vec<Output>> {
-    let contract = Contract::read(text)?;
-    Ok(vec![
-        Output {
-            path: "crates/cohorts-api/src/generated/types.rs",
-            text: types::generate(&contract)?,
-        },
-        Output {
-            path: "crates/cohorts-api/src/generated/server.rs",
-            text: server::generate(&contract)?,
-        },
-        Output {
-            path: "crates/cohorts-client/src/generated.rs",
-            text: client::generate(&contract)?,
-        },
-    ])
-}
-
-fn write(root: &Path, outputs: &[Output]) -> Result<()> {
-    for Output { path, text } in outputs {
-        let path: PathBuf = root.join(path);
-        let folder = path.parent().context("a generated file has no folder")?;
-        fs::create_dir_all(folder)?;
-        // An unchanged file keeps its modification time, so cargo does not rebuild its crate.
-        if fs::read_to_string(&path).is_ok_and(|old| old == *text) {
-            continue;
+    #[test]
+    fn crate_of_another_document_has_no_reference_to_this_workspace() {
+        let (result, folder) = generate_petstore("codegen-crate", "", "");
+        assert_eq!(result, Ok(()));
+        let manifest = fs::read_to_string(folder.join("pets/Cargo.toml")).unwrap();
+        assert!(manifest.contains("name = \"pets\""), "{manifest}");
+        for word in ["path =", "workspace = true", "cohorts"] {
+            assert!(!manifest.contains(word), "{manifest}");
         }
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        assert!(folder.join("pets/src/support/mod.rs").exists());
+        fs::remove_dir_all(folder).unwrap();
     }
-    Ok(())
-}
 
-fn compare(root: &Path, outputs: &[Output]) -> Result<()> {
-    let stale: Vec<_> = outputs
-        .iter()
-        .filter(|output| {
-            let old = fs::read_to_string(root.join(output.path));
-            !old.is_ok_and(|old| old == output.text)
-        })
-        .map(|output| format!("  {}", output.path))
-        .collect();
-    if stale.is_empty() {
-        return Ok(());
+    #[test]
+    fn findings_are_an_error_and_nothing_is_written() {
+        let (result, folder) = generate_petstore("codegen-findings", "maximum: 100", "not: {}");
+        let error = result.unwrap_err();
+        let finding = "pets.yaml: paths./pets.get.parameters.limit.schema: `not` is not supported";
+        assert_eq!(error, finding);
+        assert!(!folder.join("pets").exists());
+        fs::remove_dir_all(folder).unwrap();
     }
-    bail!(
-        "out of date with {DOCUMENT}:\n{}\nrun `{COMMAND}` and commit the result",
-        stale.join("\n")
-    );
 }

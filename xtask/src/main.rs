@@ -1,64 +1,40 @@
 //! Tasks of the workspace, run as `cargo xtask <task>`.
 //!
-//! This program must not depend on a crate of the workspace, so that codegen works when none of them compiles.
+//! This program only starts the program of the task, so that a change of the contract does not compile the load generators.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use clap::{Parser, Subcommand};
-
-mod bench;
-mod codegen;
-mod contention;
-mod service;
-mod soak;
-
-#[derive(Parser)]
-#[command(name = "cargo xtask", about = "Tasks of the workspace")]
-struct Cli {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Generate the code of cohorts-api and cohorts-client from openapi.yaml
-    Codegen {
-        /// Write nothing, and fail if a generated file is out of date
-        #[arg(long)]
-        check: bool,
-    },
-    /// Measure the service on a synthetic population
-    Bench(bench::Bench),
-    /// Run the service under load, kill it repeatedly, and check that no data is lost
-    Soak(soak::Soak),
-    /// Measure the requests of one project while another project puts load on the service
-    Contention(contention::Contention),
-}
+/// The tasks, each with its program. The program's name is also the feature that it needs.
+const TASKS: [(&str, &str); 4] = [
+    ("codegen", "codegen"),
+    ("bench", "load"),
+    ("soak", "load"),
+    ("contention", "load"),
+];
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask is a folder in the root of the workspace");
-    let result = match Cli::parse().task {
-        Task::Codegen { check } => codegen::run(root, check),
-        Task::Bench(bench) => bench.run(root),
-        Task::Soak(soak) => soak.run(root),
-        Task::Contention(contention) => contention.run(root),
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let task = arguments.first().and_then(|task| task.to_str());
+    let program = TASKS
+        .iter()
+        .find(|(name, _)| Some(*name) == task)
+        .map(|(_, program)| *program);
+    let Some(program) = program else {
+        eprintln!("usage: cargo xtask codegen|bench|soak|contention [--help]");
+        return ExitCode::FAILURE;
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "xtask"])
+        .args(["--no-default-features", "--features", program])
+        .args(["--bin", program, "--"])
+        .args(arguments)
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("cannot run cargo: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints a line to standard output and flushes it.
-fn print_line(line: impl AsRef<str>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", line.as_ref())?;
-    Ok(out.flush()?)
 }

@@ -29,12 +29,14 @@ pub use memory::{MemoryBudget, Reservation};
 pub use multipart::{UploadPermit, UploadedFile};
 pub use patch::Patch;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
-pub(crate) use query::{Query, required};
+pub(crate) use query::{Query, required, within};
 pub use raw_json::RawJson;
 pub use request::{RawBody, RequestHead};
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use request::{accepts, path_integer, path_text};
-pub(crate) use response::{empty_response, json_response, resource};
+pub use response::ResponseBody;
+#[allow(unused_imports, reason = "which are used depends on the contract")]
+pub(crate) use response::{documented, empty_response, json_response, resource, set_header};
 
 /// An operation of the contract.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,6 +53,17 @@ pub struct Operation {
     /// The scopes that the key needs. An error names the first one that is missing.
     /// Empty if the operation needs no key.
     pub scopes: &'static [&'static str],
+    /// The documented statuses. A number below 10 is the first digit of a range, and 0 stands for every status.
+    pub statuses: &'static [u16],
+}
+
+impl Operation {
+    fn documents(&self, status: u16) -> bool {
+        let statuses = self.statuses.iter();
+        statuses
+            .copied()
+            .any(|documented| [0, status, status / 100].contains(&documented))
+    }
 }
 
 /// The reason why a request does not reach the handler.
@@ -121,6 +134,13 @@ pub enum Rejection {
     },
     /// The `Accept` header excludes all formats that the operation offers.
     NotAcceptable,
+    /// The service answered with a status that the contract does not document for the operation.
+    Undocumented {
+        /// The `operationId`.
+        operation: &'static str,
+        /// The status of the response that is not sent.
+        status: u16,
+    },
     /// The path exists but does not have this method.
     MethodNotAllowed {
         /// The method of the request.

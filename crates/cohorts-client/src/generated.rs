@@ -3956,7 +3956,7 @@ pub mod types {
         /// Name of the property.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub key: ::std::option::Option<::std::string::String>,
-        /// Value of any type; null is a value too.
+        /// Value of any type except null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub value: ::std::option::Option<::serde_json::Value>,
     }
@@ -12992,7 +12992,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Value of any type; null is a value too.
+            /// Sets `value`. Value of any type except null.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::serde_json::Value>>,
@@ -15151,15 +15151,17 @@ impl Client {
     /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
-    /// let response = client.cohorts_all_activity()
+    /// let response = client.cohorts_all_activity_retrieve()
     ///     .project_id(project_id)
     ///     .limit(limit)
     ///     .page(page)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_all_activity(&self) -> builder::CohortsAllActivity<'_> {
-        builder::CohortsAllActivity::new(self)
+    pub fn cohorts_all_activity_retrieve(
+        &self,
+    ) -> builder::CohortsAllActivityRetrieve<'_> {
+        builder::CohortsAllActivityRetrieve::new(self)
     }
     /// Get a cohort
     ///
@@ -15261,7 +15263,7 @@ impl Client {
     /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     /// - `page`: Number of the page. The first page is 1.
     /// ```text
-    /// let response = client.cohorts_activity()
+    /// let response = client.cohorts_activity_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .limit(limit)
@@ -15269,8 +15271,8 @@ impl Client {
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_activity(&self) -> builder::CohortsActivity<'_> {
-        builder::CohortsActivity::new(self)
+    pub fn cohorts_activity_retrieve(&self) -> builder::CohortsActivityRetrieve<'_> {
+        builder::CohortsActivityRetrieve::new(self)
     }
     /// Copy a dynamic cohort into a new static cohort
     ///
@@ -15285,16 +15287,16 @@ impl Client {
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
     /// ```text
-    /// let response = client.cohorts_duplicate_as_static_cohort()
+    /// let response = client.cohorts_duplicate_as_static_cohort_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_duplicate_as_static_cohort(
+    pub fn cohorts_duplicate_as_static_cohort_retrieve(
         &self,
-    ) -> builder::CohortsDuplicateAsStaticCohort<'_> {
-        builder::CohortsDuplicateAsStaticCohort::new(self)
+    ) -> builder::CohortsDuplicateAsStaticCohortRetrieve<'_> {
+        builder::CohortsDuplicateAsStaticCohortRetrieve::new(self)
     }
     /// Add persons to a static cohort
     ///
@@ -15310,17 +15312,17 @@ impl Client {
     /// - `id`: ID of the cohort.
     /// - `body`
     /// ```text
-    /// let response = client.cohorts_add_persons_to_static_cohort()
+    /// let response = client.cohorts_add_persons_to_static_cohort_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_add_persons_to_static_cohort(
+    pub fn cohorts_add_persons_to_static_cohort_partial_update(
         &self,
-    ) -> builder::CohortsAddPersonsToStaticCohort<'_> {
-        builder::CohortsAddPersonsToStaticCohort::new(self)
+    ) -> builder::CohortsAddPersonsToStaticCohortPartialUpdate<'_> {
+        builder::CohortsAddPersonsToStaticCohortPartialUpdate::new(self)
     }
     /// Remove a person from a static cohort
     ///
@@ -15333,17 +15335,17 @@ impl Client {
     /// - `id`: ID of the cohort.
     /// - `body`
     /// ```text
-    /// let response = client.cohorts_remove_person_from_static_cohort()
+    /// let response = client.cohorts_remove_person_from_static_cohort_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_remove_person_from_static_cohort(
+    pub fn cohorts_remove_person_from_static_cohort_partial_update(
         &self,
-    ) -> builder::CohortsRemovePersonFromStaticCohort<'_> {
-        builder::CohortsRemovePersonFromStaticCohort::new(self)
+    ) -> builder::CohortsRemovePersonFromStaticCohortPartialUpdate<'_> {
+        builder::CohortsRemovePersonFromStaticCohortPartialUpdate::new(self)
     }
     /// List the calculations of a cohort
     ///
@@ -15359,7 +15361,7 @@ impl Client {
     /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip.
     /// ```text
-    /// let response = client.cohorts_calculation_history()
+    /// let response = client.cohorts_calculation_history_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .limit(limit)
@@ -15367,8 +15369,10 @@ impl Client {
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_calculation_history(&self) -> builder::CohortsCalculationHistory<'_> {
-        builder::CohortsCalculationHistory::new(self)
+    pub fn cohorts_calculation_history_retrieve(
+        &self,
+    ) -> builder::CohortsCalculationHistoryRetrieve<'_> {
+        builder::CohortsCalculationHistoryRetrieve::new(self)
     }
     /// List the uses of a cohort
     ///
@@ -15382,14 +15386,14 @@ impl Client {
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
     /// ```text
-    /// let response = client.cohorts_used_in()
+    /// let response = client.cohorts_used_in_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_used_in(&self) -> builder::CohortsUsedIn<'_> {
-        builder::CohortsUsedIn::new(self)
+    pub fn cohorts_used_in_retrieve(&self) -> builder::CohortsUsedInRetrieve<'_> {
+        builder::CohortsUsedInRetrieve::new(self)
     }
     /// List the members of a cohort
     ///
@@ -15434,7 +15438,7 @@ impl Client {
     ///
     /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
     /// ```text
-    /// let response = client.cohorts_persons()
+    /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .bom(bom)
@@ -15450,8 +15454,8 @@ impl Client {
     ///     .send()
     ///     .await;
     /// ```
-    pub fn cohorts_persons(&self) -> builder::CohortsPersons<'_> {
-        builder::CohortsPersons::new(self)
+    pub fn cohorts_persons_retrieve(&self) -> builder::CohortsPersonsRetrieve<'_> {
+        builder::CohortsPersonsRetrieve::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -15649,20 +15653,21 @@ impl Client {
     /// - `key`: Name of the property.
     /// - `value`: Text that the values contain, case-insensitive.
     /// ```text
-    /// let response = client.persons_values()
+    /// let response = client.persons_values_retrieve()
     ///     .project_id(project_id)
     ///     .key(key)
     ///     .value(value)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn persons_values(&self) -> builder::PersonsValues<'_> {
-        builder::PersonsValues::new(self)
+    pub fn persons_values_retrieve(&self) -> builder::PersonsValuesRetrieve<'_> {
+        builder::PersonsValuesRetrieve::new(self)
     }
     /// Delete persons
     ///
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
     /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// The options `delete_events`, `delete_recordings` and `keep_person` give 400 in the body and in the query, unless their value is `false`.
     /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
     ///
     ///
@@ -15672,14 +15677,14 @@ impl Client {
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `body`
     /// ```text
-    /// let response = client.persons_bulk_delete()
+    /// let response = client.persons_bulk_delete_create()
     ///     .project_id(project_id)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn persons_bulk_delete(&self) -> builder::PersonsBulkDelete<'_> {
-        builder::PersonsBulkDelete::new(self)
+    pub fn persons_bulk_delete_create(&self) -> builder::PersonsBulkDeleteCreate<'_> {
+        builder::PersonsBulkDeleteCreate::new(self)
     }
     /// List the cohorts that a person is a member of
     ///
@@ -15696,15 +15701,15 @@ impl Client {
     ///
     /// - `person_id`: `id` of the person.
     /// ```text
-    /// let response = client.persons_cohorts()
+    /// let response = client.persons_cohorts_retrieve()
     ///     .project_id(project_id)
     ///     .distinct_id(distinct_id)
     ///     .person_id(person_id)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn persons_cohorts(&self) -> builder::PersonsCohorts<'_> {
-        builder::PersonsCohorts::new(self)
+    pub fn persons_cohorts_retrieve(&self) -> builder::PersonsCohortsRetrieve<'_> {
+        builder::PersonsCohortsRetrieve::new(self)
     }
     /// Get a person
     ///
@@ -15760,15 +15765,17 @@ impl Client {
     /// - `uuid`: `id` of the person.
     /// - `body`
     /// ```text
-    /// let response = client.persons_update_property()
+    /// let response = client.persons_update_property_create()
     ///     .project_id(project_id)
     ///     .uuid(uuid)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn persons_update_property(&self) -> builder::PersonsUpdateProperty<'_> {
-        builder::PersonsUpdateProperty::new(self)
+    pub fn persons_update_property_create(
+        &self,
+    ) -> builder::PersonsUpdatePropertyCreate<'_> {
+        builder::PersonsUpdatePropertyCreate::new(self)
     }
     /// Delete a property of a person
     ///
@@ -15781,15 +15788,17 @@ impl Client {
     /// - `uuid`: `id` of the person.
     /// - `body`
     /// ```text
-    /// let response = client.persons_delete_property()
+    /// let response = client.persons_delete_property_create()
     ///     .project_id(project_id)
     ///     .uuid(uuid)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
-    pub fn persons_delete_property(&self) -> builder::PersonsDeleteProperty<'_> {
-        builder::PersonsDeleteProperty::new(self)
+    pub fn persons_delete_property_create(
+        &self,
+    ) -> builder::PersonsDeletePropertyCreate<'_> {
+        builder::PersonsDeletePropertyCreate::new(self)
     }
     /// List the projects that the key can access
     ///
@@ -15935,7 +15944,7 @@ impl Client {
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
-    /// let response = client.capture_e()
+    /// let response = client.capture_browser_event()
     ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
@@ -15943,8 +15952,8 @@ impl Client {
     ///     .send()
     ///     .await;
     /// ```
-    pub fn capture_e(&self) -> builder::CaptureE<'_> {
-        builder::CaptureE::new(self)
+    pub fn capture_browser_event(&self) -> builder::CaptureBrowserEvent<'_> {
+        builder::CaptureBrowserEvent::new(self)
     }
     /// Send events from a browser or a mobile app
     ///
@@ -15958,7 +15967,7 @@ impl Client {
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
-    /// let response = client.capture_i()
+    /// let response = client.capture_event_v0()
     ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
@@ -15966,8 +15975,8 @@ impl Client {
     ///     .send()
     ///     .await;
     /// ```
-    pub fn capture_i(&self) -> builder::CaptureI<'_> {
-        builder::CaptureI::new(self)
+    pub fn capture_event_v0(&self) -> builder::CaptureEventV0<'_> {
+        builder::CaptureEventV0::new(self)
     }
     /// Send events to a legacy path
     ///
@@ -15995,7 +16004,7 @@ impl Client {
     /// Send events and get a result for each
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped, and 400 if one of the dropped events has no `uuid`, because it has no result.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     ///
@@ -16522,17 +16531,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_all_activity`]
+    /// Builder for [`Client::cohorts_all_activity_retrieve`]
     ///
-    /// [`Client::cohorts_all_activity`]: super::Client::cohorts_all_activity
+    /// [`Client::cohorts_all_activity_retrieve`]: super::Client::cohorts_all_activity_retrieve
     #[derive(Debug, Clone)]
-    pub struct CohortsAllActivity<'a> {
+    pub struct CohortsAllActivityRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         limit: Result<Option<i64>, String>,
         page: Result<Option<i64>, String>,
     }
-    impl<'a> CohortsAllActivity<'a> {
+    impl<'a> CohortsAllActivityRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -16610,7 +16619,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_all_activity",
+                operation_id: "cohorts_all_activity_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17107,18 +17116,18 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_activity`]
+    /// Builder for [`Client::cohorts_activity_retrieve`]
     ///
-    /// [`Client::cohorts_activity`]: super::Client::cohorts_activity
+    /// [`Client::cohorts_activity_retrieve`]: super::Client::cohorts_activity_retrieve
     #[derive(Debug, Clone)]
-    pub struct CohortsActivity<'a> {
+    pub struct CohortsActivityRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         limit: Result<Option<i64>, String>,
         page: Result<Option<i64>, String>,
     }
-    impl<'a> CohortsActivity<'a> {
+    impl<'a> CohortsActivityRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -17208,7 +17217,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_activity",
+                operation_id: "cohorts_activity_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17234,16 +17243,16 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_duplicate_as_static_cohort`]
+    /// Builder for [`Client::cohorts_duplicate_as_static_cohort_retrieve`]
     ///
-    /// [`Client::cohorts_duplicate_as_static_cohort`]: super::Client::cohorts_duplicate_as_static_cohort
+    /// [`Client::cohorts_duplicate_as_static_cohort_retrieve`]: super::Client::cohorts_duplicate_as_static_cohort_retrieve
     #[derive(Debug, Clone)]
-    pub struct CohortsDuplicateAsStaticCohort<'a> {
+    pub struct CohortsDuplicateAsStaticCohortRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
     }
-    impl<'a> CohortsDuplicateAsStaticCohort<'a> {
+    impl<'a> CohortsDuplicateAsStaticCohortRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -17306,7 +17315,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_duplicate_as_static_cohort",
+                operation_id: "cohorts_duplicate_as_static_cohort_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17332,17 +17341,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_add_persons_to_static_cohort`]
+    /// Builder for [`Client::cohorts_add_persons_to_static_cohort_partial_update`]
     ///
-    /// [`Client::cohorts_add_persons_to_static_cohort`]: super::Client::cohorts_add_persons_to_static_cohort
+    /// [`Client::cohorts_add_persons_to_static_cohort_partial_update`]: super::Client::cohorts_add_persons_to_static_cohort_partial_update
     #[derive(Debug, Clone)]
-    pub struct CohortsAddPersonsToStaticCohort<'a> {
+    pub struct CohortsAddPersonsToStaticCohortPartialUpdate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         body: Result<types::builder::PersonsToAdd, String>,
     }
-    impl<'a> CohortsAddPersonsToStaticCohort<'a> {
+    impl<'a> CohortsAddPersonsToStaticCohortPartialUpdate<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -17436,7 +17445,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_add_persons_to_static_cohort",
+                operation_id: "cohorts_add_persons_to_static_cohort_partial_update",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17462,17 +17471,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_remove_person_from_static_cohort`]
+    /// Builder for [`Client::cohorts_remove_person_from_static_cohort_partial_update`]
     ///
-    /// [`Client::cohorts_remove_person_from_static_cohort`]: super::Client::cohorts_remove_person_from_static_cohort
+    /// [`Client::cohorts_remove_person_from_static_cohort_partial_update`]: super::Client::cohorts_remove_person_from_static_cohort_partial_update
     #[derive(Debug, Clone)]
-    pub struct CohortsRemovePersonFromStaticCohort<'a> {
+    pub struct CohortsRemovePersonFromStaticCohortPartialUpdate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         body: Result<types::builder::PersonToRemove, String>,
     }
-    impl<'a> CohortsRemovePersonFromStaticCohort<'a> {
+    impl<'a> CohortsRemovePersonFromStaticCohortPartialUpdate<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -17568,7 +17577,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_remove_person_from_static_cohort",
+                operation_id: "cohorts_remove_person_from_static_cohort_partial_update",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17594,18 +17603,18 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_calculation_history`]
+    /// Builder for [`Client::cohorts_calculation_history_retrieve`]
     ///
-    /// [`Client::cohorts_calculation_history`]: super::Client::cohorts_calculation_history
+    /// [`Client::cohorts_calculation_history_retrieve`]: super::Client::cohorts_calculation_history_retrieve
     #[derive(Debug, Clone)]
-    pub struct CohortsCalculationHistory<'a> {
+    pub struct CohortsCalculationHistoryRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
     }
-    impl<'a> CohortsCalculationHistory<'a> {
+    impl<'a> CohortsCalculationHistoryRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -17695,7 +17704,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_calculation_history",
+                operation_id: "cohorts_calculation_history_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17721,16 +17730,16 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_used_in`]
+    /// Builder for [`Client::cohorts_used_in_retrieve`]
     ///
-    /// [`Client::cohorts_used_in`]: super::Client::cohorts_used_in
+    /// [`Client::cohorts_used_in_retrieve`]: super::Client::cohorts_used_in_retrieve
     #[derive(Debug, Clone)]
-    pub struct CohortsUsedIn<'a> {
+    pub struct CohortsUsedInRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
     }
-    impl<'a> CohortsUsedIn<'a> {
+    impl<'a> CohortsUsedInRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -17792,7 +17801,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_used_in",
+                operation_id: "cohorts_used_in_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -17818,11 +17827,11 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::cohorts_persons`]
+    /// Builder for [`Client::cohorts_persons_retrieve`]
     ///
-    /// [`Client::cohorts_persons`]: super::Client::cohorts_persons
+    /// [`Client::cohorts_persons_retrieve`]: super::Client::cohorts_persons_retrieve
     #[derive(Debug, Clone)]
-    pub struct CohortsPersons<'a> {
+    pub struct CohortsPersonsRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
@@ -17837,7 +17846,7 @@ pub mod builder {
         properties: Result<Option<::std::string::String>, String>,
         search: Result<Option<::std::string::String>, String>,
     }
-    impl<'a> CohortsPersons<'a> {
+    impl<'a> CohortsPersonsRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -18080,7 +18089,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "cohorts_persons",
+                operation_id: "cohorts_persons_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -19091,17 +19100,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::persons_values`]
+    /// Builder for [`Client::persons_values_retrieve`]
     ///
-    /// [`Client::persons_values`]: super::Client::persons_values
+    /// [`Client::persons_values_retrieve`]: super::Client::persons_values_retrieve
     #[derive(Debug, Clone)]
-    pub struct PersonsValues<'a> {
+    pub struct PersonsValuesRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         key: Result<Option<::std::string::String>, String>,
         value: Result<Option<::std::string::String>, String>,
     }
-    impl<'a> PersonsValues<'a> {
+    impl<'a> PersonsValuesRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -19185,7 +19194,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "persons_values",
+                operation_id: "persons_values_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -19211,16 +19220,16 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::persons_bulk_delete`]
+    /// Builder for [`Client::persons_bulk_delete_create`]
     ///
-    /// [`Client::persons_bulk_delete`]: super::Client::persons_bulk_delete
+    /// [`Client::persons_bulk_delete_create`]: super::Client::persons_bulk_delete_create
     #[derive(Debug, Clone)]
-    pub struct PersonsBulkDelete<'a> {
+    pub struct PersonsBulkDeleteCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         body: Result<types::builder::PersonsToDelete, String>,
     }
-    impl<'a> PersonsBulkDelete<'a> {
+    impl<'a> PersonsBulkDeleteCreate<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -19303,7 +19312,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "persons_bulk_delete",
+                operation_id: "persons_bulk_delete_create",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -19329,17 +19338,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::persons_cohorts`]
+    /// Builder for [`Client::persons_cohorts_retrieve`]
     ///
-    /// [`Client::persons_cohorts`]: super::Client::persons_cohorts
+    /// [`Client::persons_cohorts_retrieve`]: super::Client::persons_cohorts_retrieve
     #[derive(Debug, Clone)]
-    pub struct PersonsCohorts<'a> {
+    pub struct PersonsCohortsRetrieve<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         person_id: Result<Option<::std::string::String>, String>,
     }
-    impl<'a> PersonsCohorts<'a> {
+    impl<'a> PersonsCohortsRetrieve<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -19424,7 +19433,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "persons_cohorts",
+                operation_id: "persons_cohorts_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -19648,17 +19657,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::persons_update_property`]
+    /// Builder for [`Client::persons_update_property_create`]
     ///
-    /// [`Client::persons_update_property`]: super::Client::persons_update_property
+    /// [`Client::persons_update_property_create`]: super::Client::persons_update_property_create
     #[derive(Debug, Clone)]
-    pub struct PersonsUpdateProperty<'a> {
+    pub struct PersonsUpdatePropertyCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         uuid: Result<::std::string::String, String>,
         body: Result<types::builder::PersonPropertyValue, String>,
     }
-    impl<'a> PersonsUpdateProperty<'a> {
+    impl<'a> PersonsUpdatePropertyCreate<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -19754,7 +19763,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "persons_update_property",
+                operation_id: "persons_update_property_create",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -19780,17 +19789,17 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::persons_delete_property`]
+    /// Builder for [`Client::persons_delete_property_create`]
     ///
-    /// [`Client::persons_delete_property`]: super::Client::persons_delete_property
+    /// [`Client::persons_delete_property_create`]: super::Client::persons_delete_property_create
     #[derive(Debug, Clone)]
-    pub struct PersonsDeleteProperty<'a> {
+    pub struct PersonsDeletePropertyCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         uuid: Result<::std::string::String, String>,
         body: Result<types::builder::PersonPropertyToDelete, String>,
     }
-    impl<'a> PersonsDeleteProperty<'a> {
+    impl<'a> PersonsDeletePropertyCreate<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -19890,7 +19899,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "persons_delete_property",
+                operation_id: "persons_delete_property_create",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -20456,18 +20465,18 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::capture_e`]
+    /// Builder for [`Client::capture_browser_event`]
     ///
-    /// [`Client::capture_e`]: super::Client::capture_e
+    /// [`Client::capture_browser_event`]: super::Client::capture_browser_event
     #[derive(Debug, Clone)]
-    pub struct CaptureE<'a> {
+    pub struct CaptureBrowserEvent<'a> {
         client: &'a super::Client,
         x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
     }
-    impl<'a> CaptureE<'a> {
+    impl<'a> CaptureBrowserEvent<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -20578,7 +20587,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "capture_e",
+                operation_id: "capture_browser_event",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -20604,18 +20613,18 @@ pub mod builder {
             }
         }
     }
-    /// Builder for [`Client::capture_i`]
+    /// Builder for [`Client::capture_event_v0`]
     ///
-    /// [`Client::capture_i`]: super::Client::capture_i
+    /// [`Client::capture_event_v0`]: super::Client::capture_event_v0
     #[derive(Debug, Clone)]
-    pub struct CaptureI<'a> {
+    pub struct CaptureEventV0<'a> {
         client: &'a super::Client,
         x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
     }
-    impl<'a> CaptureI<'a> {
+    impl<'a> CaptureEventV0<'a> {
         /// Creates a call without parameters.
         pub fn new(client: &'a super::Client) -> Self {
             Self {
@@ -20726,7 +20735,7 @@ pub mod builder {
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
-                operation_id: "capture_i",
+                operation_id: "capture_event_v0",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -21273,7 +21282,7 @@ pub mod builder {
         }
     }
     impl<'a> CohortsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21296,8 +21305,8 @@ pub mod builder {
             )
         }
     }
-    impl<'a> CohortsCalculationHistory<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+    impl<'a> CohortsCalculationHistoryRetrieve<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21320,8 +21329,8 @@ pub mod builder {
             )
         }
     }
-    impl<'a> CohortsPersons<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+    impl<'a> CohortsPersonsRetrieve<'a> {
+        /// Returns a stream over the rows of all pages. It follows the cursors of the pages, so it neither skips nor repeats rows while others are added or deleted. With `offset` and without `cursor`, it starts at `offset` and pages by offset.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21331,21 +21340,27 @@ pub mod builder {
         ) -> impl futures::Stream<
             Item = Result<types::Person, Error<types::Error>>,
         > + 'a {
-            let start = self.offset.clone().ok().flatten().unwrap_or(0);
-            crate::paging::rows(
+            use crate::paging::PageStart;
+            let cursor = self.cursor.clone().ok().flatten();
+            let start = PageStart::new(cursor, self.offset.clone().ok().flatten());
+            crate::paging::linked_rows(
                 start,
-                move |offset| {
-                    let page = self.clone().offset(offset).send();
+                move |start| {
+                    let call = self.clone();
+                    let page = match start {
+                        PageStart::Cursor(cursor) => call.cursor(cursor).send(),
+                        PageStart::Offset(offset) => call.offset(offset).send(),
+                    };
                     async move {
                         let page = page.await?.into_inner();
-                        Ok((page.results, page.next.is_some()))
+                        Ok((page.results, page.next))
                     }
                 },
             )
         }
     }
     impl<'a> CohortsUploads<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21369,7 +21384,7 @@ pub mod builder {
         }
     }
     impl<'a> ActionsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21393,7 +21408,7 @@ pub mod builder {
         }
     }
     impl<'a> PersonsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It follows the cursors of the pages, so it neither skips nor repeats rows while others are added or deleted. With `offset` and without `cursor`, it starts at `offset` and pages by offset.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21403,21 +21418,27 @@ pub mod builder {
         ) -> impl futures::Stream<
             Item = Result<types::Person, Error<types::Error>>,
         > + 'a {
-            let start = self.offset.clone().ok().flatten().unwrap_or(0);
-            crate::paging::rows(
+            use crate::paging::PageStart;
+            let cursor = self.cursor.clone().ok().flatten();
+            let start = PageStart::new(cursor, self.offset.clone().ok().flatten());
+            crate::paging::linked_rows(
                 start,
-                move |offset| {
-                    let page = self.clone().offset(offset).send();
+                move |start| {
+                    let call = self.clone();
+                    let page = match start {
+                        PageStart::Cursor(cursor) => call.cursor(cursor).send(),
+                        PageStart::Offset(offset) => call.offset(offset).send(),
+                    };
                     async move {
                         let page = page.await?.into_inner();
-                        Ok((page.results, page.next.is_some()))
+                        Ok((page.results, page.next))
                     }
                 },
             )
         }
     }
     impl<'a> ProjectsList<'a> {
-        /// Returns a stream over the rows of all pages, starting at `offset`.
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
         ///
         /// `limit` is the size of a page. The stream ends after the first error.
         ///
@@ -21451,12 +21472,12 @@ pub mod prelude {
 impl Client {
     /// List the members of a cohort, as text/csv.
     ///
-    /// `query` contains the query parameters of `cohorts_persons`. The caller reads the body of the response.
+    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
     ///
     /// # Errors
     ///
     /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_csv(
+    pub async fn cohorts_persons_retrieve_csv(
         &self,
         project_id: &str,
         id: i64,
@@ -21471,12 +21492,12 @@ impl Client {
     }
     /// List the members of a cohort, as application/x-ndjson.
     ///
-    /// `query` contains the query parameters of `cohorts_persons`. The caller reads the body of the response.
+    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
     ///
     /// # Errors
     ///
     /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_ndjson(
+    pub async fn cohorts_persons_retrieve_ndjson(
         &self,
         project_id: &str,
         id: i64,

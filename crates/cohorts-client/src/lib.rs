@@ -31,7 +31,7 @@
 //! println!("{:?} members", cohort.count);
 //!
 //! let members = client
-//!     .cohorts_persons()
+//!     .cohorts_persons_retrieve()
 //!     .project_id("@current")
 //!     .id(cohort.id)
 //!     .stream();

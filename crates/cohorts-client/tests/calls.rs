@@ -76,7 +76,10 @@ async fn stream_follows_the_pages_until_next_is_null() {
         page(&[], None),
     ];
     let (client, requests) = listen(responses);
-    let call = client.cohorts_persons().project_id("@current").id(3);
+    let call = client
+        .cohorts_persons_retrieve()
+        .project_id("@current")
+        .id(3);
     let persons: Vec<types::Person> = call
         .limit(2)
         .offset(5)
@@ -98,11 +101,74 @@ async fn stream_follows_the_pages_until_next_is_null() {
     }
 }
 
+/// The names of all persons of a stream, and the queries of the requests.
+async fn streamed(client: Client, requests: JoinHandle<Vec<String>>) -> (Vec<String>, Vec<String>) {
+    let call = client.persons_list().project_id("1").limit(2).stream();
+    let persons: Vec<types::Person> = call.try_collect().await.expect("all pages");
+    let names = persons.into_iter().map(|person| person.name);
+    let requests = requests.join().expect("all requests").into_iter();
+    let query = |request: String| {
+        let line = request.lines().next().unwrap_or_default();
+        let query = line.split(['?', ' ']).nth(2).unwrap_or_default();
+        query.to_owned()
+    };
+    (names.collect(), requests.map(query).collect())
+}
+
+#[tokio::test]
+async fn stream_follows_the_cursors_of_links() {
+    let responses = vec![
+        page(
+            &["a", "b"],
+            Some("http://host/?limit=2&cursor=x%2B1&offset=0"),
+        ),
+        page(&[], Some("?cursor=y")),
+        page(&["c"], None),
+    ];
+    let (client, requests) = listen(responses);
+    let (names, queries) = streamed(client, requests).await;
+    assert_eq!(names, ["a", "b", "c"]);
+    let expected = [
+        "cursor=&limit=2",
+        "cursor=x%2b1&limit=2",
+        "cursor=y&limit=2",
+    ];
+    assert_eq!(queries, expected);
+}
+
+/// PostHog has no cursors.
+#[tokio::test]
+async fn stream_follows_the_offsets_of_links_without_cursors() {
+    let responses = vec![
+        page(&["a", "b"], Some("http://host/?limit=2&offset=2")),
+        page(&["c"], None),
+    ];
+    let (client, requests) = listen(responses);
+    let (names, queries) = streamed(client, requests).await;
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(queries, ["cursor=&limit=2", "limit=2&offset=2"]);
+}
+
+#[tokio::test]
+async fn stream_ends_at_a_page_that_leads_to_itself() {
+    let responses = vec![
+        page(&["a"], Some("http://host/?cursor=x")),
+        page(&["b"], Some("http://host/?cursor=x")),
+    ];
+    let (client, requests) = listen(responses);
+    let (names, _) = streamed(client, requests).await;
+    assert_eq!(names, ["a", "b"]);
+}
+
 #[tokio::test]
 async fn stream_ends_after_an_error() {
     let body = r#"{"type":"invalid_request","code":"not_found","detail":"Not found.","attr":null}"#;
     let (client, requests) = listen(vec![response("404 Not Found", body)]);
-    let call = client.cohorts_persons().project_id("1").id(3).stream();
+    let call = client
+        .cohorts_persons_retrieve()
+        .project_id("1")
+        .id(3)
+        .stream();
     let error = call
         .try_collect::<Vec<_>>()
         .await

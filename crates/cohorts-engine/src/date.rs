@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::value::{Number, Stored};
-use crate::window::{LAST_INSTANT, Moment, Unit, day_start, instant_of};
+use crate::window::{LAST_INSTANT, Moment, Unit, day_start, instant_at, instant_of};
 
 /// Formats of dates that are accepted in addition to ISO 8601 and RFC 2822. Numbers with slashes or hyphens and the year
 /// at the end begin with the day.
@@ -248,14 +248,6 @@ fn offset_seconds(text: &str) -> Option<i64> {
     (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// The instant of a local time at an offset in seconds.
-fn instant_at(local: DateTime, offset: i64) -> Option<i64> {
-    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-    let micros = local.duration_since(EPOCH).as_micros();
-    let micros = i64::try_from(micros).ok()?;
-    Some((micros - offset * 1_000_000).min(LAST_INSTANT))
-}
-
 fn long_form(text: &str) -> Option<DateTime> {
     let date = |format: &&str| Date::strptime(format, text).ok();
     if let Some(date) = DATES.iter().find_map(date) {
@@ -424,9 +416,20 @@ mod tests {
                 assert!(next_to_last < last && last <= LAST_INSTANT, "{text}");
             }
         }
-        for number in [json!(253_402_300_800_i64), json!(1e300), json!(99_991_231)] {
-            assert_eq!(stored_instant(&number, &TimeZone::UTC), Some(LAST_INSTANT));
+        let utc = TimeZone::UTC;
+        for number in [json!(253_402_300_800_i64), json!(1e300)] {
+            assert_eq!(stored_instant(&number, &utc), Some(LAST_INSTANT));
         }
+        let midnight = Some(253_402_214_400_000_000);
+        for value in [
+            json!(99_991_231),
+            json!("9999-12-31"),
+            json!("9999-12-31T00:00:00Z"),
+        ] {
+            assert_eq!(stored_instant(&value, &utc), midnight, "{value}");
+        }
+        let noon = absolute("9999-12-31 12:00", &utc);
+        assert_eq!(noon, Some(midnight.unwrap() + 43_200_000_000));
     }
 
     #[test]

@@ -227,8 +227,20 @@ pub(crate) fn instant_of(local: DateTime, time_zone: &TimeZone) -> Option<i64> {
     }
     match ambiguous.compatible() {
         Ok(instant) => Some(instant.as_microsecond()),
-        Err(_) => (local.year() > 0).then_some(LAST_INSTANT),
+        // The library's calendar ends a day before that of the filters.
+        Err(_) => {
+            let offset = time_zone.to_offset(Timestamp::MAX).seconds();
+            (local.year() > 0).then(|| instant_at(local, offset.into()))?
+        }
     }
+}
+
+/// The instant of a local time at an offset in seconds. An instant beyond the calendar is the last one.
+pub(crate) fn instant_at(local: DateTime, offset: i64) -> Option<i64> {
+    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let micros = local.duration_since(EPOCH).as_micros();
+    let micros = i64::try_from(micros).ok()?;
+    Some((micros - offset * 1_000_000).min(LAST_INSTANT))
 }
 
 #[cfg(test)]

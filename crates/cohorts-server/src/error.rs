@@ -333,6 +333,9 @@ impl From<Rejection> for Error {
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
             Rejection::NotAcceptable => Self::NotAcceptable,
+            Rejection::Undocumented { operation, status } => Self::Internal(anyhow::anyhow!(
+                "{operation} answered {status}, which the contract does not document"
+            )),
             Rejection::MethodNotAllowed { method, allow } => {
                 Self::MethodNotAllowed { method, allow }
             }

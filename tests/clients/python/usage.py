@@ -49,11 +49,11 @@ with ApiClient(configuration) as client:
     page = cohorts.cohorts_list("@current", limit=2)
     assert page.results[0].id == cohort.id, page
 
-    persons = cohorts.cohorts_persons("@current", 1, limit=3)
+    persons = cohorts.cohorts_persons_retrieve("@current", 1, limit=3)
     assert len(persons.results) == 3 and persons.next is not None, persons
 
     try:
-        cohorts.cohorts_persons("@current", 1, properties="no JSON")
+        cohorts.cohorts_persons_retrieve("@current", 1, properties="no JSON")
     except BadRequestException as error:
         assert error.data.attr == "properties", error.data
     else:

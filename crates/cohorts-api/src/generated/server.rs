@@ -15,6 +15,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_create",
@@ -22,6 +23,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_preview",
@@ -29,13 +31,15 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "cohorts_all_activity",
+        id: "cohorts_all_activity_retrieve",
         tag: "activity",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
         scopes: &["activity_log:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_retrieve",
@@ -43,6 +47,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_update",
@@ -50,6 +55,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PUT",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_partial_update",
@@ -57,6 +63,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_destroy",
@@ -64,55 +71,63 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        statuses: &[401, 403, 404, 405, 429, 5],
     },
     Operation {
-        id: "cohorts_activity",
+        id: "cohorts_activity_retrieve",
         tag: "activity",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
         scopes: &["activity_log:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_duplicate_as_static_cohort",
+        id: "cohorts_duplicate_as_static_cohort_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_add_persons_to_static_cohort",
+        id: "cohorts_add_persons_to_static_cohort_partial_update",
         tag: "members",
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "cohorts_remove_person_from_static_cohort",
+        id: "cohorts_remove_person_from_static_cohort_partial_update",
         tag: "members",
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         scopes: &["cohort:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "cohorts_calculation_history",
+        id: "cohorts_calculation_history_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         scopes: &["cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_used_in",
+        id: "cohorts_used_in_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
         scopes: &["cohort:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "cohorts_persons",
+        id: "cohorts_persons_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_uploads",
@@ -120,6 +135,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_upload",
@@ -127,6 +143,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
         scopes: &["cohort:read", "person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_list",
@@ -134,6 +151,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_create",
@@ -141,6 +159,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "actions_retrieve",
@@ -148,6 +167,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "actions_partial_update",
@@ -155,6 +175,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:write"],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "persons_list",
@@ -162,27 +183,31 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/",
         scopes: &["person:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "persons_values",
+        id: "persons_values_retrieve",
         tag: "persons",
         method: "GET",
         path: "/api/projects/{project_id}/persons/values/",
         scopes: &["person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
-        id: "persons_bulk_delete",
+        id: "persons_bulk_delete_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/bulk_delete/",
         scopes: &["person:write"],
+        statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
-        id: "persons_cohorts",
+        id: "persons_cohorts_retrieve",
         tag: "persons",
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
         scopes: &["person:read", "cohort:read"],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_retrieve",
@@ -190,6 +215,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_destroy",
@@ -197,20 +223,23 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:write"],
+        statuses: &[204, 400, 401, 403, 404, 429, 5],
     },
     Operation {
-        id: "persons_update_property",
+        id: "persons_update_property_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
         scopes: &["person:write"],
+        statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
     },
     Operation {
-        id: "persons_delete_property",
+        id: "persons_delete_property_create",
         tag: "persons",
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         scopes: &["person:write"],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
         id: "projects_list",
@@ -218,6 +247,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/",
         scopes: &["project:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "projects_retrieve",
@@ -225,6 +255,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/",
         scopes: &["project:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "users_retrieve",
@@ -232,6 +263,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/users/@me/",
         scopes: &["user:read"],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "capture_batch",
@@ -239,6 +271,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/batch/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_event",
@@ -246,20 +279,23 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/capture/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
-        id: "capture_e",
+        id: "capture_browser_event",
         tag: "capture",
         method: "POST",
         path: "/e/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
-        id: "capture_i",
+        id: "capture_event_v0",
         tag: "capture",
         method: "POST",
         path: "/i/v0/e/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_track",
@@ -267,6 +303,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/track/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "capture_analytics",
@@ -274,6 +311,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v1/analytics/events/",
         scopes: &[],
+        statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
         id: "flags",
@@ -281,6 +319,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/flags/",
         scopes: &[],
+        statuses: &[200, 413, 5],
     },
     Operation {
         id: "decide",
@@ -288,6 +327,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/decide/",
         scopes: &[],
+        statuses: &[200, 413, 5],
     },
     Operation {
         id: "capture_config",
@@ -295,6 +335,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/array/{token}/config/",
         scopes: &[],
+        statuses: &[200, 404, 5],
     },
 ];
 
@@ -435,12 +476,12 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_duplicate_as_static_cohort(
+    fn cohorts_duplicate_as_static_cohort_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsDuplicateAsStaticCohortRequest,
+        request: CohortsDuplicateAsStaticCohortRetrieveRequest,
     ) -> impl Future<
-        Output = Result<CohortsDuplicateAsStaticCohortResponse, Self::Error>,
+        Output = Result<CohortsDuplicateAsStaticCohortRetrieveResponse, Self::Error>,
     >;
     /// List the calculations of a cohort.
     ///
@@ -452,11 +493,13 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_calculation_history(
+    fn cohorts_calculation_history_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsCalculationHistoryRequest,
-    ) -> impl Future<Output = Result<CohortsCalculationHistoryResponse, Self::Error>>;
+        request: CohortsCalculationHistoryRetrieveRequest,
+    ) -> impl Future<
+        Output = Result<CohortsCalculationHistoryRetrieveResponse, Self::Error>,
+    >;
     /// List the uses of a cohort.
     ///
     /// Returns at most 100 cohorts with a criterion that refers to this cohort.
@@ -467,11 +510,11 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_used_in(
+    fn cohorts_used_in_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsUsedInRequest,
-    ) -> impl Future<Output = Result<CohortsUsedInResponse, Self::Error>>;
+        request: CohortsUsedInRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsUsedInRetrieveResponse, Self::Error>>;
     /// List the members of a cohort.
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -494,11 +537,11 @@ pub trait CohortsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_persons(
+    fn cohorts_persons_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsPersonsRequest,
-    ) -> impl Future<Output = Result<CohortsPersonsResponse, Self::Error>>;
+        request: CohortsPersonsRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsRetrieveResponse, Self::Error>>;
 }
 
 /// The log of changes to cohorts.
@@ -512,11 +555,11 @@ pub trait ActivityApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_all_activity(
+    fn cohorts_all_activity_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsAllActivityRequest,
-    ) -> impl Future<Output = Result<CohortsAllActivityResponse, Self::Error>>;
+        request: CohortsAllActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsAllActivityRetrieveResponse, Self::Error>>;
     /// List the changes to a cohort.
     ///
     /// Returns the newest change first. A page past the end is empty.
@@ -527,11 +570,11 @@ pub trait ActivityApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn cohorts_activity(
+    fn cohorts_activity_retrieve(
         &self,
         caller: Self::Caller,
-        request: CohortsActivityRequest,
-    ) -> impl Future<Output = Result<CohortsActivityResponse, Self::Error>>;
+        request: CohortsActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsActivityRetrieveResponse, Self::Error>>;
 }
 
 /// The list of members of a static cohort: additions, removals and uploads.
@@ -547,12 +590,15 @@ pub trait MembersApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn cohorts_add_persons_to_static_cohort(
+    fn cohorts_add_persons_to_static_cohort_partial_update(
         &self,
         caller: Self::Caller,
-        request: CohortsAddPersonsToStaticCohortRequest,
+        request: CohortsAddPersonsToStaticCohortPartialUpdateRequest,
     ) -> impl Future<
-        Output = Result<CohortsAddPersonsToStaticCohortResponse, Self::Error>,
+        Output = Result<
+            CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+            Self::Error,
+        >,
     >;
     /// Remove a person from a static cohort.
     ///
@@ -563,12 +609,15 @@ pub trait MembersApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn cohorts_remove_person_from_static_cohort(
+    fn cohorts_remove_person_from_static_cohort_partial_update(
         &self,
         caller: Self::Caller,
-        request: CohortsRemovePersonFromStaticCohortRequest,
+        request: CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
     ) -> impl Future<
-        Output = Result<CohortsRemovePersonFromStaticCohortResponse, Self::Error>,
+        Output = Result<
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
+            Self::Error,
+        >,
     >;
     /// List the uploads to a static cohort.
     ///
@@ -692,15 +741,16 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 401, 403, 404, 406, 429 or a server error.
-    fn persons_values(
+    fn persons_values_retrieve(
         &self,
         caller: Self::Caller,
-        request: PersonsValuesRequest,
-    ) -> impl Future<Output = Result<PersonsValuesResponse, Self::Error>>;
+        request: PersonsValuesRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsValuesRetrieveResponse, Self::Error>>;
     /// Delete persons.
     ///
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
     /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
+    /// The options `delete_events`, `delete_recordings` and `keep_person` give 400 in the body and in the query, unless their value is `false`.
     /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
     ///
     /// `POST /api/projects/{project_id}/persons/bulk_delete/`
@@ -708,11 +758,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn persons_bulk_delete(
+    fn persons_bulk_delete_create(
         &self,
         caller: Self::Caller,
-        request: PersonsBulkDeleteRequest,
-    ) -> impl Future<Output = Result<PersonsBulkDeleteResponse, Self::Error>>;
+        request: PersonsBulkDeleteCreateRequest,
+    ) -> impl Future<Output = Result<PersonsBulkDeleteCreateResponse, Self::Error>>;
     /// List the cohorts that a person is a member of.
     ///
     /// Returns the cohorts that are not deleted, ordered by ID. Membership is that of the last calculation.
@@ -723,11 +773,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
-    fn persons_cohorts(
+    fn persons_cohorts_retrieve(
         &self,
         caller: Self::Caller,
-        request: PersonsCohortsRequest,
-    ) -> impl Future<Output = Result<PersonsCohortsResponse, Self::Error>>;
+        request: PersonsCohortsRetrieveRequest,
+    ) -> impl Future<Output = Result<PersonsCohortsRetrieveResponse, Self::Error>>;
     /// Get a person.
     ///
     /// Returns at most 10 of the person's distinct IDs.
@@ -768,11 +818,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 413, 415, 429 or a server error.
-    fn persons_update_property(
+    fn persons_update_property_create(
         &self,
         caller: Self::Caller,
-        request: PersonsUpdatePropertyRequest,
-    ) -> impl Future<Output = Result<PersonsUpdatePropertyResponse, Self::Error>>;
+        request: PersonsUpdatePropertyCreateRequest,
+    ) -> impl Future<Output = Result<PersonsUpdatePropertyCreateResponse, Self::Error>>;
     /// Delete a property of a person.
     ///
     /// Captures an event `$delete_person_property` of the person. A property that the person does not have is ignored.
@@ -782,11 +832,11 @@ pub trait PersonsApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
-    fn persons_delete_property(
+    fn persons_delete_property_create(
         &self,
         caller: Self::Caller,
-        request: PersonsDeletePropertyRequest,
-    ) -> impl Future<Output = Result<PersonsDeletePropertyResponse, Self::Error>>;
+        request: PersonsDeletePropertyCreateRequest,
+    ) -> impl Future<Output = Result<PersonsDeletePropertyCreateResponse, Self::Error>>;
 }
 
 /// The projects that a key can access, and the user who owns the key.
@@ -907,10 +957,10 @@ pub trait CaptureApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 413 or a server error.
-    fn capture_e(
+    fn capture_browser_event(
         &self,
-        request: CaptureERequest,
-    ) -> impl Future<Output = Result<CaptureEResponse, Self::Error>>;
+        request: CaptureBrowserEventRequest,
+    ) -> impl Future<Output = Result<CaptureBrowserEventResponse, Self::Error>>;
     /// Send events from a browser or a mobile app.
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
@@ -920,10 +970,10 @@ pub trait CaptureApi: Api {
     /// # Errors
     ///
     /// Fails with 400, 401, 413 or a server error.
-    fn capture_i(
+    fn capture_event_v0(
         &self,
-        request: CaptureIRequest,
-    ) -> impl Future<Output = Result<CaptureIResponse, Self::Error>>;
+        request: CaptureEventV0Request,
+    ) -> impl Future<Output = Result<CaptureEventV0Response, Self::Error>>;
     /// Send events to a legacy path.
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
@@ -940,7 +990,7 @@ pub trait CaptureApi: Api {
     /// Send events and get a result for each.
     ///
     /// The format of newer SDKs. The token is sent as `Authorization: Bearer phc_…`.
-    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped.
+    /// The result of an event is `ok`, or `drop` with the reason. The response is 200 even if every event is dropped, and 400 if one of the dropped events has no `uuid`, because it has no result.
     /// If the service cannot store the batch, it stores no event of the batch.
     ///
     /// `POST /i/v1/analytics/events/`
@@ -1070,13 +1120,13 @@ impl CohortsListRequest {
 #[derive(Debug)]
 pub enum CohortsListResponse {
     /// A page of cohorts.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1200,14 +1250,14 @@ impl CohortsPreviewResponse {
     }
 }
 
-/// The path parameters of `cohorts_all_activity`.
+/// The path parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAllActivityPath {
+pub struct CohortsAllActivityRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl CohortsAllActivityPath {
+impl CohortsAllActivityRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1215,16 +1265,16 @@ impl CohortsAllActivityPath {
     }
 }
 
-/// The query parameters of `cohorts_all_activity`.
+/// The query parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAllActivityQuery {
+pub struct CohortsAllActivityRetrieveQuery {
     /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
 }
 
-impl CohortsAllActivityQuery {
+impl CohortsAllActivityRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1234,38 +1284,38 @@ impl CohortsAllActivityQuery {
     }
 }
 
-/// The request of `cohorts_all_activity`.
+/// The request of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsAllActivityRequest {
+pub struct CohortsAllActivityRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsAllActivityPath,
+    pub path: CohortsAllActivityRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsAllActivityQuery,
+    pub query: CohortsAllActivityRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsAllActivityRequest {
+impl CohortsAllActivityRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsAllActivityPath::read(&request)?,
-            query: CohortsAllActivityQuery::read(&request)?,
+            path: CohortsAllActivityRetrievePath::read(&request)?,
+            query: CohortsAllActivityRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_all_activity`, except errors with a body.
+/// The responses of `cohorts_all_activity_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsAllActivityResponse {
+pub enum CohortsAllActivityRetrieveResponse {
     /// A page of changes.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
-impl CohortsAllActivityResponse {
+impl CohortsAllActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -1500,16 +1550,16 @@ impl CohortsDestroyResponse {
     }
 }
 
-/// The path parameters of `cohorts_activity`.
+/// The path parameters of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsActivityPath {
+pub struct CohortsActivityRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsActivityPath {
+impl CohortsActivityRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1518,16 +1568,16 @@ impl CohortsActivityPath {
     }
 }
 
-/// The query parameters of `cohorts_activity`.
+/// The query parameters of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsActivityQuery {
+pub struct CohortsActivityRetrieveQuery {
     /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
     pub limit: i64,
     /// Number of the page. The first page is 1.
     pub page: i64,
 }
 
-impl CohortsActivityQuery {
+impl CohortsActivityRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1537,55 +1587,55 @@ impl CohortsActivityQuery {
     }
 }
 
-/// The request of `cohorts_activity`.
+/// The request of `cohorts_activity_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsActivityRequest {
+pub struct CohortsActivityRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsActivityPath,
+    pub path: CohortsActivityRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsActivityQuery,
+    pub query: CohortsActivityRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsActivityRequest {
+impl CohortsActivityRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsActivityPath::read(&request)?,
-            query: CohortsActivityQuery::read(&request)?,
+            path: CohortsActivityRetrievePath::read(&request)?,
+            query: CohortsActivityRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_activity`, except errors with a body.
+/// The responses of `cohorts_activity_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsActivityResponse {
+pub enum CohortsActivityRetrieveResponse {
     /// A page of changes.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// The project does not exist, or the cohort does not exist. In the second case the response has no body.
     Status404,
 }
 
-impl CohortsActivityResponse {
+impl CohortsActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
             Self::Status404 => empty_response(404),
         }
     }
 }
 
-/// The path parameters of `cohorts_duplicate_as_static_cohort`.
+/// The path parameters of `cohorts_duplicate_as_static_cohort_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsDuplicateAsStaticCohortPath {
+pub struct CohortsDuplicateAsStaticCohortRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsDuplicateAsStaticCohortPath {
+impl CohortsDuplicateAsStaticCohortRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1594,32 +1644,32 @@ impl CohortsDuplicateAsStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_duplicate_as_static_cohort`.
+/// The request of `cohorts_duplicate_as_static_cohort_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsDuplicateAsStaticCohortRequest {
+pub struct CohortsDuplicateAsStaticCohortRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsDuplicateAsStaticCohortPath,
+    pub path: CohortsDuplicateAsStaticCohortRetrievePath,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsDuplicateAsStaticCohortRequest {
+impl CohortsDuplicateAsStaticCohortRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsDuplicateAsStaticCohortPath::read(&request)?,
+            path: CohortsDuplicateAsStaticCohortRetrievePath::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_duplicate_as_static_cohort`, except errors with a body.
+/// The responses of `cohorts_duplicate_as_static_cohort_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsDuplicateAsStaticCohortResponse {
+pub enum CohortsDuplicateAsStaticCohortRetrieveResponse {
     /// The new static cohort.
     Status200(types::Cohort),
 }
 
-impl CohortsDuplicateAsStaticCohortResponse {
+impl CohortsDuplicateAsStaticCohortRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1627,16 +1677,16 @@ impl CohortsDuplicateAsStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_add_persons_to_static_cohort`.
+/// The path parameters of `cohorts_add_persons_to_static_cohort_partial_update`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsAddPersonsToStaticCohortPath {
+pub struct CohortsAddPersonsToStaticCohortPartialUpdatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsAddPersonsToStaticCohortPath {
+impl CohortsAddPersonsToStaticCohortPartialUpdatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1645,21 +1695,21 @@ impl CohortsAddPersonsToStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_add_persons_to_static_cohort`.
+/// The request of `cohorts_add_persons_to_static_cohort_partial_update`.
 #[derive(Debug, Clone)]
-pub struct CohortsAddPersonsToStaticCohortRequest {
+pub struct CohortsAddPersonsToStaticCohortPartialUpdateRequest {
     /// The parameters of the path.
-    pub path: CohortsAddPersonsToStaticCohortPath,
+    pub path: CohortsAddPersonsToStaticCohortPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PersonsToAdd,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsAddPersonsToStaticCohortRequest {
+impl CohortsAddPersonsToStaticCohortPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsAddPersonsToStaticCohortPath::read(&request)?,
+            path: CohortsAddPersonsToStaticCohortPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1673,14 +1723,14 @@ impl CohortsAddPersonsToStaticCohortRequest {
     }
 }
 
-/// The responses of `cohorts_add_persons_to_static_cohort`, except errors with a body.
+/// The responses of `cohorts_add_persons_to_static_cohort_partial_update`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsAddPersonsToStaticCohortResponse {
+pub enum CohortsAddPersonsToStaticCohortPartialUpdateResponse {
     /// The persons are members.
     Status200(types::Done),
 }
 
-impl CohortsAddPersonsToStaticCohortResponse {
+impl CohortsAddPersonsToStaticCohortPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1688,16 +1738,16 @@ impl CohortsAddPersonsToStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_remove_person_from_static_cohort`.
+/// The path parameters of `cohorts_remove_person_from_static_cohort_partial_update`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsRemovePersonFromStaticCohortPath {
+pub struct CohortsRemovePersonFromStaticCohortPartialUpdatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsRemovePersonFromStaticCohortPath {
+impl CohortsRemovePersonFromStaticCohortPartialUpdatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1706,21 +1756,21 @@ impl CohortsRemovePersonFromStaticCohortPath {
     }
 }
 
-/// The request of `cohorts_remove_person_from_static_cohort`.
+/// The request of `cohorts_remove_person_from_static_cohort_partial_update`.
 #[derive(Debug, Clone)]
-pub struct CohortsRemovePersonFromStaticCohortRequest {
+pub struct CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
     /// The parameters of the path.
-    pub path: CohortsRemovePersonFromStaticCohortPath,
+    pub path: CohortsRemovePersonFromStaticCohortPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PersonToRemove,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsRemovePersonFromStaticCohortRequest {
+impl CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsRemovePersonFromStaticCohortPath::read(&request)?,
+            path: CohortsRemovePersonFromStaticCohortPartialUpdatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1734,14 +1784,14 @@ impl CohortsRemovePersonFromStaticCohortRequest {
     }
 }
 
-/// The responses of `cohorts_remove_person_from_static_cohort`, except errors with a body.
+/// The responses of `cohorts_remove_person_from_static_cohort_partial_update`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsRemovePersonFromStaticCohortResponse {
+pub enum CohortsRemovePersonFromStaticCohortPartialUpdateResponse {
     /// The persons are members.
     Status200(types::Done),
 }
 
-impl CohortsRemovePersonFromStaticCohortResponse {
+impl CohortsRemovePersonFromStaticCohortPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1749,16 +1799,16 @@ impl CohortsRemovePersonFromStaticCohortResponse {
     }
 }
 
-/// The path parameters of `cohorts_calculation_history`.
+/// The path parameters of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsCalculationHistoryPath {
+pub struct CohortsCalculationHistoryRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsCalculationHistoryPath {
+impl CohortsCalculationHistoryRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1767,16 +1817,16 @@ impl CohortsCalculationHistoryPath {
     }
 }
 
-/// The query parameters of `cohorts_calculation_history`.
+/// The query parameters of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsCalculationHistoryQuery {
+pub struct CohortsCalculationHistoryRetrieveQuery {
     /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     pub limit: i64,
     /// Number of rows to skip.
     pub offset: i64,
 }
 
-impl CohortsCalculationHistoryQuery {
+impl CohortsCalculationHistoryRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1786,52 +1836,52 @@ impl CohortsCalculationHistoryQuery {
     }
 }
 
-/// The request of `cohorts_calculation_history`.
+/// The request of `cohorts_calculation_history_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsCalculationHistoryRequest {
+pub struct CohortsCalculationHistoryRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsCalculationHistoryPath,
+    pub path: CohortsCalculationHistoryRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsCalculationHistoryQuery,
+    pub query: CohortsCalculationHistoryRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsCalculationHistoryRequest {
+impl CohortsCalculationHistoryRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsCalculationHistoryPath::read(&request)?,
-            query: CohortsCalculationHistoryQuery::read(&request)?,
+            path: CohortsCalculationHistoryRetrievePath::read(&request)?,
+            query: CohortsCalculationHistoryRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_calculation_history`, except errors with a body.
+/// The responses of `cohorts_calculation_history_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsCalculationHistoryResponse {
+pub enum CohortsCalculationHistoryRetrieveResponse {
     /// A page of calculations.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
-impl CohortsCalculationHistoryResponse {
+impl CohortsCalculationHistoryRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
 
-/// The path parameters of `cohorts_used_in`.
+/// The path parameters of `cohorts_used_in_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsUsedInPath {
+pub struct CohortsUsedInRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsUsedInPath {
+impl CohortsUsedInRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1840,32 +1890,32 @@ impl CohortsUsedInPath {
     }
 }
 
-/// The request of `cohorts_used_in`.
+/// The request of `cohorts_used_in_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsUsedInRequest {
+pub struct CohortsUsedInRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsUsedInPath,
+    pub path: CohortsUsedInRetrievePath,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsUsedInRequest {
+impl CohortsUsedInRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsUsedInPath::read(&request)?,
+            path: CohortsUsedInRetrievePath::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_used_in`, except errors with a body.
+/// The responses of `cohorts_used_in_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsUsedInResponse {
+pub enum CohortsUsedInRetrieveResponse {
     /// The uses of the cohort.
     Status200(types::UsedIn),
 }
 
-impl CohortsUsedInResponse {
+impl CohortsUsedInRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -1873,16 +1923,16 @@ impl CohortsUsedInResponse {
     }
 }
 
-/// The path parameters of `cohorts_persons`.
+/// The path parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsPersonsPath {
+pub struct CohortsPersonsRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// ID of the cohort.
     pub id: i64,
 }
 
-impl CohortsPersonsPath {
+impl CohortsPersonsRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -1891,9 +1941,9 @@ impl CohortsPersonsPath {
     }
 }
 
-/// The query parameters of `cohorts_persons`.
+/// The query parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CohortsPersonsQuery {
+pub struct CohortsPersonsRetrieveQuery {
     /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
     pub limit: Option<i64>,
     /// Number of persons to skip.
@@ -1921,7 +1971,7 @@ pub struct CohortsPersonsQuery {
     pub bom: Option<bool>,
 }
 
-impl CohortsPersonsQuery {
+impl CohortsPersonsRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -1939,44 +1989,44 @@ impl CohortsPersonsQuery {
     }
 }
 
-/// The request of `cohorts_persons`.
+/// The request of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone)]
-pub struct CohortsPersonsRequest {
+pub struct CohortsPersonsRetrieveRequest {
     /// The parameters of the path.
-    pub path: CohortsPersonsPath,
+    pub path: CohortsPersonsRetrievePath,
     /// The parameters of the query.
-    pub query: CohortsPersonsQuery,
+    pub query: CohortsPersonsRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CohortsPersonsRequest {
+impl CohortsPersonsRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: CohortsPersonsPath::read(&request)?,
-            query: CohortsPersonsQuery::read(&request)?,
+            path: CohortsPersonsRetrievePath::read(&request)?,
+            query: CohortsPersonsRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `cohorts_persons`, except errors with a body.
+/// The responses of `cohorts_persons_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum CohortsPersonsResponse {
+pub enum CohortsPersonsRetrieveResponse {
     /// A page of persons.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// A page of persons.
-    Status200Csv(HttpResponse),
+    Status200Csv(ResponseBody),
     /// A page of persons.
-    Status200Ndjson(HttpResponse),
+    Status200Ndjson(ResponseBody),
 }
 
-impl CohortsPersonsResponse {
+impl CohortsPersonsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
-            Self::Status200Csv(response) => response,
-            Self::Status200Ndjson(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
+            Self::Status200Csv(body) => body.respond(200, "text/csv"),
+            Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
 }
@@ -2043,13 +2093,13 @@ impl CohortsUploadsRequest {
 #[derive(Debug)]
 pub enum CohortsUploadsResponse {
     /// A page of uploads.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl CohortsUploadsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -2167,13 +2217,13 @@ impl ActionsListRequest {
 #[derive(Debug)]
 pub enum ActionsListResponse {
     /// A page of actions.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
 }
 
 impl ActionsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
         }
     }
 }
@@ -2440,31 +2490,31 @@ impl PersonsListRequest {
 #[derive(Debug)]
 pub enum PersonsListResponse {
     /// A page of persons.
-    Status200(HttpResponse),
+    Status200(ResponseBody),
     /// A page of persons.
-    Status200Csv(HttpResponse),
+    Status200Csv(ResponseBody),
     /// A page of persons.
-    Status200Ndjson(HttpResponse),
+    Status200Ndjson(ResponseBody),
 }
 
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(response) => response,
-            Self::Status200Csv(response) => response,
-            Self::Status200Ndjson(response) => response,
+            Self::Status200(body) => body.respond(200, "application/json"),
+            Self::Status200Csv(body) => body.respond(200, "text/csv"),
+            Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
 }
 
-/// The path parameters of `persons_values`.
+/// The path parameters of `persons_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsValuesPath {
+pub struct PersonsValuesRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsValuesPath {
+impl PersonsValuesRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2472,16 +2522,16 @@ impl PersonsValuesPath {
     }
 }
 
-/// The query parameters of `persons_values`.
+/// The query parameters of `persons_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsValuesQuery {
+pub struct PersonsValuesRetrieveQuery {
     /// Name of the property.
     pub key: Option<String>,
     /// Text that the values contain, case-insensitive.
     pub value: Option<String>,
 }
 
-impl PersonsValuesQuery {
+impl PersonsValuesRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -2491,35 +2541,35 @@ impl PersonsValuesQuery {
     }
 }
 
-/// The request of `persons_values`.
+/// The request of `persons_values_retrieve`.
 #[derive(Debug, Clone)]
-pub struct PersonsValuesRequest {
+pub struct PersonsValuesRetrieveRequest {
     /// The parameters of the path.
-    pub path: PersonsValuesPath,
+    pub path: PersonsValuesRetrievePath,
     /// The parameters of the query.
-    pub query: PersonsValuesQuery,
+    pub query: PersonsValuesRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsValuesRequest {
+impl PersonsValuesRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsValuesPath::read(&request)?,
-            query: PersonsValuesQuery::read(&request)?,
+            path: PersonsValuesRetrievePath::read(&request)?,
+            query: PersonsValuesRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `persons_values`, except errors with a body.
+/// The responses of `persons_values_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsValuesResponse {
+pub enum PersonsValuesRetrieveResponse {
     /// The values.
-    Status200(types::PersonValues),
+    Status200(::std::vec::Vec<types::PersonValue>),
 }
 
-impl PersonsValuesResponse {
+impl PersonsValuesRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -2527,14 +2577,14 @@ impl PersonsValuesResponse {
     }
 }
 
-/// The path parameters of `persons_bulk_delete`.
+/// The path parameters of `persons_bulk_delete_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsBulkDeletePath {
+pub struct PersonsBulkDeleteCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsBulkDeletePath {
+impl PersonsBulkDeleteCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2542,21 +2592,21 @@ impl PersonsBulkDeletePath {
     }
 }
 
-/// The request of `persons_bulk_delete`.
+/// The request of `persons_bulk_delete_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsBulkDeleteRequest {
+pub struct PersonsBulkDeleteCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsBulkDeletePath,
+    pub path: PersonsBulkDeleteCreatePath,
     /// The fields of the body.
     pub body: types::PersonsToDelete,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsBulkDeleteRequest {
+impl PersonsBulkDeleteCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsBulkDeletePath::read(&request)?,
+            path: PersonsBulkDeleteCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2570,14 +2620,14 @@ impl PersonsBulkDeleteRequest {
     }
 }
 
-/// The responses of `persons_bulk_delete`, except errors with a body.
+/// The responses of `persons_bulk_delete_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsBulkDeleteResponse {
+pub enum PersonsBulkDeleteCreateResponse {
     /// The persons are deleted.
     Status202(types::PersonsDeleted),
 }
 
-impl PersonsBulkDeleteResponse {
+impl PersonsBulkDeleteCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status202(body) => json_response(202, &body),
@@ -2585,14 +2635,14 @@ impl PersonsBulkDeleteResponse {
     }
 }
 
-/// The path parameters of `persons_cohorts`.
+/// The path parameters of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsCohortsPath {
+pub struct PersonsCohortsRetrievePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
 }
 
-impl PersonsCohortsPath {
+impl PersonsCohortsRetrievePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2600,9 +2650,9 @@ impl PersonsCohortsPath {
     }
 }
 
-/// The query parameters of `persons_cohorts`.
+/// The query parameters of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsCohortsQuery {
+pub struct PersonsCohortsRetrieveQuery {
     /// `id` of the person.
     pub person_id: Option<String>,
     /// Extension of this service; not part of PostHog's API.
@@ -2610,7 +2660,7 @@ pub struct PersonsCohortsQuery {
     pub distinct_id: Option<String>,
 }
 
-impl PersonsCohortsQuery {
+impl PersonsCohortsRetrieveQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -2620,35 +2670,35 @@ impl PersonsCohortsQuery {
     }
 }
 
-/// The request of `persons_cohorts`.
+/// The request of `persons_cohorts_retrieve`.
 #[derive(Debug, Clone)]
-pub struct PersonsCohortsRequest {
+pub struct PersonsCohortsRetrieveRequest {
     /// The parameters of the path.
-    pub path: PersonsCohortsPath,
+    pub path: PersonsCohortsRetrievePath,
     /// The parameters of the query.
-    pub query: PersonsCohortsQuery,
+    pub query: PersonsCohortsRetrieveQuery,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsCohortsRequest {
+impl PersonsCohortsRetrieveRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsCohortsPath::read(&request)?,
-            query: PersonsCohortsQuery::read(&request)?,
+            path: PersonsCohortsRetrievePath::read(&request)?,
+            query: PersonsCohortsRetrieveQuery::read(&request)?,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `persons_cohorts`, except errors with a body.
+/// The responses of `persons_cohorts_retrieve`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsCohortsResponse {
+pub enum PersonsCohortsRetrieveResponse {
     /// The cohorts.
     Status200(types::PersonCohorts),
 }
 
-impl PersonsCohortsResponse {
+impl PersonsCohortsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -2758,16 +2808,16 @@ impl PersonsDestroyResponse {
     }
 }
 
-/// The path parameters of `persons_update_property`.
+/// The path parameters of `persons_update_property_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsUpdatePropertyPath {
+pub struct PersonsUpdatePropertyCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// `id` of the person.
     pub uuid: String,
 }
 
-impl PersonsUpdatePropertyPath {
+impl PersonsUpdatePropertyCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2776,21 +2826,21 @@ impl PersonsUpdatePropertyPath {
     }
 }
 
-/// The request of `persons_update_property`.
+/// The request of `persons_update_property_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsUpdatePropertyRequest {
+pub struct PersonsUpdatePropertyCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsUpdatePropertyPath,
+    pub path: PersonsUpdatePropertyCreatePath,
     /// The fields of the body.
     pub body: types::PersonPropertyValue,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsUpdatePropertyRequest {
+impl PersonsUpdatePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsUpdatePropertyPath::read(&request)?,
+            path: PersonsUpdatePropertyCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2804,14 +2854,14 @@ impl PersonsUpdatePropertyRequest {
     }
 }
 
-/// The responses of `persons_update_property`, except errors with a body.
+/// The responses of `persons_update_property_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsUpdatePropertyResponse {
+pub enum PersonsUpdatePropertyCreateResponse {
     /// The property has the value.
     Status202,
 }
 
-impl PersonsUpdatePropertyResponse {
+impl PersonsUpdatePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status202 => empty_response(202),
@@ -2819,16 +2869,16 @@ impl PersonsUpdatePropertyResponse {
     }
 }
 
-/// The path parameters of `persons_delete_property`.
+/// The path parameters of `persons_delete_property_create`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PersonsDeletePropertyPath {
+pub struct PersonsDeletePropertyCreatePath {
     /// ID of the project, or `@current` for the first project that the key can access.
     pub project_id: String,
     /// `id` of the person.
     pub uuid: String,
 }
 
-impl PersonsDeletePropertyPath {
+impl PersonsDeletePropertyCreatePath {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             project_id: path_text(request, "project_id"),
@@ -2837,21 +2887,21 @@ impl PersonsDeletePropertyPath {
     }
 }
 
-/// The request of `persons_delete_property`.
+/// The request of `persons_delete_property_create`.
 #[derive(Debug, Clone)]
-pub struct PersonsDeletePropertyRequest {
+pub struct PersonsDeletePropertyCreateRequest {
     /// The parameters of the path.
-    pub path: PersonsDeletePropertyPath,
+    pub path: PersonsDeletePropertyCreatePath,
     /// The fields of the body.
     pub body: types::PersonPropertyToDelete,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl PersonsDeletePropertyRequest {
+impl PersonsDeletePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
-            path: PersonsDeletePropertyPath::read(&request)?,
+            path: PersonsDeletePropertyCreatePath::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2865,14 +2915,14 @@ impl PersonsDeletePropertyRequest {
     }
 }
 
-/// The responses of `persons_delete_property`, except errors with a body.
+/// The responses of `persons_delete_property_create`, except errors with a body.
 #[derive(Debug)]
-pub enum PersonsDeletePropertyResponse {
+pub enum PersonsDeletePropertyCreateResponse {
     /// The person does not have the property.
     Status201(types::Done),
 }
 
-impl PersonsDeletePropertyResponse {
+impl PersonsDeletePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status201(body) => json_response(201, &body),
@@ -3126,9 +3176,9 @@ impl CaptureEventResponse {
     }
 }
 
-/// The query parameters of `capture_e`.
+/// The query parameters of `capture_browser_event`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CaptureEQuery {
+pub struct CaptureBrowserEventQuery {
     /// Token of the project, if the body does not contain it.
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -3137,7 +3187,7 @@ pub struct CaptureEQuery {
     pub underscore: Option<String>,
 }
 
-impl CaptureEQuery {
+impl CaptureBrowserEventQuery {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -3148,35 +3198,35 @@ impl CaptureEQuery {
     }
 }
 
-/// The request of `capture_e`.
+/// The request of `capture_browser_event`.
 #[derive(Debug, Clone)]
-pub struct CaptureERequest {
+pub struct CaptureBrowserEventRequest {
     /// The parameters of the query.
-    pub query: CaptureEQuery,
+    pub query: CaptureBrowserEventQuery,
     /// The unparsed body.
     pub raw: RawBody,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CaptureERequest {
+impl CaptureBrowserEventRequest {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
-            query: CaptureEQuery::read(&request)?,
+            query: CaptureBrowserEventQuery::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `capture_e`, except errors with a body.
+/// The responses of `capture_browser_event`, except errors with a body.
 #[derive(Debug)]
-pub enum CaptureEResponse {
+pub enum CaptureBrowserEventResponse {
     /// All accepted events are committed.
     Status200(types::CaptureAnswer),
 }
 
-impl CaptureEResponse {
+impl CaptureBrowserEventResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -3184,9 +3234,9 @@ impl CaptureEResponse {
     }
 }
 
-/// The query parameters of `capture_i`.
+/// The query parameters of `capture_event_v0`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CaptureIQuery {
+pub struct CaptureEventV0Query {
     /// Token of the project, if the body does not contain it.
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -3195,7 +3245,7 @@ pub struct CaptureIQuery {
     pub underscore: Option<String>,
 }
 
-impl CaptureIQuery {
+impl CaptureEventV0Query {
     fn read(request: &HttpRequest) -> Result<Self, Rejection> {
         let query = Query::from_request(request);
         Ok(Self {
@@ -3206,35 +3256,35 @@ impl CaptureIQuery {
     }
 }
 
-/// The request of `capture_i`.
+/// The request of `capture_event_v0`.
 #[derive(Debug, Clone)]
-pub struct CaptureIRequest {
+pub struct CaptureEventV0Request {
     /// The parameters of the query.
-    pub query: CaptureIQuery,
+    pub query: CaptureEventV0Query,
     /// The unparsed body.
     pub raw: RawBody,
     /// The head of the request.
     pub http: RequestHead,
 }
 
-impl CaptureIRequest {
+impl CaptureEventV0Request {
     fn read(request: HttpRequest, raw: RawBody) -> Result<Self, Rejection> {
         Ok(Self {
-            query: CaptureIQuery::read(&request)?,
+            query: CaptureEventV0Query::read(&request)?,
             raw,
             http: RequestHead::new(request),
         })
     }
 }
 
-/// The responses of `capture_i`, except errors with a body.
+/// The responses of `capture_event_v0`, except errors with a body.
 #[derive(Debug)]
-pub enum CaptureIResponse {
+pub enum CaptureEventV0Response {
     /// All accepted events are committed.
     Status200(types::CaptureAnswer),
 }
 
-impl CaptureIResponse {
+impl CaptureEventV0Response {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -3936,7 +3986,10 @@ where
         + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
-    let routes = [web::get().to(projects_list::<A>), web::head().to(projects_list::<A>)];
+    let routes = [
+        web::get().to(route_projects_list::<A>),
+        web::head().to(route_projects_list::<A>),
+    ];
     config
         .service(
             resource::<
@@ -3951,6 +4004,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/",
                         scopes: &["project:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3958,6 +4012,7 @@ where
                         method: "",
                         path: "/api/projects/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3965,8 +4020,8 @@ where
         );
     let paths = ["/api/projects/{project_id}/", "/api/projects/{project_id}"];
     let routes = [
-        web::get().to(projects_retrieve::<A>),
-        web::head().to(projects_retrieve::<A>),
+        web::get().to(route_projects_retrieve::<A>),
+        web::head().to(route_projects_retrieve::<A>),
     ];
     config
         .service(
@@ -3982,6 +4037,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/",
                         scopes: &["project:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -3989,6 +4045,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -3999,9 +4056,9 @@ where
         "/api/projects/{project_id}/actions",
     ];
     let routes = [
-        web::get().to(actions_list::<A>),
-        web::head().to(actions_list::<A>),
-        web::post().to(actions_create::<A>),
+        web::get().to(route_actions_list::<A>),
+        web::head().to(route_actions_list::<A>),
+        web::post().to(route_actions_create::<A>),
     ];
     config
         .service(
@@ -4017,6 +4074,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &["action:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4024,6 +4082,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4034,9 +4093,9 @@ where
         "/api/projects/{project_id}/actions/{id}",
     ];
     let routes = [
-        web::get().to(actions_retrieve::<A>),
-        web::head().to(actions_retrieve::<A>),
-        web::patch().to(actions_partial_update::<A>),
+        web::get().to(route_actions_retrieve::<A>),
+        web::head().to(route_actions_retrieve::<A>),
+        web::patch().to(route_actions_partial_update::<A>),
     ];
     config
         .service(
@@ -4052,6 +4111,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &["action:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4059,6 +4119,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4069,9 +4130,9 @@ where
         "/api/projects/{project_id}/cohorts",
     ];
     let routes = [
-        web::get().to(cohorts_list::<A>),
-        web::head().to(cohorts_list::<A>),
-        web::post().to(cohorts_create::<A>),
+        web::get().to(route_cohorts_list::<A>),
+        web::head().to(route_cohorts_list::<A>),
+        web::post().to(route_cohorts_create::<A>),
     ];
     config
         .service(
@@ -4087,6 +4148,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4094,6 +4156,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4104,8 +4167,8 @@ where
         "/api/projects/{project_id}/cohorts/activity",
     ];
     let routes = [
-        web::get().to(cohorts_all_activity::<A>),
-        web::head().to(cohorts_all_activity::<A>),
+        web::get().to(route_cohorts_all_activity_retrieve::<A>),
+        web::head().to(route_cohorts_all_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4121,6 +4184,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &["activity_log:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4128,6 +4192,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4137,7 +4202,7 @@ where
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
-    let routes = [web::post().to(cohorts_preview::<A>)];
+    let routes = [web::post().to(route_cohorts_preview::<A>)];
     config
         .service(
             resource::<
@@ -4152,6 +4217,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4159,6 +4225,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4169,11 +4236,11 @@ where
         "/api/projects/{project_id}/cohorts/{id}",
     ];
     let routes = [
-        web::get().to(cohorts_retrieve::<A>),
-        web::head().to(cohorts_retrieve::<A>),
-        web::put().to(cohorts_update::<A>),
-        web::patch().to(cohorts_partial_update::<A>),
-        web::delete().to(cohorts_destroy::<A>),
+        web::get().to(route_cohorts_retrieve::<A>),
+        web::head().to(route_cohorts_retrieve::<A>),
+        web::put().to(route_cohorts_update::<A>),
+        web::patch().to(route_cohorts_partial_update::<A>),
+        web::delete().to(route_cohorts_destroy::<A>),
     ];
     config
         .service(
@@ -4189,6 +4256,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4196,6 +4264,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4206,8 +4275,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/activity",
     ];
     let routes = [
-        web::get().to(cohorts_activity::<A>),
-        web::head().to(cohorts_activity::<A>),
+        web::get().to(route_cohorts_activity_retrieve::<A>),
+        web::head().to(route_cohorts_activity_retrieve::<A>),
     ];
     config
         .service(
@@ -4223,6 +4292,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &["activity_log:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4230,6 +4300,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4239,7 +4310,9 @@ where
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort",
     ];
-    let routes = [web::patch().to(cohorts_add_persons_to_static_cohort::<A>)];
+    let routes = [
+        web::patch().to(route_cohorts_add_persons_to_static_cohort_partial_update::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4254,6 +4327,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4261,6 +4335,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4271,8 +4346,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/calculation_history",
     ];
     let routes = [
-        web::get().to(cohorts_calculation_history::<A>),
-        web::head().to(cohorts_calculation_history::<A>),
+        web::get().to(route_cohorts_calculation_history_retrieve::<A>),
+        web::head().to(route_cohorts_calculation_history_retrieve::<A>),
     ];
     config
         .service(
@@ -4288,6 +4363,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4295,6 +4371,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4304,7 +4381,7 @@ where
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
-    let routes = [web::get().to(cohorts_duplicate_as_static_cohort::<A>)];
+    let routes = [web::get().to(route_cohorts_duplicate_as_static_cohort_retrieve::<A>)];
     config
         .service(
             resource::<
@@ -4319,6 +4396,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4326,6 +4404,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4336,8 +4415,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/persons",
     ];
     let routes = [
-        web::get().to(cohorts_persons::<A>),
-        web::head().to(cohorts_persons::<A>),
+        web::get().to(route_cohorts_persons_retrieve::<A>),
+        web::head().to(route_cohorts_persons_retrieve::<A>),
     ];
     config
         .service(
@@ -4353,6 +4432,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4360,6 +4440,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4369,7 +4450,10 @@ where
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
-    let routes = [web::patch().to(cohorts_remove_person_from_static_cohort::<A>)];
+    let routes = [
+        web::patch()
+            .to(route_cohorts_remove_person_from_static_cohort_partial_update::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4384,6 +4468,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4391,6 +4476,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4401,8 +4487,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/uploads",
     ];
     let routes = [
-        web::get().to(cohorts_uploads::<A>),
-        web::head().to(cohorts_uploads::<A>),
+        web::get().to(route_cohorts_uploads::<A>),
+        web::head().to(route_cohorts_uploads::<A>),
     ];
     config
         .service(
@@ -4418,6 +4504,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4425,6 +4512,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4435,8 +4523,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}",
     ];
     let routes = [
-        web::get().to(cohorts_upload::<A>),
-        web::head().to(cohorts_upload::<A>),
+        web::get().to(route_cohorts_upload::<A>),
+        web::head().to(route_cohorts_upload::<A>),
     ];
     config
         .service(
@@ -4452,6 +4540,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &["cohort:read", "person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4459,6 +4548,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4469,8 +4559,8 @@ where
         "/api/projects/{project_id}/cohorts/{id}/used_in",
     ];
     let routes = [
-        web::get().to(cohorts_used_in::<A>),
-        web::head().to(cohorts_used_in::<A>),
+        web::get().to(route_cohorts_used_in_retrieve::<A>),
+        web::head().to(route_cohorts_used_in_retrieve::<A>),
     ];
     config
         .service(
@@ -4486,6 +4576,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &["cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4493,6 +4584,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4502,7 +4594,10 @@ where
         "/api/projects/{project_id}/persons/",
         "/api/projects/{project_id}/persons",
     ];
-    let routes = [web::get().to(persons_list::<A>), web::head().to(persons_list::<A>)];
+    let routes = [
+        web::get().to(route_persons_list::<A>),
+        web::head().to(route_persons_list::<A>),
+    ];
     config
         .service(
             resource::<
@@ -4517,6 +4612,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4524,6 +4620,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4533,7 +4630,7 @@ where
         "/api/projects/{project_id}/persons/bulk_delete/",
         "/api/projects/{project_id}/persons/bulk_delete",
     ];
-    let routes = [web::post().to(persons_bulk_delete::<A>)];
+    let routes = [web::post().to(route_persons_bulk_delete_create::<A>)];
     config
         .service(
             resource::<
@@ -4548,6 +4645,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4555,6 +4653,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4565,8 +4664,8 @@ where
         "/api/projects/{project_id}/persons/cohorts",
     ];
     let routes = [
-        web::get().to(persons_cohorts::<A>),
-        web::head().to(persons_cohorts::<A>),
+        web::get().to(route_persons_cohorts_retrieve::<A>),
+        web::head().to(route_persons_cohorts_retrieve::<A>),
     ];
     config
         .service(
@@ -4582,6 +4681,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &["person:read", "cohort:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4589,6 +4689,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4599,8 +4700,8 @@ where
         "/api/projects/{project_id}/persons/values",
     ];
     let routes = [
-        web::get().to(persons_values::<A>),
-        web::head().to(persons_values::<A>),
+        web::get().to(route_persons_values_retrieve::<A>),
+        web::head().to(route_persons_values_retrieve::<A>),
     ];
     config
         .service(
@@ -4616,6 +4717,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4623,6 +4725,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4633,9 +4736,9 @@ where
         "/api/projects/{project_id}/persons/{uuid}",
     ];
     let routes = [
-        web::get().to(persons_retrieve::<A>),
-        web::head().to(persons_retrieve::<A>),
-        web::delete().to(persons_destroy::<A>),
+        web::get().to(route_persons_retrieve::<A>),
+        web::head().to(route_persons_retrieve::<A>),
+        web::delete().to(route_persons_destroy::<A>),
     ];
     config
         .service(
@@ -4651,6 +4754,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4658,6 +4762,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4667,7 +4772,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         "/api/projects/{project_id}/persons/{uuid}/delete_property",
     ];
-    let routes = [web::post().to(persons_delete_property::<A>)];
+    let routes = [web::post().to(route_persons_delete_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4682,6 +4787,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4689,6 +4795,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4698,7 +4805,7 @@ where
         "/api/projects/{project_id}/persons/{uuid}/update_property/",
         "/api/projects/{project_id}/persons/{uuid}/update_property",
     ];
-    let routes = [web::post().to(persons_update_property::<A>)];
+    let routes = [web::post().to(route_persons_update_property_create::<A>)];
     config
         .service(
             resource::<
@@ -4713,6 +4820,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &["person:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4720,6 +4828,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4727,8 +4836,8 @@ where
         );
     let paths = ["/api/users/@me/", "/api/users/@me"];
     let routes = [
-        web::get().to(users_retrieve::<A>),
-        web::head().to(users_retrieve::<A>),
+        web::get().to(route_users_retrieve::<A>),
+        web::head().to(route_users_retrieve::<A>),
     ];
     config
         .service(
@@ -4744,6 +4853,7 @@ where
                         method: "OPTIONS",
                         path: "/api/users/@me/",
                         scopes: &["user:read"],
+                        statuses: &[0],
                     },
                     &Operation {
                         id: "",
@@ -4751,6 +4861,7 @@ where
                         method: "",
                         path: "/api/users/@me/",
                         scopes: &[],
+                        statuses: &[0],
                     },
                 ]),
                 routes,
@@ -4758,593 +4869,922 @@ where
         );
     let paths = ["/array/{token}/config/", "/array/{token}/config"];
     let routes = [
-        web::get().to(capture_config::<A>),
-        web::head().to(capture_config::<A>),
+        web::get().to(route_capture_config::<A>),
+        web::head().to(route_capture_config::<A>),
     ];
     config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", None, routes));
     let paths = ["/batch/", "/batch"];
-    let routes = [web::post().to(capture_batch::<A>)];
+    let routes = [web::post().to(route_capture_batch::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/capture/", "/capture"];
-    let routes = [web::post().to(capture_event::<A>)];
+    let routes = [web::post().to(route_capture_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/decide/", "/decide"];
-    let routes = [web::post().to(decide::<A>)];
+    let routes = [web::post().to(route_decide::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/e/", "/e"];
-    let routes = [web::post().to(capture_e::<A>)];
+    let routes = [web::post().to(route_capture_browser_event::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/flags/", "/flags"];
-    let routes = [web::post().to(flags::<A>)];
+    let routes = [web::post().to(route_flags::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v0/e/", "/i/v0/e"];
-    let routes = [web::post().to(capture_i::<A>)];
+    let routes = [web::post().to(route_capture_event_v0::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/i/v1/analytics/events/", "/i/v1/analytics/events"];
-    let routes = [web::post().to(capture_analytics::<A>)];
+    let routes = [web::post().to(route_capture_analytics::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/track/", "/track"];
-    let routes = [web::post().to(capture_track::<A>)];
+    let routes = [web::post().to(route_capture_track::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
 }
 
-async fn cohorts_list<A: CohortsApi>(
+async fn route_cohorts_list<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[0];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[0]).await?;
-    let request = CohortsListRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsListRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_create<A: CohortsApi>(
+async fn route_cohorts_create<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[1];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[1]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[1], &caller, files)
-        .await?;
-    let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_preview<A: CohortsApi>(
+async fn route_cohorts_preview<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[2];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[2]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_preview(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_preview(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_all_activity<A: ActivityApi>(
+async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[3];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[3]).await?;
-    let request = CohortsAllActivityRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_all_activity(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllActivityRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ActivityApi>::cohorts_all_activity_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_retrieve<A: CohortsApi>(
+async fn route_cohorts_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[4];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[4]).await?;
-    let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_update<A: CohortsApi>(
+async fn route_cohorts_update<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[5];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[5]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[5], &caller, files)
-        .await?;
-    let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.cohorts_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsUpdateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_update(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_partial_update<A: CohortsApi>(
+async fn route_cohorts_partial_update<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[6];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[6]).await?;
-    let files = &["csv"];
-    let body = body
-        .receive_with_files(api, &request, &OPERATIONS[6], &caller, files)
-        .await?;
-    let request = CohortsPartialUpdateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_partial_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let files = &["csv"];
+        let body = body
+            .receive_with_files(api, &request, operation, &caller, files)
+            .await?;
+        let request = CohortsPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_partial_update(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_destroy<A: CohortsApi>(
+async fn route_cohorts_destroy<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[7];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[7]).await?;
-    let request = CohortsDestroyRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_destroy(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_activity<A: ActivityApi>(
+async fn route_cohorts_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[8];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[8]).await?;
-    let request = CohortsActivityRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_activity(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsActivityRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ActivityApi>::cohorts_activity_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_duplicate_as_static_cohort<A: CohortsApi>(
+async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[9];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[9]).await?;
-    let request = CohortsDuplicateAsStaticCohortRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_duplicate_as_static_cohort(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsDuplicateAsStaticCohortRetrieveRequest::read(request)
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_duplicate_as_static_cohort_retrieve(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_add_persons_to_static_cohort<A: MembersApi>(
+async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[10]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsAddPersonsToStaticCohortRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_add_persons_to_static_cohort(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsAddPersonsToStaticCohortPartialUpdateRequest::read(
+                request,
+                body,
+            )
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_add_persons_to_static_cohort_partial_update(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_remove_person_from_static_cohort<A: MembersApi>(
+async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[11];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[11]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = CohortsRemovePersonFromStaticCohortRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.cohorts_remove_person_from_static_cohort(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsRemovePersonFromStaticCohortPartialUpdateRequest::read(
+                request,
+                body,
+            )
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as MembersApi>::cohorts_remove_person_from_static_cohort_partial_update(
+                    api,
+                    caller,
+                    request,
+                )
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_calculation_history<A: CohortsApi>(
+async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[12];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[12]).await?;
-    let request = CohortsCalculationHistoryRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_calculation_history(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsCalculationHistoryRetrieveRequest::read(request)
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_calculation_history_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_used_in<A: CohortsApi>(
+async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[13];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[13]).await?;
-    let request = CohortsUsedInRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_used_in(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUsedInRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_used_in_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_persons<A: CohortsApi>(
+async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[14];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-        .map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[14]).await?;
-    let request = CohortsPersonsRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_persons(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+            .map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_uploads<A: MembersApi>(
+async fn route_cohorts_uploads<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[15]).await?;
-    let request = CohortsUploadsRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_uploads(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUploadsRequest::read(request).map_err(reject)?;
+        Ok(<A as MembersApi>::cohorts_uploads(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn cohorts_upload<A: MembersApi>(
+async fn route_cohorts_upload<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[16]).await?;
-    let request = CohortsUploadRequest::read(request).map_err(reject)?;
-    Ok(api.cohorts_upload(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsUploadRequest::read(request).map_err(reject)?;
+        Ok(<A as MembersApi>::cohorts_upload(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_list<A: ActionsApi>(
+async fn route_actions_list<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[17]).await?;
-    let request = ActionsListRequest::read(request).map_err(reject)?;
-    Ok(api.actions_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ActionsListRequest::read(request).map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_create<A: ActionsApi>(
+async fn route_actions_create<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[18]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.actions_create(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_retrieve<A: ActionsApi>(
+async fn route_actions_retrieve<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[19]).await?;
-    let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.actions_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ActionsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as ActionsApi>::actions_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn actions_partial_update<A: ActionsApi>(
+async fn route_actions_partial_update<A: ActionsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[20]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = ActionsPartialUpdateRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.actions_partial_update(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ActionsPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as ActionsApi>::actions_partial_update(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_list<A: PersonsApi>(
+async fn route_persons_list<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-        .map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[21]).await?;
-    let request = PersonsListRequest::read(request).map_err(reject)?;
-    Ok(api.persons_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
+            .map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsListRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_values<A: PersonsApi>(
+async fn route_persons_values_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[22]).await?;
-    let request = PersonsValuesRequest::read(request).map_err(reject)?;
-    Ok(api.persons_values(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsValuesRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_values_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_bulk_delete<A: PersonsApi>(
+async fn route_persons_bulk_delete_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[23]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsBulkDeleteRequest::read(request, body).await.map_err(reject)?;
-    Ok(api.persons_bulk_delete(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsBulkDeleteCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_bulk_delete_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_cohorts<A: PersonsApi>(
+async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[24]).await?;
-    let request = PersonsCohortsRequest::read(request).map_err(reject)?;
-    Ok(api.persons_cohorts(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsCohortsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_cohorts_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_retrieve<A: PersonsApi>(
+async fn route_persons_retrieve<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[25]).await?;
-    let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.persons_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_destroy<A: PersonsApi>(
+async fn route_persons_destroy<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[26]).await?;
-    let request = PersonsDestroyRequest::read(request).map_err(reject)?;
-    Ok(api.persons_destroy(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_update_property<A: PersonsApi>(
+async fn route_persons_update_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[27]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsUpdatePropertyRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.persons_update_property(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsUpdatePropertyCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_update_property_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn persons_delete_property<A: PersonsApi>(
+async fn route_persons_delete_property_create<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, body) = authorize(api, &request, payload, &OPERATIONS[28]).await?;
-    let body = body.receive(&request).await.map_err(reject)?;
-    let request = PersonsDeletePropertyRequest::read(request, body)
-        .await
-        .map_err(reject)?;
-    Ok(api.persons_delete_property(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = PersonsDeletePropertyCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as PersonsApi>::persons_delete_property_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn projects_list<A: ProjectsApi>(
+async fn route_projects_list<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[29]).await?;
-    let request = ProjectsListRequest::read(request).map_err(reject)?;
-    Ok(api.projects_list(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ProjectsListRequest::read(request).map_err(reject)?;
+        Ok(<A as ProjectsApi>::projects_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn projects_retrieve<A: ProjectsApi>(
+async fn route_projects_retrieve<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[30]).await?;
-    let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.projects_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = ProjectsRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ProjectsApi>::projects_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn users_retrieve<A: ProjectsApi>(
+async fn route_users_retrieve<A: ProjectsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    accepts(&request, &["application/json"]).map_err(reject)?;
-    let (caller, _) = authorize(api, &request, payload, &OPERATIONS[31]).await?;
-    let request = UsersRetrieveRequest::read(request).map_err(reject)?;
-    Ok(api.users_retrieve(caller, request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = UsersRetrieveRequest::read(request).map_err(reject)?;
+        Ok(<A as ProjectsApi>::users_retrieve(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_batch<A: CaptureApi>(
+async fn route_capture_batch<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[32]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_batch(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureBatchRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_batch(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_event<A: CaptureApi>(
+async fn route_capture_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[33]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_event(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureEventRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_event(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_e<A: CaptureApi>(
+async fn route_capture_browser_event<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[34]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureERequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_e(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureBrowserEventRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_browser_event(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_i<A: CaptureApi>(
+async fn route_capture_event_v0<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[35]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureIRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_i(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureEventV0Request::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_event_v0(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_track<A: CaptureApi>(
+async fn route_capture_track<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[36]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_track(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureTrackRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_track(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_analytics<A: CaptureApi>(
+async fn route_capture_analytics<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[37]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
-    Ok(api.capture_analytics(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = CaptureAnalyticsRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_analytics(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn flags<A: CaptureApi>(
+async fn route_flags<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[38]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = FlagsRequest::read(request, raw).map_err(reject)?;
-    Ok(api.flags(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = FlagsRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::flags(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn decide<A: CaptureApi>(
+async fn route_decide<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let body = admit(api, &request, payload, &OPERATIONS[39]).await?;
-    let raw = body.raw(&request).await.map_err(reject)?;
-    let request = DecideRequest::read(request, raw).map_err(reject)?;
-    Ok(api.decide(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let raw = body.raw(&request).await.map_err(reject)?;
+        let request = DecideRequest::read(request, raw).map_err(reject)?;
+        Ok(<A as CaptureApi>::decide(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
 }
 
-async fn capture_config<A: CaptureApi>(
+async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
-) -> Result<HttpResponse, A::Error> {
+) -> HttpResponse {
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
-    let reject = |why| api.reject(why);
-    let request = CaptureConfigRequest::read(request).map_err(reject)?;
-    Ok(api.capture_config(request).await?.into_http())
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let request = CaptureConfigRequest::read(request).map_err(reject)?;
+        Ok(<A as CaptureApi>::capture_config(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+/// Imports for the implementation of each trait.
+pub mod prelude {
+    /// The trait of the tag `cohorts`, and the requests and responses of its operations.
+    pub mod cohorts {
+        pub use super::super::{
+            CohortsApi, CohortsListRequest, CohortsListResponse, CohortsCreateRequest,
+            CohortsCreateResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+            CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
+            CohortsUpdateResponse, CohortsPartialUpdateRequest,
+            CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
+            CohortsDuplicateAsStaticCohortRetrieveRequest,
+            CohortsDuplicateAsStaticCohortRetrieveResponse,
+            CohortsCalculationHistoryRetrieveRequest,
+            CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
+            CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
+            CohortsPersonsRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `activity`, and the requests and responses of its operations.
+    pub mod activity {
+        pub use super::super::{
+            ActivityApi, CohortsAllActivityRetrieveRequest,
+            CohortsAllActivityRetrieveResponse, CohortsActivityRetrieveRequest,
+            CohortsActivityRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `members`, and the requests and responses of its operations.
+    pub mod members {
+        pub use super::super::{
+            MembersApi, CohortsAddPersonsToStaticCohortPartialUpdateRequest,
+            CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+            CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
+            CohortsUploadsRequest, CohortsUploadsResponse, CohortsUploadRequest,
+            CohortsUploadResponse,
+        };
+    }
+    /// The trait of the tag `actions`, and the requests and responses of its operations.
+    pub mod actions {
+        pub use super::super::{
+            ActionsApi, ActionsListRequest, ActionsListResponse, ActionsCreateRequest,
+            ActionsCreateResponse, ActionsRetrieveRequest, ActionsRetrieveResponse,
+            ActionsPartialUpdateRequest, ActionsPartialUpdateResponse,
+        };
+    }
+    /// The trait of the tag `persons`, and the requests and responses of its operations.
+    pub mod persons {
+        pub use super::super::{
+            PersonsApi, PersonsListRequest, PersonsListResponse,
+            PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse,
+            PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
+            PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
+            PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsDestroyRequest,
+            PersonsDestroyResponse, PersonsUpdatePropertyCreateRequest,
+            PersonsUpdatePropertyCreateResponse, PersonsDeletePropertyCreateRequest,
+            PersonsDeletePropertyCreateResponse,
+        };
+    }
+    /// The trait of the tag `projects`, and the requests and responses of its operations.
+    pub mod projects {
+        pub use super::super::{
+            ProjectsApi, ProjectsListRequest, ProjectsListResponse,
+            ProjectsRetrieveRequest, ProjectsRetrieveResponse, UsersRetrieveRequest,
+            UsersRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `capture`, and the requests and responses of its operations.
+    pub mod capture {
+        pub use super::super::{
+            CaptureApi, CaptureBatchRequest, CaptureBatchResponse, CaptureEventRequest,
+            CaptureEventResponse, CaptureBrowserEventRequest,
+            CaptureBrowserEventResponse, CaptureEventV0Request, CaptureEventV0Response,
+            CaptureTrackRequest, CaptureTrackResponse, CaptureAnalyticsRequest,
+            CaptureAnalyticsResponse, FlagsRequest, FlagsResponse, DecideRequest,
+            DecideResponse, CaptureConfigRequest, CaptureConfigResponse,
+        };
+    }
 }

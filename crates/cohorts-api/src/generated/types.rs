@@ -602,10 +602,11 @@ pub struct CohortCreate {
     /// The initial members of a static cohort, by the `id` of each person. IDs that belong to no person are skipped.
     #[serde(
         rename = "_create_static_person_ids",
-        default,
-        skip_serializing_if = "::std::vec::Vec::is_empty"
+        skip_serializing_if = "::std::option::Option::is_none"
     )]
-    pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
+    pub create_static_person_ids: ::std::option::Option<
+        ::std::vec::Vec<::std::string::String>,
+    >,
     /// Extension of this service; not part of PostHog's API.
     /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
     /// A person created for an email address gets it as the property `email` and as distinct ID.
@@ -1288,7 +1289,7 @@ pub struct PersonPropertyValue {
         deserialize_with = "crate::RawJson::present"
     )]
     pub key: ::std::option::Option<crate::RawJson>,
-    /// Value of any type; null is a value too.
+    /// Value of any type except null.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",
@@ -1375,29 +1376,6 @@ pub struct PersonValue {
     pub count: i64,
 }
 
-/// The values of a person property.
-#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
-#[serde(transparent)]
-pub struct PersonValues(pub ::std::vec::Vec<PersonValue>);
-impl ::std::ops::Deref for PersonValues {
-    type Target = ::std::vec::Vec<PersonValue>;
-    fn deref(&self) -> &::std::vec::Vec<PersonValue> {
-        &self.0
-    }
-}
-
-impl ::std::convert::From<PersonValues> for ::std::vec::Vec<PersonValue> {
-    fn from(value: PersonValues) -> Self {
-        value.0
-    }
-}
-
-impl ::std::convert::From<::std::vec::Vec<PersonValue>> for PersonValues {
-    fn from(value: ::std::vec::Vec<PersonValue>) -> Self {
-        Self(value)
-    }
-}
-
 /// The result of a deletion of persons.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct PersonsDeleted {
@@ -1426,7 +1404,7 @@ pub struct PersonsToAdd {
 }
 
 /// The persons to delete, by `ids` or by `distinct_ids`, and not by both.
-#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct PersonsToDelete {
     /// `id` of each person; at most 1,000.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]

@@ -16,7 +16,7 @@ mod scalar;
 use super::{Rejection, json};
 pub(crate) use near::UnknownFields;
 use read::{list, members};
-pub(super) use scalar::{read_boolean, read_instant, read_integer};
+pub(super) use scalar::{read_boolean, read_instant, read_integer, read_text};
 
 /// The rule of a field.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ pub(crate) enum Kind {
         nullable: bool,
         max_items: Option<usize>,
     },
-    Object(&'static [Field]),
+    /// The rules are behind a second reference, so that an object can contain itself.
+    Object(&'static &'static [Field]),
     /// Any JSON, copied unchanged.
     Json,
 }

@@ -7,10 +7,11 @@
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderValue;
 use chrono::{DateTime, Utc};
 
 use super::Rejection;
-use super::fields::{read_boolean, read_instant, read_integer};
+use super::fields::{Kind, read_boolean, read_instant, read_integer, read_text};
 
 /// The parameters in the order of the request. If a parameter is repeated, the last value counts.
 pub(crate) struct Query(Vec<(String, String)>);
@@ -18,6 +19,14 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     pub(crate) fn from_request(request: &HttpRequest) -> Self {
         Self(serde_urlencoded::from_str(request.query_string()).unwrap_or_default())
+    }
+
+    /// The headers that are text. Their names are in lower case.
+    pub(crate) fn from_headers(request: &HttpRequest) -> Self {
+        let headers = request.headers().iter();
+        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+        let pairs = headers.filter_map(|(name, value)| Some((name.to_string(), text(value)?)));
+        Self(pairs.collect())
     }
 
     /// The last value of the parameter `name`.
@@ -79,6 +88,18 @@ impl Query {
             .transpose()
             .map_err(|detail| Rejection::Query { attr: name, detail })
     }
+}
+
+/// Rejects a text that violates a rule.
+pub(crate) fn within(
+    name: &'static str,
+    value: Option<String>,
+    kind: &Kind,
+) -> Result<Option<String>, Rejection> {
+    let Some(text) = value else { return Ok(None) };
+    let checked =
+        read_text(kind, text).map_err(|detail| Rejection::Query { attr: name, detail })?;
+    Ok(Some(checked))
 }
 
 /// Rejects the absence of a required parameter.

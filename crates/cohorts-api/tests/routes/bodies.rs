@@ -261,7 +261,7 @@ async fn body_without_memory_is_rejected_and_its_memory_is_returned() {
         with_key(Method::POST, COHORTS).insert_header((header::CONTENT_TYPE, "application/json"))
     };
     let (reply, _) = send_chunks(echo(&budget), request(), &["{", "}"]).await;
-    assert_eq!((reply.status, budget.used()), (200, 0));
+    assert_eq!((reply.status, budget.used()), (201, 0));
     let taken = budget.reserve(5 << 10);
     let (reply, received) = send_chunks(echo(&budget), request(), &["{", "}"]).await;
     assert_eq!((reply.body.as_str(), received), ("Request(Overloaded)", 0));

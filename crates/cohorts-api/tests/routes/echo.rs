@@ -33,13 +33,23 @@ pub enum EchoError {
     Key,
     Request(Rejection),
     /// A substitute for a successful response, so that no response type must be filled.
-    Called(String),
+    Called(StatusCode, String),
+}
+
+impl EchoError {
+    /// The call of an operation. Its status is the first documented one, which is not an error in most cases.
+    fn called(operation: &str, call: String) -> Self {
+        let mut operations = OPERATIONS.iter();
+        let operation = operations.find(|known| known.id == operation);
+        let status = operation.map_or(200, |operation| operation.statuses[0]);
+        Self::Called(StatusCode::from_u16(status).expect("a status"), call)
+    }
 }
 
 impl fmt::Display for EchoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Called(call) => f.write_str(call),
+            Self::Called(_, call) => f.write_str(call),
             other => write!(f, "{other:?}"),
         }
     }
@@ -49,7 +59,7 @@ impl ResponseError for EchoError {
     fn status_code(&self) -> StatusCode {
         use Rejection::*;
         match self {
-            Self::Called(_) => StatusCode::OK,
+            Self::Called(status, _) => *status,
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Request(rejection) => match rejection {
                 UnknownPath | Path => StatusCode::NOT_FOUND,
@@ -61,6 +71,7 @@ impl ResponseError for EchoError {
                 Overloaded | LargeBodies | Timeout => StatusCode::SERVICE_UNAVAILABLE,
                 TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Undocumented { .. } => StatusCode::INTERNAL_SERVER_ERROR,
                 NotAcceptable => StatusCode::NOT_ACCEPTABLE,
                 MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             },
@@ -84,10 +95,11 @@ impl Api for Echo {
     ) -> Result<CredentialSource, EchoError> {
         let credentials = credentials.ok_or(EchoError::Key)?;
         if request.match_info().get("project_id") == Some("99") {
-            return Err(EchoError::Called(format!(
-                "{} {:?}",
-                operation.id, operation.scopes
-            )));
+            let call = format!("{} {:?}", operation.id, operation.scopes);
+            return Err(EchoError::called(operation.id, call));
+        }
+        if request.match_info().get("project_id") == Some("98") {
+            return Err(EchoError::Called(StatusCode::IM_A_TEAPOT, String::new()));
         }
         (credentials.key == "phx_good")
             .then_some(credentials.source)
@@ -116,7 +128,7 @@ impl Api for Echo {
     ) -> Result<UploadPermit, EchoError> {
         if request.match_info().get("id") == Some("404") {
             let call = format!("no {} {fields:?} {length:?}", operation.id);
-            return Err(EchoError::Called(call));
+            return Err(EchoError::called(operation.id, call));
         }
         self.files.fetch_add(1, Ordering::Relaxed);
         Ok(UploadPermit::new(100, FilePermit(Arc::clone(&self.files))))
@@ -126,7 +138,7 @@ impl Api for Echo {
 macro_rules! echo {
     ($($operation:ident($request:ident) -> $response:ident,)*) => {
         $(async fn $operation(&self, caller: CredentialSource, request: $request) -> Result<$response, EchoError> {
-            Err(EchoError::Called(format!("{} by {caller:?}: {request:?}", stringify!($operation))))
+            Err(EchoError::called(stringify!($operation), format!("{} by {caller:?}: {request:?}", stringify!($operation))))
         })*
     };
 }
@@ -139,10 +151,10 @@ impl CohortsApi for Echo {
         cohorts_retrieve(CohortsRetrieveRequest) -> CohortsRetrieveResponse,
         cohorts_partial_update(CohortsPartialUpdateRequest) -> CohortsPartialUpdateResponse,
         cohorts_update(CohortsUpdateRequest) -> CohortsUpdateResponse,
-        cohorts_calculation_history(CohortsCalculationHistoryRequest) -> CohortsCalculationHistoryResponse,
-        cohorts_used_in(CohortsUsedInRequest) -> CohortsUsedInResponse,
-        cohorts_duplicate_as_static_cohort(CohortsDuplicateAsStaticCohortRequest) -> CohortsDuplicateAsStaticCohortResponse,
-        cohorts_persons(CohortsPersonsRequest) -> CohortsPersonsResponse,
+        cohorts_calculation_history_retrieve(CohortsCalculationHistoryRetrieveRequest) -> CohortsCalculationHistoryRetrieveResponse,
+        cohorts_used_in_retrieve(CohortsUsedInRetrieveRequest) -> CohortsUsedInRetrieveResponse,
+        cohorts_duplicate_as_static_cohort_retrieve(CohortsDuplicateAsStaticCohortRetrieveRequest) -> CohortsDuplicateAsStaticCohortRetrieveResponse,
+        cohorts_persons_retrieve(CohortsPersonsRetrieveRequest) -> CohortsPersonsRetrieveResponse,
     }
 
     async fn cohorts_destroy(
@@ -156,8 +168,8 @@ impl CohortsApi for Echo {
 
 impl MembersApi for Echo {
     echo! {
-        cohorts_add_persons_to_static_cohort(CohortsAddPersonsToStaticCohortRequest) -> CohortsAddPersonsToStaticCohortResponse,
-        cohorts_remove_person_from_static_cohort(CohortsRemovePersonFromStaticCohortRequest) -> CohortsRemovePersonFromStaticCohortResponse,
+        cohorts_add_persons_to_static_cohort_partial_update(CohortsAddPersonsToStaticCohortPartialUpdateRequest) -> CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+        cohorts_remove_person_from_static_cohort_partial_update(CohortsRemovePersonFromStaticCohortPartialUpdateRequest) -> CohortsRemovePersonFromStaticCohortPartialUpdateResponse,
         cohorts_uploads(CohortsUploadsRequest) -> CohortsUploadsResponse,
         cohorts_upload(CohortsUploadRequest) -> CohortsUploadResponse,
     }
@@ -166,13 +178,13 @@ impl MembersApi for Echo {
 impl PersonsApi for Echo {
     echo! {
         persons_list(PersonsListRequest) -> PersonsListResponse,
-        persons_cohorts(PersonsCohortsRequest) -> PersonsCohortsResponse,
+        persons_cohorts_retrieve(PersonsCohortsRetrieveRequest) -> PersonsCohortsRetrieveResponse,
         persons_retrieve(PersonsRetrieveRequest) -> PersonsRetrieveResponse,
         persons_destroy(PersonsDestroyRequest) -> PersonsDestroyResponse,
-        persons_values(PersonsValuesRequest) -> PersonsValuesResponse,
-        persons_bulk_delete(PersonsBulkDeleteRequest) -> PersonsBulkDeleteResponse,
-        persons_update_property(PersonsUpdatePropertyRequest) -> PersonsUpdatePropertyResponse,
-        persons_delete_property(PersonsDeletePropertyRequest) -> PersonsDeletePropertyResponse,
+        persons_values_retrieve(PersonsValuesRetrieveRequest) -> PersonsValuesRetrieveResponse,
+        persons_bulk_delete_create(PersonsBulkDeleteCreateRequest) -> PersonsBulkDeleteCreateResponse,
+        persons_update_property_create(PersonsUpdatePropertyCreateRequest) -> PersonsUpdatePropertyCreateResponse,
+        persons_delete_property_create(PersonsDeletePropertyCreateRequest) -> PersonsDeletePropertyCreateResponse,
     }
 }
 
@@ -195,8 +207,8 @@ impl ActionsApi for Echo {
 
 impl ActivityApi for Echo {
     echo! {
-        cohorts_all_activity(CohortsAllActivityRequest) -> CohortsAllActivityResponse,
-        cohorts_activity(CohortsActivityRequest) -> CohortsActivityResponse,
+        cohorts_all_activity_retrieve(CohortsAllActivityRetrieveRequest) -> CohortsAllActivityRetrieveResponse,
+        cohorts_activity_retrieve(CohortsActivityRetrieveRequest) -> CohortsActivityRetrieveResponse,
     }
 }
 
@@ -204,7 +216,7 @@ impl ActivityApi for Echo {
 macro_rules! echo_without_key {
     ($($operation:ident($request:ident) -> $response:ident,)*) => {
         $(async fn $operation(&self, request: $request) -> Result<$response, EchoError> {
-            Err(EchoError::Called(format!("{}: {request:?}", stringify!($operation))))
+            Err(EchoError::called(stringify!($operation), format!("{}: {request:?}", stringify!($operation))))
         })*
     };
 }
@@ -212,8 +224,8 @@ macro_rules! echo_without_key {
 impl CaptureApi for Echo {
     echo_without_key! {
         capture_event(CaptureEventRequest) -> CaptureEventResponse,
-        capture_e(CaptureERequest) -> CaptureEResponse,
-        capture_i(CaptureIRequest) -> CaptureIResponse,
+        capture_browser_event(CaptureBrowserEventRequest) -> CaptureBrowserEventResponse,
+        capture_event_v0(CaptureEventV0Request) -> CaptureEventV0Response,
         capture_track(CaptureTrackRequest) -> CaptureTrackResponse,
         capture_analytics(CaptureAnalyticsRequest) -> CaptureAnalyticsResponse,
         flags(FlagsRequest) -> FlagsResponse,
@@ -231,7 +243,10 @@ impl CaptureApi for Echo {
             ..
         } = request.raw;
         if bytes.is_empty() {
-            return Err(EchoError::Called(format!("{content_encoding:?}")));
+            return Err(EchoError::called(
+                "capture_batch",
+                format!("{content_encoding:?}"),
+            ));
         }
         let status = types::CaptureAnswerStatus::Ok;
         Ok(CaptureBatchResponse::Status200(types::CaptureAnswer {

@@ -84,7 +84,7 @@ async fn trailing_slash_is_optional() {
 async fn fixed_path_segment_precedes_a_parameter() {
     let reply = send(with_key(Method::GET, "/api/projects/1/cohorts/activity/")).await;
     assert!(
-        reply.body.starts_with("cohorts_all_activity"),
+        reply.body.starts_with("cohorts_all_activity_retrieve"),
         "{}",
         reply.body
     );
@@ -130,7 +130,7 @@ async fn authorize_receives_the_operation_and_its_scopes() {
     .await;
     assert_eq!(
         reply.body,
-        r#"cohorts_persons ["cohort:read", "person:read"]"#
+        r#"cohorts_persons_retrieve ["cohort:read", "person:read"]"#
     );
 }
 
@@ -274,7 +274,7 @@ async fn partial_update_distinguishes_null_from_absent() {
 #[actix_web::test]
 async fn missing_body_has_no_fields() {
     let reply = send(with_key(Method::POST, COHORTS)).await;
-    assert_eq!(reply.status, 200);
+    assert_eq!(reply.status, 201);
     assert!(
         reply.body.contains("CohortCreate { name: None"),
         "{}",
@@ -348,4 +348,10 @@ async fn raw_body_reaches_the_handler_with_its_encoding() {
         send(request().set_payload("x")).await.body,
         r#"{"status":"Ok"}"#
     );
+}
+
+#[actix_web::test]
+#[should_panic(expected = "cohorts_list answered 418, which the contract does not document")]
+async fn undocumented_status_is_not_sent() {
+    send(with_key(Method::GET, "/api/projects/98/cohorts/")).await;
 }

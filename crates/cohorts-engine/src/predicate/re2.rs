@@ -98,6 +98,12 @@ struct Translator<'p> {
     before: Before,
 }
 
+/// The classes in double brackets.
+const CLASS_NAMES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
+
 /// A set of characters that an escape sequence names.
 struct PerlClass {
     negated: bool,
@@ -304,7 +310,10 @@ impl Translator<'_> {
                 }
                 char::from_u32(code).ok_or_else(invalid)?
             }
-            punctuation if punctuation.is_ascii() && !is_word(punctuation) => punctuation,
+            // Also `\_`, as in RE2.
+            punctuation if punctuation.is_ascii() && !punctuation.is_ascii_alphanumeric() => {
+                punctuation
+            }
             _ => return Err(invalid()),
         })
     }
@@ -390,7 +399,7 @@ impl Translator<'_> {
             return Ok(false);
         };
         let bare = name.strip_prefix('^').unwrap_or(name);
-        if !bare.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        if !CLASS_NAMES.contains(&bare) {
             return Err(format!("the class '[:{name}:]' is unknown"));
         }
         self.out.push_str(&format!("[:{name}:]"));
@@ -442,10 +451,6 @@ impl Translator<'_> {
         self.literal(high);
         Ok(())
     }
-}
-
-fn is_word(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || letter == '_'
 }
 
 #[cfg(test)]
@@ -501,6 +506,7 @@ mod tests {
     fn escape_sequences_are_those_of_re2() {
         matches(r"^\x41\x{1F600}\101\Q.*\E\<\-\.$", &["A😀A.*<-."], &["A"]);
         matches(r"^\Qa.b", &["a.b"], &["axb"]);
+        matches(r"^a\_b[\_]$", &["a_b_"], &["ab_"]);
         matches(r"^a\Cb$", &["axb"], &["ab"]);
         matches(r"\Aab\z", &["ab"], &["ab\n"]);
     }
@@ -521,7 +527,6 @@ mod tests {
             "(?<!a)",
             r"(a)\1",
             r"\y",
-            r"\_",
             r"\pX",
             r"\p{Alphabetic}",
             r"\p{greek}",
@@ -530,6 +535,8 @@ mod tests {
             r"a\",
             "(?P<n",
             "[[:Alpha:]]",
+            "[[:foo:]]",
+            "[[:^a:]]",
             "|*",
             r"\8",
             r"\xZZ",

@@ -37,7 +37,7 @@ impl ActionsApi for Service {
             }
         };
         let list = self.list(project, &request.http, ActionRows(project), read, frame);
-        Ok(ActionsListResponse::Status200(list.await?))
+        Ok(ActionsListResponse::Status200(list.await?.into()))
     }
 
     async fn actions_create(

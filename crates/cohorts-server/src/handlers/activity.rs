@@ -3,8 +3,8 @@
 use actix_web::HttpResponse;
 use cohorts_api::types::{ActivityEntry, ActivityPage};
 use cohorts_api::{
-    ActivityApi, CohortsActivityRequest, CohortsActivityResponse, CohortsAllActivityRequest,
-    CohortsAllActivityResponse, RequestHead,
+    ActivityApi, CohortsActivityRetrieveRequest, CohortsActivityRetrieveResponse,
+    CohortsAllActivityRetrieveRequest, CohortsAllActivityRetrieveResponse, RequestHead,
 };
 use cohorts_store::pages::{PageIds, RowSize};
 use cohorts_store::{CohortId, Conn, ProjectId, activity, cohorts};
@@ -15,25 +15,27 @@ use crate::auth::Caller;
 use crate::error::Error;
 
 impl ActivityApi for Service {
-    async fn cohorts_all_activity(
+    async fn cohorts_all_activity_retrieve(
         &self,
         caller: Caller,
-        request: CohortsAllActivityRequest,
-    ) -> Result<CohortsAllActivityResponse, Error> {
+        request: CohortsAllActivityRetrieveRequest,
+    ) -> Result<CohortsAllActivityRetrieveResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
         let project = caller.project.id();
         let read = move |conn: &mut Conn, limit, offset| {
             Ok(activity::page(conn, project, None, limit, offset)?)
         };
         let response = self.activity_page(project, read, limit, page, &request.http);
-        Ok(CohortsAllActivityResponse::Status200(response.await?))
+        Ok(CohortsAllActivityRetrieveResponse::Status200(
+            response.await?.into(),
+        ))
     }
 
-    async fn cohorts_activity(
+    async fn cohorts_activity_retrieve(
         &self,
         caller: Caller,
-        request: CohortsActivityRequest,
-    ) -> Result<CohortsActivityResponse, Error> {
+        request: CohortsActivityRetrieveRequest,
+    ) -> Result<CohortsActivityRetrieveResponse, Error> {
         let (limit, page) = (request.query.limit, request.query.page);
         let (project, cohort) = (caller.project.id(), CohortId(request.path.id));
         let read = move |conn: &mut Conn, limit, offset| {
@@ -42,9 +44,9 @@ impl ActivityApi for Service {
         };
         let response = self.activity_page(project, read, limit, page, &request.http);
         Ok(match response.await {
-            Ok(response) => CohortsActivityResponse::Status200(response),
+            Ok(response) => CohortsActivityRetrieveResponse::Status200(response.into()),
             // This operation has a 404 without a body.
-            Err(Error::NotFound) => CohortsActivityResponse::Status404,
+            Err(Error::NotFound) => CohortsActivityRetrieveResponse::Status404,
             Err(cause) => return Err(cause),
         })
     }

@@ -9,10 +9,10 @@ use cohorts_api::types::{
 };
 use cohorts_api::{
     CaptureAnalyticsRequest, CaptureAnalyticsResponse, CaptureApi, CaptureBatchRequest,
-    CaptureBatchResponse, CaptureConfigRequest, CaptureConfigResponse, CaptureERequest,
-    CaptureEResponse, CaptureEventRequest, CaptureEventResponse, CaptureIRequest, CaptureIResponse,
-    CaptureTrackRequest, CaptureTrackResponse, DecideRequest, DecideResponse, FlagsRequest,
-    FlagsResponse, RawBody, RawJson, RequestHead,
+    CaptureBatchResponse, CaptureBrowserEventRequest, CaptureBrowserEventResponse,
+    CaptureConfigRequest, CaptureConfigResponse, CaptureEventRequest, CaptureEventResponse,
+    CaptureEventV0Request, CaptureEventV0Response, CaptureTrackRequest, CaptureTrackResponse,
+    DecideRequest, DecideResponse, FlagsRequest, FlagsResponse, RawBody, RawJson, RequestHead,
 };
 use cohorts_store::Error as StoreError;
 use futures::future::try_join_all;
@@ -71,7 +71,10 @@ impl CaptureApi for Service {
         Ok(CaptureEventResponse::Status200(response))
     }
 
-    async fn capture_e(&self, request: CaptureERequest) -> Result<CaptureEResponse, Error> {
+    async fn capture_browser_event(
+        &self,
+        request: CaptureBrowserEventRequest,
+    ) -> Result<CaptureBrowserEventResponse, Error> {
         let response = self
             .capture(
                 &request.http,
@@ -80,10 +83,13 @@ impl CaptureApi for Service {
                 request.query.underscore,
             )
             .await?;
-        Ok(CaptureEResponse::Status200(response))
+        Ok(CaptureBrowserEventResponse::Status200(response))
     }
 
-    async fn capture_i(&self, request: CaptureIRequest) -> Result<CaptureIResponse, Error> {
+    async fn capture_event_v0(
+        &self,
+        request: CaptureEventV0Request,
+    ) -> Result<CaptureEventV0Response, Error> {
         let response = self
             .capture(
                 &request.http,
@@ -92,7 +98,7 @@ impl CaptureApi for Service {
                 request.query.underscore,
             )
             .await?;
-        Ok(CaptureIResponse::Status200(response))
+        Ok(CaptureEventV0Response::Status200(response))
     }
 
     async fn capture_track(
@@ -120,6 +126,12 @@ impl CaptureApi for Service {
             is_analytics: true,
         };
         let outcomes = self.commit(&request.http, request.raw, context).await?;
+        // An item without a uuid has no result, so an error must tell that it was refused.
+        if outcomes.iter().any(|outcome| outcome.uuid.is_none())
+            && let Some(error) = batch::all_refused(&outcomes)
+        {
+            return Err(error);
+        }
         let results = outcomes.into_iter().filter_map(analytics_result);
         Ok(CaptureAnalyticsResponse::Status200(AnalyticsAnswer {
             results: results.collect(),

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use cohorts_api::types::{Cohort, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
-    CohortsApi, CohortsCalculationHistoryRequest, CohortsCalculationHistoryResponse,
-    CohortsCreateRequest, CohortsCreateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
-    CohortsDuplicateAsStaticCohortRequest, CohortsDuplicateAsStaticCohortResponse,
-    CohortsListRequest, CohortsListResponse, CohortsPartialUpdateRequest,
-    CohortsPartialUpdateResponse, CohortsPersonsRequest, CohortsPersonsResponse,
-    CohortsPreviewRequest, CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
-    CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRequest, CohortsUsedInResponse,
-    Patch, UploadedFile,
+    CohortsApi, CohortsCalculationHistoryRetrieveRequest,
+    CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
+    CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
+    CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsListRequest, CohortsListResponse,
+    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsRetrieveRequest,
+    CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest, CohortsUpdateResponse,
+    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, Patch, UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -70,7 +70,7 @@ impl CohortsApi for Service {
             }
         };
         let list = self.list(project, &request.http, rows, read, frame);
-        Ok(CohortsListResponse::Status200(list.await?))
+        Ok(CohortsListResponse::Status200(list.await?.into()))
     }
 
     async fn cohorts_create(
@@ -80,7 +80,7 @@ impl CohortsApi for Service {
     ) -> Result<CohortsCreateResponse, Error> {
         let project = caller.project.id();
         let mut body = request.body;
-        let person_ids = std::mem::take(&mut body.create_static_person_ids);
+        let person_ids = body.create_static_person_ids.take().unwrap_or_default();
         let options = UploadOptions {
             create_persons: body.create_people == Some(true),
             replace_members: body.replace_members == Some(true),
@@ -161,22 +161,24 @@ impl CohortsApi for Service {
         Ok(CohortsUpdateResponse::Status200(cohort.await?))
     }
 
-    async fn cohorts_duplicate_as_static_cohort(
+    async fn cohorts_duplicate_as_static_cohort_retrieve(
         &self,
         caller: Caller,
-        request: CohortsDuplicateAsStaticCohortRequest,
-    ) -> Result<CohortsDuplicateAsStaticCohortResponse, Error> {
+        request: CohortsDuplicateAsStaticCohortRetrieveRequest,
+    ) -> Result<CohortsDuplicateAsStaticCohortRetrieveResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let copy = move |conn: &mut Conn| create::copy(conn, &caller, id);
         let cohort = self.transaction(project, copy).await?;
-        Ok(CohortsDuplicateAsStaticCohortResponse::Status200(cohort))
+        Ok(CohortsDuplicateAsStaticCohortRetrieveResponse::Status200(
+            cohort,
+        ))
     }
 
-    async fn cohorts_calculation_history(
+    async fn cohorts_calculation_history_retrieve(
         &self,
         caller: Caller,
-        request: CohortsCalculationHistoryRequest,
-    ) -> Result<CohortsCalculationHistoryResponse, Error> {
+        request: CohortsCalculationHistoryRetrieveRequest,
+    ) -> Result<CohortsCalculationHistoryRetrieveResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let (limit, offset) = limit_and_offset(request.query.limit, request.query.offset);
         let read = move |conn: &mut Conn| {
@@ -193,28 +195,32 @@ impl CohortsApi for Service {
             read,
             frame,
         );
-        Ok(CohortsCalculationHistoryResponse::Status200(list.await?))
+        Ok(CohortsCalculationHistoryRetrieveResponse::Status200(
+            list.await?.into(),
+        ))
     }
 
-    async fn cohorts_used_in(
+    async fn cohorts_used_in_retrieve(
         &self,
         caller: Caller,
-        request: CohortsUsedInRequest,
-    ) -> Result<CohortsUsedInResponse, Error> {
+        request: CohortsUsedInRetrieveRequest,
+    ) -> Result<CohortsUsedInRetrieveResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let read = move |conn: &mut Conn| {
             cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
             references::referring_cohorts(conn, project, id)
         };
         let cohorts = self.snapshot(project, read).await?;
-        Ok(CohortsUsedInResponse::Status200(history::usage(cohorts)))
+        Ok(CohortsUsedInRetrieveResponse::Status200(history::usage(
+            cohorts,
+        )))
     }
 
-    async fn cohorts_persons(
+    async fn cohorts_persons_retrieve(
         &self,
         caller: Caller,
-        request: CohortsPersonsRequest,
-    ) -> Result<CohortsPersonsResponse, Error> {
+        request: CohortsPersonsRetrieveRequest,
+    ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         self.members(caller, request).await
     }
 }

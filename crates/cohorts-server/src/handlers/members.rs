@@ -2,10 +2,11 @@
 
 use cohorts_api::types::{Done, PersonToRemove, PersonsToAdd, Upload, UploadPage};
 use cohorts_api::{
-    CohortsAddPersonsToStaticCohortRequest, CohortsAddPersonsToStaticCohortResponse,
-    CohortsRemovePersonFromStaticCohortRequest, CohortsRemovePersonFromStaticCohortResponse,
-    CohortsUploadRequest, CohortsUploadResponse, CohortsUploadsRequest, CohortsUploadsResponse,
-    MembersApi, RawJson,
+    CohortsAddPersonsToStaticCohortPartialUpdateRequest,
+    CohortsAddPersonsToStaticCohortPartialUpdateResponse,
+    CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
+    CohortsRemovePersonFromStaticCohortPartialUpdateResponse, CohortsUploadRequest,
+    CohortsUploadResponse, CohortsUploadsRequest, CohortsUploadsResponse, MembersApi, RawJson,
 };
 use cohorts_store::members::StaticCohort;
 use cohorts_store::pages::RowSize;
@@ -22,30 +23,30 @@ use crate::error::Error;
 const MAX_ADDED_PERSONS: usize = 1_000;
 
 impl MembersApi for Service {
-    async fn cohorts_add_persons_to_static_cohort(
+    async fn cohorts_add_persons_to_static_cohort_partial_update(
         &self,
         caller: Caller,
-        request: CohortsAddPersonsToStaticCohortRequest,
-    ) -> Result<CohortsAddPersonsToStaticCohortResponse, Error> {
+        request: CohortsAddPersonsToStaticCohortPartialUpdateRequest,
+    ) -> Result<CohortsAddPersonsToStaticCohortPartialUpdateResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let add = move |conn: &mut Conn| add(conn, &caller, id, &request.body);
         self.transaction(project, add).await?;
-        Ok(CohortsAddPersonsToStaticCohortResponse::Status200(Done {
-            success: true,
-        }))
+        Ok(CohortsAddPersonsToStaticCohortPartialUpdateResponse::Status200(Done { success: true }))
     }
 
-    async fn cohorts_remove_person_from_static_cohort(
+    async fn cohorts_remove_person_from_static_cohort_partial_update(
         &self,
         caller: Caller,
-        request: CohortsRemovePersonFromStaticCohortRequest,
-    ) -> Result<CohortsRemovePersonFromStaticCohortResponse, Error> {
+        request: CohortsRemovePersonFromStaticCohortPartialUpdateRequest,
+    ) -> Result<CohortsRemovePersonFromStaticCohortPartialUpdateResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let remove = move |conn: &mut Conn| remove(conn, &caller, id, &request.body);
         self.transaction(project, remove).await?;
-        Ok(CohortsRemovePersonFromStaticCohortResponse::Status200(
-            Done { success: true },
-        ))
+        Ok(
+            CohortsRemovePersonFromStaticCohortPartialUpdateResponse::Status200(Done {
+                success: true,
+            }),
+        )
     }
 
     async fn cohorts_uploads(
@@ -70,7 +71,7 @@ impl MembersApi for Service {
             }
         };
         let list = self.list(project, &request.http, UploadRows(project, id), read, frame);
-        Ok(CohortsUploadsResponse::Status200(list.await?))
+        Ok(CohortsUploadsResponse::Status200(list.await?.into()))
     }
 
     async fn cohorts_upload(

@@ -3,12 +3,14 @@
 use actix_web::HttpResponse;
 use cohorts_api::types::{Done, PersonCohort, PersonCohorts};
 use cohorts_api::{
-    CohortsPersonsRequest, CohortsPersonsResponse, PersonsApi, PersonsBulkDeleteRequest,
-    PersonsBulkDeleteResponse, PersonsCohortsQuery, PersonsCohortsRequest, PersonsCohortsResponse,
-    PersonsDeletePropertyRequest, PersonsDeletePropertyResponse, PersonsDestroyRequest,
+    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, PersonsApi,
+    PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse, PersonsCohortsRetrieveQuery,
+    PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
+    PersonsDeletePropertyCreateRequest, PersonsDeletePropertyCreateResponse, PersonsDestroyRequest,
     PersonsDestroyResponse, PersonsListRequest, PersonsListResponse, PersonsRetrieveRequest,
-    PersonsRetrieveResponse, PersonsUpdatePropertyRequest, PersonsUpdatePropertyResponse,
-    PersonsValuesRequest, PersonsValuesResponse,
+    PersonsRetrieveResponse, PersonsUpdatePropertyCreateRequest,
+    PersonsUpdatePropertyCreateResponse, PersonsValuesRetrieveRequest,
+    PersonsValuesRetrieveResponse,
 };
 use cohorts_engine::stored_name;
 use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
@@ -48,8 +50,8 @@ impl Service {
     pub(super) async fn members(
         &self,
         caller: Caller,
-        request: CohortsPersonsRequest,
-    ) -> Result<CohortsPersonsResponse, Error> {
+        request: CohortsPersonsRetrieveRequest,
+    ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         unsupported::refuse_selections(&request.http)?;
         let parameters = request.query;
         let source = PersonSource::Members(CohortId(request.path.id));
@@ -68,9 +70,11 @@ impl Service {
         };
         let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
-            PersonList::Page(page) => CohortsPersonsResponse::Status200(page),
-            PersonList::Csv(file) => CohortsPersonsResponse::Status200Csv(file),
-            PersonList::Ndjson(file) => CohortsPersonsResponse::Status200Ndjson(file),
+            PersonList::Page(page) => CohortsPersonsRetrieveResponse::Status200(page.into()),
+            PersonList::Csv(file) => CohortsPersonsRetrieveResponse::Status200Csv(file.into()),
+            PersonList::Ndjson(file) => {
+                CohortsPersonsRetrieveResponse::Status200Ndjson(file.into())
+            }
         })
     }
 }
@@ -105,9 +109,9 @@ impl PersonsApi for Service {
         };
         let list = self.persons(query, format, &request.http);
         Ok(match list.await? {
-            PersonList::Page(page) => PersonsListResponse::Status200(page),
-            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file),
-            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file),
+            PersonList::Page(page) => PersonsListResponse::Status200(page.into()),
+            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file.into()),
+            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file.into()),
         })
     }
 
@@ -141,11 +145,11 @@ impl PersonsApi for Service {
         Ok(PersonsDestroyResponse::Status204)
     }
 
-    async fn persons_cohorts(
+    async fn persons_cohorts_retrieve(
         &self,
         caller: Caller,
-        request: PersonsCohortsRequest,
-    ) -> Result<PersonsCohortsResponse, Error> {
+        request: PersonsCohortsRetrieveRequest,
+    ) -> Result<PersonsCohortsRetrieveResponse, Error> {
         let (project, person) = (caller.project.id(), PersonId::new(request.query)?);
         let read = move |conn: &mut Conn| match person {
             // A frequent lookup, so it is one statement.
@@ -162,57 +166,58 @@ impl PersonsApi for Service {
             name: cohort.name,
             count: cohort.count,
         });
-        Ok(PersonsCohortsResponse::Status200(PersonCohorts {
+        Ok(PersonsCohortsRetrieveResponse::Status200(PersonCohorts {
             results: results.collect(),
         }))
     }
 
-    async fn persons_values(
+    async fn persons_values_retrieve(
         &self,
         caller: Caller,
-        request: PersonsValuesRequest,
-    ) -> Result<PersonsValuesResponse, Error> {
+        request: PersonsValuesRetrieveRequest,
+    ) -> Result<PersonsValuesRetrieveResponse, Error> {
         let (project, query) = (caller.project.id(), request.query);
         let (key, term) = (
             query.key.unwrap_or_default(),
             query.value.unwrap_or_default(),
         );
         let values = self.property_values(project, key, term).await?;
-        Ok(PersonsValuesResponse::Status200(values))
+        Ok(PersonsValuesRetrieveResponse::Status200(values))
     }
 
-    async fn persons_update_property(
+    async fn persons_update_property_create(
         &self,
         caller: Caller,
-        request: PersonsUpdatePropertyRequest,
-    ) -> Result<PersonsUpdatePropertyResponse, Error> {
+        request: PersonsUpdatePropertyCreateRequest,
+    ) -> Result<PersonsUpdatePropertyCreateResponse, Error> {
         let change = PropertyChange::set(&request.body)?;
         let uuid = path_uuid(&request.path.uuid)?;
         self.change_property(&caller, uuid, change).await?;
-        Ok(PersonsUpdatePropertyResponse::Status202)
+        Ok(PersonsUpdatePropertyCreateResponse::Status202)
     }
 
-    async fn persons_delete_property(
+    async fn persons_delete_property_create(
         &self,
         caller: Caller,
-        request: PersonsDeletePropertyRequest,
-    ) -> Result<PersonsDeletePropertyResponse, Error> {
+        request: PersonsDeletePropertyCreateRequest,
+    ) -> Result<PersonsDeletePropertyCreateResponse, Error> {
         let change = PropertyChange::unset(&request.body)?;
         let uuid = path_uuid(&request.path.uuid)?;
         self.change_property(&caller, uuid, change).await?;
-        Ok(PersonsDeletePropertyResponse::Status201(Done {
+        Ok(PersonsDeletePropertyCreateResponse::Status201(Done {
             success: true,
         }))
     }
 
-    async fn persons_bulk_delete(
+    async fn persons_bulk_delete_create(
         &self,
         caller: Caller,
-        request: PersonsBulkDeleteRequest,
-    ) -> Result<PersonsBulkDeleteResponse, Error> {
+        request: PersonsBulkDeleteCreateRequest,
+    ) -> Result<PersonsBulkDeleteCreateResponse, Error> {
+        unsupported::refuse_bulk_deletions(&request.http)?;
         let ids = DoomedIds::new(request.body)?;
         let response = self.delete_persons(caller, ids).await?;
-        Ok(PersonsBulkDeleteResponse::Status202(response))
+        Ok(PersonsBulkDeleteCreateResponse::Status202(response))
     }
 }
 
@@ -223,7 +228,7 @@ enum PersonId {
 }
 
 impl PersonId {
-    fn new(query: PersonsCohortsQuery) -> Result<Self, Error> {
+    fn new(query: PersonsCohortsRetrieveQuery) -> Result<Self, Error> {
         match (query.person_id, query.distinct_id) {
             (Some(_), Some(_)) => Err(Error::field(
                 "distinct_id",

@@ -82,6 +82,12 @@ fn text(
     Ok(text.into())
 }
 
+/// Reads a text by a rule.
+pub(crate) fn read_text(kind: &Kind, text: String) -> Result<String, String> {
+    let value = read(kind, &Value::String(text)).map_err(|violation| violation.detail)?;
+    Ok(value.as_str().unwrap_or_default().to_owned())
+}
+
 fn choice(value: &Value, words: &[&str]) -> Result<Value, Violation> {
     let word = number_text(value).unwrap_or_else(|| value.to_string());
     if words.contains(&word.as_str()) {

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::ingest::{FaultyTime, Scalar, instant};
+use crate::ingest::{FaultyTime, Scalar, Standardized, instant};
 
 /// The most characters of an error in a message.
 const SHOWN_CHARS: usize = 200;
@@ -90,6 +90,11 @@ impl<'a> Record<'a> {
         if matches!(text, "" | "null") {
             return Ok(None);
         }
+        let standard = Standardized::of(text).map(|standard| standard.rewritten());
+        let text = standard.as_deref().unwrap_or(text);
+        if begin == '{' && is_empty_list(text) {
+            return Ok(Some(Cow::Borrowed("{}")));
+        }
         let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
         if !text.starts_with(begin) || !is_json {
             let kind = if begin == '{' { "an object" } else { "a list" };
@@ -122,6 +127,14 @@ fn no_time(names: &[&str]) -> anyhow::Error {
         [name] => anyhow!("{name} is missing, so it has no time"),
         names => anyhow!("it has no time: {} are missing", names.join(", ")),
     }
+}
+
+/// PHP has no other empty object.
+fn is_empty_list(text: &str) -> bool {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
 }
 
 fn not_json(error: &serde_json::Error) -> anyhow::Error {

@@ -29,7 +29,8 @@ pub struct PropertyChange {
 
 impl PropertyChange {
     pub fn set(body: &PersonPropertyValue) -> Result<Self, Error> {
-        let value = body.value.as_ref().ok_or_else(|| missing("value"))?;
+        let value = body.value.as_ref().filter(|value| !value.is_null());
+        let value = value.ok_or_else(|| missing("value"))?;
         let key = body.key.as_ref().filter(|key| !key.is_null());
         let key = text("key", key.ok_or_else(|| missing("key"))?)?;
         Ok(Self {

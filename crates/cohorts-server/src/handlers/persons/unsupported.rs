@@ -7,6 +7,7 @@ use form_urlencoded::parse;
 use crate::error::Error;
 
 /// A parameter, and what a client should do instead.
+#[derive(Clone, Copy)]
 struct Unsupported {
     name: &'static str,
     /// Whether the value `false` is the same as no parameter.
@@ -67,6 +68,17 @@ const DELETIONS: [Unsupported; 2] = [
     },
 ];
 
+/// Parameters of the deletion of many persons. The body may also have them.
+const BULK_DELETIONS: [Unsupported; 3] = [
+    Unsupported {
+        name: "delete_events",
+        is_flag: true,
+        remedy: "The events of a deleted person are always deleted; leave it out.",
+    },
+    DELETIONS[0],
+    DELETIONS[1],
+];
+
 /// Fails if the request of persons has a parameter that this service does not have.
 pub fn refuse_selections(head: &RequestHead) -> Result<(), Error> {
     refuse(head.query(), &SELECTIONS)
@@ -75,6 +87,11 @@ pub fn refuse_selections(head: &RequestHead) -> Result<(), Error> {
 /// Fails if the deletion of a person has a parameter that this service does not have.
 pub fn refuse_deletions(head: &RequestHead) -> Result<(), Error> {
     refuse(head.query(), &DELETIONS)
+}
+
+/// Fails if the deletion of many persons has a parameter that this service does not have.
+pub fn refuse_bulk_deletions(head: &RequestHead) -> Result<(), Error> {
+    refuse(head.query(), &BULK_DELETIONS)
 }
 
 fn refuse(query: &str, unsupported: &[Unsupported]) -> Result<(), Error> {

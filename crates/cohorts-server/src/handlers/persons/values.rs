@@ -1,6 +1,6 @@
 //! The values of a person property, for lists of suggestions.
 
-use cohorts_api::types::{PersonValue, PersonValues};
+use cohorts_api::types::PersonValue;
 use cohorts_store::{Conn, ProjectId, persons};
 
 use super::query::limits;
@@ -17,10 +17,10 @@ impl Service {
         project: ProjectId,
         key: String,
         term: String,
-    ) -> Result<PersonValues, Error> {
+    ) -> Result<Vec<PersonValue>, Error> {
         // No text of the database contains NUL.
         if key.is_empty() || key.contains('\0') || term.contains('\0') {
-            return Ok(PersonValues(Vec::new()));
+            return Ok(Vec::new());
         }
         let read = move |conn: &mut Conn| {
             ReadTx::run(conn, project, limits(), |tx| {
@@ -38,6 +38,6 @@ impl Service {
             name: value.name,
             count: value.count,
         });
-        Ok(PersonValues(values.collect()))
+        Ok(values.collect())
     }
 }

@@ -432,4 +432,11 @@ fn numbers_that_json_does_not_have_are_null() {
     let line = r#"{"event":"x","distinct_id":"a","timestamp":"2020-01-01","properties":{"n":NaN,"i":-Infinity}}"#;
     let items = parser().parse(line.as_bytes()).unwrap();
     assert_eq!(items[0].properties.0, r#"{"n":null,"i":null}"#);
+    for (text, expected) in [(r#"{\"n\":NaN}"#, r#"{"n":null}"#), ("[ ]", "{}")] {
+        let line = format!(
+            r#"{{"event":"x","distinct_id":"a","timestamp":"2020-01-01","properties":"{text}"}}"#
+        );
+        let items = parser().parse(line.as_bytes()).unwrap();
+        assert_eq!(items[0].properties.0, expected, "{text}");
+    }
 }

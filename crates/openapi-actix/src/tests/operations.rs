@@ -1,0 +1,325 @@
+//! Findings in operations, bodies and responses.
+
+use super::*;
+
+#[test]
+fn sample_has_no_findings() {
+    assert_eq!(findings(SAMPLE), Vec::<String>::new());
+}
+
+#[test]
+fn all_findings_are_reported_together() {
+    let text = edited_sample("operationId: things_list", "deprecated: true");
+    let text = text.replacen("tags: [intake]", "tags: []", 1);
+    let expected = [
+        format!("openapi.yaml: {LIST}: operationId is missing"),
+        "openapi.yaml: paths./intake/.post: an operation must have exactly one tag".to_owned(),
+    ];
+    assert_eq!(findings(&text), expected);
+}
+
+#[test]
+fn document_must_be_yaml() {
+    assert!(findings("a: [")[0].starts_with("openapi.yaml: cannot be parsed: "));
+}
+
+#[test]
+fn openapi_version_must_be_3_0() {
+    assert_finding(
+        "openapi: 3.0.3",
+        "openapi: 3.1.0",
+        "openapi: the version must be 3.0.x",
+    );
+}
+
+#[test]
+fn document_must_be_openapi() {
+    let text = edited_sample("title: Sample", "title: []");
+    assert_eq!(
+        findings(&text),
+        ["openapi.yaml: info: `title` must be text"; 1]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(["openapi.yaml: info: `title` is missing".to_owned()])
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn path_must_end_with_a_slash() {
+    assert_finding(
+        "  /intake/:",
+        "  /intake:",
+        "paths./intake: a path must start and end with a slash",
+    );
+}
+
+#[test]
+fn path_is_described_once() {
+    assert_finding(
+        "  /intake/:",
+        "  /api/projects/{project}/things/:",
+        "paths: `/api/projects/{}/things/` is described more than once",
+    );
+}
+
+#[test]
+fn unsupported_keys_are_findings() {
+    assert_finding(
+        "x-raw-body: true",
+        "x-rawbody: true",
+        "paths./intake/.post: `x-rawbody` is not supported",
+    );
+    assert_finding(
+        "security: []",
+        "servers: []",
+        "paths./intake/.post: `servers` is not supported",
+    );
+}
+
+#[test]
+fn operation_id_is_in_snake_case() {
+    let finding = format!("{LIST}: operationId `thingsList` is not in snake_case");
+    assert_finding(
+        "operationId: things_list",
+        "operationId: thingsList",
+        &finding,
+    );
+}
+
+#[test]
+fn operation_id_is_unique() {
+    assert_finding(
+        "operationId: things_create",
+        "operationId: things_list",
+        "paths: operationId `things_list` is used more than once",
+    );
+}
+
+#[test]
+fn tag_is_described() {
+    assert_finding(
+        "tags: [intake]",
+        "tags: [other]",
+        "paths./intake/.post: the tag `other` is not described under `tags`",
+    );
+}
+
+#[test]
+fn security_is_required() {
+    assert_finding(
+        "security: []",
+        "deprecated: true",
+        "paths./intake/.post: `security` is missing",
+    );
+    assert_finding(
+        "security: []",
+        "security: [{}]",
+        "paths./intake/.post: `security` must be empty or have the one entry `personalApiKey`",
+    );
+}
+
+#[test]
+fn scopes_require_security() {
+    let finding = format!("{LIST}: `x-required-scopes` is missing");
+    assert_finding(
+        "x-required-scopes: ['thing:read', 'person:read']",
+        "deprecated: true",
+        &finding,
+    );
+    assert_finding(
+        "security: []",
+        "{ security: [], x-required-scopes: [a] }"
+            .trim_matches(['{', '}', ' '])
+            .replace(", ", "\n      ")
+            .as_str(),
+        "paths./intake/.post: `x-required-scopes` needs `security`",
+    );
+    let finding = format!("{LIST}: `x-required-scopes` must be a list of strings");
+    assert_finding("['thing:read', 'person:read']", "thing:read", &finding);
+}
+
+#[test]
+fn raw_body_requires_a_body_and_no_key() {
+    let finding = format!("{LIST}: `x-raw-body` needs a `requestBody`");
+    assert_finding("summary: List things", "x-raw-body: true", &finding);
+    let finding =
+        format!("{CREATE}: `x-raw-body` is only supported for an operation without `security`");
+    assert_finding("summary: Create a thing", "x-raw-body: true", &finding);
+    let finding = "paths./intake/.post: `x-raw-body` must be true or false";
+    assert_finding("x-raw-body: true", "x-raw-body: 1", finding);
+}
+
+#[test]
+fn get_with_a_write_scope_states_whether_it_writes() {
+    let scopes = "x-required-scopes: ['thing:read', 'person:read']";
+    let write = "x-required-scopes: ['thing:write']";
+    let finding = format!("{LIST}: `x-writes` is missing: state whether this GET changes data");
+    assert_finding(scopes, write, &finding);
+    let stated = edited_sample(scopes, &format!("{write}\n      x-writes: false"));
+    assert_eq!(findings(&stated), Vec::<String>::new());
+    let finding = format!("{CREATE}: `x-writes` is only supported for GET");
+    assert_finding("summary: Create a thing", "x-writes: true", &finding);
+}
+
+#[test]
+fn file_requires_a_key() {
+    let keyless = edited_sample(
+        "security: [{ personalApiKey: [] }]\n      x-required-scopes: ['thing:write']\n      requestBody",
+        "security: []\n      requestBody",
+    );
+    let finding = format!("openapi.yaml: {CREATE}: a file is only supported with `security`");
+    assert!(findings(&keyless).contains(&finding));
+}
+
+#[test]
+fn body_is_a_component_with_a_supported_media_type() {
+    let location = format!("{CREATE}.requestBody");
+    let json = "application/json: { schema: { $ref: '#/components/schemas/ThingCreate' } }";
+    let finding =
+        format!("{location}.content.application/json: the schema of a body must be a component");
+    assert_finding(
+        json,
+        "application/json: { schema: { type: object } }",
+        &finding,
+    );
+    let finding = format!("{location}: application/json is missing");
+    assert_finding(&format!("          {json}\n"), "", &finding);
+    let finding = format!(
+        "{location}.content.application/xml: a body of `application/xml` is not supported; use \
+         application/json, application/x-www-form-urlencoded or multipart/form-data"
+    );
+    assert_finding(
+        "application/x-www-form-urlencoded",
+        "application/xml",
+        &finding,
+    );
+    let form = "application/x-www-form-urlencoded";
+    let finding = format!(
+        "{location}.content.{form}: a multipart body must have a property of the format `binary`, and no other form may have one"
+    );
+    let content = format!("{form}: {{ schema: {{ $ref: '#/components/schemas/");
+    assert_finding(
+        &format!("{content}ThingCreate"),
+        &format!("{content}ThingUpload"),
+        &finding,
+    );
+}
+
+#[test]
+fn reference_resolves_to_a_component() {
+    let finding =
+        format!("{LIST}: `#/components/parameters/Project` is not one of components.parameters");
+    assert_finding("parameters/ProjectId'", "parameters/Project'", &finding);
+    let finding = format!(
+        "{LIST}.responses.400: `#/components/responses/None` is not one of components.responses"
+    );
+    assert_finding("responses/Problem' }", "responses/None' }", &finding);
+    let finding = "components.schemas.Thing.properties.filters: \
+                   `#/components/schemas/None` is not one of components.schemas";
+    assert_finding(
+        "filters: { $ref: '#/components/schemas/ThingFilters' }",
+        "filters: { $ref: '#/components/schemas/None' }",
+        finding,
+    );
+}
+
+#[test]
+fn status_is_a_number_or_5xx() {
+    let finding = format!(
+        "{LIST}.responses.default: a status must be a number or `5XX`; other ranges and `default` are not supported"
+    );
+    assert_finding("'400'", "default", &finding);
+    let finding = format!("{LIST}.responses.5XX: `5XX` must have the body `Error`");
+    assert_finding(
+        "'400': { $ref: '#/components/responses/Problem' }",
+        "'5XX': { description: '' }",
+        &finding,
+    );
+}
+
+#[test]
+#[cfg(feature = "client")]
+fn operation_has_one_success_status() {
+    let finding = format!("{LIST}: for the client, an operation must have only one success status");
+    assert_finding(
+        "'400': { $ref: '#/components/responses/Problem' }",
+        "'204': { description: '' }",
+        &finding,
+    );
+    let finding = format!(
+        "{}: an operation must have a success status or an error without a body",
+        "paths./api/projects/{project_id}/things/{id}/.delete"
+    );
+    assert_finding(
+        "        '405': { description: Always; without a body. }\n",
+        "",
+        &finding,
+    );
+}
+
+#[test]
+fn error_has_the_envelope_or_no_body() {
+    let finding = format!(
+        "{LIST}.responses.400.content.application/json: an error must have no body or `Error` as application/json"
+    );
+    let envelope = "application/json: { schema: { $ref: '#/components/schemas/Error' } }";
+    assert_finding(
+        envelope,
+        "application/json: { schema: { $ref: '#/components/schemas/Thing' } }",
+        &finding,
+    );
+}
+
+#[test]
+#[cfg(feature = "client")]
+fn response_is_a_component_with_a_supported_media_type() {
+    let location = format!("{LIST}.responses.200.content");
+    let json = "application/json: { schema: { $ref: '#/components/schemas/ThingPage' } }";
+    let finding = format!(
+        "{location}.application/json: for the client, the schema of a response must be a component"
+    );
+    assert_finding(
+        json,
+        "application/json: { schema: { type: object } }",
+        &finding,
+    );
+    let finding = format!(
+        "{location}.text/*: `text/*` is not one media type, so the server does not know which one it sends"
+    );
+    assert_finding("text/csv", "text/*", &finding);
+}
+
+#[test]
+fn only_a_success_of_json_is_streamed() {
+    let location = format!("{LIST}.responses.200.content.text/csv");
+    assert_finding(
+        "text/csv: { schema",
+        "text/csv: { x-streamed: true, schema",
+        &format!("{location}: `x-streamed` is for successes of JSON"),
+    );
+}
+
+#[test]
+fn response_that_may_be_empty_needs_content() {
+    assert_finding(
+        "'204': { description: Taken. }",
+        "'204': { description: Taken., x-or-empty: true }",
+        "paths./intake/.post.responses.204: `x-or-empty` needs `content`",
+    );
+}
+
+#[test]
+fn multipart_body_contains_a_file_and_fields_of_the_json_body() {
+    let location = format!("{CREATE}.requestBody.content.multipart/form-data");
+    let finding = format!(
+        "{location}: a multipart body must have a property of the format `binary`, and no other form may have one"
+    );
+    assert_finding("format: binary", "format: uri", &finding);
+    let finding = format!("{location}: `colour` is neither a file nor a field of ThingCreate");
+    assert_finding(
+        "sheet: { type: string, format: binary }",
+        "sheet: { type: string, format: binary }\n        colour: { type: string }",
+        &finding,
+    );
+}
