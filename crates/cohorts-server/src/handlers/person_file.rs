@@ -444,7 +444,7 @@ mod tests {
             }
             let odd = [bytes(&[0x61]), vec![0x62]].concat();
             refused(&odd, &["line 2", "UTF-16"]);
-            let late = [vec![0x61, 0x0a].repeat(100_000), vec![low]].concat();
+            let late = [[0x61, 0x0a].repeat(100_000), vec![low]].concat();
             refused(&bytes(&late), &["line 100002", "UTF-16"]);
         }
     }

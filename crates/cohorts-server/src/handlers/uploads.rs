@@ -166,7 +166,8 @@ impl UploadedPersons {
                 upload.add(row, &ordinals)?;
             }
         }
-        if !has_id && !(options.replace_members && options.allow_empty) {
+        let may_be_empty = options.replace_members && options.allow_empty;
+        if !has_id && !may_be_empty {
             return Err(person_file::no_ids());
         }
         upload.check_replacement()?;
