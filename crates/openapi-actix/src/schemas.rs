@@ -129,7 +129,10 @@ impl<'a> Schemas<'a> {
         };
         r#type.nullable |= self.reader.flag(schema, "nullable", &place.location);
         let pending = self.position(name);
-        if let Some(id) = pending.filter(|id| r#type.item() != Some(*id)) {
+        let is_endless = |id: &ItemId| {
+            r#type.item() != Some(*id) || matches!(self.model.items[*id].shape, Shape::Pending)
+        };
+        if let Some(id) = pending.filter(is_endless) {
             let message = "the schema contains itself only through lists or references; put the list into an object";
             self.report(&place, message);
             self.model.items[id].shape = Shape::Struct(Struct::default());

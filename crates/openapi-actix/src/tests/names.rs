@@ -128,6 +128,13 @@ fn unsupported_schemas_are_findings_with_a_remedy() {
     assert_only(
         &with_body(
             "{ $ref: '#/components/schemas/A' }",
+            "{ A: { oneOf: [{ $ref: '#/components/schemas/A' }] } }",
+        ),
+        "components.schemas.A: the schema contains itself only through lists or references; put the list into an object",
+    );
+    assert_only(
+        &with_body(
+            "{ $ref: '#/components/schemas/A' }",
             "{ A: { type: array, items: { $ref: '#/components/schemas/A' } } }",
         ),
         "components.schemas.A: the schema contains itself only through lists or references; put the list into an object",

@@ -323,3 +323,25 @@ fn multipart_body_contains_a_file_and_fields_of_the_json_body() {
         &finding,
     );
 }
+
+#[test]
+fn operation_with_a_body_or_a_key_documents_the_statuses_of_the_checks() {
+    let mut config = project();
+    config.rules.statuses_with_parsed_body = vec![415];
+    config.rules.statuses_with_body = vec![413];
+    config.rules.statuses_with_key = vec![401];
+    let findings = findings_with(SAMPLE, &config);
+    for finding in [
+        format!("{CREATE}: an operation with a body must document 413"),
+        format!("{CREATE}: an operation with a body must document 415"),
+        format!("{LIST}: an operation with `security` must document 401"),
+        "paths./intake/.post: an operation with a body must document 413".to_owned(),
+    ] {
+        assert!(
+            findings.contains(&format!("openapi.yaml: {finding}")),
+            "{findings:#?}"
+        );
+    }
+    let raw = "openapi.yaml: paths./intake/.post: an operation with a body must document 415";
+    assert!(!findings.contains(&raw.to_owned()));
+}

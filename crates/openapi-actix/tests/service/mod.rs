@@ -8,8 +8,8 @@ use crate::generated;
 const README: &str = include_str!("../../README.md");
 const SERVICE: &str = include_str!("example.rs");
 
-#[path = "example.rs"]
 mod example;
+mod reports;
 
 #[test]
 fn readme_contains_the_service() {
