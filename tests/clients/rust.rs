@@ -555,7 +555,7 @@ async fn stream_has_each_person_once_while_others_are_added_and_deleted() {
     while let Some(person) = stream.try_next().await.expect("a page") {
         seen.push(person.distinct_ids[0].clone());
         // Before each second page, a person who was seen disappears, and a new one is stored.
-        if seen.len() % 8 == 0 {
+        if seen.len().is_multiple_of(8) {
             let last = client
                 .persons_destroy()
                 .project_id(&id)
