@@ -55,7 +55,7 @@ fn file(path: &str, text: String) -> File {
 
 /// The manifest, with the versions with which the runtime is tested.
 fn manifest(name: &str) -> String {
-    let manifest = include_str!("../runtime/Cargo.toml");
+    let manifest = include_str!("../runtime/manifest.toml");
     let lines = manifest.lines().filter(|line| !line.starts_with('#'));
     let lines = lines.map(|line| match line.starts_with("name = ") {
         true => format!("name = \"{name}\"\n"),
