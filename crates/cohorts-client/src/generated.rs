@@ -15876,6 +15876,7 @@ impl Client {
     /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
     /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// `_` is in milliseconds since 1970, as browser SDKs send it; values before 2021 are ignored. It is not listed as a parameter, because generated clients have no name for it.
     /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
     ///
     /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
@@ -15893,13 +15894,11 @@ impl Client {
     /// Sends a `POST` request to `/batch/`
     ///
     /// Arguments:
-    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_batch()
-    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15916,13 +15915,11 @@ impl Client {
     /// Sends a `POST` request to `/capture/`
     ///
     /// Arguments:
-    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_event()
-    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15939,13 +15936,11 @@ impl Client {
     /// Sends a `POST` request to `/e/`
     ///
     /// Arguments:
-    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_browser_event()
-    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15962,13 +15957,11 @@ impl Client {
     /// Sends a `POST` request to `/i/v0/e/`
     ///
     /// Arguments:
-    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_event_v0()
-    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -15985,13 +15978,11 @@ impl Client {
     /// Sends a `POST` request to `/track/`
     ///
     /// Arguments:
-    /// - `x`: Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
     /// - `compression`: `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     /// - `token`: Token of the project, if the body does not contain it.
     /// - `body`
     /// ```text
     /// let response = client.capture_track()
-    ///     .x(x)
     ///     .compression(compression)
     ///     .token(token)
     ///     .body(body)
@@ -20173,7 +20164,6 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureBatch<'a> {
         client: &'a super::Client,
-        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBatch, String>,
@@ -20183,24 +20173,10 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
-                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
-        }
-        /// Sets `x`.
-        pub fn x<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.x = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for x failed".to_string()
-                });
-            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -20258,8 +20234,7 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, x, compression, token, body } = self;
-            let x = x.map_err(Error::InvalidRequest)?;
+            let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -20285,7 +20260,6 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
-                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -20323,7 +20297,6 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureEvent<'a> {
         client: &'a super::Client,
-        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -20333,24 +20306,10 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
-                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
-        }
-        /// Sets `x`.
-        pub fn x<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.x = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for x failed".to_string()
-                });
-            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -20408,8 +20367,7 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, x, compression, token, body } = self;
-            let x = x.map_err(Error::InvalidRequest)?;
+            let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -20433,7 +20391,6 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
-                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -20471,7 +20428,6 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureBrowserEvent<'a> {
         client: &'a super::Client,
-        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -20481,24 +20437,10 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
-                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
-        }
-        /// Sets `x`.
-        pub fn x<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.x = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for x failed".to_string()
-                });
-            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -20556,8 +20498,7 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, x, compression, token, body } = self;
-            let x = x.map_err(Error::InvalidRequest)?;
+            let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -20581,7 +20522,6 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
-                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -20619,7 +20559,6 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureEventV0<'a> {
         client: &'a super::Client,
-        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -20629,24 +20568,10 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
-                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
-        }
-        /// Sets `x`.
-        pub fn x<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.x = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for x failed".to_string()
-                });
-            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -20704,8 +20629,7 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, x, compression, token, body } = self;
-            let x = x.map_err(Error::InvalidRequest)?;
+            let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -20729,7 +20653,6 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
-                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)
@@ -20767,7 +20690,6 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct CaptureTrack<'a> {
         client: &'a super::Client,
-        x: Result<Option<::std::string::String>, String>,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CaptureBody, String>,
@@ -20777,24 +20699,10 @@ pub mod builder {
         pub fn new(client: &'a super::Client) -> Self {
             Self {
                 client: client,
-                x: Ok(None),
                 compression: Ok(None),
                 token: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
-        }
-        /// Sets `x`.
-        pub fn x<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.x = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for x failed".to_string()
-                });
-            self
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
         pub fn compression<V>(mut self, value: V) -> Self
@@ -20852,8 +20760,7 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CaptureAnswer>, Error<types::Error>> {
-            let Self { client, x, compression, token, body } = self;
-            let x = x.map_err(Error::InvalidRequest)?;
+            let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
             let body = body
@@ -20877,7 +20784,6 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
-                .query(&progenitor_client::QueryParam::new("_", &x))
                 .query(&progenitor_client::QueryParam::new("compression", &compression))
                 .query(&progenitor_client::QueryParam::new("token", &token))
                 .headers(header_map)

@@ -913,6 +913,7 @@ pub trait CaptureApi: Api {
     /// - a number, or a text that is a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its magnitude. Eight digits that are a date (`20200913`) are that date.
     ///
     /// If `sent_at` is present, in the body or as `_` in the query, times are corrected by the offset of the sender's clock. The body takes precedence.
+    /// `_` is in milliseconds since 1970, as browser SDKs send it; values before 2021 are ignored. It is not listed as a parameter, because generated clients have no name for it.
     /// A time that cannot be read, is outside of the years 1 to 9999, or is more than 23 hours in the future is replaced by the time of the arrival. `/metrics` counts such times in `cohorts_timestamps_replaced_total`, and the log has the event and the value.
     ///
     /// **Identity of events.** Two events are the same if `uuid`, `event` and `distinct_id` are equal, whatever their times. The first one is stored. A repetition, in a retry or in another batch, has no effect.
@@ -3067,8 +3068,6 @@ pub struct CaptureBatchQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
-    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
-    pub underscore: Option<String>,
 }
 
 impl CaptureBatchQuery {
@@ -3077,7 +3076,6 @@ impl CaptureBatchQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
-            underscore: query.text("_")?,
         })
     }
 }
@@ -3125,8 +3123,6 @@ pub struct CaptureEventQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
-    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
-    pub underscore: Option<String>,
 }
 
 impl CaptureEventQuery {
@@ -3135,7 +3131,6 @@ impl CaptureEventQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
-            underscore: query.text("_")?,
         })
     }
 }
@@ -3183,8 +3178,6 @@ pub struct CaptureBrowserEventQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
-    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
-    pub underscore: Option<String>,
 }
 
 impl CaptureBrowserEventQuery {
@@ -3193,7 +3186,6 @@ impl CaptureBrowserEventQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
-            underscore: query.text("_")?,
         })
     }
 }
@@ -3241,8 +3233,6 @@ pub struct CaptureEventV0Query {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
-    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
-    pub underscore: Option<String>,
 }
 
 impl CaptureEventV0Query {
@@ -3251,7 +3241,6 @@ impl CaptureEventV0Query {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
-            underscore: query.text("_")?,
         })
     }
 }
@@ -3299,8 +3288,6 @@ pub struct CaptureTrackQuery {
     pub token: Option<String>,
     /// `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
     pub compression: Option<String>,
-    /// Time at which a browser SDK sent the request, in milliseconds since 1970. It counts if the body has no readable `sent_at`. Other numbers than milliseconds after 2020 are ignored.
-    pub underscore: Option<String>,
 }
 
 impl CaptureTrackQuery {
@@ -3309,7 +3296,6 @@ impl CaptureTrackQuery {
         Ok(Self {
             token: query.text("token")?,
             compression: query.text("compression")?,
-            underscore: query.text("_")?,
         })
     }
 }

@@ -46,12 +46,7 @@ impl CaptureApi for Service {
         request: CaptureBatchRequest,
     ) -> Result<CaptureBatchResponse, Error> {
         let response = self
-            .capture(
-                &request.http,
-                request.raw,
-                request.query.token,
-                request.query.underscore,
-            )
+            .capture(&request.http, request.raw, request.query.token)
             .await?;
         Ok(CaptureBatchResponse::Status200(response))
     }
@@ -61,12 +56,7 @@ impl CaptureApi for Service {
         request: CaptureEventRequest,
     ) -> Result<CaptureEventResponse, Error> {
         let response = self
-            .capture(
-                &request.http,
-                request.raw,
-                request.query.token,
-                request.query.underscore,
-            )
+            .capture(&request.http, request.raw, request.query.token)
             .await?;
         Ok(CaptureEventResponse::Status200(response))
     }
@@ -76,12 +66,7 @@ impl CaptureApi for Service {
         request: CaptureBrowserEventRequest,
     ) -> Result<CaptureBrowserEventResponse, Error> {
         let response = self
-            .capture(
-                &request.http,
-                request.raw,
-                request.query.token,
-                request.query.underscore,
-            )
+            .capture(&request.http, request.raw, request.query.token)
             .await?;
         Ok(CaptureBrowserEventResponse::Status200(response))
     }
@@ -91,12 +76,7 @@ impl CaptureApi for Service {
         request: CaptureEventV0Request,
     ) -> Result<CaptureEventV0Response, Error> {
         let response = self
-            .capture(
-                &request.http,
-                request.raw,
-                request.query.token,
-                request.query.underscore,
-            )
+            .capture(&request.http, request.raw, request.query.token)
             .await?;
         Ok(CaptureEventV0Response::Status200(response))
     }
@@ -106,12 +86,7 @@ impl CaptureApi for Service {
         request: CaptureTrackRequest,
     ) -> Result<CaptureTrackResponse, Error> {
         let response = self
-            .capture(
-                &request.http,
-                request.raw,
-                request.query.token,
-                request.query.underscore,
-            )
+            .capture(&request.http, request.raw, request.query.token)
             .await?;
         Ok(CaptureTrackResponse::Status200(response))
     }
@@ -221,17 +196,22 @@ fn bearer(head: &RequestHead) -> Option<String> {
     (!token.is_empty()).then(|| token.to_owned())
 }
 
+/// The time in the query at which a browser SDK sent the request.
+fn sent_at(head: &RequestHead) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(head.query().as_bytes());
+    pairs.find_map(|(name, value)| (name == "_").then(|| value.into_owned()))
+}
+
 impl Service {
     async fn capture(
         &self,
         head: &RequestHead,
         body: RawBody,
         token: Option<String>,
-        query_sent_at: Option<String>,
     ) -> Result<CaptureAnswer, Error> {
         let context = BodyContext {
             token,
-            query_sent_at,
+            query_sent_at: sent_at(head),
             is_analytics: false,
         };
         let outcomes = self.commit(head, body, context).await?;
