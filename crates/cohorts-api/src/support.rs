@@ -53,7 +53,7 @@ pub struct Operation {
     /// The scopes that the key needs. An error names the first one that is missing.
     /// Empty if the operation needs no key.
     pub scopes: &'static [&'static str],
-    /// The documented statuses. A number below 10 is the first digit of a range, and 0 stands for every status.
+    /// The documented statuses: 200 is that status, 4 is the range `4XX`, and 0 is `default`, which covers every status.
     pub statuses: &'static [u16],
 }
 

@@ -42,7 +42,7 @@ pub struct Operation {
     pub path: &'static str,
     /// Alternatives, each with the schemes that are needed together. Empty if the operation needs none.
     pub security: &'static [&'static [Requirement]],
-    /// The documented statuses. A number below 10 is the first digit of a range, and 0 stands for every status.
+    /// The documented statuses: 200 is that status, 4 is the range `4XX`, and 0 is `default`, which covers every status.
     pub statuses: &'static [u16],
 }
 

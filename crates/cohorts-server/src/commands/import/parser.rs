@@ -43,12 +43,12 @@ impl LineParser {
         let line = std::str::from_utf8(line).map_err(|_| anyhow!("it is not UTF-8"))?;
         ensure!(line.len() <= MAX_ITEM_BYTES, "{}", Refusal::TooLarge);
         let rewritten;
-        let (format, contents) = match (Contents::read(line), Standardized::of(line)) {
-            (Err(_), Some(standard)) => {
-                rewritten = standard.rewritten();
+        let (format, contents) = match Contents::read(line) {
+            Ok(read) => read,
+            Err(error) => {
+                rewritten = Standardized::of(line).ok_or(error)?.rewritten();
                 Contents::read(&rewritten)?
             }
-            (contents, _) => contents?,
         };
         let items = match contents {
             Contents::DeletedPerson(person) => {

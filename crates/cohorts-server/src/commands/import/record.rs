@@ -90,17 +90,23 @@ impl<'a> Record<'a> {
         if matches!(text, "" | "null") {
             return Ok(None);
         }
-        let standard = Standardized::of(text).map(|standard| standard.rewritten());
-        let text = standard.as_deref().unwrap_or(text);
         if begin == '{' && is_empty_list(text) {
             return Ok(Some(Cow::Borrowed("{}")));
         }
-        let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
-        if !text.starts_with(begin) || !is_json {
-            let kind = if begin == '{' { "an object" } else { "a list" };
-            bail!("`{name}` is a text that is not {kind} in JSON");
+        let is_json = |text: &str| serde_json::from_str::<&RawValue>(text).is_ok();
+        let json = if is_json(text) {
+            Some(text.to_owned())
+        } else {
+            let standard = Standardized::of(text).map(|standard| standard.rewritten());
+            standard.filter(|text| is_json(text))
+        };
+        match json.filter(|json| json.starts_with(begin)) {
+            Some(json) => Ok(Some(Cow::Owned(json))),
+            None => {
+                let kind = if begin == '{' { "an object" } else { "a list" };
+                bail!("`{name}` is a text that is not {kind} in JSON")
+            }
         }
-        Ok(Some(Cow::Owned(text.to_owned())))
     }
 
     /// The values of an object; without members if it is missing.

@@ -8,6 +8,7 @@ use cohorts_store::{Conn, ShardKey, persons};
 use uuid::Uuid;
 
 use super::delete::{self, DoomedPerson, PERSONS_AT_ONCE};
+use super::unsupported;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::Service;
@@ -26,18 +27,11 @@ pub enum DoomedIds {
 impl DoomedIds {
     /// Reads the body. An empty list counts as absent, as in PostHog.
     pub fn new(body: PersonsToDelete) -> Result<Self, Error> {
-        let events = "The events of a deleted person are always deleted. Leave the option out.";
-        let recordings = "This service has no recordings. Leave the option out.";
-        let keep = "This service cannot delete only the events of a person. Leave the option out to delete the person too.";
-        for (name, is_on, detail) in [
-            ("delete_events", body.delete_events, events),
-            ("delete_recordings", body.delete_recordings, recordings),
-            ("keep_person", body.keep_person, keep),
-        ] {
-            if is_on {
-                return Err(Error::field(name, detail));
-            }
-        }
+        unsupported::refuse_bulk_options([
+            ("delete_events", body.delete_events),
+            ("delete_recordings", body.delete_recordings),
+            ("keep_person", body.keep_person),
+        ])?;
         let sent = |ids: Option<Vec<String>>| ids.filter(|ids| !ids.is_empty());
         match (sent(body.distinct_ids), sent(body.ids)) {
             (Some(_), Some(_)) => Err(Error::whole(

@@ -94,19 +94,31 @@ pub fn refuse_bulk_deletions(head: &RequestHead) -> Result<(), Error> {
     refuse(head.query(), &BULK_DELETIONS)
 }
 
+/// As [`refuse_bulk_deletions`], for the options in the body.
+pub fn refuse_bulk_options<const N: usize>(options: [(&str, bool); N]) -> Result<(), Error> {
+    let is_on = |one: &&Unsupported| options.contains(&(one.name, true));
+    match BULK_DELETIONS.iter().find(is_on) {
+        Some(unsupported) => Err(unsupported.error()),
+        None => Ok(()),
+    }
+}
+
 fn refuse(query: &str, unsupported: &[Unsupported]) -> Result<(), Error> {
     for (name, value) in parse(query.as_bytes()) {
         let known = unsupported.iter().find(|one| one.name == name);
-        if let Some(Unsupported { name, remedy, .. }) =
-            known.filter(|one| !one.is_flag || !is_false(&value))
-        {
-            return Err(Error::field(
-                name,
-                format!("This service does not have PostHog's parameter `{name}`. {remedy}"),
-            ));
+        if let Some(known) = known.filter(|one| !one.is_flag || !is_false(&value)) {
+            return Err(known.error());
         }
     }
     Ok(())
+}
+
+impl Unsupported {
+    fn error(&self) -> Error {
+        let Self { name, remedy, .. } = self;
+        let detail = format!("This service does not have PostHog's parameter `{name}`. {remedy}");
+        Error::field(name, detail)
+    }
 }
 
 fn is_false(value: &str) -> bool {
