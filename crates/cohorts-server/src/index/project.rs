@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use cohorts_engine::{PropertyBlock, TimesBlock};
 use cohorts_store::projects;
-use cohorts_store::scan::{PersonRange, ReadLimit};
+use cohorts_store::scan::PersonRange;
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -21,11 +21,9 @@ use super::events::EventIndexes;
 use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
-/// If more than this changed, rebuilding is cheaper than catching up.
-pub const MAX_CATCH_UP: ReadLimit = ReadLimit {
-    rows: 200_000,
-    bytes: 64 << 20,
-};
+/// The most events, and the most persons, of a step from an index to its successor. It is smaller in tests, so that they
+/// catch up in several steps.
+pub const STEP_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 16 };
 
 /// The result of the last look at the checkpoint of a property.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +36,9 @@ pub enum PropertyCheckpoint {
 pub struct ProjectIndex {
     /// The last sequence number of the log that the index contains.
     pub seq: i64,
+    /// Whether the index is at a step of a catch-up: persons that were written again later have older values, so it can
+    /// be advanced and checkpointed, but not evaluated.
+    pub is_behind: bool,
     /// The retention when the index was built. Events deleted since must not come back when more are kept again.
     pub retention: RetentionState,
     /// The persons that the index contains.
@@ -86,6 +87,7 @@ impl ProjectIndex {
     ) -> Self {
         Self {
             seq,
+            is_behind: false,
             retention,
             range,
             persons,

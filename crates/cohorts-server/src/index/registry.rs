@@ -46,6 +46,7 @@ pub struct IndexCache {
     /// The other memory under the budget.
     pub memory: Arc<MemoryUse>,
     columns_dropped: Mutex<Instant>,
+    builds: AtomicU64,
 }
 
 impl Default for IndexCache {
@@ -55,6 +56,7 @@ impl Default for IndexCache {
             budget: AtomicU64::new(DEFAULT_BUDGET),
             memory: Arc::default(),
             columns_dropped: Mutex::new(Instant::now()),
+            builds: AtomicU64::new(0),
         }
     }
 }
@@ -78,19 +80,40 @@ impl IndexCache {
         project.last_use.store(next_tick(), Ordering::Relaxed);
         let mut cached = lock_until(&project.newest, tx.limits.deadline)?;
         let (seq, retention) = (tx.log_head()?, tx.retention()?);
-        let usable = cached.as_ref().filter(|index| index.retention == retention);
-        let advanced = match usable {
-            Some(index) if index.seq == seq => return Ok(Some(Arc::clone(index))),
-            Some(index) if index.seq > seq => return Ok(None),
-            Some(index) => advance(index, tx, seq)?,
-            None => None,
+        let usable = cached.take().filter(|index| index.retention == retention);
+        let mut index = match usable {
+            Some(index) => index,
+            None => {
+                self.builds.fetch_add(1, Ordering::Relaxed);
+                Arc::new(ProjectIndex::new(tx, seq, retention, &project.live)?)
+            }
         };
-        let index = match advanced {
-            Some(index) => Arc::new(index),
-            None => Arc::new(ProjectIndex::new(tx, seq, retention, &project.live)?),
-        };
+        // Each step is kept, so a caller that runs out of time leaves less to do for the next one.
+        while index.seq < seq {
+            let step = advance(&index, tx, seq);
+            index = match step {
+                Ok(step) => Arc::new(step),
+                Err(cause) => {
+                    *cached = Some(index);
+                    return Err(cause);
+                }
+            };
+        }
+        let is_current = index.seq == seq && !index.is_behind;
         *cached = Some(Arc::clone(&index));
-        Ok(Some(index))
+        Ok(is_current.then_some(index))
+    }
+
+    /// Replaces the newest index of a project.
+    #[cfg(test)]
+    pub(super) fn put(&self, project: ProjectId, index: ProjectIndex) {
+        let projects = self.projects.lock();
+        *projects[&project].newest.lock() = Some(Arc::new(index));
+    }
+
+    /// How often an index was built from checkpoints and rows, instead of from an earlier index.
+    pub fn builds(&self) -> u64 {
+        self.builds.load(Ordering::Relaxed)
     }
 
     /// Evicts the least recently used blocks until the rest fits into the budget, and whole indexes if that is not enough.
