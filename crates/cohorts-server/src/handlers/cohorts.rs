@@ -1,7 +1,5 @@
 //! The cohorts resource: create, read, change, list, preview.
 
-use std::sync::Arc;
-
 use cohorts_api::types::{Cohort, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
@@ -111,13 +109,13 @@ impl CohortsApi for Service {
         let project = caller.project.id();
         let body = request.body;
         let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
-        let caches = Arc::clone(&self.store.caches);
+        let store = self.store.clone();
         let permit = self
             .shares
             .previews
             .acquire(ShareOwner::Project(project))
             .await?;
-        let read = holding(permit, move |conn| preview.read(conn, &caches));
+        let read = holding(permit, move |conn| preview.read(conn, &store));
         let response = self.read(project, read).await?;
         Ok(CohortsPreviewResponse::Status200(response))
     }

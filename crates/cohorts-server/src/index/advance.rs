@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::IndexResult;
 use super::cache::{Cache, Cached};
-use super::events::{EventAdder, EventIndex, EventIndexes};
+use super::events::{CachedEvents, EventAdder, EventIndex, EventIndexes};
 use super::load::{changed_persons, events_between, tombstones_since};
 use super::project::{ProjectIndex, STEP_ROWS};
 use super::read::ReadTx;
@@ -182,8 +182,6 @@ fn advance_events(
     }
     Ok(events)
 }
-
-type CachedEvents = Cached<(String, Vec<String>), EventIndex>;
 
 /// An event index with later events. It is copied when the first event is added.
 struct Successor<'a> {

@@ -10,7 +10,7 @@ use cohorts_store::segments::SegmentManifest;
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 
-use super::cache::Cache;
+use super::cache::{Cache, Cached};
 use super::project::STEP_ROWS;
 
 /// The shortest time between two checkpoints of an event index.
@@ -24,6 +24,7 @@ const ROLLUP_DAYS: [i64; 2] = [16, 4];
 
 /// Event indexes by the name of the events and the properties that they have columns for.
 pub type EventIndexes = Cache<(String, Vec<String>), EventIndex>;
+pub type CachedEvents = Cached<(String, Vec<String>), EventIndex>;
 
 /// The events of one name, from a day on.
 pub struct EventIndex {

@@ -224,6 +224,7 @@ impl ProjectIndex {
                 }
                 rows += 1;
                 if rows % CHECK_ROWS == 0 {
+                    tx.count_rows(CHECK_ROWS);
                     tx.check_memory(bytes(&builders))?;
                 }
                 Ok::<_, IndexError>(())
@@ -290,6 +291,7 @@ impl ProjectIndex {
             adder.add(&event, self.resolve(event.ordinal));
             rows += 1;
             if rows % CHECK_ROWS == 0 {
+                tx.count_rows(CHECK_ROWS);
                 tx.check_memory(adder.bytes())?;
             }
             Ok(())

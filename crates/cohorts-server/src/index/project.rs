@@ -121,6 +121,55 @@ impl ProjectIndex {
         )
     }
 
+    /// Whether this index has properties or events that `other` lacks.
+    pub fn has_more_than(&self, other: &Self) -> bool {
+        let missing = self.blocks_missing_in(other);
+        !missing.properties.is_empty() || !missing.events.is_empty()
+    }
+
+    /// This index with the properties and events only that `other` lacks.
+    pub fn blocks_missing_in(&self, other: &Self) -> Self {
+        let missing = Self {
+            is_behind: self.is_behind,
+            property_checkpoints: Arc::clone(&self.property_checkpoints),
+            ..Self::empty(
+                self.seq,
+                self.retention,
+                self.range.clone(),
+                Arc::clone(&self.persons),
+                Arc::clone(&self.tombstones),
+                Arc::clone(&self.live),
+            )
+        };
+        for cached in self.properties.all() {
+            if !other.properties.contains(&cached.key) {
+                let bytes = cached.value.bytes();
+                missing.properties.put(cached, bytes);
+            }
+        }
+        for cached in self.events.all() {
+            let from_day = cached.value.from_day;
+            let known = other.events.peek(&cached.key);
+            if known.is_none_or(|known| known.from_day > from_day) {
+                let bytes = cached.value.bytes();
+                missing.events.put(cached, bytes);
+            }
+        }
+        missing
+    }
+
+    /// Adds the properties and events of an index of the same sequence number.
+    pub fn take_blocks(&self, other: &Self) {
+        for cached in other.properties.all() {
+            let bytes = cached.value.bytes();
+            self.properties.put(cached, bytes);
+        }
+        for cached in other.events.all() {
+            let bytes = cached.value.bytes();
+            self.events.put(cached, bytes);
+        }
+    }
+
     /// The person that has the events of `ordinal`, if the index contains the person.
     pub fn resolve(&self, ordinal: u32) -> Option<u32> {
         let person = self.tombstones.resolve(ordinal);

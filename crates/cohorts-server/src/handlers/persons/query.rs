@@ -19,7 +19,6 @@ use crate::index::IndexedStore;
 use crate::index::ranking::{Ranking, RankingCache};
 use crate::index::read::{Limits, ReadTx};
 use crate::index::references::CheckedCohorts;
-use crate::index::snapshot::Snapshot;
 
 /// The most persons on a page.
 const MAX_LIMIT: i64 = 10_000;
@@ -147,7 +146,7 @@ impl PersonQuery {
                 self.select(&tx, None, &caches.rankings, read)
             });
         };
-        Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+        store.read_for_request(conn, self.project, plan, |snapshot| {
             snapshot
                 .check_references(plan, &mut CheckedCohorts::default())
                 .map_err(|cause| Error::reference("properties", cause))?;

@@ -93,6 +93,7 @@ impl ProjectIndex {
                 }
                 rows += 1;
                 if rows % CHECK_ROWS == 0 {
+                    tx.count_rows(CHECK_ROWS);
                     tx.check_time()?;
                     tx.check_memory(bytes(&builders))?;
                 }
@@ -213,6 +214,7 @@ impl<'a, 't> RowBuilder<'a, 't> {
         push(&mut self.block);
         self.rows += 1;
         if self.rows.is_multiple_of(CHECK_ROWS) {
+            self.tx.count_rows(CHECK_ROWS);
             self.tx.check_memory(self.block.bytes())?;
         }
         Ok(())
