@@ -119,3 +119,18 @@ fn a_new_property_of_a_cohort_replaces_the_stored_columns() {
         expected
     );
 }
+
+#[test]
+fn a_property_that_cannot_be_stored_does_not_keep_events_from_being_stored() {
+    let fixture = Fixture::with_cohorts();
+    let items: Vec<Item> = (0..12_000).map(|nth| set_plan(nth, nth % 300)).collect();
+    fixture.commit(&items);
+    let cache = IndexCache::default();
+    with_plan_and_with_event(&fixture, &cache);
+    diesel::sql_query("alter table property_checkpoints add constraint full_disk check (false)")
+        .execute(&mut *fixture.conn())
+        .unwrap();
+    fixture.write_checkpoints(&cache);
+    let (events, properties) = fixture.stored_columns();
+    assert_eq!((events.is_empty(), properties.is_empty()), (false, true));
+}
