@@ -1,9 +1,12 @@
 //! Which columns are stored, and that each property has one.
 
+use diesel::RunQueryDsl;
 use serde_json::{Value, json};
 
 use super::super::live::drop_unread_columns;
-use super::{Fixture, IndexCache, Item, did_x, has_property, item};
+use super::{
+    Fixture, IndexCache, Item, did_x, has_property, item, set_plan, with_plan_and_with_event,
+};
 
 /// A criterion on events `x` that have the properties `keys`.
 fn did_x_with(keys: &[&str]) -> Value {
