@@ -7,7 +7,7 @@ use crate::naming::pascal;
 use crate::operations::{METHODS, Operation};
 use crate::reader::{object, reference};
 use crate::responses::{JSON, Status};
-use crate::schemas::only_part;
+use crate::schemas::{only_part, open_list};
 
 pub struct Projection {
     pub document: Value,
@@ -147,6 +147,11 @@ fn simplify_members(members: &mut Map<String, Value>) {
         let closed = key == "additionalProperties" && *value == false;
         !RESTRICTIONS.contains(&key.as_str()) && !key.starts_with("x-") && !closed
     });
+    // A value of an open list can be any text.
+    if open_list(&Value::Object(members.clone())).is_some() {
+        members.remove("anyOf");
+        members.insert("type".to_owned(), "string".into());
+    }
     // `oneOf` becomes an enum. For `anyOf`, typify would generate a struct with all choices as fields.
     if let Some(mut choices) = members.remove("anyOf") {
         add_open_variant(&mut choices);
