@@ -1082,53 +1082,6 @@ pub mod types {
             value.parse()
         }
     }
-    /// Why a calculation failed. Later versions can have more codes.
-    /// - `validation_error`: The filter, or one of a cohort that it refers to, has a value that cannot be evaluated.
-    /// - `no_properties`: A filter has a group without criteria.
-    /// - `invalid_regex`: A filter has a pattern that cannot be read.
-    /// - `timeout`: The evaluation took too long.
-    /// - `capacity`: The evaluation needed too much memory, or the database was busy; a retry can succeed.
-    /// - `unknown`: Any other reason.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    #[serde(transparent)]
-    pub struct CalculationErrorCode(pub ::std::string::String);
-    impl ::std::ops::Deref for CalculationErrorCode {
-        type Target = ::std::string::String;
-        fn deref(&self) -> &::std::string::String {
-            &self.0
-        }
-    }
-    impl ::std::convert::From<CalculationErrorCode> for ::std::string::String {
-        fn from(value: CalculationErrorCode) -> Self {
-            value.0
-        }
-    }
-    impl ::std::convert::From<::std::string::String> for CalculationErrorCode {
-        fn from(value: ::std::string::String) -> Self {
-            Self(value)
-        }
-    }
-    impl ::std::fmt::Display for CalculationErrorCode {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            self.0.fmt(f)
-        }
-    }
-    impl ::std::str::FromStr for CalculationErrorCode {
-        type Err = ::std::convert::Infallible;
-        fn from_str(value: &str) -> ::std::result::Result<Self, Self::Err> {
-            Ok(Self(value.to_string()))
-        }
-    }
     /// A calculation of a cohort. Fields that are always null are present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryItem {
@@ -1143,7 +1096,7 @@ pub mod types {
         pub error: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub error_code: ::std::option::Option<CalculationErrorCode>,
+        pub error_code: ::std::option::Option<::std::string::String>,
         /// The filter that was evaluated; null if there was none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub filters: ::std::option::Option<StoredFilters>,
@@ -1457,7 +1410,7 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortType>,
+        pub cohort_type: ::std::option::Option<::std::string::String>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1499,7 +1452,7 @@ pub mod types {
         /// Extension of this service; not part of PostHog's API.
         /// Code of the last failure; null if the last calculation succeeded, and before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
+        pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -2031,7 +1984,7 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortType>,
+        pub cohort_type: ::std::option::Option<::std::string::String>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -2075,7 +2028,7 @@ pub mod types {
         /// Extension of this service; not part of PostHog's API.
         /// Code of the last failure; null if the last calculation succeeded, and before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
+        pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -2247,52 +2200,6 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
-        }
-    }
-    /// The type of a cohort. Later versions can have more types.
-    /// - `static`: The members are a stored list.
-    /// - `person_property`: The filter tests only properties of persons.
-    /// - `behavioral`: The filter tests the occurrence or the number of events.
-    /// - `analytical`: The filter tests the order or the regularity of events.
-    /// - `realtime`: Each event can update the members.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    #[serde(transparent)]
-    pub struct CohortType(pub ::std::string::String);
-    impl ::std::ops::Deref for CohortType {
-        type Target = ::std::string::String;
-        fn deref(&self) -> &::std::string::String {
-            &self.0
-        }
-    }
-    impl ::std::convert::From<CohortType> for ::std::string::String {
-        fn from(value: CohortType) -> Self {
-            value.0
-        }
-    }
-    impl ::std::convert::From<::std::string::String> for CohortType {
-        fn from(value: ::std::string::String) -> Self {
-            Self(value)
-        }
-    }
-    impl ::std::fmt::Display for CohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            self.0.fmt(f)
-        }
-    }
-    impl ::std::str::FromStr for CohortType {
-        type Err = ::std::convert::Infallible;
-        fn from_str(value: &str) -> ::std::result::Result<Self, Self::Err> {
-            Ok(Self(value.to_string()))
         }
     }
     /// The fields of a cohort as text, with `filters`, `groups` and `query` as JSON text, and a file of persons.
@@ -5268,7 +5175,7 @@ pub mod types {
         /// ID of the upload.
         pub id: i64,
         /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
-        pub id_kind: UploadIdKind,
+        pub id_kind: ::std::string::String,
         /// The first 100 unknown or bad rows.
         pub problems: ::std::vec::Vec<UploadProblem>,
         /// Number of unknown or bad rows that `problems` omits.
@@ -5293,56 +5200,12 @@ pub mod types {
         pub name: ::std::string::String,
         /// The kind of ID if the column identified the persons; null if the column was ignored.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub used_as: ::std::option::Option<UploadIdKind>,
+        pub used_as: ::std::option::Option<::std::string::String>,
     }
     impl UploadColumn {
         /// Returns a builder without values.
         pub fn builder() -> builder::UploadColumn {
             Default::default()
-        }
-    }
-    /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
-    /// - `person_id`: The `id` of a person.
-    /// - `distinct_id`: A distinct ID of a person.
-    /// - `email`: The property `email` of a person.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    #[serde(transparent)]
-    pub struct UploadIdKind(pub ::std::string::String);
-    impl ::std::ops::Deref for UploadIdKind {
-        type Target = ::std::string::String;
-        fn deref(&self) -> &::std::string::String {
-            &self.0
-        }
-    }
-    impl ::std::convert::From<UploadIdKind> for ::std::string::String {
-        fn from(value: UploadIdKind) -> Self {
-            value.0
-        }
-    }
-    impl ::std::convert::From<::std::string::String> for UploadIdKind {
-        fn from(value: ::std::string::String) -> Self {
-            Self(value)
-        }
-    }
-    impl ::std::fmt::Display for UploadIdKind {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            self.0.fmt(f)
-        }
-    }
-    impl ::std::str::FromStr for UploadIdKind {
-        type Err = ::std::convert::Infallible;
-        fn from_str(value: &str) -> ::std::result::Result<Self, Self::Err> {
-            Ok(Self(value.to_string()))
         }
     }
     /// A page of uploads.
@@ -7252,7 +7115,7 @@ pub mod types {
                 ::std::string::String,
             >,
             error_code: ::std::result::Result<
-                ::std::option::Option<super::CalculationErrorCode>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             filters: ::std::result::Result<
@@ -7383,9 +7246,7 @@ pub mod types {
             /// Sets `error_code`. Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
             pub fn error_code<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CalculationErrorCode>,
-                >,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.error_code = value
@@ -8342,7 +8203,7 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct Cohort {
             cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortType>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             count: ::std::result::Result<
@@ -8381,7 +8242,7 @@ pub mod types {
                 ::std::string::String,
             >,
             last_error_code: ::std::result::Result<
-                ::std::option::Option<super::CalculationErrorCode>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             last_error_message: ::std::result::Result<
@@ -8466,7 +8327,7 @@ pub mod types {
             /// For a static cohort and for a cohort without criteria, the value that the request set.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortType>>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.cohort_type = value
@@ -8677,9 +8538,7 @@ pub mod types {
             /// Code of the last failure; null if the last calculation succeeded, and before the first.
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CalculationErrorCode>,
-                >,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.last_error_code = value
@@ -9604,7 +9463,7 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct CohortListItem {
             cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortType>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             count: ::std::result::Result<
@@ -9649,7 +9508,7 @@ pub mod types {
                 ::std::string::String,
             >,
             last_error_code: ::std::result::Result<
-                ::std::option::Option<super::CalculationErrorCode>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             last_error_message: ::std::result::Result<
@@ -9734,7 +9593,7 @@ pub mod types {
             /// For a static cohort and for a cohort without criteria, the value that the request set.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortType>>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.cohort_type = value
@@ -9945,9 +9804,7 @@ pub mod types {
             /// Code of the last failure; null if the last calculation succeeded, and before the first.
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CalculationErrorCode>,
-                >,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.last_error_code = value
@@ -14635,7 +14492,7 @@ pub mod types {
                 ::std::string::String,
             >,
             id: ::std::result::Result<i64, ::std::string::String>,
-            id_kind: ::std::result::Result<super::UploadIdKind, ::std::string::String>,
+            id_kind: ::std::result::Result<::std::string::String, ::std::string::String>,
             problems: ::std::result::Result<
                 ::std::vec::Vec<super::UploadProblem>,
                 ::std::string::String,
@@ -14797,7 +14654,7 @@ pub mod types {
             /// Sets `id_kind`. The kind of ID that the rows of a file contain. Later versions can have more kinds.
             pub fn id_kind<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::UploadIdKind>,
+                T: ::std::convert::TryInto<::std::string::String>,
                 T::Error: ::std::fmt::Display,
             {
                 self.id_kind = value
@@ -14925,7 +14782,7 @@ pub mod types {
         pub struct UploadColumn {
             name: ::std::result::Result<::std::string::String, ::std::string::String>,
             used_as: ::std::result::Result<
-                ::std::option::Option<super::UploadIdKind>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
         }
@@ -14954,7 +14811,7 @@ pub mod types {
             /// Sets `used_as`. The kind of ID if the column identified the persons; null if the column was ignored.
             pub fn used_as<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::UploadIdKind>>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.used_as = value
