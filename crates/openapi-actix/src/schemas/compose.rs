@@ -40,6 +40,22 @@ fn is_wrapper(schema: &Value) -> bool {
     keys.all(|key| key == "allOf" || key == "type" || ANNOTATIONS.contains(&key.as_str()))
 }
 
+/// Returns the text and the known values of an open list: `anyOf` with an enum and a text, so any text is valid.
+pub fn open_list(schema: &Value) -> Option<(&Value, Vec<&str>)> {
+    let [first, second] = schema["anyOf"].as_array()?.as_slice() else {
+        return None;
+    };
+    let (list, text) = if first.get("enum").is_some() {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let values = list["enum"].as_array()?.iter().map(Value::as_str);
+    let values = values.collect::<Option<Vec<_>>>()?;
+    let is_text = |schema: &Value| schema["type"] == "string" && schema.get("format").is_none();
+    (is_text(list) && is_text(text) && text.get("enum").is_none()).then_some((text, values))
+}
+
 /// Combines two descriptions of one property, if one of them says nothing that the other contradicts.
 pub fn combine(first: &Value, second: &Value) -> Option<Value> {
     if is_open_object(first) && is_object_like(second) {
@@ -165,6 +181,14 @@ impl Schemas<'_> {
             _ => "anyOf",
         };
         self.allow_structure(schema, &["discriminator"], place);
+        if let Some((text, _)) = open_list(schema).filter(|_| keyword == "anyOf") {
+            let is_text = schema.get("type").is_none_or(|name| name == "string");
+            if !is_text {
+                self.report(place, "the `type` of a list of texts must be string");
+            }
+            let location = format!("{}.anyOf", place.location);
+            return self.read(text, &Place::new(place.name.clone(), location));
+        }
         if schema["type"].as_str().is_some_and(|name| name != "object") {
             self.report(
                 place,
