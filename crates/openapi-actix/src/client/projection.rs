@@ -36,6 +36,11 @@ pub fn project(contract: &Contract) -> Projection {
         document: contract.document.root.clone(),
         nullable: Vec::new(),
     };
+    inline_open_lists(&mut projection.document, contract);
+    if let Some(schemas) = projection.document["components"]["schemas"].as_object_mut() {
+        let known = &contract.document.root["components"]["schemas"];
+        schemas.retain(|name, _| open_list(&known[name]).is_none());
+    }
     projection.project_patches(contract);
     let document = &mut projection.document;
     for operation in &contract.operations {
@@ -119,6 +124,27 @@ fn json_response(schema: &str) -> Value {
     json!({ "description": "", "content": { JSON: { "schema": schema } } })
 }
 
+/// Replaces open lists, and references to them, by text: a response can have any value.
+fn inline_open_lists(value: &mut Value, contract: &Contract) {
+    let inner = only_part(value);
+    let text = open_list(resolve(contract, inner)).map(|(text, _)| text.clone());
+    match (text, value) {
+        (Some(text), Value::Object(members)) => {
+            for key in ["$ref", "allOf", "anyOf"] {
+                members.remove(key);
+            }
+            members.extend(object(&text).clone());
+        }
+        (_, Value::Object(members)) => members
+            .values_mut()
+            .for_each(|member| inline_open_lists(member, contract)),
+        (_, Value::Array(items)) => items
+            .iter_mut()
+            .for_each(|item| inline_open_lists(item, contract)),
+        _ => (),
+    }
+}
+
 /// Removes keywords that do not affect the generated type, from a schema or a value that contains schemas.
 fn simplify(value: &mut Value) {
     match value {
@@ -147,11 +173,6 @@ fn simplify_members(members: &mut Map<String, Value>) {
         let closed = key == "additionalProperties" && *value == false;
         !RESTRICTIONS.contains(&key.as_str()) && !key.starts_with("x-") && !closed
     });
-    // A value of an open list can be any text.
-    if open_list(&Value::Object(members.clone())).is_some() {
-        members.remove("anyOf");
-        members.insert("type".to_owned(), "string".into());
-    }
     // `oneOf` becomes an enum. For `anyOf`, typify would generate a struct with all choices as fields.
     if let Some(mut choices) = members.remove("anyOf") {
         add_open_variant(&mut choices);

@@ -36,7 +36,7 @@ pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
         last_error_code: row.last_error_code,
         count: row.count,
         is_static: definition.is_static,
-        cohort_type: definition.cohort_type.and_then(|text| text.parse().ok()),
+        cohort_type: definition.cohort_type,
         experiment_set: Vec::new(),
         upload: None,
     }
