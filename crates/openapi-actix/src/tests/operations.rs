@@ -24,11 +24,11 @@ fn document_must_be_yaml() {
 }
 
 #[test]
-fn openapi_version_must_be_3_0() {
+fn openapi_version_must_be_3_0_or_3_1() {
     assert_finding(
         "openapi: 3.0.3",
-        "openapi: 3.1.0",
-        "openapi: the version must be 3.0.x",
+        "openapi: 3.2.0",
+        "openapi: the version must be 3.0.x or 3.1.x",
     );
 }
 
