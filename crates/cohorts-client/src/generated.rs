@@ -1346,8 +1346,6 @@ pub mod types {
         FilterGroup(FilterGroup),
         /// A value of the type `EmptyObject`.
         EmptyObject(EmptyObject),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -1357,15 +1355,6 @@ pub mod types {
     impl ::std::convert::From<EmptyObject> for CohortFiltersProperties {
         fn from(value: EmptyObject) -> Self {
             Self::EmptyObject(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for CohortFiltersProperties {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
         }
     }
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
@@ -2522,8 +2511,6 @@ pub mod types {
         CohortLeaf(CohortLeaf),
         /// A value of the type `BehavioralLeaf`.
         BehavioralLeaf(BehavioralLeaf),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for FilterNode {
         fn from(value: FilterGroup) -> Self {
@@ -2570,15 +2557,6 @@ pub mod types {
             Self::BehavioralLeaf(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for FilterNode {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// Any JSON value except null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -2586,7 +2564,7 @@ pub mod types {
         /// A value of the type `String`.
         String(::std::string::String),
         /// A value of the type `f64`.
-        Number(f64),
+        Double(f64),
         /// A value of the type `bool`.
         Boolean(bool),
         /// A list.
@@ -2596,7 +2574,7 @@ pub mod types {
     }
     impl ::std::convert::From<f64> for FilterValue {
         fn from(value: f64) -> Self {
-            Self::Number(value)
+            Self::Double(value)
         }
     }
     impl ::std::convert::From<bool> for FilterValue {
