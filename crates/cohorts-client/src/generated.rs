@@ -579,29 +579,18 @@ pub mod types {
     #[serde(untagged)]
     pub enum BehavioralLeafEventFiltersItem {
         /// A value of the type `EventFilter`.
-        EventFilter(EventFilter),
+        Filter(EventFilter),
         /// A value of the type `EventPresenceFilter`.
-        EventPresenceFilter(EventPresenceFilter),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+        PresenceFilter(EventPresenceFilter),
     }
     impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventFilter) -> Self {
-            Self::EventFilter(value)
+            Self::Filter(value)
         }
     }
     impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventPresenceFilter) -> Self {
-            Self::EventPresenceFilter(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for BehavioralLeafEventFiltersItem {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
+            Self::PresenceFilter(value)
         }
     }
     /// Name of the event, or ID of the action.

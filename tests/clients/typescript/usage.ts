@@ -19,7 +19,16 @@ async function listPages() {
 async function create() {
   const pro: api.PersonLeaf = { type: "person", key: "plan", operator: "exact", value: "pro" };
   const older: api.PersonLeaf = { type: "person", key: "age", operator: "gt", value: 16777217 };
-  const filters: api.CohortFilters = { properties: { type: "AND", values: [pro, older] } };
+  const seen: api.BehavioralLeaf = {
+    type: "behavioral",
+    key: "$pageview",
+    eventType: "events",
+    value: "performed_event",
+    timeValue: 7,
+    timeInterval: "day",
+    eventFilters: [{ type: "event", key: "$browser", operator: "is_set" }],
+  };
+  const filters: api.CohortFilters = { properties: { type: "AND", values: [pro, older, seen] } };
   const cohort = await cohorts.cohortsCreate({ projectId, cohortCreate: { name: "Pros", filters } });
   assert(cohort.name === "Pros" && !cohort.isStatic);
   assert.equal(cohort.filters.properties["values"][1].value, 16777217);
