@@ -531,29 +531,18 @@ pub mod types {
     #[serde(untagged)]
     pub enum BehavioralLeafEventFiltersItem {
         /// A value of the type `EventFilter`.
-        EventFilter(EventFilter),
+        Filter(EventFilter),
         /// A value of the type `EventPresenceFilter`.
-        EventPresenceFilter(EventPresenceFilter),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+        PresenceFilter(EventPresenceFilter),
     }
     impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventFilter) -> Self {
-            Self::EventFilter(value)
+            Self::Filter(value)
         }
     }
     impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventPresenceFilter) -> Self {
-            Self::EventPresenceFilter(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for BehavioralLeafEventFiltersItem {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
+            Self::PresenceFilter(value)
         }
     }
     /// Meaning of `key`: `events` (an event) or `actions` (an action).
@@ -1648,8 +1637,6 @@ pub mod types {
         FilterGroup(FilterGroup),
         /// A value of the type `EmptyObject`.
         EmptyObject(EmptyObject),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -1659,15 +1646,6 @@ pub mod types {
     impl ::std::convert::From<EmptyObject> for CohortFiltersProperties {
         fn from(value: EmptyObject) -> Self {
             Self::EmptyObject(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for CohortFiltersProperties {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
         }
     }
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
@@ -3199,8 +3177,6 @@ pub mod types {
         CohortLeaf(CohortLeaf),
         /// A value of the type `BehavioralLeaf`.
         BehavioralLeaf(BehavioralLeaf),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for FilterNode {
         fn from(value: FilterGroup) -> Self {
@@ -3247,15 +3223,6 @@ pub mod types {
             Self::BehavioralLeaf(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for FilterNode {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// Any JSON value except null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -3263,7 +3230,7 @@ pub mod types {
         /// A value of the type `String`.
         String(::std::string::String),
         /// A value of the type `f64`.
-        Number(f64),
+        Double(f64),
         /// A value of the type `bool`.
         Boolean(bool),
         /// A list.
@@ -3273,7 +3240,7 @@ pub mod types {
     }
     impl ::std::convert::From<f64> for FilterValue {
         fn from(value: f64) -> Self {
-            Self::Number(value)
+            Self::Double(value)
         }
     }
     impl ::std::convert::From<bool> for FilterValue {
