@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
 use cohorts_engine::filter::has_criteria;
+use cohorts_engine::kind::ConditionFlags;
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
 use diesel::pg::Pg;
@@ -159,6 +160,13 @@ impl Definition {
             .get_or_init(|| Filter::parse_stored(&self.criteria()?.parse()));
         filter.as_ref().map_err(Clone::clone)
     }
+
+    /// The kinds of criteria in the filters; `None` if they have none. Criteria of legacy groups do not count, as in
+    /// PostHog.
+    pub fn condition_flags(&self) -> Option<ConditionFlags> {
+        self.row.tree()?;
+        ConditionFlags::of(self.filter().ok()?)
+    }
 }
 
 impl DefinitionRow {
@@ -179,16 +187,20 @@ impl DefinitionRow {
     ///
     /// Fails if the legacy groups have no meaning as criteria.
     pub fn criteria(&self) -> Result<Cow<'_, JsonText>, FilterError> {
-        match &self.filters {
-            Some(filters) if !matches!(filters.0.as_str(), "{}" | "null") => {
-                Ok(Cow::Borrowed(filters))
-            }
-            _ if self.groups.0 == "[]" => {
+        match self.tree() {
+            Some(filters) => Ok(Cow::Borrowed(filters)),
+            None if self.groups.0 == "[]" => {
                 Ok(Cow::Owned(JsonText(r#"{"properties":{}}"#.to_owned())))
             }
-            _ => filters_from_groups(&self.groups.parse())
+            None => filters_from_groups(&self.groups.parse())
                 .map(|tree| Cow::Owned(JsonText::of(&tree))),
         }
+    }
+
+    /// The filters, unless they are an empty value.
+    fn tree(&self) -> Option<&JsonText> {
+        let is_tree = |filters: &&JsonText| !matches!(filters.0.as_str(), "{}" | "null");
+        self.filters.as_ref().filter(is_tree)
     }
 
     /// Whether the filters have criteria.
