@@ -1,4 +1,4 @@
-//! The kind of a cohort (`cohort_type` on the wire) and the kinds of its criteria, derived from its definition.
+//! The kind of a cohort (`cohort_type` on the wire), derived from its definition.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,49 +27,6 @@ impl Kind {
             Kind::Analytical => "analytical",
         }
     }
-}
-
-/// The kinds of criteria that occur in a filter (`condition_type` on the wire).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConditionFlags {
-    /// A test of the person.
-    pub person_properties: bool,
-    /// A test of events that is not one of `lifecycle`.
-    pub behavioral: bool,
-    /// A test whether the person is new, regular, dormant or back.
-    pub lifecycle: bool,
-    /// Membership of another cohort.
-    pub cohorts: bool,
-}
-
-impl ConditionFlags {
-    /// The flags of a filter; `None` if it has no criteria.
-    pub fn of(filter: &Filter) -> Option<Self> {
-        let leaves = filter.leaves();
-        let has = |is_kind: fn(&Leaf) -> bool| leaves.iter().any(|leaf| is_kind(leaf));
-        (!leaves.is_empty()).then(|| Self {
-            person_properties: has(|leaf| {
-                matches!(leaf, Leaf::Person(_) | Leaf::PersonMetadata(_))
-            }),
-            behavioral: has(
-                |leaf| matches!(leaf, Leaf::Behavioral(leaf) if !is_lifecycle(&leaf.value)),
-            ),
-            lifecycle: has(
-                |leaf| matches!(leaf, Leaf::Behavioral(leaf) if is_lifecycle(&leaf.value)),
-            ),
-            cohorts: has(|leaf| matches!(leaf, Leaf::Cohort(_))),
-        })
-    }
-}
-
-fn is_lifecycle(behavior: &str) -> bool {
-    matches!(
-        behavior,
-        "performed_event_first_time"
-            | "performed_event_regularly"
-            | "stopped_performing_event"
-            | "restarted_performing_event"
-    )
 }
 
 /// A cohort that a cohort leaf refers to.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
+use cohorts_engine::condition_type::ConditionFlags;
 use cohorts_engine::filter::has_criteria;
-use cohorts_engine::kind::ConditionFlags;
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
 use diesel::pg::Pg;
@@ -160,13 +160,6 @@ impl Definition {
             .get_or_init(|| Filter::parse_stored(&self.criteria()?.parse()));
         filter.as_ref().map_err(Clone::clone)
     }
-
-    /// The kinds of criteria in the filters; `None` if they have none. Criteria of legacy groups do not count, as in
-    /// PostHog.
-    pub fn condition_flags(&self) -> Option<ConditionFlags> {
-        self.row.tree()?;
-        ConditionFlags::of(self.filter().ok()?)
-    }
 }
 
 impl DefinitionRow {
@@ -201,6 +194,12 @@ impl DefinitionRow {
     fn tree(&self) -> Option<&JsonText> {
         let is_tree = |filters: &&JsonText| !matches!(filters.0.as_str(), "{}" | "null");
         self.filters.as_ref().filter(is_tree)
+    }
+
+    /// The kinds of criteria in the filters; `None` if they have none. Criteria of legacy groups do not count, as in
+    /// PostHog.
+    pub fn condition_flags(&self) -> Option<ConditionFlags> {
+        ConditionFlags::of(&self.tree()?.0)
     }
 
     /// Whether the filters have criteria.

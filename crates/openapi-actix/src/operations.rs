@@ -112,7 +112,10 @@ fn lint_uniqueness(reader: Reader, operations: &[Operation]) {
     }
     let shapes: Vec<_> = object(&reader.root["paths"])
         .keys()
-        .map(|path| shape(path))
+        .map(|path| match reader.rules().trailing_slash {
+            true => format!("{}/", shape(path).trim_end_matches('/')),
+            false => shape(path),
+        })
         .collect();
     for shape in duplicates(shapes.iter().map(String::as_str)) {
         reader.report("paths", format!("`{shape}` is described more than once"));

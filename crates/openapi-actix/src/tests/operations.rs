@@ -83,6 +83,17 @@ fn path_is_described_once() {
 }
 
 #[test]
+fn path_of_a_file_is_described_once_with_or_without_a_slash() {
+    let text = edited_sample("  /api/projects/{project_id}/things/:", "  /intake.csv/:");
+    let findings = findings(&text.replace("  /intake/:", "  /intake.csv:"));
+    let expected = "openapi.yaml: paths: `/intake.csv/` is described more than once";
+    assert!(
+        findings.iter().any(|finding| finding == expected),
+        "{findings:#?}"
+    );
+}
+
+#[test]
 fn unsupported_keys_are_findings() {
     assert_finding(
         "x-raw-body: true",

@@ -1,7 +1,7 @@
 //! Cohorts as responses show them.
 
 use cohorts_api::types::{Cohort, CohortConditionTypeFlags};
-use cohorts_engine::kind::ConditionFlags;
+use cohorts_engine::condition_type::ConditionFlags;
 use cohorts_engine::legacy::rewrite_groups;
 use cohorts_store::JsonText;
 use cohorts_store::cohorts::{self, CohortWithCreator};
