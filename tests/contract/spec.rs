@@ -159,7 +159,16 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
     let path = &path.replacen("/api/environments", "/api/projects", 1);
     let ends = [".csv", ".json", ".ndjson"];
     let bare = ends.iter().find_map(|end| path.strip_suffix(end));
-    let path = bare.unwrap_or(path);
+    let file = match media_type(answer) {
+        "text/csv" => ".csv",
+        "application/x-ndjson" => ".ndjson",
+        _ => "",
+    };
+    let path = match bare {
+        Some(bare) if !operations().iter().any(|one| one.has_path(path)) => bare,
+        Some(_) => path,
+        None => &format!("{path}{file}"),
+    };
     let fitting = operations()
         .into_iter()
         .filter(|one| one.has_path(path) && one.method == name);
@@ -188,8 +197,7 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
         );
         return;
     };
-    let sent = answer.header("content-type").unwrap_or_default();
-    let sent = sent.split(';').next().unwrap_or_default();
+    let sent = media_type(answer);
     let media = content
         .get(sent)
         .unwrap_or_else(|| panic!("{place} with the content type `{sent}`"));
@@ -199,6 +207,11 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
             answer,
         );
     }
+}
+
+fn media_type(answer: &Answer) -> &str {
+    let sent = answer.header("content-type").unwrap_or_default();
+    sent.split(';').next().unwrap_or_default()
 }
 
 fn validate(reference: &str, answer: &Answer) {

@@ -1400,6 +1400,9 @@ pub mod types {
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<::std::string::String>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1462,6 +1465,9 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
+        /// Null, except in lists with a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
         /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub upload: ::std::option::Option<Upload>,
@@ -1472,6 +1478,24 @@ pub mod types {
     impl Cohort {
         /// Returns a builder without values.
         pub fn builder() -> builder::Cohort {
+            Default::default()
+        }
+    }
+    /// The kinds of criteria that occur in a filter, at any depth.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortConditionTypeFlags {
+        /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+        pub behavioral: bool,
+        /// Whether a criterion has the type `cohort`.
+        pub cohorts: bool,
+        /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+        pub lifecycle: bool,
+        /// Whether a criterion has the type `person` or `person_metadata`.
+        pub person_properties: bool,
+    }
+    impl CohortConditionTypeFlags {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortConditionTypeFlags {
             Default::default()
         }
     }
@@ -1620,6 +1644,13 @@ pub mod types {
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
+        /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
+        /// Exclude them with a criterion instead.
+        #[serde(
+            rename = "filterTestAccounts",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub filter_test_accounts: ::std::option::Option<bool>,
         /// The root of the tree.
         pub properties: CohortFiltersProperties,
     }
@@ -1963,6 +1994,9 @@ pub mod types {
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<::std::string::String>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -2027,8 +2061,8 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -2040,7 +2074,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2178,6 +2212,63 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    /// Null, except in lists with a search.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortSearchMatchType {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `similar`.
+        #[serde(rename = "similar")]
+        Similar,
+    }
+    impl ::std::fmt::Display for CohortSearchMatchType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::Similar => f.write_str("similar"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortSearchMatchType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "similar" => Ok(Self::Similar),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortSearchMatchType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// The fields of a cohort as text, with `filters`, `groups` and `query` as JSON text, and a file of persons.
@@ -8173,6 +8264,10 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            condition_type: ::std::result::Result<
+                ::std::option::Option<super::CohortConditionTypeFlags>,
+                ::std::string::String,
+            >,
             count: ::std::result::Result<
                 ::std::option::Option<i64>,
                 ::std::string::String,
@@ -8232,6 +8327,10 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
+            search_match_type: ::std::result::Result<
+                ::std::option::Option<super::CohortSearchMatchType>,
+                ::std::string::String,
+            >,
             upload: ::std::result::Result<
                 ::std::option::Option<super::Upload>,
                 ::std::string::String,
@@ -8245,6 +8344,9 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     cohort_type: Err("no value supplied for cohort_type".to_string()),
+                    condition_type: Err(
+                        "no value supplied for condition_type".to_string(),
+                    ),
                     count: Err("no value supplied for count".to_string()),
                     created_at: Err("no value supplied for created_at".to_string()),
                     created_by: Err("no value supplied for created_by".to_string()),
@@ -8284,6 +8386,9 @@ pub mod types {
                         "no value supplied for pending_version".to_string(),
                     ),
                     query: Err("no value supplied for query".to_string()),
+                    search_match_type: Err(
+                        "no value supplied for search_match_type".to_string(),
+                    ),
                     upload: Ok(Default::default()),
                     version: Err("no value supplied for version".to_string()),
                 }
@@ -8301,6 +8406,23 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            /// Sets `condition_type`. The kinds of criteria in `filters`; null without criteria there.
+            pub fn condition_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortConditionTypeFlags>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_type: {e}"
+                        )
                     });
                 self
             }
@@ -8593,6 +8715,23 @@ pub mod types {
                     });
                 self
             }
+            /// Sets `search_match_type`. Null, except in lists with a search.
+            pub fn search_match_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortSearchMatchType>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.search_match_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for search_match_type: {e}"
+                        )
+                    });
+                self
+            }
             /// Sets `upload`. Outcome of the upload that the request contained; absent in other responses.
             pub fn upload<T>(mut self, value: T) -> Self
             where
@@ -8627,6 +8766,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
+                    condition_type: value.condition_type?,
                     count: value.count?,
                     created_at: value.created_at?,
                     created_by: value.created_by?,
@@ -8648,6 +8788,7 @@ pub mod types {
                     next_calculation: value.next_calculation?,
                     pending_version: value.pending_version?,
                     query: value.query?,
+                    search_match_type: value.search_match_type?,
                     upload: value.upload?,
                     version: value.version?,
                 })
@@ -8657,6 +8798,7 @@ pub mod types {
             fn from(value: super::Cohort) -> Self {
                 Self {
                     cohort_type: Ok(value.cohort_type),
+                    condition_type: Ok(value.condition_type),
                     count: Ok(value.count),
                     created_at: Ok(value.created_at),
                     created_by: Ok(value.created_by),
@@ -8679,8 +8821,110 @@ pub mod types {
                     next_calculation: Ok(value.next_calculation),
                     pending_version: Ok(value.pending_version),
                     query: Ok(value.query),
+                    search_match_type: Ok(value.search_match_type),
                     upload: Ok(value.upload),
                     version: Ok(value.version),
+                }
+            }
+        }
+        /// Builder of [`CohortConditionTypeFlags`](super::CohortConditionTypeFlags).
+        #[derive(Clone, Debug)]
+        pub struct CohortConditionTypeFlags {
+            behavioral: ::std::result::Result<bool, ::std::string::String>,
+            cohorts: ::std::result::Result<bool, ::std::string::String>,
+            lifecycle: ::std::result::Result<bool, ::std::string::String>,
+            person_properties: ::std::result::Result<bool, ::std::string::String>,
+        }
+        impl ::std::default::Default for CohortConditionTypeFlags {
+            fn default() -> Self {
+                Self {
+                    behavioral: Err("no value supplied for behavioral".to_string()),
+                    cohorts: Err("no value supplied for cohorts".to_string()),
+                    lifecycle: Err("no value supplied for lifecycle".to_string()),
+                    person_properties: Err(
+                        "no value supplied for person_properties".to_string(),
+                    ),
+                }
+            }
+        }
+        impl CohortConditionTypeFlags {
+            /// Sets `behavioral`. Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+            pub fn behavioral<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.behavioral = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for behavioral: {e}")
+                    });
+                self
+            }
+            /// Sets `cohorts`. Whether a criterion has the type `cohort`.
+            pub fn cohorts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohorts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohorts: {e}")
+                    });
+                self
+            }
+            /// Sets `lifecycle`. Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+            pub fn lifecycle<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.lifecycle = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for lifecycle: {e}")
+                    });
+                self
+            }
+            /// Sets `person_properties`. Whether a criterion has the type `person` or `person_metadata`.
+            pub fn person_properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for person_properties: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortConditionTypeFlags>
+        for super::CohortConditionTypeFlags {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortConditionTypeFlags,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    behavioral: value.behavioral?,
+                    cohorts: value.cohorts?,
+                    lifecycle: value.lifecycle?,
+                    person_properties: value.person_properties?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortConditionTypeFlags>
+        for CohortConditionTypeFlags {
+            fn from(value: super::CohortConditionTypeFlags) -> Self {
+                Self {
+                    behavioral: Ok(value.behavioral),
+                    cohorts: Ok(value.cohorts),
+                    lifecycle: Ok(value.lifecycle),
+                    person_properties: Ok(value.person_properties),
                 }
             }
         }
@@ -8920,6 +9164,10 @@ pub mod types {
         /// Builder of [`CohortFilters`](super::CohortFilters).
         #[derive(Clone, Debug)]
         pub struct CohortFilters {
+            filter_test_accounts: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
             properties: ::std::result::Result<
                 super::CohortFiltersProperties,
                 ::std::string::String,
@@ -8928,11 +9176,27 @@ pub mod types {
         impl ::std::default::Default for CohortFilters {
             fn default() -> Self {
                 Self {
+                    filter_test_accounts: Ok(Default::default()),
                     properties: Err("no value supplied for properties".to_string()),
                 }
             }
         }
         impl CohortFilters {
+            /// Sets `filter_test_accounts`.
+            pub fn filter_test_accounts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filter_test_accounts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for filter_test_accounts: {e}"
+                        )
+                    });
+                self
+            }
             /// Sets `properties`. The root of the tree.
             pub fn properties<T>(mut self, value: T) -> Self
             where
@@ -8953,6 +9217,7 @@ pub mod types {
                 value: CohortFilters,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    filter_test_accounts: value.filter_test_accounts?,
                     properties: value.properties?,
                 })
             }
@@ -8960,6 +9225,7 @@ pub mod types {
         impl ::std::convert::From<super::CohortFilters> for CohortFilters {
             fn from(value: super::CohortFilters) -> Self {
                 Self {
+                    filter_test_accounts: Ok(value.filter_test_accounts),
                     properties: Ok(value.properties),
                 }
             }
@@ -9433,6 +9699,10 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            condition_type: ::std::result::Result<
+                ::std::option::Option<super::CohortConditionTypeFlags>,
+                ::std::string::String,
+            >,
             count: ::std::result::Result<
                 ::std::option::Option<i64>,
                 ::std::string::String,
@@ -9511,6 +9781,9 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     cohort_type: Err("no value supplied for cohort_type".to_string()),
+                    condition_type: Err(
+                        "no value supplied for condition_type".to_string(),
+                    ),
                     count: Err("no value supplied for count".to_string()),
                     created_at: Err("no value supplied for created_at".to_string()),
                     created_by: Err("no value supplied for created_by".to_string()),
@@ -9550,7 +9823,9 @@ pub mod types {
                         "no value supplied for pending_version".to_string(),
                     ),
                     query: Ok(Default::default()),
-                    search_match_type: Ok(Default::default()),
+                    search_match_type: Err(
+                        "no value supplied for search_match_type".to_string(),
+                    ),
                     version: Err("no value supplied for version".to_string()),
                 }
             }
@@ -9567,6 +9842,23 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            /// Sets `condition_type`. The kinds of criteria in `filters`; null without criteria there.
+            pub fn condition_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortConditionTypeFlags>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_type: {e}"
+                        )
                     });
                 self
             }
@@ -9859,7 +10151,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `search_match_type`. `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+            /// Sets `search_match_type`. `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
             pub fn search_match_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -9897,6 +10189,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
+                    condition_type: value.condition_type?,
                     count: value.count?,
                     created_at: value.created_at?,
                     created_by: value.created_by?,
@@ -9927,6 +10220,7 @@ pub mod types {
             fn from(value: super::CohortListItem) -> Self {
                 Self {
                     cohort_type: Ok(value.cohort_type),
+                    condition_type: Ok(value.condition_type),
                     count: Ok(value.count),
                     created_at: Ok(value.created_at),
                     created_by: Ok(value.created_by),
@@ -15862,7 +16156,9 @@ impl ClientHooks<()> for &Client {}
 impl Client {
     /// List the cohorts of a project
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
     ///
@@ -15874,8 +16170,8 @@ impl Client {
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     ///
     /// - `type_`: Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     /// ```text
@@ -16220,13 +16516,8 @@ impl Client {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
@@ -16234,9 +16525,6 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -16245,9 +16533,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -16257,11 +16544,9 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
-    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -16272,6 +16557,94 @@ impl Client {
     /// ```
     pub fn cohorts_persons_retrieve(&self) -> builder::CohortsPersonsRetrieve<'_> {
         builder::CohortsPersonsRetrieve::new(self)
+    }
+    /// Download the members of a cohort as CSV
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_csv()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .bom(bom)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_csv(&self) -> builder::CohortsPersonsCsv<'_> {
+        builder::CohortsPersonsCsv::new(self)
+    }
+    /// Download the members of a cohort as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
+        builder::CohortsPersonsNdjson::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -16406,16 +16779,13 @@ impl Client {
     /// List the persons of a project
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
     /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     ///
@@ -16427,9 +16797,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -16438,12 +16807,10 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
-    ///     .bom(bom)
     ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -16454,6 +16821,93 @@ impl Client {
     /// ```
     pub fn persons_list(&self) -> builder::PersonsList<'_> {
         builder::PersonsList::new(self)
+    }
+    /// Download the persons of a project as CSV
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_csv()
+    ///     .project_id(project_id)
+    ///     .bom(bom)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_csv(&self) -> builder::PersonsCsv<'_> {
+        builder::PersonsCsv::new(self)
+    }
+    /// Download the persons of a project as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_ndjson(&self) -> builder::PersonsNdjson<'_> {
+        builder::PersonsNdjson::new(self)
     }
     /// List the values of a person property
     ///
@@ -16987,8 +17441,8 @@ pub mod builder {
             self
         }
         /// Sets `search`. Text that the name contains, case-insensitive. At most 200 characters.
-        /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-        /// A similar name has a word that starts like the text.
+        /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+        /// `search_match_type` of each row is `exact` or `similar`.
         pub fn search<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::std::string::String>,
@@ -18642,11 +19096,9 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
-        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -18660,11 +19112,9 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
-                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -18693,18 +19143,6 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -18752,20 +19190,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -18779,7 +19203,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18838,11 +19262,9 @@ pub mod builder {
                 client,
                 project_id,
                 id,
-                bom,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -18851,11 +19273,9 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -18881,11 +19301,9 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -18904,6 +19322,475 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_csv`]
+    ///
+    /// [`Client::cohorts_persons_csv`]: super::Client::cohorts_persons_csv
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                bom,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.csv", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_ndjson`]
+    ///
+    /// [`Client::cohorts_persons_ndjson`]: super::Client::cohorts_persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.ndjson", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -19623,12 +20510,10 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
-        bom: Result<Option<bool>, String>,
         cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -19641,12 +20526,10 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
-                bom: Ok(None),
                 cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -19665,18 +20548,6 @@ pub mod builder {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
                 });
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
@@ -19736,20 +20607,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -19763,7 +20620,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -19821,12 +20678,10 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
-                bom,
                 cohort,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -19834,12 +20689,10 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -19865,12 +20718,10 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -19889,6 +20740,481 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_csv`]
+    ///
+    /// [`Client::persons_csv`]: super::Client::persons_csv
+    #[derive(Debug, Clone)]
+    pub struct PersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                bom,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.csv", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_ndjson`]
+    ///
+    /// [`Client::persons_ndjson`]: super::Client::persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct PersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.ndjson", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -22120,88 +23446,6 @@ pub mod builder {
 /// Items consumers will typically use such as the Client.
 pub mod prelude {
     pub use self::super::Client;
-}
-
-/// Calls with a response that is not JSON.
-impl Client {
-    /// List the members of a cohort, as text/csv.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_csv(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the members of a cohort, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_ndjson(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
-    /// List the persons of a project, as text/csv.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_csv(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the persons of a project, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_ndjson(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
 }
 
 /// Calls with a multipart body.

@@ -490,11 +490,30 @@ pub struct Cohort {
     /// Known values: `static`, `person_property`, `behavioral`, `realtime`, `analytical`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<::std::string::String>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    /// Null, except in lists with a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
     /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
+}
+
+/// The kinds of criteria that occur in a filter, at any depth.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortConditionTypeFlags {
+    /// Whether a criterion has the type `person` or `person_metadata`.
+    pub person_properties: bool,
+    /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+    pub behavioral: bool,
+    /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+    pub lifecycle: bool,
+    /// Whether a criterion has the type `cohort`.
+    pub cohorts: bool,
 }
 
 /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
@@ -645,14 +664,17 @@ pub struct CohortListItem {
     /// Known values: `static`, `person_property`, `behavioral`, `realtime`, `analytical`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<::std::string::String>,
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
 }
 
-/// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+/// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -740,6 +762,68 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+}
+
+/// Null, except in lists with a search.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortSearchMatchType {
+    /// The value `exact`.
+    #[serde(rename = "exact")]
+    Exact,
+    /// The value `similar`.
+    #[serde(rename = "similar")]
+    Similar,
+}
+
+impl ::std::fmt::Display for CohortSearchMatchType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Exact => f.write_str("exact"),
+            Self::Similar => f.write_str("similar"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortSearchMatchType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "exact" => Ok(Self::Exact),
+            "similar" => Ok(Self::Similar),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// The values of `CohortsListType`.

@@ -1,15 +1,19 @@
 //! The cohorts resource: create, read, change, list, preview.
 
+use std::sync::{Arc, OnceLock};
+
 use cohorts_api::types::{Cohort, CohortFormOnly, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
     CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
     CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
     CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsListRequest, CohortsListResponse,
-    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsRetrieveRequest,
-    CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
-    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest, CohortsUpdateResponse,
-    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, UploadedFile,
+    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsCsvRequest,
+    CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
+    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, CohortsPreviewRequest,
+    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
+    CohortsUpdateResponse, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
+    UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -44,17 +48,22 @@ impl CohortsApi for Service {
         let (limit, offset) = limit_and_offset(query.limit, query.offset);
         let mut conditions = list::conditions(&query)?;
         let project = caller.project.id();
+        let name_match = Arc::new(OnceLock::new());
         let rows = list::CohortListRows {
             project,
             is_basic: query.basic,
-            search: conditions.search.clone(),
+            name_match: Arc::clone(&name_match),
         };
-        let similar = self.store.has_trigrams;
+        let has_trigrams = self.store.has_trigrams;
         let read = move |conn: &mut Conn| {
             if query.hide_behavioral_cohorts {
                 conditions.hidden = list::behavioral(conn, project)?;
             }
-            let page = cohorts::list(conn, project, &conditions, similar, limit, offset)?;
+            let (page, matching) =
+                cohorts::list(conn, project, &conditions, has_trigrams, limit, offset)?;
+            if conditions.search.is_some() {
+                name_match.get_or_init(|| matching);
+            }
             Ok(page)
         };
         let links = self.links(&request.http);
@@ -218,6 +227,22 @@ impl CohortsApi for Service {
         request: CohortsPersonsRetrieveRequest,
     ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         self.members(caller, request).await
+    }
+
+    async fn cohorts_persons_csv(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsCsvRequest,
+    ) -> Result<CohortsPersonsCsvResponse, Error> {
+        self.members_as_csv(caller, request).await
+    }
+
+    async fn cohorts_persons_ndjson(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsNdjsonRequest,
+    ) -> Result<CohortsPersonsNdjsonResponse, Error> {
+        self.members_as_ndjson(caller, request).await
     }
 }
 

@@ -190,6 +190,20 @@ fn client_has_a_call_per_response_that_is_not_json() {
 
 #[test]
 #[cfg(feature = "client")]
+fn client_returns_bytes_for_an_operation_without_json() {
+    let table =
+        "'204': { description: Taken., content: { text/csv: { schema: { type: string } } } }";
+    let text = edited_sample("'204': { description: Taken. }", table);
+    let client = generated(&text.replace("'204'", "'200'"), "client.rs");
+    assert_contains(
+        &client,
+        "pub async fn send(self,) -> Result<ResponseValue<ByteStream>, Error<types::Error>>",
+    );
+    assert!(!client.contains("fn intake_send_csv"), "{client}");
+}
+
+#[test]
+#[cfg(feature = "client")]
 fn client_streams_lists_with_limit_and_offset() {
     assert_contains(
         &client(),
