@@ -35,6 +35,7 @@ mod preview;
 mod references;
 
 use create::ListedPersons;
+pub use create::static_from_file;
 pub(super) use definition::check_fields;
 use preview::Preview;
 
