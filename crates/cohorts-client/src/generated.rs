@@ -2562,6 +2562,7 @@ pub mod types {
         /// - `busy`: The project has too many requests of one kind at once (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+        /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
         /// - `capacity`: An evaluation needs more memory than is free (503).
         /// - `unavailable`: The database is not available (503).
         ///

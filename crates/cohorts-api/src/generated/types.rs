@@ -946,6 +946,7 @@ pub struct Error {
     /// - `busy`: The project has too many requests of one kind at once (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
     /// - `capacity`: An evaluation needs more memory than is free (503).
     /// - `unavailable`: The database is not available (503).
     ///
@@ -953,7 +954,7 @@ pub struct Error {
     /// - `not_stored`: No storage space is left (507).
     /// - `error`: Internal error (500).
     ///
-    /// Known values: `invalid_input`, `required`, `null`, `blank`, `invalid_choice`, `max_length`, `min_length`, `max_value`, `min_value`, `not_a_list`, `null_characters_not_allowed`, `unique`, `unknown_field`, `too_complex`, `This field is required.`, `parse_error`, `not_authenticated`, `authentication_failed`, `invalid_api_key`, `permission_denied`, `not_found`, `method_not_allowed`, `not_acceptable`, `request_too_large`, `unsupported_media_type`, `throttled`, `busy`, `overloaded`, `timeout`, `capacity`, `unavailable`, `not_stored`, `error`.
+    /// Known values: `invalid_input`, `required`, `null`, `blank`, `invalid_choice`, `max_length`, `min_length`, `max_value`, `min_value`, `not_a_list`, `null_characters_not_allowed`, `unique`, `unknown_field`, `too_complex`, `This field is required.`, `parse_error`, `not_authenticated`, `authentication_failed`, `invalid_api_key`, `permission_denied`, `not_found`, `method_not_allowed`, `not_acceptable`, `request_too_large`, `unsupported_media_type`, `throttled`, `busy`, `overloaded`, `timeout`, `index_loading`, `capacity`, `unavailable`, `not_stored`, `error`.
     pub code: ::std::string::String,
     /// The error, as text for a reader.
     pub detail: ::std::string::String,

@@ -248,11 +248,22 @@ fn handlers(code: &str, contract: &Contract) -> Vec<(String, String)> {
 fn every_operation_checks_key_or_token_before_its_body() {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.yaml");
     let document = std::fs::read_to_string(document).unwrap();
-    for text in [SAMPLE, &document] {
-        let (document, config) = (Document::parse("openapi.yaml", text).unwrap(), project());
+    let mut cohorts = project();
+    cohorts.rules.key = Some(KeyRule {
+        schemes: ["personalApiKey", "personalApiKeyInQuery"]
+            .map(str::to_owned)
+            .to_vec(),
+        handled: ["projectToken", "projectTokenInHeader"]
+            .map(str::to_owned)
+            .to_vec(),
+        scopes: "x-required-scopes".to_owned(),
+    });
+    for (text, config) in [(SAMPLE, project()), (&document, cohorts)] {
+        let document = Document::parse("openapi.yaml", text).unwrap();
         let contract = Contract::read(&document, &config).unwrap();
-        let code = generated(text, "server.rs");
-        let handlers = handlers(&code, &contract);
+        let files = generate_with(text, &config).unwrap();
+        let code = files.text("server.rs").unwrap();
+        let handlers = handlers(code, &contract);
         for (operation, (id, handler)) in contract.operations.iter().zip(&handlers) {
             let check = if operation.security.is_some() {
                 "authorize(api, &request, payload,"
