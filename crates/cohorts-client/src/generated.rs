@@ -123,8 +123,8 @@ pub mod types {
     /// A field before and after a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityChange {
-        /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
-        pub action: ActivityChangeAction,
+        /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
+        pub action: ::std::string::String,
         /// The new value, of any type; null if there is none.
         pub after: ::serde_json::Value,
         /// The previous value, of any type; null if there was none.
@@ -140,68 +140,6 @@ pub mod types {
         /// Returns a builder without values.
         pub fn builder() -> builder::ActivityChange {
             Default::default()
-        }
-    }
-    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum ActivityChangeAction {
-        /// The value `created`.
-        #[serde(rename = "created")]
-        Created,
-        /// The value `changed`.
-        #[serde(rename = "changed")]
-        Changed,
-        /// The value `deleted`.
-        #[serde(rename = "deleted")]
-        Deleted,
-    }
-    impl ::std::fmt::Display for ActivityChangeAction {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Created => f.write_str("created"),
-                Self::Changed => f.write_str("changed"),
-                Self::Deleted => f.write_str("deleted"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for ActivityChangeAction {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "created" => Ok(Self::Created),
-                "changed" => Ok(Self::Changed),
-                "deleted" => Ok(Self::Deleted),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ActivityChangeAction {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ActivityChangeAction {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
         }
     }
     /// The kind of object that changed; always `Cohort`.
@@ -288,7 +226,13 @@ pub mod types {
     /// A change to a cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityEntry {
-        /// The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
+        /// The kind of change. Later versions can have more kinds.
+        /// - `created`: The cohort was created.
+        /// - `updated`: Fields of the cohort changed.
+        /// - `deleted`: The cohort was deleted.
+        /// - `restored`: The deletion of the cohort was undone.
+        /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+        /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
         pub activity: ::std::string::String,
         /// Time of the change.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
@@ -519,7 +463,7 @@ pub mod types {
             ::std::vec::Vec<BehavioralLeafEventFiltersItem>,
         >,
         /// Meaning of `key`: `events` (an event) or `actions` (an action).
-        pub event_type: ::std::string::String,
+        pub event_type: BehavioralLeafEventType,
         /// Start of the time window, instead of `time_value`: a date, or a relative date such as `-30d`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub explicit_datetime: ::std::option::Option<::std::string::String>,
@@ -528,16 +472,16 @@ pub mod types {
         pub explicit_datetime_to: ::std::option::Option<::std::string::String>,
         /// Name of the event, or ID of the action.
         pub key: BehavioralLeafKey,
-        /// An integer or null. Numeric text is also accepted.
+        /// Number of periods in which the count must hold, from 1 to `total_periods`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub min_periods: ::std::option::Option<OptionalFilterInteger>,
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
+        /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub operator: ::std::option::Option<BehavioralLeafOperator>,
+        /// Number of events with which the count is compared; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub operator_value: ::std::option::Option<OptionalFilterInteger>,
         /// The second event of a sequence: name of the event, or ID of the action.
@@ -545,28 +489,36 @@ pub mod types {
         pub seq_event: ::std::option::Option<BehavioralLeafSeqEvent>,
         /// Meaning of `seq_event`: `events` or `actions`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_event_type: ::std::option::Option<::std::string::String>,
-        /// Unit of `seq_time_value`.
+        pub seq_event_type: ::std::option::Option<BehavioralLeafSeqEventType>,
+        /// Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_time_interval: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub seq_time_interval: ::std::option::Option<BehavioralLeafSeqTimeInterval>,
+        /// Length of the second time window, in units of `seq_time_interval`; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub seq_time_value: ::std::option::Option<OptionalFilterInteger>,
         /// Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub time_interval: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub time_interval: ::std::option::Option<BehavioralLeafTimeInterval>,
+        /// Length of the time window, in units of `time_interval`; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub time_value: ::std::option::Option<OptionalFilterInteger>,
-        /// An integer or null. Numeric text is also accepted.
+        /// Number of periods that `performed_event_regularly` counts, each with the length of the time window.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub total_periods: ::std::option::Option<OptionalFilterInteger>,
         /// Selects a criterion on events.
         #[serde(rename = "type")]
         pub type_: BehavioralLeafType,
-        /// The behavior: `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
-        /// `performed_event_regularly`, `stopped_performing_event` or `restarted_performing_event`.
-        pub value: ::std::string::String,
+        /// The behavior.
+        /// - `performed_event`: The event occurred in the time window.
+        /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+        /// - `performed_event_first_time`: The first event of the person is in the time window.
+        /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+        /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+        /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+        /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
+        ///
+        /// As in PostHog's API, a cohort with another behavior, another unit or another comparison is stored, and its calculation fails.
+        pub value: BehavioralLeafValue,
     }
     impl BehavioralLeaf {
         /// Returns a builder without values.
@@ -579,29 +531,75 @@ pub mod types {
     #[serde(untagged)]
     pub enum BehavioralLeafEventFiltersItem {
         /// A value of the type `EventFilter`.
-        EventFilter(EventFilter),
+        Filter(EventFilter),
         /// A value of the type `EventPresenceFilter`.
-        EventPresenceFilter(EventPresenceFilter),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+        PresenceFilter(EventPresenceFilter),
     }
     impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventFilter) -> Self {
-            Self::EventFilter(value)
+            Self::Filter(value)
         }
     }
     impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventPresenceFilter) -> Self {
-            Self::EventPresenceFilter(value)
+            Self::PresenceFilter(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for BehavioralLeafEventFiltersItem {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
+    /// Meaning of `key`: `events` (an event) or `actions` (an action).
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafEventType {
+        /// The value `events`.
+        #[serde(rename = "events")]
+        Events,
+        /// The value `actions`.
+        #[serde(rename = "actions")]
+        Actions,
+    }
+    impl ::std::fmt::Display for BehavioralLeafEventType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Events => f.write_str("events"),
+                Self::Actions => f.write_str("actions"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafEventType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "events" => Ok(Self::Events),
+                "actions" => Ok(Self::Actions),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Name of the event, or ID of the action.
@@ -626,6 +624,83 @@ pub mod types {
             Self::Int64(value)
         }
     }
+    /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafOperator {
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `eq`.
+        #[serde(rename = "eq")]
+        Eq,
+    }
+    impl ::std::fmt::Display for BehavioralLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Gte => f.write_str("gte"),
+                Self::Lte => f.write_str("lte"),
+                Self::Gt => f.write_str("gt"),
+                Self::Lt => f.write_str("lt"),
+                Self::Exact => f.write_str("exact"),
+                Self::Eq => f.write_str("eq"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "gte" => Ok(Self::Gte),
+                "lte" => Ok(Self::Lte),
+                "gt" => Ok(Self::Gt),
+                "lt" => Ok(Self::Lt),
+                "exact" => Ok(Self::Exact),
+                "eq" => Ok(Self::Eq),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// The second event of a sequence: name of the event, or ID of the action.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -638,6 +713,208 @@ pub mod types {
     impl ::std::convert::From<::std::option::Option<i64>> for BehavioralLeafSeqEvent {
         fn from(value: ::std::option::Option<i64>) -> Self {
             Self::Variant1(value)
+        }
+    }
+    /// Meaning of `seq_event`: `events` or `actions`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafSeqEventType {
+        /// The value `events`.
+        #[serde(rename = "events")]
+        Events,
+        /// The value `actions`.
+        #[serde(rename = "actions")]
+        Actions,
+    }
+    impl ::std::fmt::Display for BehavioralLeafSeqEventType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Events => f.write_str("events"),
+                Self::Actions => f.write_str("actions"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafSeqEventType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "events" => Ok(Self::Events),
+                "actions" => Ok(Self::Actions),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafSeqEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafSeqEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafSeqTimeInterval {
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+        /// The value `year`.
+        #[serde(rename = "year")]
+        Year,
+    }
+    impl ::std::fmt::Display for BehavioralLeafSeqTimeInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+                Self::Year => f.write_str("year"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafSeqTimeInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                "year" => Ok(Self::Year),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafSeqTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for BehavioralLeafSeqTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafTimeInterval {
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+        /// The value `year`.
+        #[serde(rename = "year")]
+        Year,
+    }
+    impl ::std::fmt::Display for BehavioralLeafTimeInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+                Self::Year => f.write_str("year"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafTimeInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                "year" => Ok(Self::Year),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on events.
@@ -692,6 +969,108 @@ pub mod types {
             value.parse()
         }
     }
+    /// The behavior.
+    /// - `performed_event`: The event occurred in the time window.
+    /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+    /// - `performed_event_first_time`: The first event of the person is in the time window.
+    /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+    /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+    /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+    /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
+    ///
+    /// As in PostHog's API, a cohort with another behavior, another unit or another comparison is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafValue {
+        /// The value `performed_event`.
+        #[serde(rename = "performed_event")]
+        PerformedEvent,
+        /// The value `performed_event_multiple`.
+        #[serde(rename = "performed_event_multiple")]
+        PerformedEventMultiple,
+        /// The value `performed_event_multiple_times`.
+        #[serde(rename = "performed_event_multiple_times")]
+        PerformedEventMultipleTimes,
+        /// The value `performed_event_first_time`.
+        #[serde(rename = "performed_event_first_time")]
+        PerformedEventFirstTime,
+        /// The value `performed_event_sequence`.
+        #[serde(rename = "performed_event_sequence")]
+        PerformedEventSequence,
+        /// The value `performed_event_regularly`.
+        #[serde(rename = "performed_event_regularly")]
+        PerformedEventRegularly,
+        /// The value `stopped_performing_event`.
+        #[serde(rename = "stopped_performing_event")]
+        StoppedPerformingEvent,
+        /// The value `restarted_performing_event`.
+        #[serde(rename = "restarted_performing_event")]
+        RestartedPerformingEvent,
+    }
+    impl ::std::fmt::Display for BehavioralLeafValue {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PerformedEvent => f.write_str("performed_event"),
+                Self::PerformedEventMultiple => f.write_str("performed_event_multiple"),
+                Self::PerformedEventMultipleTimes => {
+                    f.write_str("performed_event_multiple_times")
+                }
+                Self::PerformedEventFirstTime => {
+                    f.write_str("performed_event_first_time")
+                }
+                Self::PerformedEventSequence => f.write_str("performed_event_sequence"),
+                Self::PerformedEventRegularly => f.write_str("performed_event_regularly"),
+                Self::StoppedPerformingEvent => f.write_str("stopped_performing_event"),
+                Self::RestartedPerformingEvent => {
+                    f.write_str("restarted_performing_event")
+                }
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafValue {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "performed_event" => Ok(Self::PerformedEvent),
+                "performed_event_multiple" => Ok(Self::PerformedEventMultiple),
+                "performed_event_multiple_times" => Ok(Self::PerformedEventMultipleTimes),
+                "performed_event_first_time" => Ok(Self::PerformedEventFirstTime),
+                "performed_event_sequence" => Ok(Self::PerformedEventSequence),
+                "performed_event_regularly" => Ok(Self::PerformedEventRegularly),
+                "stopped_performing_event" => Ok(Self::StoppedPerformingEvent),
+                "restarted_performing_event" => Ok(Self::RestartedPerformingEvent),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafValue {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafValue {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// A calculation of a cohort. Fields that are always null are present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryItem {
@@ -704,7 +1083,7 @@ pub mod types {
         /// Reason for the failure; null if it did not fail.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
+        /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error_code: ::std::option::Option<::std::string::String>,
         /// The filter that was evaluated; null if there was none.
@@ -859,42 +1238,30 @@ pub mod types {
             Default::default()
         }
     }
-    /// An event with the token next to its fields; or a batch, as in `/batch/`. A list of events is also accepted.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
-    pub struct CaptureBody {
-        /// Token of the project (`phc_…`). An alternative is `token`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub api_key: ::std::option::Option<::std::string::String>,
-        /// A distinct ID of the person.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub event: ::std::option::Option<::std::string::String>,
-        /// Age of the event in milliseconds, if `timestamp` is absent.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub offset: ::std::option::Option<f64>,
-        /// An object of property names and values of any type.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub properties: ::std::option::Option<Properties>,
-        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Alternative to `api_key`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub token: ::std::option::Option<::std::string::String>,
-        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
-        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub uuid: ::std::option::Option<::uuid::Uuid>,
+    /// An event with the token next to its fields; a batch, as in `/batch/`; or a list of events, each with the token if the query has none.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum CaptureBody {
+        /// A value of the type `CaptureEvent`.
+        CaptureEvent(CaptureEvent),
+        /// A value of the type `CaptureBatch`.
+        CaptureBatch(CaptureBatch),
+        /// A list.
+        Array(::std::vec::Vec<CaptureEvent>),
     }
-    impl CaptureBody {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureBody {
-            Default::default()
+    impl ::std::convert::From<CaptureEvent> for CaptureBody {
+        fn from(value: CaptureEvent) -> Self {
+            Self::CaptureEvent(value)
+        }
+    }
+    impl ::std::convert::From<CaptureBatch> for CaptureBody {
+        fn from(value: CaptureBatch) -> Self {
+            Self::CaptureBatch(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<CaptureEvent>> for CaptureBody {
+        fn from(value: ::std::vec::Vec<CaptureEvent>) -> Self {
+            Self::Array(value)
         }
     }
     /// The configuration for browser SDKs. Features that it does not contain are disabled.
@@ -916,21 +1283,30 @@ pub mod types {
     /// An event of a person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
-        /// A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
+        /// Token of the project (`phc_…`), if neither the batch nor the request has one. An alternative is `token`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        /// A distinct ID of the person. May be in `properties` instead. An ID of more than 200 characters is cut. Other JSON values become their text.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event. A longer name is cut.
+        /// Name of the event. A name of more than 200 characters is cut.
         pub event: ::std::string::String,
-        /// An object of property names and values of any type.
+        /// Age of the event in milliseconds, if `timestamp` is absent.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub offset: ::std::option::Option<f64>,
+        /// Options of newer SDKs. The service reads `process_person_profile`, which has the meaning of `$process_person_profile`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub options: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Properties of the event. `$set`, `$set_once` and `$unset` in them change the person.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub properties: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Time at which the sender sent the request, by the sender's clock, if the event is the whole body. A batch has its own.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Properties of the person to set.
         #[serde(rename = "$set", skip_serializing_if = "::std::option::Option::is_none")]
         pub set: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Properties of the person to set, except for those that the person has.
         #[serde(
             rename = "$set_once",
             skip_serializing_if = "::std::option::Option::is_none"
@@ -939,6 +1315,9 @@ pub mod types {
         /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Alternative to `api_key`. It may be in `properties` too.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
         /// Names of the person properties to remove.
         #[serde(
             rename = "$unset",
@@ -1020,7 +1399,10 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortCohortType>,
+        pub cohort_type: ::std::option::Option<::std::string::String>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1038,9 +1420,9 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty. Present only for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+        /// Filter that decides the members of a dynamic cohort.
         pub filters: StoredFilters,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         pub groups: CohortGroups,
         /// ID of the cohort.
         pub id: i64,
@@ -1060,8 +1442,7 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure; null if the last calculation succeeded, and before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
@@ -1084,7 +1465,10 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API.
+        /// Null, except in lists with a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
+        /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub upload: ::std::option::Option<Upload>,
         /// Number of the last successful calculation; null before the first.
@@ -1097,77 +1481,22 @@ pub mod types {
             Default::default()
         }
     }
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum CohortCohortType {
-        /// The value `static`.
-        #[serde(rename = "static")]
-        Static,
-        /// The value `person_property`.
-        #[serde(rename = "person_property")]
-        PersonProperty,
-        /// The value `behavioral`.
-        #[serde(rename = "behavioral")]
-        Behavioral,
-        /// The value `realtime`.
-        #[serde(rename = "realtime")]
-        Realtime,
-        /// The value `analytical`.
-        #[serde(rename = "analytical")]
-        Analytical,
+    /// The kinds of criteria that occur in a filter, at any depth.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortConditionTypeFlags {
+        /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+        pub behavioral: bool,
+        /// Whether a criterion has the type `cohort`.
+        pub cohorts: bool,
+        /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+        pub lifecycle: bool,
+        /// Whether a criterion has the type `person` or `person_metadata`.
+        pub person_properties: bool,
     }
-    impl ::std::fmt::Display for CohortCohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for CohortCohortType {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "static" => Ok(Self::Static),
-                "person_property" => Ok(Self::PersonProperty),
-                "behavioral" => Ok(Self::Behavioral),
-                "realtime" => Ok(Self::Realtime),
-                "analytical" => Ok(Self::Analytical),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CohortCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for CohortCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+    impl CohortConditionTypeFlags {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortConditionTypeFlags {
+            Default::default()
         }
     }
     /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
@@ -1175,10 +1504,6 @@ pub mod types {
     /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
@@ -1188,11 +1513,6 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-        /// A person created for an email address gets it as the property `email` and as distinct ID.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<bool>,
         /// The initial members of a static cohort, by the `id` of each person. IDs that belong to no person are skipped.
         #[serde(
             rename = "_create_static_person_ids",
@@ -1206,10 +1526,10 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members; null if there is none.
+        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -1221,11 +1541,6 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload removes the members that the file does not contain.
-        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<bool>,
     }
     impl CohortCreate {
         /// Returns a builder without values.
@@ -1329,6 +1644,13 @@ pub mod types {
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
+        /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
+        /// Exclude them with a criterion instead.
+        #[serde(
+            rename = "filterTestAccounts",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub filter_test_accounts: ::std::option::Option<bool>,
         /// The root of the tree.
         pub properties: CohortFiltersProperties,
     }
@@ -1346,8 +1668,6 @@ pub mod types {
         FilterGroup(FilterGroup),
         /// A value of the type `EmptyObject`.
         EmptyObject(EmptyObject),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -1359,48 +1679,60 @@ pub mod types {
             Self::EmptyObject(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for CohortFiltersProperties {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortForm {
-        /// If present, it must be the type that the criteria require.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub cohort_type: ::std::option::Option<::std::string::String>,
+        pub allow_empty: ::std::option::Option<bool>,
+        /// If present and not empty, it must be the type that the criteria require.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_type: ::std::option::Option<CohortFormCohortType>,
         /// Accepted and ignored. The service has no folders.
         #[serde(
             rename = "_create_in_folder",
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True deletes the cohort; false restores it.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        /// A person created for an email address gets it as the property `email` and as distinct ID.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub deleted: ::std::option::Option<::std::string::String>,
-        /// Description of the cohort.
+        pub create_people: ::std::option::Option<bool>,
+        /// The initial members of a new static cohort, by the `id` of each person. The field is repeated for each person. Updates ignore it.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
+        /// True deletes the cohort; false restores it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// The filter, as JSON text.
+        /// Filter that decides the members, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
-        /// The groups, as JSON text.
+        /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True for a static cohort.
+        /// True for a static cohort, false for a dynamic cohort.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub is_static: ::std::option::Option<::std::string::String>,
-        /// Name of the cohort.
+        pub is_static: ::std::option::Option<bool>,
+        /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// The query, as JSON text.
+        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
     impl CohortForm {
         /// Returns a builder without values.
@@ -1408,7 +1740,79 @@ pub mod types {
             Default::default()
         }
     }
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// If present and not empty, it must be the type that the criteria require.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortFormCohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortFormCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortFormCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortFormCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortFormCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
     /// Used only if `filters` has no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(transparent)]
@@ -1470,7 +1874,7 @@ pub mod types {
         /// Selects a criterion on membership.
         #[serde(rename = "type")]
         pub type_: CohortLeafType,
-        /// An integer. Numeric text is also accepted.
+        /// ID of the other cohort.
         pub value: FilterInteger,
     }
     impl CohortLeaf {
@@ -1589,7 +1993,10 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
+        pub cohort_type: ::std::option::Option<::std::string::String>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1607,10 +2014,10 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty. Present only for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+        /// Filter that decides the members of a dynamic cohort; absent with `basic`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<StoredFilters>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// ID of the cohort.
@@ -1631,8 +2038,7 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure; null if the last calculation succeeded, and before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
@@ -1655,8 +2061,8 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -1668,80 +2074,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum CohortListItemCohortType {
-        /// The value `static`.
-        #[serde(rename = "static")]
-        Static,
-        /// The value `person_property`.
-        #[serde(rename = "person_property")]
-        PersonProperty,
-        /// The value `behavioral`.
-        #[serde(rename = "behavioral")]
-        Behavioral,
-        /// The value `realtime`.
-        #[serde(rename = "realtime")]
-        Realtime,
-        /// The value `analytical`.
-        #[serde(rename = "analytical")]
-        Analytical,
-    }
-    impl ::std::fmt::Display for CohortListItemCohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for CohortListItemCohortType {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "static" => Ok(Self::Static),
-                "person_property" => Ok(Self::PersonProperty),
-                "behavioral" => Ok(Self::Behavioral),
-                "realtime" => Ok(Self::Realtime),
-                "analytical" => Ok(Self::Analytical),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -1825,7 +2158,7 @@ pub mod types {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+        /// The filter to evaluate.
         pub filters: CohortFilters,
         /// Maximum number of persons in the sample.
         #[serde(default)]
@@ -1881,45 +2214,198 @@ pub mod types {
             Self(value)
         }
     }
-    /// The fields of a cohort as text, with `filters` and `groups` as JSON text, and a file of persons.
+    /// Null, except in lists with a search.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortSearchMatchType {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `similar`.
+        #[serde(rename = "similar")]
+        Similar,
+    }
+    impl ::std::fmt::Display for CohortSearchMatchType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::Similar => f.write_str("similar"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortSearchMatchType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "similar" => Ok(Self::Similar),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortSearchMatchType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// The fields of a cohort as text, with `filters`, `groups` and `query` as JSON text, and a file of persons.
     /// If the static cohort exists, the persons of the file are added to it.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortUpload {
-        /// `true` or `false`. If true, a file that names no person of the project may remove all members.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        pub allow_empty: ::std::option::Option<bool>,
+        /// If present and not empty, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<::std::string::String>,
+        pub cohort_type: ::std::option::Option<CohortUploadCohortType>,
+        /// Accepted and ignored. The service has no folders.
+        #[serde(
+            rename = "_create_in_folder",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        /// A person created for an email address gets it as the property `email` and as distinct ID.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub create_people: ::std::option::Option<bool>,
+        /// The initial members of a new static cohort, by the `id` of each person. The field is repeated for each person. Updates ignore it.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
         /// The file of persons. `cohorts_create` describes its format.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub csv: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True deletes the cohort; false restores it.
+        /// True deletes the cohort; false restores it.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub deleted: ::std::option::Option<::std::string::String>,
-        /// Description of the cohort.
+        pub deleted: ::std::option::Option<bool>,
+        /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// The filter, as JSON text.
+        /// Filter that decides the members, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
-        /// The groups, as JSON text.
+        /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True for a static cohort.
+        /// True for a static cohort, false for a dynamic cohort. Send it before a large file.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub is_static: ::std::option::Option<::std::string::String>,
-        /// Name of the cohort.
+        pub is_static: ::std::option::Option<bool>,
+        /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. If true, the upload removes the members that the file does not contain.
+        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<::std::string::String>,
+        pub query: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
     impl CohortUpload {
         /// Returns a builder without values.
         pub fn builder() -> builder::CohortUpload {
             Default::default()
+        }
+    }
+    /// If present and not empty, it must be the type that the criteria require.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortUploadCohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortUploadCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortUploadCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortUploadCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortUploadCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// The values of `CohortsListType`.
@@ -2040,7 +2526,48 @@ pub mod types {
         /// The invalid field; null if the error does not concern a single field.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub attr: ::std::option::Option<::std::string::String>,
-        /// The error, for programs.
+        /// The error, for programs. Later versions can have more codes.
+        ///
+        /// The request is invalid (400):
+        /// - `invalid_input`: A value is invalid.
+        /// - `required`: A required field is absent.
+        /// - `null`: A field is null that must not be.
+        /// - `blank`: A text is empty that must not be.
+        /// - `invalid_choice`: A value is not one of those that the field can have.
+        /// - `max_length`: A text or a list is too long.
+        /// - `min_length`: A text is too short.
+        /// - `max_value`: A number is too large.
+        /// - `min_value`: A number is too small.
+        /// - `not_a_list`: The value of a field is not a list.
+        /// - `null_characters_not_allowed`: A text has the character U+0000.
+        /// - `unique`: Another action of the project has the name.
+        /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+        /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+        /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+        /// - `parse_error`: The body cannot be decoded.
+        ///
+        /// The request is refused (401 to 415):
+        /// - `not_authenticated`: The key or the token is missing (401).
+        /// - `authentication_failed`: The key is invalid (401).
+        /// - `invalid_api_key`: The token is invalid (401).
+        /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+        /// - `not_found`: The path, the project or the object does not exist (404).
+        /// - `method_not_allowed`: The path does not have the method (405).
+        /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+        /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+        ///
+        /// A retry after the time in `Retry-After` can succeed (429 and 503):
+        /// - `throttled`: The key or the address exceeds its rate limit (429).
+        /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+        /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+        /// - `capacity`: An evaluation needs more memory than is free (503).
+        /// - `unavailable`: The database is not available (503).
+        ///
+        /// The service failed:
+        /// - `not_stored`: No storage space is left (507).
+        /// - `error`: Internal error (500).
         pub code: ::std::string::String,
         /// The error, as text for a reader.
         pub detail: ::std::string::String,
@@ -2143,19 +2670,238 @@ pub mod types {
         pub condition_hash: ::std::option::Option<::serde_json::Value>,
         /// Name of the property.
         pub key: ::std::string::String,
-        /// An operator of a criterion on a person property. The default is `exact`.
+        /// The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+        /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
+        pub operator: ::std::option::Option<EventFilterOperator>,
         /// Selects a criterion on an event property.
         #[serde(rename = "type")]
         pub type_: EventFilterType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl EventFilter {
         /// Returns a builder without values.
         pub fn builder() -> builder::EventFilter {
             Default::default()
+        }
+    }
+    /// The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+    /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventFilterOperator {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `is_not`.
+        #[serde(rename = "is_not")]
+        IsNot,
+        /// The value `in`.
+        #[serde(rename = "in")]
+        In,
+        /// The value `not_in`.
+        #[serde(rename = "not_in")]
+        NotIn,
+        /// The value `icontains`.
+        #[serde(rename = "icontains")]
+        Icontains,
+        /// The value `not_icontains`.
+        #[serde(rename = "not_icontains")]
+        NotIcontains,
+        /// The value `icontains_multi`.
+        #[serde(rename = "icontains_multi")]
+        IcontainsMulti,
+        /// The value `not_icontains_multi`.
+        #[serde(rename = "not_icontains_multi")]
+        NotIcontainsMulti,
+        /// The value `starts_with`.
+        #[serde(rename = "starts_with")]
+        StartsWith,
+        /// The value `not_starts_with`.
+        #[serde(rename = "not_starts_with")]
+        NotStartsWith,
+        /// The value `ends_with`.
+        #[serde(rename = "ends_with")]
+        EndsWith,
+        /// The value `not_ends_with`.
+        #[serde(rename = "not_ends_with")]
+        NotEndsWith,
+        /// The value `regex`.
+        #[serde(rename = "regex")]
+        Regex,
+        /// The value `not_regex`.
+        #[serde(rename = "not_regex")]
+        NotRegex,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `min`.
+        #[serde(rename = "min")]
+        Min,
+        /// The value `max`.
+        #[serde(rename = "max")]
+        Max,
+        /// The value `between`.
+        #[serde(rename = "between")]
+        Between,
+        /// The value `not_between`.
+        #[serde(rename = "not_between")]
+        NotBetween,
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+        /// The value `is_date_before`.
+        #[serde(rename = "is_date_before")]
+        IsDateBefore,
+        /// The value `is_date_after`.
+        #[serde(rename = "is_date_after")]
+        IsDateAfter,
+        /// The value `semver_eq`.
+        #[serde(rename = "semver_eq")]
+        SemverEq,
+        /// The value `semver_neq`.
+        #[serde(rename = "semver_neq")]
+        SemverNeq,
+        /// The value `semver_gt`.
+        #[serde(rename = "semver_gt")]
+        SemverGt,
+        /// The value `semver_gte`.
+        #[serde(rename = "semver_gte")]
+        SemverGte,
+        /// The value `semver_lt`.
+        #[serde(rename = "semver_lt")]
+        SemverLt,
+        /// The value `semver_lte`.
+        #[serde(rename = "semver_lte")]
+        SemverLte,
+        /// The value `semver_tilde`.
+        #[serde(rename = "semver_tilde")]
+        SemverTilde,
+        /// The value `semver_caret`.
+        #[serde(rename = "semver_caret")]
+        SemverCaret,
+        /// The value `semver_wildcard`.
+        #[serde(rename = "semver_wildcard")]
+        SemverWildcard,
+    }
+    impl ::std::fmt::Display for EventFilterOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::IsNot => f.write_str("is_not"),
+                Self::In => f.write_str("in"),
+                Self::NotIn => f.write_str("not_in"),
+                Self::Icontains => f.write_str("icontains"),
+                Self::NotIcontains => f.write_str("not_icontains"),
+                Self::IcontainsMulti => f.write_str("icontains_multi"),
+                Self::NotIcontainsMulti => f.write_str("not_icontains_multi"),
+                Self::StartsWith => f.write_str("starts_with"),
+                Self::NotStartsWith => f.write_str("not_starts_with"),
+                Self::EndsWith => f.write_str("ends_with"),
+                Self::NotEndsWith => f.write_str("not_ends_with"),
+                Self::Regex => f.write_str("regex"),
+                Self::NotRegex => f.write_str("not_regex"),
+                Self::Gt => f.write_str("gt"),
+                Self::Gte => f.write_str("gte"),
+                Self::Lt => f.write_str("lt"),
+                Self::Lte => f.write_str("lte"),
+                Self::Min => f.write_str("min"),
+                Self::Max => f.write_str("max"),
+                Self::Between => f.write_str("between"),
+                Self::NotBetween => f.write_str("not_between"),
+                Self::IsDateExact => f.write_str("is_date_exact"),
+                Self::IsDateBefore => f.write_str("is_date_before"),
+                Self::IsDateAfter => f.write_str("is_date_after"),
+                Self::SemverEq => f.write_str("semver_eq"),
+                Self::SemverNeq => f.write_str("semver_neq"),
+                Self::SemverGt => f.write_str("semver_gt"),
+                Self::SemverGte => f.write_str("semver_gte"),
+                Self::SemverLt => f.write_str("semver_lt"),
+                Self::SemverLte => f.write_str("semver_lte"),
+                Self::SemverTilde => f.write_str("semver_tilde"),
+                Self::SemverCaret => f.write_str("semver_caret"),
+                Self::SemverWildcard => f.write_str("semver_wildcard"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "is_not" => Ok(Self::IsNot),
+                "in" => Ok(Self::In),
+                "not_in" => Ok(Self::NotIn),
+                "icontains" => Ok(Self::Icontains),
+                "not_icontains" => Ok(Self::NotIcontains),
+                "icontains_multi" => Ok(Self::IcontainsMulti),
+                "not_icontains_multi" => Ok(Self::NotIcontainsMulti),
+                "starts_with" => Ok(Self::StartsWith),
+                "not_starts_with" => Ok(Self::NotStartsWith),
+                "ends_with" => Ok(Self::EndsWith),
+                "not_ends_with" => Ok(Self::NotEndsWith),
+                "regex" => Ok(Self::Regex),
+                "not_regex" => Ok(Self::NotRegex),
+                "gt" => Ok(Self::Gt),
+                "gte" => Ok(Self::Gte),
+                "lt" => Ok(Self::Lt),
+                "lte" => Ok(Self::Lte),
+                "min" => Ok(Self::Min),
+                "max" => Ok(Self::Max),
+                "between" => Ok(Self::Between),
+                "not_between" => Ok(Self::NotBetween),
+                "is_date_exact" => Ok(Self::IsDateExact),
+                "is_date_before" => Ok(Self::IsDateBefore),
+                "is_date_after" => Ok(Self::IsDateAfter),
+                "semver_eq" => Ok(Self::SemverEq),
+                "semver_neq" => Ok(Self::SemverNeq),
+                "semver_gt" => Ok(Self::SemverGt),
+                "semver_gte" => Ok(Self::SemverGte),
+                "semver_lt" => Ok(Self::SemverLt),
+                "semver_lte" => Ok(Self::SemverLte),
+                "semver_tilde" => Ok(Self::SemverTilde),
+                "semver_caret" => Ok(Self::SemverCaret),
+                "semver_wildcard" => Ok(Self::SemverWildcard),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on an event property.
@@ -2522,8 +3268,6 @@ pub mod types {
         CohortLeaf(CohortLeaf),
         /// A value of the type `BehavioralLeaf`.
         BehavioralLeaf(BehavioralLeaf),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for FilterNode {
         fn from(value: FilterGroup) -> Self {
@@ -2570,15 +3314,6 @@ pub mod types {
             Self::BehavioralLeaf(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for FilterNode {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// Any JSON value except null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -2586,7 +3321,7 @@ pub mod types {
         /// A value of the type `String`.
         String(::std::string::String),
         /// A value of the type `f64`.
-        Number(f64),
+        Double(f64),
         /// A value of the type `bool`.
         Boolean(bool),
         /// A list.
@@ -2596,7 +3331,7 @@ pub mod types {
     }
     impl ::std::convert::From<f64> for FilterValue {
         fn from(value: f64) -> Self {
-            Self::Number(value)
+            Self::Double(value)
         }
     }
     impl ::std::convert::From<bool> for FilterValue {
@@ -2618,19 +3353,44 @@ pub mod types {
             Self::Object(value)
         }
     }
+    /// What SDKs send to get feature flags. The service ignores it.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct FlagsBody {
+        /// Token of the project (`phc_…`). Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        /// A distinct ID of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// Groups of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub groups: ::std::option::Option<Properties>,
+        /// Properties of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_properties: ::std::option::Option<Properties>,
+        /// Alternative to `api_key`. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
+    }
+    impl FlagsBody {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::FlagsBody {
+            Default::default()
+        }
+    }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
         /// Always false.
         #[serde(rename = "errorsWhileComputingFlags")]
         pub errors_while_computing_flags: bool,
-        /// An object of property names and values of any type.
+        /// Always empty.
         #[serde(rename = "featureFlagPayloads")]
         pub feature_flag_payloads: Properties,
-        /// An object of property names and values of any type.
+        /// Always empty.
         #[serde(rename = "featureFlags")]
         pub feature_flags: Properties,
-        /// An object of property names and values of any type.
+        /// Always empty.
         pub flags: Properties,
         /// ID of the response.
         #[serde(rename = "requestId")]
@@ -2752,10 +3512,6 @@ pub mod types {
     /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
@@ -2767,11 +3523,6 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-        /// A person created for an email address gets it as the property `email` and as distinct ID.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<bool>,
         /// Accepted and ignored. Use `add_persons_to_static_cohort` to add persons.
         #[serde(
             rename = "_create_static_person_ids",
@@ -2785,10 +3536,10 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members; null if there is none.
+        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -2800,11 +3551,6 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload removes the members that the file does not contain.
-        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<bool>,
     }
     impl PatchedCohort {
         /// Returns a builder without values.
@@ -2907,7 +3653,7 @@ pub mod types {
         >,
         /// The first of these that is present: the property `email`, `name` or `username`, a distinct ID.
         pub name: ::std::string::String,
-        /// An object of property names and values of any type.
+        /// Properties of the person.
         pub properties: Properties,
         /// Always `person`.
         #[serde(rename = "type")]
@@ -3136,20 +3882,243 @@ pub mod types {
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-        /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and others.
-        /// A cohort with an unknown operator is stored, and its calculation fails.
-        pub operator: ::std::string::String,
+        /// The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+        /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+        /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+        /// - `regex`, `not_regex`: The property matches the pattern.
+        /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+        /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+        /// - `is_date_exact`: The property is the same instant.
+        /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
+        ///
+        /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+        pub operator: PersonLeafOperator,
         /// Selects a criterion on a person property.
         #[serde(rename = "type")]
         pub type_: PersonLeafType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl PersonLeaf {
         /// Returns a builder without values.
         pub fn builder() -> builder::PersonLeaf {
             Default::default()
+        }
+    }
+    /// The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+    /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+    /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+    /// - `regex`, `not_regex`: The property matches the pattern.
+    /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+    /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+    /// - `is_date_exact`: The property is the same instant.
+    /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
+    ///
+    /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafOperator {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `is_not`.
+        #[serde(rename = "is_not")]
+        IsNot,
+        /// The value `in`.
+        #[serde(rename = "in")]
+        In,
+        /// The value `not_in`.
+        #[serde(rename = "not_in")]
+        NotIn,
+        /// The value `icontains`.
+        #[serde(rename = "icontains")]
+        Icontains,
+        /// The value `not_icontains`.
+        #[serde(rename = "not_icontains")]
+        NotIcontains,
+        /// The value `icontains_multi`.
+        #[serde(rename = "icontains_multi")]
+        IcontainsMulti,
+        /// The value `not_icontains_multi`.
+        #[serde(rename = "not_icontains_multi")]
+        NotIcontainsMulti,
+        /// The value `starts_with`.
+        #[serde(rename = "starts_with")]
+        StartsWith,
+        /// The value `not_starts_with`.
+        #[serde(rename = "not_starts_with")]
+        NotStartsWith,
+        /// The value `ends_with`.
+        #[serde(rename = "ends_with")]
+        EndsWith,
+        /// The value `not_ends_with`.
+        #[serde(rename = "not_ends_with")]
+        NotEndsWith,
+        /// The value `regex`.
+        #[serde(rename = "regex")]
+        Regex,
+        /// The value `not_regex`.
+        #[serde(rename = "not_regex")]
+        NotRegex,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `min`.
+        #[serde(rename = "min")]
+        Min,
+        /// The value `max`.
+        #[serde(rename = "max")]
+        Max,
+        /// The value `between`.
+        #[serde(rename = "between")]
+        Between,
+        /// The value `not_between`.
+        #[serde(rename = "not_between")]
+        NotBetween,
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+        /// The value `semver_eq`.
+        #[serde(rename = "semver_eq")]
+        SemverEq,
+        /// The value `semver_neq`.
+        #[serde(rename = "semver_neq")]
+        SemverNeq,
+        /// The value `semver_gt`.
+        #[serde(rename = "semver_gt")]
+        SemverGt,
+        /// The value `semver_gte`.
+        #[serde(rename = "semver_gte")]
+        SemverGte,
+        /// The value `semver_lt`.
+        #[serde(rename = "semver_lt")]
+        SemverLt,
+        /// The value `semver_lte`.
+        #[serde(rename = "semver_lte")]
+        SemverLte,
+        /// The value `semver_tilde`.
+        #[serde(rename = "semver_tilde")]
+        SemverTilde,
+        /// The value `semver_caret`.
+        #[serde(rename = "semver_caret")]
+        SemverCaret,
+        /// The value `semver_wildcard`.
+        #[serde(rename = "semver_wildcard")]
+        SemverWildcard,
+    }
+    impl ::std::fmt::Display for PersonLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::IsNot => f.write_str("is_not"),
+                Self::In => f.write_str("in"),
+                Self::NotIn => f.write_str("not_in"),
+                Self::Icontains => f.write_str("icontains"),
+                Self::NotIcontains => f.write_str("not_icontains"),
+                Self::IcontainsMulti => f.write_str("icontains_multi"),
+                Self::NotIcontainsMulti => f.write_str("not_icontains_multi"),
+                Self::StartsWith => f.write_str("starts_with"),
+                Self::NotStartsWith => f.write_str("not_starts_with"),
+                Self::EndsWith => f.write_str("ends_with"),
+                Self::NotEndsWith => f.write_str("not_ends_with"),
+                Self::Regex => f.write_str("regex"),
+                Self::NotRegex => f.write_str("not_regex"),
+                Self::Gt => f.write_str("gt"),
+                Self::Gte => f.write_str("gte"),
+                Self::Lt => f.write_str("lt"),
+                Self::Lte => f.write_str("lte"),
+                Self::Min => f.write_str("min"),
+                Self::Max => f.write_str("max"),
+                Self::Between => f.write_str("between"),
+                Self::NotBetween => f.write_str("not_between"),
+                Self::IsDateExact => f.write_str("is_date_exact"),
+                Self::SemverEq => f.write_str("semver_eq"),
+                Self::SemverNeq => f.write_str("semver_neq"),
+                Self::SemverGt => f.write_str("semver_gt"),
+                Self::SemverGte => f.write_str("semver_gte"),
+                Self::SemverLt => f.write_str("semver_lt"),
+                Self::SemverLte => f.write_str("semver_lte"),
+                Self::SemverTilde => f.write_str("semver_tilde"),
+                Self::SemverCaret => f.write_str("semver_caret"),
+                Self::SemverWildcard => f.write_str("semver_wildcard"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "is_not" => Ok(Self::IsNot),
+                "in" => Ok(Self::In),
+                "not_in" => Ok(Self::NotIn),
+                "icontains" => Ok(Self::Icontains),
+                "not_icontains" => Ok(Self::NotIcontains),
+                "icontains_multi" => Ok(Self::IcontainsMulti),
+                "not_icontains_multi" => Ok(Self::NotIcontainsMulti),
+                "starts_with" => Ok(Self::StartsWith),
+                "not_starts_with" => Ok(Self::NotStartsWith),
+                "ends_with" => Ok(Self::EndsWith),
+                "not_ends_with" => Ok(Self::NotEndsWith),
+                "regex" => Ok(Self::Regex),
+                "not_regex" => Ok(Self::NotRegex),
+                "gt" => Ok(Self::Gt),
+                "gte" => Ok(Self::Gte),
+                "lt" => Ok(Self::Lt),
+                "lte" => Ok(Self::Lte),
+                "min" => Ok(Self::Min),
+                "max" => Ok(Self::Max),
+                "between" => Ok(Self::Between),
+                "not_between" => Ok(Self::NotBetween),
+                "is_date_exact" => Ok(Self::IsDateExact),
+                "semver_eq" => Ok(Self::SemverEq),
+                "semver_neq" => Ok(Self::SemverNeq),
+                "semver_gt" => Ok(Self::SemverGt),
+                "semver_gte" => Ok(Self::SemverGte),
+                "semver_lt" => Ok(Self::SemverLt),
+                "semver_lte" => Ok(Self::SemverLte),
+                "semver_tilde" => Ok(Self::SemverTilde),
+                "semver_caret" => Ok(Self::SemverCaret),
+                "semver_wildcard" => Ok(Self::SemverWildcard),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on a person property.
@@ -3440,12 +4409,12 @@ pub mod types {
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// `is_date_exact`. A cohort with any other operator is stored, and its calculation fails.
-        pub operator: ::std::string::String,
+        /// `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+        pub operator: PersonMetadataLeafOperator,
         /// Selects a criterion on a field of the person.
         #[serde(rename = "type")]
         pub type_: PersonMetadataLeafType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl PersonMetadataLeaf {
@@ -3499,6 +4468,58 @@ pub mod types {
         }
     }
     impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafKey {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafOperator {
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsDateExact => f.write_str("is_date_exact"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_date_exact" => Ok(Self::IsDateExact),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -4211,8 +5232,8 @@ pub mod types {
         pub delimiter: ::std::option::Option<::std::string::String>,
         /// ID of the upload.
         pub id: i64,
-        /// The kind of ID that the rows contain.
-        pub id_kind: UploadIdKind,
+        /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
+        pub id_kind: ::std::string::String,
         /// The first 100 unknown or bad rows.
         pub problems: ::std::vec::Vec<UploadProblem>,
         /// Number of unknown or bad rows that `problems` omits.
@@ -4237,136 +5258,12 @@ pub mod types {
         pub name: ::std::string::String,
         /// The kind of ID if the column identified the persons; null if the column was ignored.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub used_as: ::std::option::Option<UploadColumnUsedAs>,
+        pub used_as: ::std::option::Option<::std::string::String>,
     }
     impl UploadColumn {
         /// Returns a builder without values.
         pub fn builder() -> builder::UploadColumn {
             Default::default()
-        }
-    }
-    /// The kind of ID if the column identified the persons; null if the column was ignored.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum UploadColumnUsedAs {
-        /// The value `person_id`.
-        #[serde(rename = "person_id")]
-        PersonId,
-        /// The value `distinct_id`.
-        #[serde(rename = "distinct_id")]
-        DistinctId,
-        /// The value `email`.
-        #[serde(rename = "email")]
-        Email,
-    }
-    impl ::std::fmt::Display for UploadColumnUsedAs {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonId => f.write_str("person_id"),
-                Self::DistinctId => f.write_str("distinct_id"),
-                Self::Email => f.write_str("email"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for UploadColumnUsedAs {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_id" => Ok(Self::PersonId),
-                "distinct_id" => Ok(Self::DistinctId),
-                "email" => Ok(Self::Email),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for UploadColumnUsedAs {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for UploadColumnUsedAs {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    /// The kind of ID that the rows contain.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum UploadIdKind {
-        /// The value `person_id`.
-        #[serde(rename = "person_id")]
-        PersonId,
-        /// The value `distinct_id`.
-        #[serde(rename = "distinct_id")]
-        DistinctId,
-        /// The value `email`.
-        #[serde(rename = "email")]
-        Email,
-    }
-    impl ::std::fmt::Display for UploadIdKind {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonId => f.write_str("person_id"),
-                Self::DistinctId => f.write_str("distinct_id"),
-                Self::Email => f.write_str("email"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for UploadIdKind {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_id" => Ok(Self::PersonId),
-                "distinct_id" => Ok(Self::DistinctId),
-                "email" => Ok(Self::Email),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for UploadIdKind {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
         }
     }
     /// A page of uploads.
@@ -4396,8 +5293,8 @@ pub mod types {
         pub id: ::std::string::String,
         /// Line of the file on which the row starts. The first line is 1.
         pub line: i64,
-        /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
-        pub outcome: UploadProblemOutcome,
+        /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
+        pub outcome: ::std::string::String,
         /// The problem, as text for a reader.
         pub reason: ::std::string::String,
     }
@@ -4407,71 +5304,14 @@ pub mod types {
             Default::default()
         }
     }
-    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum UploadProblemOutcome {
-        /// The value `unknown`.
-        #[serde(rename = "unknown")]
-        Unknown,
-        /// The value `bad`.
-        #[serde(rename = "bad")]
-        Bad,
-    }
-    impl ::std::fmt::Display for UploadProblemOutcome {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Unknown => f.write_str("unknown"),
-                Self::Bad => f.write_str("bad"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for UploadProblemOutcome {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "unknown" => Ok(Self::Unknown),
-                "bad" => Ok(Self::Bad),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for UploadProblemOutcome {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for UploadProblemOutcome {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
     /// The uses of a cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct UsedIn {
         /// The cohorts with a criterion that refers to this cohort.
         pub cohorts: UsedInCohorts,
-        /// Always empty. Present only for PostHog's clients.
+        /// Feature flags that refer to the cohort. Always empty.
         pub feature_flags: UsedInNothing,
-        /// Always empty. Present only for PostHog's clients.
+        /// Insights that refer to the cohort. Always empty.
         pub insights: UsedInNothing,
     }
     impl UsedIn {
@@ -4547,7 +5387,7 @@ pub mod types {
         pub is_email_verified: ::std::option::Option<bool>,
         /// Always empty. Present only for PostHog's clients.
         pub last_name: ::std::string::String,
-        /// A project: persons, events, actions and cohorts, isolated from other projects.
+        /// The current project of the key.
         pub team: Project,
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
@@ -5030,10 +5870,7 @@ pub mod types {
         /// Builder of [`ActivityChange`](super::ActivityChange).
         #[derive(Clone, Debug)]
         pub struct ActivityChange {
-            action: ::std::result::Result<
-                super::ActivityChangeAction,
-                ::std::string::String,
-            >,
+            action: ::std::result::Result<::std::string::String, ::std::string::String>,
             after: ::std::result::Result<::serde_json::Value, ::std::string::String>,
             before: ::std::result::Result<::serde_json::Value, ::std::string::String>,
             field: ::std::result::Result<
@@ -5057,10 +5894,10 @@ pub mod types {
             }
         }
         impl ActivityChange {
-            /// Sets `action`. `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
+            /// Sets `action`. `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
             pub fn action<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::ActivityChangeAction>,
+                T: ::std::convert::TryInto<::std::string::String>,
                 T::Error: ::std::fmt::Display,
             {
                 self.action = value
@@ -5315,7 +6152,13 @@ pub mod types {
             }
         }
         impl ActivityEntry {
-            /// Sets `activity`. The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
+            /// Sets `activity`. The kind of change. Later versions can have more kinds.
+            /// - `created`: The cohort was created.
+            /// - `updated`: Fields of the cohort changed.
+            /// - `deleted`: The cohort was deleted.
+            /// - `restored`: The deletion of the cohort was undone.
+            /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+            /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
             pub fn activity<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::string::String>,
@@ -5843,7 +6686,7 @@ pub mod types {
                 ::std::string::String,
             >,
             event_type: ::std::result::Result<
-                ::std::string::String,
+                super::BehavioralLeafEventType,
                 ::std::string::String,
             >,
             explicit_datetime: ::std::result::Result<
@@ -5864,7 +6707,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafOperator>,
                 ::std::string::String,
             >,
             operator_value: ::std::result::Result<
@@ -5876,11 +6719,11 @@ pub mod types {
                 ::std::string::String,
             >,
             seq_event_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafSeqEventType>,
                 ::std::string::String,
             >,
             seq_time_interval: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafSeqTimeInterval>,
                 ::std::string::String,
             >,
             seq_time_value: ::std::result::Result<
@@ -5888,7 +6731,7 @@ pub mod types {
                 ::std::string::String,
             >,
             time_interval: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafTimeInterval>,
                 ::std::string::String,
             >,
             time_value: ::std::result::Result<
@@ -5903,7 +6746,10 @@ pub mod types {
                 super::BehavioralLeafType,
                 ::std::string::String,
             >,
-            value: ::std::result::Result<::std::string::String, ::std::string::String>,
+            value: ::std::result::Result<
+                super::BehavioralLeafValue,
+                ::std::string::String,
+            >,
         }
         impl ::std::default::Default for BehavioralLeaf {
             fn default() -> Self {
@@ -5996,7 +6842,7 @@ pub mod types {
             /// Sets `event_type`. Meaning of `key`: `events` (an event) or `actions` (an action).
             pub fn event_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::BehavioralLeafEventType>,
                 T::Error: ::std::fmt::Display,
             {
                 self.event_type = value
@@ -6049,7 +6895,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `min_periods`. An integer or null. Numeric text is also accepted.
+            /// Sets `min_periods`. Number of periods in which the count must hold, from 1 to `total_periods`.
             pub fn min_periods<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6077,10 +6923,12 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
+            /// Sets `operator`. Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafOperator>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -6090,7 +6938,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `operator_value`. Number of events with which the count is compared; greater than zero.
             pub fn operator_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6125,7 +6973,9 @@ pub mod types {
             /// Sets `seq_event_type`. Meaning of `seq_event`: `events` or `actions`.
             pub fn seq_event_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafSeqEventType>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_event_type = value
@@ -6137,10 +6987,12 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `seq_time_interval`. Unit of `seq_time_value`.
+            /// Sets `seq_time_interval`. Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
             pub fn seq_time_interval<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafSeqTimeInterval>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_time_interval = value
@@ -6152,7 +7004,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `seq_time_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `seq_time_value`. Length of the second time window, in units of `seq_time_interval`; greater than zero.
             pub fn seq_time_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6172,7 +7024,9 @@ pub mod types {
             /// Sets `time_interval`. Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
             pub fn time_interval<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafTimeInterval>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.time_interval = value
@@ -6182,7 +7036,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `time_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `time_value`. Length of the time window, in units of `time_interval`; greater than zero.
             pub fn time_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6197,7 +7051,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `total_periods`. An integer or null. Numeric text is also accepted.
+            /// Sets `total_periods`. Number of periods that `performed_event_regularly` counts, each with the length of the time window.
             pub fn total_periods<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6225,11 +7079,17 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. The behavior: `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
-            /// `performed_event_regularly`, `stopped_performing_event` or `restarted_performing_event`.
+            /// Sets `value`. The behavior.
+            /// - `performed_event`: The event occurred in the time window.
+            /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+            /// - `performed_event_first_time`: The first event of the person is in the time window.
+            /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+            /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+            /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+            /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
             pub fn value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::BehavioralLeafValue>,
                 T::Error: ::std::fmt::Display,
             {
                 self.value = value
@@ -6441,7 +7301,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `error_code`. Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
+            /// Sets `error_code`. Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
             pub fn error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -6969,218 +7829,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CaptureBody`](super::CaptureBody).
-        #[derive(Clone, Debug)]
-        pub struct CaptureBody {
-            api_key: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            event: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            offset: ::std::result::Result<
-                ::std::option::Option<f64>,
-                ::std::string::String,
-            >,
-            properties: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            sent_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            timestamp: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            token: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            uuid: ::std::result::Result<
-                ::std::option::Option<::uuid::Uuid>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureBody {
-            fn default() -> Self {
-                Self {
-                    api_key: Ok(Default::default()),
-                    distinct_id: Ok(Default::default()),
-                    event: Ok(Default::default()),
-                    offset: Ok(Default::default()),
-                    properties: Ok(Default::default()),
-                    sent_at: Ok(Default::default()),
-                    timestamp: Ok(Default::default()),
-                    token: Ok(Default::default()),
-                    uuid: Ok(Default::default()),
-                }
-            }
-        }
-        impl CaptureBody {
-            /// Sets `api_key`. Token of the project (`phc_…`). An alternative is `token`.
-            pub fn api_key<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.api_key = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for api_key: {e}")
-                    });
-                self
-            }
-            /// Sets `distinct_id`. A distinct ID of the person.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `event`. Name of the event.
-            pub fn event<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.event = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for event: {e}")
-                    });
-                self
-            }
-            /// Sets `offset`. Age of the event in milliseconds, if `timestamp` is absent.
-            pub fn offset<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<f64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.offset = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for offset: {e}")
-                    });
-                self
-            }
-            /// Sets `properties`. An object of property names and values of any type.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
-            pub fn sent_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.sent_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for sent_at: {e}")
-                    });
-                self
-            }
-            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
-            pub fn timestamp<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.timestamp = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for timestamp: {e}")
-                    });
-                self
-            }
-            /// Sets `token`. Alternative to `api_key`.
-            pub fn token<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.token = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for token: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
-            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureBody> for super::CaptureBody {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureBody,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    api_key: value.api_key?,
-                    distinct_id: value.distinct_id?,
-                    event: value.event?,
-                    offset: value.offset?,
-                    properties: value.properties?,
-                    sent_at: value.sent_at?,
-                    timestamp: value.timestamp?,
-                    token: value.token?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureBody> for CaptureBody {
-            fn from(value: super::CaptureBody) -> Self {
-                Self {
-                    api_key: Ok(value.api_key),
-                    distinct_id: Ok(value.distinct_id),
-                    event: Ok(value.event),
-                    offset: Ok(value.offset),
-                    properties: Ok(value.properties),
-                    sent_at: Ok(value.sent_at),
-                    timestamp: Ok(value.timestamp),
-                    token: Ok(value.token),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
         /// Builder of [`CaptureConfig`](super::CaptureConfig).
         #[derive(Clone, Debug)]
         pub struct CaptureConfig {
@@ -7256,17 +7904,29 @@ pub mod types {
         /// Builder of [`CaptureEvent`](super::CaptureEvent).
         #[derive(Clone, Debug)]
         pub struct CaptureEvent {
+            api_key: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             distinct_id: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             event: ::std::result::Result<::std::string::String, ::std::string::String>,
+            offset: ::std::result::Result<
+                ::std::option::Option<f64>,
+                ::std::string::String,
+            >,
             options: ::std::result::Result<
                 ::std::option::Option<super::Properties>,
                 ::std::string::String,
             >,
             properties: ::std::result::Result<
                 ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            sent_at: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
             set: ::std::result::Result<
@@ -7281,6 +7941,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            token: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
             unset: ::std::result::Result<
                 ::std::vec::Vec<::std::string::String>,
                 ::std::string::String,
@@ -7293,20 +7957,37 @@ pub mod types {
         impl ::std::default::Default for CaptureEvent {
             fn default() -> Self {
                 Self {
+                    api_key: Ok(Default::default()),
                     distinct_id: Ok(Default::default()),
                     event: Err("no value supplied for event".to_string()),
+                    offset: Ok(Default::default()),
                     options: Ok(Default::default()),
                     properties: Ok(Default::default()),
+                    sent_at: Ok(Default::default()),
                     set: Ok(Default::default()),
                     set_once: Ok(Default::default()),
                     timestamp: Ok(Default::default()),
+                    token: Ok(Default::default()),
                     unset: Ok(Default::default()),
                     uuid: Ok(Default::default()),
                 }
             }
         }
         impl CaptureEvent {
-            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
+            /// Sets `api_key`. Token of the project (`phc_…`), if neither the batch nor the request has one. An alternative is `token`.
+            pub fn api_key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.api_key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for api_key: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. An ID of more than 200 characters is cut. Other JSON values become their text.
             pub fn distinct_id<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7319,7 +8000,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `event`. Name of the event. A longer name is cut.
+            /// Sets `event`. Name of the event. A name of more than 200 characters is cut.
             pub fn event<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::string::String>,
@@ -7332,7 +8013,20 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `options`. An object of property names and values of any type.
+            /// Sets `offset`. Age of the event in milliseconds, if `timestamp` is absent.
+            pub fn offset<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<f64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.offset = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for offset: {e}")
+                    });
+                self
+            }
+            /// Sets `options`. Options of newer SDKs. The service reads `process_person_profile`, which has the meaning of `$process_person_profile`.
             pub fn options<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
@@ -7345,7 +8039,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `properties`. An object of property names and values of any type.
+            /// Sets `properties`. Properties of the event. `$set`, `$set_once` and `$unset` in them change the person.
             pub fn properties<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
@@ -7355,6 +8049,21 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for properties: {e}")
+                    });
+                self
+            }
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, if the event is the whole body. A batch has its own.
+            pub fn sent_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.sent_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for sent_at: {e}")
                     });
                 self
             }
@@ -7399,6 +8108,19 @@ pub mod types {
                     });
                 self
             }
+            /// Sets `token`. Token of the project, if the body does not contain it.
+            pub fn token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for token: {e}")
+                    });
+                self
+            }
             /// Sets `unset`.
             pub fn unset<T>(mut self, value: T) -> Self
             where
@@ -7433,13 +8155,17 @@ pub mod types {
                 value: CaptureEvent,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    api_key: value.api_key?,
                     distinct_id: value.distinct_id?,
                     event: value.event?,
+                    offset: value.offset?,
                     options: value.options?,
                     properties: value.properties?,
+                    sent_at: value.sent_at?,
                     set: value.set?,
                     set_once: value.set_once?,
                     timestamp: value.timestamp?,
+                    token: value.token?,
                     unset: value.unset?,
                     uuid: value.uuid?,
                 })
@@ -7448,13 +8174,17 @@ pub mod types {
         impl ::std::convert::From<super::CaptureEvent> for CaptureEvent {
             fn from(value: super::CaptureEvent) -> Self {
                 Self {
+                    api_key: Ok(value.api_key),
                     distinct_id: Ok(value.distinct_id),
                     event: Ok(value.event),
+                    offset: Ok(value.offset),
                     options: Ok(value.options),
                     properties: Ok(value.properties),
+                    sent_at: Ok(value.sent_at),
                     set: Ok(value.set),
                     set_once: Ok(value.set_once),
                     timestamp: Ok(value.timestamp),
+                    token: Ok(value.token),
                     unset: Ok(value.unset),
                     uuid: Ok(value.uuid),
                 }
@@ -7531,7 +8261,11 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct Cohort {
             cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortCohortType>,
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            condition_type: ::std::result::Result<
+                ::std::option::Option<super::CohortConditionTypeFlags>,
                 ::std::string::String,
             >,
             count: ::std::result::Result<
@@ -7593,6 +8327,10 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
+            search_match_type: ::std::result::Result<
+                ::std::option::Option<super::CohortSearchMatchType>,
+                ::std::string::String,
+            >,
             upload: ::std::result::Result<
                 ::std::option::Option<super::Upload>,
                 ::std::string::String,
@@ -7606,6 +8344,9 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     cohort_type: Err("no value supplied for cohort_type".to_string()),
+                    condition_type: Err(
+                        "no value supplied for condition_type".to_string(),
+                    ),
                     count: Err("no value supplied for count".to_string()),
                     created_at: Err("no value supplied for created_at".to_string()),
                     created_by: Err("no value supplied for created_by".to_string()),
@@ -7645,6 +8386,9 @@ pub mod types {
                         "no value supplied for pending_version".to_string(),
                     ),
                     query: Err("no value supplied for query".to_string()),
+                    search_match_type: Err(
+                        "no value supplied for search_match_type".to_string(),
+                    ),
                     upload: Ok(Default::default()),
                     version: Err("no value supplied for version".to_string()),
                 }
@@ -7655,15 +8399,30 @@ pub mod types {
             /// For a static cohort and for a cohort without criteria, the value that the request set.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortCohortType>,
-                >,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.cohort_type = value
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            /// Sets `condition_type`. The kinds of criteria in `filters`; null without criteria there.
+            pub fn condition_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortConditionTypeFlags>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_type: {e}"
+                        )
                     });
                 self
             }
@@ -7764,7 +8523,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+            /// Sets `filters`. Filter that decides the members of a dynamic cohort.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::StoredFilters>,
@@ -7777,7 +8536,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::CohortGroups>,
@@ -7865,8 +8624,7 @@ pub mod types {
                 self
             }
             /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+            /// Code of the last failure; null if the last calculation succeeded, and before the first.
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7957,7 +8715,24 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `upload`. Extension of this service; not part of PostHog's API.
+            /// Sets `search_match_type`. Null, except in lists with a search.
+            pub fn search_match_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortSearchMatchType>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.search_match_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for search_match_type: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `upload`. Outcome of the upload that the request contained; absent in other responses.
             pub fn upload<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Upload>>,
@@ -7991,6 +8766,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
+                    condition_type: value.condition_type?,
                     count: value.count?,
                     created_at: value.created_at?,
                     created_by: value.created_by?,
@@ -8012,6 +8788,7 @@ pub mod types {
                     next_calculation: value.next_calculation?,
                     pending_version: value.pending_version?,
                     query: value.query?,
+                    search_match_type: value.search_match_type?,
                     upload: value.upload?,
                     version: value.version?,
                 })
@@ -8021,6 +8798,7 @@ pub mod types {
             fn from(value: super::Cohort) -> Self {
                 Self {
                     cohort_type: Ok(value.cohort_type),
+                    condition_type: Ok(value.condition_type),
                     count: Ok(value.count),
                     created_at: Ok(value.created_at),
                     created_by: Ok(value.created_by),
@@ -8043,28 +8821,122 @@ pub mod types {
                     next_calculation: Ok(value.next_calculation),
                     pending_version: Ok(value.pending_version),
                     query: Ok(value.query),
+                    search_match_type: Ok(value.search_match_type),
                     upload: Ok(value.upload),
                     version: Ok(value.version),
+                }
+            }
+        }
+        /// Builder of [`CohortConditionTypeFlags`](super::CohortConditionTypeFlags).
+        #[derive(Clone, Debug)]
+        pub struct CohortConditionTypeFlags {
+            behavioral: ::std::result::Result<bool, ::std::string::String>,
+            cohorts: ::std::result::Result<bool, ::std::string::String>,
+            lifecycle: ::std::result::Result<bool, ::std::string::String>,
+            person_properties: ::std::result::Result<bool, ::std::string::String>,
+        }
+        impl ::std::default::Default for CohortConditionTypeFlags {
+            fn default() -> Self {
+                Self {
+                    behavioral: Err("no value supplied for behavioral".to_string()),
+                    cohorts: Err("no value supplied for cohorts".to_string()),
+                    lifecycle: Err("no value supplied for lifecycle".to_string()),
+                    person_properties: Err(
+                        "no value supplied for person_properties".to_string(),
+                    ),
+                }
+            }
+        }
+        impl CohortConditionTypeFlags {
+            /// Sets `behavioral`. Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+            pub fn behavioral<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.behavioral = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for behavioral: {e}")
+                    });
+                self
+            }
+            /// Sets `cohorts`. Whether a criterion has the type `cohort`.
+            pub fn cohorts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohorts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohorts: {e}")
+                    });
+                self
+            }
+            /// Sets `lifecycle`. Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+            pub fn lifecycle<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.lifecycle = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for lifecycle: {e}")
+                    });
+                self
+            }
+            /// Sets `person_properties`. Whether a criterion has the type `person` or `person_metadata`.
+            pub fn person_properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for person_properties: {e}"
+                        )
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortConditionTypeFlags>
+        for super::CohortConditionTypeFlags {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortConditionTypeFlags,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    behavioral: value.behavioral?,
+                    cohorts: value.cohorts?,
+                    lifecycle: value.lifecycle?,
+                    person_properties: value.person_properties?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortConditionTypeFlags>
+        for CohortConditionTypeFlags {
+            fn from(value: super::CohortConditionTypeFlags) -> Self {
+                Self {
+                    behavioral: Ok(value.behavioral),
+                    cohorts: Ok(value.cohorts),
+                    lifecycle: Ok(value.lifecycle),
+                    person_properties: Ok(value.person_properties),
                 }
             }
         }
         /// Builder of [`CohortCreate`](super::CohortCreate).
         #[derive(Clone, Debug)]
         pub struct CohortCreate {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<super::CohortCreateCohortType>,
                 ::std::string::String,
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -8099,18 +8971,12 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
         }
         impl ::std::default::Default for CohortCreate {
             fn default() -> Self {
                 Self {
-                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -8119,25 +8985,10 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl CohortCreate {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -8168,8 +9019,339 @@ pub mod types {
                     });
                 self
             }
+            /// Sets `create_static_person_ids`.
+            pub fn create_static_person_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_static_person_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_static_person_ids: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `deleted`. True deletes the cohort; false restores it.
+            pub fn deleted<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.deleted = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for deleted: {e}")
+                    });
+                self
+            }
+            /// Sets `description`. Description of the cohort. May be empty.
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort.
+            pub fn is_static<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.is_static = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for is_static: {e}")
+                    });
+                self
+            }
+            /// Sets `name`. Name of the cohort. May be empty; need not be unique.
+            pub fn name<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.name = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for name: {e}")
+                    });
+                self
+            }
+            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            pub fn query<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.query = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for query: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortCreate> for super::CohortCreate {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortCreate,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_type: value.cohort_type?,
+                    create_in_folder: value.create_in_folder?,
+                    create_static_person_ids: value.create_static_person_ids?,
+                    deleted: value.deleted?,
+                    description: value.description?,
+                    filters: value.filters?,
+                    groups: value.groups?,
+                    is_static: value.is_static?,
+                    name: value.name?,
+                    query: value.query?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortCreate> for CohortCreate {
+            fn from(value: super::CohortCreate) -> Self {
+                Self {
+                    cohort_type: Ok(value.cohort_type),
+                    create_in_folder: Ok(value.create_in_folder),
+                    create_static_person_ids: Ok(value.create_static_person_ids),
+                    deleted: Ok(value.deleted),
+                    description: Ok(value.description),
+                    filters: Ok(value.filters),
+                    groups: Ok(value.groups),
+                    is_static: Ok(value.is_static),
+                    name: Ok(value.name),
+                    query: Ok(value.query),
+                }
+            }
+        }
+        /// Builder of [`CohortFilters`](super::CohortFilters).
+        #[derive(Clone, Debug)]
+        pub struct CohortFilters {
+            filter_test_accounts: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            properties: ::std::result::Result<
+                super::CohortFiltersProperties,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortFilters {
+            fn default() -> Self {
+                Self {
+                    filter_test_accounts: Ok(Default::default()),
+                    properties: Err("no value supplied for properties".to_string()),
+                }
+            }
+        }
+        impl CohortFilters {
+            /// Sets `filter_test_accounts`.
+            pub fn filter_test_accounts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filter_test_accounts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for filter_test_accounts: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `properties`. The root of the tree.
+            pub fn properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::CohortFiltersProperties>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for properties: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortFilters> for super::CohortFilters {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortFilters,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    filter_test_accounts: value.filter_test_accounts?,
+                    properties: value.properties?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortFilters> for CohortFilters {
+            fn from(value: super::CohortFilters) -> Self {
+                Self {
+                    filter_test_accounts: Ok(value.filter_test_accounts),
+                    properties: Ok(value.properties),
+                }
+            }
+        }
+        /// Builder of [`CohortForm`](super::CohortForm).
+        #[derive(Clone, Debug)]
+        pub struct CohortForm {
+            allow_empty: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            cohort_type: ::std::result::Result<
+                ::std::option::Option<super::CohortFormCohortType>,
+                ::std::string::String,
+            >,
+            create_in_folder: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            create_people: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            create_static_person_ids: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
+            deleted: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            groups: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            is_static: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            name: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            query: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            replace_members: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortForm {
+            fn default() -> Self {
+                Self {
+                    allow_empty: Ok(Default::default()),
+                    cohort_type: Ok(Default::default()),
+                    create_in_folder: Ok(Default::default()),
+                    create_people: Ok(Default::default()),
+                    create_static_person_ids: Ok(Default::default()),
+                    deleted: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    filters: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    is_static: Ok(Default::default()),
+                    name: Ok(Default::default()),
+                    query: Ok(Default::default()),
+                    replace_members: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortForm {
+            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
+            /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
+            pub fn allow_empty<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.allow_empty = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for allow_empty: {e}")
+                    });
+                self
+            }
+            /// Sets `cohort_type`. If present and not empty, it must be the type that the criteria require.
+            pub fn cohort_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortFormCohortType>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            /// Sets `create_in_folder`.
+            pub fn create_in_folder<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_in_folder = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_in_folder: {e}"
+                        )
+                    });
+                self
+            }
             /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+            /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
             /// A person created for an email address gets it as the property `email` and as distinct ID.
             pub fn create_people<T>(mut self, value: T) -> Self
             where
@@ -8224,10 +9406,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members; null if there is none.
+            /// Sets `filters`. Filter that decides the members, as JSON text. Empty text means null.
             pub fn filters<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.filters = value
@@ -8237,10 +9419,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.groups = value
@@ -8276,10 +9458,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, as JSON text. Empty text means null.
             pub fn query<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.query = value
@@ -8290,7 +9472,7 @@ pub mod types {
                 self
             }
             /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload removes the members that the file does not contain.
+            /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
             /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
             pub fn replace_members<T>(mut self, value: T) -> Self
             where
@@ -8307,10 +9489,10 @@ pub mod types {
                 self
             }
         }
-        impl ::std::convert::TryFrom<CohortCreate> for super::CohortCreate {
+        impl ::std::convert::TryFrom<CohortForm> for super::CohortForm {
             type Error = super::error::ConversionError;
             fn try_from(
-                value: CohortCreate,
+                value: CohortForm,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     allow_empty: value.allow_empty?,
@@ -8329,8 +9511,8 @@ pub mod types {
                 })
             }
         }
-        impl ::std::convert::From<super::CohortCreate> for CohortCreate {
-            fn from(value: super::CohortCreate) -> Self {
+        impl ::std::convert::From<super::CohortForm> for CohortForm {
+            fn from(value: super::CohortForm) -> Self {
                 Self {
                     allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
@@ -8345,262 +9527,6 @@ pub mod types {
                     name: Ok(value.name),
                     query: Ok(value.query),
                     replace_members: Ok(value.replace_members),
-                }
-            }
-        }
-        /// Builder of [`CohortFilters`](super::CohortFilters).
-        #[derive(Clone, Debug)]
-        pub struct CohortFilters {
-            properties: ::std::result::Result<
-                super::CohortFiltersProperties,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortFilters {
-            fn default() -> Self {
-                Self {
-                    properties: Err("no value supplied for properties".to_string()),
-                }
-            }
-        }
-        impl CohortFilters {
-            /// Sets `properties`. The root of the tree.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::CohortFiltersProperties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortFilters> for super::CohortFilters {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortFilters,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    properties: value.properties?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortFilters> for CohortFilters {
-            fn from(value: super::CohortFilters) -> Self {
-                Self {
-                    properties: Ok(value.properties),
-                }
-            }
-        }
-        /// Builder of [`CohortForm`](super::CohortForm).
-        #[derive(Clone, Debug)]
-        pub struct CohortForm {
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_in_folder: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            description: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            is_static: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortForm {
-            fn default() -> Self {
-                Self {
-                    cohort_type: Ok(Default::default()),
-                    create_in_folder: Ok(Default::default()),
-                    deleted: Ok(Default::default()),
-                    description: Ok(Default::default()),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    is_static: Ok(Default::default()),
-                    name: Ok(Default::default()),
-                    query: Ok(Default::default()),
-                }
-            }
-        }
-        impl CohortForm {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `create_in_folder`.
-            pub fn create_in_folder<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_in_folder = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for create_in_folder: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `deleted`. `true` or `false`. True deletes the cohort; false restores it.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. The filter, as JSON text.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. The groups, as JSON text.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `is_static`. `true` or `false`. True for a static cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `query`. The query, as JSON text.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortForm> for super::CohortForm {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortForm,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohort_type: value.cohort_type?,
-                    create_in_folder: value.create_in_folder?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    is_static: value.is_static?,
-                    name: value.name?,
-                    query: value.query?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortForm> for CohortForm {
-            fn from(value: super::CohortForm) -> Self {
-                Self {
-                    cohort_type: Ok(value.cohort_type),
-                    create_in_folder: Ok(value.create_in_folder),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    is_static: Ok(value.is_static),
-                    name: Ok(value.name),
-                    query: Ok(value.query),
                 }
             }
         }
@@ -8723,7 +9649,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. An integer. Numeric text is also accepted.
+            /// Sets `value`. ID of the other cohort.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterInteger>,
@@ -8770,7 +9696,11 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct CohortListItem {
             cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortListItemCohortType>,
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            condition_type: ::std::result::Result<
+                ::std::option::Option<super::CohortConditionTypeFlags>,
                 ::std::string::String,
             >,
             count: ::std::result::Result<
@@ -8851,6 +9781,9 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     cohort_type: Err("no value supplied for cohort_type".to_string()),
+                    condition_type: Err(
+                        "no value supplied for condition_type".to_string(),
+                    ),
                     count: Err("no value supplied for count".to_string()),
                     created_at: Err("no value supplied for created_at".to_string()),
                     created_by: Err("no value supplied for created_by".to_string()),
@@ -8890,7 +9823,9 @@ pub mod types {
                         "no value supplied for pending_version".to_string(),
                     ),
                     query: Ok(Default::default()),
-                    search_match_type: Ok(Default::default()),
+                    search_match_type: Err(
+                        "no value supplied for search_match_type".to_string(),
+                    ),
                     version: Err("no value supplied for version".to_string()),
                 }
             }
@@ -8900,15 +9835,30 @@ pub mod types {
             /// For a static cohort and for a cohort without criteria, the value that the request set.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortListItemCohortType>,
-                >,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.cohort_type = value
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            /// Sets `condition_type`. The kinds of criteria in `filters`; null without criteria there.
+            pub fn condition_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortConditionTypeFlags>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.condition_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for condition_type: {e}"
+                        )
                     });
                 self
             }
@@ -9009,7 +9959,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+            /// Sets `filters`. Filter that decides the members of a dynamic cohort; absent with `basic`.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
@@ -9022,7 +9972,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
@@ -9110,8 +10060,7 @@ pub mod types {
                 self
             }
             /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+            /// Code of the last failure; null if the last calculation succeeded, and before the first.
             pub fn last_error_code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9202,7 +10151,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `search_match_type`. `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+            /// Sets `search_match_type`. `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
             pub fn search_match_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -9240,6 +10189,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     cohort_type: value.cohort_type?,
+                    condition_type: value.condition_type?,
                     count: value.count?,
                     created_at: value.created_at?,
                     created_by: value.created_by?,
@@ -9270,6 +10220,7 @@ pub mod types {
             fn from(value: super::CohortListItem) -> Self {
                 Self {
                     cohort_type: Ok(value.cohort_type),
+                    condition_type: Ok(value.condition_type),
                     count: Ok(value.count),
                     created_at: Ok(value.created_at),
                     created_by: Ok(value.created_by),
@@ -9453,7 +10404,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+            /// Sets `filters`. The filter to evaluate.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::CohortFilters>,
@@ -9506,11 +10457,23 @@ pub mod types {
         #[derive(Clone, Debug)]
         pub struct CohortUpload {
             allow_empty: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            cohort_type: ::std::result::Result<
+                ::std::option::Option<super::CohortUploadCohortType>,
+                ::std::string::String,
+            >,
+            create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
             create_people: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            create_static_person_ids: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
                 ::std::string::String,
             >,
             csv: ::std::result::Result<
@@ -9518,7 +10481,7 @@ pub mod types {
                 ::std::string::String,
             >,
             deleted: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             description: ::std::result::Result<
@@ -9534,15 +10497,19 @@ pub mod types {
                 ::std::string::String,
             >,
             is_static: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             name: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
+            query: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            replace_members: ::std::result::Result<
+                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
         }
@@ -9550,7 +10517,10 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     allow_empty: Ok(Default::default()),
+                    cohort_type: Ok(Default::default()),
+                    create_in_folder: Ok(Default::default()),
                     create_people: Ok(Default::default()),
+                    create_static_person_ids: Ok(Default::default()),
                     csv: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -9558,15 +10528,17 @@ pub mod types {
                     groups: Ok(Default::default()),
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
+                    query: Ok(Default::default()),
                     replace_members: Ok(Default::default()),
                 }
             }
         }
         impl CohortUpload {
-            /// Sets `allow_empty`. `true` or `false`. If true, a file that names no person of the project may remove all members.
+            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
+            /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
             pub fn allow_empty<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.allow_empty = value
@@ -9576,16 +10548,63 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `create_people`. `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            pub fn create_people<T>(mut self, value: T) -> Self
+            /// Sets `cohort_type`. If present and not empty, it must be the type that the criteria require.
+            pub fn cohort_type<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::CohortUploadCohortType>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_type = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_type: {e}")
+                    });
+                self
+            }
+            /// Sets `create_in_folder`.
+            pub fn create_in_folder<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_in_folder = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_in_folder: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
+            /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+            /// A person created for an email address gets it as the property `email` and as distinct ID.
+            pub fn create_people<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.create_people = value
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for create_people: {e}")
+                    });
+                self
+            }
+            /// Sets `create_static_person_ids`.
+            pub fn create_static_person_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.create_static_person_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for create_static_person_ids: {e}"
+                        )
                     });
                 self
             }
@@ -9602,10 +10621,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `deleted`. `true` or `false`. True deletes the cohort; false restores it.
+            /// Sets `deleted`. True deletes the cohort; false restores it.
             pub fn deleted<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.deleted = value
@@ -9615,7 +10634,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `description`. Description of the cohort.
+            /// Sets `description`. Description of the cohort. May be empty.
             pub fn description<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9628,7 +10647,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter, as JSON text.
+            /// Sets `filters`. Filter that decides the members, as JSON text. Empty text means null.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9641,7 +10660,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. The groups, as JSON text.
+            /// Sets `groups`. Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9654,10 +10673,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `is_static`. `true` or `false`. True for a static cohort.
+            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort. Send it before a large file.
             pub fn is_static<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.is_static = value
@@ -9667,7 +10686,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `name`. Name of the cohort.
+            /// Sets `name`. Name of the cohort. May be empty; need not be unique.
             pub fn name<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -9680,10 +10699,25 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. `true` or `false`. If true, the upload removes the members that the file does not contain.
-            pub fn replace_members<T>(mut self, value: T) -> Self
+            /// Sets `query`. Query that adds persons to a static cohort, as JSON text. Empty text means null.
+            pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.query = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for query: {e}")
+                    });
+                self
+            }
+            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
+            /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+            pub fn replace_members<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.replace_members = value
@@ -9703,7 +10737,10 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     allow_empty: value.allow_empty?,
+                    cohort_type: value.cohort_type?,
+                    create_in_folder: value.create_in_folder?,
                     create_people: value.create_people?,
+                    create_static_person_ids: value.create_static_person_ids?,
                     csv: value.csv?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -9711,6 +10748,7 @@ pub mod types {
                     groups: value.groups?,
                     is_static: value.is_static?,
                     name: value.name?,
+                    query: value.query?,
                     replace_members: value.replace_members?,
                 })
             }
@@ -9719,7 +10757,10 @@ pub mod types {
             fn from(value: super::CohortUpload) -> Self {
                 Self {
                     allow_empty: Ok(value.allow_empty),
+                    cohort_type: Ok(value.cohort_type),
+                    create_in_folder: Ok(value.create_in_folder),
                     create_people: Ok(value.create_people),
+                    create_static_person_ids: Ok(value.create_static_person_ids),
                     csv: Ok(value.csv),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -9727,6 +10768,7 @@ pub mod types {
                     groups: Ok(value.groups),
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
+                    query: Ok(value.query),
                     replace_members: Ok(value.replace_members),
                 }
             }
@@ -9867,7 +10909,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `code`. The error, for programs.
+            /// Sets `code`. The error, for programs. Later versions can have more codes.
             pub fn code<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::string::String>,
@@ -9947,7 +10989,7 @@ pub mod types {
             >,
             key: ::std::result::Result<::std::string::String, ::std::string::String>,
             operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::EventFilterOperator>,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<super::EventFilterType, ::std::string::String>,
@@ -10023,10 +11065,13 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. An operator of a criterion on a person property. The default is `exact`.
+            /// Sets `operator`. The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+            /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::EventFilterOperator>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -10049,7 +11094,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -10325,6 +11370,135 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`FlagsBody`](super::FlagsBody).
+        #[derive(Clone, Debug)]
+        pub struct FlagsBody {
+            api_key: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            groups: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            person_properties: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            token: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for FlagsBody {
+            fn default() -> Self {
+                Self {
+                    api_key: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    person_properties: Ok(Default::default()),
+                    token: Ok(Default::default()),
+                }
+            }
+        }
+        impl FlagsBody {
+            /// Sets `api_key`. Token of the project (`phc_…`). Ignored.
+            pub fn api_key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.api_key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for api_key: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person. Ignored.
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            /// Sets `groups`. Groups of the person. Ignored.
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            /// Sets `person_properties`. Properties of the person. Ignored.
+            pub fn person_properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for person_properties: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `token`. Alternative to `api_key`. Ignored.
+            pub fn token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for token: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<FlagsBody> for super::FlagsBody {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: FlagsBody,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    api_key: value.api_key?,
+                    distinct_id: value.distinct_id?,
+                    groups: value.groups?,
+                    person_properties: value.person_properties?,
+                    token: value.token?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::FlagsBody> for FlagsBody {
+            fn from(value: super::FlagsBody) -> Self {
+                Self {
+                    api_key: Ok(value.api_key),
+                    distinct_id: Ok(value.distinct_id),
+                    groups: Ok(value.groups),
+                    person_properties: Ok(value.person_properties),
+                    token: Ok(value.token),
+                }
+            }
+        }
         /// Builder of [`NoFlags`](super::NoFlags).
         #[derive(Clone, Debug)]
         pub struct NoFlags {
@@ -10420,7 +11594,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `flags`. An object of property names and values of any type.
+            /// Sets `flags`. Always empty.
             pub fn flags<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::Properties>,
@@ -10948,10 +12122,6 @@ pub mod types {
         /// Builder of [`PatchedCohort`](super::PatchedCohort).
         #[derive(Clone, Debug)]
         pub struct PatchedCohort {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<
                     crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -10960,10 +12130,6 @@ pub mod types {
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -10998,18 +12164,12 @@ pub mod types {
                 ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
         }
         impl ::std::default::Default for PatchedCohort {
             fn default() -> Self {
                 Self {
-                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -11018,25 +12178,10 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl PatchedCohort {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -11066,21 +12211,6 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -11125,7 +12255,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members; null if there is none.
+            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -11140,7 +12270,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
@@ -11196,23 +12326,6 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
         }
         impl ::std::convert::TryFrom<PatchedCohort> for super::PatchedCohort {
             type Error = super::error::ConversionError;
@@ -11220,10 +12333,8 @@ pub mod types {
                 value: PatchedCohort,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
-                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
                     create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -11232,17 +12343,14 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
-                    replace_members: value.replace_members?,
                 })
             }
         }
         impl ::std::convert::From<super::PatchedCohort> for PatchedCohort {
             fn from(value: super::PatchedCohort) -> Self {
                 Self {
-                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
                     create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -11251,7 +12359,6 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -11411,7 +12518,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `properties`. An object of property names and values of any type.
+            /// Sets `properties`. Properties of the person.
             pub fn properties<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::Properties>,
@@ -11837,7 +12944,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::string::String,
+                super::PersonLeafOperator,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<super::PersonLeafType, ::std::string::String>,
@@ -11927,12 +13034,17 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-            /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and others.
-            /// A cohort with an unknown operator is stored, and its calculation fails.
+            /// Sets `operator`. The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+            /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+            /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+            /// - `regex`, `not_regex`: The property matches the pattern.
+            /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+            /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+            /// - `is_date_exact`: The property is the same instant.
+            /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::PersonLeafOperator>,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -11955,7 +13067,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -12217,7 +13329,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::string::String,
+                super::PersonMetadataLeafOperator,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<
@@ -12310,10 +13422,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. `is_date_exact`. A cohort with any other operator is stored, and its calculation fails.
+            /// Sets `operator`. `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::PersonMetadataLeafOperator>,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -12336,7 +13448,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -13641,7 +14753,7 @@ pub mod types {
                 ::std::string::String,
             >,
             id: ::std::result::Result<i64, ::std::string::String>,
-            id_kind: ::std::result::Result<super::UploadIdKind, ::std::string::String>,
+            id_kind: ::std::result::Result<::std::string::String, ::std::string::String>,
             problems: ::std::result::Result<
                 ::std::vec::Vec<super::UploadProblem>,
                 ::std::string::String,
@@ -13800,10 +14912,10 @@ pub mod types {
                     .map_err(|e| format!("error converting supplied value for id: {e}"));
                 self
             }
-            /// Sets `id_kind`. The kind of ID that the rows contain.
+            /// Sets `id_kind`. The kind of ID that the rows of a file contain. Later versions can have more kinds.
             pub fn id_kind<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::UploadIdKind>,
+                T: ::std::convert::TryInto<::std::string::String>,
                 T::Error: ::std::fmt::Display,
             {
                 self.id_kind = value
@@ -13931,7 +15043,7 @@ pub mod types {
         pub struct UploadColumn {
             name: ::std::result::Result<::std::string::String, ::std::string::String>,
             used_as: ::std::result::Result<
-                ::std::option::Option<super::UploadColumnUsedAs>,
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
         }
@@ -13960,9 +15072,7 @@ pub mod types {
             /// Sets `used_as`. The kind of ID if the column identified the persons; null if the column was ignored.
             pub fn used_as<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::UploadColumnUsedAs>,
-                >,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.used_as = value
@@ -14101,10 +15211,7 @@ pub mod types {
         pub struct UploadProblem {
             id: ::std::result::Result<::std::string::String, ::std::string::String>,
             line: ::std::result::Result<i64, ::std::string::String>,
-            outcome: ::std::result::Result<
-                super::UploadProblemOutcome,
-                ::std::string::String,
-            >,
+            outcome: ::std::result::Result<::std::string::String, ::std::string::String>,
             reason: ::std::result::Result<::std::string::String, ::std::string::String>,
         }
         impl ::std::default::Default for UploadProblem {
@@ -14142,10 +15249,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `outcome`. `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+            /// Sets `outcome`. `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
             pub fn outcome<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::UploadProblemOutcome>,
+                T: ::std::convert::TryInto<::std::string::String>,
                 T::Error: ::std::fmt::Display,
             {
                 self.outcome = value
@@ -14227,7 +15334,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `feature_flags`. Always empty. Present only for PostHog's clients.
+            /// Sets `feature_flags`. Feature flags that refer to the cohort. Always empty.
             pub fn feature_flags<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::UsedInNothing>,
@@ -14240,7 +15347,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `insights`. Always empty. Present only for PostHog's clients.
+            /// Sets `insights`. Insights that refer to the cohort. Always empty.
             pub fn insights<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::UsedInNothing>,
@@ -14639,7 +15746,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `team`. A project: persons, events, actions and cohorts, isolated from other projects.
+            /// Sets `team`. The current project of the key.
             pub fn team<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::Project>,
@@ -14969,7 +16076,7 @@ pub mod types {
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
 /// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
-/// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
+/// `x-required-scopes` of an operation lists the scopes that it needs; that of a parameter lists those that are needed in addition if the parameter is present. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
 /// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
 ///
@@ -14986,6 +16093,9 @@ pub mod types {
 ///
 /// **Formats.** A response is JSON unless the operation documents another format.
 /// A format that the operation does not offer gives 404 if `format=` or the path requests it, and 406 if only the `Accept` header does.
+///
+/// **Headers.** Every response has the header `X-Request-Id`. Every response of a path of this document has `Allow`, with the methods of the path.
+/// `OPTIONS` returns 200 with these headers and without a body. 429 and 503 have `Retry-After`.
 ///
 /// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`.
 /// A response reports one error: the first one in the order of the checks.
@@ -15046,7 +16156,9 @@ impl ClientHooks<()> for &Client {}
 impl Client {
     /// List the cohorts of a project
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
     ///
@@ -15058,8 +16170,8 @@ impl Client {
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     ///
     /// - `type_`: Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     /// ```text
@@ -15404,13 +16516,8 @@ impl Client {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
@@ -15418,9 +16525,6 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -15429,9 +16533,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -15441,11 +16544,9 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
-    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -15456,6 +16557,94 @@ impl Client {
     /// ```
     pub fn cohorts_persons_retrieve(&self) -> builder::CohortsPersonsRetrieve<'_> {
         builder::CohortsPersonsRetrieve::new(self)
+    }
+    /// Download the members of a cohort as CSV
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_csv()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .bom(bom)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_csv(&self) -> builder::CohortsPersonsCsv<'_> {
+        builder::CohortsPersonsCsv::new(self)
+    }
+    /// Download the members of a cohort as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
+        builder::CohortsPersonsNdjson::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -15590,18 +16779,15 @@ impl Client {
     /// List the persons of a project
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
-    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
@@ -15611,9 +16797,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -15622,12 +16807,10 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
-    ///     .bom(bom)
     ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -15638,6 +16821,93 @@ impl Client {
     /// ```
     pub fn persons_list(&self) -> builder::PersonsList<'_> {
         builder::PersonsList::new(self)
+    }
+    /// Download the persons of a project as CSV
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_csv()
+    ///     .project_id(project_id)
+    ///     .bom(bom)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_csv(&self) -> builder::PersonsCsv<'_> {
+        builder::PersonsCsv::new(self)
+    }
+    /// Download the persons of a project as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_ndjson(&self) -> builder::PersonsNdjson<'_> {
+        builder::PersonsNdjson::new(self)
     }
     /// List the values of a person property
     ///
@@ -16171,8 +17441,8 @@ pub mod builder {
             self
         }
         /// Sets `search`. Text that the name contains, case-insensitive. At most 200 characters.
-        /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-        /// A similar name has a word that starts like the text.
+        /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+        /// `search_match_type` of each row is `exact` or `similar`.
         pub fn search<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::std::string::String>,
@@ -17826,11 +19096,9 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
-        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -17844,11 +19112,9 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
-                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -17877,18 +19143,6 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -17936,20 +19190,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -17963,7 +19203,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18022,11 +19262,9 @@ pub mod builder {
                 client,
                 project_id,
                 id,
-                bom,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -18035,11 +19273,9 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -18065,11 +19301,9 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -18088,6 +19322,475 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_csv`]
+    ///
+    /// [`Client::cohorts_persons_csv`]: super::Client::cohorts_persons_csv
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                bom,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.csv", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_ndjson`]
+    ///
+    /// [`Client::cohorts_persons_ndjson`]: super::Client::cohorts_persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.ndjson", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -18807,12 +20510,10 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
-        bom: Result<Option<bool>, String>,
         cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -18825,12 +20526,10 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
-                bom: Ok(None),
                 cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -18851,20 +20550,8 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
-            self
-        }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
-        /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
         pub fn cohort<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18920,20 +20607,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -18947,7 +20620,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -19005,12 +20678,10 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
-                bom,
                 cohort,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -19018,12 +20689,10 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -19049,12 +20718,10 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -19073,6 +20740,481 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_csv`]
+    ///
+    /// [`Client::persons_csv`]: super::Client::persons_csv
+    #[derive(Debug, Clone)]
+    pub struct PersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                bom,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.csv", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_ndjson`]
+    ///
+    /// [`Client::persons_ndjson`]: super::Client::persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct PersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.ndjson", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -20299,7 +22441,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureEvent<'a> {
         /// Creates a call without parameters.
@@ -20308,7 +22450,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20343,24 +22485,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/capture/`
@@ -20370,9 +22498,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/capture/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20430,7 +22556,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureBrowserEvent<'a> {
         /// Creates a call without parameters.
@@ -20439,7 +22565,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20474,24 +22600,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/e/`
@@ -20501,9 +22613,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/e/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20561,7 +22671,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureEventV0<'a> {
         /// Creates a call without parameters.
@@ -20570,7 +22680,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20605,24 +22715,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/i/v0/e/`
@@ -20632,9 +22728,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/i/v0/e/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20692,7 +22786,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureTrack<'a> {
         /// Creates a call without parameters.
@@ -20701,7 +22795,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20736,24 +22830,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/track/`
@@ -20763,9 +22843,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/track/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20920,7 +22998,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct Flags<'a> {
         client: &'a super::Client,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::builder::FlagsBody, String>,
     }
     impl<'a> Flags<'a> {
         /// Creates a call without parameters.
@@ -20933,23 +23011,21 @@ pub mod builder {
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
-            V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+            V: std::convert::TryInto<types::FlagsBody>,
+            <V as std::convert::TryInto<types::FlagsBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
                 .map(From::from)
                 .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                    format!("conversion to `FlagsBody` for body failed: {}", s)
                 });
             self
         }
         /// Changes the request body.
         pub fn body_map<F>(mut self, f: F) -> Self
         where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
+            F: std::ops::FnOnce(types::builder::FlagsBody) -> types::builder::FlagsBody,
         {
             self.body = self.body.map(f);
             self
@@ -20960,7 +23036,7 @@ pub mod builder {
         ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
             let Self { client, body } = self;
             let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .and_then(|v| types::FlagsBody::try_from(v).map_err(|e| e.to_string()))
                 .map_err(Error::InvalidRequest)?;
             let url = format!("{}/flags/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
@@ -21015,7 +23091,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct Decide<'a> {
         client: &'a super::Client,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::builder::FlagsBody, String>,
     }
     impl<'a> Decide<'a> {
         /// Creates a call without parameters.
@@ -21028,23 +23104,21 @@ pub mod builder {
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
-            V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+            V: std::convert::TryInto<types::FlagsBody>,
+            <V as std::convert::TryInto<types::FlagsBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
                 .map(From::from)
                 .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                    format!("conversion to `FlagsBody` for body failed: {}", s)
                 });
             self
         }
         /// Changes the request body.
         pub fn body_map<F>(mut self, f: F) -> Self
         where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
+            F: std::ops::FnOnce(types::builder::FlagsBody) -> types::builder::FlagsBody,
         {
             self.body = self.body.map(f);
             self
@@ -21055,7 +23129,7 @@ pub mod builder {
         ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
             let Self { client, body } = self;
             let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .and_then(|v| types::FlagsBody::try_from(v).map_err(|e| e.to_string()))
                 .map_err(Error::InvalidRequest)?;
             let url = format!("{}/decide/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
@@ -21372,88 +23446,6 @@ pub mod builder {
 /// Items consumers will typically use such as the Client.
 pub mod prelude {
     pub use self::super::Client;
-}
-
-/// Calls with a response that is not JSON.
-impl Client {
-    /// List the members of a cohort, as text/csv.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_csv(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the members of a cohort, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_ndjson(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
-    /// List the persons of a project, as text/csv.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_csv(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the persons of a project, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_ndjson(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
 }
 
 /// Calls with a multipart body.

@@ -87,7 +87,15 @@ pub struct ActivityDetail {
 pub struct ActivityEntry {
     /// The user who made the change.
     pub user: ActivityUser,
-    /// The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
+    /// The kind of change. Later versions can have more kinds.
+    /// - `created`: The cohort was created.
+    /// - `updated`: Fields of the cohort changed.
+    /// - `deleted`: The cohort was deleted.
+    /// - `restored`: The deletion of the cohort was undone.
+    /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+    /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    ///
+    /// Known values: `created`, `updated`, `deleted`, `restored`, `persons_added_manually`, `person_removed_manually`.
     pub activity: ::std::string::String,
     /// The kind of object that changed; always `Cohort`.
     pub scope: ActivityEntryScope,
@@ -285,7 +293,9 @@ pub struct CalculationHistoryItem {
     /// Reason for the failure; null if it did not fail.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub error: ::std::option::Option<::std::string::String>,
-    /// Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
+    /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
+    ///
+    /// Known values: `validation_error`, `no_properties`, `invalid_regex`, `timeout`, `capacity`, `unknown`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub error_code: ::std::option::Option<::std::string::String>,
     /// Duration in seconds; null if the calculation has not ended.
@@ -414,11 +424,13 @@ pub struct Cohort {
     pub name: ::std::option::Option<::std::string::String>,
     /// Description of the cohort; may be empty.
     pub description: ::std::string::String,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     pub groups: crate::RawJson,
     /// True if the cohort is deleted. A deleted cohort can be restored.
     pub deleted: bool,
-    /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+    /// Filter that decides the members of a dynamic cohort.
     pub filters: crate::RawJson,
     /// Query that filled the static cohort; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -462,8 +474,9 @@ pub struct Cohort {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
     /// Extension of this service; not part of PostHog's API.
-    /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-    /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+    /// Code of the last failure; null if the last calculation succeeded, and before the first.
+    ///
+    /// Known values: `validation_error`, `no_properties`, `invalid_regex`, `timeout`, `capacity`, `unknown`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_code: ::std::option::Option<::std::string::String>,
     /// Number of members after the last calculation; null before the first.
@@ -473,91 +486,34 @@ pub struct Cohort {
     pub is_static: bool,
     /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
     /// For a static cohort and for a cohort without criteria, the value that the request set.
+    ///
+    /// Known values: `static`, `person_property`, `behavioral`, `realtime`, `analytical`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub cohort_type: ::std::option::Option<CohortCohortType>,
+    pub cohort_type: ::std::option::Option<::std::string::String>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
-    /// Extension of this service; not part of PostHog's API.
+    /// Null, except in lists with a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
+    /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
 }
 
-/// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-/// For a static cohort and for a cohort without criteria, the value that the request set.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum CohortCohortType {
-    /// The value `static`.
-    #[serde(rename = "static")]
-    Static,
-    /// The value `person_property`.
-    #[serde(rename = "person_property")]
-    PersonProperty,
-    /// The value `behavioral`.
-    #[serde(rename = "behavioral")]
-    Behavioral,
-    /// The value `realtime`.
-    #[serde(rename = "realtime")]
-    Realtime,
-    /// The value `analytical`.
-    #[serde(rename = "analytical")]
-    Analytical,
-}
-
-impl ::std::fmt::Display for CohortCohortType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Static => f.write_str("static"),
-            Self::PersonProperty => f.write_str("person_property"),
-            Self::Behavioral => f.write_str("behavioral"),
-            Self::Realtime => f.write_str("realtime"),
-            Self::Analytical => f.write_str("analytical"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for CohortCohortType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "static" => Ok(Self::Static),
-            "person_property" => Ok(Self::PersonProperty),
-            "behavioral" => Ok(Self::Behavioral),
-            "realtime" => Ok(Self::Realtime),
-            "analytical" => Ok(Self::Analytical),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for CohortCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for CohortCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
+/// The kinds of criteria that occur in a filter, at any depth.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortConditionTypeFlags {
+    /// Whether a criterion has the type `person` or `person_metadata`.
+    pub person_properties: bool,
+    /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+    pub behavioral: bool,
+    /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+    pub lifecycle: bool,
+    /// Whether a criterion has the type `cohort`.
+    pub cohorts: bool,
 }
 
 /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
@@ -571,13 +527,15 @@ pub struct CohortCreate {
     /// Description of the cohort. May be empty.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub description: ::std::option::Option<::std::string::String>,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub groups: ::std::option::Option<crate::RawJson>,
     /// True deletes the cohort; false restores it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub deleted: ::std::option::Option<bool>,
-    /// Filter that decides the members; null if there is none.
+    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",
@@ -607,18 +565,23 @@ pub struct CohortCreate {
     pub create_static_person_ids: ::std::option::Option<
         ::std::vec::Vec<::std::string::String>,
     >,
+}
+
+/// The fields that only the forms of a body have.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct CohortFormOnly {
     /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+    /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
     /// A person created for an email address gets it as the property `email` and as distinct ID.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub create_people: ::std::option::Option<bool>,
     /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload removes the members that the file does not contain.
+    /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
     /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub replace_members: ::std::option::Option<bool>,
     /// Extension of this service; not part of PostHog's API.
-    /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+    /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub allow_empty: ::std::option::Option<bool>,
 }
@@ -633,12 +596,14 @@ pub struct CohortListItem {
     pub name: ::std::option::Option<::std::string::String>,
     /// Description of the cohort; may be empty.
     pub description: ::std::string::String,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub groups: ::std::option::Option<crate::RawJson>,
     /// True if the cohort is deleted. A deleted cohort can be restored.
     pub deleted: bool,
-    /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+    /// Filter that decides the members of a dynamic cohort; absent with `basic`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub filters: ::std::option::Option<crate::RawJson>,
     /// Query that filled the static cohort; null if there is none.
@@ -683,8 +648,9 @@ pub struct CohortListItem {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
     /// Extension of this service; not part of PostHog's API.
-    /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-    /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+    /// Code of the last failure; null if the last calculation succeeded, and before the first.
+    ///
+    /// Known values: `validation_error`, `no_properties`, `invalid_regex`, `timeout`, `capacity`, `unknown`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_code: ::std::option::Option<::std::string::String>,
     /// Number of members after the last calculation; null before the first.
@@ -694,94 +660,21 @@ pub struct CohortListItem {
     pub is_static: bool,
     /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
     /// For a static cohort and for a cohort without criteria, the value that the request set.
+    ///
+    /// Known values: `static`, `person_property`, `behavioral`, `realtime`, `analytical`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
+    pub cohort_type: ::std::option::Option<::std::string::String>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
 }
 
-/// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-/// For a static cohort and for a cohort without criteria, the value that the request set.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum CohortListItemCohortType {
-    /// The value `static`.
-    #[serde(rename = "static")]
-    Static,
-    /// The value `person_property`.
-    #[serde(rename = "person_property")]
-    PersonProperty,
-    /// The value `behavioral`.
-    #[serde(rename = "behavioral")]
-    Behavioral,
-    /// The value `realtime`.
-    #[serde(rename = "realtime")]
-    Realtime,
-    /// The value `analytical`.
-    #[serde(rename = "analytical")]
-    Analytical,
-}
-
-impl ::std::fmt::Display for CohortListItemCohortType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Static => f.write_str("static"),
-            Self::PersonProperty => f.write_str("person_property"),
-            Self::Behavioral => f.write_str("behavioral"),
-            Self::Realtime => f.write_str("realtime"),
-            Self::Analytical => f.write_str("analytical"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for CohortListItemCohortType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "static" => Ok(Self::Static),
-            "person_property" => Ok(Self::PersonProperty),
-            "behavioral" => Ok(Self::Behavioral),
-            "realtime" => Ok(Self::Realtime),
-            "analytical" => Ok(Self::Analytical),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-/// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+/// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -861,7 +754,7 @@ pub struct CohortPreview {
 /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreviewRequest {
-    /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+    /// The filter to evaluate.
     pub filters: crate::RawJson,
     /// The instant that replaces "now"; absent or null means the current time.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -869,6 +762,68 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+}
+
+/// Null, except in lists with a search.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortSearchMatchType {
+    /// The value `exact`.
+    #[serde(rename = "exact")]
+    Exact,
+    /// The value `similar`.
+    #[serde(rename = "similar")]
+    Similar,
+}
+
+impl ::std::fmt::Display for CohortSearchMatchType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Exact => f.write_str("exact"),
+            Self::Similar => f.write_str("similar"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortSearchMatchType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "exact" => Ok(Self::Exact),
+            "similar" => Ok(Self::Similar),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// The values of `CohortsListType`.
@@ -955,7 +910,50 @@ pub struct Error {
     /// The category of the error.
     #[serde(rename = "type")]
     pub type_: ErrorType,
-    /// The error, for programs.
+    /// The error, for programs. Later versions can have more codes.
+    ///
+    /// The request is invalid (400):
+    /// - `invalid_input`: A value is invalid.
+    /// - `required`: A required field is absent.
+    /// - `null`: A field is null that must not be.
+    /// - `blank`: A text is empty that must not be.
+    /// - `invalid_choice`: A value is not one of those that the field can have.
+    /// - `max_length`: A text or a list is too long.
+    /// - `min_length`: A text is too short.
+    /// - `max_value`: A number is too large.
+    /// - `min_value`: A number is too small.
+    /// - `not_a_list`: The value of a field is not a list.
+    /// - `null_characters_not_allowed`: A text has the character U+0000.
+    /// - `unique`: Another action of the project has the name.
+    /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+    /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+    /// - `parse_error`: The body cannot be decoded.
+    ///
+    /// The request is refused (401 to 415):
+    /// - `not_authenticated`: The key or the token is missing (401).
+    /// - `authentication_failed`: The key is invalid (401).
+    /// - `invalid_api_key`: The token is invalid (401).
+    /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+    /// - `not_found`: The path, the project or the object does not exist (404).
+    /// - `method_not_allowed`: The path does not have the method (405).
+    /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+    /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    ///
+    /// A retry after the time in `Retry-After` can succeed (429 and 503):
+    /// - `throttled`: The key or the address exceeds its rate limit (429).
+    /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+    /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `capacity`: An evaluation needs more memory than is free (503).
+    /// - `unavailable`: The database is not available (503).
+    ///
+    /// The service failed:
+    /// - `not_stored`: No storage space is left (507).
+    /// - `error`: Internal error (500).
+    ///
+    /// Known values: `invalid_input`, `required`, `null`, `blank`, `invalid_choice`, `max_length`, `min_length`, `max_value`, `min_value`, `not_a_list`, `null_characters_not_allowed`, `unique`, `unknown_field`, `too_complex`, `This field is required.`, `parse_error`, `not_authenticated`, `authentication_failed`, `invalid_api_key`, `permission_denied`, `not_found`, `method_not_allowed`, `not_acceptable`, `request_too_large`, `unsupported_media_type`, `throttled`, `busy`, `overloaded`, `timeout`, `capacity`, `unavailable`, `not_stored`, `error`.
     pub code: ::std::string::String,
     /// The error, as text for a reader.
     pub detail: ::std::string::String,
@@ -1044,12 +1042,12 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
 /// An empty set of feature flags, in the form that SDKs expect.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct NoFlags {
-    /// An object of property names and values of any type.
+    /// Always empty.
     pub flags: crate::RawJson,
-    /// An object of property names and values of any type.
+    /// Always empty.
     #[serde(rename = "featureFlags")]
     pub feature_flags: crate::RawJson,
-    /// An object of property names and values of any type.
+    /// Always empty.
     #[serde(rename = "featureFlagPayloads")]
     pub feature_flag_payloads: crate::RawJson,
     /// Always false.
@@ -1142,13 +1140,15 @@ pub struct PatchedCohort {
     /// Description of the cohort. May be empty.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub description: crate::Patch<::std::string::String>,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub groups: crate::Patch<crate::RawJson>,
     /// True deletes the cohort; false restores it.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub deleted: crate::Patch<bool>,
-    /// Filter that decides the members; null if there is none.
+    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub filters: crate::Patch<crate::RawJson>,
     /// Query that adds persons to a static cohort; null if there is none.
@@ -1174,20 +1174,6 @@ pub struct PatchedCohort {
         skip_serializing_if = "crate::Patch::is_absent"
     )]
     pub create_static_person_ids: crate::Patch<::std::vec::Vec<::std::string::String>>,
-    /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-    /// A person created for an email address gets it as the property `email` and as distinct ID.
-    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
-    pub create_people: crate::Patch<bool>,
-    /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload removes the members that the file does not contain.
-    /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
-    pub replace_members: crate::Patch<bool>,
-    /// Extension of this service; not part of PostHog's API.
-    /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
-    pub allow_empty: crate::Patch<bool>,
 }
 
 /// A person of the project.
@@ -1204,7 +1190,7 @@ pub struct Person {
     pub name: ::std::string::String,
     /// Distinct IDs of the person; at most 10.
     pub distinct_ids: ::std::vec::Vec<::std::string::String>,
-    /// An object of property names and values of any type.
+    /// Properties of the person.
     pub properties: crate::RawJson,
     /// Time of creation.
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
@@ -1450,8 +1436,10 @@ pub struct Upload {
     /// User who uploaded the file; null if unknown.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub created_by: ::std::option::Option<UserBasic>,
-    /// The kind of ID that the rows contain.
-    pub id_kind: UploadIdKind,
+    /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
+    ///
+    /// Known values: `person_id`, `distinct_id`, `email`.
+    pub id_kind: ::std::string::String,
     /// The character between the columns; null for uploads before the service recorded it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub delimiter: ::std::option::Option<::std::string::String>,
@@ -1484,142 +1472,10 @@ pub struct UploadColumn {
     /// The name in the header of the file, cut to 100 characters.
     pub name: ::std::string::String,
     /// The kind of ID if the column identified the persons; null if the column was ignored.
+    ///
+    /// Known values: `person_id`, `distinct_id`, `email`.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub used_as: ::std::option::Option<UploadColumnUsedAs>,
-}
-
-/// The kind of ID if the column identified the persons; null if the column was ignored.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum UploadColumnUsedAs {
-    /// The value `person_id`.
-    #[serde(rename = "person_id")]
-    PersonId,
-    /// The value `distinct_id`.
-    #[serde(rename = "distinct_id")]
-    DistinctId,
-    /// The value `email`.
-    #[serde(rename = "email")]
-    Email,
-}
-
-impl ::std::fmt::Display for UploadColumnUsedAs {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::PersonId => f.write_str("person_id"),
-            Self::DistinctId => f.write_str("distinct_id"),
-            Self::Email => f.write_str("email"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for UploadColumnUsedAs {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "person_id" => Ok(Self::PersonId),
-            "distinct_id" => Ok(Self::DistinctId),
-            "email" => Ok(Self::Email),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for UploadColumnUsedAs {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for UploadColumnUsedAs {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-/// The kind of ID that the rows contain.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum UploadIdKind {
-    /// The value `person_id`.
-    #[serde(rename = "person_id")]
-    PersonId,
-    /// The value `distinct_id`.
-    #[serde(rename = "distinct_id")]
-    DistinctId,
-    /// The value `email`.
-    #[serde(rename = "email")]
-    Email,
-}
-
-impl ::std::fmt::Display for UploadIdKind {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::PersonId => f.write_str("person_id"),
-            Self::DistinctId => f.write_str("distinct_id"),
-            Self::Email => f.write_str("email"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for UploadIdKind {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "person_id" => Ok(Self::PersonId),
-            "distinct_id" => Ok(Self::DistinctId),
-            "email" => Ok(Self::Email),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for UploadIdKind {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
+    pub used_as: ::std::option::Option<::std::string::String>,
 }
 
 /// A page of uploads.
@@ -1642,82 +1498,22 @@ pub struct UploadPage {
 pub struct UploadProblem {
     /// Line of the file on which the row starts. The first line is 1.
     pub line: i64,
-    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
-    pub outcome: UploadProblemOutcome,
+    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
+    ///
+    /// Known values: `unknown`, `bad`.
+    pub outcome: ::std::string::String,
     /// The ID in the row, cut to 200 characters.
     pub id: ::std::string::String,
     /// The problem, as text for a reader.
     pub reason: ::std::string::String,
 }
 
-/// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum UploadProblemOutcome {
-    /// The value `unknown`.
-    #[serde(rename = "unknown")]
-    Unknown,
-    /// The value `bad`.
-    #[serde(rename = "bad")]
-    Bad,
-}
-
-impl ::std::fmt::Display for UploadProblemOutcome {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Unknown => f.write_str("unknown"),
-            Self::Bad => f.write_str("bad"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for UploadProblemOutcome {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "unknown" => Ok(Self::Unknown),
-            "bad" => Ok(Self::Bad),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for UploadProblemOutcome {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for UploadProblemOutcome {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
 /// The uses of a cohort.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct UsedIn {
-    /// Always empty. Present only for PostHog's clients.
+    /// Feature flags that refer to the cohort. Always empty.
     pub feature_flags: UsedInNothing,
-    /// Always empty. Present only for PostHog's clients.
+    /// Insights that refer to the cohort. Always empty.
     pub insights: UsedInNothing,
     /// The cohorts with a criterion that refers to this cohort.
     pub cohorts: UsedInCohorts,
@@ -1777,7 +1573,7 @@ pub struct User {
     pub is_email_verified: ::std::option::Option<bool>,
     /// Time of the user's creation.
     pub date_joined: ::chrono::DateTime<::chrono::offset::Utc>,
-    /// A project: persons, events, actions and cohorts, isolated from other projects.
+    /// The current project of the key.
     pub team: Project,
 }
 

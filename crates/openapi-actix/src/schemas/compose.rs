@@ -40,6 +40,22 @@ fn is_wrapper(schema: &Value) -> bool {
     keys.all(|key| key == "allOf" || key == "type" || ANNOTATIONS.contains(&key.as_str()))
 }
 
+/// Returns the text and the known values of an open list: `anyOf` with an enum and a text, so any text is valid.
+pub fn open_list(schema: &Value) -> Option<(&Value, Vec<&str>)> {
+    let [first, second] = schema["anyOf"].as_array()?.as_slice() else {
+        return None;
+    };
+    let (list, text) = if first.get("enum").is_some() {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let values = list["enum"].as_array()?.iter().map(Value::as_str);
+    let values = values.collect::<Option<Vec<_>>>()?;
+    let is_text = |schema: &Value| schema["type"] == "string" && schema.get("format").is_none();
+    (is_text(list) && is_text(text) && text.get("enum").is_none()).then_some((text, values))
+}
+
 /// Combines two descriptions of one property, if one of them says nothing that the other contradicts.
 pub fn combine(first: &Value, second: &Value) -> Option<Value> {
     if is_open_object(first) && is_object_like(second) {
@@ -107,7 +123,8 @@ impl Schemas<'_> {
         around: &mut Vec<String>,
         parts: &mut Vec<(Value, Place)>,
     ) {
-        if around.contains(&place.location) || parts.len() > MAX_PARTS {
+        let is_long = around.len() > MAX_PARTS || parts.len() > MAX_PARTS;
+        if is_long || around.contains(&place.location) {
             let message = "the parts of `allOf` contain each other, or are more than 100";
             return self.report(place, message);
         }
@@ -165,6 +182,14 @@ impl Schemas<'_> {
             _ => "anyOf",
         };
         self.allow_structure(schema, &["discriminator"], place);
+        if let Some((text, _)) = open_list(schema).filter(|_| keyword == "anyOf") {
+            let is_text = schema.get("type").is_none_or(|name| name == "string");
+            if !is_text {
+                self.report(place, "the `type` of a list of texts must be string");
+            }
+            let location = format!("{}.anyOf", place.location);
+            return self.read(text, &Place::new(place.name.clone(), location));
+        }
         if schema["type"].as_str().is_some_and(|name| name != "object") {
             self.report(
                 place,
@@ -291,7 +316,7 @@ impl Schemas<'_> {
                 continue;
             };
             // The alternative may be being read, so its fields are not known.
-            if self.property(schema, property, 0).is_none() {
+            if self.property(schema, property).is_none() {
                 let message =
                     format!("the alternative `{name}` does not describe the property `{property}`");
                 self.reader.report(&location, message);
@@ -306,7 +331,7 @@ impl Schemas<'_> {
 
     /// The only value of the property that selects the alternative.
     fn default_tag<'v>(&'v self, schema: &'v Value, property: &str) -> Option<&'v str> {
-        let property = self.property(schema, property, 0)?;
+        let property = self.property(schema, property)?;
         match self.target(only_part(property))["enum"]
             .as_array()?
             .as_slice()
@@ -317,14 +342,16 @@ impl Schemas<'_> {
     }
 
     /// The description of a property in an object or in a part of its `allOf`.
-    fn property<'v>(&'v self, schema: &'v Value, name: &str, depth: usize) -> Option<&'v Value> {
-        let target = self.target(schema);
-        let own = target["properties"].get(name);
-        let parts = target["allOf"].as_array().filter(|_| depth < 4);
-        own.or_else(|| {
-            let mut parts = parts.into_iter().flatten();
-            parts.find_map(|part| self.property(part, name, depth + 1))
-        })
+    fn property<'v>(&'v self, schema: &'v Value, name: &str) -> Option<&'v Value> {
+        let mut queue = vec![schema];
+        for index in 0..MAX_PARTS {
+            let target = self.target(queue.get(index)?);
+            if let Some(property) = target["properties"].get(name) {
+                return Some(property);
+            }
+            queue.extend(target["allOf"].as_array().into_iter().flatten());
+        }
+        None
     }
 
     /// The component that a schema refers to, or the schema itself.

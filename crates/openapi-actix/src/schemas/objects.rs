@@ -44,6 +44,7 @@ impl Schemas<'_> {
             None | Some(Value::Bool(_)) => Type::new(TypeKind::Object),
             Some(values) => {
                 let value = self.read(values, &place.part("Value", "additionalProperties"));
+                self.lint_nesting(&value, place);
                 Type::new(TypeKind::Map(value.into()))
             }
         };
@@ -184,7 +185,7 @@ impl Schemas<'_> {
         Field {
             name: name.to_owned(),
             rust: naming::field(name),
-            description: self.description(property, place),
+            description: self.described(property, place),
             required,
             default,
             read_only: reader.flag(property, "readOnly", location),
@@ -193,6 +194,21 @@ impl Schemas<'_> {
             null_passes,
             r#type,
         }
+    }
+
+    /// The description of a property, with the known values of an open list.
+    fn described(&self, property: &Value, place: &Place) -> Option<String> {
+        let description = self.description(property, place);
+        let inner = compose::only_part(property);
+        let target = reference(inner).map(|name| &self.reader.root["components"]["schemas"][name]);
+        let Some((_, values)) = compose::open_list(target.unwrap_or(inner)) else {
+            return description;
+        };
+        let known = format!("Known values: `{}`.", values.join("`, `"));
+        Some(match description {
+            Some(text) => format!("{}\n\n{known}", text.trim_end()),
+            None => known,
+        })
     }
 
     /// The description of a property, or the first line of that of its component.

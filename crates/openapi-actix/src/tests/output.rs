@@ -190,6 +190,20 @@ fn client_has_a_call_per_response_that_is_not_json() {
 
 #[test]
 #[cfg(feature = "client")]
+fn client_returns_bytes_for_an_operation_without_json() {
+    let table =
+        "'204': { description: Taken., content: { text/csv: { schema: { type: string } } } }";
+    let text = edited_sample("'204': { description: Taken. }", table);
+    let client = generated(&text.replace("'204'", "'200'"), "client.rs");
+    assert_contains(
+        &client,
+        "pub async fn send(self,) -> Result<ResponseValue<ByteStream>, Error<types::Error>>",
+    );
+    assert!(!client.contains("fn intake_send_csv"), "{client}");
+}
+
+#[test]
+#[cfg(feature = "client")]
 fn client_streams_lists_with_limit_and_offset() {
     assert_contains(
         &client(),
@@ -269,13 +283,16 @@ fn every_operation_checks_key_or_token_before_its_body() {
 
 #[test]
 fn unknown_fields_are_ignored_unless_the_schema_lists_the_ignored_ones() {
-    assert_contains(&server(), "THING_CREATE_FIELDS, UnknownFields::Ignored)");
+    assert_contains(
+        &server(),
+        "BodyRules { fields: THING_CREATE_FIELDS, form: &[], unknown: UnknownFields::Ignored }",
+    );
     let text = edited_sample(
         "    ThingCreate:\n",
         "    ThingCreate:\n      x-ignored-fields: [id, made]\n",
     );
     let code = generated(&text, "server.rs");
-    let checked = "THING_CREATE_FIELDS, UnknownFields::NearRefused(THING_CREATE_IGNORED))";
+    let checked = "form: &[], unknown: UnknownFields::NearRefused(THING_CREATE_IGNORED) }";
     assert_contains(&code, checked);
     let list = r#"static THING_CREATE_IGNORED: &[&str] = &["id", "made"];"#;
     assert_contains(&code, list);
@@ -295,6 +312,59 @@ fn headers_of_a_response_are_typed_except_for_common_ones() {
     assert_contains(
         &code,
         "pub struct ThingsCreateStatus201Headers { /// The header `Location`. pub location: ::std::string::String, }",
+    );
+}
+
+#[test]
+fn fields_that_only_forms_have_are_a_type_of_their_own() {
+    let text = edited_sample(
+        "sheet: { type: string, format: binary }",
+        "sheet: { type: string, format: binary }\n        colour: { type: string }",
+    );
+    let types = generated(&text, "types.rs");
+    assert_contains(&types, "pub struct ThingUploadOnly {");
+    let code = generated(&text, "server.rs");
+    assert_contains(&code, "pub form: Option<types::ThingUploadOnly>");
+    assert_contains(
+        &code,
+        "fields: THING_CREATE_FIELDS, form: THING_UPLOAD_ONLY_FIELDS",
+    );
+    assert_contains(
+        &code,
+        "form: body.form(&[Media::Json, Media::Form, Media::Multipart], THING_UPLOAD_ONLY_FIELDS)?",
+    );
+}
+
+#[test]
+fn scopes_of_a_parameter_are_data_of_the_operation() {
+    let text = edited_sample(
+        "{ name: strict, in: query,",
+        "{ name: strict, in: query, x-required-scopes: ['thing:write'],",
+    );
+    let code = generated(&text, "server.rs");
+    assert_contains(
+        &code,
+        r#"parameter_scopes: &[("strict", &["thing:write"])]"#,
+    );
+}
+
+#[test]
+fn open_list_is_text_with_its_known_values_in_the_documentation() {
+    let list = "kind: { type: string, nullable: true, anyOf: [{ type: string, enum: [plain, fancy] }, { type: string }] }";
+    let text = edited_sample(
+        "kind: { type: string, nullable: true, enum: [plain, fancy, null] }",
+        list,
+    );
+    let types = generated(&text, "types.rs");
+    assert_contains(&types, "/// Known values: `plain`, `fancy`.");
+    assert_contains(
+        &types,
+        "pub kind: ::std::option::Option<::std::string::String>",
+    );
+    #[cfg(feature = "client")]
+    assert_contains(
+        &generated(&text, "client.rs"),
+        "pub kind: ::std::option::Option<::std::string::String>",
     );
 }
 

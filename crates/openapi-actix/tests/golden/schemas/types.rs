@@ -239,6 +239,19 @@ pub enum Value {
     Map(::std::collections::HashMap<::std::string::String, Value>),
 }
 
+/// The type `Word`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct Word {
+    /// An open list.
+    ///
+    /// Known values: `one`, `two`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub word: ::std::option::Option<::std::string::String>,
+    /// The field `list`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub list: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+}
+
 /// Error types.
 pub mod error {
     /// Error from a `TryFrom` or `FromStr` implementation.
