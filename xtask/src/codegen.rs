@@ -101,6 +101,7 @@ fn cohorts() -> Config {
             client: Some("crates/cohorts-client/src/generated.rs".to_owned()),
             package: None,
         },
+        client_types: Vec::new(),
         rules: Rules {
             trailing_slash: true,
             one_tag: true,

@@ -265,8 +265,11 @@ impl<'a> Rules<'a> {
     fn item(&mut self, id: ItemId, location: &str) -> TokenStream {
         let item = &self.contract.model.items[id];
         match &item.shape {
-            Shape::Enum(choices) => {
-                let words = choices.iter().map(|choice| &choice.value);
+            Shape::Enum(shape) => {
+                if let Some(other) = &shape.other {
+                    return self.kind(&other.r#type, location);
+                }
+                let words = shape.choices.iter().map(|choice| &choice.value);
                 quote! { Kind::Choice(&[#(#words),*]) }
             }
             Shape::Struct(shape) => {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 #[cfg(feature = "client")]
-pub use compose::only_part;
+pub use compose::{only_part, open_choices};
 
 pub use lint::lint;
 

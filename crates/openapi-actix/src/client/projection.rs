@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::open;
 use crate::contract::Contract;
 use crate::naming::pascal;
 use crate::operations::{METHODS, Operation};
@@ -36,7 +37,9 @@ pub fn project(contract: &Contract) -> Projection {
         document: contract.document.root.clone(),
         nullable: Vec::new(),
     };
-    projection.project_patches(contract);
+    open::mark_lists(&mut projection.document);
+    open::mark_responses(&mut projection.document, contract);
+    projection.project_patches();
     let document = &mut projection.document;
     for operation in &contract.operations {
         let path = &mut document["paths"][&operation.path];
@@ -171,13 +174,15 @@ fn add_open_variant(choices: &mut Value) {
 
 impl Projection {
     /// Replaces the properties of bodies with `x-patch`, where null and absent have different meanings.
-    fn project_patches(&mut self, contract: &Contract) {
-        for (name, schema) in object(&contract.document.root["components"]["schemas"]) {
+    fn project_patches(&mut self) {
+        let schemas = self.document["components"]["schemas"].clone();
+        for (name, schema) in object(&schemas) {
             if schema["x-patch"] != true {
                 continue;
             }
             for (field, property) in object(&schema["properties"]) {
-                let target = resolve(contract, only_part(property));
+                let inner = only_part(property);
+                let target = reference(inner).map_or(inner, |name| &schemas[name]);
                 let replacement = if property["nullable"] == true || target["nullable"] == true {
                     self.nullable_property(name, field, property)
                 } else {
@@ -220,11 +225,6 @@ impl Projection {
             "description": property["description"].as_str().unwrap_or_default(),
         })
     }
-}
-
-fn resolve<'a>(contract: &'a Contract, schema: &'a Value) -> &'a Value {
-    let schemas = &contract.document.root["components"]["schemas"];
-    reference(schema).map_or(schema, |name| &schemas[name])
 }
 
 fn without_default(property: &Value) -> Value {

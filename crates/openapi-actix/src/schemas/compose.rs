@@ -61,6 +61,37 @@ pub fn combine(first: &Value, second: &Value) -> Option<Value> {
     Some(combined)
 }
 
+/// Returns the enum and the text of an `anyOf` of a text's known values and any text.
+pub fn open_choices<'a>(root: &'a Value, schema: &'a Value) -> Option<(&'a Value, &'a Value)> {
+    let [first, second] = schema["anyOf"].as_array()?.as_slice() else {
+        return None;
+    };
+    if !matches!(schema["type"].as_str(), None | Some("string")) || schema.get("oneOf").is_some() {
+        return None;
+    }
+    let target = |schema: &'a Value| {
+        let schema = only_part(schema);
+        reference(schema).map_or(schema, |name| &root["components"]["schemas"][name])
+    };
+    let pair = [(target(first), second), (target(second), first)];
+    pair.into_iter()
+        .find(|(known, text)| is_choice_of_texts(known) && is_any_text(text))
+}
+
+fn is_choice_of_texts(schema: &Value) -> bool {
+    let values = schema["enum"].as_array();
+    let is_word = |value: &Value| value.is_string() || value.is_null();
+    matches!(schema["type"].as_str(), None | Some("string"))
+        && values
+            .is_some_and(|values| values.iter().any(Value::is_string) && values.iter().all(is_word))
+}
+
+fn is_any_text(schema: &Value) -> bool {
+    let mut keys = object(schema).keys();
+    schema["type"] == "string"
+        && keys.all(|key| key == "type" || ANNOTATIONS.contains(&key.as_str()))
+}
+
 fn is_open_object(schema: &Value) -> bool {
     let mut keys = object(schema).keys();
     schema["type"] == "object"
@@ -164,6 +195,10 @@ impl Schemas<'_> {
             (Some(_), None) => "oneOf",
             _ => "anyOf",
         };
+        if let Some((known, text)) = open_choices(self.reader.root, schema) {
+            self.allow_structure(schema, &[], place);
+            return self.open_choices(schema, known, text, place, component);
+        }
         self.allow_structure(schema, &["discriminator"], place);
         if schema["type"].as_str().is_some_and(|name| name != "object") {
             self.report(

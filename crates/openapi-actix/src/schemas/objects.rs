@@ -191,6 +191,7 @@ impl Schemas<'_> {
             write_only: reader.flag(property, "writeOnly", location),
             deprecated: reader.flag(property, "deprecated", location),
             null_passes,
+            always_sent: reader.flag(property, "x-always-sent", location),
             r#type,
         }
     }
