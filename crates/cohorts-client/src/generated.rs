@@ -645,7 +645,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub error_code: ::std::option::Option<::std::string::String>,
         /// The filter that was evaluated; null if there was none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -927,7 +927,7 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortCohortType>,
+        pub cohort_type: ::std::option::Option<CohortType>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -969,7 +969,7 @@ pub mod types {
         /// Extension of this service; not part of PostHog's API.
         /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
         /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -981,7 +981,7 @@ pub mod types {
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
@@ -997,76 +997,6 @@ pub mod types {
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
-    }
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum CohortCohortType {
-        /// The value `static`.
-        #[serde(rename = "static")]
-        Static,
-        /// The value `person_property`.
-        #[serde(rename = "person_property")]
-        PersonProperty,
-        /// The value `behavioral`.
-        #[serde(rename = "behavioral")]
-        Behavioral,
-        /// The value `realtime`.
-        #[serde(rename = "realtime")]
-        Realtime,
-        /// The value `analytical`.
-        #[serde(rename = "analytical")]
-        Analytical,
-        /// A value that this version of the document does not list.
-        #[serde(untagged)]
-        Other(::std::string::String),
-    }
-    impl ::std::fmt::Display for CohortCohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-                Self::Other(value) => f.write_str(value),
-            }
-        }
-    }
-    impl ::std::convert::From<&str> for CohortCohortType {
-        fn from(value: &str) -> Self {
-            match value {
-                "static" => Self::Static,
-                "person_property" => Self::PersonProperty,
-                "behavioral" => Self::Behavioral,
-                "realtime" => Self::Realtime,
-                "analytical" => Self::Analytical,
-                _ => Self::Other(value.to_owned()),
-            }
-        }
-    }
-    impl ::std::convert::From<::std::string::String> for CohortCohortType {
-        fn from(value: ::std::string::String) -> Self {
-            value.as_str().into()
-        }
-    }
-    impl ::std::str::FromStr for CohortCohortType {
-        type Err = ::std::convert::Infallible;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
-            Ok(value.into())
-        }
     }
     /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
     /// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
@@ -1481,7 +1411,7 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
+        pub cohort_type: ::std::option::Option<CohortType>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1525,7 +1455,7 @@ pub mod types {
         /// Extension of this service; not part of PostHog's API.
         /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
         /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub last_error_code: ::std::option::Option<::std::string::String>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -1537,7 +1467,7 @@ pub mod types {
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
@@ -1553,76 +1483,6 @@ pub mod types {
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
-    }
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum CohortListItemCohortType {
-        /// The value `static`.
-        #[serde(rename = "static")]
-        Static,
-        /// The value `person_property`.
-        #[serde(rename = "person_property")]
-        PersonProperty,
-        /// The value `behavioral`.
-        #[serde(rename = "behavioral")]
-        Behavioral,
-        /// The value `realtime`.
-        #[serde(rename = "realtime")]
-        Realtime,
-        /// The value `analytical`.
-        #[serde(rename = "analytical")]
-        Analytical,
-        /// A value that this version of the document does not list.
-        #[serde(untagged)]
-        Other(::std::string::String),
-    }
-    impl ::std::fmt::Display for CohortListItemCohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-                Self::Other(value) => f.write_str(value),
-            }
-        }
-    }
-    impl ::std::convert::From<&str> for CohortListItemCohortType {
-        fn from(value: &str) -> Self {
-            match value {
-                "static" => Self::Static,
-                "person_property" => Self::PersonProperty,
-                "behavioral" => Self::Behavioral,
-                "realtime" => Self::Realtime,
-                "analytical" => Self::Analytical,
-                _ => Self::Other(value.to_owned()),
-            }
-        }
-    }
-    impl ::std::convert::From<::std::string::String> for CohortListItemCohortType {
-        fn from(value: ::std::string::String) -> Self {
-            value.as_str().into()
-        }
-    }
-    impl ::std::str::FromStr for CohortListItemCohortType {
-        type Err = ::std::convert::Infallible;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
-            Ok(value.into())
-        }
     }
     /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
     #[derive(
@@ -1752,6 +1612,75 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    /// The kind of a cohort, which depends on its criteria.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ::std::fmt::Display for CohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+                Self::Other(value) => f.write_str(value),
+            }
+        }
+    }
+    impl ::std::convert::From<&str> for CohortType {
+        fn from(value: &str) -> Self {
+            match value {
+                "static" => Self::Static,
+                "person_property" => Self::PersonProperty,
+                "behavioral" => Self::Behavioral,
+                "realtime" => Self::Realtime,
+                "analytical" => Self::Analytical,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CohortType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The fields of a cohort as text, with `filters` and `groups` as JSON text, and a file of persons.
@@ -2706,24 +2635,25 @@ pub mod types {
             value.parse()
         }
     }
-    /// A person of the project.
+    /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Person {
         /// Time of creation.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// Distinct IDs of the person; at most 10.
         pub distinct_ids: ::std::vec::Vec<::std::string::String>,
-        /// ID of the person.
-        pub id: ::uuid::Uuid,
+        /// ID of the person. Some operations of PostHog's API send a number.
+        pub id: crate::PersonId,
         /// True if an event identified the person.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_identified: ::std::option::Option<bool>,
         /// Always null. Present only for PostHog's clients.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub last_seen_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Always empty. Present only for PostHog's clients.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
         pub matched_recordings: ::std::vec::Vec<
             ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         >,
@@ -2732,12 +2662,12 @@ pub mod types {
         /// An object of property names and values of any type.
         pub properties: Properties,
         /// Always `person`.
-        #[serde(rename = "type")]
-        pub type_: PersonType,
+        #[serde(rename = "type", skip_serializing_if = "::std::option::Option::is_none")]
+        pub type_: ::std::option::Option<PersonType>,
         /// Equal to `id`.
         pub uuid: ::uuid::Uuid,
         /// Always null. Present only for PostHog's clients.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub value_at_data_point: ::std::option::Option<f64>,
     }
     /// A cohort that a person is a member of.
@@ -3905,8 +3835,9 @@ pub mod types {
     pub struct Project {
         /// Token that capture requests send.
         pub api_token: ::std::string::String,
-        /// Time of creation.
-        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Time of creation. PostHog's API omits it in lists and in users.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// ID of the project.
         pub id: i64,
         /// Name of the project.

@@ -138,6 +138,10 @@ impl<'a> Rules<'a> {
         }
         for field in &shape.fields {
             let location = format!("{}.properties.{}", item.location, field.name);
+            if field.always_sent {
+                let message = "`x-always-sent` is only supported in responses";
+                self.findings.report(&location, message);
+            }
             if field.read_only {
                 if field.required {
                     let message = "a `readOnly` property cannot be required in a body";

@@ -474,90 +474,12 @@ pub struct Cohort {
     /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
     /// For a static cohort and for a cohort without criteria, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub cohort_type: ::std::option::Option<CohortCohortType>,
+    pub cohort_type: ::std::option::Option<CohortType>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
     /// Extension of this service; not part of PostHog's API.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
-}
-
-/// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-/// For a static cohort and for a cohort without criteria, the value that the request set.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum CohortCohortType {
-    /// The value `static`.
-    #[serde(rename = "static")]
-    Static,
-    /// The value `person_property`.
-    #[serde(rename = "person_property")]
-    PersonProperty,
-    /// The value `behavioral`.
-    #[serde(rename = "behavioral")]
-    Behavioral,
-    /// The value `realtime`.
-    #[serde(rename = "realtime")]
-    Realtime,
-    /// The value `analytical`.
-    #[serde(rename = "analytical")]
-    Analytical,
-}
-
-impl ::std::fmt::Display for CohortCohortType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Static => f.write_str("static"),
-            Self::PersonProperty => f.write_str("person_property"),
-            Self::Behavioral => f.write_str("behavioral"),
-            Self::Realtime => f.write_str("realtime"),
-            Self::Analytical => f.write_str("analytical"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for CohortCohortType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "static" => Ok(Self::Static),
-            "person_property" => Ok(Self::PersonProperty),
-            "behavioral" => Ok(Self::Behavioral),
-            "realtime" => Ok(Self::Realtime),
-            "analytical" => Ok(Self::Analytical),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for CohortCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for CohortCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
 }
 
 /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
@@ -695,90 +617,12 @@ pub struct CohortListItem {
     /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
     /// For a static cohort and for a cohort without criteria, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
+    pub cohort_type: ::std::option::Option<CohortType>,
     /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
-}
-
-/// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-/// For a static cohort and for a cohort without criteria, the value that the request set.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum CohortListItemCohortType {
-    /// The value `static`.
-    #[serde(rename = "static")]
-    Static,
-    /// The value `person_property`.
-    #[serde(rename = "person_property")]
-    PersonProperty,
-    /// The value `behavioral`.
-    #[serde(rename = "behavioral")]
-    Behavioral,
-    /// The value `realtime`.
-    #[serde(rename = "realtime")]
-    Realtime,
-    /// The value `analytical`.
-    #[serde(rename = "analytical")]
-    Analytical,
-}
-
-impl ::std::fmt::Display for CohortListItemCohortType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Static => f.write_str("static"),
-            Self::PersonProperty => f.write_str("person_property"),
-            Self::Behavioral => f.write_str("behavioral"),
-            Self::Realtime => f.write_str("realtime"),
-            Self::Analytical => f.write_str("analytical"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for CohortListItemCohortType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "static" => Ok(Self::Static),
-            "person_property" => Ok(Self::PersonProperty),
-            "behavioral" => Ok(Self::Behavioral),
-            "realtime" => Ok(Self::Realtime),
-            "analytical" => Ok(Self::Analytical),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
 }
 
 /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
@@ -869,6 +713,83 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+}
+
+/// The kind of a cohort, which depends on its criteria.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortType {
+    /// The value `static`.
+    #[serde(rename = "static")]
+    Static,
+    /// The value `person_property`.
+    #[serde(rename = "person_property")]
+    PersonProperty,
+    /// The value `behavioral`.
+    #[serde(rename = "behavioral")]
+    Behavioral,
+    /// The value `realtime`.
+    #[serde(rename = "realtime")]
+    Realtime,
+    /// The value `analytical`.
+    #[serde(rename = "analytical")]
+    Analytical,
+}
+
+impl ::std::fmt::Display for CohortType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Static => f.write_str("static"),
+            Self::PersonProperty => f.write_str("person_property"),
+            Self::Behavioral => f.write_str("behavioral"),
+            Self::Realtime => f.write_str("realtime"),
+            Self::Analytical => f.write_str("analytical"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "static" => Ok(Self::Static),
+            "person_property" => Ok(Self::PersonProperty),
+            "behavioral" => Ok(Self::Behavioral),
+            "realtime" => Ok(Self::Realtime),
+            "analytical" => Ok(Self::Analytical),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// The values of `CohortsListType`.
@@ -1190,13 +1111,13 @@ pub struct PatchedCohort {
     pub allow_empty: crate::Patch<bool>,
 }
 
-/// A person of the project.
+/// A person of the project. Some operations of PostHog's API omit the fields that are not required.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Person {
     /// Always `person`.
     #[serde(rename = "type")]
     pub type_: PersonType,
-    /// ID of the person.
+    /// ID of the person. Some operations of PostHog's API send a number.
     pub id: ::uuid::Uuid,
     /// Equal to `id`.
     pub uuid: ::uuid::Uuid,
@@ -1434,7 +1355,7 @@ pub struct Project {
     pub api_token: ::std::string::String,
     /// IANA name of the time zone in which days of the project start and end.
     pub timezone: ::std::string::String,
-    /// Time of creation.
+    /// Time of creation. PostHog's API omits it in lists and in users.
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
 }
 

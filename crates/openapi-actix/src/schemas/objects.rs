@@ -171,6 +171,13 @@ impl Schemas<'_> {
             reader.report(location, "`x-null` is only supported for free-form JSON");
         }
         r#type.nullable |= null_passes;
+        let always_sent = reader.flag(property, "x-always-sent", location);
+        if always_sent && required {
+            reader.report(
+                location,
+                "`x-always-sent` has no effect on a required property",
+            );
+        }
         let default = property.get("default").filter(|_| !patch && !required);
         let default = default.filter(|value| !value.is_null()).cloned();
         if let Some(value) = &default
@@ -191,7 +198,7 @@ impl Schemas<'_> {
             write_only: reader.flag(property, "writeOnly", location),
             deprecated: reader.flag(property, "deprecated", location),
             null_passes,
-            always_sent: reader.flag(property, "x-always-sent", location),
+            always_sent,
             r#type,
         }
     }

@@ -320,8 +320,8 @@ const ROWS: &[(&[&str], &str, &str, &str)] = &[
     (
         keys::SCHEMA,
         "x-always-sent",
-        "#text",
-        ", x-always-sent: true",
+        "length: { type: integer",
+        "length: { type: integer, x-always-sent: true",
     ),
     (keys::SCHEMA, "nullable", "#text", ", nullable: true"),
     (keys::SCHEMA, "readOnly", "#text", ", readOnly: true"),
