@@ -57,7 +57,7 @@ pub struct Rules {
     ///
     /// With it, the service returns errors as its error type, and responses have no variants for them.
     pub envelope: Option<String>,
-    /// The only security scheme, if an operation states its scopes in an extension.
+    /// The schemes of the key, if an operation states its scopes in an extension.
     pub key: Option<KeyRule>,
     /// An extension (`x-…`) that the generator does not know is a finding. Otherwise it informs readers.
     pub known_extensions: bool,
@@ -65,6 +65,8 @@ pub struct Rules {
     ///
     /// Otherwise a body without `required: true` is an `Option`.
     pub missing_body_is_empty: bool,
+    /// Every property, parameter and response header has a description, or refers to a component with one.
+    pub descriptions: bool,
     /// Statuses that an operation with a body that the server parses documents.
     pub statuses_with_parsed_body: Vec<u16>,
     /// Statuses that an operation with a body documents.
@@ -75,12 +77,16 @@ pub struct Rules {
     pub common_headers: Vec<String>,
 }
 
-/// The rule that operations use one security scheme, and state their scopes in an extension.
+/// The rule that operations need a key, and state its scopes in an extension.
 #[derive(Debug, Clone)]
 pub struct KeyRule {
-    /// The name of the security scheme.
-    pub scheme: String,
-    /// The name of the extension, such as `x-required-scopes`.
+    /// The security schemes of the key: the places from which the service reads it. An operation that needs a key has all
+    /// of them as alternatives.
+    pub schemes: Vec<String>,
+    /// Security schemes of operations that need no key, because their handlers read and check the credentials.
+    pub handled: Vec<String>,
+    /// The name of the extension, such as `x-required-scopes`. An operation with a key has it, and a parameter that needs
+    /// further scopes can have it.
     pub scopes: String,
 }
 

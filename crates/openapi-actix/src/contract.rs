@@ -11,7 +11,7 @@ use crate::operations::{self, Operation};
 use crate::reader::{Reader, object};
 use crate::schemas::{self, Schemas};
 use crate::security::{self, Scheme};
-use crate::{bodies, rules};
+use crate::{bodies, descriptions, rules};
 
 pub struct Contract<'a> {
     pub document: &'a Document,
@@ -38,6 +38,7 @@ impl<'a> Contract<'a> {
         let operations = operations::read(&mut schemas, &schemes);
         let model = schemas.model;
         schemas::lint(reader);
+        descriptions::lint(reader);
         let contract = Self {
             document,
             config,

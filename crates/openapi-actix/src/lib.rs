@@ -30,6 +30,7 @@ mod bodies;
 mod client;
 mod config;
 mod contract;
+mod descriptions;
 mod document;
 mod files;
 mod findings;

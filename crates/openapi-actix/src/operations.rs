@@ -176,6 +176,7 @@ fn read_one(
     };
     lint_own(reader, &operation, &location);
     lint_writes(reader, &operation, value, &location);
+    lint_parameter_scopes(reader, &operation, &location);
     lint_statuses(reader, &operation, &location);
     operation
 }
@@ -209,6 +210,18 @@ fn lint_writes(reader: Reader, operation: &Operation, value: &Value, location: &
     } else if operation.method == "get" && may_write && !is_stated {
         let message = "`x-writes` is missing: state whether this GET changes data";
         reader.report(location, message);
+    }
+}
+
+fn lint_parameter_scopes(reader: Reader, operation: &Operation, location: &str) {
+    let mut parameters = operation.parameters.iter();
+    let parameter = parameters.find(|parameter| !parameter.scopes.is_empty());
+    if let Some(parameter) = parameter.filter(|_| operation.security.is_none()) {
+        let name = &parameter.name;
+        reader.report(
+            location,
+            format!("the parameter `{name}` needs scopes, and the operation needs no key"),
+        );
     }
 }
 

@@ -128,7 +128,7 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
         .map_or("", |operation| operation.tag.as_str());
     let guard = |method: &str, scopes: Vec<String>| {
         quote! {
-            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*], statuses: &[0] }
+            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*], parameter_scopes: &[], statuses: &[0] }
         }
     };
     let read = guard("OPTIONS", read.collect());

@@ -73,6 +73,9 @@ fn tables_with(contract: &Contract, findings: &Collector) -> Vec<TokenStream> {
             }
             _ => drop(rules.kind(&body.r#type, "")),
         }
+        if let Some(id) = body.form.as_ref().and_then(Type::item) {
+            rules.require_table(id);
+        }
     }
     let mut tables = Vec::new();
     while let Some(id) = rules.items.get(tables.len()).copied() {

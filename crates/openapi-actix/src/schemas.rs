@@ -9,10 +9,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+pub use compose::only_part;
 #[cfg(feature = "client")]
-pub use compose::{only_part, open_choices};
+pub use compose::open_choices;
 
-pub use lint::lint;
+pub use lint::{lint, subschemas};
 
 use crate::keys;
 use crate::model::{Item, ItemId, Limit, Model, Shape, Struct, Type, TypeKind};
@@ -54,6 +55,8 @@ pub struct Schemas<'a> {
     components: HashMap<String, Option<Type>>,
     /// The items of schemas that are not components, by location.
     inline: HashMap<String, Type>,
+    /// The locations of schemas that are not components and are being read.
+    reading: Vec<String>,
     names: Namespace,
 }
 
@@ -86,6 +89,7 @@ impl<'a> Schemas<'a> {
             model: Model::default(),
             components: HashMap::new(),
             inline: HashMap::new(),
+            reading: Vec::new(),
             names: Namespace::default(),
         }
     }
@@ -105,7 +109,16 @@ impl<'a> Schemas<'a> {
         if let Some(known) = self.inline.get(&place.location) {
             return known.clone();
         }
+        if self.reading.contains(&place.location) {
+            self.report(
+                place,
+                "the schema contains itself by `allOf`; refer to a component instead",
+            );
+            return Type::new(TypeKind::Json);
+        }
+        self.reading.push(place.location.clone());
         let mut r#type = self.read_inline(schema, place, None);
+        self.reading.pop();
         r#type.nullable |= self.reader.flag(schema, "nullable", &place.location);
         self.inline.insert(place.location.clone(), r#type.clone());
         r#type

@@ -34,7 +34,8 @@ fn project() -> Config {
             snake_case_ids: true,
             envelope: Some("Error".to_owned()),
             key: Some(KeyRule {
-                scheme: "personalApiKey".to_owned(),
+                schemes: vec!["personalApiKey".to_owned()],
+                handled: vec!["projectToken".to_owned()],
                 scopes: "x-required-scopes".to_owned(),
             }),
             known_extensions: true,

@@ -88,10 +88,7 @@ impl PersonsApi for Service {
         unsupported::refuse_selections(&request.http)?;
         let parameters = request.query;
         let source = match parameters.cohort {
-            Some(id) => {
-                caller.require("cohort:read")?;
-                PersonSource::MembersOf(CohortId(id))
-            }
+            Some(id) => PersonSource::MembersOf(CohortId(id)),
             None => PersonSource::Project,
         };
         let query = PersonQuery::new(&caller, source)

@@ -87,9 +87,7 @@ fn is_choice_of_texts(schema: &Value) -> bool {
 }
 
 fn is_any_text(schema: &Value) -> bool {
-    let mut keys = object(schema).keys();
-    schema["type"] == "string"
-        && keys.all(|key| key == "type" || ANNOTATIONS.contains(&key.as_str()))
+    schema["type"] == "string" && schema.get("enum").is_none() && schema.get("format").is_none()
 }
 
 fn is_open_object(schema: &Value) -> bool {
