@@ -8,3 +8,4 @@ mod isolation;
 mod media_types;
 pub mod spec;
 mod wire;
+mod words;

@@ -245,14 +245,14 @@ async fn events_are_captured_on_every_path_and_flags_are_empty() {
 
     let none = plain
         .flags()
-        .body(event("a"))
+        .body(types::FlagsBody::default())
         .send()
         .await
         .expect("no flags");
     assert!(none.flags.is_empty());
     let none = plain
         .decide()
-        .body(event("a"))
+        .body(types::FlagsBody::default())
         .send()
         .await
         .expect("no flags");

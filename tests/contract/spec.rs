@@ -229,9 +229,19 @@ fn validator(reference: &str) -> Validator {
         .expect("a schema")
 }
 
-/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema, and requires what the service always sends.
+/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema, requires what the service always sends, and
+/// closes open lists: clients must accept other words, but this version of the service sends none.
 fn json_schema(value: &Value) -> Value {
     match value {
+        Value::Object(map) if is_open_list(map) => {
+            let mut choices = map["anyOf"].as_array().cloned().unwrap_or_default();
+            let is_nullable = choices.iter().any(|choice| choice["nullable"] == true);
+            choices.retain(|choice| choice.get("enum").is_some());
+            if is_nullable {
+                choices.push(json!({"type": "null"}));
+            }
+            json!({ "anyOf": choices })
+        }
         Value::Array(list) => list.iter().map(json_schema).collect(),
         Value::Object(map) => {
             let mut inner: Map<String, Value> = map
@@ -295,16 +305,26 @@ fn fields_that_posthog_does_not_send_are_not_required_but_checked() {
     assert_ne!(differences(project, &body), Vec::<String>::new());
 }
 
+/// Whether a schema is an enum or any text.
+fn is_open_list(map: &Map<String, Value>) -> bool {
+    let choices = map.get("anyOf").and_then(Value::as_array);
+    choices.is_some_and(|choices| {
+        choices.iter().any(|choice| choice.get("enum").is_some())
+            && choices.iter().all(|choice| choice["type"] == "string")
+    })
+}
+
 /// The check itself must be able to fail.
 #[test]
 fn invalid_bodies_are_detected() {
     let error = "#/components/schemas/Error";
-    let good = json!({"type": "server_error", "code": "x", "detail": "y", "attr": null});
+    let good = json!({"type": "server_error", "code": "error", "detail": "y", "attr": null});
     assert_eq!(differences(error, &good), Vec::<String>::new());
     for (key, value) in [
         ("type", json!("nope")),
         ("attr", json!(5)),
         ("code", Value::Null),
+        ("code", json!("unlisted")),
     ] {
         let mut bad = good.clone();
         bad[key] = value;

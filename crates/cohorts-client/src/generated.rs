@@ -117,7 +117,7 @@ pub mod types {
     /// A field before and after a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityChange {
-        /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
+        /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
         pub action: ActivityChangeAction,
         /// The new value, of any type; null if there is none.
         pub after: ::serde_json::Value,
@@ -130,7 +130,7 @@ pub mod types {
         #[serde(rename = "type")]
         pub type_: ActivityChangeType,
     }
-    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
+    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -156,14 +156,20 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl ActivityChangeAction {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Created => "created",
+                Self::Changed => "changed",
+                Self::Deleted => "deleted",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for ActivityChangeAction {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Created => f.write_str("created"),
-                Self::Changed => f.write_str("changed"),
-                Self::Deleted => f.write_str("deleted"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for ActivityChangeAction {
@@ -208,12 +214,18 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl ActivityChangeType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Cohort => "Cohort",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for ActivityChangeType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Cohort => f.write_str("Cohort"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for ActivityChangeType {
@@ -264,8 +276,14 @@ pub mod types {
     /// A change to a cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityEntry {
-        /// The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
-        pub activity: ::std::string::String,
+        /// The kind of change. Later versions can have more kinds.
+        /// - `created`: The cohort was created.
+        /// - `updated`: Fields of the cohort changed.
+        /// - `deleted`: The cohort was deleted.
+        /// - `restored`: The deletion of the cohort was undone.
+        /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+        /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+        pub activity: ActivityEntryActivity,
         /// Time of the change.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// The details of a change.
@@ -276,6 +294,92 @@ pub mod types {
         pub scope: ActivityEntryScope,
         /// The user who made the change.
         pub user: ActivityUser,
+    }
+    /// The kind of change. Later versions can have more kinds.
+    /// - `created`: The cohort was created.
+    /// - `updated`: Fields of the cohort changed.
+    /// - `deleted`: The cohort was deleted.
+    /// - `restored`: The deletion of the cohort was undone.
+    /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+    /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ActivityEntryActivity {
+        /// The value `created`.
+        #[serde(rename = "created")]
+        Created,
+        /// The value `updated`.
+        #[serde(rename = "updated")]
+        Updated,
+        /// The value `deleted`.
+        #[serde(rename = "deleted")]
+        Deleted,
+        /// The value `restored`.
+        #[serde(rename = "restored")]
+        Restored,
+        /// The value `persons_added_manually`.
+        #[serde(rename = "persons_added_manually")]
+        PersonsAddedManually,
+        /// The value `person_removed_manually`.
+        #[serde(rename = "person_removed_manually")]
+        PersonRemovedManually,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityEntryActivity {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Created => "created",
+                Self::Updated => "updated",
+                Self::Deleted => "deleted",
+                Self::Restored => "restored",
+                Self::PersonsAddedManually => "persons_added_manually",
+                Self::PersonRemovedManually => "person_removed_manually",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ActivityEntryActivity {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityEntryActivity {
+        fn from(value: &str) -> Self {
+            match value {
+                "created" => Self::Created,
+                "updated" => Self::Updated,
+                "deleted" => Self::Deleted,
+                "restored" => Self::Restored,
+                "persons_added_manually" => Self::PersonsAddedManually,
+                "person_removed_manually" => Self::PersonRemovedManually,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityEntryActivity {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ActivityEntryActivity {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
     }
     /// The kind of object that changed; always `Cohort`.
     #[derive(
@@ -296,12 +400,18 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl ActivityEntryScope {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Cohort => "Cohort",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for ActivityEntryScope {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Cohort => f.write_str("Cohort"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for ActivityEntryScope {
@@ -407,13 +517,19 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl AnalyticsResultResult {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Ok => "ok",
+                Self::Drop => "drop",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for AnalyticsResultResult {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Ok => f.write_str("ok"),
-                Self::Drop => f.write_str("drop"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for AnalyticsResultResult {
@@ -459,7 +575,7 @@ pub mod types {
             ::std::vec::Vec<BehavioralLeafEventFiltersItem>,
         >,
         /// Meaning of `key`: `events` (an event) or `actions` (an action).
-        pub event_type: ::std::string::String,
+        pub event_type: BehavioralLeafEventType,
         /// Start of the time window, instead of `time_value`: a date, or a relative date such as `-30d`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub explicit_datetime: ::std::option::Option<::std::string::String>,
@@ -468,16 +584,16 @@ pub mod types {
         pub explicit_datetime_to: ::std::option::Option<::std::string::String>,
         /// Name of the event, or ID of the action.
         pub key: BehavioralLeafKey,
-        /// An integer or null. Numeric text is also accepted.
+        /// Number of periods in which the count must hold, from 1 to `total_periods`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub min_periods: ::std::option::Option<OptionalFilterInteger>,
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
+        /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub operator: ::std::option::Option<BehavioralLeafOperator>,
+        /// Number of events with which the count is compared; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub operator_value: ::std::option::Option<OptionalFilterInteger>,
         /// The second event of a sequence: name of the event, or ID of the action.
@@ -485,28 +601,36 @@ pub mod types {
         pub seq_event: ::std::option::Option<BehavioralLeafSeqEvent>,
         /// Meaning of `seq_event`: `events` or `actions`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_event_type: ::std::option::Option<::std::string::String>,
-        /// Unit of `seq_time_value`.
+        pub seq_event_type: ::std::option::Option<BehavioralLeafSeqEventType>,
+        /// Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_time_interval: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub seq_time_interval: ::std::option::Option<BehavioralLeafSeqTimeInterval>,
+        /// Length of the second time window, in units of `seq_time_interval`; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub seq_time_value: ::std::option::Option<OptionalFilterInteger>,
         /// Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub time_interval: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub time_interval: ::std::option::Option<BehavioralLeafTimeInterval>,
+        /// Length of the time window, in units of `time_interval`; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub time_value: ::std::option::Option<OptionalFilterInteger>,
-        /// An integer or null. Numeric text is also accepted.
+        /// Number of periods that `performed_event_regularly` counts, each with the length of the time window.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub total_periods: ::std::option::Option<OptionalFilterInteger>,
         /// Selects a criterion on events.
         #[serde(rename = "type")]
         pub type_: BehavioralLeafType,
-        /// The behavior: `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
-        /// `performed_event_regularly`, `stopped_performing_event` or `restarted_performing_event`.
-        pub value: ::std::string::String,
+        /// The behavior.
+        /// - `performed_event`: The event occurred in the time window.
+        /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+        /// - `performed_event_first_time`: The first event of the person is in the time window.
+        /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+        /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+        /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+        /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
+        ///
+        /// As in PostHog's API, a cohort with another behavior, another unit or another comparison is stored, and its calculation fails.
+        pub value: BehavioralLeafValue,
     }
     impl BehavioralLeaf {
         /// Returns a builder without values.
@@ -544,6 +668,63 @@ pub mod types {
             Self::Other(value)
         }
     }
+    /// Meaning of `key`: `events` (an event) or `actions` (an action).
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafEventType {
+        /// The value `events`.
+        #[serde(rename = "events")]
+        Events,
+        /// The value `actions`.
+        #[serde(rename = "actions")]
+        Actions,
+    }
+    impl ::std::fmt::Display for BehavioralLeafEventType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Events => f.write_str("events"),
+                Self::Actions => f.write_str("actions"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafEventType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "events" => Ok(Self::Events),
+                "actions" => Ok(Self::Actions),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// Name of the event, or ID of the action.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -566,6 +747,83 @@ pub mod types {
             Self::Int64(value)
         }
     }
+    /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafOperator {
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `eq`.
+        #[serde(rename = "eq")]
+        Eq,
+    }
+    impl ::std::fmt::Display for BehavioralLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Gte => f.write_str("gte"),
+                Self::Lte => f.write_str("lte"),
+                Self::Gt => f.write_str("gt"),
+                Self::Lt => f.write_str("lt"),
+                Self::Exact => f.write_str("exact"),
+                Self::Eq => f.write_str("eq"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "gte" => Ok(Self::Gte),
+                "lte" => Ok(Self::Lte),
+                "gt" => Ok(Self::Gt),
+                "lt" => Ok(Self::Lt),
+                "exact" => Ok(Self::Exact),
+                "eq" => Ok(Self::Eq),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// The second event of a sequence: name of the event, or ID of the action.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -578,6 +836,208 @@ pub mod types {
     impl ::std::convert::From<::std::option::Option<i64>> for BehavioralLeafSeqEvent {
         fn from(value: ::std::option::Option<i64>) -> Self {
             Self::Variant1(value)
+        }
+    }
+    /// Meaning of `seq_event`: `events` or `actions`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafSeqEventType {
+        /// The value `events`.
+        #[serde(rename = "events")]
+        Events,
+        /// The value `actions`.
+        #[serde(rename = "actions")]
+        Actions,
+    }
+    impl ::std::fmt::Display for BehavioralLeafSeqEventType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Events => f.write_str("events"),
+                Self::Actions => f.write_str("actions"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafSeqEventType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "events" => Ok(Self::Events),
+                "actions" => Ok(Self::Actions),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafSeqEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafSeqEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafSeqTimeInterval {
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+        /// The value `year`.
+        #[serde(rename = "year")]
+        Year,
+    }
+    impl ::std::fmt::Display for BehavioralLeafSeqTimeInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+                Self::Year => f.write_str("year"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafSeqTimeInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                "year" => Ok(Self::Year),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafSeqTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for BehavioralLeafSeqTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafTimeInterval {
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+        /// The value `year`.
+        #[serde(rename = "year")]
+        Year,
+    }
+    impl ::std::fmt::Display for BehavioralLeafTimeInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+                Self::Year => f.write_str("year"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafTimeInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                "year" => Ok(Self::Year),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on events.
@@ -632,6 +1092,194 @@ pub mod types {
             value.parse()
         }
     }
+    /// The behavior.
+    /// - `performed_event`: The event occurred in the time window.
+    /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+    /// - `performed_event_first_time`: The first event of the person is in the time window.
+    /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+    /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+    /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+    /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
+    ///
+    /// As in PostHog's API, a cohort with another behavior, another unit or another comparison is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafValue {
+        /// The value `performed_event`.
+        #[serde(rename = "performed_event")]
+        PerformedEvent,
+        /// The value `performed_event_multiple`.
+        #[serde(rename = "performed_event_multiple")]
+        PerformedEventMultiple,
+        /// The value `performed_event_multiple_times`.
+        #[serde(rename = "performed_event_multiple_times")]
+        PerformedEventMultipleTimes,
+        /// The value `performed_event_first_time`.
+        #[serde(rename = "performed_event_first_time")]
+        PerformedEventFirstTime,
+        /// The value `performed_event_sequence`.
+        #[serde(rename = "performed_event_sequence")]
+        PerformedEventSequence,
+        /// The value `performed_event_regularly`.
+        #[serde(rename = "performed_event_regularly")]
+        PerformedEventRegularly,
+        /// The value `stopped_performing_event`.
+        #[serde(rename = "stopped_performing_event")]
+        StoppedPerformingEvent,
+        /// The value `restarted_performing_event`.
+        #[serde(rename = "restarted_performing_event")]
+        RestartedPerformingEvent,
+    }
+    impl ::std::fmt::Display for BehavioralLeafValue {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PerformedEvent => f.write_str("performed_event"),
+                Self::PerformedEventMultiple => f.write_str("performed_event_multiple"),
+                Self::PerformedEventMultipleTimes => {
+                    f.write_str("performed_event_multiple_times")
+                }
+                Self::PerformedEventFirstTime => {
+                    f.write_str("performed_event_first_time")
+                }
+                Self::PerformedEventSequence => f.write_str("performed_event_sequence"),
+                Self::PerformedEventRegularly => f.write_str("performed_event_regularly"),
+                Self::StoppedPerformingEvent => f.write_str("stopped_performing_event"),
+                Self::RestartedPerformingEvent => {
+                    f.write_str("restarted_performing_event")
+                }
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafValue {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "performed_event" => Ok(Self::PerformedEvent),
+                "performed_event_multiple" => Ok(Self::PerformedEventMultiple),
+                "performed_event_multiple_times" => Ok(Self::PerformedEventMultipleTimes),
+                "performed_event_first_time" => Ok(Self::PerformedEventFirstTime),
+                "performed_event_sequence" => Ok(Self::PerformedEventSequence),
+                "performed_event_regularly" => Ok(Self::PerformedEventRegularly),
+                "stopped_performing_event" => Ok(Self::StoppedPerformingEvent),
+                "restarted_performing_event" => Ok(Self::RestartedPerformingEvent),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafValue {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafValue {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Why a calculation failed, or null. Later versions can have more codes.
+    /// - `validation_error`: The filter, or one of a cohort that it refers to, has a value that cannot be evaluated.
+    /// - `no_properties`: A filter has a group without criteria.
+    /// - `invalid_regex`: A filter has a pattern that cannot be read.
+    /// - `timeout`: The evaluation took too long.
+    /// - `capacity`: The evaluation needed too much memory, or the database was busy; a retry can succeed.
+    /// - `unknown`: Any other reason.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CalculationErrorCode {
+        /// The value `validation_error`.
+        #[serde(rename = "validation_error")]
+        ValidationError,
+        /// The value `no_properties`.
+        #[serde(rename = "no_properties")]
+        NoProperties,
+        /// The value `invalid_regex`.
+        #[serde(rename = "invalid_regex")]
+        InvalidRegex,
+        /// The value `timeout`.
+        #[serde(rename = "timeout")]
+        Timeout,
+        /// The value `capacity`.
+        #[serde(rename = "capacity")]
+        Capacity,
+        /// The value `unknown`.
+        #[serde(rename = "unknown")]
+        Unknown,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CalculationErrorCode {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::ValidationError => "validation_error",
+                Self::NoProperties => "no_properties",
+                Self::InvalidRegex => "invalid_regex",
+                Self::Timeout => "timeout",
+                Self::Capacity => "capacity",
+                Self::Unknown => "unknown",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CalculationErrorCode {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CalculationErrorCode {
+        fn from(value: &str) -> Self {
+            match value {
+                "validation_error" => Self::ValidationError,
+                "no_properties" => Self::NoProperties,
+                "invalid_regex" => Self::InvalidRegex,
+                "timeout" => Self::Timeout,
+                "capacity" => Self::Capacity,
+                "unknown" => Self::Unknown,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CalculationErrorCode {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CalculationErrorCode {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
     /// A calculation of a cohort. Fields that are always null are present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryItem {
@@ -644,9 +1292,9 @@ pub mod types {
         /// Reason for the failure; null if it did not fail.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
+        /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub error_code: ::std::option::Option<::std::string::String>,
+        pub error_code: ::std::option::Option<CalculationErrorCode>,
         /// The filter that was evaluated; null if there was none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub filters: ::std::option::Option<StoredFilters>,
@@ -725,12 +1373,18 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl CaptureAnswerStatus {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Ok => "Ok",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for CaptureAnswerStatus {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Ok => f.write_str("Ok"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for CaptureAnswerStatus {
@@ -778,42 +1432,30 @@ pub mod types {
             Default::default()
         }
     }
-    /// An event with the token next to its fields; or a batch, as in `/batch/`. A list of events is also accepted.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
-    pub struct CaptureBody {
-        /// Token of the project (`phc_…`). An alternative is `token`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub api_key: ::std::option::Option<::std::string::String>,
-        /// A distinct ID of the person.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub event: ::std::option::Option<::std::string::String>,
-        /// Age of the event in milliseconds, if `timestamp` is absent.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub offset: ::std::option::Option<f64>,
-        /// An object of property names and values of any type.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub properties: ::std::option::Option<Properties>,
-        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Alternative to `api_key`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub token: ::std::option::Option<::std::string::String>,
-        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
-        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub uuid: ::std::option::Option<::uuid::Uuid>,
+    /// An event with the token next to its fields; a batch, as in `/batch/`; or a list of events, each with the token if the query has none.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum CaptureBody {
+        /// A value of the type `CaptureEvent`.
+        CaptureEvent(CaptureEvent),
+        /// A value of the type `CaptureBatch`.
+        CaptureBatch(CaptureBatch),
+        /// A list.
+        Array(::std::vec::Vec<CaptureEvent>),
     }
-    impl CaptureBody {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureBody {
-            Default::default()
+    impl ::std::convert::From<CaptureEvent> for CaptureBody {
+        fn from(value: CaptureEvent) -> Self {
+            Self::CaptureEvent(value)
+        }
+    }
+    impl ::std::convert::From<CaptureBatch> for CaptureBody {
+        fn from(value: CaptureBatch) -> Self {
+            Self::CaptureBatch(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<CaptureEvent>> for CaptureBody {
+        fn from(value: ::std::vec::Vec<CaptureEvent>) -> Self {
+            Self::Array(value)
         }
     }
     /// The configuration for browser SDKs. Features that it does not contain are disabled.
@@ -829,21 +1471,30 @@ pub mod types {
     /// An event of a person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
-        /// A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
+        /// Token of the project (`phc_…`), if neither the batch nor the request has one. An alternative is `token`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        /// A distinct ID of the person. May be in `properties` instead. An ID of more than 200 characters is cut. Other JSON values become their text.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event. A longer name is cut.
+        /// Name of the event. A name of more than 200 characters is cut.
         pub event: ::std::string::String,
-        /// An object of property names and values of any type.
+        /// Age of the event in milliseconds, if `timestamp` is absent.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub offset: ::std::option::Option<f64>,
+        /// Options of newer SDKs. The service reads `process_person_profile`, which has the meaning of `$process_person_profile`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub options: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Properties of the event. `$set`, `$set_once` and `$unset` in them change the person.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub properties: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Time at which the sender sent the request, by the sender's clock, if the event is the whole body. A batch has its own.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Properties of the person to set.
         #[serde(rename = "$set", skip_serializing_if = "::std::option::Option::is_none")]
         pub set: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Properties of the person to set, except for those that the person has.
         #[serde(
             rename = "$set_once",
             skip_serializing_if = "::std::option::Option::is_none"
@@ -852,6 +1503,9 @@ pub mod types {
         /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Alternative to `api_key`. It may be in `properties` too.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
         /// Names of the person properties to remove.
         #[serde(
             rename = "$unset",
@@ -945,9 +1599,9 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty. Present only for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+        /// Filter that decides the members of a dynamic cohort.
         pub filters: StoredFilters,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         pub groups: CohortGroups,
         /// ID of the cohort.
         pub id: i64,
@@ -967,10 +1621,9 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure; null if the last calculation succeeded, and before the first.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub last_error_code: ::std::option::Option<::std::string::String>,
+        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -991,7 +1644,7 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API.
+        /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub upload: ::std::option::Option<Upload>,
         /// Number of the last successful calculation; null before the first.
@@ -1003,10 +1656,6 @@ pub mod types {
     /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
@@ -1016,11 +1665,6 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-        /// A person created for an email address gets it as the property `email` and as distinct ID.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<bool>,
         /// The initial members of a static cohort, by the `id` of each person. IDs that belong to no person are skipped.
         #[serde(
             rename = "_create_static_person_ids",
@@ -1034,10 +1678,10 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members; null if there is none.
+        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -1049,11 +1693,6 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload removes the members that the file does not contain.
-        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<bool>,
     }
     impl CohortCreate {
         /// Returns a builder without values.
@@ -1199,38 +1838,131 @@ pub mod types {
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortForm {
-        /// If present, it must be the type that the criteria require.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub cohort_type: ::std::option::Option<::std::string::String>,
+        pub allow_empty: ::std::option::Option<bool>,
+        /// If present and not empty, it must be the type that the criteria require.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_type: ::std::option::Option<CohortFormCohortType>,
         /// Accepted and ignored. The service has no folders.
         #[serde(
             rename = "_create_in_folder",
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True deletes the cohort; false restores it.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        /// A person created for an email address gets it as the property `email` and as distinct ID.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub deleted: ::std::option::Option<::std::string::String>,
-        /// Description of the cohort.
+        pub create_people: ::std::option::Option<bool>,
+        /// The initial members of a new static cohort, by the `id` of each person. The field is repeated for each person. Updates ignore it.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
+        /// True deletes the cohort; false restores it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// The filter, as JSON text.
+        /// Filter that decides the members, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
-        /// The groups, as JSON text.
+        /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True for a static cohort.
+        /// True for a static cohort, false for a dynamic cohort.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub is_static: ::std::option::Option<::std::string::String>,
-        /// Name of the cohort.
+        pub is_static: ::std::option::Option<bool>,
+        /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// The query, as JSON text.
+        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// If present and not empty, it must be the type that the criteria require.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortFormCohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortFormCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortFormCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortFormCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortFormCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
     /// Used only if `filters` has no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(transparent)]
@@ -1292,7 +2024,7 @@ pub mod types {
         /// Selects a criterion on membership.
         #[serde(rename = "type")]
         pub type_: CohortLeafType,
-        /// An integer. Numeric text is also accepted.
+        /// ID of the other cohort.
         pub value: FilterInteger,
     }
     impl CohortLeaf {
@@ -1429,10 +2161,10 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty. Present only for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+        /// Filter that decides the members of a dynamic cohort; absent with `basic`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<StoredFilters>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// ID of the cohort.
@@ -1453,10 +2185,9 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+        /// Code of the last failure; null if the last calculation succeeded, and before the first.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub last_error_code: ::std::option::Option<::std::string::String>,
+        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -1507,13 +2238,19 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl CohortListItemSearchMatchType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Exact => "exact",
+                Self::Similar => "similar",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for CohortListItemSearchMatchType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Exact => f.write_str("exact"),
-                Self::Similar => f.write_str("similar"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for CohortListItemSearchMatchType {
@@ -1558,7 +2295,7 @@ pub mod types {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+        /// The filter to evaluate.
         pub filters: CohortFilters,
         /// Maximum number of persons in the sample.
         #[serde(default)]
@@ -1614,7 +2351,12 @@ pub mod types {
             Self(value)
         }
     }
-    /// The kind of a cohort, which depends on its criteria.
+    /// The type of a cohort, or null. Later versions can have more types.
+    /// - `static`: The members are a stored list.
+    /// - `person_property`: The filter tests only properties of persons.
+    /// - `behavioral`: The filter tests the occurrence or the number of events.
+    /// - `analytical`: The filter tests the order or the regularity of events.
+    /// - `realtime`: Each event can update the members.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -1646,16 +2388,22 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl CohortType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Static => "static",
+                Self::PersonProperty => "person_property",
+                Self::Behavioral => "behavioral",
+                Self::Realtime => "realtime",
+                Self::Analytical => "analytical",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for CohortType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for CohortType {
@@ -1683,40 +2431,136 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The fields of a cohort as text, with `filters` and `groups` as JSON text, and a file of persons.
+    /// The fields of a cohort as text, with `filters`, `groups` and `query` as JSON text, and a file of persons.
     /// If the static cohort exists, the persons of the file are added to it.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortUpload {
-        /// `true` or `false`. If true, a file that names no person of the project may remove all members.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        pub allow_empty: ::std::option::Option<bool>,
+        /// If present and not empty, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<::std::string::String>,
+        pub cohort_type: ::std::option::Option<CohortUploadCohortType>,
+        /// Accepted and ignored. The service has no folders.
+        #[serde(
+            rename = "_create_in_folder",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        /// A person created for an email address gets it as the property `email` and as distinct ID.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub create_people: ::std::option::Option<bool>,
+        /// The initial members of a new static cohort, by the `id` of each person. The field is repeated for each person. Updates ignore it.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
         /// The file of persons. `cohorts_create` describes its format.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub csv: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True deletes the cohort; false restores it.
+        /// True deletes the cohort; false restores it.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub deleted: ::std::option::Option<::std::string::String>,
-        /// Description of the cohort.
+        pub deleted: ::std::option::Option<bool>,
+        /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// The filter, as JSON text.
+        /// Filter that decides the members, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
-        /// The groups, as JSON text.
+        /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True for a static cohort.
+        /// True for a static cohort, false for a dynamic cohort. Send it before a large file.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub is_static: ::std::option::Option<::std::string::String>,
-        /// Name of the cohort.
+        pub is_static: ::std::option::Option<bool>,
+        /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. If true, the upload removes the members that the file does not contain.
+        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<::std::string::String>,
+        pub query: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
+    }
+    /// If present and not empty, it must be the type that the criteria require.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortUploadCohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortUploadCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortUploadCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortUploadCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortUploadCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
     }
     /// The values of `CohortsListType`.
     #[derive(
@@ -1824,13 +2668,310 @@ pub mod types {
         /// The invalid field; null if the error does not concern a single field.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub attr: ::std::option::Option<::std::string::String>,
-        /// The error, for programs.
-        pub code: ::std::string::String,
+        /// The error, for programs. Later versions can have more codes.
+        ///
+        /// The request is invalid (400):
+        /// - `invalid_input`: A value is invalid.
+        /// - `required`: A required field is absent.
+        /// - `null`: A field is null that must not be.
+        /// - `blank`: A text is empty that must not be.
+        /// - `invalid_choice`: A value is not one of those that the field can have.
+        /// - `max_length`: A text or a list is too long.
+        /// - `min_length`: A text is too short.
+        /// - `max_value`: A number is too large.
+        /// - `min_value`: A number is too small.
+        /// - `not_a_list`: The value of a field is not a list.
+        /// - `null_characters_not_allowed`: A text has the character U+0000.
+        /// - `unique`: Another action of the project has the name.
+        /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+        /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+        /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+        /// - `parse_error`: The body cannot be decoded.
+        ///
+        /// The request is refused (401 to 415):
+        /// - `not_authenticated`: The key or the token is missing (401).
+        /// - `authentication_failed`: The key is invalid (401).
+        /// - `invalid_api_key`: The token is invalid (401).
+        /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+        /// - `not_found`: The path, the project or the object does not exist (404).
+        /// - `method_not_allowed`: The path does not have the method (405).
+        /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+        /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+        ///
+        /// A retry after the time in `Retry-After` can succeed (429 and 503):
+        /// - `throttled`: The key or the address exceeds its rate limit (429).
+        /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+        /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+        /// - `capacity`: An evaluation needs more memory than is free (503).
+        /// - `unavailable`: The database is not available (503).
+        ///
+        /// The service failed:
+        /// - `not_stored`: No storage space is left (507).
+        /// - `error`: Internal error (500).
+        pub code: ErrorCode,
         /// The error, as text for a reader.
         pub detail: ::std::string::String,
         /// The category of the error.
         #[serde(rename = "type")]
         pub type_: ErrorType,
+    }
+    /// The error, for programs. Later versions can have more codes.
+    ///
+    /// The request is invalid (400):
+    /// - `invalid_input`: A value is invalid.
+    /// - `required`: A required field is absent.
+    /// - `null`: A field is null that must not be.
+    /// - `blank`: A text is empty that must not be.
+    /// - `invalid_choice`: A value is not one of those that the field can have.
+    /// - `max_length`: A text or a list is too long.
+    /// - `min_length`: A text is too short.
+    /// - `max_value`: A number is too large.
+    /// - `min_value`: A number is too small.
+    /// - `not_a_list`: The value of a field is not a list.
+    /// - `null_characters_not_allowed`: A text has the character U+0000.
+    /// - `unique`: Another action of the project has the name.
+    /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+    /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+    /// - `parse_error`: The body cannot be decoded.
+    ///
+    /// The request is refused (401 to 415):
+    /// - `not_authenticated`: The key or the token is missing (401).
+    /// - `authentication_failed`: The key is invalid (401).
+    /// - `invalid_api_key`: The token is invalid (401).
+    /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+    /// - `not_found`: The path, the project or the object does not exist (404).
+    /// - `method_not_allowed`: The path does not have the method (405).
+    /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+    /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    ///
+    /// A retry after the time in `Retry-After` can succeed (429 and 503):
+    /// - `throttled`: The key or the address exceeds its rate limit (429).
+    /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+    /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `capacity`: An evaluation needs more memory than is free (503).
+    /// - `unavailable`: The database is not available (503).
+    ///
+    /// The service failed:
+    /// - `not_stored`: No storage space is left (507).
+    /// - `error`: Internal error (500).
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ErrorCode {
+        /// The value `invalid_input`.
+        #[serde(rename = "invalid_input")]
+        InvalidInput,
+        /// The value `required`.
+        #[serde(rename = "required")]
+        Required,
+        /// The value `null`.
+        #[serde(rename = "null")]
+        Null,
+        /// The value `blank`.
+        #[serde(rename = "blank")]
+        Blank,
+        /// The value `invalid_choice`.
+        #[serde(rename = "invalid_choice")]
+        InvalidChoice,
+        /// The value `max_length`.
+        #[serde(rename = "max_length")]
+        MaxLength,
+        /// The value `min_length`.
+        #[serde(rename = "min_length")]
+        MinLength,
+        /// The value `max_value`.
+        #[serde(rename = "max_value")]
+        MaxValue,
+        /// The value `min_value`.
+        #[serde(rename = "min_value")]
+        MinValue,
+        /// The value `not_a_list`.
+        #[serde(rename = "not_a_list")]
+        NotAList,
+        /// The value `null_characters_not_allowed`.
+        #[serde(rename = "null_characters_not_allowed")]
+        NullCharactersNotAllowed,
+        /// The value `unique`.
+        #[serde(rename = "unique")]
+        Unique,
+        /// The value `unknown_field`.
+        #[serde(rename = "unknown_field")]
+        UnknownField,
+        /// The value `too_complex`.
+        #[serde(rename = "too_complex")]
+        TooComplex,
+        /// The value `This field is required.`.
+        #[serde(rename = "This field is required.")]
+        ThisFieldIsRequired,
+        /// The value `parse_error`.
+        #[serde(rename = "parse_error")]
+        ParseError,
+        /// The value `not_authenticated`.
+        #[serde(rename = "not_authenticated")]
+        NotAuthenticated,
+        /// The value `authentication_failed`.
+        #[serde(rename = "authentication_failed")]
+        AuthenticationFailed,
+        /// The value `invalid_api_key`.
+        #[serde(rename = "invalid_api_key")]
+        InvalidApiKey,
+        /// The value `permission_denied`.
+        #[serde(rename = "permission_denied")]
+        PermissionDenied,
+        /// The value `not_found`.
+        #[serde(rename = "not_found")]
+        NotFound,
+        /// The value `method_not_allowed`.
+        #[serde(rename = "method_not_allowed")]
+        MethodNotAllowed,
+        /// The value `not_acceptable`.
+        #[serde(rename = "not_acceptable")]
+        NotAcceptable,
+        /// The value `request_too_large`.
+        #[serde(rename = "request_too_large")]
+        RequestTooLarge,
+        /// The value `unsupported_media_type`.
+        #[serde(rename = "unsupported_media_type")]
+        UnsupportedMediaType,
+        /// The value `throttled`.
+        #[serde(rename = "throttled")]
+        Throttled,
+        /// The value `busy`.
+        #[serde(rename = "busy")]
+        Busy,
+        /// The value `overloaded`.
+        #[serde(rename = "overloaded")]
+        Overloaded,
+        /// The value `timeout`.
+        #[serde(rename = "timeout")]
+        Timeout,
+        /// The value `capacity`.
+        #[serde(rename = "capacity")]
+        Capacity,
+        /// The value `unavailable`.
+        #[serde(rename = "unavailable")]
+        Unavailable,
+        /// The value `not_stored`.
+        #[serde(rename = "not_stored")]
+        NotStored,
+        /// The value `error`.
+        #[serde(rename = "error")]
+        Error,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ErrorCode {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::InvalidInput => "invalid_input",
+                Self::Required => "required",
+                Self::Null => "null",
+                Self::Blank => "blank",
+                Self::InvalidChoice => "invalid_choice",
+                Self::MaxLength => "max_length",
+                Self::MinLength => "min_length",
+                Self::MaxValue => "max_value",
+                Self::MinValue => "min_value",
+                Self::NotAList => "not_a_list",
+                Self::NullCharactersNotAllowed => "null_characters_not_allowed",
+                Self::Unique => "unique",
+                Self::UnknownField => "unknown_field",
+                Self::TooComplex => "too_complex",
+                Self::ThisFieldIsRequired => "This field is required.",
+                Self::ParseError => "parse_error",
+                Self::NotAuthenticated => "not_authenticated",
+                Self::AuthenticationFailed => "authentication_failed",
+                Self::InvalidApiKey => "invalid_api_key",
+                Self::PermissionDenied => "permission_denied",
+                Self::NotFound => "not_found",
+                Self::MethodNotAllowed => "method_not_allowed",
+                Self::NotAcceptable => "not_acceptable",
+                Self::RequestTooLarge => "request_too_large",
+                Self::UnsupportedMediaType => "unsupported_media_type",
+                Self::Throttled => "throttled",
+                Self::Busy => "busy",
+                Self::Overloaded => "overloaded",
+                Self::Timeout => "timeout",
+                Self::Capacity => "capacity",
+                Self::Unavailable => "unavailable",
+                Self::NotStored => "not_stored",
+                Self::Error => "error",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ErrorCode {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ErrorCode {
+        fn from(value: &str) -> Self {
+            match value {
+                "invalid_input" => Self::InvalidInput,
+                "required" => Self::Required,
+                "null" => Self::Null,
+                "blank" => Self::Blank,
+                "invalid_choice" => Self::InvalidChoice,
+                "max_length" => Self::MaxLength,
+                "min_length" => Self::MinLength,
+                "max_value" => Self::MaxValue,
+                "min_value" => Self::MinValue,
+                "not_a_list" => Self::NotAList,
+                "null_characters_not_allowed" => Self::NullCharactersNotAllowed,
+                "unique" => Self::Unique,
+                "unknown_field" => Self::UnknownField,
+                "too_complex" => Self::TooComplex,
+                "This field is required." => Self::ThisFieldIsRequired,
+                "parse_error" => Self::ParseError,
+                "not_authenticated" => Self::NotAuthenticated,
+                "authentication_failed" => Self::AuthenticationFailed,
+                "invalid_api_key" => Self::InvalidApiKey,
+                "permission_denied" => Self::PermissionDenied,
+                "not_found" => Self::NotFound,
+                "method_not_allowed" => Self::MethodNotAllowed,
+                "not_acceptable" => Self::NotAcceptable,
+                "request_too_large" => Self::RequestTooLarge,
+                "unsupported_media_type" => Self::UnsupportedMediaType,
+                "throttled" => Self::Throttled,
+                "busy" => Self::Busy,
+                "overloaded" => Self::Overloaded,
+                "timeout" => Self::Timeout,
+                "capacity" => Self::Capacity,
+                "unavailable" => Self::Unavailable,
+                "not_stored" => Self::NotStored,
+                "error" => Self::Error,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ErrorCode {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ErrorCode {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
     }
     /// The category of the error.
     #[derive(
@@ -1864,16 +3005,22 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl ErrorType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::ValidationError => "validation_error",
+                Self::InvalidRequest => "invalid_request",
+                Self::AuthenticationError => "authentication_error",
+                Self::ThrottledError => "throttled_error",
+                Self::ServerError => "server_error",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for ErrorType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::ValidationError => f.write_str("validation_error"),
-                Self::InvalidRequest => f.write_str("invalid_request"),
-                Self::AuthenticationError => f.write_str("authentication_error"),
-                Self::ThrottledError => f.write_str("throttled_error"),
-                Self::ServerError => f.write_str("server_error"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for ErrorType {
@@ -1918,19 +3065,238 @@ pub mod types {
         pub condition_hash: ::std::option::Option<::serde_json::Value>,
         /// Name of the property.
         pub key: ::std::string::String,
-        /// An operator of a criterion on a person property. The default is `exact`.
+        /// The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+        /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
+        pub operator: ::std::option::Option<EventFilterOperator>,
         /// Selects a criterion on an event property.
         #[serde(rename = "type")]
         pub type_: EventFilterType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl EventFilter {
         /// Returns a builder without values.
         pub fn builder() -> builder::EventFilter {
             Default::default()
+        }
+    }
+    /// The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+    /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventFilterOperator {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `is_not`.
+        #[serde(rename = "is_not")]
+        IsNot,
+        /// The value `in`.
+        #[serde(rename = "in")]
+        In,
+        /// The value `not_in`.
+        #[serde(rename = "not_in")]
+        NotIn,
+        /// The value `icontains`.
+        #[serde(rename = "icontains")]
+        Icontains,
+        /// The value `not_icontains`.
+        #[serde(rename = "not_icontains")]
+        NotIcontains,
+        /// The value `icontains_multi`.
+        #[serde(rename = "icontains_multi")]
+        IcontainsMulti,
+        /// The value `not_icontains_multi`.
+        #[serde(rename = "not_icontains_multi")]
+        NotIcontainsMulti,
+        /// The value `starts_with`.
+        #[serde(rename = "starts_with")]
+        StartsWith,
+        /// The value `not_starts_with`.
+        #[serde(rename = "not_starts_with")]
+        NotStartsWith,
+        /// The value `ends_with`.
+        #[serde(rename = "ends_with")]
+        EndsWith,
+        /// The value `not_ends_with`.
+        #[serde(rename = "not_ends_with")]
+        NotEndsWith,
+        /// The value `regex`.
+        #[serde(rename = "regex")]
+        Regex,
+        /// The value `not_regex`.
+        #[serde(rename = "not_regex")]
+        NotRegex,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `min`.
+        #[serde(rename = "min")]
+        Min,
+        /// The value `max`.
+        #[serde(rename = "max")]
+        Max,
+        /// The value `between`.
+        #[serde(rename = "between")]
+        Between,
+        /// The value `not_between`.
+        #[serde(rename = "not_between")]
+        NotBetween,
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+        /// The value `is_date_before`.
+        #[serde(rename = "is_date_before")]
+        IsDateBefore,
+        /// The value `is_date_after`.
+        #[serde(rename = "is_date_after")]
+        IsDateAfter,
+        /// The value `semver_eq`.
+        #[serde(rename = "semver_eq")]
+        SemverEq,
+        /// The value `semver_neq`.
+        #[serde(rename = "semver_neq")]
+        SemverNeq,
+        /// The value `semver_gt`.
+        #[serde(rename = "semver_gt")]
+        SemverGt,
+        /// The value `semver_gte`.
+        #[serde(rename = "semver_gte")]
+        SemverGte,
+        /// The value `semver_lt`.
+        #[serde(rename = "semver_lt")]
+        SemverLt,
+        /// The value `semver_lte`.
+        #[serde(rename = "semver_lte")]
+        SemverLte,
+        /// The value `semver_tilde`.
+        #[serde(rename = "semver_tilde")]
+        SemverTilde,
+        /// The value `semver_caret`.
+        #[serde(rename = "semver_caret")]
+        SemverCaret,
+        /// The value `semver_wildcard`.
+        #[serde(rename = "semver_wildcard")]
+        SemverWildcard,
+    }
+    impl ::std::fmt::Display for EventFilterOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::IsNot => f.write_str("is_not"),
+                Self::In => f.write_str("in"),
+                Self::NotIn => f.write_str("not_in"),
+                Self::Icontains => f.write_str("icontains"),
+                Self::NotIcontains => f.write_str("not_icontains"),
+                Self::IcontainsMulti => f.write_str("icontains_multi"),
+                Self::NotIcontainsMulti => f.write_str("not_icontains_multi"),
+                Self::StartsWith => f.write_str("starts_with"),
+                Self::NotStartsWith => f.write_str("not_starts_with"),
+                Self::EndsWith => f.write_str("ends_with"),
+                Self::NotEndsWith => f.write_str("not_ends_with"),
+                Self::Regex => f.write_str("regex"),
+                Self::NotRegex => f.write_str("not_regex"),
+                Self::Gt => f.write_str("gt"),
+                Self::Gte => f.write_str("gte"),
+                Self::Lt => f.write_str("lt"),
+                Self::Lte => f.write_str("lte"),
+                Self::Min => f.write_str("min"),
+                Self::Max => f.write_str("max"),
+                Self::Between => f.write_str("between"),
+                Self::NotBetween => f.write_str("not_between"),
+                Self::IsDateExact => f.write_str("is_date_exact"),
+                Self::IsDateBefore => f.write_str("is_date_before"),
+                Self::IsDateAfter => f.write_str("is_date_after"),
+                Self::SemverEq => f.write_str("semver_eq"),
+                Self::SemverNeq => f.write_str("semver_neq"),
+                Self::SemverGt => f.write_str("semver_gt"),
+                Self::SemverGte => f.write_str("semver_gte"),
+                Self::SemverLt => f.write_str("semver_lt"),
+                Self::SemverLte => f.write_str("semver_lte"),
+                Self::SemverTilde => f.write_str("semver_tilde"),
+                Self::SemverCaret => f.write_str("semver_caret"),
+                Self::SemverWildcard => f.write_str("semver_wildcard"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "is_not" => Ok(Self::IsNot),
+                "in" => Ok(Self::In),
+                "not_in" => Ok(Self::NotIn),
+                "icontains" => Ok(Self::Icontains),
+                "not_icontains" => Ok(Self::NotIcontains),
+                "icontains_multi" => Ok(Self::IcontainsMulti),
+                "not_icontains_multi" => Ok(Self::NotIcontainsMulti),
+                "starts_with" => Ok(Self::StartsWith),
+                "not_starts_with" => Ok(Self::NotStartsWith),
+                "ends_with" => Ok(Self::EndsWith),
+                "not_ends_with" => Ok(Self::NotEndsWith),
+                "regex" => Ok(Self::Regex),
+                "not_regex" => Ok(Self::NotRegex),
+                "gt" => Ok(Self::Gt),
+                "gte" => Ok(Self::Gte),
+                "lt" => Ok(Self::Lt),
+                "lte" => Ok(Self::Lte),
+                "min" => Ok(Self::Min),
+                "max" => Ok(Self::Max),
+                "between" => Ok(Self::Between),
+                "not_between" => Ok(Self::NotBetween),
+                "is_date_exact" => Ok(Self::IsDateExact),
+                "is_date_before" => Ok(Self::IsDateBefore),
+                "is_date_after" => Ok(Self::IsDateAfter),
+                "semver_eq" => Ok(Self::SemverEq),
+                "semver_neq" => Ok(Self::SemverNeq),
+                "semver_gt" => Ok(Self::SemverGt),
+                "semver_gte" => Ok(Self::SemverGte),
+                "semver_lt" => Ok(Self::SemverLt),
+                "semver_lte" => Ok(Self::SemverLte),
+                "semver_tilde" => Ok(Self::SemverTilde),
+                "semver_caret" => Ok(Self::SemverCaret),
+                "semver_wildcard" => Ok(Self::SemverWildcard),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on an event property.
@@ -2393,19 +3759,44 @@ pub mod types {
             Self::Object(value)
         }
     }
+    /// What SDKs send to get feature flags. The service ignores it.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct FlagsBody {
+        /// Token of the project (`phc_…`). Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        /// A distinct ID of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// Groups of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub groups: ::std::option::Option<Properties>,
+        /// Properties of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_properties: ::std::option::Option<Properties>,
+        /// Alternative to `api_key`. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
+    }
+    impl FlagsBody {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::FlagsBody {
+            Default::default()
+        }
+    }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
         /// Always false.
         #[serde(rename = "errorsWhileComputingFlags")]
         pub errors_while_computing_flags: bool,
-        /// An object of property names and values of any type.
+        /// Always empty.
         #[serde(rename = "featureFlagPayloads")]
         pub feature_flag_payloads: Properties,
-        /// An object of property names and values of any type.
+        /// Always empty.
         #[serde(rename = "featureFlags")]
         pub feature_flags: Properties,
-        /// An object of property names and values of any type.
+        /// Always empty.
         pub flags: Properties,
         /// ID of the response.
         #[serde(rename = "requestId")]
@@ -2503,10 +3894,6 @@ pub mod types {
     /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
@@ -2518,11 +3905,6 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-        /// A person created for an email address gets it as the property `email` and as distinct ID.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<bool>,
         /// Accepted and ignored. Use `add_persons_to_static_cohort` to add persons.
         #[serde(
             rename = "_create_static_person_ids",
@@ -2536,10 +3918,10 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members; null if there is none.
+        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -2551,11 +3933,6 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload removes the members that the file does not contain.
-        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<bool>,
     }
     impl PatchedCohort {
         /// Returns a builder without values.
@@ -2659,7 +4036,7 @@ pub mod types {
         >,
         /// The first of these that is present: the property `email`, `name` or `username`, a distinct ID.
         pub name: ::std::string::String,
-        /// An object of property names and values of any type.
+        /// Properties of the person.
         pub properties: Properties,
         /// Always `person`.
         #[serde(rename = "type", skip_serializing_if = "::std::option::Option::is_none")]
@@ -2870,20 +4247,243 @@ pub mod types {
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-        /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and others.
-        /// A cohort with an unknown operator is stored, and its calculation fails.
-        pub operator: ::std::string::String,
+        /// The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+        /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+        /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+        /// - `regex`, `not_regex`: The property matches the pattern.
+        /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+        /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+        /// - `is_date_exact`: The property is the same instant.
+        /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
+        ///
+        /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+        pub operator: PersonLeafOperator,
         /// Selects a criterion on a person property.
         #[serde(rename = "type")]
         pub type_: PersonLeafType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl PersonLeaf {
         /// Returns a builder without values.
         pub fn builder() -> builder::PersonLeaf {
             Default::default()
+        }
+    }
+    /// The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+    /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+    /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+    /// - `regex`, `not_regex`: The property matches the pattern.
+    /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+    /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+    /// - `is_date_exact`: The property is the same instant.
+    /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
+    ///
+    /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafOperator {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `is_not`.
+        #[serde(rename = "is_not")]
+        IsNot,
+        /// The value `in`.
+        #[serde(rename = "in")]
+        In,
+        /// The value `not_in`.
+        #[serde(rename = "not_in")]
+        NotIn,
+        /// The value `icontains`.
+        #[serde(rename = "icontains")]
+        Icontains,
+        /// The value `not_icontains`.
+        #[serde(rename = "not_icontains")]
+        NotIcontains,
+        /// The value `icontains_multi`.
+        #[serde(rename = "icontains_multi")]
+        IcontainsMulti,
+        /// The value `not_icontains_multi`.
+        #[serde(rename = "not_icontains_multi")]
+        NotIcontainsMulti,
+        /// The value `starts_with`.
+        #[serde(rename = "starts_with")]
+        StartsWith,
+        /// The value `not_starts_with`.
+        #[serde(rename = "not_starts_with")]
+        NotStartsWith,
+        /// The value `ends_with`.
+        #[serde(rename = "ends_with")]
+        EndsWith,
+        /// The value `not_ends_with`.
+        #[serde(rename = "not_ends_with")]
+        NotEndsWith,
+        /// The value `regex`.
+        #[serde(rename = "regex")]
+        Regex,
+        /// The value `not_regex`.
+        #[serde(rename = "not_regex")]
+        NotRegex,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `min`.
+        #[serde(rename = "min")]
+        Min,
+        /// The value `max`.
+        #[serde(rename = "max")]
+        Max,
+        /// The value `between`.
+        #[serde(rename = "between")]
+        Between,
+        /// The value `not_between`.
+        #[serde(rename = "not_between")]
+        NotBetween,
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+        /// The value `semver_eq`.
+        #[serde(rename = "semver_eq")]
+        SemverEq,
+        /// The value `semver_neq`.
+        #[serde(rename = "semver_neq")]
+        SemverNeq,
+        /// The value `semver_gt`.
+        #[serde(rename = "semver_gt")]
+        SemverGt,
+        /// The value `semver_gte`.
+        #[serde(rename = "semver_gte")]
+        SemverGte,
+        /// The value `semver_lt`.
+        #[serde(rename = "semver_lt")]
+        SemverLt,
+        /// The value `semver_lte`.
+        #[serde(rename = "semver_lte")]
+        SemverLte,
+        /// The value `semver_tilde`.
+        #[serde(rename = "semver_tilde")]
+        SemverTilde,
+        /// The value `semver_caret`.
+        #[serde(rename = "semver_caret")]
+        SemverCaret,
+        /// The value `semver_wildcard`.
+        #[serde(rename = "semver_wildcard")]
+        SemverWildcard,
+    }
+    impl ::std::fmt::Display for PersonLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::IsNot => f.write_str("is_not"),
+                Self::In => f.write_str("in"),
+                Self::NotIn => f.write_str("not_in"),
+                Self::Icontains => f.write_str("icontains"),
+                Self::NotIcontains => f.write_str("not_icontains"),
+                Self::IcontainsMulti => f.write_str("icontains_multi"),
+                Self::NotIcontainsMulti => f.write_str("not_icontains_multi"),
+                Self::StartsWith => f.write_str("starts_with"),
+                Self::NotStartsWith => f.write_str("not_starts_with"),
+                Self::EndsWith => f.write_str("ends_with"),
+                Self::NotEndsWith => f.write_str("not_ends_with"),
+                Self::Regex => f.write_str("regex"),
+                Self::NotRegex => f.write_str("not_regex"),
+                Self::Gt => f.write_str("gt"),
+                Self::Gte => f.write_str("gte"),
+                Self::Lt => f.write_str("lt"),
+                Self::Lte => f.write_str("lte"),
+                Self::Min => f.write_str("min"),
+                Self::Max => f.write_str("max"),
+                Self::Between => f.write_str("between"),
+                Self::NotBetween => f.write_str("not_between"),
+                Self::IsDateExact => f.write_str("is_date_exact"),
+                Self::SemverEq => f.write_str("semver_eq"),
+                Self::SemverNeq => f.write_str("semver_neq"),
+                Self::SemverGt => f.write_str("semver_gt"),
+                Self::SemverGte => f.write_str("semver_gte"),
+                Self::SemverLt => f.write_str("semver_lt"),
+                Self::SemverLte => f.write_str("semver_lte"),
+                Self::SemverTilde => f.write_str("semver_tilde"),
+                Self::SemverCaret => f.write_str("semver_caret"),
+                Self::SemverWildcard => f.write_str("semver_wildcard"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "is_not" => Ok(Self::IsNot),
+                "in" => Ok(Self::In),
+                "not_in" => Ok(Self::NotIn),
+                "icontains" => Ok(Self::Icontains),
+                "not_icontains" => Ok(Self::NotIcontains),
+                "icontains_multi" => Ok(Self::IcontainsMulti),
+                "not_icontains_multi" => Ok(Self::NotIcontainsMulti),
+                "starts_with" => Ok(Self::StartsWith),
+                "not_starts_with" => Ok(Self::NotStartsWith),
+                "ends_with" => Ok(Self::EndsWith),
+                "not_ends_with" => Ok(Self::NotEndsWith),
+                "regex" => Ok(Self::Regex),
+                "not_regex" => Ok(Self::NotRegex),
+                "gt" => Ok(Self::Gt),
+                "gte" => Ok(Self::Gte),
+                "lt" => Ok(Self::Lt),
+                "lte" => Ok(Self::Lte),
+                "min" => Ok(Self::Min),
+                "max" => Ok(Self::Max),
+                "between" => Ok(Self::Between),
+                "not_between" => Ok(Self::NotBetween),
+                "is_date_exact" => Ok(Self::IsDateExact),
+                "semver_eq" => Ok(Self::SemverEq),
+                "semver_neq" => Ok(Self::SemverNeq),
+                "semver_gt" => Ok(Self::SemverGt),
+                "semver_gte" => Ok(Self::SemverGte),
+                "semver_lt" => Ok(Self::SemverLt),
+                "semver_lte" => Ok(Self::SemverLte),
+                "semver_tilde" => Ok(Self::SemverTilde),
+                "semver_caret" => Ok(Self::SemverCaret),
+                "semver_wildcard" => Ok(Self::SemverWildcard),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on a person property.
@@ -3174,12 +4774,12 @@ pub mod types {
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// `is_date_exact`. A cohort with any other operator is stored, and its calculation fails.
-        pub operator: ::std::string::String,
+        /// `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+        pub operator: PersonMetadataLeafOperator,
         /// Selects a criterion on a field of the person.
         #[serde(rename = "type")]
         pub type_: PersonMetadataLeafType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl PersonMetadataLeaf {
@@ -3233,6 +4833,58 @@ pub mod types {
         }
     }
     impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafKey {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafOperator {
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsDateExact => f.write_str("is_date_exact"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_date_exact" => Ok(Self::IsDateExact),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3721,12 +5373,18 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl PersonType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Person => "person",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for PersonType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Person => f.write_str("person"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for PersonType {
@@ -3907,7 +5565,7 @@ pub mod types {
         pub delimiter: ::std::option::Option<::std::string::String>,
         /// ID of the upload.
         pub id: i64,
-        /// The kind of ID that the rows contain.
+        /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
         pub id_kind: UploadIdKind,
         /// The first 100 unknown or bad rows.
         pub problems: ::std::vec::Vec<UploadProblem>,
@@ -3955,14 +5613,20 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl UploadColumnUsedAs {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::PersonId => "person_id",
+                Self::DistinctId => "distinct_id",
+                Self::Email => "email",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for UploadColumnUsedAs {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::PersonId => f.write_str("person_id"),
-                Self::DistinctId => f.write_str("distinct_id"),
-                Self::Email => f.write_str("email"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for UploadColumnUsedAs {
@@ -3988,7 +5652,10 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The kind of ID that the rows contain.
+    /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
+    /// - `person_id`: The `id` of a person.
+    /// - `distinct_id`: A distinct ID of a person.
+    /// - `email`: The property `email` of a person.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -4014,14 +5681,20 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl UploadIdKind {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::PersonId => "person_id",
+                Self::DistinctId => "distinct_id",
+                Self::Email => "email",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for UploadIdKind {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::PersonId => f.write_str("person_id"),
-                Self::DistinctId => f.write_str("distinct_id"),
-                Self::Email => f.write_str("email"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for UploadIdKind {
@@ -4068,12 +5741,12 @@ pub mod types {
         pub id: ::std::string::String,
         /// Line of the file on which the row starts. The first line is 1.
         pub line: i64,
-        /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+        /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
         pub outcome: UploadProblemOutcome,
         /// The problem, as text for a reader.
         pub reason: ::std::string::String,
     }
-    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -4096,13 +5769,19 @@ pub mod types {
         #[serde(untagged)]
         Other(::std::string::String),
     }
+    impl UploadProblemOutcome {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Unknown => "unknown",
+                Self::Bad => "bad",
+                Self::Other(value) => value,
+            }
+        }
+    }
     impl ::std::fmt::Display for UploadProblemOutcome {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match self {
-                Self::Unknown => f.write_str("unknown"),
-                Self::Bad => f.write_str("bad"),
-                Self::Other(value) => f.write_str(value),
-            }
+            f.write_str(self.as_str())
         }
     }
     impl ::std::convert::From<&str> for UploadProblemOutcome {
@@ -4132,9 +5811,9 @@ pub mod types {
     pub struct UsedIn {
         /// The cohorts with a criterion that refers to this cohort.
         pub cohorts: UsedInCohorts,
-        /// Always empty. Present only for PostHog's clients.
+        /// Feature flags that refer to the cohort. Always empty.
         pub feature_flags: UsedInNothing,
-        /// Always empty. Present only for PostHog's clients.
+        /// Insights that refer to the cohort. Always empty.
         pub insights: UsedInNothing,
     }
     /// A cohort that refers to this cohort.
@@ -4186,7 +5865,7 @@ pub mod types {
         pub is_email_verified: ::std::option::Option<bool>,
         /// Always empty. Present only for PostHog's clients.
         pub last_name: ::std::string::String,
-        /// A project: persons, events, actions and cohorts, isolated from other projects.
+        /// The current project of the key.
         pub team: Project,
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
@@ -4421,7 +6100,7 @@ pub mod types {
                 ::std::string::String,
             >,
             event_type: ::std::result::Result<
-                ::std::string::String,
+                super::BehavioralLeafEventType,
                 ::std::string::String,
             >,
             explicit_datetime: ::std::result::Result<
@@ -4442,7 +6121,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafOperator>,
                 ::std::string::String,
             >,
             operator_value: ::std::result::Result<
@@ -4454,11 +6133,11 @@ pub mod types {
                 ::std::string::String,
             >,
             seq_event_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafSeqEventType>,
                 ::std::string::String,
             >,
             seq_time_interval: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafSeqTimeInterval>,
                 ::std::string::String,
             >,
             seq_time_value: ::std::result::Result<
@@ -4466,7 +6145,7 @@ pub mod types {
                 ::std::string::String,
             >,
             time_interval: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafTimeInterval>,
                 ::std::string::String,
             >,
             time_value: ::std::result::Result<
@@ -4481,7 +6160,10 @@ pub mod types {
                 super::BehavioralLeafType,
                 ::std::string::String,
             >,
-            value: ::std::result::Result<::std::string::String, ::std::string::String>,
+            value: ::std::result::Result<
+                super::BehavioralLeafValue,
+                ::std::string::String,
+            >,
         }
         impl ::std::default::Default for BehavioralLeaf {
             fn default() -> Self {
@@ -4574,7 +6256,7 @@ pub mod types {
             /// Sets `event_type`. Meaning of `key`: `events` (an event) or `actions` (an action).
             pub fn event_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::BehavioralLeafEventType>,
                 T::Error: ::std::fmt::Display,
             {
                 self.event_type = value
@@ -4627,7 +6309,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `min_periods`. An integer or null. Numeric text is also accepted.
+            /// Sets `min_periods`. Number of periods in which the count must hold, from 1 to `total_periods`.
             pub fn min_periods<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -4655,10 +6337,12 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
+            /// Sets `operator`. Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafOperator>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -4668,7 +6352,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `operator_value`. Number of events with which the count is compared; greater than zero.
             pub fn operator_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -4703,7 +6387,9 @@ pub mod types {
             /// Sets `seq_event_type`. Meaning of `seq_event`: `events` or `actions`.
             pub fn seq_event_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafSeqEventType>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_event_type = value
@@ -4715,10 +6401,12 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `seq_time_interval`. Unit of `seq_time_value`.
+            /// Sets `seq_time_interval`. Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
             pub fn seq_time_interval<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafSeqTimeInterval>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_time_interval = value
@@ -4730,7 +6418,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `seq_time_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `seq_time_value`. Length of the second time window, in units of `seq_time_interval`; greater than zero.
             pub fn seq_time_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -4750,7 +6438,9 @@ pub mod types {
             /// Sets `time_interval`. Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
             pub fn time_interval<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafTimeInterval>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.time_interval = value
@@ -4760,7 +6450,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `time_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `time_value`. Length of the time window, in units of `time_interval`; greater than zero.
             pub fn time_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -4775,7 +6465,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `total_periods`. An integer or null. Numeric text is also accepted.
+            /// Sets `total_periods`. Number of periods that `performed_event_regularly` counts, each with the length of the time window.
             pub fn total_periods<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -4803,11 +6493,17 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. The behavior: `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
-            /// `performed_event_regularly`, `stopped_performing_event` or `restarted_performing_event`.
+            /// Sets `value`. The behavior.
+            /// - `performed_event`: The event occurred in the time window.
+            /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+            /// - `performed_event_first_time`: The first event of the person is in the time window.
+            /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+            /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+            /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+            /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
             pub fn value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::BehavioralLeafValue>,
                 T::Error: ::std::fmt::Display,
             {
                 self.value = value
@@ -5006,9 +6702,9 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CaptureBody`](super::CaptureBody).
+        /// Builder of [`CaptureEvent`](super::CaptureEvent).
         #[derive(Clone, Debug)]
-        pub struct CaptureBody {
+        pub struct CaptureEvent {
             api_key: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -5017,12 +6713,13 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
-            event: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
+            event: ::std::result::Result<::std::string::String, ::std::string::String>,
             offset: ::std::result::Result<
                 ::std::option::Option<f64>,
+                ::std::string::String,
+            >,
+            options: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
                 ::std::string::String,
             >,
             properties: ::std::result::Result<
@@ -5033,6 +6730,14 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            set: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            set_once: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
             timestamp: ::std::result::Result<
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
@@ -5041,28 +6746,36 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            unset: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
             uuid: ::std::result::Result<
                 ::std::option::Option<::uuid::Uuid>,
                 ::std::string::String,
             >,
         }
-        impl ::std::default::Default for CaptureBody {
+        impl ::std::default::Default for CaptureEvent {
             fn default() -> Self {
                 Self {
                     api_key: Ok(Default::default()),
                     distinct_id: Ok(Default::default()),
-                    event: Ok(Default::default()),
+                    event: Err("no value supplied for event".to_string()),
                     offset: Ok(Default::default()),
+                    options: Ok(Default::default()),
                     properties: Ok(Default::default()),
                     sent_at: Ok(Default::default()),
+                    set: Ok(Default::default()),
+                    set_once: Ok(Default::default()),
                     timestamp: Ok(Default::default()),
                     token: Ok(Default::default()),
+                    unset: Ok(Default::default()),
                     uuid: Ok(Default::default()),
                 }
             }
         }
-        impl CaptureBody {
-            /// Sets `api_key`. Token of the project (`phc_…`). An alternative is `token`.
+        impl CaptureEvent {
+            /// Sets `api_key`. Token of the project (`phc_…`), if neither the batch nor the request has one. An alternative is `token`.
             pub fn api_key<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -5075,7 +6788,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `distinct_id`. A distinct ID of the person.
+            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. An ID of more than 200 characters is cut. Other JSON values become their text.
             pub fn distinct_id<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -5088,10 +6801,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `event`. Name of the event.
+            /// Sets `event`. Name of the event. A name of more than 200 characters is cut.
             pub fn event<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::string::String>,
                 T::Error: ::std::fmt::Display,
             {
                 self.event = value
@@ -5114,190 +6827,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `properties`. An object of property names and values of any type.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
-            pub fn sent_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.sent_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for sent_at: {e}")
-                    });
-                self
-            }
-            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
-            pub fn timestamp<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.timestamp = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for timestamp: {e}")
-                    });
-                self
-            }
-            /// Sets `token`. Alternative to `api_key`.
-            pub fn token<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.token = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for token: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
-            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureBody> for super::CaptureBody {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureBody,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    api_key: value.api_key?,
-                    distinct_id: value.distinct_id?,
-                    event: value.event?,
-                    offset: value.offset?,
-                    properties: value.properties?,
-                    sent_at: value.sent_at?,
-                    timestamp: value.timestamp?,
-                    token: value.token?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureBody> for CaptureBody {
-            fn from(value: super::CaptureBody) -> Self {
-                Self {
-                    api_key: Ok(value.api_key),
-                    distinct_id: Ok(value.distinct_id),
-                    event: Ok(value.event),
-                    offset: Ok(value.offset),
-                    properties: Ok(value.properties),
-                    sent_at: Ok(value.sent_at),
-                    timestamp: Ok(value.timestamp),
-                    token: Ok(value.token),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
-        /// Builder of [`CaptureEvent`](super::CaptureEvent).
-        #[derive(Clone, Debug)]
-        pub struct CaptureEvent {
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            event: ::std::result::Result<::std::string::String, ::std::string::String>,
-            options: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            properties: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            set: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            set_once: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            timestamp: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            unset: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            uuid: ::std::result::Result<
-                ::std::option::Option<::uuid::Uuid>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureEvent {
-            fn default() -> Self {
-                Self {
-                    distinct_id: Ok(Default::default()),
-                    event: Err("no value supplied for event".to_string()),
-                    options: Ok(Default::default()),
-                    properties: Ok(Default::default()),
-                    set: Ok(Default::default()),
-                    set_once: Ok(Default::default()),
-                    timestamp: Ok(Default::default()),
-                    unset: Ok(Default::default()),
-                    uuid: Ok(Default::default()),
-                }
-            }
-        }
-        impl CaptureEvent {
-            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `event`. Name of the event. A longer name is cut.
-            pub fn event<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.event = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for event: {e}")
-                    });
-                self
-            }
-            /// Sets `options`. An object of property names and values of any type.
+            /// Sets `options`. Options of newer SDKs. The service reads `process_person_profile`, which has the meaning of `$process_person_profile`.
             pub fn options<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
@@ -5310,7 +6840,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `properties`. An object of property names and values of any type.
+            /// Sets `properties`. Properties of the event. `$set`, `$set_once` and `$unset` in them change the person.
             pub fn properties<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
@@ -5320,6 +6850,21 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for properties: {e}")
+                    });
+                self
+            }
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, if the event is the whole body. A batch has its own.
+            pub fn sent_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.sent_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for sent_at: {e}")
                     });
                 self
             }
@@ -5364,6 +6909,19 @@ pub mod types {
                     });
                 self
             }
+            /// Sets `token`. Token of the project, if the body does not contain it.
+            pub fn token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for token: {e}")
+                    });
+                self
+            }
             /// Sets `unset`.
             pub fn unset<T>(mut self, value: T) -> Self
             where
@@ -5398,13 +6956,17 @@ pub mod types {
                 value: CaptureEvent,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    api_key: value.api_key?,
                     distinct_id: value.distinct_id?,
                     event: value.event?,
+                    offset: value.offset?,
                     options: value.options?,
                     properties: value.properties?,
+                    sent_at: value.sent_at?,
                     set: value.set?,
                     set_once: value.set_once?,
                     timestamp: value.timestamp?,
+                    token: value.token?,
                     unset: value.unset?,
                     uuid: value.uuid?,
                 })
@@ -5413,13 +6975,17 @@ pub mod types {
         impl ::std::convert::From<super::CaptureEvent> for CaptureEvent {
             fn from(value: super::CaptureEvent) -> Self {
                 Self {
+                    api_key: Ok(value.api_key),
                     distinct_id: Ok(value.distinct_id),
                     event: Ok(value.event),
+                    offset: Ok(value.offset),
                     options: Ok(value.options),
                     properties: Ok(value.properties),
+                    sent_at: Ok(value.sent_at),
                     set: Ok(value.set),
                     set_once: Ok(value.set_once),
                     timestamp: Ok(value.timestamp),
+                    token: Ok(value.token),
                     unset: Ok(value.unset),
                     uuid: Ok(value.uuid),
                 }
@@ -5428,20 +6994,12 @@ pub mod types {
         /// Builder of [`CohortCreate`](super::CohortCreate).
         #[derive(Clone, Debug)]
         pub struct CohortCreate {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<super::CohortCreateCohortType>,
                 ::std::string::String,
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -5476,18 +7034,12 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
         }
         impl ::std::default::Default for CohortCreate {
             fn default() -> Self {
                 Self {
-                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -5496,25 +7048,10 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl CohortCreate {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -5542,21 +7079,6 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -5601,7 +7123,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members; null if there is none.
+            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
@@ -5614,7 +7136,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
@@ -5666,23 +7188,6 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
         }
         impl ::std::convert::TryFrom<CohortCreate> for super::CohortCreate {
             type Error = super::error::ConversionError;
@@ -5690,10 +7195,8 @@ pub mod types {
                 value: CohortCreate,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
-                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
                     create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -5702,17 +7205,14 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
-                    replace_members: value.replace_members?,
                 })
             }
         }
         impl ::std::convert::From<super::CohortCreate> for CohortCreate {
             fn from(value: super::CohortCreate) -> Self {
                 Self {
-                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
                     create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -5721,7 +7221,6 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -5891,7 +7390,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. An integer. Numeric text is also accepted.
+            /// Sets `value`. ID of the other cohort.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterInteger>,
@@ -5969,7 +7468,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+            /// Sets `filters`. The filter to evaluate.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::CohortFilters>,
@@ -6035,7 +7534,7 @@ pub mod types {
             >,
             key: ::std::result::Result<::std::string::String, ::std::string::String>,
             operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::EventFilterOperator>,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<super::EventFilterType, ::std::string::String>,
@@ -6111,10 +7610,13 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. An operator of a criterion on a person property. The default is `exact`.
+            /// Sets `operator`. The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+            /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::EventFilterOperator>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -6137,7 +7639,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -6413,6 +7915,135 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`FlagsBody`](super::FlagsBody).
+        #[derive(Clone, Debug)]
+        pub struct FlagsBody {
+            api_key: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            groups: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            person_properties: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            token: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for FlagsBody {
+            fn default() -> Self {
+                Self {
+                    api_key: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    person_properties: Ok(Default::default()),
+                    token: Ok(Default::default()),
+                }
+            }
+        }
+        impl FlagsBody {
+            /// Sets `api_key`. Token of the project (`phc_…`). Ignored.
+            pub fn api_key<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.api_key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for api_key: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person. Ignored.
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            /// Sets `groups`. Groups of the person. Ignored.
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            /// Sets `person_properties`. Properties of the person. Ignored.
+            pub fn person_properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_properties = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for person_properties: {e}"
+                        )
+                    });
+                self
+            }
+            /// Sets `token`. Alternative to `api_key`. Ignored.
+            pub fn token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for token: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<FlagsBody> for super::FlagsBody {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: FlagsBody,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    api_key: value.api_key?,
+                    distinct_id: value.distinct_id?,
+                    groups: value.groups?,
+                    person_properties: value.person_properties?,
+                    token: value.token?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::FlagsBody> for FlagsBody {
+            fn from(value: super::FlagsBody) -> Self {
+                Self {
+                    api_key: Ok(value.api_key),
+                    distinct_id: Ok(value.distinct_id),
+                    groups: Ok(value.groups),
+                    person_properties: Ok(value.person_properties),
+                    token: Ok(value.token),
+                }
+            }
+        }
         /// Builder of [`PatchedAction`](super::PatchedAction).
         #[derive(Clone, Debug)]
         pub struct PatchedAction {
@@ -6525,10 +8156,6 @@ pub mod types {
         /// Builder of [`PatchedCohort`](super::PatchedCohort).
         #[derive(Clone, Debug)]
         pub struct PatchedCohort {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<
                     crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -6537,10 +8164,6 @@ pub mod types {
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -6575,18 +8198,12 @@ pub mod types {
                 ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
         }
         impl ::std::default::Default for PatchedCohort {
             fn default() -> Self {
                 Self {
-                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -6595,25 +8212,10 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl PatchedCohort {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -6643,21 +8245,6 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -6702,7 +8289,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members; null if there is none.
+            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6717,7 +8304,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
@@ -6773,23 +8360,6 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
         }
         impl ::std::convert::TryFrom<PatchedCohort> for super::PatchedCohort {
             type Error = super::error::ConversionError;
@@ -6797,10 +8367,8 @@ pub mod types {
                 value: PatchedCohort,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
-                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
                     create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -6809,17 +8377,14 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
-                    replace_members: value.replace_members?,
                 })
             }
         }
         impl ::std::convert::From<super::PatchedCohort> for PatchedCohort {
             fn from(value: super::PatchedCohort) -> Self {
                 Self {
-                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
                     create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -6828,7 +8393,6 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -7041,7 +8605,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::string::String,
+                super::PersonLeafOperator,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<super::PersonLeafType, ::std::string::String>,
@@ -7131,12 +8695,17 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-            /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and others.
-            /// A cohort with an unknown operator is stored, and its calculation fails.
+            /// Sets `operator`. The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+            /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+            /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+            /// - `regex`, `not_regex`: The property matches the pattern.
+            /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+            /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+            /// - `is_date_exact`: The property is the same instant.
+            /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::PersonLeafOperator>,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -7159,7 +8728,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -7421,7 +8990,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::string::String,
+                super::PersonMetadataLeafOperator,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<
@@ -7514,10 +9083,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. `is_date_exact`. A cohort with any other operator is stored, and its calculation fails.
+            /// Sets `operator`. `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::PersonMetadataLeafOperator>,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -7540,7 +9109,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -8355,7 +9924,7 @@ pub mod types {
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
 /// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
-/// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
+/// `x-required-scopes` of an operation lists the scopes that it needs; that of a parameter lists those that are needed in addition if the parameter is present. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
 /// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
 ///
@@ -8372,6 +9941,9 @@ pub mod types {
 ///
 /// **Formats.** A response is JSON unless the operation documents another format.
 /// A format that the operation does not offer gives 404 if `format=` or the path requests it, and 406 if only the `Accept` header does.
+///
+/// **Headers.** Every response has the header `X-Request-Id`. Every response of a path of this document has `Allow`, with the methods of the path.
+/// `OPTIONS` returns 200 with these headers and without a body. 429 and 503 have `Retry-After`.
 ///
 /// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`.
 /// A response reports one error: the first one in the order of the checks.
@@ -8987,7 +10559,7 @@ impl Client {
     /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
     ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
-    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
@@ -12250,7 +13822,7 @@ pub mod builder {
             self
         }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
-        /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
         pub fn cohort<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -13685,7 +15257,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureEvent<'a> {
         /// Creates a call without parameters.
@@ -13694,7 +15266,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -13729,24 +15301,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/capture/`
@@ -13756,9 +15314,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/capture/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -13816,7 +15372,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureBrowserEvent<'a> {
         /// Creates a call without parameters.
@@ -13825,7 +15381,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -13860,24 +15416,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/e/`
@@ -13887,9 +15429,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/e/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -13947,7 +15487,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureEventV0<'a> {
         /// Creates a call without parameters.
@@ -13956,7 +15496,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -13991,24 +15531,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/i/v0/e/`
@@ -14018,9 +15544,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/i/v0/e/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -14078,7 +15602,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureTrack<'a> {
         /// Creates a call without parameters.
@@ -14087,7 +15611,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -14122,24 +15646,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/track/`
@@ -14149,9 +15659,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/track/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -14306,7 +15814,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct Flags<'a> {
         client: &'a super::Client,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::builder::FlagsBody, String>,
     }
     impl<'a> Flags<'a> {
         /// Creates a call without parameters.
@@ -14319,23 +15827,21 @@ pub mod builder {
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
-            V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+            V: std::convert::TryInto<types::FlagsBody>,
+            <V as std::convert::TryInto<types::FlagsBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
                 .map(From::from)
                 .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                    format!("conversion to `FlagsBody` for body failed: {}", s)
                 });
             self
         }
         /// Changes the request body.
         pub fn body_map<F>(mut self, f: F) -> Self
         where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
+            F: std::ops::FnOnce(types::builder::FlagsBody) -> types::builder::FlagsBody,
         {
             self.body = self.body.map(f);
             self
@@ -14346,7 +15852,7 @@ pub mod builder {
         ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
             let Self { client, body } = self;
             let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .and_then(|v| types::FlagsBody::try_from(v).map_err(|e| e.to_string()))
                 .map_err(Error::InvalidRequest)?;
             let url = format!("{}/flags/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
@@ -14401,7 +15907,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct Decide<'a> {
         client: &'a super::Client,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::builder::FlagsBody, String>,
     }
     impl<'a> Decide<'a> {
         /// Creates a call without parameters.
@@ -14414,23 +15920,21 @@ pub mod builder {
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
-            V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+            V: std::convert::TryInto<types::FlagsBody>,
+            <V as std::convert::TryInto<types::FlagsBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
                 .map(From::from)
                 .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                    format!("conversion to `FlagsBody` for body failed: {}", s)
                 });
             self
         }
         /// Changes the request body.
         pub fn body_map<F>(mut self, f: F) -> Self
         where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
+            F: std::ops::FnOnce(types::builder::FlagsBody) -> types::builder::FlagsBody,
         {
             self.body = self.body.map(f);
             self
@@ -14441,7 +15945,7 @@ pub mod builder {
         ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
             let Self { client, body } = self;
             let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .and_then(|v| types::FlagsBody::try_from(v).map_err(|e| e.to_string()))
                 .map_err(Error::InvalidRequest)?;
             let url = format!("{}/decide/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);

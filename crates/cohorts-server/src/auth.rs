@@ -98,9 +98,7 @@ pub async fn authorize(
     let scopes = operation.required_scopes(request);
     let read = move |conn: &mut Conn| {
         let caller = authenticate(conn, &credentials, project.as_deref())?;
-        scopes
-            .iter()
-            .try_for_each(|scope| caller.require(scope))?;
+        scopes.iter().try_for_each(|scope| caller.require(scope))?;
         Ok(caller)
     };
     blocking::read(&store.in_lane(Lane::Authorization), read).await

@@ -15,6 +15,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -23,6 +24,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -31,6 +33,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -39,6 +42,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
         scopes: &["activity_log:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -47,6 +51,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -55,6 +60,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PUT",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -63,6 +69,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -71,6 +78,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[401, 403, 404, 405, 429, 5],
     },
     Operation {
@@ -79,6 +87,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
         scopes: &["activity_log:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -87,6 +96,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -95,6 +105,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -103,6 +114,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -111,6 +123,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -119,6 +132,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -127,6 +141,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -135,6 +150,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -143,6 +159,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -151,6 +168,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -159,6 +177,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:write"],
+        parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -167,6 +186,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -175,6 +195,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -183,6 +204,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/",
         scopes: &["person:read"],
+        parameter_scopes: &[("cohort", &["cohort:read"])],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -191,6 +213,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/values/",
         scopes: &["person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -199,6 +222,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/bulk_delete/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -207,6 +231,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
         scopes: &["person:read", "cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -215,6 +240,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -223,6 +249,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[204, 400, 401, 403, 404, 429, 5],
     },
     Operation {
@@ -231,6 +258,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
     },
     Operation {
@@ -239,6 +267,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -247,6 +276,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/",
         scopes: &["project:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -255,6 +285,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/",
         scopes: &["project:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -263,6 +294,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/users/@me/",
         scopes: &["user:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -271,6 +303,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/batch/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -279,6 +312,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/capture/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -287,6 +321,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/e/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -295,6 +330,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v0/e/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -303,6 +339,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/track/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -311,6 +348,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v1/analytics/events/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -319,6 +357,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/flags/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 413, 5],
     },
     Operation {
@@ -327,6 +366,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/decide/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 413, 5],
     },
     Operation {
@@ -335,6 +375,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/array/{token}/config/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 404, 5],
     },
 ];
@@ -420,6 +461,8 @@ pub trait CohortsApi: Api {
         request: CohortsRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsRetrieveResponse, Self::Error>>;
     /// Update a cohort.
+    ///
+    /// Deprecated.
     ///
     /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
     ///
@@ -977,6 +1020,8 @@ pub trait CaptureApi: Api {
     ) -> impl Future<Output = Result<CaptureEventV0Response, Self::Error>>;
     /// Send events to a legacy path.
     ///
+    /// Deprecated.
+    ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
     ///
     /// `POST /track/`
@@ -1017,6 +1062,8 @@ pub trait CaptureApi: Api {
         request: FlagsRequest,
     ) -> impl Future<Output = Result<FlagsResponse, Self::Error>>;
     /// Get an empty set of feature flags.
+    ///
+    /// Deprecated.
     ///
     /// The service has no feature flags. The response has the form that SDKs expect, so that they log no errors.
     ///
@@ -1154,6 +1201,8 @@ pub struct CohortsCreateRequest {
     pub path: CohortsCreatePath,
     /// The fields of the body.
     pub body: types::CohortCreate,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::CohortFormOnly>,
     /// The files of a multipart body.
     pub uploads: Vec<UploadedFile>,
     /// The head of the request.
@@ -1168,10 +1217,18 @@ impl CohortsCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
-                    COHORT_CREATE_FIELDS,
-                    UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
+                    BodyRules {
+                        fields: COHORT_CREATE_FIELDS,
+                        form: COHORT_FORM_ONLY_FIELDS,
+                        unknown: UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
+                    },
                 )
                 .await?,
+            form: body
+                .form(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_FORM_ONLY_FIELDS,
+                )?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1227,8 +1284,13 @@ impl CohortsPreviewRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    COHORT_PREVIEW_REQUEST_FIELDS,
-                    UnknownFields::NearRefused(COHORT_PREVIEW_REQUEST_IGNORED),
+                    BodyRules {
+                        fields: COHORT_PREVIEW_REQUEST_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::NearRefused(
+                            COHORT_PREVIEW_REQUEST_IGNORED,
+                        ),
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -1397,6 +1459,8 @@ pub struct CohortsUpdateRequest {
     pub path: CohortsUpdatePath,
     /// The fields of the body.
     pub body: types::PatchedCohort,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::CohortFormOnly>,
     /// The files of a multipart body.
     pub uploads: Vec<UploadedFile>,
     /// The head of the request.
@@ -1411,10 +1475,18 @@ impl CohortsUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
-                    PATCHED_COHORT_FIELDS,
-                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    BodyRules {
+                        fields: PATCHED_COHORT_FIELDS,
+                        form: COHORT_FORM_ONLY_FIELDS,
+                        unknown: UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    },
                 )
                 .await?,
+            form: body
+                .form(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_FORM_ONLY_FIELDS,
+                )?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1461,6 +1533,8 @@ pub struct CohortsPartialUpdateRequest {
     pub path: CohortsPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PatchedCohort,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::CohortFormOnly>,
     /// The files of a multipart body.
     pub uploads: Vec<UploadedFile>,
     /// The head of the request.
@@ -1475,10 +1549,18 @@ impl CohortsPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
-                    PATCHED_COHORT_FIELDS,
-                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    BodyRules {
+                        fields: PATCHED_COHORT_FIELDS,
+                        form: COHORT_FORM_ONLY_FIELDS,
+                        unknown: UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    },
                 )
                 .await?,
+            form: body
+                .form(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_FORM_ONLY_FIELDS,
+                )?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1715,8 +1797,11 @@ impl CohortsAddPersonsToStaticCohortPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSONS_TO_ADD_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSONS_TO_ADD_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -1776,8 +1861,11 @@ impl CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSON_TO_REMOVE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSON_TO_REMOVE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2263,8 +2351,11 @@ impl ActionsCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    ACTION_CREATE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: ACTION_CREATE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2375,8 +2466,11 @@ impl ActionsPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PATCHED_ACTION_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PATCHED_ACTION_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2431,7 +2525,7 @@ pub struct PersonsListQuery {
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     pub email: Option<String>,
     /// ID of a cohort. Returns only its members, as of the last calculation.
-    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     pub cohort: Option<i64>,
     /// Text that the email address, the name or a distinct ID contains, case-insensitive.
     pub search: Option<String>,
@@ -2612,8 +2706,11 @@ impl PersonsBulkDeleteCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSONS_TO_DELETE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSONS_TO_DELETE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2846,8 +2943,11 @@ impl PersonsUpdatePropertyCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSON_PROPERTY_VALUE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSON_PROPERTY_VALUE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2907,8 +3007,11 @@ impl PersonsDeletePropertyCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSON_PROPERTY_TO_DELETE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSON_PROPERTY_TO_DELETE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -3566,24 +3669,6 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
             max_items: None,
         },
     },
-    Field {
-        name: "create_people",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "replace_members",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "allow_empty",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
 ];
 
 static COHORT_CREATE_IGNORED: &[&str] = &[
@@ -3617,6 +3702,27 @@ static COHORT_CREATE_IGNORED: &[&str] = &[
     "personal_api_key",
     "api_key",
     "token",
+];
+
+static COHORT_FORM_ONLY_FIELDS: &[Field] = &[
+    Field {
+        name: "create_people",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "replace_members",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "allow_empty",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
@@ -3756,24 +3862,6 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
             nullable: false,
             max_items: None,
         },
-    },
-    Field {
-        name: "create_people",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "replace_members",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "allow_empty",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
     },
 ];
 
@@ -3990,6 +4078,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/",
                         scopes: &["project:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -3998,6 +4087,7 @@ where
                         method: "",
                         path: "/api/projects/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4023,6 +4113,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/",
                         scopes: &["project:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4031,6 +4122,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4060,6 +4152,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &["action:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4068,6 +4161,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4097,6 +4191,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &["action:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4105,6 +4200,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4134,6 +4230,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4142,6 +4239,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4170,6 +4268,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &["activity_log:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4178,6 +4277,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4203,6 +4303,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4211,6 +4312,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4242,6 +4344,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4250,6 +4353,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4278,6 +4382,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &["activity_log:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4286,6 +4391,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4313,6 +4419,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4321,6 +4428,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4349,6 +4457,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4357,6 +4466,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4382,6 +4492,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4390,6 +4501,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4418,6 +4530,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4426,6 +4539,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4454,6 +4568,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4462,6 +4577,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4490,6 +4606,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4498,6 +4615,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4526,6 +4644,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4534,6 +4653,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4562,6 +4682,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4570,6 +4691,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4598,6 +4720,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4606,6 +4729,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4631,6 +4755,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4639,6 +4764,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4667,6 +4793,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &["person:read", "cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4675,6 +4802,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4703,6 +4831,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4711,6 +4840,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4740,6 +4870,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4748,6 +4879,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4773,6 +4905,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4781,6 +4914,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4806,6 +4940,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4814,6 +4949,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4839,6 +4975,7 @@ where
                         method: "OPTIONS",
                         path: "/api/users/@me/",
                         scopes: &["user:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4847,6 +4984,7 @@ where
                         method: "",
                         path: "/api/users/@me/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),

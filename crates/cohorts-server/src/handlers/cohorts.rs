@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cohorts_api::types::{Cohort, PaginatedCohortList, PatchedCohort};
+use cohorts_api::types::{Cohort, CohortFormOnly, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
     CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
@@ -11,7 +11,7 @@ use cohorts_api::{
     CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsRetrieveRequest,
     CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
     CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest, CohortsUpdateResponse,
-    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, Patch, UploadedFile,
+    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -81,11 +81,7 @@ impl CohortsApi for Service {
         let project = caller.project.id();
         let mut body = request.body;
         let person_ids = body.create_static_person_ids.take().unwrap_or_default();
-        let options = UploadOptions {
-            create_persons: body.create_people == Some(true),
-            replace_members: body.replace_members == Some(true),
-            allow_empty: body.allow_empty == Some(true),
-        };
+        let options = upload_options(request.form);
         let definition = blocking::compute(move || definition::new(body)).await?;
         if !request.uploads.is_empty() {
             let (caller, definition) = (caller.clone(), definition.clone());
@@ -139,7 +135,8 @@ impl CohortsApi for Service {
         request: CohortsPartialUpdateRequest,
     ) -> Result<CohortsPartialUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let cohort = self.change(caller, id, request.body, request.uploads);
+        let options = upload_options(request.form);
+        let cohort = self.change(caller, id, request.body, request.uploads, options);
         Ok(CohortsPartialUpdateResponse::Status200(cohort.await?))
     }
 
@@ -157,7 +154,8 @@ impl CohortsApi for Service {
         request: CohortsUpdateRequest,
     ) -> Result<CohortsUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let cohort = self.change(caller, id, request.body, request.uploads);
+        let options = upload_options(request.form);
+        let cohort = self.change(caller, id, request.body, request.uploads, options);
         Ok(CohortsUpdateResponse::Status200(cohort.await?))
     }
 
@@ -225,6 +223,16 @@ impl CohortsApi for Service {
     }
 }
 
+/// The options of a file, which only forms have.
+fn upload_options(form: Option<CohortFormOnly>) -> UploadOptions {
+    let form = form.unwrap_or_default();
+    UploadOptions {
+        create_persons: form.create_people == Some(true),
+        replace_members: form.replace_members == Some(true),
+        allow_empty: form.allow_empty == Some(true),
+    }
+}
+
 /// A cohort of the project as responses show it.
 fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
     let row = cohorts::find(conn, project, id)?;
@@ -238,12 +246,8 @@ impl Service {
         id: CohortId,
         body: PatchedCohort,
         files: Vec<UploadedFile>,
+        options: UploadOptions,
     ) -> Result<Cohort, Error> {
-        let options = UploadOptions {
-            create_persons: matches!(body.create_people, Patch::Value(true)),
-            replace_members: matches!(body.replace_members, Patch::Value(true)),
-            allow_empty: matches!(body.allow_empty, Patch::Value(true)),
-        };
         let project = caller.project.id();
         let mut upload = None;
         if !files.is_empty() {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use quote::quote;
-use serde_json::Value;
+use serde_json::{Value, json};
 use syn::{File, Item, ItemEnum, ItemImpl};
 
 use super::documentation::{renamed, type_name};
@@ -15,24 +15,75 @@ use crate::contract::Contract;
 use crate::model::Choice;
 use crate::naming::other_variant;
 use crate::reader::{object, reference};
-use crate::schemas::open_choices;
+use crate::schemas::{only_part, open_choices};
 use crate::types::open_enumeration;
 
 /// The value that marks an open enum.
 const MARK: &str = "x-open";
 
 /// Rewrites each `anyOf` of known texts and any text into a marked enum.
+///
+/// A nullable enum that is a component becomes an enum with nullable references, which typify reads as an `Option`.
 pub fn mark_lists(document: &mut Value) {
     let root = document.clone();
     mark_lists_in(&root, document);
+    let mut nullable = HashSet::new();
+    for (name, schema) in object(&root["components"]["schemas"]) {
+        if open_choices(&root, schema).is_some() {
+            let schema = &mut document["components"]["schemas"][name];
+            if take_null(schema) {
+                nullable.insert(name.clone());
+            }
+        }
+    }
+    refer_to_nullable(document, &nullable);
+}
+
+/// Makes an enum not nullable. Returns whether it was.
+fn take_null(schema: &mut Value) -> bool {
+    let Some(schema) = schema.as_object_mut() else {
+        return false;
+    };
+    let is_nullable = schema.remove("nullable") == Some(true.into());
+    let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) else {
+        return is_nullable;
+    };
+    let count = values.len();
+    values.retain(|value| !value.is_null());
+    is_nullable || values.len() < count
+}
+
+/// Makes the references to the components `names` nullable.
+fn refer_to_nullable(value: &mut Value, names: &HashSet<String>) {
+    let is_known = |schema: &Value| reference(schema).is_some_and(|name| names.contains(name));
+    if is_known(value) {
+        *value = json!({ "type": "string", "allOf": [value.take()], "nullable": true });
+    } else if is_known(only_part(value)) {
+        value["type"] = "string".into();
+        value["nullable"] = true.into();
+    } else {
+        match value {
+            Value::Array(items) => items
+                .iter_mut()
+                .for_each(|item| refer_to_nullable(item, names)),
+            Value::Object(members) => members
+                .values_mut()
+                .for_each(|member| refer_to_nullable(member, names)),
+            _ => (),
+        }
+    }
 }
 
 fn mark_lists_in(root: &Value, value: &mut Value) {
-    let known = open_choices(root, value).map(|(known, _)| known["enum"].clone());
-    if let (Some(known), Some(schema)) = (known, value.as_object_mut()) {
+    let choices = open_choices(root, value).map(|(known, text)| {
+        let nullable = [known, text, value].map(|schema| schema["nullable"] == true);
+        (known["enum"].clone(), nullable.contains(&true))
+    });
+    if let (Some((known, nullable)), Some(schema)) = (choices, value.as_object_mut()) {
         schema.remove("anyOf");
         schema.insert("type".to_owned(), "string".into());
         schema.insert("enum".to_owned(), known);
+        schema.insert("nullable".to_owned(), nullable.into());
         mark(value);
         return;
     }
@@ -217,8 +268,6 @@ fn is_replaced(item: &ItemImpl, names: &HashSet<String>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

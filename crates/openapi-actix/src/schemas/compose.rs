@@ -8,7 +8,7 @@ use crate::naming;
 use crate::reader::{SCHEMA_PREFIX, object, reference};
 
 /// Keywords that do not change which values a schema accepts.
-const ANNOTATIONS: [&str; 12] = [
+const ANNOTATIONS: [&str; 13] = [
     "deprecated",
     "default",
     "description",
@@ -18,6 +18,7 @@ const ANNOTATIONS: [&str; 12] = [
     "readOnly",
     "title",
     "writeOnly",
+    "x-always-sent",
     "x-null",
     "x-rust-name",
     "xml",

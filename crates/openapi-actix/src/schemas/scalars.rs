@@ -110,6 +110,9 @@ impl Schemas<'_> {
             })
         });
         r#type.nullable = has_null;
+        for schema in [known, text] {
+            r#type.nullable |= self.reader.flag(schema, "nullable", &place.location);
+        }
         r#type
     }
 

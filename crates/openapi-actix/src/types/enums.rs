@@ -22,29 +22,34 @@ pub fn enumeration(item: &Item, shape: &Enumeration) -> TokenStream {
     }
 }
 
-/// Generates the variants of an enum, and the arms that show a value.
-fn variants(choices: &[Choice]) -> [Vec<TokenStream>; 2] {
-    let variants = choices.iter().map(|Choice { value, rust }| {
+fn variants(choices: &[Choice]) -> impl Iterator<Item = TokenStream> {
+    choices.iter().map(|Choice { value, rust }| {
         let (name, text) = (
             ident(rust),
             docs(&paragraph(&format!("The value `{value}`."))),
         );
         let rename = (rust != value).then(|| quote! { #[serde(rename = #value)] });
         quote! { #text #rename #name }
-    });
-    let shown = choices.iter().map(|Choice { value, rust }| {
-        let name = ident(rust);
-        quote! { Self::#name => f.write_str(#value) }
-    });
-    [variants.collect(), shown.collect()]
+    })
+}
+
+/// Generates one arm of a `match` per value, from the variant and the value.
+fn arms(
+    choices: &[Choice],
+    arm: fn(Ident, &str) -> TokenStream,
+) -> impl Iterator<Item = TokenStream> {
+    choices
+        .iter()
+        .map(move |choice| arm(ident(&choice.rust), &choice.value))
 }
 
 fn closed_enumeration(name: &Ident, text: &TokenStream, choices: &[Choice]) -> TokenStream {
-    let [variants, shown] = variants(choices);
-    let parsed = choices.iter().map(|Choice { value, rust }| {
-        let name = ident(rust);
-        quote! { #value => Ok(Self::#name) }
-    });
+    let variants = variants(choices);
+    let shown = arms(
+        choices,
+        |name, value| quote! { Self::#name => f.write_str(#value) },
+    );
+    let parsed = arms(choices, |name, value| quote! { #value => Ok(Self::#name) });
     quote! {
         #text
         #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -86,12 +91,10 @@ pub fn open_enumeration(
     choices: &[Choice],
     other: &str,
 ) -> TokenStream {
-    let [variants, shown] = variants(choices);
     let other = ident(other);
-    let read = choices.iter().map(|Choice { value, rust }| {
-        let name = ident(rust);
-        quote! { #value => Self::#name }
-    });
+    let variants = variants(choices);
+    let texts = arms(choices, |name, value| quote! { Self::#name => #value });
+    let read = arms(choices, |name, value| quote! { #value => Self::#name });
     quote! {
         #text
         #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -102,9 +105,16 @@ pub fn open_enumeration(
             #other(::std::string::String)
         }
 
+        impl #name {
+            /// Returns the value as text.
+            pub fn as_str(&self) -> &str {
+                match self { #(#texts,)* Self::#other(value) => value }
+            }
+        }
+
         impl ::std::fmt::Display for #name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                match self { #(#shown,)* Self::#other(value) => f.write_str(value) }
+                f.write_str(self.as_str())
             }
         }
 

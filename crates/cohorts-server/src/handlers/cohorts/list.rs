@@ -142,9 +142,7 @@ fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
         last_error_code: cohort.last_error_code,
         count: cohort.count,
         is_static: cohort.is_static,
-        cohort_type: cohort
-            .cohort_type
-            .and_then(|kind| kind.to_string().parse().ok()),
+        cohort_type: cohort.cohort_type,
         search_match_type,
         experiment_set: cohort.experiment_set,
     }

@@ -33,10 +33,10 @@ pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
         last_backfill_person_properties_at: None,
         errors_calculating: row.errors_calculating,
         last_error_message,
-        last_error_code: row.last_error_code,
+        last_error_code: row.last_error_code.map(Into::into),
         count: row.count,
         is_static: definition.is_static,
-        cohort_type: definition.cohort_type.and_then(|text| text.parse().ok()),
+        cohort_type: definition.cohort_type.map(Into::into),
         experiment_set: Vec::new(),
         upload: None,
     }
