@@ -271,12 +271,19 @@ pub enum WordListItem {
     Other(::std::string::String),
 }
 
+impl WordListItem {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::One => "one",
+            Self::Other(value) => value,
+        }
+    }
+}
+
 impl ::std::fmt::Display for WordListItem {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match self {
-            Self::One => f.write_str("one"),
-            Self::Other(value) => f.write_str(value),
-        }
+        f.write_str(self.as_str())
     }
 }
 
@@ -326,13 +333,20 @@ pub enum WordWord {
     Other(::std::string::String),
 }
 
+impl WordWord {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::One => "one",
+            Self::Two => "two",
+            Self::Other(value) => value,
+        }
+    }
+}
+
 impl ::std::fmt::Display for WordWord {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match self {
-            Self::One => f.write_str("one"),
-            Self::Two => f.write_str("two"),
-            Self::Other(value) => f.write_str(value),
-        }
+        f.write_str(self.as_str())
     }
 }
 
