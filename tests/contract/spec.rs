@@ -305,8 +305,8 @@ fn validator(schema: &Value) -> Arc<Validator> {
     Arc::clone(validator)
 }
 
-/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema, and closes open lists: clients must accept other
-/// words, but this version of the service sends none.
+/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema, requires what the service always sends, and
+/// closes open lists: clients must accept other words, but this version of the service sends none.
 fn json_schema(value: &Value) -> Value {
     match value {
         Value::Object(map) if is_open_list(map) => {
@@ -320,11 +320,12 @@ fn json_schema(value: &Value) -> Value {
         }
         Value::Array(list) => list.iter().map(json_schema).collect(),
         Value::Object(map) => {
-            let inner: Map<String, Value> = map
+            let mut inner: Map<String, Value> = map
                 .iter()
                 .filter(|(key, _)| *key != "nullable" && *key != "example")
                 .map(|(key, value)| (key.clone(), json_schema(value)))
                 .collect();
+            require_always_sent(&mut inner);
             match map.get("nullable") {
                 Some(Value::Bool(true)) => json!({"anyOf": [{"type": "null"}, inner]}),
                 _ => Value::Object(inner),
@@ -332,6 +333,52 @@ fn json_schema(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// Clients may read the responses of PostHog, so fields that PostHog does not send are not required in the contract.
+fn require_always_sent(schema: &mut Map<String, Value>) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let names = properties
+        .into_iter()
+        .flatten()
+        .filter(|(_, property)| property["x-always-sent"] == true)
+        .map(|(name, _)| Value::from(name.as_str()));
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return;
+    }
+    let required = schema.entry("required").or_insert_with(|| json!([]));
+    required.as_array_mut().expect("a list").extend(names);
+}
+
+#[test]
+fn fields_that_posthog_does_not_send_are_not_required_but_checked() {
+    let schemas = DOCUMENT["components"]["schemas"].as_object();
+    let mut count = 0;
+    for (name, schema) in schemas.into_iter().flatten() {
+        let properties = schema["properties"].as_object();
+        for (field, property) in properties.into_iter().flatten() {
+            let description = property["description"].as_str().unwrap_or_default();
+            let is_own = description.contains("Extension of this service");
+            let is_always_sent = property["x-always-sent"] == true;
+            let required = schema["required"].as_array();
+            let is_required = required.is_some_and(|names| names.iter().any(|name| name == field));
+            assert!(
+                !(is_required && (is_own || is_always_sent)),
+                "{name}.{field}"
+            );
+            count += usize::from(is_always_sent);
+        }
+    }
+    assert!(count >= 10, "only {count} fields");
+
+    let project = "#/components/schemas/Project";
+    let mut body = DOCUMENT["components"]["schemas"]["Project"]["example"].clone();
+    assert_eq!(differences(project, &body), Vec::<String>::new());
+    body.as_object_mut()
+        .expect("an object")
+        .remove("created_at");
+    assert_ne!(differences(project, &body), Vec::<String>::new());
 }
 
 /// Whether a schema is an enum or any text.

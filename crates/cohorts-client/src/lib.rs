@@ -47,6 +47,7 @@
 mod download;
 mod nullable;
 mod paging;
+mod person_id;
 mod upload;
 
 #[rustfmt::skip]
@@ -55,6 +56,7 @@ mod generated;
 
 pub use generated::*;
 pub use nullable::Nullable;
+pub use person_id::PersonId;
 
 use std::time::Duration;
 

@@ -295,7 +295,7 @@ impl ResponseError for Error {
         response.extensions_mut().insert(ErrorCode(code));
         response.json(types::Error {
             type_,
-            code: code.to_owned(),
+            code: code.into(),
             detail: logging::truncated(self.detail()),
             attr,
         })

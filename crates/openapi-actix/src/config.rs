@@ -11,6 +11,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// The paths of the generated files.
     pub layout: Layout,
+    /// Component schemas for which the client has a type of its own, each with the path of the Rust type.
+    pub client_types: Vec<(String, String)>,
     /// The rules of the project.
     pub rules: Rules,
 }
@@ -100,6 +102,7 @@ impl Default for Config {
                 client: None,
                 package: Some("server".to_owned()),
             },
+            client_types: Vec::new(),
             rules: Rules::default(),
         }
     }
