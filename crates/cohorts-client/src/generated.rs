@@ -2738,6 +2738,7 @@ pub mod types {
         ///
         /// The request is invalid (400):
         /// - `invalid_input`: A value is invalid.
+        /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
         /// - `required`: A required field is absent.
         /// - `null`: A field is null that must not be.
         /// - `blank`: A text is empty that must not be.
@@ -2788,6 +2789,7 @@ pub mod types {
     ///
     /// The request is invalid (400):
     /// - `invalid_input`: A value is invalid.
+    /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
     /// - `required`: A required field is absent.
     /// - `null`: A field is null that must not be.
     /// - `blank`: A text is empty that must not be.
@@ -2842,6 +2844,9 @@ pub mod types {
         /// The value `invalid_input`.
         #[serde(rename = "invalid_input")]
         InvalidInput,
+        /// The value `invalid_payload`.
+        #[serde(rename = "invalid_payload")]
+        InvalidPayload,
         /// The value `required`.
         #[serde(rename = "required")]
         Required,
@@ -2950,6 +2955,7 @@ pub mod types {
         pub fn as_str(&self) -> &str {
             match self {
                 Self::InvalidInput => "invalid_input",
+                Self::InvalidPayload => "invalid_payload",
                 Self::Required => "required",
                 Self::Null => "null",
                 Self::Blank => "blank",
@@ -2996,6 +3002,7 @@ pub mod types {
         fn from(value: &str) -> Self {
             match value {
                 "invalid_input" => Self::InvalidInput,
+                "invalid_payload" => Self::InvalidPayload,
                 "required" => Self::Required,
                 "null" => Self::Null,
                 "blank" => Self::Blank,
