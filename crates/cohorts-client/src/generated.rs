@@ -2475,6 +2475,7 @@ pub mod types {
         /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
         /// - `too_complex`: The body has so many values that they exceed the memory of a request.
         /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+        /// - `invalid_payload`: Every event of a capture request is invalid.
         /// - `parse_error`: The body cannot be decoded.
         ///
         /// The request is refused (401 to 415):

@@ -844,6 +844,7 @@ pub struct Error {
     /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
     /// - `too_complex`: The body has so many values that they exceed the memory of a request.
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+    /// - `invalid_payload`: Every event of a capture request is invalid.
     /// - `parse_error`: The body cannot be decoded.
     ///
     /// The request is refused (401 to 415):
@@ -869,7 +870,7 @@ pub struct Error {
     /// - `not_stored`: No storage space is left (507).
     /// - `error`: Internal error (500).
     ///
-    /// Known values: `invalid_input`, `required`, `null`, `blank`, `invalid_choice`, `max_length`, `min_length`, `max_value`, `min_value`, `not_a_list`, `null_characters_not_allowed`, `unique`, `unknown_field`, `too_complex`, `This field is required.`, `parse_error`, `not_authenticated`, `authentication_failed`, `invalid_api_key`, `permission_denied`, `not_found`, `method_not_allowed`, `not_acceptable`, `request_too_large`, `unsupported_media_type`, `throttled`, `busy`, `overloaded`, `timeout`, `capacity`, `unavailable`, `not_stored`, `error`.
+    /// Known values: `invalid_input`, `required`, `null`, `blank`, `invalid_choice`, `max_length`, `min_length`, `max_value`, `min_value`, `not_a_list`, `null_characters_not_allowed`, `unique`, `unknown_field`, `too_complex`, `This field is required.`, `invalid_payload`, `parse_error`, `not_authenticated`, `authentication_failed`, `invalid_api_key`, `permission_denied`, `not_found`, `method_not_allowed`, `not_acceptable`, `request_too_large`, `unsupported_media_type`, `throttled`, `busy`, `overloaded`, `timeout`, `capacity`, `unavailable`, `not_stored`, `error`.
     pub code: ::std::string::String,
     /// The error, as text for a reader.
     pub detail: ::std::string::String,

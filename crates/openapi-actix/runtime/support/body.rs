@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::fields::{Kind, check, from_pairs};
+use super::fields::{Field, Kind, check, from_pairs};
 use super::{Api, Limits, Operation, Rejection};
 
 /// The media types that the server parses.
@@ -221,6 +221,22 @@ fn is_covered(accepted: &[&str], media_type: &str) -> bool {
                 || accepted == media_type
                 || family.is_some_and(|family| media_type.starts_with(family))
         })
+}
+
+impl Kind {
+    /// The fields of an object; none for another kind.
+    pub(super) fn fields(&self) -> &[Field] {
+        match self {
+            Self::Object(fields) | Self::ObjectWith(fields, _) => fields,
+            Self::Of(kind) | Self::Limited(kind, _) => kind.fields(),
+            _ => &[],
+        }
+    }
+
+    /// Whether an object has a field with this name.
+    fn has_field(&self, name: &str) -> bool {
+        self.fields().iter().any(|field| field.name == name)
+    }
 }
 
 impl Body {

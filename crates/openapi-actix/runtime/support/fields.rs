@@ -68,22 +68,6 @@ pub(crate) enum Kind {
     Limited(&'static Kind, &'static [Limit]),
 }
 
-impl Kind {
-    /// The fields of an object; none for another kind.
-    fn fields(&self) -> &[Field] {
-        match self {
-            Self::Object(fields) | Self::ObjectWith(fields, _) => fields,
-            Self::Of(kind) | Self::Limited(kind, _) => kind.fields(),
-            _ => &[],
-        }
-    }
-
-    /// Whether an object has a field with this name.
-    pub fn has_field(&self, name: &str) -> bool {
-        self.fields().iter().any(|field| field.name == name)
-    }
-}
-
 /// The rule of members that are not described.
 pub(crate) enum Rest {
     Ignored,
