@@ -1431,6 +1431,8 @@ pub mod types {
         /// Filter that decides the members of a dynamic cohort.
         pub filters: StoredFilters,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         pub groups: CohortGroups,
         /// ID of the cohort.
         pub id: i64,
@@ -1517,6 +1519,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -1708,6 +1712,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
         /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -2006,6 +2012,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<StoredFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// ID of the cohort.
@@ -2244,6 +2252,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
         /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
         /// True for a static cohort, false for a dynamic cohort. Send it before a large file.
@@ -3483,6 +3493,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -16036,6 +16048,8 @@ impl Client {
     ///
     /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
     ///
+    /// Deprecated.
+    ///
     /// Sends a `PUT` request to `/api/projects/{project_id}/cohorts/{id}/`
     ///
     /// Arguments:
@@ -16825,6 +16839,8 @@ impl Client {
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
     ///
+    /// Deprecated.
+    ///
     /// Sends a `POST` request to `/track/`
     ///
     /// Arguments:
@@ -16878,6 +16894,8 @@ impl Client {
     /// Get an empty set of feature flags
     ///
     /// The service has no feature flags. The response has the form that SDKs expect, so that they log no errors.
+    ///
+    /// Deprecated.
     ///
     /// Sends a `POST` request to `/decide/`
     ///
