@@ -1594,6 +1594,8 @@ pub mod types {
         /// Filter that decides the members of a dynamic cohort.
         pub filters: StoredFilters,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         pub groups: CohortGroups,
         /// ID of the cohort.
         pub id: i64,
@@ -1689,6 +1691,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -1876,6 +1880,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
         /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -2171,6 +2177,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<StoredFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// ID of the cohort.
@@ -2539,6 +2547,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
         /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
         /// True for a static cohort, false for a dynamic cohort. Send it before a large file.
@@ -3991,6 +4001,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -10237,6 +10249,8 @@ impl Client {
     ///
     /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
     ///
+    /// Deprecated.
+    ///
     /// Sends a `PUT` request to `/api/projects/{project_id}/cohorts/{id}/`
     ///
     /// Arguments:
@@ -11184,6 +11198,8 @@ impl Client {
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
     ///
+    /// Deprecated.
+    ///
     /// Sends a `POST` request to `/track/`
     ///
     /// Arguments:
@@ -11237,6 +11253,8 @@ impl Client {
     /// Get an empty set of feature flags
     ///
     /// The service has no feature flags. The response has the form that SDKs expect, so that they log no errors.
+    ///
+    /// Deprecated.
     ///
     /// Sends a `POST` request to `/decide/`
     ///
