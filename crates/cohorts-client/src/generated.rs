@@ -643,29 +643,18 @@ pub mod types {
     #[serde(untagged)]
     pub enum BehavioralLeafEventFiltersItem {
         /// A value of the type `EventFilter`.
-        EventFilter(EventFilter),
+        Filter(EventFilter),
         /// A value of the type `EventPresenceFilter`.
-        EventPresenceFilter(EventPresenceFilter),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+        PresenceFilter(EventPresenceFilter),
     }
     impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventFilter) -> Self {
-            Self::EventFilter(value)
+            Self::Filter(value)
         }
     }
     impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventPresenceFilter) -> Self {
-            Self::EventPresenceFilter(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for BehavioralLeafEventFiltersItem {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
+            Self::PresenceFilter(value)
         }
     }
     /// Meaning of `key`: `events` (an event) or `actions` (an action).
@@ -1582,6 +1571,9 @@ pub mod types {
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1644,12 +1636,27 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
+        /// Null, except in lists with a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
         /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub upload: ::std::option::Option<Upload>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
+    }
+    /// The kinds of criteria that occur in a filter, at any depth.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortConditionTypeFlags {
+        /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+        pub behavioral: bool,
+        /// Whether a criterion has the type `cohort`.
+        pub cohorts: bool,
+        /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+        pub lifecycle: bool,
+        /// Whether a criterion has the type `person` or `person_metadata`.
+        pub person_properties: bool,
     }
     /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
     /// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
@@ -1796,6 +1803,13 @@ pub mod types {
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
+        /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
+        /// Exclude them with a criterion instead.
+        #[serde(
+            rename = "filterTestAccounts",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub filter_test_accounts: ::std::option::Option<bool>,
         /// The root of the tree.
         pub properties: CohortFiltersProperties,
     }
@@ -1813,8 +1827,6 @@ pub mod types {
         FilterGroup(FilterGroup),
         /// A value of the type `EmptyObject`.
         EmptyObject(EmptyObject),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -1824,15 +1836,6 @@ pub mod types {
     impl ::std::convert::From<EmptyObject> for CohortFiltersProperties {
         fn from(value: EmptyObject) -> Self {
             Self::EmptyObject(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for CohortFiltersProperties {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
         }
     }
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
@@ -2144,6 +2147,9 @@ pub mod types {
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -2208,14 +2214,14 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
     }
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -2349,6 +2355,66 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    /// Null, except in lists with a search.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortSearchMatchType {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `similar`.
+        #[serde(rename = "similar")]
+        Similar,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortSearchMatchType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Exact => "exact",
+                Self::Similar => "similar",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CohortSearchMatchType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortSearchMatchType {
+        fn from(value: &str) -> Self {
+            match value {
+                "exact" => Self::Exact,
+                "similar" => Self::Similar,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortSearchMatchType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CohortSearchMatchType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The type of a cohort, or null. Later versions can have more types.
@@ -2704,6 +2770,7 @@ pub mod types {
         /// - `busy`: The project has too many requests of one kind at once (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+        /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
         /// - `capacity`: An evaluation needs more memory than is free (503).
         /// - `unavailable`: The database is not available (503).
         ///
@@ -2753,6 +2820,7 @@ pub mod types {
     /// - `busy`: The project has too many requests of one kind at once (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
     /// - `capacity`: An evaluation needs more memory than is free (503).
     /// - `unavailable`: The database is not available (503).
     ///
@@ -2858,6 +2926,9 @@ pub mod types {
         /// The value `timeout`.
         #[serde(rename = "timeout")]
         Timeout,
+        /// The value `index_loading`.
+        #[serde(rename = "index_loading")]
+        IndexLoading,
         /// The value `capacity`.
         #[serde(rename = "capacity")]
         Capacity,
@@ -2907,6 +2978,7 @@ pub mod types {
                 Self::Busy => "busy",
                 Self::Overloaded => "overloaded",
                 Self::Timeout => "timeout",
+                Self::IndexLoading => "index_loading",
                 Self::Capacity => "capacity",
                 Self::Unavailable => "unavailable",
                 Self::NotStored => "not_stored",
@@ -2952,6 +3024,7 @@ pub mod types {
                 "busy" => Self::Busy,
                 "overloaded" => Self::Overloaded,
                 "timeout" => Self::Timeout,
+                "index_loading" => Self::IndexLoading,
                 "capacity" => Self::Capacity,
                 "unavailable" => Self::Unavailable,
                 "not_stored" => Self::NotStored,
@@ -3663,8 +3736,6 @@ pub mod types {
         CohortLeaf(CohortLeaf),
         /// A value of the type `BehavioralLeaf`.
         BehavioralLeaf(BehavioralLeaf),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for FilterNode {
         fn from(value: FilterGroup) -> Self {
@@ -3711,15 +3782,6 @@ pub mod types {
             Self::BehavioralLeaf(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for FilterNode {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// Any JSON value except null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -3727,7 +3789,7 @@ pub mod types {
         /// A value of the type `String`.
         String(::std::string::String),
         /// A value of the type `f64`.
-        Number(f64),
+        Double(f64),
         /// A value of the type `bool`.
         Boolean(bool),
         /// A list.
@@ -3737,7 +3799,7 @@ pub mod types {
     }
     impl ::std::convert::From<f64> for FilterValue {
         fn from(value: f64) -> Self {
-            Self::Number(value)
+            Self::Double(value)
         }
     }
     impl ::std::convert::From<bool> for FilterValue {
@@ -7227,6 +7289,10 @@ pub mod types {
         /// Builder of [`CohortFilters`](super::CohortFilters).
         #[derive(Clone, Debug)]
         pub struct CohortFilters {
+            filter_test_accounts: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
             properties: ::std::result::Result<
                 super::CohortFiltersProperties,
                 ::std::string::String,
@@ -7235,11 +7301,27 @@ pub mod types {
         impl ::std::default::Default for CohortFilters {
             fn default() -> Self {
                 Self {
+                    filter_test_accounts: Ok(Default::default()),
                     properties: Err("no value supplied for properties".to_string()),
                 }
             }
         }
         impl CohortFilters {
+            /// Sets `filter_test_accounts`.
+            pub fn filter_test_accounts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filter_test_accounts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for filter_test_accounts: {e}"
+                        )
+                    });
+                self
+            }
             /// Sets `properties`. The root of the tree.
             pub fn properties<T>(mut self, value: T) -> Self
             where
@@ -7260,6 +7342,7 @@ pub mod types {
                 value: CohortFilters,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    filter_test_accounts: value.filter_test_accounts?,
                     properties: value.properties?,
                 })
             }
@@ -7267,6 +7350,7 @@ pub mod types {
         impl ::std::convert::From<super::CohortFilters> for CohortFilters {
             fn from(value: super::CohortFilters) -> Self {
                 Self {
+                    filter_test_accounts: Ok(value.filter_test_accounts),
                     properties: Ok(value.properties),
                 }
             }
@@ -10004,7 +10088,9 @@ impl ClientHooks<()> for &Client {}
 impl Client {
     /// List the cohorts of a project
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
     ///
@@ -10016,8 +10102,8 @@ impl Client {
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     ///
     /// - `type_`: Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     /// ```text
@@ -10362,13 +10448,8 @@ impl Client {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
@@ -10376,9 +10457,6 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -10387,9 +10465,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -10399,11 +10476,9 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
-    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -10414,6 +10489,94 @@ impl Client {
     /// ```
     pub fn cohorts_persons_retrieve(&self) -> builder::CohortsPersonsRetrieve<'_> {
         builder::CohortsPersonsRetrieve::new(self)
+    }
+    /// Download the members of a cohort as CSV
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_csv()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .bom(bom)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_csv(&self) -> builder::CohortsPersonsCsv<'_> {
+        builder::CohortsPersonsCsv::new(self)
+    }
+    /// Download the members of a cohort as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
+        builder::CohortsPersonsNdjson::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -10548,16 +10711,13 @@ impl Client {
     /// List the persons of a project
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
     /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     ///
@@ -10569,9 +10729,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -10580,12 +10739,10 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
-    ///     .bom(bom)
     ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -10596,6 +10753,93 @@ impl Client {
     /// ```
     pub fn persons_list(&self) -> builder::PersonsList<'_> {
         builder::PersonsList::new(self)
+    }
+    /// Download the persons of a project as CSV
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_csv()
+    ///     .project_id(project_id)
+    ///     .bom(bom)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_csv(&self) -> builder::PersonsCsv<'_> {
+        builder::PersonsCsv::new(self)
+    }
+    /// Download the persons of a project as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_ndjson(&self) -> builder::PersonsNdjson<'_> {
+        builder::PersonsNdjson::new(self)
     }
     /// List the values of a person property
     ///
@@ -11129,8 +11373,8 @@ pub mod builder {
             self
         }
         /// Sets `search`. Text that the name contains, case-insensitive. At most 200 characters.
-        /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-        /// A similar name has a word that starts like the text.
+        /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+        /// `search_match_type` of each row is `exact` or `similar`.
         pub fn search<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::std::string::String>,
@@ -12784,11 +13028,9 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
-        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -12802,11 +13044,9 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
-                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -12835,18 +13075,6 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -12894,20 +13122,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -12921,7 +13135,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -12980,11 +13194,9 @@ pub mod builder {
                 client,
                 project_id,
                 id,
-                bom,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -12993,11 +13205,9 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -13023,11 +13233,9 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -13046,6 +13254,475 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_csv`]
+    ///
+    /// [`Client::cohorts_persons_csv`]: super::Client::cohorts_persons_csv
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                bom,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.csv", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_ndjson`]
+    ///
+    /// [`Client::cohorts_persons_ndjson`]: super::Client::cohorts_persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.ndjson", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -13765,12 +14442,10 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
-        bom: Result<Option<bool>, String>,
         cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -13783,12 +14458,10 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
-                bom: Ok(None),
                 cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -13807,18 +14480,6 @@ pub mod builder {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
                 });
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
@@ -13878,20 +14539,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -13905,7 +14552,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -13963,12 +14610,10 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
-                bom,
                 cohort,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -13976,12 +14621,10 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -14007,12 +14650,10 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -14031,6 +14672,481 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_csv`]
+    ///
+    /// [`Client::persons_csv`]: super::Client::persons_csv
+    #[derive(Debug, Clone)]
+    pub struct PersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                bom,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.csv", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_ndjson`]
+    ///
+    /// [`Client::persons_ndjson`]: super::Client::persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct PersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.ndjson", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -16262,88 +17378,6 @@ pub mod builder {
 /// Items consumers will typically use such as the Client.
 pub mod prelude {
     pub use self::super::Client;
-}
-
-/// Calls with a response that is not JSON.
-impl Client {
-    /// List the members of a cohort, as text/csv.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_csv(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the members of a cohort, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_ndjson(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
-    /// List the persons of a project, as text/csv.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_csv(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the persons of a project, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_ndjson(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
 }
 
 /// Calls with a multipart body.

@@ -202,12 +202,13 @@ fn rows_by_link() -> TokenStream {
     }
 }
 
-/// Generates one call per response that is not JSON. The call returns the response, so the caller can stream the body.
+/// Generates one call per response that is not JSON, for an operation that also has one in JSON. The call returns the
+/// response, so the caller can stream the body. An operation without JSON needs none, because its builder returns bytes.
 fn downloads(contract: &Contract, operation: &Operation) -> impl Iterator<Item = TokenStream> {
     let responses = operation
         .responses
         .iter()
-        .filter(|response| !response.is_error());
+        .filter(|response| !response.is_error() && response.json().is_some());
     let content = responses.flat_map(|response| &response.content);
     content
         .filter(|content| content.media_type != JSON)

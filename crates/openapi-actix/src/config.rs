@@ -45,7 +45,8 @@ pub struct Layout {
 /// The rules of a project. A document that violates one has a finding.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Every path ends with a slash. The server accepts the path without it too.
+    /// Every path ends with a slash, or with the name of a file such as `list.csv`. The server accepts the path with and
+    /// without the slash.
     pub trailing_slash: bool,
     /// Every operation has exactly one tag, which the document describes.
     ///

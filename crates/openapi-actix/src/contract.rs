@@ -89,7 +89,7 @@ fn lint_document(reader: Reader) {
     }
     let version = reader.text(root, "openapi", "openapi").unwrap_or_default();
     if !version.starts_with("3.0.") {
-        reader.report("openapi", "the version must be 3.0.x");
+        reader.report("openapi", "the version must be 3.0.x or 3.1.x");
     }
     reader.allow_keys(root, &[keys::DOCUMENT], "the document");
     reader.allow_keys(&root["components"], &[keys::COMPONENTS], "components");

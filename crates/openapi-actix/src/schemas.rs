@@ -47,6 +47,12 @@ const STRUCTURE: [&str; 23] = [
     "x-trim",
 ];
 
+/// The most schemas that contain each other. A chain of them is a chain of calls, here and in the compiler of the output.
+const MAX_DEPTH: usize = 200;
+
+/// The most lists and maps inside each other.
+const MAX_NESTING: usize = 16;
+
 /// Reads the schemas that operations use.
 pub struct Schemas<'a> {
     pub reader: Reader<'a>,
@@ -57,6 +63,8 @@ pub struct Schemas<'a> {
     inline: HashMap<String, Type>,
     /// The locations of schemas that are not components and are being read.
     reading: Vec<String>,
+    /// The number of schemas that are being read.
+    depth: usize,
     names: Namespace,
 }
 
@@ -90,6 +98,7 @@ impl<'a> Schemas<'a> {
             components: HashMap::new(),
             inline: HashMap::new(),
             reading: Vec::new(),
+            depth: 0,
             names: Namespace::default(),
         }
     }
@@ -100,6 +109,20 @@ impl<'a> Schemas<'a> {
 
     /// Reads the schema at a place.
     pub fn read(&mut self, schema: &Value, place: &Place) -> Type {
+        if self.depth == MAX_DEPTH {
+            let message = format!(
+                "this schema is inside {MAX_DEPTH} others, which refer to each other; shorten the chain"
+            );
+            self.report(place, message);
+            return Type::new(TypeKind::Json);
+        }
+        self.depth += 1;
+        let r#type = self.read_any(schema, place);
+        self.depth -= 1;
+        r#type
+    }
+
+    fn read_any(&mut self, schema: &Value, place: &Place) -> Type {
         if schema.get("$ref").is_some() {
             return match self.reader.resolve(schema, "schemas", &place.location) {
                 Some(_) => self.component(reference(schema).unwrap_or_default()),
@@ -249,6 +272,20 @@ impl<'a> Schemas<'a> {
         }
     }
 
+    /// Reports lists and maps in which the compiler of the output would get lost.
+    fn lint_nesting(&self, item: &Type, place: &Place) {
+        let (mut nesting, mut inner) = (1, item);
+        while let TypeKind::List { item, .. } | TypeKind::Map(item) = &inner.kind {
+            (nesting, inner) = (nesting + 1, item);
+        }
+        if nesting == MAX_NESTING + 1 {
+            let message = format!(
+                "more than {MAX_NESTING} lists and maps are inside each other; put one of them into an object"
+            );
+            self.report(place, message);
+        }
+    }
+
     /// Reports keywords that have no meaning for the kind of schema.
     fn allow_structure(&self, schema: &Value, allowed: &[&str], place: &Place) {
         for key in STRUCTURE {
@@ -258,7 +295,11 @@ impl<'a> Schemas<'a> {
                     "array" | "integer" | "object" => format!("an {kind}"),
                     _ => format!("a {kind}"),
                 };
-                self.report(place, format!("`{key}` has no meaning here, for {kind}"));
+                let message = match key {
+                    "enum" => format!("`enum` is not supported for {kind}"),
+                    key => format!("`{key}` has no meaning here, for {kind}"),
+                };
+                self.report(place, message);
             }
         }
     }
@@ -274,6 +315,7 @@ impl<'a> Schemas<'a> {
             true => Type::new(TypeKind::Json),
             false => self.read(items, &place.part("Item", "items")),
         };
+        self.lint_nesting(&item, place);
         let length = |name| self.reader.length(schema, name, &place.location);
         let mut r#type = Type::new(TypeKind::List {
             item: item.into(),

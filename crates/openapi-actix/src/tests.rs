@@ -3,8 +3,10 @@
 use crate::contract::Contract;
 use crate::{Config, Document, Files, Findings, KeyRule, Layout, Rules, Runtime, generate};
 
+mod dialect;
 mod drift;
 mod keys;
+mod limits;
 mod names;
 mod operations;
 mod output;

@@ -11,6 +11,7 @@ use crate::contract::Contract;
 use crate::literals;
 use crate::model::{
     Alternative, Enumeration, Field, Item, ItemId, Model, Shape, Struct, Type, TypeKind, Union,
+    containers,
 };
 use crate::naming::{field, ident, snake};
 use crate::print::{docs, file};
@@ -22,8 +23,9 @@ mod enums;
 pub use enums::open_enumeration;
 
 pub fn generate(contract: &Contract) -> String {
-    let printer = Printer {
+    let mut printer = Printer {
         model: &contract.model,
+        boxed: Vec::new(),
         support: match contract.config.runtime {
             Runtime::Bundled => quote! { super::support },
             Runtime::Own => quote! { crate },
@@ -31,7 +33,11 @@ pub fn generate(contract: &Contract) -> String {
     };
     let mut items: Vec<(ItemId, &Item)> = contract.model.items.iter().enumerate().collect();
     items.sort_by(|(_, first), (_, second)| first.name.cmp(&second.name));
-    let types = items.iter().map(|(id, item)| printer.item(*id, item));
+    let holders = contract.model.holders();
+    let types = items.iter().map(|(id, item)| {
+        printer.boxed = containers(&holders, *id);
+        printer.item(item)
+    });
     let types: Vec<_> = types.collect();
     let defaults = printer.defaults(&items);
     let has_enums = items
@@ -90,6 +96,8 @@ pub fn rust_type(
 
 struct Printer<'a> {
     model: &'a Model,
+    /// Whether a part with the type of each item is in a box, in the item that is being printed.
+    boxed: Vec<bool>,
     support: TokenStream,
 }
 
@@ -99,8 +107,8 @@ impl Printer<'_> {
     }
 
     /// The type of a part of an item, in a box if the item contains itself.
-    fn part_type(&self, r#type: &Type, owner: ItemId) -> TokenStream {
-        if !self.model.contains(r#type, owner) {
+    fn part_type(&self, r#type: &Type) -> TokenStream {
+        if !r#type.item().is_some_and(|id| self.boxed[id]) {
             return self.rust_type(r#type);
         }
         let mut plain = r#type.clone();
@@ -114,16 +122,16 @@ impl Printer<'_> {
         }
     }
 
-    fn item(&self, id: ItemId, item: &Item) -> TokenStream {
+    fn item(&self, item: &Item) -> TokenStream {
         match &item.shape {
             Shape::Pending => quote! {},
-            Shape::Struct(shape) => self.structure(id, item, shape),
+            Shape::Struct(shape) => self.structure(item, shape),
             Shape::Enum(shape) => enumeration(item, shape),
-            Shape::Union(shape) => self.union(id, item, shape),
+            Shape::Union(shape) => self.union(item, shape),
         }
     }
 
-    fn structure(&self, id: ItemId, item: &Item, shape: &Struct) -> TokenStream {
+    fn structure(&self, item: &Item, shape: &Struct) -> TokenStream {
         let name = ident(&item.name);
         let text = item
             .description
@@ -133,7 +141,7 @@ impl Printer<'_> {
         let fields = shape
             .fields
             .iter()
-            .map(|field| self.field(id, item, shape, field));
+            .map(|field| self.field(item, shape, field));
         let rest = shape.rest.as_ref().map(|rest| {
             let value = self.rust_type(rest);
             quote! {
@@ -158,7 +166,7 @@ impl Printer<'_> {
         }
     }
 
-    fn field(&self, id: ItemId, item: &Item, shape: &Struct, field: &Field) -> TokenStream {
+    fn field(&self, item: &Item, shape: &Struct, field: &Field) -> TokenStream {
         let name = ident(&field.rust);
         let mut text = field.description.as_deref().map_or_else(
             || format!("The field `{}`.", field.name),
@@ -173,7 +181,7 @@ impl Printer<'_> {
             let name = &field.name;
             serde.push(quote! { rename = #name });
         }
-        let r#type = self.field_type(id, item, shape, field, &mut serde);
+        let r#type = self.field_type(item, shape, field, &mut serde);
         if field.write_only {
             serde.push(quote! { skip_serializing });
         }
@@ -184,7 +192,6 @@ impl Printer<'_> {
     /// Returns the type of a field, and adds what serde must know about it.
     fn field_type(
         &self,
-        id: ItemId,
         item: &Item,
         shape: &Struct,
         field: &Field,
@@ -192,7 +199,7 @@ impl Printer<'_> {
     ) -> TokenStream {
         let mut plain = field.r#type.clone();
         let nullable = std::mem::take(&mut plain.nullable) && !matches!(plain.kind, TypeKind::Json);
-        let inner = self.part_type(&plain, id);
+        let inner = self.part_type(&plain);
         let option = quote! { ::std::option::Option<#inner> };
         let support = &self.support;
         if shape.patch {
@@ -286,7 +293,7 @@ impl Printer<'_> {
         quote! { pub(super) fn #name() -> #r#type { #expression } }
     }
 
-    fn union(&self, id: ItemId, item: &Item, shape: &Union) -> TokenStream {
+    fn union(&self, item: &Item, shape: &Union) -> TokenStream {
         let name = ident(&item.name);
         let text = item
             .description
@@ -296,7 +303,7 @@ impl Printer<'_> {
         let variants = shape.alternatives.iter().map(|alternative| {
             let (name, inner) = (
                 ident(&alternative.rust),
-                self.part_type(&alternative.r#type, id),
+                self.part_type(&alternative.r#type),
             );
             let text = docs(&format!(
                 "A value of the alternative `{}`.",

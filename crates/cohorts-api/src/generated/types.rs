@@ -662,11 +662,30 @@ pub struct Cohort {
     /// For a static cohort and for a cohort without criteria, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    /// Null, except in lists with a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
     /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
+}
+
+/// The kinds of criteria that occur in a filter, at any depth.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortConditionTypeFlags {
+    /// Whether a criterion has the type `person` or `person_metadata`.
+    pub person_properties: bool,
+    /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+    pub behavioral: bool,
+    /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+    pub lifecycle: bool,
+    /// Whether a criterion has the type `cohort`.
+    pub cohorts: bool,
 }
 
 /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
@@ -813,14 +832,17 @@ pub struct CohortListItem {
     /// For a static cohort and for a cohort without criteria, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
 }
 
-/// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+/// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -908,6 +930,68 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+}
+
+/// Null, except in lists with a search.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortSearchMatchType {
+    /// The value `exact`.
+    #[serde(rename = "exact")]
+    Exact,
+    /// The value `similar`.
+    #[serde(rename = "similar")]
+    Similar,
+}
+
+impl ::std::fmt::Display for CohortSearchMatchType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Exact => f.write_str("exact"),
+            Self::Similar => f.write_str("similar"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortSearchMatchType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "exact" => Ok(Self::Exact),
+            "similar" => Ok(Self::Similar),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// The type of a cohort, or null. Later versions can have more types.
@@ -1114,6 +1198,7 @@ pub struct Error {
     /// - `busy`: The project has too many requests of one kind at once (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
     /// - `capacity`: An evaluation needs more memory than is free (503).
     /// - `unavailable`: The database is not available (503).
     ///
@@ -1164,6 +1249,7 @@ pub struct Error {
 /// - `busy`: The project has too many requests of one kind at once (429).
 /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
 /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+/// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
 /// - `capacity`: An evaluation needs more memory than is free (503).
 /// - `unavailable`: The database is not available (503).
 ///
@@ -1269,6 +1355,9 @@ pub enum ErrorCode {
     /// The value `timeout`.
     #[serde(rename = "timeout")]
     Timeout,
+    /// The value `index_loading`.
+    #[serde(rename = "index_loading")]
+    IndexLoading,
     /// The value `capacity`.
     #[serde(rename = "capacity")]
     Capacity,
@@ -1319,6 +1408,7 @@ impl ErrorCode {
             Self::Busy => "busy",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
+            Self::IndexLoading => "index_loading",
             Self::Capacity => "capacity",
             Self::Unavailable => "unavailable",
             Self::NotStored => "not_stored",
@@ -1366,6 +1456,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "busy" => Self::Busy,
             "overloaded" => Self::Overloaded,
             "timeout" => Self::Timeout,
+            "index_loading" => Self::IndexLoading,
             "capacity" => Self::Capacity,
             "unavailable" => Self::Unavailable,
             "not_stored" => Self::NotStored,

@@ -7,7 +7,7 @@ use crate::contract::Contract;
 use crate::naming::pascal;
 use crate::operations::{METHODS, Operation};
 use crate::reader::{object, reference};
-use crate::responses::{JSON, Status};
+use crate::responses::{JSON, Response, Status};
 use crate::schemas::only_part;
 
 pub struct Projection {
@@ -76,7 +76,7 @@ fn project_operation(contract: &Contract, operation: &Operation, value: &mut Val
     value["responses"] = responses(contract, operation);
 }
 
-/// Returns the success response as JSON, and the envelope for every error with a body.
+/// Returns the success response as JSON or as bytes, and the envelope for every error with a body.
 ///
 /// The client must not parse an error without a body as an envelope.
 /// Such an error is omitted here, so the caller gets it as an unexpected response.
@@ -105,16 +105,20 @@ fn responses(contract: &Contract, operation: &Operation) -> Value {
         .iter()
         .find(|response| !response.is_error());
     let (status, response) = match success {
-        Some(response) => (
-            response.status.text(),
-            response
-                .json_schema()
-                .map_or_else(|| json!({ "description": "" }), json_response),
-        ),
+        Some(response) => (response.status.text(), success_response(response)),
         None => ("2XX".to_owned(), json!({ "description": "" })),
     };
     responses.insert(status, response);
     responses.into()
+}
+
+/// The response of a builder: JSON, the bytes of a response that is never JSON, or nothing.
+fn success_response(response: &Response) -> Value {
+    match response.json_schema() {
+        Some(schema) => json_response(schema),
+        None if response.content.is_empty() => json!({ "description": "" }),
+        None => json!({ "description": "", "content": { "application/octet-stream": {} } }),
+    }
 }
 
 fn json_response(schema: &str) -> Value {

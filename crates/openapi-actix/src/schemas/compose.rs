@@ -137,7 +137,8 @@ impl Schemas<'_> {
         around: &mut Vec<String>,
         parts: &mut Vec<(Value, Place)>,
     ) {
-        if around.contains(&place.location) || parts.len() > MAX_PARTS {
+        let is_long = around.len() > MAX_PARTS || parts.len() > MAX_PARTS;
+        if is_long || around.contains(&place.location) {
             let message = "the parts of `allOf` contain each other, or are more than 100";
             return self.report(place, message);
         }
@@ -325,7 +326,7 @@ impl Schemas<'_> {
                 continue;
             };
             // The alternative may be being read, so its fields are not known.
-            if self.property(schema, property, 0).is_none() {
+            if self.property(schema, property).is_none() {
                 let message =
                     format!("the alternative `{name}` does not describe the property `{property}`");
                 self.reader.report(&location, message);
@@ -340,7 +341,7 @@ impl Schemas<'_> {
 
     /// The only value of the property that selects the alternative.
     fn default_tag<'v>(&'v self, schema: &'v Value, property: &str) -> Option<&'v str> {
-        let property = self.property(schema, property, 0)?;
+        let property = self.property(schema, property)?;
         match self.target(only_part(property))["enum"]
             .as_array()?
             .as_slice()
@@ -351,14 +352,16 @@ impl Schemas<'_> {
     }
 
     /// The description of a property in an object or in a part of its `allOf`.
-    fn property<'v>(&'v self, schema: &'v Value, name: &str, depth: usize) -> Option<&'v Value> {
-        let target = self.target(schema);
-        let own = target["properties"].get(name);
-        let parts = target["allOf"].as_array().filter(|_| depth < 4);
-        own.or_else(|| {
-            let mut parts = parts.into_iter().flatten();
-            parts.find_map(|part| self.property(part, name, depth + 1))
-        })
+    fn property<'v>(&'v self, schema: &'v Value, name: &str) -> Option<&'v Value> {
+        let mut queue = vec![schema];
+        for index in 0..MAX_PARTS {
+            let target = self.target(queue.get(index)?);
+            if let Some(property) = target["properties"].get(name) {
+                return Some(property);
+            }
+            queue.extend(target["allOf"].as_array().into_iter().flatten());
+        }
+        None
     }
 
     /// The component that a schema refers to, or the schema itself.

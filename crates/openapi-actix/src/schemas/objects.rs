@@ -44,6 +44,7 @@ impl Schemas<'_> {
             None | Some(Value::Bool(_)) => Type::new(TypeKind::Object),
             Some(values) => {
                 let value = self.read(values, &place.part("Value", "additionalProperties"));
+                self.lint_nesting(&value, place);
                 Type::new(TypeKind::Map(value.into()))
             }
         };

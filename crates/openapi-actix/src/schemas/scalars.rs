@@ -148,6 +148,7 @@ impl Schemas<'_> {
             "enum",
         ];
         self.allow_structure(schema, &allowed, place);
+        self.lint_exclusive(schema, place);
         let location = &place.location;
         let is_small = self.reader.text(schema, "format", location) == Some("int32");
         let bound = |name: &str, exclusive: &str, step: i64| {
@@ -217,6 +218,7 @@ impl Schemas<'_> {
             "multipleOf",
         ];
         self.allow_structure(schema, &allowed, place);
+        self.lint_exclusive(schema, place);
         let location = &place.location;
         let is_small = self.reader.text(schema, "format", location) == Some("float");
         let mut r#type = Type::new(TypeKind::Number {
@@ -233,6 +235,19 @@ impl Schemas<'_> {
         }
         r#type.limits.extend(self.multiple(schema, place));
         r#type
+    }
+
+    /// Reports a flag of a bound that is missing.
+    fn lint_exclusive(&self, schema: &Value, place: &Place) {
+        for (flag, bound) in [
+            ("exclusiveMinimum", "minimum"),
+            ("exclusiveMaximum", "maximum"),
+        ] {
+            self.reader.flag(schema, flag, &place.location);
+            if schema.get(flag).is_some() && schema.get(bound).is_none() {
+                self.report(place, format!("`{flag}` needs `{bound}`"));
+            }
+        }
     }
 
     fn number_bound(&self, schema: &Value, name: &str, place: &Place) -> Option<f64> {

@@ -16,7 +16,7 @@ const ROWS: &[(&[&str], &str, &str, &str)] = &[
         keys::DOCUMENT,
         "openapi",
         "openapi: 3.0.3",
-        "openapi: 3.1.0",
+        "openapi: 3.2.0",
     ),
     (keys::DOCUMENT, "info", "title: Keys", "title: Other"),
     (

@@ -190,6 +190,20 @@ fn client_has_a_call_per_response_that_is_not_json() {
 
 #[test]
 #[cfg(feature = "client")]
+fn client_returns_bytes_for_an_operation_without_json() {
+    let table =
+        "'204': { description: Taken., content: { text/csv: { schema: { type: string } } } }";
+    let text = edited_sample("'204': { description: Taken. }", table);
+    let client = generated(&text.replace("'204'", "'200'"), "client.rs");
+    assert_contains(
+        &client,
+        "pub async fn send(self,) -> Result<ResponseValue<ByteStream>, Error<types::Error>>",
+    );
+    assert!(!client.contains("fn intake_send_csv"), "{client}");
+}
+
+#[test]
+#[cfg(feature = "client")]
 fn client_streams_lists_with_limit_and_offset() {
     assert_contains(
         &client(),
@@ -234,12 +248,17 @@ fn handlers(code: &str, contract: &Contract) -> Vec<(String, String)> {
 fn every_operation_checks_key_or_token_before_its_body() {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.yaml");
     let document = std::fs::read_to_string(document).unwrap();
-    let mut both = project();
-    if let Some(key) = &mut both.rules.key {
-        key.schemes.push("personalApiKeyInQuery".to_owned());
-        key.handled.push("projectTokenInHeader".to_owned());
-    }
-    for (text, config) in [(SAMPLE, project()), (&document, both)] {
+    let mut cohorts = project();
+    cohorts.rules.key = Some(KeyRule {
+        schemes: ["personalApiKey", "personalApiKeyInQuery"]
+            .map(str::to_owned)
+            .to_vec(),
+        handled: ["projectToken", "projectTokenInHeader"]
+            .map(str::to_owned)
+            .to_vec(),
+        scopes: "x-required-scopes".to_owned(),
+    });
+    for (text, config) in [(SAMPLE, project()), (&document, cohorts)] {
         let document = Document::parse("openapi.yaml", text).unwrap();
         let contract = Contract::read(&document, &config).unwrap();
         let files = generate_with(text, &config).unwrap();
