@@ -1572,7 +1572,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -1639,7 +1639,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
         /// Null, except in lists with a search.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
         /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -2154,7 +2154,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -2223,7 +2223,7 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
         /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
